@@ -1,0 +1,1 @@
+"""Token classifiers for receipts: submit, train unattended, query."""

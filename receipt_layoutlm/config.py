@@ -1,0 +1,102 @@
+"""What a training run is told: every option once, with its default, its bounds and its help text.
+
+Importable without torch. The options of `layoutlm-cli train`, the keys of a `--config` file, the document
+stored as `job_config` and the trainer's `config.json` are all this one model.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+CONFIG_VERSION = 1
+DEFAULT_WORK_DIR = "/tmp/receipt_layoutlm"
+
+LabelName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
+
+
+class TrainConfig(BaseModel):
+    """Resolved options of one training run. Frozen; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    config_version: Literal[1] = Field(CONFIG_VERSION, exclude=False)
+    task: Literal["layoutlm"] = Field("layoutlm", description="What is learned.")
+
+    # data
+    dataset: str | None = Field(None, description="Snapshot to train on: NAME or NAME@FINGERPRINT.")
+    eval_dataset: str | None = Field(
+        None, description="Snapshot to evaluate on instead of a split: NAME or NAME@FINGERPRINT."
+    )
+    split: Literal["group", "random"] = Field(
+        "group", description="How pages are divided: by merchant group (none on both sides) or page by page."
+    )
+    eval_fraction: float = Field(0.2, gt=0, lt=1, description="Share of the pages held out for evaluation.")
+    sample_size: int | None = Field(
+        None, ge=2, description="Train on a seeded sample of N training pages; evaluation keeps all of its pages."
+    )
+
+    # labels
+    allowed_labels: tuple[LabelName, ...] = Field(
+        (), description="Keep this label (tested after merging); repeat for more. None given: all labels."
+    )
+    merge_amounts: bool = Field(
+        False, description="Merge LINE_TOTAL, SUBTOTAL, TAX and GRAND_TOTAL into AMOUNT (preset 'amounts')."
+    )
+    merge_preset: str | None = Field(None, description="A named set of merges: amounts, dates, address.")
+    label_merges: dict[LabelName, tuple[LabelName, ...]] = Field(
+        {}, description='Merges as JSON: {"TARGET": ["SOURCE", ...]}; a target "O" drops the sources.'
+    )
+    o_entity_ratio: float | None = Field(
+        None,
+        ge=0,
+        description="Supervise at most R words O per entity word; drawn anew each epoch, evaluation untouched.",
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of the target spread over all classes.")
+
+    # model
+    pretrained: str = Field(
+        "microsoft/layoutlm-base-uncased",
+        description="Weights to start from: a hub name, a folder, or 'minilm' (no network needed).",
+    )
+    layers: int | None = Field(None, ge=1, description="Keep only the first N encoder layers.")
+    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout of hidden states (attention keeps 0).")
+    max_length: int = Field(512, ge=16, le=512, description="Sub-tokens in one window, special tokens included.")
+
+    # optimisation
+    epochs: int = Field(10, ge=1, description="Passes over the training part.")
+    batch_size: int = Field(8, ge=1, description="Windows in one micro-batch.")
+    gradient_accumulation_steps: int = Field(1, ge=1, description="Micro-batches in one optimizer step.")
+    eval_batch_size: int | None = Field(None, ge=1, description="Windows in one evaluation batch (default: batch size).")
+    lr: float = Field(5e-5, gt=0, description="Peak learning rate.")
+    warmup_ratio: float = Field(0.1, ge=0, le=1, description="Share of the steps in which the rate rises to its peak.")
+    weight_decay: float = Field(0.01, ge=0, description="Decay of weights (never of biases and norms).")
+    max_grad_norm: float = Field(1.0, ge=0, description="Clip gradients to this norm; 0 turns clipping off.")
+    early_stopping_patience: int | None = Field(
+        None, ge=1, description="Stop after N evaluations in a row without a new best."
+    )
+    seed: int = Field(42, ge=0, lt=2**32, description="Seed of initial weights, order, dropout, sampling and split.")
+
+    # rhythm and place
+    eval_every: Literal["epoch"] | Annotated[int, Field(ge=1)] = Field(
+        "epoch", description="Evaluate each epoch or every N optimizer steps."
+    )
+    checkpoint_every: float = Field(
+        600, gt=0, description="Seconds between checkpoints beside the one at each evaluation."
+    )
+    logging_steps: int = Field(10, ge=1, description="Optimizer steps between two progress events.")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to compute.")
+    work_dir: str = Field(DEFAULT_WORK_DIR, description="Folder on the worker that holds the run directories.")
+
+    @model_validator(mode="after")
+    def _no_contradictions(self) -> Self:
+        given = self.model_fields_set
+        if self.eval_dataset is not None and given & {"split", "eval_fraction"}:
+            raise ValueError("eval_dataset names the evaluation pages, so split and eval_fraction have no meaning")
+        if self.merge_amounts and self.merge_preset is not None:
+            raise ValueError("merge_amounts is merge_preset=amounts: give one of the two")
+        return self
+
+    @property
+    def effective_eval_batch_size(self) -> int:
+        """Windows in one evaluation batch."""
+        return self.eval_batch_size or self.batch_size

@@ -1,0 +1,169 @@
+"""events.jsonl: what the trainer tells the worker, one whole JSON line each.
+
+The trainer appends through EventWriter; the worker reads with EventReader. `seq` counts from 1 within an
+attempt and `time` is aware UTC.
+"""
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
+
+FailureCause = Literal[
+    "out_of_memory",
+    "non_finite_loss",
+    "bad_data",
+    "bad_config",
+    "killed",
+    "device_error",
+    "hang",
+    "unknown",
+]
+FinishReason = Literal["completed", "early_stopped", "stop_requested"]
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seq: int = Field(0, ge=0)
+    time: datetime = Field(default_factory=lambda: datetime.now(UTC))
+
+
+class LabelScore(BaseModel):
+    """Entity scores of one label; support counts true entities of the evaluation part."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+class Started(_Event):
+    """Data is encoded, the model is built: what this run is about to do."""
+
+    kind: Literal["started"] = "started"
+    device: str
+    train_pages: int
+    eval_pages: int
+    train_windows: int
+    eval_windows: int
+    parameters: int
+    trainable_parameters: int
+    steps_per_epoch: int
+    total_steps: int
+    label_counts: dict[str, int]  # entities of the training part after merges and whitelist
+    resumed_from: int | None = None  # global_step of the checkpoint this attempt continues
+
+
+class Progress(_Event):
+    """At most one a second."""
+
+    kind: Literal["progress"] = "progress"
+    phase: Literal["encode", "train", "evaluate"]
+    global_step: int
+    total_steps: int
+    epoch: float
+    train_loss: float | None = None
+    lr: float | None = None
+    pages_per_second: float | None = None
+
+
+class Evaluation(_Event):
+    """One evaluation; metric_value is the headline and always greater-is-better."""
+
+    kind: Literal["evaluation"] = "evaluation"
+    global_step: int
+    epoch: float
+    metric_name: str
+    metric_value: float
+    precision: float
+    recall: float
+    per_label: dict[str, LabelScore]
+    train_loss: float | None  # mean since the last evaluation
+    eval_loss: float
+    lr: float
+    o_entity_ratio: float | None = None  # achieved on the training part of this epoch
+    confusion: dict[str, dict[str, int]] = {}  # true label -> predicted label -> words
+    predicted_labels: dict[str, int] = {}  # histogram over evaluated words
+    is_best: bool
+    collapsed: bool = False  # one class for every word
+
+
+class Checkpoint(_Event):
+    """A checkpoint folder was renamed into place and its manifest is final."""
+
+    kind: Literal["checkpoint"] = "checkpoint"
+    global_step: int
+    folder: str  # name inside the run directory
+    manifest_sha256: str
+    is_best: bool
+
+
+class Log(_Event):
+    kind: Literal["log"] = "log"
+    level: Literal["info", "warning", "error"] = "info"
+    event: str
+    message: str
+    data: dict[str, JsonValue] = {}
+
+
+class Failed(_Event):
+    kind: Literal["failed"] = "failed"
+    cause: FailureCause
+    message: str
+    page_ids: tuple[str, ...] = ()
+
+
+class Finished(_Event):
+    kind: Literal["finished"] = "finished"
+    reason: FinishReason
+    global_step: int
+    best_global_step: int | None
+    best_metric_value: float | None
+
+
+Event = Annotated[
+    Started | Progress | Evaluation | Checkpoint | Log | Failed | Finished, Field(discriminator="kind")
+]
+_EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+class EventWriter:
+    """Appends events to a file; each line is written with one call, so a reader sees whole lines or a torn tail."""
+
+    def __init__(self, path: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._file = path.open("ab", buffering=0)
+        self._now = now
+        self._seq = 0
+
+    def write(self, event: Event) -> None:
+        self._seq += 1
+        stamped = event.model_copy(update={"seq": self._seq, "time": self._now()})
+        self._file.write(stamped.model_dump_json().encode() + b"\n")
+
+    def close(self) -> None:
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+class EventReader:
+    """Yields the whole lines that were appended since the last call; a torn tail waits for its end."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def read(self) -> list[Event]:
+        if not self._path.exists():
+            return []
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return [_EVENT.validate_json(line) for line in whole.splitlines() if line.strip()]

@@ -1,0 +1,47 @@
+"""The run directory: all that passes between worker and trainer. Its names stand here and nowhere else."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """One attempt's folder, `{work_dir}/.attempts/{job_id}/{nnn}`."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def dataset(self) -> Path:
+        return self.path / "dataset.jsonl.gz"
+
+    @property
+    def eval_dataset(self) -> Path:
+        """Present only when the job names a separate evaluation dataset."""
+        return self.path / "eval_dataset.jsonl.gz"
+
+    @property
+    def run_json(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def train_log(self) -> Path:
+        return self.path / "train.log"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best"
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions"
+
+    def checkpoint(self, global_step: int) -> Path:
+        return self.path / f"checkpoint-{global_step}"
