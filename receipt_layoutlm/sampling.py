@@ -1,0 +1,102 @@
+"""Which words O are supervised in an epoch, and in which order the epoch's items come.
+
+Pure functions of (seed, epoch, page id): an attempt that resumes draws what the one before would have drawn.
+"""
+
+import hashlib
+import json
+import random
+from collections.abc import Sequence
+
+PageTags = tuple[str, Sequence[str]]
+"""A page id (or the id of whatever is supervised as one piece) and its IOB2 tags, one per word."""
+
+_LARGEST_MEGABATCH = 50  # batches; more groups lengths no better and mixes the items less
+_MEGABATCHES_WANTED = 4  # with fewer, items of like length would meet in one batch in every epoch
+
+
+def supervised_masks(pages: Sequence[PageTags], ratio: float, seed: int, epoch: int) -> list[list[bool]]:
+    """For each word of a training part, whether it is supervised: every entity word, and the O words drawn.
+
+    `ratio` O words per entity word are drawn over the whole part, rounded down, or all of them where there
+    are fewer. Every O word is as likely to be drawn as any other, and each page gives in proportion to its O
+    words, so pages without entities are supervised too. Without any entity word there is no ratio: all words
+    are supervised. The order of the pages changes nothing.
+    """
+    entity_words, o_words = _count(pages)
+    if entity_words == 0:
+        return [[True] * len(tags) for _, tags in pages]
+    wanted = min(int(round(ratio * entity_words, 9)), o_words)
+    masks: list[list[bool]] = [[] for _ in pages]
+    seen = drawn = 0
+    for index in sorted(range(len(pages)), key=lambda i: _digest(seed, epoch, pages[i][0])):
+        page_id, tags = pages[index]
+        seen += _o_words(tags)
+        quota = seen * wanted // o_words - drawn if o_words else 0
+        drawn += quota
+        masks[index] = _draw(tags, quota, _generator(seed, epoch, page_id))
+    return masks
+
+
+def supervised_mask(tags: Sequence[str], ratio: float, seed: int, epoch: int, page_id: str) -> list[bool]:
+    """The same for one page by itself; supervised_masks rounds only once for a whole part."""
+    return supervised_masks([(page_id, tags)], ratio, seed, epoch)[0]
+
+
+def _draw(tags: Sequence[str], quota: int, generator: random.Random) -> list[bool]:
+    draws = [(generator.random(), word) for word, tag in enumerate(tags) if tag == "O"]
+    chosen = {word for _, word in sorted(draws)[:quota]}
+    return [tag != "O" or word in chosen for word, tag in enumerate(tags)]
+
+
+def achieved_ratio(pages: Sequence[PageTags], masks: Sequence[Sequence[bool]]) -> float | None:
+    """Supervised O words per entity word; None when there is no entity word."""
+    entity_words, _ = _count(pages)
+    kept = sum(
+        supervised and tag == "O"
+        for (_, tags), mask in zip(pages, masks, strict=True)
+        for tag, supervised in zip(tags, mask, strict=True)
+    )
+    return kept / entity_words if entity_words else None
+
+
+def _count(pages: Sequence[PageTags]) -> tuple[int, int]:
+    """Entity words and O words."""
+    o_words = sum(_o_words(tags) for _, tags in pages)
+    return sum(len(tags) for _, tags in pages) - o_words, o_words
+
+
+def _o_words(tags: Sequence[str]) -> int:
+    return sum(tag == "O" for tag in tags)
+
+
+def epoch_order(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Batches of indices for one epoch: each index once, like lengths together, batches in random order.
+
+    The shuffled items are cut into megabatches, and each of those is sorted by length before it is cut into
+    batches, so that an item meets others in every epoch.
+    """
+    generator = _generator(seed, epoch, "order")
+    shuffled = _shuffled(range(len(lengths)), generator)
+    in_megabatch = batch_size * min(
+        _LARGEST_MEGABATCH, max(1, len(lengths) // (batch_size * _MEGABATCHES_WANTED))
+    )
+    batches: list[list[int]] = []
+    for start in range(0, len(shuffled), in_megabatch):
+        megabatch = sorted(shuffled[start : start + in_megabatch], key=lambda index: -lengths[index])
+        batches.extend(megabatch[i : i + batch_size] for i in range(0, len(megabatch), batch_size))
+    return [batches[index] for index in _shuffled(range(len(batches)), generator)]
+
+
+def _shuffled(items: Sequence[int], generator: random.Random) -> list[int]:
+    """By sorting on random(), the only draw whose sequence Python promises to keep between versions."""
+    keys = [generator.random() for _ in items]
+    return [items[place] for place in sorted(range(len(items)), key=lambda place: keys[place])]
+
+
+def _generator(seed: int, epoch: int, name: str) -> random.Random:
+    return random.Random(int.from_bytes(_digest(seed, epoch, name)))
+
+
+def _digest(seed: int, epoch: int, name: str) -> bytes:
+    return hashlib.blake2b(json.dumps([seed, epoch, name]).encode(), digest_size=16).digest()
