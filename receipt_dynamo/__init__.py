@@ -1,0 +1,61 @@
+"""Run store and job queue in one DynamoDB table."""
+
+from receipt_dynamo.client import DynamoClient
+from receipt_dynamo.entities import (
+    Attempt,
+    AttemptEnd,
+    Budgets,
+    Dataset,
+    Job,
+    JobError,
+    JobLog,
+    JobMetric,
+    JobStatus,
+    JsonObject,
+    Lease,
+    Machine,
+    Pointer,
+    Priority,
+    Storage,
+    utcnow,
+)
+from receipt_dynamo.errors import (
+    AlreadyExists,
+    InvalidInput,
+    LeaseLost,
+    NotFound,
+    StateConflict,
+    StoreError,
+    TableNotFound,
+    WriteTimeout,
+)
+from receipt_dynamo.queue import JobQueue
+
+__all__ = [
+    "AlreadyExists",
+    "Attempt",
+    "AttemptEnd",
+    "Budgets",
+    "Dataset",
+    "DynamoClient",
+    "InvalidInput",
+    "Job",
+    "JobError",
+    "JobLog",
+    "JobMetric",
+    "JobQueue",
+    "JobStatus",
+    "JsonObject",
+    "Lease",
+    "LeaseLost",
+    "Machine",
+    "NotFound",
+    "Pointer",
+    "Priority",
+    "StateConflict",
+    "Storage",
+    "StoreError",
+    "TableNotFound",
+    "WriteTimeout",
+    "utcnow",
+]

@@ -1,0 +1,267 @@
+"""DynamoClient: one method per access pattern. It never changes a job's status; JobQueue does.
+
+`list_*` returns everything, or the first `limit`; `iter_*` pages lazily. Jobs come newest first, metrics and
+logs in time order.
+"""
+
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from pynamodb.expressions.condition import Condition
+
+from receipt_dynamo import items
+from receipt_dynamo.entities import (
+    Attempt,
+    Dataset,
+    Event,
+    Job,
+    JobLog,
+    JobMetric,
+    JobStatus,
+    Lease,
+    later,
+    parse_job_id,
+    parse_status,
+)
+from receipt_dynamo.errors import AlreadyExists, InvalidInput, LeaseLost, NotFound
+from receipt_dynamo.items import JobLogItem, JobMetricItem, LeaseItem, RawItem
+from receipt_dynamo.metrics_view import fold_original_rows, visible
+from receipt_dynamo.writes import ConditionFailed, Write, Writer, check, put, raise_store_error
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+R = TypeVar("R")
+DEFAULT_REGION = "us-east-1"
+
+
+def resolve_region(region: str | None = None) -> str:
+    """Region by argument, AWS_REGION, AWS_DEFAULT_REGION, profile, then us-east-1."""
+    profile = botocore.session.get_session().get_config_variable("region")
+    return region or os.environ.get("AWS_REGION") or profile or DEFAULT_REGION
+
+
+def fence(lease: Lease) -> Condition:
+    """Holds while this attempt owns the job: the condition of every worker-side write."""
+    holds: Condition = (LeaseItem.attempt == lease.attempt) & (LeaseItem.lease_token == lease.lease_token)
+    return holds
+
+
+def _same_event(stored: RawItem, event: JobMetric | JobLog) -> bool:
+    numbers = (stored.get(name, {}).get("N") for name in ("attempt", "seq"))
+    return list(numbers) == [str(event.attempt), str(event.seq)]
+
+
+def _take(records: Iterable[R], limit: int | None) -> list[R]:
+    if limit is not None and limit < 1:
+        raise InvalidInput(f"limit is {limit}: give a positive number, or none for all")
+    return list(itertools.islice(records, limit))
+
+
+class DynamoClient:
+    """Reads one table and creates rows in it.
+
+    Owns its botocore client, so many may be alive at once, in threads too.
+    """
+
+    def __init__(self, table_name: str, region: str | None = None, endpoint_url: str | None = None) -> None:
+        self.table_name = table_name
+        session = botocore.session.get_session()
+        config = Config(
+            connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 2, "mode": "standard"}
+        )
+        created = session.create_client(
+            "dynamodb", region_name=resolve_region(region), endpoint_url=endpoint_url, config=config
+        )
+        self.raw = cast("DynamoDBClient", created)
+        self.writer = Writer(self.raw, table_name)
+
+    # jobs
+
+    def get_job(self, job_id: str, *, consistent: bool = False) -> Job:
+        """Raises NotFound, or InvalidInput for a malformed id."""
+        raw = self._get(items.job_key(parse_job_id(job_id)), consistent=consistent)
+        if raw is None:
+            raise NotFound(f"no job {job_id} in table {self.table_name!r}")
+        return items.job_from(raw)
+
+    def iter_jobs_by_status(self, status: str) -> Iterator[Job]:
+        # begins_with keeps out the rows that the original system stores in the same partition.
+        partition = items.status_pk(parse_status(status))
+        return map(
+            items.job_from, self._query("GSI1", partition, prefix=items.CREATED_PREFIX, newest_first=True)
+        )
+
+    def list_jobs_by_status(self, status: str, limit: int | None = None) -> list[Job]:
+        return _take(self.iter_jobs_by_status(status), limit)
+
+    def list_jobs(self, limit: int | None = None) -> list[Job]:
+        """Jobs of every status: one query (or more pages) per status."""
+        jobs = itertools.chain.from_iterable(self.list_jobs_by_status(status, limit) for status in JobStatus)
+        return _take(sorted(jobs, key=lambda job: job.created_at, reverse=True), limit)
+
+    def list_jobs_by_name(self, name: str, limit: int | None = None) -> list[Job]:
+        rows = self._query("GSI2", items.name_pk(name), prefix=items.CREATED_PREFIX, newest_first=True)
+        return _take(map(items.job_from, rows), limit)
+
+    def iter_queue(self, queue: str = "default") -> Iterator[Job]:
+        """Claimable jobs in claim order. A hint: the index lags, so claim reads the lease consistently."""
+        return map(items.job_from, self._query("GSI3", items.queue_pk(queue)))
+
+    def iter_job_rows(self, job_id: str) -> Iterator[RawItem]:
+        """Keys of everything that is stored about a job."""
+        for raw in self._query(None, items.job_pk(parse_job_id(job_id))):
+            yield items.key(raw["PK"]["S"], raw["SK"]["S"])
+
+    # lease and attempts
+
+    def get_lease(self, job_id: str) -> Lease:
+        """A consistent read. Raises NotFound: jobs of the original system have no lease and are read-only."""
+        raw = self._get(items.lease_key(parse_job_id(job_id)), consistent=True)
+        if raw is None:
+            raise NotFound(f"job {job_id} has no lease item: it was not submitted by this system")
+        return items.lease_from(raw)
+
+    def get_attempt(self, job_id: str, attempt: int) -> Attempt:
+        raw = self._get(items.attempt_key(parse_job_id(job_id), attempt), consistent=True)
+        if raw is None:
+            raise NotFound(f"job {job_id} has no attempt {attempt}")
+        return items.attempt_from(raw)
+
+    def list_attempts(self, job_id: str) -> list[Attempt]:
+        partition = items.job_pk(parse_job_id(job_id))
+        return [items.attempt_from(raw) for raw in self._query(None, partition, prefix=items.ATTEMPT_PREFIX)]
+
+    # metrics and logs
+
+    def list_job_metrics(self, job_id: str) -> list[JobMetric]:
+        """The evaluations that the published checkpoint contains; list_all_job_metrics shows the rest too."""
+        return visible(self.list_all_job_metrics(job_id), self.list_attempts(job_id))
+
+    def list_all_job_metrics(self, job_id: str) -> list[JobMetric]:
+        """Evaluations of every attempt, also those that a later attempt ran again."""
+        job_id = parse_job_id(job_id)
+        rows = self._query(None, items.job_pk(job_id), prefix=items.METRIC_PREFIX)
+        found = [JobMetricItem.from_raw_data(raw) for raw in rows]
+        ours = [items.metric_from(job_id, item) for item in found if not items.is_original_metric(item)]
+        original = fold_original_rows(job_id, [item for item in found if items.is_original_metric(item)])
+        return sorted([*ours, *original], key=lambda metric: metric.timestamp)
+
+    def iter_job_logs(self, job_id: str) -> Iterator[JobLog]:
+        rows = self._query(None, items.job_pk(parse_job_id(job_id)), prefix=items.LOG_PREFIX)
+        return map(items.log_from, rows)
+
+    def list_job_logs(self, job_id: str, limit: int | None = None) -> list[JobLog]:
+        return _take(self.iter_job_logs(job_id), limit)
+
+    def last_event_at(self, job_id: str) -> datetime | None:
+        """Time of the newest metric or log row: the next attempt's events come after it."""
+        partition = items.job_pk(parse_job_id(job_id))
+        prefixes = (items.METRIC_PREFIX, items.LOG_PREFIX)
+        newest = [
+            next(self._query(None, partition, prefix=prefix, newest_first=True, page=1), None)
+            for prefix in prefixes
+        ]
+        times = [
+            datetime.fromisoformat(raw["SK"]["S"].rpartition("#")[2]) for raw in newest if raw is not None
+        ]
+        return max(times, default=None)
+
+    def add_job_metric(self, lease: Lease, metric: JobMetric) -> JobMetric:
+        """Store one evaluation under the lease's fence; returns it with the time it got. Raises LeaseLost."""
+        return self._add_event(
+            lease, metric, lambda moved: put(items.metric_item(moved), JobMetricItem.pk.does_not_exist())
+        )
+
+    def add_job_log(self, lease: Lease, log: JobLog) -> JobLog:
+        """Store one event under the lease's fence; returns it with the time it got. Raises LeaseLost."""
+        return self._add_event(
+            lease, log, lambda moved: put(items.log_item(moved), JobLogItem.pk.does_not_exist())
+        )
+
+    def _add_event(self, lease: Lease, event: Event, as_put: Callable[[Event], Write]) -> Event:
+        while True:
+            try:
+                self.writer.execute(as_put(event), check(items.lease_key(lease.job_id), fence(lease)))
+                return event
+            except ConditionFailed as lost:
+                stored = lost.losers[0]
+                if stored is not None and _same_event(stored, event):
+                    return event  # our own write, whose reply was lost
+                if lost.failed[1]:
+                    raise LeaseLost(
+                        f"attempt {lease.attempt} of job {lease.job_id} no longer holds its lease"
+                    ) from None
+                event = later(event)
+
+    # datasets
+
+    def add_dataset(self, dataset: Dataset) -> None:
+        """Raises AlreadyExists when a snapshot of that name and time is there."""
+        try:
+            self.writer.execute(put(items.dataset_item(dataset), items.DatasetItem.pk.does_not_exist()))
+        except ConditionFailed:
+            raise AlreadyExists(f"dataset {dataset.name!r} has a snapshot of {dataset.created_at}") from None
+
+    def list_datasets(self) -> list[Dataset]:
+        """Every snapshot, newest first."""
+        rows = self._query("GSI1", items.DATASETS_KEY, prefix=items.CREATED_PREFIX, newest_first=True)
+        return [items.dataset_from(raw) for raw in rows]
+
+    def get_dataset(self, name: str, fingerprint: str | None = None) -> Dataset:
+        """The newest snapshot of a name, or the one whose fingerprint starts so. Raises NotFound."""
+        rows = self._query(None, items.dataset_pk(name), prefix=items.SNAPSHOT_PREFIX, newest_first=True)
+        for dataset in map(items.dataset_from, rows):
+            if dataset.fingerprint.startswith(fingerprint or ""):
+                return dataset
+        wanted = name if fingerprint is None else f"{name}@{fingerprint}"
+        raise NotFound(f"no dataset {wanted!r}: 'layoutlm-cli dataset list' shows what there is")
+
+    # requests
+
+    def _get(self, key: RawItem, *, consistent: bool) -> RawItem | None:
+        try:
+            reply = self.raw.get_item(TableName=self.table_name, Key=key, ConsistentRead=consistent)
+        except ClientError as error:
+            raise_store_error(error, self.table_name)
+        return dict(reply["Item"]) if "Item" in reply else None
+
+    def _query(
+        self,
+        index: str | None,
+        partition: str,
+        *,
+        prefix: str = "",
+        newest_first: bool = False,
+        page: int | None = None,
+    ) -> Iterator[RawItem]:
+        """All rows of a partition whose sort key starts with `prefix`, page after page."""
+        names = (f"{index}PK", f"{index}SK") if index else ("PK", "SK")
+        request: RawItem = {
+            "TableName": self.table_name,
+            "KeyConditionExpression": "#p = :p" + (" AND begins_with(#s, :s)" if prefix else ""),
+            "ExpressionAttributeNames": {"#p": names[0], **({"#s": names[1]} if prefix else {})},
+            "ExpressionAttributeValues": {
+                ":p": {"S": partition},
+                **({":s": {"S": prefix}} if prefix else {}),
+            },
+            "ScanIndexForward": not newest_first,
+            # an index cannot be read consistently
+            **({"IndexName": index} if index else {"ConsistentRead": True}),
+            **({"Limit": page} if page else {}),
+        }
+        while True:
+            try:
+                reply = self.raw.query(**request)
+            except ClientError as error:
+                raise_store_error(error, self.table_name)
+            yield from map(dict, reply["Items"])
+            if "LastEvaluatedKey" not in reply:
+                return
+            request["ExclusiveStartKey"] = reply["LastEvaluatedKey"]

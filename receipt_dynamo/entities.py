@@ -1,0 +1,295 @@
+"""Records of the run store: frozen pydantic models, which is all that callers see.
+
+Times are aware UTC with microseconds; places end in _uri, durations in _seconds.
+"""
+
+import random
+import uuid
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+
+from receipt_dynamo.errors import InvalidInput
+
+JsonObject = dict[str, JsonValue]
+
+
+def _as_utc(value: datetime) -> datetime:
+    # The original system wrote naive times, which meant UTC.
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+Time = Annotated[datetime, AfterValidator(_as_utc)]
+
+
+def utcnow() -> datetime:
+    """Now, as aware UTC."""
+    return datetime.now(UTC)
+
+
+class JobStatus(StrEnum):
+    """States of a job; docs/protocol.md draws the transitions."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    INTERRUPTED = "interrupted"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_claimable(self) -> bool:
+        return self in (JobStatus.PENDING, JobStatus.INTERRUPTED)
+
+    @property
+    def is_final(self) -> bool:
+        """Nothing happens to the job any more by itself (a person may retry a failed one)."""
+        return self in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
+
+
+class Priority(StrEnum):
+    """Claim order, the highest first; age decides within one priority."""
+
+    CRITICAL = "critical"
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+    @property
+    def rank(self) -> int:
+        """0 for the first in line; the leading digit of the queue's sort key."""
+        return list(Priority).index(self)
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Pointer(_Record):
+    """Names one committed checkpoint: runs/{job_id}/attempt-{attempt}/checkpoint-{global_step}/."""
+
+    attempt: int
+    global_step: int
+    manifest_sha256: str
+
+
+class JobError(_Record):
+    """Why an attempt failed. FINAL_CAUSES would fail again the same way, so they are not tried again."""
+
+    cause: str
+    message: str
+    page_ids: tuple[str, ...] = ()
+    log_tail: str = ""
+
+    @property
+    def is_retryable(self) -> bool:
+        return self.cause not in FINAL_CAUSES
+
+
+FINAL_CAUSES = frozenset({"non_finite_loss", "bad_data", "bad_config"})
+
+
+class Budgets(_Record):
+    """What a job has used up: errors (reported by a worker), interruptions (a release, an expired lease)."""
+
+    errors: int = 0
+    interruptions: int = 0
+    errors_in_a_row: int = 0  # since the checkpoint pointer last moved
+    interruptions_in_a_row: int = 0
+    max_errors: int = 5
+    max_interruptions: int = 20
+
+    def after_error(self, *, progressed: bool) -> "Budgets":
+        row = 1 if progressed else self.errors_in_a_row + 1
+        stalls = 0 if progressed else self.interruptions_in_a_row
+        return self.model_copy(
+            update={"errors": self.errors + 1, "errors_in_a_row": row, "interruptions_in_a_row": stalls}
+        )
+
+    def after_interruption(self, *, progressed: bool) -> "Budgets":
+        row = 1 if progressed else self.interruptions_in_a_row + 1
+        stalls = 0 if progressed else self.errors_in_a_row
+        return self.model_copy(
+            update={
+                "interruptions": self.interruptions + 1,
+                "interruptions_in_a_row": row,
+                "errors_in_a_row": stalls,
+            }
+        )
+
+    @property
+    def exhausted_by(self) -> str | None:
+        """The budget that is used up, in words, or None."""
+        if self.errors >= self.max_errors:
+            return f"{self.errors} errors"
+        if self.interruptions > self.max_interruptions:
+            return f"{self.interruptions} interruptions"
+        if self.errors_in_a_row >= 3:
+            return f"{self.errors_in_a_row} errors in a row without a new checkpoint"
+        if self.interruptions_in_a_row >= 5:
+            return f"{self.interruptions_in_a_row} interruptions in a row without a new checkpoint"
+        return None
+
+
+def backoff(errors_in_a_row: int, rng: random.Random) -> timedelta:
+    """Wait before the next attempt: full jitter under 30 s, doubling per error up to 30 minutes."""
+    return timedelta(seconds=rng.uniform(0, min(1800, 30 * 2 ** max(0, errors_in_a_row - 1))))
+
+
+class Storage(_Record):
+    """Where a job's artifacts lie: s3://{bucket}/{prefix}runs/{job_id}/…"""
+
+    bucket: str
+    prefix: str = ""
+
+
+class Job(_Record):
+    """One training run as submitted, and where it stands. `job_config` and `results` are opaque documents."""
+
+    job_id: str
+    name: str
+    status: JobStatus
+    created_at: Time
+    created_by: str
+    job_config: JsonObject
+    description: str = ""
+    priority: Priority = Priority.MEDIUM
+    queue: str = "default"
+    attempt: int = 0  # number of the newest attempt, 0 before the first claim
+    budgets: Budgets = Budgets()
+    not_before: Time | None = None
+    started_at: Time | None = None
+    ended_at: Time | None = None
+    storage: Storage | None = None
+    tags: dict[str, str] = {}
+    results: JsonObject | None = None
+    error: JobError | None = None
+
+
+class Machine(_Record):
+    """What an attempt ran on."""
+
+    instance_type: str | None = None
+    spot: bool | None = None
+    region: str | None = None
+    price_per_hour: float | None = None  # US dollars
+
+
+class Lease(_Record):
+    """The right to work on a job. Attempt number with lease_token: the fence of every worker-side write."""
+
+    job_id: str
+    attempt: int
+    lease_token: str | None = None
+    worker_id: str | None = None
+    expires_at: Time | None = None
+    renewals: int = 0
+    cancel_requested: bool = False
+    progress: str = ""
+    checkpoint: Pointer | None = None
+    best: Pointer | None = None
+    previous: Pointer | None = None
+
+
+class Attempt(_Record):
+    """One try at a job, from claim to end."""
+
+    job_id: str
+    attempt: int
+    worker_id: str
+    started_at: Time
+    machine: Machine = Machine()
+    resume_step: int = 0
+    ended_at: Time | None = None
+    outcome: str | None = None
+    last_step: int | None = None
+    lost_steps: int | None = None
+    checkpoints: int | None = None
+    ended_by: str | None = None  # lease_token of the worker that ended it itself; None after a rescue
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars, when the price per hour is known and the attempt has ended."""
+        if self.machine.price_per_hour is None or self.ended_at is None:
+            return None
+        return self.machine.price_per_hour * (self.ended_at - self.started_at).total_seconds() / 3600
+
+
+class AttemptEnd(_Record):
+    """What a worker knows about its attempt when it ends."""
+
+    last_step: int | None = None
+    lost_steps: int | None = None
+    checkpoints: int | None = None
+
+
+class JobMetric(_Record):
+    """One evaluation. metric_value is the headline and always greater-is-better."""
+
+    job_id: str
+    timestamp: Time
+    metric_name: str
+    metric_value: float = Field(allow_inf_nan=False)
+    precision: float | None = None
+    recall: float | None = None
+    per_label: dict[str, dict[str, float]] = {}  # label -> precision, recall, f1, support
+    train_loss: float | None = None
+    eval_loss: float | None = None
+    lr: float | None = None
+    o_entity_ratio: float | None = None
+    epoch: float | None = None
+    global_step: int | None = None
+    attempt: int | None = None
+    seq: int | None = None
+    is_best: bool = False
+    extras: JsonObject = {}  # what rows of the original system hold beside these
+
+
+class JobLog(_Record):
+    """One event of a job: run_config first, run_summary last."""
+
+    job_id: str
+    timestamp: Time
+    level: str
+    event: str
+    message: str
+    data: JsonObject = {}
+    attempt: int | None = None
+    seq: int | None = None
+
+
+Event = TypeVar("Event", JobMetric, JobLog)
+
+
+def later(event: Event) -> Event:
+    """The same event one microsecond later: two events of a job never share a time."""
+    return event.model_copy(update={"timestamp": event.timestamp + timedelta(microseconds=1)})
+
+
+class Dataset(_Record):
+    """A pinned snapshot of pages: datasets/{fingerprint}.jsonl.gz in the bucket."""
+
+    name: str
+    created_at: Time
+    fingerprint: str
+    source: str
+    counts: dict[str, int] = {}  # pages, words, groups, size (bytes, compressed)
+    labels: dict[str, int] = {}  # entities by label
+
+
+def parse_status(status: str) -> JobStatus:
+    """Raises InvalidInput for an unknown status."""
+    try:
+        return JobStatus(status)
+    except ValueError:
+        raise InvalidInput(f"unknown status {status!r}: use one of {', '.join(JobStatus)}") from None
+
+
+def parse_job_id(job_id: str) -> str:
+    """The id in its one spelling; raises InvalidInput when it is no UUID."""
+    try:
+        return str(uuid.UUID(job_id))
+    except ValueError:
+        raise InvalidInput(f"malformed job id {job_id!r}: expected a UUID") from None

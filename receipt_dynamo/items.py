@@ -1,0 +1,454 @@
+"""PynamoDB items: the mapping between records and the table, and the only place with key strings.
+
+The models serve as the mapping alone (serialize, from_raw_data, discriminators, expressions). Requests go
+through DynamoClient, because a PynamoDB model is bound to one table for the whole process.
+"""
+
+import json
+from datetime import datetime
+from typing import Any
+
+from boto3.dynamodb.types import TypeDeserializer
+from pydantic import JsonValue
+from pynamodb.attributes import (
+    Attribute,
+    BooleanAttribute,
+    DiscriminatorAttribute,
+    MapAttribute,
+    NumberAttribute,
+    UnicodeAttribute,
+)
+from pynamodb.constants import NUMBER, STRING
+from pynamodb.models import Model
+
+from receipt_dynamo.entities import (
+    Attempt,
+    Budgets,
+    Dataset,
+    Job,
+    JobError,
+    JobLog,
+    JobMetric,
+    JobStatus,
+    JsonObject,
+    Lease,
+    Machine,
+    Pointer,
+    Priority,
+    Storage,
+)
+
+# An item or a key as botocore speaks it: {"name": {"S": "…"}}. It never leaves this package.
+RawItem = dict[str, Any]
+
+JOB_SK = "JOB"
+LEASE_SK = "LEASE"
+METRIC_PREFIX = "METRIC#"
+LOG_PREFIX = "LOG#"
+ATTEMPT_PREFIX = "ATTEMPT#"
+CREATED_PREFIX = "CREATED#"
+SNAPSHOT_PREFIX = "SNAPSHOT#"
+DATASETS_KEY = "DATASETS"
+
+
+def stamp(time: datetime) -> str:
+    """The one spelling of a time in keys and attributes; it sorts as text."""
+    return time.isoformat(timespec="microseconds")
+
+
+def job_pk(job_id: str) -> str:
+    return f"JOB#{job_id}"
+
+
+def status_pk(status: JobStatus) -> str:
+    return f"STATUS#{status}"
+
+
+def name_pk(name: str) -> str:
+    return f"JOB_NAME#{name}"
+
+
+def queue_pk(queue: str) -> str:
+    return f"QUEUE#{queue}"
+
+
+def queue_sk(priority: Priority, created_at: datetime, job_id: str) -> str:
+    return f"{priority.rank}#{stamp(created_at)}#{job_id}"
+
+
+def dataset_pk(name: str) -> str:
+    return f"DATASET#{name}"
+
+
+def key(pk: str, sk: str) -> RawItem:
+    return {"PK": {"S": pk}, "SK": {"S": sk}}
+
+
+def job_key(job_id: str) -> RawItem:
+    return key(job_pk(job_id), JOB_SK)
+
+
+def lease_key(job_id: str) -> RawItem:
+    return key(job_pk(job_id), LEASE_SK)
+
+
+def attempt_key(job_id: str, attempt: int) -> RawItem:
+    return key(job_pk(job_id), f"{ATTEMPT_PREFIX}{attempt:03d}")
+
+
+class TimeAttribute(Attribute[datetime]):
+    """A time as isoformat text."""
+
+    attr_type = STRING
+
+    def serialize(self, value: datetime) -> str:
+        return stamp(value)
+
+    def deserialize(self, value: str) -> datetime:
+        return datetime.fromisoformat(value)
+
+
+class DocumentAttribute(Attribute[JsonValue]):
+    """An opaque document as JSON text, floats exact, no NaN. The original system's maps are read too."""
+
+    attr_type = STRING
+
+    def serialize(self, value: JsonValue) -> str:
+        return json.dumps(value, allow_nan=False, separators=(",", ":"), sort_keys=True)
+
+    def deserialize(self, value: JsonValue) -> JsonValue:
+        return json.loads(value) if isinstance(value, str) else value
+
+    def get_value(self, value: dict[str, Any]) -> Any:
+        return value[STRING] if STRING in value else _untyped(value)
+
+
+class ValueAttribute(Attribute[JsonValue]):
+    """`value` of an original metric row: a number or a map. Only read."""
+
+    attr_type = NUMBER
+
+    def deserialize(self, value: JsonValue) -> JsonValue:
+        return value
+
+    def get_value(self, value: dict[str, Any]) -> Any:
+        return _untyped(value)
+
+
+def _untyped(value: Any) -> JsonValue:
+    """botocore's {"N": "1"} as a plain value."""
+    return _plain(TypeDeserializer().deserialize(value))
+
+
+def _plain(value: Any) -> JsonValue:
+    """Decimals to int or float, sets to lists."""
+    if isinstance(value, dict):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | set):
+        return [_plain(inner) for inner in value]
+    if value is None or isinstance(value, str | bool):
+        return value
+    return int(value) if value == int(value) and "." not in str(value) else float(value)
+
+
+class PointerMap(MapAttribute[str, Any]):
+    attempt = NumberAttribute()
+    global_step = NumberAttribute()
+    manifest_sha256 = UnicodeAttribute()
+
+
+class TableItem(Model):
+    """Keys and indexes; GSI3 carries the claim queue."""
+
+    class Meta:
+        table_name = "named-by-each-client"
+
+    cls = DiscriminatorAttribute(attr_name="TYPE")
+    pk = UnicodeAttribute(hash_key=True, attr_name="PK")
+    sk = UnicodeAttribute(range_key=True, attr_name="SK")
+    gsi1_pk = UnicodeAttribute(null=True, attr_name="GSI1PK")
+    gsi1_sk = UnicodeAttribute(null=True, attr_name="GSI1SK")
+    gsi2_pk = UnicodeAttribute(null=True, attr_name="GSI2PK")
+    gsi2_sk = UnicodeAttribute(null=True, attr_name="GSI2SK")
+    gsi3_pk = UnicodeAttribute(null=True, attr_name="GSI3PK")
+    gsi3_sk = UnicodeAttribute(null=True, attr_name="GSI3SK")
+
+
+class JobItem(TableItem, discriminator="JOB"):
+    name = UnicodeAttribute()
+    status = UnicodeAttribute()
+    created_at = TimeAttribute()
+    created_by = UnicodeAttribute()
+    job_config = DocumentAttribute()
+    description = UnicodeAttribute(null=True)
+    priority = UnicodeAttribute(null=True)
+    queue = UnicodeAttribute(null=True)
+    attempt = NumberAttribute(null=True)
+    budgets = DocumentAttribute(null=True)
+    not_before = TimeAttribute(null=True)
+    started_at = TimeAttribute(null=True)
+    ended_at = TimeAttribute(null=True)
+    storage = DocumentAttribute(null=True)
+    tags = DocumentAttribute(null=True)
+    results = DocumentAttribute(null=True)
+    error = DocumentAttribute(null=True)
+
+
+class LeaseItem(TableItem, discriminator="LEASE"):
+    attempt = NumberAttribute()
+    lease_token = UnicodeAttribute(null=True)
+    worker_id = UnicodeAttribute(null=True)
+    expires_at = TimeAttribute(null=True)
+    renewals = NumberAttribute()
+    cancel_requested = BooleanAttribute()
+    progress = UnicodeAttribute(null=True)
+    checkpoint = PointerMap(null=True)  # type: ignore[no-untyped-call]
+    best = PointerMap(null=True)  # type: ignore[no-untyped-call]
+    previous = PointerMap(null=True)  # type: ignore[no-untyped-call]
+
+
+class AttemptItem(TableItem, discriminator="ATTEMPT"):
+    attempt = NumberAttribute()
+    worker_id = UnicodeAttribute()
+    started_at = TimeAttribute()
+    machine = DocumentAttribute()
+    resume_step = NumberAttribute()
+    ended_at = TimeAttribute(null=True)
+    outcome = UnicodeAttribute(null=True)
+    last_step = NumberAttribute(null=True)
+    lost_steps = NumberAttribute(null=True)
+    checkpoints = NumberAttribute(null=True)
+    ended_by = UnicodeAttribute(null=True)
+
+
+class JobMetricItem(TableItem, discriminator="JOB_METRIC"):
+    timestamp = TimeAttribute()
+    metric_name = UnicodeAttribute()
+    metric_value = NumberAttribute(null=True)
+    scores = DocumentAttribute(null=True)  # the rest of the evaluation
+    global_step = NumberAttribute(null=True)
+    attempt = NumberAttribute(null=True)
+    seq = NumberAttribute(null=True)
+    # rows of the original system, one value each
+    value = ValueAttribute(null=True)
+    step = NumberAttribute(null=True)
+    epoch = NumberAttribute(null=True)
+
+
+class JobLogItem(TableItem, discriminator="JOB_LOG"):
+    level = UnicodeAttribute(null=True)
+    event = UnicodeAttribute(null=True)
+    message = UnicodeAttribute()
+    data = DocumentAttribute(null=True)
+    attempt = NumberAttribute(null=True)
+    seq = NumberAttribute(null=True)
+    # the original system's names
+    log_level = UnicodeAttribute(null=True)
+    source = UnicodeAttribute(null=True)
+    exception = UnicodeAttribute(null=True)
+
+
+class DatasetItem(TableItem, discriminator="DATASET"):
+    name = UnicodeAttribute()
+    created_at = TimeAttribute()
+    fingerprint = UnicodeAttribute()
+    source = UnicodeAttribute()
+    counts = DocumentAttribute()
+    labels = DocumentAttribute()
+
+
+def job_item(job: Job) -> JobItem:
+    """Queue keys exist iff the job is pending or interrupted."""
+    item = JobItem(
+        pk=job_pk(job.job_id),
+        sk=JOB_SK,
+        gsi1_pk=status_pk(job.status),
+        gsi1_sk=CREATED_PREFIX + stamp(job.created_at),
+        gsi2_pk=name_pk(job.name),
+        gsi2_sk=CREATED_PREFIX + stamp(job.created_at),
+        **job.model_dump(exclude={"job_id"}, exclude_none=True, mode="python"),
+    )
+    if job.status.is_claimable:
+        item.gsi3_pk = queue_pk(job.queue)
+        item.gsi3_sk = queue_sk(job.priority, job.created_at, job.job_id)
+    return item
+
+
+def job_from(raw: RawItem) -> Job:
+    item = JobItem.from_raw_data(raw)
+    return Job(
+        job_id=_id_of(raw),
+        name=item.name,
+        status=JobStatus(item.status),
+        created_at=item.created_at,
+        created_by=item.created_by,
+        job_config=_object(item.job_config),
+        description=item.description or "",
+        priority=Priority(item.priority or Priority.MEDIUM),
+        queue=item.queue or "default",
+        attempt=int(item.attempt or 0),
+        budgets=Budgets.model_validate(item.budgets or {}),
+        not_before=item.not_before,
+        started_at=item.started_at,
+        ended_at=item.ended_at,
+        storage=_storage_from(item.storage),
+        tags={name: str(value) for name, value in _object(item.tags).items()},
+        results=_object(item.results) if item.results is not None else None,
+        error=JobError.model_validate(item.error) if item.error else None,
+    )
+
+
+def _storage_from(document: JsonValue) -> Storage | None:
+    # The original system keeps other places under the same name; those are not ours to read.
+    if not isinstance(document, dict) or "bucket" not in document or set(document) - {"bucket", "prefix"}:
+        return None
+    return Storage.model_validate(document)
+
+
+def lease_item(lease: Lease) -> LeaseItem:
+    fields = lease.model_dump(exclude={"job_id", "checkpoint", "best", "previous"}, exclude_none=True)
+    item = LeaseItem(pk=job_pk(lease.job_id), sk=LEASE_SK, **fields)
+    for name in ("checkpoint", "best", "previous"):
+        pointer = getattr(lease, name)
+        if pointer is not None:
+            setattr(item, name, pointer_map(pointer))
+    return item
+
+
+def pointer_map(pointer: Pointer) -> PointerMap:
+    return PointerMap(**pointer.model_dump())  # type: ignore[no-untyped-call]
+
+
+def lease_from(raw: RawItem) -> Lease:
+    item = LeaseItem.from_raw_data(raw)
+    return Lease(
+        job_id=_id_of(raw),
+        attempt=int(item.attempt),
+        lease_token=item.lease_token,
+        worker_id=item.worker_id,
+        expires_at=item.expires_at,
+        renewals=int(item.renewals),
+        cancel_requested=item.cancel_requested,
+        progress=item.progress or "",
+        checkpoint=_pointer_from(item.checkpoint),
+        best=_pointer_from(item.best),
+        previous=_pointer_from(item.previous),
+    )
+
+
+def _pointer_from(stored: PointerMap | None) -> Pointer | None:
+    if stored is None:
+        return None
+    return Pointer(
+        attempt=int(stored.attempt),
+        global_step=int(stored.global_step),
+        manifest_sha256=stored.manifest_sha256,
+    )
+
+
+def attempt_item(attempt: Attempt) -> AttemptItem:
+    row = attempt_key(attempt.job_id, attempt.attempt)
+    return AttemptItem(
+        pk=row["PK"]["S"], sk=row["SK"]["S"], **attempt.model_dump(exclude={"job_id"}, exclude_none=True)
+    )
+
+
+def attempt_from(raw: RawItem) -> Attempt:
+    item = AttemptItem.from_raw_data(raw)
+    return Attempt(
+        job_id=_id_of(raw),
+        attempt=int(item.attempt),
+        worker_id=item.worker_id,
+        started_at=item.started_at,
+        machine=Machine.model_validate(item.machine),
+        resume_step=int(item.resume_step),
+        ended_at=item.ended_at,
+        outcome=item.outcome,
+        last_step=_int(item.last_step),
+        lost_steps=_int(item.lost_steps),
+        checkpoints=_int(item.checkpoints),
+        ended_by=item.ended_by,
+    )
+
+
+_METRIC_COLUMNS = frozenset(
+    {"job_id", "timestamp", "metric_name", "metric_value", "global_step", "attempt", "seq"}
+)
+
+
+def metric_item(metric: JobMetric) -> JobMetricItem:
+    scores = metric.model_dump(exclude=set(_METRIC_COLUMNS), exclude_none=True, exclude_defaults=True)
+    columns = metric.model_dump(include=set(_METRIC_COLUMNS) - {"job_id"}, exclude_none=True)
+    return JobMetricItem(
+        pk=job_pk(metric.job_id), sk=METRIC_PREFIX + stamp(metric.timestamp), scores=scores, **columns
+    )
+
+
+def is_original_metric(item: JobMetricItem) -> bool:
+    """Rows of the original system hold one value each and no metric_value."""
+    return item.metric_value is None
+
+
+def metric_from(job_id: str, item: JobMetricItem) -> JobMetric:
+    return JobMetric(
+        job_id=job_id,
+        timestamp=item.timestamp,
+        metric_name=item.metric_name,
+        metric_value=float(item.metric_value),
+        global_step=_int(item.global_step),
+        attempt=_int(item.attempt),
+        seq=_int(item.seq),
+        **_object(item.scores),  # type: ignore[arg-type]  # pydantic checks each value
+    )
+
+
+def log_item(log: JobLog) -> JobLogItem:
+    return JobLogItem(
+        pk=job_pk(log.job_id),
+        sk=LOG_PREFIX + stamp(log.timestamp),
+        **log.model_dump(exclude={"job_id", "timestamp"}, exclude_none=True),
+    )
+
+
+def log_from(raw: RawItem) -> JobLog:
+    item = JobLogItem.from_raw_data(raw)
+    original: JsonObject = {"exception": item.exception} if item.exception else {}
+    return JobLog(
+        job_id=_id_of(raw),
+        timestamp=datetime.fromisoformat(raw["SK"]["S"].removeprefix(LOG_PREFIX)),
+        level=(item.level or item.log_level or "info").lower(),
+        event=item.event or item.source or "log",
+        message=item.message,
+        data=_object(item.data) or original,
+        attempt=_int(item.attempt),
+        seq=_int(item.seq),
+    )
+
+
+def dataset_item(dataset: Dataset) -> DatasetItem:
+    created = stamp(dataset.created_at)
+    return DatasetItem(
+        pk=dataset_pk(dataset.name),
+        sk=SNAPSHOT_PREFIX + created,
+        gsi1_pk=DATASETS_KEY,
+        gsi1_sk=CREATED_PREFIX + created,
+        **dataset.model_dump(),
+    )
+
+
+def dataset_from(raw: RawItem) -> Dataset:
+    item = DatasetItem.from_raw_data(raw)
+    names = ("name", "created_at", "fingerprint", "source", "counts", "labels")
+    return Dataset.model_validate({name: getattr(item, name) for name in names})
+
+
+def _id_of(raw: RawItem) -> str:
+    return str(raw["PK"]["S"]).partition("#")[2]
+
+
+def _int(value: float | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def _object(value: JsonValue) -> JsonObject:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,79 @@
+"""Which evaluations count, and how rows of the original system become evaluations. Pure functions."""
+
+from collections.abc import Sequence
+
+from pydantic import JsonValue
+
+from receipt_dynamo.entities import Attempt, JobMetric
+from receipt_dynamo.items import JobMetricItem
+
+ORIGINAL_HEADLINE = "val_f1"
+
+
+def visible(metrics: Sequence[JobMetric], attempts: Sequence[Attempt]) -> list[JobMetric]:
+    """Evaluations that no later attempt ran again.
+
+    One at step s by attempt a is shown iff s <= resume_step of every later attempt: what came after the
+    checkpoint from which training went on is history that did not happen.
+    """
+    return [metric for metric in metrics if _is_visible(metric, attempts)]
+
+
+def _is_visible(metric: JobMetric, attempts: Sequence[Attempt]) -> bool:
+    if metric.attempt is None or metric.global_step is None:
+        return True
+    later = (attempt for attempt in attempts if attempt.attempt > metric.attempt)
+    return all(metric.global_step <= attempt.resume_step for attempt in later)
+
+
+def fold_original_rows(job_id: str, rows: Sequence[JobMetricItem]) -> list[JobMetric]:
+    """One JobMetric per step that has a val_f1 row; the step's other values go along.
+
+    Rows without a step are grouped by epoch, else by time. A step without val_f1 was no evaluation and has no
+    headline, so it is left out: a loss must never win a `max`.
+    """
+    groups: dict[tuple[str, float | str], dict[str, JobMetricItem]] = {}
+    for row in rows:
+        groups.setdefault(_group_of(row), {})[row.metric_name] = row
+    return [
+        _evaluation(job_id, group)
+        for group in groups.values()
+        if _number(group.get(ORIGINAL_HEADLINE)) is not None
+    ]
+
+
+def _group_of(row: JobMetricItem) -> tuple[str, float | str]:
+    if row.step is not None:
+        return "step", row.step
+    return ("epoch", row.epoch) if row.epoch is not None else ("time", row.timestamp.isoformat())
+
+
+def _evaluation(job_id: str, group: dict[str, JobMetricItem]) -> JobMetric:
+    headline = group[ORIGINAL_HEADLINE]
+    named = {name: _number(group.get(source)) for name, source in _SOURCES.items()}
+    taken = {ORIGINAL_HEADLINE, *_SOURCES.values()}
+    extras: dict[str, JsonValue] = {name: row.value for name, row in group.items() if name not in taken}
+    return JobMetric(
+        job_id=job_id,
+        timestamp=headline.timestamp,
+        metric_name=ORIGINAL_HEADLINE,
+        metric_value=_number(headline) or 0.0,
+        epoch=headline.epoch,
+        global_step=None if headline.step is None else int(headline.step),
+        extras=extras,
+        **named,  # type: ignore[arg-type]  # all of them floats
+    )
+
+
+# our field -> the original's row
+_SOURCES = {
+    "precision": "val_precision",
+    "recall": "val_recall",
+    "eval_loss": "eval_loss",
+    "train_loss": "train_loss",
+    "lr": "learning_rate",
+}
+
+
+def _number(row: JobMetricItem | None) -> float | None:
+    return float(row.value) if row is not None and isinstance(row.value, int | float) else None

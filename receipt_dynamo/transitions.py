@@ -1,0 +1,160 @@
+"""The writes of each transition, with the conditions that make it safe.
+
+Built here, sent by JobQueue alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import cast
+
+from pynamodb.expressions.condition import Condition
+from pynamodb.expressions.update import Action
+
+from receipt_dynamo import items
+from receipt_dynamo.entities import Attempt, AttemptEnd, Job, JobStatus, Lease, Machine, Pointer
+from receipt_dynamo.items import AttemptItem, JobItem, LeaseItem, lease_key
+from receipt_dynamo.writes import Write, check, put, update
+
+WANTS_CANCEL: Condition = LeaseItem.cancel_requested == True  # noqa: E712
+
+
+@dataclass(frozen=True)
+class Move:
+    """Where a job goes, and what else its item gets."""
+
+    status: JobStatus
+    actions: Sequence[Action]
+
+
+def progressed(lease: Lease) -> bool:
+    """Whether this attempt moved the checkpoint pointer."""
+    return lease.checkpoint is not None and lease.checkpoint.attempt == lease.attempt
+
+
+def _status_actions(status: JobStatus) -> list[Action]:
+    return [JobItem.status.set(status.value), JobItem.gsi1_pk.set(items.status_pk(status))]
+
+
+def queue_keys(job: Job) -> list[Action]:
+    return [
+        JobItem.gsi3_pk.set(items.queue_pk(job.queue)),
+        JobItem.gsi3_sk.set(items.queue_sk(job.priority, job.created_at, job.job_id)),
+    ]
+
+
+def job_write(lease: Lease, moved: Move, now: datetime) -> Write:
+    actions = [*_status_actions(moved.status), *moved.actions]
+    if moved.status.is_final:
+        actions.append(JobItem.ended_at.set(now))
+    condition = (JobItem.status == JobStatus.RUNNING.value) & (JobItem.attempt == lease.attempt)
+    return update(items.job_key(lease.job_id), actions, condition)
+
+
+def take_away_writes(lease: Lease, moved: Move, condition: Condition, now: datetime) -> list[Write]:
+    """Job: running under this attempt, to its new state · LEASE: `condition`, token removed."""
+    released = [LeaseItem.lease_token.remove(), LeaseItem.expires_at.remove(), LeaseItem.worker_id.remove()]
+    return [job_write(lease, moved, now), update(lease_key(lease.job_id), released, condition)]
+
+
+def end_writes(
+    lease: Lease, moved: Move, outcome: str, end: AttemptEnd | None, condition: Condition, now: datetime
+) -> list[Write]:
+    """As take_away_writes, and how the attempt ended, signed by its holder."""
+    numbers = (end or AttemptEnd()).model_dump(exclude_none=True)
+    actions = [
+        AttemptItem.ended_at.set(now),
+        AttemptItem.outcome.set(outcome),
+        AttemptItem.ended_by.set(lease.lease_token or ""),
+        *(getattr(AttemptItem, name).set(value) for name, value in numbers.items()),
+    ]
+    key = items.attempt_key(lease.job_id, lease.attempt)
+    return [*take_away_writes(lease, moved, condition, now), update(key, actions, AttemptItem.pk.exists())]
+
+
+def rescued_attempt(lease: Lease, now: datetime) -> Write:
+    return update(
+        items.attempt_key(lease.job_id, lease.attempt),
+        [AttemptItem.ended_at.set(now), AttemptItem.outcome.set("lease expired")],
+        AttemptItem.pk.exists(),
+    )
+
+
+def claim_writes(seen: Lease, lease: Lease, machine: Machine, now: datetime) -> list[Write]:
+    """Job -> running · LEASE gets the token, its pointers stay · new Attempt."""
+    job_is_free = (
+        JobItem.status.is_in(JobStatus.PENDING.value, JobStatus.INTERRUPTED.value)
+        & (JobItem.attempt == seen.attempt)
+        & (JobItem.not_before.does_not_exist() | (JobItem.not_before <= now))
+    )
+    lease_is_free = (
+        (LeaseItem.attempt == seen.attempt)
+        & LeaseItem.lease_token.does_not_exist()
+        & ~WANTS_CANCEL
+        & _pointer_as_read(seen.checkpoint)
+    )
+    assert lease.lease_token and lease.worker_id and lease.expires_at
+    attempt = Attempt(
+        job_id=lease.job_id,
+        attempt=lease.attempt,
+        worker_id=lease.worker_id,
+        started_at=now,
+        machine=machine,
+        resume_step=seen.checkpoint.global_step if seen.checkpoint else 0,
+    )
+    return [
+        update(
+            items.job_key(lease.job_id),
+            [
+                *_status_actions(JobStatus.RUNNING),
+                JobItem.attempt.set(lease.attempt),
+                JobItem.started_at.set(JobItem.started_at | now),
+                JobItem.gsi3_pk.remove(),
+                JobItem.gsi3_sk.remove(),
+            ],
+            job_is_free,
+        ),
+        update(
+            lease_key(lease.job_id),
+            [
+                LeaseItem.attempt.set(lease.attempt),
+                LeaseItem.lease_token.set(lease.lease_token),
+                LeaseItem.worker_id.set(lease.worker_id),
+                LeaseItem.expires_at.set(lease.expires_at),
+                LeaseItem.progress.remove(),
+            ],
+            lease_is_free,
+        ),
+        put(items.attempt_item(attempt), AttemptItem.pk.does_not_exist()),
+    ]
+
+
+def _pointer_as_read(pointer: Pointer | None) -> Condition:
+    if pointer is None:
+        return LeaseItem.checkpoint.does_not_exist()
+    same = LeaseItem.checkpoint.manifest_sha256 == pointer.manifest_sha256
+    return cast(Condition, same)  # pynamodb types a nested path as its value
+
+
+def cancel_writes(job: Job, lease: Lease, now: datetime) -> list[Write]:
+    if job.status is JobStatus.RUNNING:
+        return [
+            check(items.job_key(job.job_id), JobItem.status == JobStatus.RUNNING.value),
+            update(
+                lease_key(job.job_id),
+                [LeaseItem.cancel_requested.set(True)],
+                (LeaseItem.attempt == job.attempt) & LeaseItem.lease_token.exists(),
+            ),
+        ]
+    unheld = (JobItem.status == job.status.value) & (JobItem.attempt == job.attempt)
+    actions = [*_status_actions(JobStatus.CANCELLED), JobItem.ended_at.set(now)]
+    return [
+        update(
+            items.job_key(job.job_id), [*actions, JobItem.gsi3_pk.remove(), JobItem.gsi3_sk.remove()], unheld
+        ),
+        update(
+            lease_key(job.job_id),
+            [LeaseItem.cancel_requested.set(True)],
+            (LeaseItem.attempt == lease.attempt) & LeaseItem.lease_token.does_not_exist(),
+        ),
+    ]

@@ -1,0 +1,177 @@
+"""Every write of the run store goes through `Writer.execute`: conditions, conflict retries, losing items.
+
+AWS answers two writers that touch one item at once with a transaction conflict, which says nothing about the
+condition; botocore retries neither spelling of it, so this does, with jitter, until the deadline.
+"""
+
+import random
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+from botocore.exceptions import BotoCoreError, ClientError
+from pynamodb.expressions.condition import Condition
+from pynamodb.expressions.update import Action, Update
+
+from receipt_dynamo.errors import StoreError, TableNotFound, WriteTimeout
+from receipt_dynamo.items import RawItem, TableItem
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+DEFAULT_PATIENCE_SECONDS = 20.0
+_SHORTEST_WAIT, _LONGEST_WAIT = 0.05, 1.0
+
+_PASSING = frozenset(
+    {
+        "TransactionConflict",
+        "TransactionConflictException",
+        "TransactionInProgressException",
+        "ThrottlingError",
+        "ThrottlingException",
+        "ProvisionedThroughputExceeded",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "InternalServerError",
+        "ServiceUnavailable",
+        "ServiceUnavailableException",
+        "500",
+        "503",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Write:
+    """One action: botocore's parameters without the table's name."""
+
+    kind: Literal["Put", "Update", "ConditionCheck", "Delete"]
+    parameters: RawItem
+
+
+class ConditionFailed(Exception):
+    """A condition did not hold: `failed[i]` of action i, which met the item `losers[i]` (None: no item)."""
+
+    def __init__(self, failed: Sequence[bool], losers: Sequence[RawItem | None]) -> None:
+        super().__init__(f"condition failed on actions {[i for i, bad in enumerate(failed) if bad]}")
+        self.failed = tuple(failed)
+        self.losers = tuple(losers)
+
+
+def put(item: TableItem, condition: Condition | None = None) -> Write:
+    return Write("Put", {"Item": item.serialize(), **_expressions(condition)})
+
+
+def update(key: RawItem, actions: Sequence[Action], condition: Condition) -> Write:
+    return Write("Update", {"Key": key, **_expressions(condition, actions)})
+
+
+def check(key: RawItem, condition: Condition) -> Write:
+    return Write("ConditionCheck", {"Key": key, **_expressions(condition)})
+
+
+def delete(key: RawItem, condition: Condition | None = None) -> Write:
+    return Write("Delete", {"Key": key, **_expressions(condition)})
+
+
+def _expressions(condition: Condition | None, actions: Sequence[Action] = ()) -> RawItem:
+    names: dict[str, str] = {}
+    values: dict[str, Any] = {}
+    found: RawItem = {}
+    if actions:
+        found["UpdateExpression"] = Update(*actions).serialize(names, values)
+    if condition is not None:
+        found["ConditionExpression"] = condition.serialize(names, values)
+    if names:
+        found["ExpressionAttributeNames"] = {placeholder: name for name, placeholder in names.items()}
+    if values:
+        found["ExpressionAttributeValues"] = values
+    return found
+
+
+class Writer:
+    """Sends writes to one table. `monotonic` and `sleep` are injected by tests."""
+
+    def __init__(
+        self,
+        client: "DynamoDBClient",
+        table_name: str,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._client = client
+        self._table = table_name
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._rng = random.Random()
+
+    def execute(self, *writes: Write, patience_seconds: float = DEFAULT_PATIENCE_SECONDS) -> RawItem | None:
+        """One request; all writes pass or none does. Returns the new item of a single update.
+
+        Raises ConditionFailed, WriteTimeout after `patience_seconds` of conflicts, or TableNotFound.
+        """
+        deadline = self._monotonic() + patience_seconds
+        token = str(uuid.uuid4())
+        while True:
+            try:
+                if len(writes) == 1:
+                    return self._single(writes[0])
+                self._transaction(writes, token)
+                return None
+            except ClientError as error:
+                trouble: Exception = error
+                self._raise_unless_passing(error, len(writes))
+                token = str(uuid.uuid4())  # cancelled for certain: a new request
+            except BotoCoreError as error:
+                trouble = error  # perhaps applied: the same token makes a repeated transaction harmless
+            if self._monotonic() >= deadline:
+                raise WriteTimeout(f"gave up after {patience_seconds:.0f} s: {trouble}") from trouble
+            self._sleep(self._rng.uniform(_SHORTEST_WAIT, _LONGEST_WAIT))
+
+    def _single(self, write: Write) -> RawItem | None:
+        request = {
+            "TableName": self._table,
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+            **write.parameters,
+        }
+        if write.kind == "Put":
+            self._client.put_item(**request)
+        elif write.kind == "Delete":
+            self._client.delete_item(**request)
+        else:
+            return dict(self._client.update_item(ReturnValues="ALL_NEW", **request)["Attributes"])
+        return None
+
+    def _transaction(self, writes: Sequence[Write], token: str) -> None:
+        shared = {"TableName": self._table, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+        actions: list[Any] = [{write.kind: {**shared, **write.parameters}} for write in writes]
+        self._client.transact_write_items(TransactItems=actions, ClientRequestToken=token)
+
+    def _raise_unless_passing(self, error: ClientError, count: int) -> None:
+        code = error.response["Error"]["Code"]
+        response: dict[str, Any] = dict(error.response)
+        if code == "ConditionalCheckFailedException":
+            raise ConditionFailed([True], [response.get("Item") or None]) from None
+        if code == "TransactionCanceledException":
+            reasons = response.get("CancellationReasons") or [{}] * count
+            failed = [reason.get("Code") == "ConditionalCheckFailed" for reason in reasons]
+            if any(failed):
+                raise ConditionFailed(failed, [reason.get("Item") or None for reason in reasons]) from None
+            if any(reason.get("Code") in _PASSING for reason in reasons):
+                return
+        elif code in _PASSING:
+            return
+        raise_store_error(error, self._table)
+
+
+def raise_store_error(error: ClientError, table_name: str) -> NoReturn:
+    """Turn what no retry mends into an error whose text says what to do."""
+    code = error.response["Error"]["Code"]
+    if code == "ResourceNotFoundException":
+        raise TableNotFound(
+            f"table {table_name!r} (or an index of it) does not exist here: check "
+            "--dynamo-table and --region, or create it from infra/storage.yaml"
+        ) from error
+    raise StoreError(f"{error.operation_name} on table {table_name!r}: {error}") from error
