@@ -4,11 +4,17 @@ Importable without torch. The options of `layoutlm-cli train`, the keys of a `--
 stored as `job_config` and the trainer's `config.json` are all this one model.
 """
 
-from typing import Annotated, Literal, Self
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Annotated, Final, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
-CONFIG_VERSION = 1
+from receipt_layoutlm.errors import UserError
+
+M = TypeVar("M", bound=BaseModel)
+
+CONFIG_VERSION: Final = 1
 DEFAULT_WORK_DIR = "/tmp/receipt_layoutlm"
 
 LabelName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
@@ -19,7 +25,7 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    config_version: Literal[1] = Field(CONFIG_VERSION, exclude=False)
+    config_version: Literal[1] = CONFIG_VERSION
     task: Literal["layoutlm"] = Field("layoutlm", description="What is learned.")
 
     # data
@@ -32,7 +38,9 @@ class TrainConfig(BaseModel):
     )
     eval_fraction: float = Field(0.2, gt=0, lt=1, description="Share of the pages held out for evaluation.")
     sample_size: int | None = Field(
-        None, ge=2, description="Train on a seeded sample of N training pages; evaluation keeps all of its pages."
+        None,
+        ge=2,
+        description="Train on a seeded sample of N training pages; evaluation keeps all of its pages.",
     )
 
     # labels
@@ -66,7 +74,9 @@ class TrainConfig(BaseModel):
     epochs: int = Field(10, ge=1, description="Passes over the training part.")
     batch_size: int = Field(8, ge=1, description="Windows in one micro-batch.")
     gradient_accumulation_steps: int = Field(1, ge=1, description="Micro-batches in one optimizer step.")
-    eval_batch_size: int | None = Field(None, ge=1, description="Windows in one evaluation batch (default: batch size).")
+    eval_batch_size: int | None = Field(
+        None, ge=1, description="Windows in one evaluation batch (default: batch size)."
+    )
     lr: float = Field(5e-5, gt=0, description="Peak learning rate.")
     warmup_ratio: float = Field(0.1, ge=0, le=1, description="Share of the steps in which the rate rises to its peak.")
     weight_decay: float = Field(0.01, ge=0, description="Decay of weights (never of biases and norms).")
@@ -100,3 +110,54 @@ class TrainConfig(BaseModel):
     def effective_eval_batch_size(self) -> int:
         """Windows in one evaluation batch."""
         return self.eval_batch_size or self.batch_size
+
+
+class ConfigError(UserError, ValueError):
+    """A configuration that cannot be used; the text names the key and what would be valid."""
+
+
+def to_document(config: TrainConfig, given: Mapping[str, str]) -> dict[str, JsonValue]:
+    """What is stored as job_config: every resolved value, and under `given` where each explicit one came from."""
+    return {**config.model_dump(mode="json"), "given": dict(given)}
+
+
+def from_document(document: Mapping[str, JsonValue]) -> TrainConfig:
+    """The config of a stored document; raises ConfigError. A newer version is for a newer worker."""
+    if not is_known_version(document):
+        raise ConfigError(
+            f"config_version {document.get('config_version')} is not {CONFIG_VERSION}: upgrade this worker"
+        )
+    values = {key: value for key, value in document.items() if key != "given" and value is not None}
+    return parse_config(values)
+
+
+def is_known_version(document: Mapping[str, JsonValue]) -> bool:
+    """Whether this code understands a stored document."""
+    return document.get("config_version") == CONFIG_VERSION
+
+
+def parse_config(values: Mapping[str, object]) -> TrainConfig:
+    """Check values by name; raises ConfigError naming the first bad key and the nearest valid one."""
+    return parse_model(TrainConfig, values)
+
+
+def parse_model(model: type[M], values: Mapping[str, object]) -> M:
+    """A model from plain values; ConfigError says which key is wrong, and how."""
+    for key in values:
+        if key not in model.model_fields:
+            raise unknown_key(key, model.model_fields)
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        text = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{where}: {text} (got {first['input']!r})" if where else text) from None
+
+
+def unknown_key(key: str, known: Iterable[str]) -> ConfigError:
+    """The error for a key that does not exist, with the nearest that does."""
+    names = list(known)
+    near = get_close_matches(key, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known keys are {', '.join(names)}"
+    return ConfigError(f"unknown key {key!r}: {hint}")

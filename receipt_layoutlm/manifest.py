@@ -5,7 +5,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from receipt_layoutlm.errors import UserError
+
 MANIFEST = "manifest.json"
+RESUME_ONLY = frozenset({"optimizer.safetensors", "rng.safetensors", "state.json"})
+"""Files of a checkpoint that only its continuation needs; the rest is the model, loadable with from_pretrained."""
 
 
 class ManifestFile(BaseModel):
@@ -25,7 +29,7 @@ class Manifest(BaseModel):
     files: dict[str, ManifestFile]
 
 
-class DamagedFolder(Exception):
+class DamagedFolder(UserError):
     """A folder does not hold what its manifest says. Get it again, or fall back to the checkpoint before."""
 
 

@@ -1,0 +1,110 @@
+"""Where a command finds its table and bucket: flags, environment, or the embedded AWS behind --local.
+
+The only place that reads the environment for them.
+"""
+
+import functools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from receipt_dynamo import DynamoClient, JobQueue, StoreError
+from receipt_layoutlm.config import ConfigError
+from receipt_layoutlm.errors import UserError
+
+if TYPE_CHECKING:
+    from receipt_layoutlm.s3 import Bucket
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+TABLE_VARIABLE = "DYNAMO_TABLE_NAME"
+BUCKET_VARIABLE = "LAYOUTLM_TRAINING_BUCKET"
+
+
+@dataclass
+class Connection:
+    """Opens clients when they are needed; with --local it starts the engines they need, and only those."""
+
+    is_local: bool
+    table: str | None
+    region: str | None
+    bucket_name: str | None
+
+    def client(self) -> DynamoClient:
+        table = self.table_name()
+        if self.is_local:
+            self._start_local("dynamodb", table)
+        return DynamoClient(table, region=None if self.is_local else self.region)
+
+    def queue(self) -> JobQueue:
+        return JobQueue(self.client())
+
+    def table_name(self) -> str:
+        """The table's name; a usage error that says how to give one."""
+        from receipt_layoutlm.local_aws import LOCAL_TABLE
+
+        given = self.table or (LOCAL_TABLE if self.is_local else os.environ.get(TABLE_VARIABLE))
+        if not given:
+            raise click.UsageError(f"no table: give --dynamo-table, set {TABLE_VARIABLE}, or use --local")
+        return given
+
+    def bucket_or_none(self) -> str | None:
+        from receipt_layoutlm.local_aws import LOCAL_BUCKET
+
+        return self.bucket_name or (LOCAL_BUCKET if self.is_local else os.environ.get(BUCKET_VARIABLE))
+
+    def default_bucket(self) -> str:
+        """The training bucket's name; a usage error that says how to give one."""
+        given = self.bucket_or_none()
+        if not given:
+            raise click.UsageError(f"no bucket: give --bucket, set {BUCKET_VARIABLE}, or use --local")
+        return given
+
+    def open_bucket(self, name: str) -> "Bucket":
+        from receipt_layoutlm.s3 import Bucket
+
+        if self.is_local:
+            self._start_local("s3", name)
+        return Bucket(name, region=None if self.is_local else self.region)
+
+    def _start_local(self, service: str, name: str) -> None:
+        from receipt_layoutlm import local_aws
+
+        os.environ.update(local_aws.start_for(os.environ, service, name))
+
+
+def store_options(command: F) -> F:
+    """Add --dynamo-table, --region and --bucket; the command gets them as one `connection`."""
+
+    @click.option("--dynamo-table", metavar="TABLE", help=f"DynamoDB table (else {TABLE_VARIABLE}).")
+    @click.option("--region", metavar="REGION", help="AWS region (else AWS_REGION, the profile, us-east-1).")
+    @click.option("--bucket", metavar="BUCKET", help=f"S3 bucket for snapshots and runs (else {BUCKET_VARIABLE}).")
+    @click.pass_context
+    @functools.wraps(command)
+    def wrapped(
+        ctx: click.Context, dynamo_table: str | None, region: str | None, bucket: str | None, **values: Any
+    ) -> Any:
+        connection = Connection(bool(ctx.find_root().obj), dynamo_table, region, bucket)
+        return explain_errors(command)(connection=connection, **values)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def explain_errors(command: F) -> F:
+    """Turn what the product raises into one line on stderr; the exit code is 1, or 2 for a usage error."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **values: Any) -> Any:
+        from botocore.exceptions import BotoCoreError
+
+        try:
+            return command(*args, **values)
+        except ConfigError as error:
+            raise click.UsageError(str(error)) from error
+        except (StoreError, UserError, BotoCoreError) as error:
+            raise click.ClickException(str(error)) from error
+
+    return wrapped  # type: ignore[return-value]

@@ -1,0 +1,67 @@
+"""Renews the lease on a thread, and knows until when the job may be worked on."""
+
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from receipt_dynamo import JobQueue, Lease, LeaseLost, WriteTimeout
+from receipt_dynamo.queue import LEASE_SECONDS, RENEW_SECONDS
+
+RETRY_SECONDS = 1.0
+
+
+class Heartbeat:
+    """Renews every 15 s. `deadline` is monotonic, counted from the sending of the last acknowledged renewal."""
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        lease: Lease,
+        progress: Callable[[], str],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._queue = queue
+        self._lease = lease
+        self._progress = progress
+        self._monotonic = monotonic
+        self.deadline = monotonic() + LEASE_SECONDS
+        self.is_lost = False
+        self.cancel_requested = False
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def seconds_left(self) -> float:
+        """Until the lease runs out by this machine's own clock."""
+        return self.deadline - self._monotonic()
+
+    def beat(self) -> float:
+        """Renew once; returns the seconds until the next try."""
+        sent = self._monotonic()
+        try:
+            renewed = self._queue.renew(self._lease, self._progress())
+        except LeaseLost:
+            self.is_lost = True
+            self._stopped.set()
+            return RETRY_SECONDS
+        except WriteTimeout:
+            return RETRY_SECONDS
+        self.deadline = sent + LEASE_SECONDS
+        self.cancel_requested = renewed.cancel_requested
+        return RENEW_SECONDS
+
+    def _run(self) -> None:
+        wait = RENEW_SECONDS
+        while not self._stopped.wait(wait):
+            wait = self.beat()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopped.set()
+        self._thread.join()

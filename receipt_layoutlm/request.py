@@ -1,0 +1,104 @@
+"""What a person asks for at submit, and how flags, --config file, environment and defaults become one config."""
+
+import getpass
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from receipt_dynamo import Priority
+from receipt_layoutlm.config import ConfigError, TrainConfig, parse_config, parse_model, unknown_key
+from receipt_layoutlm.run_setup import safe_name
+
+QUICK = {"sample_size": 200, "epochs": 3}
+DATASET_VARIABLE = "LAYOUTLM_DATASET"
+
+
+class JobRequest(BaseModel):
+    """What is told about the job itself; TrainConfig says how it trains."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    job_name: str | None = Field(None, description="Name of the job (default: date and id).")
+    description: str = Field("", description="A line about the job.")
+    experiment: str | None = Field(None, description="Groups jobs: stored as the tag 'experiment'.")
+    tags: dict[str, str] = Field({}, description="KEY=VALUE kept with the job; repeat for more.")
+    priority: Priority = Field(Priority.MEDIUM, description="Claim order.")
+    queue: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = Field("default", description="Queue to wait in.")
+    output_s3_path: str | None = Field(
+        None, description="s3://BUCKET[/PREFIX] for the run's files (default: the training bucket)."
+    )
+
+    @field_validator("job_name")
+    @classmethod
+    def _one_path_segment(cls, name: str | None) -> str | None:
+        return name if name is None else safe_name(name)
+
+    def all_tags(self) -> dict[str, str]:
+        """The tags with the experiment among them."""
+        return {**self.tags, **({"experiment": self.experiment} if self.experiment else {})}
+
+
+Source = Literal["flag", "file", "environment", "quick"]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The config and request, and where each value that is not a default came from."""
+
+    config: TrainConfig
+    request: JobRequest
+    given: dict[str, str]
+
+
+def resolve(
+    flags: Mapping[str, object],
+    file: Mapping[str, object],
+    environ: Mapping[str, str],
+    quick: Mapping[str, object],
+) -> Resolved:
+    """Flag, then --config file, then what --quick means, then environment, then default; raises ConfigError."""
+    layers: list[tuple[Source, Mapping[str, object]]] = [
+        ("environment", {"dataset": environ[DATASET_VARIABLE]} if environ.get(DATASET_VARIABLE) else {}),
+        ("quick", quick),
+        ("file", file),
+        ("flag", flags),
+    ]
+    values: dict[str, object] = {}
+    given: dict[str, str] = {}
+    for source, layer in layers:
+        values.update(layer)
+        given.update(dict.fromkeys(layer, source))
+    for key in values:
+        if key not in TrainConfig.model_fields and key not in JobRequest.model_fields:
+            raise unknown_key(key, [*TrainConfig.model_fields, *JobRequest.model_fields])
+    config = parse_config({key: value for key, value in values.items() if key in TrainConfig.model_fields})
+    request = parse_model(JobRequest, {key: value for key, value in values.items() if key in JobRequest.model_fields})
+    return Resolved(config, request, {key: source for key, source in given.items() if key in TrainConfig.model_fields})
+
+
+def read_config_file(path: Path) -> dict[str, object]:
+    """The keys of a YAML file; raises ConfigError when it is not a mapping."""
+    try:
+        document = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: expected 'key: value' lines")
+    return {str(key).replace("-", "_"): value for key, value in document.items()}
+
+
+def default_job_name(now: datetime, job_id: str) -> str:
+    """Date and the id's first part."""
+    return f"train-{now:%Y%m%d-%H%M%S}-{job_id[:8]}"
+
+
+def local_user() -> str:
+    """The OS user, where there is no AWS caller to name."""
+    return getpass.getuser()
