@@ -74,7 +74,7 @@ class JobQueue:
     def submit(
         self,
         *,
-        name: str,
+        name: str | None,
         config: JsonObject,
         created_by: str,
         queue: str = "default",
@@ -86,17 +86,20 @@ class JobQueue:
     ) -> Job:
         """Create a pending job and its lease in one transaction.
 
-        With a unique key the id is made from it, so the second submit of a key returns the first job.
+        With a unique key the id is made from it, so the second submit of a key returns the first job. A job
+        without a name is called by its date and the beginning of its id.
         """
-        if not name:
-            raise InvalidInput("a job needs a name")
+        if name == "":
+            raise InvalidInput("a job's name cannot be empty: leave it out to have one made")
         if priority not in list(Priority):
             raise InvalidInput(f"unknown priority {priority!r}: use one of {', '.join(Priority)}")
+        job_id = str(uuid.uuid4() if unique_key is None else uuid.uuid5(_UNIQUE_KEYS, unique_key))
+        now = self._now()
         job = Job(
-            job_id=str(uuid.uuid4() if unique_key is None else uuid.uuid5(_UNIQUE_KEYS, unique_key)),
-            name=name,
+            job_id=job_id,
+            name=name or f"job-{now:%Y%m%d-%H%M%S}-{job_id[:8]}",
             status=JobStatus.PENDING,
-            created_at=self._now(),
+            created_at=now,
             created_by=created_by,
             job_config=config,
             description=description,

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from receipt_dynamo import Dataset, DynamoClient
-from receipt_layoutlm.data import Page, label_counts, write_snapshot
+from receipt_layoutlm.data import Page, fingerprint, label_counts, write_snapshot
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.s3 import Bucket, dataset_key
 
@@ -15,28 +15,32 @@ class DatasetChoice(UserError):
     """No dataset was named, and the store does not have exactly one."""
 
 
-def add_snapshot(
-    client: DynamoClient, bucket: Bucket, name: str, pages: Sequence[Page], source: str, now: datetime
-) -> Dataset:
-    """Upload the pages, then write the item. Pages that the newest snapshot of the name holds already add nothing."""
+def describe(name: str, pages: Sequence[Page], source: str, now: datetime) -> Dataset:
+    """The Dataset record of some pages, not stored anywhere yet."""
+    counts = {
+        "pages": len(pages),
+        "words": sum(len(page.words) for page in pages),
+        "groups": len({page.group for page in pages}),
+    }
+    return Dataset(
+        name=name,
+        created_at=now,
+        fingerprint=fingerprint(pages),
+        source=source,
+        counts=counts,
+        labels=label_counts(pages),
+    )
+
+
+def add_snapshot(client: DynamoClient, bucket: Bucket, dataset: Dataset, pages: Sequence[Page]) -> Dataset:
+    """Upload the pages, then write the item. What the newest snapshot of the name holds already adds nothing."""
+    newest = next((known for known in client.list_datasets() if known.name == dataset.name), None)
+    if newest is not None and newest.fingerprint == dataset.fingerprint:
+        return newest
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pages.jsonl.gz"
-        fingerprint = write_snapshot(pages, path)
-        for known in client.list_datasets():
-            if known.name == name:
-                if known.fingerprint == fingerprint:
-                    return known
-                break
-        bucket.put_file(path, dataset_key(fingerprint))
-        counts = {
-            "pages": len(pages),
-            "words": sum(len(page.words) for page in pages),
-            "groups": len({page.group for page in pages}),
-            "size": path.stat().st_size,
-        }
-    dataset = Dataset(
-        name=name, created_at=now, fingerprint=fingerprint, source=source, counts=counts, labels=label_counts(pages)
-    )
+        write_snapshot(pages, path)
+        bucket.put_file(path, dataset_key(dataset.fingerprint))
     client.add_dataset(dataset)
     return dataset
 
@@ -48,8 +52,8 @@ def pinned(dataset: Dataset) -> str:
 
 def find_dataset(client: DynamoClient, spec: str) -> Dataset:
     """NAME or NAME@FINGERPRINT (or its beginning). Raises NotFound."""
-    name, _, fingerprint = spec.partition("@")
-    return client.get_dataset(name, fingerprint or None)
+    name, _, beginning = spec.partition("@")
+    return client.get_dataset(name, beginning or None)
 
 
 def only_dataset(client: DynamoClient) -> Dataset:
@@ -67,12 +71,12 @@ def only_dataset(client: DynamoClient) -> Dataset:
     raise DatasetChoice(f"the store has several datasets: give --dataset with one of {', '.join(sorted(newest))}")
 
 
-def ensure_snapshot_at(source: Bucket, target: Bucket, prefix: str, fingerprint: str) -> None:
+def ensure_snapshot_at(source: Bucket, target: Bucket, prefix: str, dataset: Dataset) -> None:
     """Bring a snapshot to where the job keeps its files, so that a worker needs one place only."""
-    key = dataset_key(fingerprint, prefix)
+    key = dataset_key(dataset.fingerprint, prefix)
     if (source.name, "") == (target.name, prefix) or target.exists(key):
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pages.jsonl.gz"
-        source.get_file(dataset_key(fingerprint), path)
+        source.get_file(dataset_key(dataset.fingerprint), path)
         target.put_file(path, key)

@@ -1,9 +1,7 @@
 """What a person asks for at submit, and how flags, --config file, environment and defaults become one config."""
 
-import getpass
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -92,13 +90,3 @@ def read_config_file(path: Path) -> dict[str, object]:
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: expected 'key: value' lines")
     return {str(key).replace("-", "_"): value for key, value in document.items()}
-
-
-def default_job_name(now: datetime, job_id: str) -> str:
-    """Date and the id's first part."""
-    return f"train-{now:%Y%m%d-%H%M%S}-{job_id[:8]}"
-
-
-def local_user() -> str:
-    """The OS user, where there is no AWS caller to name."""
-    return getpass.getuser()

@@ -4,6 +4,7 @@ The only place that reads the environment for them.
 """
 
 import functools
+import getpass
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from receipt_dynamo import DynamoClient, JobQueue, StoreError
+from receipt_dynamo.client import resolve_region
 from receipt_layoutlm.config import ConfigError
 from receipt_layoutlm.errors import UserError
 
@@ -51,6 +53,10 @@ class Connection:
             raise click.UsageError(f"no table: give --dynamo-table, set {TABLE_VARIABLE}, or use --local")
         return given
 
+    def has_table(self) -> bool:
+        """Whether a table is named, in whatever way."""
+        return self.is_local or bool(self.table or os.environ.get(TABLE_VARIABLE))
+
     def bucket_or_none(self) -> str | None:
         from receipt_layoutlm.local_aws import LOCAL_BUCKET
 
@@ -70,6 +76,22 @@ class Connection:
             self._start_local("s3", name)
         return Bucket(name, region=None if self.is_local else self.region)
 
+    def caller(self) -> str:
+        """Who submits: the AWS caller's ARN, else the OS user."""
+        import boto3
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        if self.is_local:
+            return getpass.getuser()
+        patience = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 1})
+        try:
+            return boto3.client("sts", region_name=resolve_region(self.region), config=patience).get_caller_identity()[
+                "Arn"
+            ]
+        except (BotoCoreError, ClientError):
+            return getpass.getuser()
+
     def _start_local(self, service: str, name: str) -> None:
         from receipt_layoutlm import local_aws
 
@@ -82,12 +104,10 @@ def store_options(command: F) -> F:
     @click.option("--dynamo-table", metavar="TABLE", help=f"DynamoDB table (else {TABLE_VARIABLE}).")
     @click.option("--region", metavar="REGION", help="AWS region (else AWS_REGION, the profile, us-east-1).")
     @click.option("--bucket", metavar="BUCKET", help=f"S3 bucket for snapshots and runs (else {BUCKET_VARIABLE}).")
-    @click.pass_context
     @functools.wraps(command)
-    def wrapped(
-        ctx: click.Context, dynamo_table: str | None, region: str | None, bucket: str | None, **values: Any
-    ) -> Any:
-        connection = Connection(bool(ctx.find_root().obj), dynamo_table, region, bucket)
+    def wrapped(dynamo_table: str | None, region: str | None, bucket: str | None, **values: Any) -> Any:
+        is_local = bool(click.get_current_context().find_root().obj)
+        connection = Connection(is_local, dynamo_table, region, bucket)
         return explain_errors(command)(connection=connection, **values)
 
     return wrapped  # type: ignore[return-value]

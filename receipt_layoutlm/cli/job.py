@@ -1,0 +1,145 @@
+"""layoutlm-cli job: what ran, how good, why did it stop. JOB is an id, its beginning, a name, or @last."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from pydantic import BaseModel
+
+from receipt_dynamo import Job, JobLog, JobMetric, JobStatus
+from receipt_layoutlm.cli.connection import Connection, store_options
+from receipt_layoutlm.cli.tables import clean, jobs_table, metrics_table, per_label_table, show_text, when
+from receipt_layoutlm.find_job import find_job
+from receipt_layoutlm.pull import Wanted, delete_job, pull
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group()
+def job() -> None:
+    """List, show, cancel, pull and delete jobs. JOB is an id, its beginning, a name, or @last."""
+
+
+@job.command("list")
+@click.option("--status", type=click.Choice([status.value for status in JobStatus]), help="Only jobs in this state.")
+@click.option("--name", help="Only jobs of this name.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many, newest first."
+)
+@as_json_option
+@store_options
+def list_(connection: Connection, status: str | None, name: str | None, limit: int, as_json: bool) -> None:
+    """List jobs, newest first."""
+    if status and name:
+        raise click.UsageError("--status and --name are two different indexes: give one of the two")
+    client = connection.client()
+    if status:
+        jobs = client.list_jobs_by_status(status, limit)
+    else:
+        jobs = client.list_jobs_by_name(name, limit) if name else client.list_jobs(limit)
+    click.echo(_json(jobs) if as_json else jobs_table(jobs))
+
+
+@job.command()
+@click.argument("reference", metavar="JOB")
+@as_json_option
+@store_options
+def show(connection: Connection, reference: str, as_json: bool) -> None:
+    """Show one job: config, attempts, results."""
+    client = connection.client()
+    found = find_job(client, reference)
+    attempts = client.list_attempts(found.job_id)
+    if as_json:
+        whole = {**found.model_dump(mode="json"), "attempts": [each.model_dump(mode="json") for each in attempts]}
+        click.echo(json.dumps(whole, indent=1))
+        return
+    click.echo(show_text(found, attempts))
+    if found.results and found.results.get("per_label"):
+        click.echo("\n" + per_label_table(found.results["per_label"]))
+
+
+@job.command()
+@click.argument("reference", metavar="JOB")
+@click.option("--all-attempts", is_flag=True, help="Also evaluations that a later attempt ran again.")
+@as_json_option
+@store_options
+def metrics(connection: Connection, reference: str, all_attempts: bool, as_json: bool) -> None:
+    """List the evaluations of a job, in time order."""
+    client = connection.client()
+    found = find_job(client, reference)
+    rows = client.list_all_job_metrics(found.job_id) if all_attempts else client.list_job_metrics(found.job_id)
+    click.echo(_json(rows) if as_json else metrics_table(rows))
+
+
+@job.command()
+@click.argument("reference", metavar="JOB")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many.")
+@as_json_option
+@store_options
+def logs(connection: Connection, reference: str, limit: int | None, as_json: bool) -> None:
+    """List the events of a job, in time order."""
+    client = connection.client()
+    found = find_job(client, reference)
+    rows = client.list_job_logs(found.job_id, limit)
+    if as_json:
+        click.echo(_json(rows))
+        return
+    for row in rows:
+        click.echo(f"{when(row.timestamp)}  {row.level:7}  {clean(row.event)}  {clean(row.message)}")
+
+
+@job.command()
+@click.argument("reference", metavar="JOB")
+@click.option("--dry-run", is_flag=True, help="Only say what would happen.")
+@store_options
+def cancel(connection: Connection, reference: str, dry_run: bool) -> None:
+    """Cancel a job: at once if no worker holds it, else its worker stops within seconds."""
+    queue = connection.queue()
+    found = find_job(queue.client, reference)
+    if dry_run:
+        click.echo(f"would cancel {clean(found.name)} ({found.job_id}), which is {found.status}")
+        return
+    status = queue.cancel(found.job_id)
+    asked = "its worker was asked to stop" if status is JobStatus.RUNNING else "cancelled"
+    click.echo(f"{clean(found.name)}: {asked}")
+
+
+@job.command("pull")
+@click.argument("reference", metavar="JOB")
+@click.option("--best", "wanted", flag_value="best", default=True, help="The best model (default).")
+@click.option("--checkpoint", "step", type=int, metavar="STEP", help="The whole checkpoint of this step instead.")
+@click.option("--to", "folder", type=click.Path(path_type=Path), required=True, help="Folder to make.")
+@store_options
+def pull_(connection: Connection, reference: str, wanted: str, step: int | None, folder: Path) -> None:
+    """Download a job's best model (or a checkpoint) and verify every file."""
+    del wanted  # --best is what happens without --checkpoint
+    client = connection.client()
+    found = find_job(client, reference)
+    manifest = pull(client, connection.open_bucket, found, Wanted(step), folder)
+    size = sum(each.size for each in manifest.files.values())
+    click.echo(f"{folder}: step {manifest.global_step}, {len(manifest.files)} files, {size:,} bytes, all verified")
+
+
+@job.command()
+@click.argument("reference", metavar="JOB")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@store_options
+def delete(connection: Connection, reference: str, yes: bool, dry_run: bool) -> None:
+    """Remove a job that has ended: its files in the bucket first, its rows, the job itself last."""
+    queue = connection.queue()
+    found = find_job(queue.client, reference)
+    text = f"{clean(found.name)} ({found.job_id}, {found.status}) with its files"
+    if dry_run:
+        click.echo(f"would remove {text}")
+        return
+    if not yes:
+        click.confirm(f"remove {text}?", abort=True)
+    files, rows = delete_job(queue, connection.open_bucket, found)
+    click.echo(f"removed {files} files and {rows} rows")
+
+
+def _json(records: Sequence[Job] | Sequence[JobMetric] | Sequence[JobLog]) -> str:
+    plain = [record.model_dump(mode="json") for record in records if isinstance(record, BaseModel)]
+    return json.dumps(plain, indent=1)

@@ -1,0 +1,87 @@
+"""What a person sees while a trainer runs: a bar on a terminal, one line an evaluation elsewhere."""
+
+import sys
+from types import TracebackType
+from typing import Self
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from receipt_dynamo import Job
+from receipt_layoutlm import events
+from receipt_layoutlm.cli.tables import clean, score
+
+
+class ProgressView:
+    """Draws trainer events on stderr. `observe` fits Workplace.observe."""
+
+    def __init__(self) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
+        self._task: TaskID | None = None
+
+    def observe(self, job: Job, event: events.Event) -> None:
+        match event:
+            case events.Started():
+                self._say(started_line(job, event))
+            case events.Progress():
+                self._advance(event)
+            case events.Evaluation():
+                self._say(evaluation_line(event))
+            case events.Log():
+                self._say(f"{event.level}: {clean(event.message)}")
+            case events.Failed():
+                self._say(f"failed ({event.cause}): {clean(event.message)}")
+            case events.Finished():
+                self._say(f"finished: {event.reason} at step {event.global_step}")
+            case events.Checkpoint():
+                pass
+
+    def _advance(self, event: events.Progress) -> None:
+        if self._task is None:
+            self._task = self._bar.add_task("", total=event.total_steps)
+        loss = "" if event.train_loss is None else f"  loss {event.train_loss:.3f}"
+        self._bar.update(
+            self._task,
+            total=event.total_steps,
+            completed=event.global_step,
+            description=f"{event.phase} epoch {event.epoch:.1f}{loss}",
+        )
+
+    def _say(self, line: str) -> None:
+        if self._bar.disable:
+            click.echo(line, err=True)
+        else:
+            self._bar.console.print(line, markup=False, highlight=False)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+
+def started_line(job: Job, event: events.Started) -> str:
+    """Device, part sizes, parameters and label counts."""
+    labels = ", ".join(f"{label} {count}" for label, count in event.label_counts.items())
+    resumed = "" if event.resumed_from is None else f", resumed from step {event.resumed_from}"
+    return (
+        f"{clean(job.name)}: {event.device}, {event.train_pages} pages to train and {event.eval_pages} to evaluate, "
+        f"{event.parameters:,} parameters ({event.trainable_parameters:,} trainable), "
+        f"{event.total_steps} steps{resumed}\nlabels: {clean(labels)}"
+    )
+
+
+def evaluation_line(event: events.Evaluation) -> str:
+    """One line an evaluation."""
+    mark = "  new best" if event.is_best else ""
+    mark += "  collapsed: one class for every word" if event.collapsed else ""
+    return (
+        f"epoch {event.epoch:.2f} step {event.global_step}: {event.metric_name} {score(event.metric_value)} "
+        f"(P {score(event.precision)} R {score(event.recall)}) "
+        f"train loss {score(event.train_loss)} eval loss {score(event.eval_loss)}{mark}"
+    )

@@ -1,0 +1,203 @@
+"""Texts and tables for people. Cells pass `clean`, so that nothing stored can steer a terminal."""
+
+import json
+import unicodedata
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from pydantic import JsonValue
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from receipt_dynamo import Attempt, Dataset, Job, JobMetric
+from receipt_layoutlm.plan import Plan
+from receipt_layoutlm.request import Resolved
+
+
+def clean(text: object) -> str:
+    """Without control characters, which a terminal would obey."""
+    return "".join(ch if unicodedata.category(ch)[0] != "C" else " " for ch in str(text))
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Columns as wide as their widest cell, whatever the terminal's width: lines stay greppable."""
+    drawn = Table(*header, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for row in rows:
+        drawn.add_row(*(Text(clean(cell)) for cell in row))
+    console = Console(width=1000, color_system=None)
+    with console.capture() as capture:
+        console.print(drawn)
+    return "\n".join(line.rstrip() for line in capture.get().rstrip().splitlines())
+
+
+def when(time: datetime | None) -> str:
+    """Local time to the second."""
+    return "" if time is None else f"{time.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def score(value: JsonValue) -> str:
+    """Four digits after the point; empty for what is not there."""
+    return f"{value:.4f}" if isinstance(value, int | float) else ""
+
+
+def jobs_table(jobs: Sequence[Job]) -> str:
+    """One line a job."""
+    header = ("id", "name", "status", "attempt", "created", "best", "dataset")
+    return table(header, [_job_row(job) for job in jobs])
+
+
+def _job_row(job: Job) -> tuple[object, ...]:
+    best = score((job.results or {}).get("metric_value"))
+    dataset = str(job.job_config.get("dataset") or "").partition("@")[0]
+    return job.job_id[:8], job.name, job.status, job.attempt, when(job.created_at), best, dataset
+
+
+def metrics_table(metrics: Sequence[JobMetric]) -> str:
+    """One line an evaluation; a star marks each new best."""
+    header = ("step", "epoch", "metric", "value", "precision", "recall", "train_loss", "eval_loss", "lr", "best")
+    return table(header, [_metric_row(metric) for metric in metrics])
+
+
+def _metric_row(metric: JobMetric) -> tuple[object, ...]:
+    return (
+        "" if metric.global_step is None else metric.global_step,
+        "" if metric.epoch is None else f"{metric.epoch:.2f}",
+        metric.metric_name,
+        score(metric.metric_value),
+        score(metric.precision),
+        score(metric.recall),
+        score(metric.train_loss),
+        score(metric.eval_loss),
+        "" if metric.lr is None else f"{metric.lr:.2e}",
+        "*" if metric.is_best else "",
+    )
+
+
+def per_label_table(per_label: JsonValue) -> str:
+    """Entity scores by label."""
+    rows = [
+        (label, *(score(scores.get(name)) for name in ("precision", "recall", "f1")), scores.get("support", ""))
+        for label, scores in (per_label if isinstance(per_label, dict) else {}).items()
+        if isinstance(scores, dict)
+    ]
+    return table(("label", "precision", "recall", "f1", "support"), rows)
+
+
+def datasets_table(datasets: Sequence[Dataset]) -> str:
+    """One line a snapshot."""
+    header = ("name", "fingerprint", "pages", "groups", "words", "labels", "created", "source")
+    rows = [
+        (
+            each.name,
+            each.fingerprint[:12],
+            each.counts.get("pages", ""),
+            each.counts.get("groups", ""),
+            each.counts.get("words", ""),
+            len(each.labels),
+            when(each.created_at),
+            each.source,
+        )
+        for each in datasets
+    ]
+    return table(header, rows)
+
+
+def submitted_text(job: Job, plan: Plan, is_local: bool) -> str:
+    """What was submitted and what to do next."""
+    cli = "layoutlm-cli --local" if is_local else "layoutlm-cli"
+    lines = [
+        f"submitted {clean(job.name)}",
+        f"  job id   {job.job_id}",
+        f"  status   {job.status}",
+        f"  dataset  {clean(job.job_config.get('dataset'))}",
+        *(f"  warning  {clean(warning)}" for warning in plan.warnings),
+        "next:",
+        f"  {cli} worker run --once",
+        f"  {cli} job show {job.job_id[:8]}",
+        f"  {cli} job metrics {job.job_id[:8]}",
+    ]
+    return "\n".join(lines)
+
+
+def dry_run_text(resolved: Resolved, dataset: Dataset | None, plan: Plan | None) -> str:
+    """The resolved config with the source of each value, and the plan."""
+    rows = [
+        (name, json.dumps(value), resolved.given.get(name, "default"))
+        for name, value in resolved.config.model_dump(mode="json").items()
+    ]
+    lines = [table(("option", "value", "from"), rows), ""]
+    if dataset is not None and plan is not None:
+        lines += [f"dataset  {dataset.name}@{dataset.fingerprint[:12]}, {dataset.counts.get('pages')} pages", ""]
+        lines += [table(("label", "entities"), list(plan.label_counts.items())), ""]
+        lines += [f"steps    {plan.steps}", f"time     {_estimate(plan.minutes, 'minutes')}"]
+        lines += [f"cost     {_estimate(plan.dollars, 'US dollars')}"]
+        lines += [f"warning  {warning}" for warning in plan.warnings]
+    return "\n".join([*lines, "nothing was written (--dry-run)"])
+
+
+def _estimate(amount: float | None, unit: str) -> str:
+    return "unknown (no earlier job of this shape)" if amount is None else f"about {amount:.2f} {unit}"
+
+
+def dry_run_json(resolved: Resolved, dataset: Dataset | None, plan: Plan | None) -> str:
+    """The same as JSON; null for what only a table or data could tell."""
+    return json.dumps(
+        {
+            "config": resolved.config.model_dump(mode="json"),
+            "given": resolved.given,
+            "request": resolved.request.model_dump(mode="json"),
+            "dataset": None if dataset is None else dataset.model_dump(mode="json"),
+            "plan": None if plan is None else plan.model_dump(mode="json"),
+        },
+        indent=1,
+    )
+
+
+def show_text(job: Job, attempts: Sequence[Attempt]) -> str:
+    """A job, its config where it differs from nothing, its attempts and its results, a line each."""
+    facts: list[tuple[str, object]] = [
+        ("name", job.name),
+        ("id", job.job_id),
+        ("status", job.status),
+        ("description", job.description),
+        ("created", f"{when(job.created_at)} by {job.created_by}"),
+        ("started", when(job.started_at)),
+        ("ended", when(job.ended_at)),
+        ("queue", f"{job.queue}, priority {job.priority}"),
+        ("tags", ", ".join(f"{key}={value}" for key, value in job.tags.items())),
+        ("dataset", job.job_config.get("dataset")),
+        ("config", _given_values(job)),
+        ("error", "" if job.error is None else f"{job.error.cause}: {job.error.message}"),
+        *((name.replace("_", " "), value) for name, value in (job.results or {}).items() if name != "per_label"),
+    ]
+    lines = [f"{name:16}  {clean(value)}" for name, value in facts if value not in ("", None)]
+    if attempts:
+        lines += ["", attempts_table(attempts)]
+    return "\n".join(lines)
+
+
+def _given_values(job: Job) -> str:
+    given = job.job_config.get("given")
+    names = given if isinstance(given, dict) else job.job_config
+    return ", ".join(f"{name}={json.dumps(job.job_config.get(name))}" for name in names if name != "dataset")
+
+
+def attempts_table(attempts: Sequence[Attempt]) -> str:
+    """One line a try."""
+    header = ("attempt", "worker", "started", "ended", "outcome", "resumed at", "last step", "lost steps")
+    rows = [
+        (
+            each.attempt,
+            each.worker_id,
+            when(each.started_at),
+            when(each.ended_at),
+            each.outcome or "running",
+            each.resume_step,
+            "" if each.last_step is None else each.last_step,
+            "" if each.lost_steps is None else each.lost_steps,
+        )
+        for each in attempts
+    ]
+    return table(header, rows)

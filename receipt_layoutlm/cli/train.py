@@ -1,0 +1,137 @@
+"""layoutlm-cli train: resolve the options, check them against the data, submit the job."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import JsonValue
+
+from receipt_dynamo import Dataset, DynamoClient, Job, JobQueue, Storage, utcnow
+from receipt_layoutlm.cli.connection import Connection, store_options
+from receipt_layoutlm.cli.options import given_values, model_options
+from receipt_layoutlm.cli.run_here import work_here
+from receipt_layoutlm.cli.tables import dry_run_json, dry_run_text, submitted_text
+from receipt_layoutlm.cli.wait import wait_for
+from receipt_layoutlm.config import TrainConfig, to_document
+from receipt_layoutlm.data import Page, read_jsonl
+from receipt_layoutlm.datasets import (
+    add_snapshot,
+    describe,
+    ensure_snapshot_at,
+    find_dataset,
+    only_dataset,
+    pinned,
+)
+from receipt_layoutlm.plan import Plan, make_plan, with_estimate
+from receipt_layoutlm.request import QUICK, JobRequest, Resolved, read_config_file, resolve
+from receipt_layoutlm.s3 import Bucket, parse_s3_uri
+
+MODELS = (TrainConfig, JobRequest)
+
+
+@click.command()
+@model_options(*MODELS)
+@click.option("--data", type=click.Path(exists=True, path_type=Path), help="Import this JSONL file first.")
+@click.option("--config", "config_file", type=click.Path(exists=True, path_type=Path), help="YAML file of options.")
+@click.option("--quick", is_flag=True, help=f"A quick look: {QUICK['sample_size']} pages, {QUICK['epochs']} epochs.")
+@click.option("--unique-key", help="Submitting the same key again returns the first job.")
+@click.option("--run-here", is_flag=True, help="Work the job here, now, in the foreground.")
+@click.option("--wait", is_flag=True, help="Follow the job until it ends (exit code 0, 100 failed, 103 cancelled).")
+@click.option("--dry-run", is_flag=True, help="Show what would be submitted and what it would take; write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@store_options
+def train(
+    connection: Connection,
+    data: Path | None,
+    config_file: Path | None,
+    quick: bool,
+    unique_key: str | None,
+    run_here: bool,
+    wait: bool,
+    dry_run: bool,
+    as_json: bool,
+    **values: Any,
+) -> None:
+    """Submit a training job.
+
+    Options come from flags, then a --config file, then the environment, then the defaults shown here. Without
+    --dataset and LAYOUTLM_DATASET the only dataset of the store is taken.
+    """
+    file = read_config_file(config_file) if config_file else {}
+    resolved = resolve(given_values(MODELS, values), file, os.environ, QUICK if quick else {})
+    if data is not None and "dataset" in resolved.given:
+        raise click.UsageError("--data imports a dataset and --dataset names one: give one of the two")
+    if run_here and wait:
+        raise click.UsageError("--run-here already stays until the job ends: leave --wait out")
+    if dry_run:
+        click.echo(_dry_run(connection, resolved, data, as_json))
+        return
+    job, plan = _submit(connection, resolved, data, unique_key)
+    click.echo(json.dumps(_as_json(job, plan)) if as_json else submitted_text(job, plan, connection.is_local))
+    if run_here:
+        sys.exit(work_here(connection, job))
+    if wait:
+        sys.exit(wait_for(connection.client(), job))
+
+
+def _submit(connection: Connection, resolved: Resolved, data: Path | None, unique_key: str | None) -> tuple[Job, Plan]:
+    client, config, request = connection.client(), resolved.config, resolved.request
+    home = connection.open_bucket(connection.default_bucket())
+    storage = parse_s3_uri(request.output_s3_path) if request.output_s3_path else Storage(bucket=home.name)
+    dataset = _imported(client, home, data) if data else _chosen(client, config.dataset)
+    evaluation = find_dataset(client, config.eval_dataset) if config.eval_dataset else None
+    plan = make_plan(config, dataset, evaluation)
+    target = home if storage.bucket == home.name else connection.open_bucket(storage.bucket)
+    for each in filter(None, (dataset, evaluation)):
+        ensure_snapshot_at(home, target, storage.prefix, each)
+    pins = {"dataset": pinned(dataset), **({"eval_dataset": pinned(evaluation)} if evaluation else {})}
+    job = JobQueue(client).submit(
+        name=request.job_name,
+        config=to_document(config.model_copy(update=pins), resolved.given),
+        created_by=connection.caller(),
+        queue=request.queue,
+        priority=request.priority,
+        unique_key=unique_key,
+        description=request.description,
+        tags=request.all_tags(),
+        storage=storage,
+    )
+    return job, plan
+
+
+def _chosen(client: DynamoClient, spec: str | None) -> Dataset:
+    return find_dataset(client, spec) if spec else only_dataset(client)
+
+
+def _described(path: Path) -> tuple[Dataset, list[Page]]:
+    pages = read_jsonl(path)
+    return describe(path.stem, pages, f"jsonl {path.name}", utcnow()), pages
+
+
+def _imported(client: DynamoClient, bucket: Bucket, path: Path) -> Dataset:
+    dataset, pages = _described(path)
+    return add_snapshot(client, bucket, dataset, pages)
+
+
+def _dry_run(connection: Connection, resolved: Resolved, data: Path | None, as_json: bool) -> str:
+    """Without a table, JSON output leaves null what only the store knows; for people it is an error."""
+    client = connection.client() if connection.has_table() or not as_json else None
+    dataset, plan = None, None
+    if data is not None:
+        dataset = _described(data)[0]
+    elif client is not None and (not as_json or client.list_datasets()):
+        dataset = _chosen(client, resolved.config.dataset)
+    if dataset is not None:
+        evaluation = None
+        if client is not None and resolved.config.eval_dataset:
+            evaluation = find_dataset(client, resolved.config.eval_dataset)
+        plan = make_plan(resolved.config, dataset, evaluation)
+        plan = plan if client is None else with_estimate(plan, client, resolved.config)
+    return dry_run_json(resolved, dataset, plan) if as_json else dry_run_text(resolved, dataset, plan)
+
+
+def _as_json(job: Job, plan: Plan) -> dict[str, JsonValue]:
+    return {**job.model_dump(mode="json"), "plan": plan.model_dump(mode="json")}
