@@ -99,9 +99,6 @@ class TrainConfig(BaseModel):
 
     @model_validator(mode="after")
     def _no_contradictions(self) -> Self:
-        given = self.model_fields_set
-        if self.eval_dataset is not None and given & {"split", "eval_fraction"}:
-            raise ValueError("eval_dataset names the evaluation pages, so split and eval_fraction have no meaning")
         if self.merge_amounts and self.merge_preset is not None:
             raise ValueError("merge_amounts is merge_preset=amounts: give one of the two")
         return self

@@ -74,6 +74,8 @@ def resolve(
     for key in values:
         if key not in TrainConfig.model_fields and key not in JobRequest.model_fields:
             raise unknown_key(key, [*TrainConfig.model_fields, *JobRequest.model_fields])
+    if "eval_dataset" in given and given.keys() & {"split", "eval_fraction"}:
+        raise ConfigError("eval_dataset names the evaluation pages, so split and eval_fraction have no meaning")
     config = parse_config({key: value for key, value in values.items() if key in TrainConfig.model_fields})
     request = parse_model(JobRequest, {key: value for key, value in values.items() if key in JobRequest.model_fields})
     return Resolved(config, request, {key: source for key, source in given.items() if key in TrainConfig.model_fields})

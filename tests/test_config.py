@@ -1,0 +1,54 @@
+"""TrainConfig: bounds, contradictions, the stored document."""
+
+import pytest
+
+from receipt_layoutlm.config import ConfigError, TrainConfig, from_document, parse_config, to_document
+
+
+def test_an_unknown_key_names_the_nearest_valid_one() -> None:
+    with pytest.raises(ConfigError, match="unknown key 'epoch': did you mean 'epochs'"):
+        parse_config({"epoch": 3})
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"epochs": 0}, "epochs"),
+        ({"lr": -1.0}, "lr"),
+        ({"eval_every": "sometimes"}, "eval_every"),
+        ({"label_smoothing": 1.0}, "label_smoothing"),
+        ({"allowed_labels": ["DROP TABLE"]}, "allowed_labels"),
+        ({"merge_amounts": True, "merge_preset": "dates"}, "give one of the two"),
+    ],
+)
+def test_a_bad_value_or_contradiction_is_named(values: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        parse_config(values)
+
+
+def test_a_stored_document_gives_the_same_config_back() -> None:
+    config = parse_config({"epochs": 3, "label_merges": {"AMOUNT": ["TAX"]}, "lr": 6e-5, "eval_every": 50})
+
+    document = to_document(config, {"epochs": "flag"})
+
+    assert from_document(document) == config
+    assert document["given"] == {"epochs": "flag"}
+    assert document["weight_decay"] == TrainConfig().weight_decay
+
+
+def test_a_document_of_an_evaluation_dataset_is_not_a_contradiction_when_read_back() -> None:
+    config = parse_config({"eval_dataset": "held-out"})
+
+    assert from_document(to_document(config, {})) == config
+
+
+def test_a_newer_version_is_left_to_a_newer_worker() -> None:
+    document = to_document(TrainConfig(), {}) | {"config_version": 2}
+
+    with pytest.raises(ConfigError, match="upgrade this worker"):
+        from_document(document)
+
+
+def test_evaluation_batches_are_as_large_as_training_batches_unless_told() -> None:
+    assert TrainConfig(batch_size=7).effective_eval_batch_size == 7
+    assert TrainConfig(batch_size=7, eval_batch_size=3).effective_eval_batch_size == 3
