@@ -46,9 +46,7 @@ class Connection:
 
     def table_name(self) -> str:
         """The table's name; a usage error that says how to give one."""
-        from receipt_layoutlm.local_aws import LOCAL_TABLE
-
-        given = self.table or (LOCAL_TABLE if self.is_local else os.environ.get(TABLE_VARIABLE))
+        given = self.table or self._local_name("LOCAL_TABLE") or os.environ.get(TABLE_VARIABLE)
         if not given:
             raise click.UsageError(f"no table: give --dynamo-table, set {TABLE_VARIABLE}, or use --local")
         return given
@@ -57,17 +55,20 @@ class Connection:
         """Whether a table is named, in whatever way."""
         return self.is_local or bool(self.table or os.environ.get(TABLE_VARIABLE))
 
-    def bucket_or_none(self) -> str | None:
-        from receipt_layoutlm.local_aws import LOCAL_BUCKET
-
-        return self.bucket_name or (LOCAL_BUCKET if self.is_local else os.environ.get(BUCKET_VARIABLE))
-
     def default_bucket(self) -> str:
         """The training bucket's name; a usage error that says how to give one."""
-        given = self.bucket_or_none()
+        given = self.bucket_name or self._local_name("LOCAL_BUCKET") or os.environ.get(BUCKET_VARIABLE)
         if not given:
             raise click.UsageError(f"no bucket: give --bucket, set {BUCKET_VARIABLE}, or use --local")
         return given
+
+    def _local_name(self, constant: str) -> str | None:
+        """With --local the user's environment names nothing."""
+        if not self.is_local:
+            return None
+        from receipt_layoutlm import local_aws
+
+        return str(getattr(local_aws, constant))
 
     def open_bucket(self, name: str) -> "Bucket":
         from receipt_layoutlm.s3 import Bucket

@@ -11,7 +11,6 @@ from receipt_dynamo import Job, JobLog, JobMetric, JobStatus
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.tables import clean, jobs_table, metrics_table, per_label_table, show_text, when
 from receipt_layoutlm.find_job import find_job
-from receipt_layoutlm.pull import Wanted, delete_job, pull
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -113,6 +112,8 @@ def cancel(connection: Connection, reference: str, dry_run: bool) -> None:
 @store_options
 def pull_(connection: Connection, reference: str, wanted: str, step: int | None, folder: Path) -> None:
     """Download a job's best model (or a checkpoint) and verify every file."""
+    from receipt_layoutlm.pull import Wanted, pull  # boto3: too slow a start for the commands that only read
+
     del wanted  # --best is what happens without --checkpoint
     client = connection.client()
     found = find_job(client, reference)
@@ -128,6 +129,8 @@ def pull_(connection: Connection, reference: str, wanted: str, step: int | None,
 @store_options
 def delete(connection: Connection, reference: str, yes: bool, dry_run: bool) -> None:
     """Remove a job that has ended: its files in the bucket first, its rows, the job itself last."""
+    from receipt_layoutlm.pull import delete_job
+
     queue = connection.queue()
     found = find_job(queue.client, reference)
     text = f"{clean(found.name)} ({found.job_id}, {found.status}) with its files"

@@ -12,8 +12,8 @@ from pydantic import JsonValue
 from receipt_dynamo import Dataset, DynamoClient, Job, JobQueue, Storage, utcnow
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.options import given_values, model_options
+from receipt_layoutlm.cli.plan_text import dry_run_json, dry_run_text, submitted_text
 from receipt_layoutlm.cli.run_here import work_here
-from receipt_layoutlm.cli.tables import dry_run_json, dry_run_text, submitted_text
 from receipt_layoutlm.cli.wait import wait_for
 from receipt_layoutlm.config import TrainConfig, to_document
 from receipt_layoutlm.data import Page, read_jsonl

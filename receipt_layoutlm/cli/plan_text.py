@@ -1,0 +1,59 @@
+"""What `train` prints: the submitted job, or the plan of a dry run."""
+
+import json
+
+from receipt_dynamo import Dataset, Job
+from receipt_layoutlm.cli.tables import clean, table
+from receipt_layoutlm.plan import Plan
+from receipt_layoutlm.request import Resolved
+
+
+def submitted_text(job: Job, plan: Plan, is_local: bool) -> str:
+    """What was submitted and what to do next."""
+    cli = "layoutlm-cli --local" if is_local else "layoutlm-cli"
+    lines = [
+        f"submitted {clean(job.name)}",
+        f"  job id   {job.job_id}",
+        f"  status   {job.status}",
+        f"  dataset  {clean(job.job_config.get('dataset'))}",
+        *(f"  warning  {clean(warning)}" for warning in plan.warnings),
+        "next:",
+        f"  {cli} worker run --once",
+        f"  {cli} job show {job.job_id[:8]}",
+        f"  {cli} job metrics {job.job_id[:8]}",
+    ]
+    return "\n".join(lines)
+
+
+def dry_run_text(resolved: Resolved, dataset: Dataset | None, plan: Plan | None) -> str:
+    """The resolved config with the source of each value, and the plan."""
+    rows = [
+        (name, json.dumps(value), resolved.given.get(name, "default"))
+        for name, value in resolved.config.model_dump(mode="json").items()
+    ]
+    lines = [table(("option", "value", "from"), rows), ""]
+    if dataset is not None and plan is not None:
+        lines += [f"dataset  {dataset.name}@{dataset.fingerprint[:12]}, {dataset.counts.get('pages')} pages", ""]
+        lines += [table(("label", "entities"), list(plan.label_counts.items())), ""]
+        lines += [f"steps    {plan.steps}", f"time     {_estimate(plan.minutes, 'minutes')}"]
+        lines += [f"cost     {_estimate(plan.dollars, 'US dollars')}"]
+        lines += [f"warning  {warning}" for warning in plan.warnings]
+    return "\n".join([*lines, "nothing was written (--dry-run)"])
+
+
+def _estimate(amount: float | None, unit: str) -> str:
+    return "unknown (no earlier job of this shape)" if amount is None else f"about {amount:.2f} {unit}"
+
+
+def dry_run_json(resolved: Resolved, dataset: Dataset | None, plan: Plan | None) -> str:
+    """The same as JSON; null for what only a table or data could tell."""
+    return json.dumps(
+        {
+            "config": resolved.config.model_dump(mode="json"),
+            "given": resolved.given,
+            "request": resolved.request.model_dump(mode="json"),
+            "dataset": None if dataset is None else dataset.model_dump(mode="json"),
+            "plan": None if plan is None else plan.model_dump(mode="json"),
+        },
+        indent=1,
+    )
