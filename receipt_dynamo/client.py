@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import botocore.session
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 from pynamodb.expressions.condition import Condition
 
 from receipt_dynamo import items
@@ -32,7 +32,7 @@ from receipt_dynamo.entities import (
 from receipt_dynamo.errors import AlreadyExists, InvalidInput, LeaseLost, NotFound
 from receipt_dynamo.items import JobLogItem, JobMetricItem, LeaseItem, RawItem
 from receipt_dynamo.metrics_view import fold_original_rows, visible
-from receipt_dynamo.writes import ConditionFailed, Write, Writer, check, put, raise_store_error
+from receipt_dynamo.writes import ConditionFailed, Write, Writer, check, put, store_error
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -43,8 +43,9 @@ DEFAULT_REGION = "us-east-1"
 
 def resolve_region(region: str | None = None) -> str:
     """Region by argument, AWS_REGION, AWS_DEFAULT_REGION, profile, then us-east-1."""
-    profile = botocore.session.get_session().get_config_variable("region")
-    return region or os.environ.get("AWS_REGION") or profile or DEFAULT_REGION
+    given = region or os.environ.get("AWS_REGION")
+    # botocore knows the other two: AWS_DEFAULT_REGION, then the profile
+    return given or botocore.session.get_session().get_config_variable("region") or DEFAULT_REGION
 
 
 def fence(lease: Lease) -> Condition:
@@ -73,9 +74,7 @@ class DynamoClient:
     def __init__(self, table_name: str, region: str | None = None, endpoint_url: str | None = None) -> None:
         self.table_name = table_name
         session = botocore.session.get_session()
-        config = Config(
-            connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 2, "mode": "standard"}
-        )
+        config = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 2, "mode": "standard"})
         created = session.create_client(
             "dynamodb", region_name=resolve_region(region), endpoint_url=endpoint_url, config=config
         )
@@ -94,9 +93,7 @@ class DynamoClient:
     def iter_jobs_by_status(self, status: str) -> Iterator[Job]:
         # begins_with keeps out the rows that the original system stores in the same partition.
         partition = items.status_pk(parse_status(status))
-        return map(
-            items.job_from, self._query("GSI1", partition, prefix=items.CREATED_PREFIX, newest_first=True)
-        )
+        return map(items.job_from, self._query("GSI1", partition, prefix=items.CREATED_PREFIX, newest_first=True))
 
     def list_jobs_by_status(self, status: str, limit: int | None = None) -> list[Job]:
         return _take(self.iter_jobs_by_status(status), limit)
@@ -125,7 +122,7 @@ class DynamoClient:
         """A consistent read. Raises NotFound: jobs of the original system have no lease and are read-only."""
         raw = self._get(items.lease_key(parse_job_id(job_id)), consistent=True)
         if raw is None:
-            raise NotFound(f"job {job_id} has no lease item: it was not submitted by this system")
+            raise NotFound(f"job {job_id} has no lease: a job of the original system is read-only")
         return items.lease_from(raw)
 
     def get_attempt(self, job_id: str, attempt: int) -> Attempt:
@@ -165,12 +162,9 @@ class DynamoClient:
         partition = items.job_pk(parse_job_id(job_id))
         prefixes = (items.METRIC_PREFIX, items.LOG_PREFIX)
         newest = [
-            next(self._query(None, partition, prefix=prefix, newest_first=True, page=1), None)
-            for prefix in prefixes
+            next(self._query(None, partition, prefix=prefix, newest_first=True, page=1), None) for prefix in prefixes
         ]
-        times = [
-            datetime.fromisoformat(raw["SK"]["S"].rpartition("#")[2]) for raw in newest if raw is not None
-        ]
+        times = [datetime.fromisoformat(raw["SK"]["S"].rpartition("#")[2]) for raw in newest if raw is not None]
         return max(times, default=None)
 
     def add_job_metric(self, lease: Lease, metric: JobMetric) -> JobMetric:
@@ -181,9 +175,7 @@ class DynamoClient:
 
     def add_job_log(self, lease: Lease, log: JobLog) -> JobLog:
         """Store one event under the lease's fence; returns it with the time it got. Raises LeaseLost."""
-        return self._add_event(
-            lease, log, lambda moved: put(items.log_item(moved), JobLogItem.pk.does_not_exist())
-        )
+        return self._add_event(lease, log, lambda moved: put(items.log_item(moved), JobLogItem.pk.does_not_exist()))
 
     def _add_event(self, lease: Lease, event: Event, as_put: Callable[[Event], Write]) -> Event:
         while True:
@@ -228,8 +220,8 @@ class DynamoClient:
     def _get(self, key: RawItem, *, consistent: bool) -> RawItem | None:
         try:
             reply = self.raw.get_item(TableName=self.table_name, Key=key, ConsistentRead=consistent)
-        except ClientError as error:
-            raise_store_error(error, self.table_name)
+        except (ClientError, BotoCoreError) as error:
+            raise store_error(error, self.table_name) from error
         return dict(reply["Item"]) if "Item" in reply else None
 
     def _query(
@@ -259,8 +251,8 @@ class DynamoClient:
         while True:
             try:
                 reply = self.raw.query(**request)
-            except ClientError as error:
-                raise_store_error(error, self.table_name)
+            except (ClientError, BotoCoreError) as error:
+                raise store_error(error, self.table_name) from error
             yield from map(dict, reply["Items"])
             if "LastEvaluatedKey" not in reply:
                 return

@@ -9,9 +9,16 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    IncompleteReadError,
+)
+from botocore.exceptions import ConnectionError as NoConnection
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action, Update
 
@@ -41,6 +48,9 @@ _PASSING = frozenset(
         "503",
     }
 )
+
+# The request perhaps arrived: its reply, or the way there, was lost.
+_NO_REPLY = (NoConnection, CredentialRetrievalError, HTTPClientError, IncompleteReadError)
 
 
 @dataclass(frozen=True)
@@ -116,19 +126,24 @@ class Writer:
         token = str(uuid.uuid4())
         while True:
             try:
-                if len(writes) == 1:
-                    return self._single(writes[0])
-                self._transaction(writes, token)
-                return None
+                return self._send(writes, token)
             except ClientError as error:
                 trouble: Exception = error
-                self._raise_unless_passing(error, len(writes))
-                token = str(uuid.uuid4())  # cancelled for certain: a new request
-            except BotoCoreError as error:
+                if self._is_cancelled(error):
+                    token = str(uuid.uuid4())  # nothing of it was applied: a new request
+            except _NO_REPLY as error:
                 trouble = error  # perhaps applied: the same token makes a repeated transaction harmless
+            except BotoCoreError as error:
+                raise store_error(error, self._table) from error
             if self._monotonic() >= deadline:
                 raise WriteTimeout(f"gave up after {patience_seconds:.0f} s: {trouble}") from trouble
             self._sleep(self._rng.uniform(_SHORTEST_WAIT, _LONGEST_WAIT))
+
+    def _send(self, writes: Sequence[Write], token: str) -> RawItem | None:
+        if len(writes) == 1:
+            return self._single(writes[0])
+        self._transaction(writes, token)
+        return None
 
     def _single(self, write: Write) -> RawItem | None:
         request = {
@@ -149,29 +164,31 @@ class Writer:
         actions: list[Any] = [{write.kind: {**shared, **write.parameters}} for write in writes]
         self._client.transact_write_items(TransactItems=actions, ClientRequestToken=token)
 
-    def _raise_unless_passing(self, error: ClientError, count: int) -> None:
+    def _is_cancelled(self, error: ClientError) -> bool:
+        """Whether nothing was applied, of an error that passes; raises for every other error."""
         code = error.response["Error"]["Code"]
         response: dict[str, Any] = dict(error.response)
         if code == "ConditionalCheckFailedException":
             raise ConditionFailed([True], [response.get("Item") or None]) from None
-        if code == "TransactionCanceledException":
-            reasons = response.get("CancellationReasons") or [{}] * count
-            failed = [reason.get("Code") == "ConditionalCheckFailed" for reason in reasons]
-            if any(failed):
-                raise ConditionFailed(failed, [reason.get("Item") or None for reason in reasons]) from None
-            if any(reason.get("Code") in _PASSING for reason in reasons):
-                return
-        elif code in _PASSING:
-            return
-        raise_store_error(error, self._table)
+        if code in _PASSING:
+            return False
+        reasons = response.get("CancellationReasons") or []
+        codes = [reason.get("Code") for reason in reasons]
+        if any(reason in _PASSING for reason in codes):
+            return True  # what else is in the answer may be incomplete: it is asked again
+        if "ConditionalCheckFailed" in codes:
+            failed = [reason == "ConditionalCheckFailed" for reason in codes]
+            raise ConditionFailed(failed, [reason.get("Item") or None for reason in reasons]) from None
+        raise store_error(error, self._table) from error
 
 
-def raise_store_error(error: ClientError, table_name: str) -> NoReturn:
-    """Turn what no retry mends into an error whose text says what to do."""
-    code = error.response["Error"]["Code"]
-    if code == "ResourceNotFoundException":
-        raise TableNotFound(
+def store_error(error: ClientError | BotoCoreError, table_name: str) -> StoreError:
+    """What no retry mends, as an error whose text says what to do."""
+    if isinstance(error, BotoCoreError):
+        return StoreError(f"table {table_name!r} cannot be reached: {error}")
+    if error.response["Error"]["Code"] == "ResourceNotFoundException":
+        return TableNotFound(
             f"table {table_name!r} (or an index of it) does not exist here: check "
             "--dynamo-table and --region, or create it from infra/storage.yaml"
-        ) from error
-    raise StoreError(f"{error.operation_name} on table {table_name!r}: {error}") from error
+        )
+    return StoreError(f"{error.operation_name} on table {table_name!r}: {error}")
