@@ -89,6 +89,7 @@ class JobError(_Record):
 
 
 FINAL_CAUSES = frozenset({"non_finite_loss", "bad_data", "bad_config"})
+MEMORY_CAUSES = frozenset({"out_of_memory", "killed"})  # the kernel kills a trainer that takes all memory
 
 
 class Budgets(_Record):
@@ -98,24 +99,26 @@ class Budgets(_Record):
     interruptions: int = 0
     errors_in_a_row: int = 0  # since the checkpoint pointer last moved
     interruptions_in_a_row: int = 0
+    out_of_memory: int = 0  # errors with one of MEMORY_CAUSES
     max_errors: int = 5
     max_interruptions: int = 20
 
-    def after_error(self, *, progressed: bool) -> "Budgets":
-        row = 1 if progressed else self.errors_in_a_row + 1
-        stalls = 0 if progressed else self.interruptions_in_a_row
+    def after_error(self, cause: str, *, progressed: bool) -> "Budgets":
         return self.model_copy(
-            update={"errors": self.errors + 1, "errors_in_a_row": row, "interruptions_in_a_row": stalls}
+            update={
+                "errors": self.errors + 1,
+                "errors_in_a_row": 1 if progressed else self.errors_in_a_row + 1,
+                "interruptions_in_a_row": 0 if progressed else self.interruptions_in_a_row,
+                "out_of_memory": self.out_of_memory + (cause in MEMORY_CAUSES),
+            }
         )
 
     def after_interruption(self, *, progressed: bool) -> "Budgets":
-        row = 1 if progressed else self.interruptions_in_a_row + 1
-        stalls = 0 if progressed else self.errors_in_a_row
         return self.model_copy(
             update={
                 "interruptions": self.interruptions + 1,
-                "interruptions_in_a_row": row,
-                "errors_in_a_row": stalls,
+                "interruptions_in_a_row": 1 if progressed else self.interruptions_in_a_row + 1,
+                "errors_in_a_row": 0 if progressed else self.errors_in_a_row,
             }
         )
 
@@ -124,6 +127,8 @@ class Budgets(_Record):
         """The budget that is used up, in words, or None."""
         if self.errors >= self.max_errors:
             return f"{self.errors} errors"
+        if self.out_of_memory >= 2:
+            return "running out of memory twice"
         if self.interruptions > self.max_interruptions:
             return f"{self.interruptions} interruptions"
         if self.errors_in_a_row >= 3:

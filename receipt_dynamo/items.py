@@ -37,6 +37,7 @@ from receipt_dynamo.entities import (
     Priority,
     Storage,
 )
+from receipt_dynamo.errors import InvalidInput
 
 # An item or a key as botocore speaks it: {"name": {"S": "…"}}. It never leaves this package.
 RawItem = dict[str, Any]
@@ -114,7 +115,10 @@ class DocumentAttribute(Attribute[JsonValue]):
     attr_type = STRING
 
     def serialize(self, value: JsonValue) -> str:
-        return json.dumps(value, allow_nan=False, separators=(",", ":"), sort_keys=True)
+        try:
+            return json.dumps(value, allow_nan=False, separators=(",", ":"), sort_keys=True)
+        except ValueError as error:
+            raise InvalidInput(f"{self.attr_name} holds a number that JSON lacks: {error}") from None
 
     def deserialize(self, value: JsonValue) -> JsonValue:
         return json.loads(value) if isinstance(value, str) else value
@@ -371,17 +375,13 @@ def attempt_from(raw: RawItem) -> Attempt:
     )
 
 
-_METRIC_COLUMNS = frozenset(
-    {"job_id", "timestamp", "metric_name", "metric_value", "global_step", "attempt", "seq"}
-)
+_METRIC_COLUMNS = frozenset({"job_id", "timestamp", "metric_name", "metric_value", "global_step", "attempt", "seq"})
 
 
 def metric_item(metric: JobMetric) -> JobMetricItem:
     scores = metric.model_dump(exclude=set(_METRIC_COLUMNS), exclude_none=True, exclude_defaults=True)
     columns = metric.model_dump(include=set(_METRIC_COLUMNS) - {"job_id"}, exclude_none=True)
-    return JobMetricItem(
-        pk=job_pk(metric.job_id), sk=METRIC_PREFIX + stamp(metric.timestamp), scores=scores, **columns
-    )
+    return JobMetricItem(pk=job_pk(metric.job_id), sk=METRIC_PREFIX + stamp(metric.timestamp), scores=scores, **columns)
 
 
 def is_original_metric(item: JobMetricItem) -> bool:

@@ -36,9 +36,7 @@ def fold_original_rows(job_id: str, rows: Sequence[JobMetricItem]) -> list[JobMe
     for row in rows:
         groups.setdefault(_group_of(row), {})[row.metric_name] = row
     return [
-        _evaluation(job_id, group)
-        for group in groups.values()
-        if _number(group.get(ORIGINAL_HEADLINE)) is not None
+        _evaluation(job_id, group) for group in groups.values() if _number(group.get(ORIGINAL_HEADLINE)) is not None
     ]
 
 

@@ -16,7 +16,6 @@ from receipt_dynamo import items
 from receipt_dynamo.client import DynamoClient, fence
 from receipt_dynamo.entities import (
     AttemptEnd,
-    Budgets,
     Job,
     JobError,
     JobLog,
@@ -39,21 +38,29 @@ from receipt_dynamo.transitions import (
     cancel_writes,
     claim_writes,
     end_writes,
+    interrupted,
+    is_behind,
     progressed,
     queue_keys,
     rescued_attempt,
     take_away_writes,
 )
-from receipt_dynamo.writes import ConditionFailed, delete, put, update
+from receipt_dynamo.writes import DEFAULT_PATIENCE_SECONDS, ConditionFailed, delete, put, update
 
 LEASE_SECONDS = 90.0
 RENEW_SECONDS = 15.0
 RESCUE_GRACE_SECONDS = 30.0  # added to the lease, so that clocks may differ by as much
+WORKER_ID_BYTES = 100
+PROGRESS_BYTES = 200  # with the longest worker id, a full lease stays under the 1,024 bytes of one write unit
 _UNIQUE_KEYS = uuid.UUID("6f6a1c1e-8f57-5d2a-9f0e-2c7a1f0f3b11")  # namespace of ids made from unique keys
 
 
 def _accept_any(_job: Job) -> bool:
     return True
+
+
+def _shortened(text: str) -> str:
+    return text.encode()[:PROGRESS_BYTES].decode(errors="ignore")
 
 
 class JobQueue:
@@ -140,13 +147,15 @@ class JobQueue:
         return None
 
     def claim_job(self, job_id: str, worker_id: str, *, machine: Machine | None = None) -> Lease | None:
-        """Claim one named job, due or not; None when it cannot be claimed now."""
+        """Claim one named job; None when it cannot be claimed now: held, ended, or waiting after an error."""
         job = self.client.get_job(job_id, consistent=True)
         if not job.status.is_claimable:
             return None
         return self._try_claim(job.job_id, job.attempt, worker_id, machine or Machine())
 
     def _try_claim(self, job_id: str, attempt: int, worker_id: str, machine: Machine) -> Lease | None:
+        if len(worker_id.encode()) > WORKER_ID_BYTES:
+            raise InvalidInput(f"worker id {worker_id!r} is longer than {WORKER_ID_BYTES} bytes")
         try:
             seen = self.client.get_lease(job_id)
         except NotFound:
@@ -178,25 +187,23 @@ class JobQueue:
         actions = [
             LeaseItem.expires_at.set(self._now() + timedelta(seconds=LEASE_SECONDS)),
             LeaseItem.renewals.set(LeaseItem.renewals + 1),
-            LeaseItem.progress.set(progress),
+            LeaseItem.progress.set(_shortened(progress)),
         ]
         return self._update_lease(lease, actions, fence(lease))
 
     def record_checkpoint(self, lease: Lease, pointer: Pointer, best: Pointer | None) -> Lease:
         """Move the resume point forward, after the checkpoint's manifest is stored. Raises LeaseLost.
 
-        A pointer not ahead of the stored one is refused with StateConflict, unless it is the stored one.
+        Ahead is a later step, or the same step by a later attempt: a stop right after a resume, or the
+        evaluation that was still due. Another pointer than the stored one that is not ahead: StateConflict.
         """
         actions: list[Action] = [LeaseItem.checkpoint.set(items.pointer_map(pointer))]
         if best is not None:
             actions.append(LeaseItem.best.set(items.pointer_map(best)))
         if lease.checkpoint is not None and lease.checkpoint != pointer:
             actions.append(LeaseItem.previous.set(items.pointer_map(lease.checkpoint)))
-        is_ahead = LeaseItem.checkpoint.does_not_exist() | (
-            LeaseItem.checkpoint.global_step < pointer.global_step
-        )
         try:
-            return self._update_lease(lease, actions, fence(lease) & is_ahead)
+            return self._update_lease(lease, actions, fence(lease) & is_behind(pointer))
         except StateConflict:
             stored = self.client.get_lease(lease.job_id)
             if stored.checkpoint != pointer:
@@ -212,15 +219,14 @@ class JobQueue:
             stored = items.lease_from(lost.losers[0]) if lost.losers[0] else None
             if stored is None or (stored.attempt, stored.lease_token) != (lease.attempt, lease.lease_token):
                 raise LeaseLost(f"attempt {lease.attempt} of job {lease.job_id} lost its lease") from None
-            raise StateConflict(
-                f"job {lease.job_id}: the stored checkpoint is not behind the given one"
-            ) from None
+            raise StateConflict(f"job {lease.job_id}: the stored checkpoint is not behind the given one") from None
         assert raw is not None
         return items.lease_from(raw)
 
     def _patience(self, lease: Lease) -> float:
+        # A holder may pass the lease as it was claimed; the fence, not the clock, refuses a late write.
         left = (lease.expires_at - self._now()).total_seconds() if lease.expires_at else 0.0
-        return max(1.0, left)
+        return max(DEFAULT_PATIENCE_SECONDS, left)
 
     # ends that the holder asks for: each returns the status that the job ended up in
 
@@ -239,31 +245,28 @@ class JobQueue:
     ) -> JobStatus:
         """pending after a backoff while the budgets last, else failed; cancelled if that was asked for."""
         job = self.client.get_job(lease.job_id, consistent=True)
-        budgets = job.budgets.after_error(progressed=progressed(self.client.get_lease(lease.job_id)))
-        over = None if error.is_retryable else f"cause {error.cause} would come again"
-        moved = self._after(job, budgets, over or budgets.exhausted_by, JobStatus.PENDING)
-        extra = [JobItem.error.set(error.model_dump(mode="json"))]
-        if moved.status is JobStatus.PENDING:
-            extra.append(JobItem.not_before.set(self._now() + backoff(budgets.errors_in_a_row, self._rng)))
-        moved = Move(moved.status, [*moved.actions, *extra])
+        held = self.client.get_lease(lease.job_id)
+        budgets = job.budgets.after_error(error.cause, progressed=progressed(held))
+        actions: list[Action] = [
+            JobItem.error.set(error.model_dump(mode="json")),
+            JobItem.budgets.set(budgets.model_dump(mode="json")),
+        ]
+        if error.is_retryable and budgets.exhausted_by is None:
+            due = self._now() + backoff(budgets.errors_in_a_row, self._rng)
+            moved = Move(JobStatus.PENDING, [*actions, JobItem.not_before.set(due), *queue_keys(job)])
+        else:
+            moved = Move(JobStatus.FAILED, actions)
         return self._end(lease, moved, outcome=f"failed: {error.cause}", end=end, summary=summary)
 
     def release(self, lease: Lease, reason: str, *, end: AttemptEnd | None = None) -> JobStatus:
         """interrupted, to be claimed again at once (spot notice, SIGTERM); or cancelled, if asked for."""
         job = self.client.get_job(lease.job_id, consistent=True)
-        budgets = job.budgets.after_interruption(progressed=progressed(self.client.get_lease(lease.job_id)))
-        moved = self._after(job, budgets, budgets.exhausted_by, JobStatus.INTERRUPTED)
+        moved = interrupted(job, self.client.get_lease(lease.job_id))
         return self._end(lease, moved, outcome=f"interrupted: {reason}", end=end)
 
     def acknowledge_cancel(self, lease: Lease, *, end: AttemptEnd | None = None) -> JobStatus:
         """cancelled, after the holder saw cancel_requested and stopped."""
         return self._end_as_cancelled(lease, end)
-
-    def _after(self, job: Job, budgets: Budgets, over: str | None, otherwise: JobStatus) -> Move:
-        used = JobItem.budgets.set(budgets.model_dump(mode="json"))
-        if over is None:
-            return Move(otherwise, [used, *queue_keys(job)])
-        return Move(JobStatus.FAILED, [used])
 
     def _end(
         self,
@@ -281,9 +284,7 @@ class JobQueue:
             self.client.writer.execute(*writes, patience_seconds=self._patience(lease))
         except ConditionFailed as lost:
             if lost.failed == (False, False, False, True) and summary is not None:  # its microsecond is taken
-                later = summary.model_copy(
-                    update={"timestamp": summary.timestamp + timedelta(microseconds=1)}
-                )
+                later = summary.model_copy(update={"timestamp": summary.timestamp + timedelta(microseconds=1)})
                 return self._end(lease, moved, outcome=outcome, end=end, summary=later)
             return self._after_lost_end(lease, lost, end)
         return moved.status
@@ -328,12 +329,13 @@ class JobQueue:
 
     def rescue(self) -> list[Job]:
         """Take expired leases away from dead workers; returns the jobs that moved, as they are now."""
-        rescued = [self._rescue(job) for job in self.client.list_jobs_by_status(JobStatus.RUNNING)]
+        running = self.client.list_jobs_by_status(JobStatus.RUNNING)
+        rescued = [self._rescue(job.job_id) for job in running]
         return [job for job in rescued if job is not None]
 
-    def _rescue(self, job: Job) -> Job | None:
+    def _rescue(self, job_id: str) -> Job | None:
         try:
-            lease = self.client.get_lease(job.job_id)
+            lease = self.client.get_lease(job_id)
         except NotFound:
             return None  # a job of the original system is read-only
         now = self._now()
@@ -346,28 +348,31 @@ class JobQueue:
             & (LeaseItem.renewals == lease.renewals)
             & (LeaseItem.cancel_requested == lease.cancel_requested)
         )
-        budgets = job.budgets.after_interruption(progressed=progressed(lease))
-        moved = self._after(job, budgets, budgets.exhausted_by, JobStatus.INTERRUPTED)
         if lease.cancel_requested:
             moved = Move(JobStatus.CANCELLED, [])
+        else:  # the budgets are read here, because the index that named the job may lag behind
+            moved = interrupted(self.client.get_job(job_id, consistent=True), lease)
         writes = [*take_away_writes(lease, moved, untouched, now), rescued_attempt(lease, now)]
         try:
             self.client.writer.execute(*writes)
         except ConditionFailed:
             return None
-        return self.client.get_job(job.job_id, consistent=True)
+        return self.client.get_job(job_id, consistent=True)
 
     def delete(self, job_id: str) -> int:
-        """Remove a job in a final state, its rows first and the Job item last; returns the number of rows.
+        """Remove a job in a final state, its rows first, then Lease and Job; returns the number of rows.
 
-        The caller removes what lies in the bucket before this.
+        The caller removes what lies in the bucket before this. A deletion that broke off is repeated.
         """
         job = self.client.get_job(job_id, consistent=True)
         if not job.status.is_final:
             raise StateConflict(f"job {job.job_id} is {job.status}: cancel it first")
-        rows = [key for key in self.client.iter_job_rows(job.job_id) if key != items.job_key(job.job_id)]
+        self.client.get_lease(job.job_id)  # NotFound for a job of the original system
+        last = [lease_key(job.job_id), items.job_key(job.job_id)]
+        rows = [key for key in self.client.iter_job_rows(job.job_id) if key not in last]
         for key in rows:
             self.client.writer.execute(delete(key))
         still_final = JobItem.status.is_in(*(status.value for status in JobStatus if status.is_final))
-        self.client.writer.execute(delete(items.job_key(job.job_id), still_final))
-        return len(rows) + 1
+        # together: a Job without its Lease would look like one of the original system
+        self.client.writer.execute(delete(last[0]), delete(last[1], still_final))
+        return len(rows) + len(last)

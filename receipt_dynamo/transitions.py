@@ -12,7 +12,7 @@ from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 
 from receipt_dynamo import items
-from receipt_dynamo.entities import Attempt, AttemptEnd, Job, JobStatus, Lease, Machine, Pointer
+from receipt_dynamo.entities import Attempt, AttemptEnd, Job, JobError, JobStatus, Lease, Machine, Pointer
 from receipt_dynamo.items import AttemptItem, JobItem, LeaseItem, lease_key
 from receipt_dynamo.writes import Write, check, put, update
 
@@ -41,6 +41,23 @@ def queue_keys(job: Job) -> list[Action]:
         JobItem.gsi3_pk.set(items.queue_pk(job.queue)),
         JobItem.gsi3_sk.set(items.queue_sk(job.priority, job.created_at, job.job_id)),
     ]
+
+
+def interrupted(job: Job, lease: Lease) -> Move:
+    """interrupted and back in the queue; failed when the interruptions are used up."""
+    budgets = job.budgets.after_interruption(progressed=progressed(lease))
+    used = JobItem.budgets.set(budgets.model_dump(mode="json"))
+    if budgets.exhausted_by is None:
+        return Move(JobStatus.INTERRUPTED, [used, *queue_keys(job)])
+    error = JobError(cause="interruptions", message=f"given up after {budgets.exhausted_by}")
+    return Move(JobStatus.FAILED, [used, JobItem.error.set(error.model_dump(mode="json"))])
+
+
+def is_behind(pointer: Pointer) -> Condition:
+    """The stored resume point is of an earlier step, or of this step by an earlier attempt."""
+    step, attempt = LeaseItem.checkpoint.global_step, LeaseItem.checkpoint.attempt
+    earlier = (step < pointer.global_step) | ((step == pointer.global_step) & (attempt < pointer.attempt))
+    return cast(Condition, LeaseItem.checkpoint.does_not_exist() | earlier)  # pynamodb types a nested path as its value
 
 
 def job_write(lease: Lease, moved: Move, now: datetime) -> Write:
@@ -149,9 +166,7 @@ def cancel_writes(job: Job, lease: Lease, now: datetime) -> list[Write]:
     unheld = (JobItem.status == job.status.value) & (JobItem.attempt == job.attempt)
     actions = [*_status_actions(JobStatus.CANCELLED), JobItem.ended_at.set(now)]
     return [
-        update(
-            items.job_key(job.job_id), [*actions, JobItem.gsi3_pk.remove(), JobItem.gsi3_sk.remove()], unheld
-        ),
+        update(items.job_key(job.job_id), [*actions, JobItem.gsi3_pk.remove(), JobItem.gsi3_sk.remove()], unheld),
         update(
             lease_key(job.job_id),
             [LeaseItem.cancel_requested.set(True)],
