@@ -1,0 +1,124 @@
+"""Starts, recognises and stops the server processes behind --local. They outlive the command that started them."""
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+LOOPBACK = "127.0.0.1"
+GRPC_OFFSET = 10_000  # SeaweedFS talks to itself on each port plus this
+PROBE_SECONDS = 2.0
+STOP_SECONDS = 15.0  # SeaweedFS takes 2 s to leave
+
+
+def free_ports(count: int) -> tuple[int, ...]:
+    """Ports nobody listens on just now, nor on their gRPC twins; all are held at once, so that none comes twice."""
+    with contextlib.ExitStack() as stack:
+        found: list[int] = []
+        while len(found) < count:
+            twin = stack.enter_context(socket.socket())
+            twin.bind((LOOPBACK, 0))
+            port = twin.getsockname()[1] - GRPC_OFFSET  # the kernel gives 32768 and above
+            if _hold(stack, port):
+                found.append(port)
+        return tuple(found)
+
+
+def are_free(ports: Sequence[int]) -> bool:
+    """Whether all of these, and their gRPC twins, can be listened on."""
+    with contextlib.ExitStack() as stack:
+        return all(_hold(stack, each) for port in ports for each in (port, port + GRPC_OFFSET))
+
+
+def _hold(stack: contextlib.ExitStack, port: int) -> bool:
+    each = stack.enter_context(socket.socket())
+    each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: passes over TIME_WAIT
+    try:
+        each.bind((LOOPBACK, port))
+    except OSError:
+        return False
+    return True
+
+
+def start(command: Sequence[str], environment: Mapping[str, str], folder: Path, log: Path) -> int:
+    """Start a program in a session of its own and return its pid; its output is appended to `log`.
+
+    It sees PATH and `environment` alone: the user's AWS settings and HOME would steer the engines.
+    """
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={"PATH": os.defpath, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    return process.pid
+
+
+def is_running(pid: int, command: Sequence[str]) -> bool:
+    """Whether `pid` is a live process with exactly this command line; pids are reused, so the number says little."""
+    status = Path(f"/proc/{pid}/cmdline")
+    if Path("/proc/self/cmdline").exists():
+        try:
+            return status.read_bytes().split(b"\0")[:-1] == [os.fsencode(word) for word in command]
+        except OSError:
+            return False
+    shown = subprocess.run(["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True)
+    return shown.stdout.strip() == " ".join(command)
+
+
+def answers(port: int, path: str, signature: str) -> bool:
+    """Whether what listens on the port is the server that signs so, in its Server header or its answer.
+
+    The status may be any: SeaweedFS signs its 403 for a caller without keys.
+    """
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=PROBE_SECONDS)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        body = response.read(4096).decode(errors="replace")
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+    return signature in (response.getheader("Server") or "") + body
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Ask every 50 ms until it holds; whether it did before the deadline."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def stop(pid: int, command: Sequence[str]) -> None:
+    """Ask the process to end, and end it when it does not; a pid that is another's by now is left alone."""
+    for each in (signal.SIGTERM, signal.SIGKILL):
+        if not is_running(pid, command):
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, each)
+        if wait_until(lambda: not is_running(pid, command), STOP_SECONDS):
+            return
+
+
+def last_lines(log: Path, count: int = 8) -> str:
+    """The end of a log, indented for an error text; empty without one."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 8192))
+            lines = file.read().decode(errors="replace").splitlines()[-count:]
+    except OSError:
+        return ""
+    return "".join(f"\n  {line}" for line in lines)
