@@ -1,0 +1,239 @@
+"""What the trainer appends to events.jsonl arrives in the table and the bucket, in order and under the fence."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from receipt_dynamo import Lease, LeaseLost
+from receipt_layoutlm.events import Checkpoint, Evaluation, Event, EventWriter, Finished, LabelScore, Log, Progress, Started
+from receipt_layoutlm.manifest import write_manifest
+from receipt_layoutlm.recorder import LOG_BYTES, Recorder
+from receipt_layoutlm.run_dir import RunDir
+from receipt_layoutlm.s3 import RunPlaces
+from tests.stores import Store, open_store
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture
+def store(table_name: str, dynamo_endpoint: str, bucket: str, s3_endpoint: str) -> Store:
+    return open_store(table_name, dynamo_endpoint, bucket, s3_endpoint)
+
+
+class Run:
+    """A run directory that the test writes as a trainer would."""
+
+    def __init__(self, store: Store, lease: Lease, path: Path) -> None:
+        path.mkdir(exist_ok=True)
+        self.dir = RunDir(path)
+        self.writer = EventWriter(self.dir.events)
+        self.seen: list[Event] = []
+        storage = store.queue.client.get_job(lease.job_id).storage
+        assert storage is not None
+        self.places = RunPlaces(storage, lease.job_id)
+        self.recorder = Recorder(
+            store.queue, store.bucket, self.places, lease, self.dir, store.clock, self.seen.append
+        )
+
+    def write_checkpoint(self, step: int, *, is_best: bool) -> None:
+        folder = self.dir.checkpoint(step)
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(b"weights %d" % step)
+        sha256 = write_manifest(folder, step)
+        self.writer.write(Checkpoint(global_step=step, folder=folder.name, manifest_sha256=sha256, is_best=is_best))
+
+
+@pytest.fixture
+def lease(store: Store) -> Lease:
+    return store.claimed()
+
+
+@pytest.fixture
+def run(store: Store, lease: Lease, tmp_path: Path) -> Run:
+    return Run(store, lease, tmp_path / "run")
+
+
+def evaluation(step: int, value: float) -> Evaluation:
+    return Evaluation(
+        global_step=step,
+        epoch=step / 10,
+        metric_name="eval_f1",
+        metric_value=value,
+        precision=0.5,
+        recall=0.6,
+        per_label={"DATE": LabelScore(precision=1.0, recall=0.5, f1=2 / 3, support=4)},
+        train_loss=0.7,
+        eval_loss=0.8,
+        lr=1e-5,
+        o_entity_ratio=2.0,
+        is_best=True,
+    )
+
+
+def test_an_evaluation_becomes_one_metric_with_everything_in_it(store: Store, lease: Lease, run: Run) -> None:
+    run.writer.write(evaluation(10, 0.25))
+
+    run.recorder.poll()
+
+    (metric,) = store.queue.client.list_job_metrics(lease.job_id)
+    assert (metric.metric_name, metric.metric_value, metric.global_step) == ("eval_f1", 0.25, 10)
+    assert (metric.train_loss, metric.eval_loss, metric.lr, metric.o_entity_ratio) == (0.7, 0.8, 1e-5, 2.0)
+    assert metric.per_label["DATE"] == {"precision": 1.0, "recall": 0.5, "f1": 2 / 3, "support": 4}
+    assert (metric.attempt, metric.seq, metric.is_best) == (1, 1, True)
+
+
+def test_a_checkpoint_is_in_the_bucket_before_the_lease_points_at_it(store: Store, lease: Lease, run: Run) -> None:
+    run.write_checkpoint(10, is_best=True)
+
+    run.recorder.poll()
+
+    stored = store.queue.client.get_lease(lease.job_id)
+    assert stored.checkpoint is not None and stored.best == stored.checkpoint
+    assert stored.checkpoint.global_step == 10
+    prefix = run.places.checkpoint(stored.checkpoint)
+    assert store.bucket.get_bytes(prefix + "model.safetensors") == b"weights 10"
+    assert not run.dir.checkpoint(10).exists()
+
+
+def test_a_checkpoint_that_cannot_be_uploaded_moves_no_pointer(store: Store, lease: Lease, run: Run) -> None:
+    run.write_checkpoint(10, is_best=True)
+    (run.dir.checkpoint(10) / "model.safetensors").unlink()
+
+    with pytest.raises(FileNotFoundError):
+        run.recorder.poll()
+
+    assert store.queue.client.get_lease(lease.job_id).checkpoint is None
+
+
+def test_only_the_resume_point_the_one_before_and_the_best_are_kept(store: Store, run: Run) -> None:
+    for step, is_best in ((1, True), (2, False), (3, False), (4, False)):
+        run.write_checkpoint(step, is_best=is_best)
+
+    run.recorder.poll()
+
+    kept = {key.split("/")[3] for key in store.bucket.list_keys(run.places.run) if "checkpoint-" in key}
+    assert kept == {"checkpoint-1", "checkpoint-3", "checkpoint-4"}
+
+
+def test_logs_and_the_start_become_log_rows_in_order(store: Store, lease: Lease, run: Run) -> None:
+    run.recorder.log("info", "run_config", "attempt 1", {"epochs": 3}, seq=0)
+    run.writer.write(
+        Started(
+            device="cpu",
+            train_pages=8,
+            eval_pages=2,
+            train_windows=8,
+            eval_windows=2,
+            parameters=100,
+            trainable_parameters=90,
+            steps_per_epoch=4,
+            total_steps=12,
+            label_counts={"DATE": 8},
+        )
+    )
+    run.writer.write(Log(level="warning", event="label_without_examples", message="TIME has none", data={"a": 1}))
+
+    run.recorder.poll()
+
+    rows = store.queue.client.list_job_logs(lease.job_id)
+    assert [row.event for row in rows] == ["run_config", "started", "label_without_examples"]
+    assert rows[1].data["trainable_parameters"] == 90
+    assert rows[2].level == "warning"
+    assert [row.seq for row in rows] == [0, 1, 2]
+
+
+def test_data_too_large_for_a_row_leaves_a_pointer_to_the_log_file(store: Store, lease: Lease, run: Run) -> None:
+    run.writer.write(Log(event="big", message="m", data={"text": "x" * (LOG_BYTES + 1)}))
+
+    run.recorder.poll()
+
+    (row,) = store.queue.client.list_job_logs(lease.job_id)
+    assert str(row.data["see"]).endswith("/attempt-001/logs/events.jsonl")
+
+
+def test_times_increase_strictly_even_when_the_clock_stands_still(store: Store, lease: Lease, tmp_path: Path) -> None:
+    frozen = datetime(2026, 1, 1, tzinfo=UTC)
+    run = Run(store, lease, tmp_path / "frozen")
+    run.recorder._now = lambda: frozen
+    for step in (1, 2, 3):
+        run.writer.write(evaluation(step, 0.1))
+
+    run.recorder.poll()
+
+    times = [metric.timestamp for metric in store.queue.client.list_job_metrics(lease.job_id)]
+    assert times == sorted(set(times)) and len(times) == 3
+
+
+def test_the_next_attempt_writes_after_the_last_event_of_the_one_before(
+    store: Store, lease: Lease, run: Run, tmp_path: Path
+) -> None:
+    run.writer.write(evaluation(1, 0.1))
+    run.recorder.poll()
+    store.queue.release(run.recorder.lease, "test")
+    second = store.queue.claim("worker-2")
+    assert second is not None
+    store.clock.pass_seconds(-3600)  # a machine whose clock is an hour behind
+
+    again = Run(store, second, tmp_path / "second")
+    again.writer.write(evaluation(1, 0.2))
+    again.recorder.poll()
+
+    values = [metric.metric_value for metric in store.queue.client.list_all_job_metrics(lease.job_id)]
+    assert values == [0.1, 0.2]
+
+
+def test_progress_goes_into_the_lease_and_not_into_rows(store: Store, lease: Lease, run: Run) -> None:
+    run.writer.write(Progress(phase="train", global_step=3, total_steps=12, epoch=0.75, train_loss=1.0))
+
+    run.recorder.poll()
+
+    assert run.recorder.progress == '["train", 3, 12, 0.75]'
+    assert store.queue.client.list_job_logs(lease.job_id) == []
+    assert run.recorder.attempt_end().last_step == 3
+    assert run.recorder.attempt_end().lost_steps == 3
+
+
+def test_a_torn_line_waits_for_its_end(store: Store, lease: Lease, run: Run) -> None:
+    line = evaluation(10, 0.25).model_copy(update={"seq": 1}).model_dump_json().encode()
+    run.dir.events.write_bytes(line[:40])
+    run.recorder.poll()
+    assert run.seen == []
+
+    run.dir.events.write_bytes(line + b"\n")
+    run.recorder.poll()
+
+    assert [event.kind for event in run.seen] == ["evaluation"]
+
+
+def test_what_the_trainer_said_last_is_kept(run: Run) -> None:
+    run.writer.write(Finished(reason="completed", global_step=12, best_global_step=8, best_metric_value=0.5))
+
+    run.recorder.poll()
+
+    assert isinstance(run.recorder.end, Finished) and run.recorder.end.best_global_step == 8
+
+
+def test_an_attempt_that_lost_its_lease_records_nothing(store: Store, lease: Lease, run: Run) -> None:
+    store.clock.pass_seconds(200)
+    store.queue.rescue()
+    run.writer.write(evaluation(10, 0.25))
+
+    with pytest.raises(LeaseLost):
+        run.recorder.poll()
+
+    assert store.queue.client.list_all_job_metrics(lease.job_id) == []
+
+
+def test_log_files_are_mirrored_while_it_runs(store: Store, lease: Lease, run: Run) -> None:
+    run.dir.train_log.write_text("hello\n")
+    run.recorder.poll()
+    run.dir.train_log.write_text("hello\nworld\n")
+    run.recorder.poll()
+    key = run.places.attempt(1) + "logs/train.log"
+    assert store.bucket.get_bytes(key) == b"hello\n"  # not again within the interval
+
+    store.clock.pass_seconds(20)
+    run.recorder.poll()
+
+    assert store.bucket.get_bytes(key) == b"hello\nworld\n"
