@@ -1,0 +1,166 @@
+"""Reading order: jitter, input order, font sizes and skew change nothing; real receipts keep their pieces."""
+
+import json
+import random
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receipt_layoutlm.data import Box, Page, read_jsonl
+from receipt_layoutlm.reading_order import page_in_reading_order, printed_lines, reading_order
+
+SROIE = Path(__file__).parents[2] / "shared" / "data" / "sroie"
+JITTER = 3  # thousandths, 0.3 % of the page
+
+
+@st.composite
+def printed_pages(draw: st.DrawFn) -> list[list[Box]]:
+    """Boxes of a page by printed line; words of one line differ in size, lines stand 16 to 40 apart."""
+    pitch = draw(st.integers(16, 40))
+    lines: list[list[Box]] = []
+    for number in range(draw(st.integers(1, min(20, 900 // pitch)))):
+        x, middle = draw(st.integers(10, 300)), 40 + number * pitch
+        line: list[Box] = []
+        for _ in range(draw(st.integers(1, 5))):
+            width, gap = draw(st.integers(14, 90)), draw(st.integers(7, 60))
+            half = draw(st.integers(pitch // 4, pitch * 2 // 5))
+            line.append((x, middle - half, x + width, middle + half))
+            x += width + gap
+        lines.append(line)
+    return lines
+
+
+def jittered(box: Box, generator: random.Random) -> Box:
+    dx, dy = generator.randint(-JITTER, JITTER), generator.randint(-JITTER, JITTER)
+    return box[0] + dx, box[1] + dy, box[2] + dx, box[3] + dy
+
+
+def page(words: list[str], boxes: list[Box], tags: list[str]) -> Page:
+    return Page("p", "g", tuple(words), tuple(boxes), tuple(tags), 500, 1000)
+
+
+@given(printed_pages(), st.randoms(use_true_random=False))
+def test_lines_are_found_whatever_the_jitter_and_the_input_order(
+    lines: list[list[Box]], generator: random.Random
+) -> None:
+    boxes = [jittered(box, generator) for line in lines for box in line]
+    places = iter(range(len(boxes)))
+    expected = [[next(places) for _ in line] for line in lines]
+    shuffled = generator.sample(range(len(boxes)), len(boxes))
+    found = printed_lines([boxes[i] for i in shuffled])
+    assert [[shuffled[i] for i in line] for line in found] == expected
+
+
+coordinates = st.tuples(*[st.integers(0, 1000)] * 4).map(
+    lambda b: (min(b[0], b[2]), min(b[1], b[3]), max(b[0], b[2]), max(b[1], b[3]))
+)
+
+
+@given(st.lists(coordinates, max_size=60))
+def test_every_word_comes_once_even_where_boxes_make_no_sense(boxes: list[Box]) -> None:
+    assert sorted(reading_order(boxes)) == list(range(len(boxes)))
+
+
+@given(
+    st.lists(st.tuples(coordinates, st.sampled_from("ab"), st.sampled_from(["O", "B-X"])), min_size=1, max_size=30),
+    st.randoms(use_true_random=False),
+)
+def test_the_order_of_the_input_never_matters_not_even_for_equal_boxes(
+    entries: list[tuple[Box, str, str]], generator: random.Random
+) -> None:
+    def ordered(entries: list[tuple[Box, str, str]]) -> Page:
+        boxes, words, tags = zip(*entries, strict=True)
+        return page_in_reading_order(page(words, boxes, tags))
+
+    assert ordered(generator.sample(entries, len(entries))) == ordered(entries)
+
+
+def test_a_price_in_larger_type_stands_on_the_line_of_its_name() -> None:
+    names = [(40, 100 + 30 * i, 160, 114 + 30 * i) for i in range(5)]
+    prices = [(820, 93 + 30 * i, 900, 119 + 30 * i) for i in range(5)]
+    assert reading_order(names + prices) == [0, 5, 1, 6, 2, 7, 3, 8, 4, 9]
+
+
+@pytest.mark.parametrize("slope", [-0.02, -0.01, 0.01, 0.02])
+def test_skewed_lines_stay_lines(slope: float) -> None:
+    boxes = []
+    for line in range(12):
+        for x in [40, 140, 240, 340] if line < 4 else [40, 140, 860]:
+            y = round(100 + 24 * line + slope * (x + 40))
+            boxes.append((x, y, x + 80, y + 16))
+    assert reading_order(boxes) == list(range(len(boxes)))
+
+
+def test_an_entity_that_stays_together_stays_one_entity() -> None:
+    boxes = [(100, 50, 200, 70), (300, 50, 400, 70), (100, 80, 200, 100)]
+    given_page = page(["2", "1", "3"], [boxes[1], boxes[0], boxes[2]], ["B-A", "I-A", "I-A"])
+    assert page_in_reading_order(given_page) == page(["1", "2", "3"], boxes, ["B-A", "I-A", "I-A"])
+
+
+def test_touching_entities_of_one_label_stay_two() -> None:
+    boxes = [(100, 50, 200, 70), (300, 50, 400, 70)]
+    given_page = page(["right", "left"], boxes[::-1], ["B-A", "B-A"])
+    assert page_in_reading_order(given_page).tags == ("B-A", "B-A")
+
+
+def test_an_entity_torn_apart_becomes_its_pieces() -> None:
+    boxes = [(100, 50, 200, 70), (700, 50, 800, 70), (300, 50, 400, 70)]
+    given_page = page(["a", "b", "between"], boxes, ["B-A", "I-A", "O"])
+    assert page_in_reading_order(given_page).tags == ("B-A", "O", "B-A")
+
+
+@pytest.fixture(scope="module")
+def receipts() -> list[tuple[Page, list[int]]]:
+    """Real pages with the annotated text segment of each word."""
+    if not SROIE.exists():
+        pytest.skip(f"no real receipts in {SROIE}")
+    pages = [page for name in ("train", "dev") for page in read_jsonl(SROIE / f"{name}.jsonl")]
+    texts = (line for name in ("train", "dev") for line in (SROIE / f"{name}.jsonl").read_text().splitlines())
+    return list(zip(pages, (json.loads(text)["lines"] for text in texts), strict=True))
+
+
+def moved(page: Page, jitter: int) -> list[Box]:
+    """Each box moved by up to `jitter` thousandths, within the page."""
+    generator = random.Random(page.page_id)
+    boxes = []
+    for x0, y0, x1, y1 in page.boxes:
+        dx = min(max(generator.randint(-jitter, jitter), -x0), 1000 - x1)
+        dy = min(max(generator.randint(-jitter, jitter), -y0), 1000 - y1)
+        boxes.append((x0 + dx, y0 + dy, x1 + dx, y1 + dy))
+    return boxes
+
+
+def entities(page: Page) -> Iterator[list[int]]:
+    """Word indices of each entity of several words."""
+    starts = [i for i, tag in enumerate(page.tags) if tag[0] == "B"]
+    for start in starts:
+        end = start + 1
+        while end < len(page.tags) and page.tags[end][0] == "I":
+            end += 1
+        if end - start > 1:
+            yield list(range(start, end))
+
+
+# measured on 549 receipts: pairs 0.9995, 0.9991 and 0.9964, entities 1.000, 1.000 and 0.985
+@pytest.mark.parametrize(
+    ("jitter", "pairs_floor", "entities_floor"), [(0, 0.999, 0.999), (1, 0.998, 0.998), (3, 0.994, 0.98)]
+)
+def test_real_receipts_keep_their_pieces(
+    receipts: list[tuple[Page, list[int]]], jitter: int, pairs_floor: float, entities_floor: float
+) -> None:
+    pairs: list[bool] = []
+    whole: list[bool] = []
+    for page, segment_of in receipts:
+        place = {word: i for i, word in enumerate(reading_order(moved(page, jitter)))}
+        for word, (left, right) in enumerate(pairwise(segment_of)):
+            if left == right:
+                pairs.append(place[word + 1] == place[word] + 1)
+        for words in entities(page):
+            places = [place[word] for word in words]
+            whole.append(max(places) - min(places) == len(words) - 1)
+    assert sum(pairs) / len(pairs) >= pairs_floor
+    assert sum(whole) / len(whole) >= entities_floor
