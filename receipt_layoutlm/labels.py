@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.errors import UserError
 
 CORE_LABELS: tuple[str, ...] = (
     "MERCHANT_NAME",
@@ -43,7 +44,7 @@ MERGE_PRESETS: dict[str, dict[str, tuple[str, ...]]] = {
 """Named merges, target -> sources. `address` is the block that is printed under a merchant's name."""
 
 
-class LabelError(ValueError):
+class LabelError(UserError, ValueError):
     """Labels or merges that contradict each other or do not exist; the text names the nearest known name."""
 
 

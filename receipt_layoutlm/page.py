@@ -8,6 +8,8 @@ from itertools import pairwise
 
 from pydantic import TypeAdapter, ValidationError
 
+from receipt_layoutlm.errors import UserError
+
 Box = tuple[int, int, int, int]
 
 PAGE_EXTENT = 1000
@@ -16,7 +18,7 @@ PAGE_EXTENT = 1000
 _TAG = re.compile(r"O|[BI]-[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 
-class DataError(ValueError):
+class DataError(UserError, ValueError):
     """Data that cannot be used: where (file and line from 1, as far as known) and why."""
 
     def __init__(self, reason: str, *, file: str | None = None, line: int | None = None) -> None:
