@@ -15,8 +15,8 @@ from receipt_layoutlm.s3 import Bucket, dataset_key
 
 SEED_FLAGS = (
     "--epochs 3 --batch-size 64 --lr 6e-5 --warmup-ratio 0.2 --label-smoothing 0.1 --o-entity-ratio 2.0 "
-    "--merge-amounts --allowed-label MERCHANT_NAME --allowed-label PHONE_NUMBER --allowed-label ADDRESS_LINE --allowed-label DATE "
-    "--allowed-label TIME --allowed-label PRODUCT_NAME --allowed-label AMOUNT"
+    "--merge-amounts --allowed-label MERCHANT_NAME --allowed-label PHONE_NUMBER --allowed-label ADDRESS_LINE "
+    "--allowed-label DATE --allowed-label TIME --allowed-label PRODUCT_NAME --allowed-label AMOUNT"
 ).split()
 
 

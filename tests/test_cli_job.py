@@ -1,0 +1,195 @@
+"""layoutlm-cli job: what a person asks afterwards, as a table and as JSON."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from receipt_dynamo import DynamoClient, Job, JobLog, JobMetric, JobQueue, Lease, Pointer, Storage, utcnow
+from receipt_layoutlm.cli import cli
+from receipt_layoutlm.infra import create_bucket, create_table
+from receipt_layoutlm.manifest import write_manifest
+from receipt_layoutlm.s3 import Bucket, RunPlaces
+
+
+@pytest.fixture
+def queue(moto_aws: None, monkeypatch: pytest.MonkeyPatch) -> JobQueue:
+    client = DynamoClient("the-table")
+    create_table(client.raw, "the-table")
+    create_bucket(Bucket("the-bucket").raw, "the-bucket")
+    monkeypatch.setenv("DYNAMO_TABLE_NAME", "the-table")
+    return JobQueue(client)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["job", *arguments])
+
+
+def ok(*arguments: str) -> str:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def submit(queue: JobQueue, name: str = "mine") -> Job:
+    config = {"config_version": 1, "epochs": 3, "lr": 6e-5, "dataset": "shop@abc", "given": {"epochs": "flag"}}
+    return queue.submit(name=name, config=config, created_by="me", storage=Storage(bucket="the-bucket"))
+
+
+def claim(queue: JobQueue) -> Lease:
+    lease = queue.claim("worker-1")
+    assert lease is not None
+    return lease
+
+
+def log(lease: Lease, seq: int, event: str, message: str = "m") -> JobLog:
+    return JobLog(
+        job_id=lease.job_id,
+        timestamp=utcnow(),
+        level="info",
+        event=event,
+        message=message,
+        attempt=lease.attempt,
+        seq=seq,
+    )
+
+
+def evaluate(queue: JobQueue, lease: Lease, step: int, value: float) -> None:
+    metric = JobMetric(
+        job_id=lease.job_id,
+        timestamp=utcnow(),
+        metric_name="eval_f1",
+        metric_value=value,
+        global_step=step,
+        attempt=lease.attempt,
+        seq=step,
+        is_best=True,
+    )
+    queue.client.add_job_metric(lease, metric)
+
+
+def succeed(queue: JobQueue, lease: Lease, folder: Path) -> None:
+    """Checkpoint, best/ and the end, as a worker leaves them."""
+    places, bucket = RunPlaces(Storage(bucket="the-bucket"), lease.job_id), Bucket("the-bucket")
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"weights")
+    pointer = Pointer(attempt=1, global_step=7, manifest_sha256=write_manifest(folder, 7))
+    bucket.put_folder(folder, places.checkpoint(pointer))
+    bucket.put_folder(folder, places.best(1))
+    lease = queue.record_checkpoint(lease, pointer, pointer)
+    results = {
+        "metric_value": 0.75,
+        "per_label": {"DATE": {"precision": 1.0, "recall": 0.5, "f1": 0.6667, "support": 4}},
+    }
+    queue.complete(lease, results=results, summary=log(lease, 9, "run_summary"))  # type: ignore[arg-type]
+
+
+def test_jobs_are_listed_newest_first_by_status_name_and_limit(queue: JobQueue) -> None:
+    first, second = submit(queue, "one"), submit(queue, "two")
+    queue.cancel(first.job_id)
+
+    assert [job["name"] for job in json.loads(ok("list", "--json"))] == ["two", "one"]
+    assert [job["name"] for job in json.loads(ok("list", "--json", "--status", "cancelled"))] == ["one"]
+    assert [job["job_id"] for job in json.loads(ok("list", "--json", "--name", "two"))] == [second.job_id]
+    assert len(json.loads(ok("list", "--json", "--limit", "1"))) == 1
+    assert "two" in ok("list").splitlines()[2]
+
+
+def test_an_unknown_status_and_a_limit_of_0_are_usage_errors(queue: JobQueue) -> None:
+    assert run("list", "--status", "sleeping").exit_code == 2
+    assert run("list", "--limit", "0").exit_code == 2
+
+
+def test_show_tells_what_was_asked_for_what_came_out_and_each_attempt(queue: JobQueue, tmp_path: Path) -> None:
+    job = submit(queue)
+    succeed(queue, claim(queue), tmp_path / "run")
+
+    text, told = ok("show", "mine"), json.loads(ok("show", "mine", "--json"))
+
+    assert job.job_id in text and "epochs=3" in text and "0.6667" in text
+    assert told["results"]["metric_value"] == 0.75
+    assert [attempt["outcome"] for attempt in told["attempts"]] == ["succeeded"]
+
+
+def test_metrics_hide_what_a_later_attempt_ran_again_unless_asked(queue: JobQueue) -> None:
+    job = submit(queue)
+    lease = claim(queue)
+    evaluate(queue, lease, 5, 0.1)
+    queue.release(lease, "spot")
+    evaluate(queue, claim(queue), 5, 0.2)
+
+    seen = json.loads(ok("metrics", job.job_id, "--json"))
+    everything = json.loads(ok("metrics", job.job_id, "--json", "--all-attempts"))
+
+    assert [metric["metric_value"] for metric in seen] == [0.2]
+    assert [metric["metric_value"] for metric in everything] == [0.1, 0.2]
+    assert "0.2000" in ok("metrics", "@last")
+
+
+def test_logs_come_in_time_order_without_what_would_steer_a_terminal(queue: JobQueue) -> None:
+    job = submit(queue)
+    lease = claim(queue)
+    queue.client.add_job_log(lease, log(lease, 0, "run_config"))
+    queue.client.add_job_log(lease, log(lease, 1, "note", "red\x1b[31m"))
+
+    text = ok("logs", job.job_id)
+
+    assert text.index("run_config") < text.index("note")
+    assert "\x1b" not in text
+    assert [row["event"] for row in json.loads(ok("logs", job.job_id, "--json", "--limit", "1"))] == ["run_config"]
+
+
+def test_cancel_is_done_at_once_or_asked_of_the_worker_and_not_in_a_dry_run(queue: JobQueue) -> None:
+    job = submit(queue)
+    ok("cancel", "mine", "--dry-run")
+    assert queue.client.get_job(job.job_id).status == "pending"
+
+    assert "cancelled" in ok("cancel", "mine")
+    assert queue.client.get_job(job.job_id).status == "cancelled"
+
+    lease = (submit(queue, "held"), claim(queue))[1]
+    assert "asked to stop" in ok("cancel", "held")
+    assert queue.client.get_lease(lease.job_id).cancel_requested
+
+
+def test_pull_brings_the_best_model_or_a_named_checkpoint_verified(queue: JobQueue, tmp_path: Path) -> None:
+    submit(queue)
+    succeed(queue, claim(queue), tmp_path / "run")
+
+    assert "all verified" in ok("pull", "mine", "--to", str(tmp_path / "best"))
+    ok("pull", "mine", "--checkpoint", "7", "--to", str(tmp_path / "seven"))
+
+    assert (tmp_path / "best" / "model.safetensors").read_bytes() == b"weights"
+    assert (tmp_path / "seven" / "model.safetensors").read_bytes() == b"weights"
+
+
+def test_pull_says_what_there_is_and_never_overwrites(queue: JobQueue, tmp_path: Path) -> None:
+    submit(queue)
+    lease = claim(queue)
+    assert "no best model" in run("pull", "mine", "--to", str(tmp_path / "a")).stderr
+    succeed(queue, lease, tmp_path / "run")
+
+    assert "there are: 7" in run("pull", "mine", "--checkpoint", "8", "--to", str(tmp_path / "b")).stderr
+    assert "not empty" in run("pull", "mine", "--to", str(tmp_path / "run")).stderr
+
+
+def test_delete_removes_files_and_rows_of_an_ended_job_only(queue: JobQueue, tmp_path: Path) -> None:
+    job = submit(queue)
+    lease = claim(queue)
+    assert "cancel it first" in run("delete", "mine", "--yes").stderr
+    succeed(queue, lease, tmp_path / "run")
+
+    ok("delete", "mine", "--dry-run")
+    assert queue.client.get_job(job.job_id).status == "succeeded"
+    ok("delete", "mine", "--yes")
+
+    assert list(Bucket("the-bucket").list_keys("")) == []
+    assert list(queue.client.iter_job_rows(job.job_id)) == []
+
+
+def test_a_job_that_does_not_exist_is_one_line_and_exit_code_1(queue: JobQueue) -> None:
+    result = run("show", "nothing")
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: no job 'nothing'") and "Traceback" not in result.stderr
