@@ -73,9 +73,13 @@ def _ask_for_capacity(params: dict[str, Any], **_: object) -> dict[str, Any]:
     return {**params, "ReturnConsumedCapacity": "TOTAL"}
 
 
-def _retry_at_once(attempts: int, caught_exception: Exception | None, **_: object) -> int | None:
+def _retry_at_once(
+    attempts: int, response: tuple[object, dict[str, Any]] | None, caught_exception: Exception | None, **_: object
+) -> int | None:
     # botocore's own second attempt, without its random wait
-    return 0 if caught_exception is not None and attempts == 1 else None
+    code = "" if response is None else response[1].get("Error", {}).get("Code", "")
+    is_retried = caught_exception is not None or code in ("ThrottlingException", "TransactionInProgressException")
+    return 0 if is_retried and attempts == 1 else None
 
 
 def _error_response(request: AWSPreparedRequest, document: dict[str, Any]) -> AWSResponse:
