@@ -141,6 +141,7 @@ def _seaweedfs_arguments(ports: Sequence[int], data_dir: Path) -> list[str]:
         *(f"-{name}.port={port}" for name, port in zip(names, ports, strict=True)),
         *("-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0"),
         "-master.telemetry=false",  # on by default: it would call out
+        "-volume.preStopSeconds=0",  # nobody else is waiting to take over
     ]
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
 GRPC_OFFSET = 10_000  # SeaweedFS talks to itself on each port plus this
+PF_EXITING = 0x4  # include/linux/sched.h
+EXEC_SECONDS = 5.0
 PROBE_SECONDS = 2.0
 STOP_SECONDS = 15.0  # SeaweedFS takes 2 s to leave
 
@@ -60,19 +62,32 @@ def start(command: Sequence[str], environment: Mapping[str, str], folder: Path, 
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    # Linux shows an empty command line for a moment, which would pass for a dead process
+    wait_until(lambda: is_running(process.pid, command) or process.poll() is not None, EXEC_SECONDS)
     return process.pid
 
 
 def is_running(pid: int, command: Sequence[str]) -> bool:
-    """Whether `pid` is a live process with exactly this command line; pids are reused, so the number says little."""
-    status = Path(f"/proc/{pid}/cmdline")
-    if Path("/proc/self/cmdline").exists():
-        try:
-            return status.read_bytes().split(b"\0")[:-1] == [os.fsencode(word) for word in command]
-        except OSError:
-            return False
-    shown = subprocess.run(["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True)
-    return shown.stdout.strip() == " ".join(command)
+    """Whether `pid` is a live process with exactly this command line; pids are reused, so the number says little.
+
+    One that is just ending counts as live for as long as it holds its ports and files.
+    """
+    if not Path("/proc/self/stat").exists():
+        shown = subprocess.run(["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True)
+        return shown.stdout.strip() == " ".join(command)
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
+        return words == [os.fsencode(word) for word in command] or (not words and _is_ending(pid))
+    except OSError:
+        return False
+
+
+def _is_ending(pid: int) -> bool:
+    """Whether a Linux process has lost its memory, and with it its command line, but not yet its last thread."""
+    # proc(5): after the name in parentheses, field 3 is the state, 9 the kernel's flags, 20 the count of threads
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    state, flags, threads = fields[0], int(fields[6]), int(fields[17])
+    return bool(flags & PF_EXITING) and (state not in "ZX" or threads > 1)
 
 
 def answers(port: int, path: str, signature: str) -> bool:
@@ -93,12 +108,12 @@ def answers(port: int, path: str, signature: str) -> bool:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Ask every 50 ms until it holds; whether it did before the deadline."""
+    """Ask every 20 ms until it holds; whether it did before the deadline."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.05)
+        time.sleep(0.02)
     return True
 
 

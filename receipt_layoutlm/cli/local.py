@@ -1,0 +1,82 @@
+"""layoutlm-cli local up|down|status: the embedded AWS behind --local."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import click
+
+from receipt_layoutlm import local_aws
+from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.local_aws import EngineStatus, LocalStatus
+from receipt_layoutlm.local_state import state_dir
+
+
+@click.group()
+def local() -> None:
+    """The embedded AWS behind --local: a DynamoDB and an S3 on this machine, started when they are needed."""
+
+
+@local.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def up(as_json: bool) -> None:
+    """Start both engines and create the table and the bucket; running ones are left alone."""
+    with _one_line():
+        local_aws.up(state_dir(os.environ))
+    _print_status(as_json)
+
+
+@local.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(as_json: bool) -> None:
+    """Say which engines run, where the state is and how much room it takes."""
+    _print_status(as_json)
+
+
+@local.command()
+@click.option("--purge", is_flag=True, help="Also delete every job, dataset and checkpoint kept here.")
+@click.option("--yes", is_flag=True, help="Do not ask before --purge.")
+def down(purge: bool, yes: bool) -> None:
+    """Stop the engines; what they hold stays and is there again at the next start."""
+    if yes and not purge:
+        raise click.UsageError("--yes answers the question of --purge, which was not given")
+    folder = state_dir(os.environ)
+    with _one_line():
+        if purge and not yes:
+            size = _megabytes(local_aws.status(folder).state_bytes)
+            click.confirm(f"Delete all jobs, datasets and checkpoints in {folder} ({size})?", abort=True)
+        stopped = local_aws.down(folder)
+        click.echo(f"stopped {' and '.join(stopped)}" if stopped else "nothing was running")
+        if purge:
+            local_aws.purge(folder)
+            click.echo(f"deleted what {folder} held")
+
+
+def _print_status(as_json: bool) -> None:
+    with _one_line():
+        found = local_aws.status(state_dir(os.environ))
+    click.echo(found.model_dump_json(indent=1) if as_json else _text(found))
+
+
+def _text(found: LocalStatus) -> str:
+    running = [_line(engine) for engine in found.engines if engine.running] or ["no engine runs"]
+    return "\n".join([*running, f"state  {found.state_dir}  {_megabytes(found.state_bytes)}"])
+
+
+def _line(engine: EngineStatus) -> str:
+    name = f"{engine.name} {engine.version}"
+    minutes, seconds = divmod(int(engine.uptime_seconds or 0), 60)
+    serves = ", ".join(engine.services)
+    return f"{name:18} {serves:8}  {engine.endpoint}  pid {engine.pid}  up {minutes} min {seconds} s"
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"
+
+
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise click.ClickException(str(error)) from error
