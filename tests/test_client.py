@@ -55,7 +55,7 @@ def wire(client: DynamoClient) -> Wire:
     return Wire(client)
 
 
-def submit(queue: JobQueue, name: str = "a-job", **more: object) -> Job:
+def submit(queue: JobQueue, name: str = "a-job", /, **more: object) -> Job:
     return queue.submit(name=name, config={"lr": 6e-5}, created_by="me", **more)  # type: ignore[arg-type]
 
 

@@ -18,7 +18,7 @@ from urllib3 import HTTPResponse
 from receipt_dynamo import DynamoClient
 from receipt_dynamo.writes import Writer
 
-Fault = Callable[[AWSPreparedRequest], AWSResponse]
+Fault = Callable[[AWSPreparedRequest], AWSResponse | None]
 
 
 @dataclass
@@ -50,6 +50,10 @@ class Wire:
         if reasons:
             document["CancellationReasons"] = [{"Code": reason} for reason in reasons]  # type: ignore[assignment]
         self._faults += [(operation, lambda request: _error_response(request, document))] * times
+
+    def let_pass(self, operation: str, *, times: int) -> None:
+        """Send the next requests as they are; what is asked for afterwards applies to the ones after them."""
+        self._faults += [(operation, lambda _request: None)] * times
 
     def lose_reply(self, operation: str, *, times: int = 1) -> None:
         """Let the next requests through and lose their replies."""
