@@ -1,0 +1,241 @@
+"""Rules that hold for every file, read from the syntax trees, and what importing a package loads."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+STORE, PRODUCT, TESTS = ROOT / "receipt_dynamo", ROOT / "receipt_layoutlm", ROOT / "tests"
+ML = {"torch", "transformers", "seqeval", "safetensors"}
+AWS = {"receipt_dynamo", "boto3", "botocore", "pynamodb"}
+
+# names relative to the package; a name may be a module or a folder, and may not exist yet
+TRAINING = ("trainer", "checkpoint", "data", "labels", "encoding", "sampling", "losses", "metrics", "reading_order")
+TRAINING_FOLDERS = ("tasks",)
+TORCH_FREE = ("config", "worker", "data", "labels", "reading_order", "sampling", "page", "events", "recorder", "s3")
+
+KEY_STRING = re.compile(r"(JOB|STATUS|METRIC|LOG|QUEUE|ATTEMPT|JOB_NAME|DATASET|SNAPSHOT|CREATED)#")
+VAGUE_MODULES = {"utils", "util", "common", "helpers", "base", "manager", "handler", "service", "misc"}
+VAGUE_CLASS = re.compile(r"(Manager|Handler|Helper|Base|Abstract|Mixin)(?![a-z])|^I[A-Z][a-z]")
+
+
+def sources(*folders: Path) -> list[Path]:
+    return sorted(path for folder in folders for path in folder.rglob("*.py") if "_infra" not in path.parts)
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    """Top-level package names that a file imports anywhere, with the line; TYPE_CHECKING blocks do not count."""
+    for node in runtime_nodes(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name.partition(".")[0], node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield node.module.partition(".")[0], node.lineno
+
+
+def runtime_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            continue
+        yield from runtime_nodes(child)
+
+
+def found_imports(paths: list[Path], forbidden: set[str]) -> list[str]:
+    return [place(path, line, name) for path in paths for name, line in imports(path) if name in forbidden]
+
+
+def place(path: Path, line: int, what: str) -> str:
+    return f"{path.relative_to(ROOT)}:{line}: {what}"
+
+
+def modules(*names: str) -> list[Path]:
+    return [path for name in names if (path := PRODUCT / f"{name}.py").exists()]
+
+
+def test_the_run_store_knows_nothing_of_training_or_of_the_command_line() -> None:
+    assert found_imports(sources(STORE), {"receipt_layoutlm", "click", "rich", "yaml"} | ML) == []
+
+
+def test_training_knows_nothing_of_aws_or_of_the_command_line() -> None:
+    paths = modules(*TRAINING) + sources(*(PRODUCT / name for name in TRAINING_FOLDERS))
+    assert paths
+    assert found_imports(paths, AWS | {"click"}) == []
+
+
+def test_the_control_side_never_imports_torch_or_transformers() -> None:
+    paths = modules(*TORCH_FREE, "cli") + sources(PRODUCT / "cli")
+    assert found_imports(paths, ML) == []
+
+
+def nodes(*folders: Path, without: tuple[Path, ...] = ()) -> Iterator[tuple[Path, ast.AST]]:
+    for path in sources(*folders):
+        if path not in without:
+            yield from ((path, node) for node in ast.walk(tree(path)))
+
+
+def test_key_strings_are_written_in_the_items_module_alone() -> None:
+    found = [
+        place(path, node.lineno, node.value)
+        for path in sources(STORE, PRODUCT)
+        if path != STORE / "items.py"
+        for node in texts(path)
+        if KEY_STRING.match(node.value)
+    ]
+    assert found == []
+
+
+def texts(path: Path) -> Iterator[ast.Constant]:
+    """String constants of a file, pieces of f-strings included, without docstrings."""
+    module = tree(path)
+    docstrings = {id(node.value) for node in ast.walk(module) if isinstance(node, ast.Expr)}
+    for node in ast.walk(module):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node
+
+
+def test_nothing_scans_a_table() -> None:
+    scans = [
+        place(path, node.lineno, "scan")
+        for path, node in nodes(STORE, PRODUCT)
+        if (isinstance(node, ast.Attribute) and node.attr == "scan")
+        or (isinstance(node, ast.Constant) and node.value in ("scan", "Scan"))
+    ]
+    assert scans == []
+
+
+def test_only_the_transitions_write_the_status_of_a_job() -> None:
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for path, node in nodes(STORE, PRODUCT)
+        if isinstance(node, ast.Attribute)
+        and node.attr in ("set", "remove")
+        and isinstance(node.value, ast.Attribute)
+        and node.value.attr == "status"
+    }
+    assert found == {"receipt_dynamo/transitions.py"}
+
+
+def test_the_writes_of_transitions_are_sent_by_the_queue_alone() -> None:
+    importers = {
+        path.relative_to(ROOT).as_posix()
+        for path, node in nodes(STORE, PRODUCT)
+        if isinstance(node, ast.ImportFrom) and node.module == "receipt_dynamo.transitions"
+    }
+    assert importers == {"receipt_dynamo/queue.py"}
+
+
+def test_no_item_is_saved_past_the_writer() -> None:
+    past = {"save", "put_item", "update_item", "delete_item", "transact_write_items", "batch_write_item"}
+    found = [
+        place(path, node.lineno, node.attr)
+        for path, node in nodes(STORE, without=(STORE / "writes.py",))
+        if isinstance(node, ast.Attribute) and node.attr in past
+    ]
+    assert found == []
+
+
+def test_everything_is_caught_at_one_boundary_only() -> None:
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for path, node in nodes(STORE, PRODUCT, ROOT / "scripts", ROOT / "bench")
+        if isinstance(node, ast.ExceptHandler)
+        and (node.type is None or {"Exception", "BaseException"} & names_in(node.type))
+    }
+    assert found <= {"receipt_layoutlm/worker.py"}
+
+
+def names_in(node: ast.AST) -> set[str]:
+    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+
+
+def test_no_time_is_naive() -> None:
+    found = [
+        place(path, node.lineno, ast.unparse(node))
+        for path, node in nodes(STORE, PRODUCT, TESTS)
+        if isinstance(node, ast.Call) and is_naive(node)
+    ]
+    assert found == []
+
+
+def is_naive(call: ast.Call) -> bool:
+    if not isinstance(call.func, ast.Attribute) or "datetime" not in names_in(call.func.value):
+        return False
+    if call.func.attr in ("utcnow", "utcfromtimestamp", "today"):
+        return True
+    return (call.func.attr, len(call.args) + len(call.keywords)) in [("now", 0), ("fromtimestamp", 1)]
+
+
+def test_the_environment_is_read_at_the_edge_only() -> None:
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for path, node in nodes(STORE, PRODUCT)
+        if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
+    }
+    assert {path for path in found if not path.startswith("receipt_layoutlm/cli")} == {"receipt_dynamo/client.py"}
+
+
+def test_no_module_or_class_has_a_name_that_says_nothing() -> None:
+    folders = (STORE, PRODUCT, TESTS)
+    parts = {part for path in sources(*folders) for part in path.relative_to(ROOT).with_suffix("").parts}
+    assert parts & VAGUE_MODULES == set()
+    classes = {node.name for _, node in nodes(*folders) if isinstance(node, ast.ClassDef)}
+    assert [name for name in classes if VAGUE_CLASS.search(name)] == []
+
+
+def test_nothing_is_abstract() -> None:
+    assert found_imports(sources(STORE, PRODUCT), {"abc"}) == []
+
+
+def test_a_task_is_told_apart_in_its_own_folder_only() -> None:
+    found = [
+        place(path, node.lineno, ast.unparse(node))
+        for path, node in nodes(PRODUCT)
+        if PRODUCT / "tasks" not in path.parents
+        and isinstance(node, ast.Compare)
+        and ast.unparse(node.left) in ("task.name", "config.task", "self.task.name")
+    ]
+    assert found == []
+
+
+def test_tests_neither_sleep_nor_replace_internals_nor_make_tables_by_hand() -> None:
+    forbidden = {"time.sleep", "monkeypatch.setattr", "mock.patch", "patch.object"}
+    found = [
+        place(path, node.lineno, ast.unparse(node.func))
+        for path, node in nodes(TESTS)
+        if isinstance(node, ast.Call)
+        and (ast.unparse(node.func) in forbidden or "KeySchema" in {word.arg for word in node.keywords})
+    ]
+    assert found == []
+    assert found_imports(sources(TESTS), {"mock", "unittest"}) == []
+
+
+# what an import loads, in a fresh interpreter
+
+HELP = "from receipt_layoutlm.cli import main\ntry: main()\nexcept SystemExit: pass"
+HEAVY = {"torch", "transformers", "boto3", "pynamodb", "pydantic"}
+LOADS = [
+    ("import receipt_dynamo", {"torch", "transformers", "click", "receipt_layoutlm"}),
+    ("import receipt_layoutlm.cli", HEAVY),
+    ("import sys\nsys.argv[1:] = ['--help']\n" + HELP, HEAVY),
+    ("import receipt_layoutlm.worker", {"torch", "transformers"}),
+    ("import receipt_layoutlm.config", {"torch", "transformers", "receipt_dynamo", "boto3"}),
+    ("import receipt_layoutlm.data, receipt_layoutlm.labels", {"torch", "transformers", "receipt_dynamo", "boto3"}),
+]
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(("code", "unwanted"), LOADS)
+def test_an_import_loads_nothing_that_it_does_not_need(code: str, unwanted: set[str]) -> None:
+    program = f"{code}\nimport sys\nprint('loaded:', *(set({sorted(unwanted)}) & sys.modules.keys()))"
+    child = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert child.returncode == 0, child.stderr
+    assert child.stdout.splitlines()[-1].split() == ["loaded:"]
