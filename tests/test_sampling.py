@@ -1,0 +1,149 @@
+"""O sampling reaches its ratio and depends on (seed, epoch, page) alone; batches hold each index once."""
+
+import random
+from itertools import chain
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from receipt_layoutlm.sampling import PageTags, achieved_ratio, epoch_order, supervised_mask, supervised_masks
+
+
+def pages_of(words_of_each: list[int], share_of_entities: float, seed: int) -> list[PageTags]:
+    """Pages of the given lengths whose words are B-X at random."""
+    draw = random.Random(seed)
+    return [
+        (f"page {number}", ["B-X" if draw.random() < share_of_entities else "O" for _ in range(words)])
+        for number, words in enumerate(words_of_each)
+    ]
+
+
+parts = st.builds(
+    pages_of,
+    st.one_of(
+        st.lists(st.integers(3, 8), min_size=60, max_size=90),  # single printed lines
+        st.lists(st.integers(40, 140), min_size=3, max_size=12),  # whole receipts
+    ),
+    st.floats(0.1, 0.6),
+    st.integers(0, 1000),
+)
+ratios = st.floats(0.5, 6)
+
+
+@given(parts, ratios, st.integers(0, 5))
+def test_the_ratio_is_reached_within_ten_percent_or_everything_is_supervised(
+    pages: list[PageTags], ratio: float, epoch: int
+) -> None:
+    wanted = ratio * sum(tag != "O" for _, tags in pages for tag in tags)
+    assume(wanted >= 10)  # rounding down costs at most one word
+    masks = supervised_masks(pages, ratio, seed=1, epoch=epoch)
+    everything = [[True] * len(tags) for _, tags in pages]
+    there, achieved = achieved_ratio(pages, everything), achieved_ratio(pages, masks)
+    assert there is not None and achieved is not None
+    if there <= ratio:
+        assert masks == everything
+    else:
+        assert 0.9 * ratio <= achieved <= ratio
+
+
+@pytest.mark.parametrize("lengths", [[3, 4, 5, 6, 7, 8] * 100, [40, 80, 116, 140] * 5])
+@pytest.mark.parametrize("ratio", [0.5, 1.0, 2.0, 3.0])
+def test_the_ratio_is_reached_on_line_sized_and_on_receipt_sized_pages(lengths: list[int], ratio: float) -> None:
+    pages = pages_of(lengths, 0.18, seed=7)
+    for epoch in range(3):
+        achieved = achieved_ratio(pages, supervised_masks(pages, ratio, seed=1, epoch=epoch))
+        assert achieved == pytest.approx(ratio, rel=0.01)
+
+
+@given(parts, st.floats(0, 6))
+def test_entity_words_are_always_supervised(pages: list[PageTags], ratio: float) -> None:
+    masks = supervised_masks(pages, ratio, seed=1, epoch=0)
+    for (_, tags), mask in zip(pages, masks, strict=True):
+        assert len(mask) == len(tags)
+        assert all(supervised for tag, supervised in zip(tags, mask, strict=True) if tag != "O")
+
+
+@given(parts, ratios, st.randoms())
+def test_the_choice_is_the_same_again_whatever_the_order_of_the_pages(
+    pages: list[PageTags], ratio: float, generator: random.Random
+) -> None:
+    chosen = dict(zip((i for i, _ in pages), supervised_masks(pages, ratio, seed=1, epoch=2), strict=True))
+    shuffled = generator.sample(pages, len(pages))
+    again = dict(zip((i for i, _ in shuffled), supervised_masks(shuffled, ratio, seed=1, epoch=2), strict=True))
+    assert chosen == again
+
+
+def test_the_choice_does_not_touch_the_global_generator() -> None:
+    random.seed(5)
+    expected = random.random()
+    random.seed(5)
+    supervised_masks(pages_of([50], 0.2, seed=1), 1.0, seed=1, epoch=0)
+    epoch_order([3, 1, 2], 2, seed=1, epoch=0)
+    assert random.random() == expected
+
+
+def test_another_epoch_and_another_seed_choose_other_words() -> None:
+    pages = pages_of([100, 100], 0.2, seed=1)
+    first = supervised_masks(pages, 1.0, seed=1, epoch=0)
+    assert supervised_masks(pages, 1.0, seed=1, epoch=1) != first
+    assert supervised_masks(pages, 1.0, seed=2, epoch=0) != first
+
+
+def test_over_epochs_every_o_word_gets_its_turn() -> None:
+    pages = pages_of([6] * 50, 0.3, seed=1)
+    turns = [list(chain(*supervised_masks(pages, 0.5, seed=1, epoch=epoch))) for epoch in range(60)]
+    assert all(any(word) for word in zip(*turns, strict=True))
+
+
+def test_pages_without_entities_give_their_share_of_o_words() -> None:
+    bare: list[PageTags] = [(f"bare {i}", ["O"] * 50) for i in range(10)]
+    pages = [*bare, *((f"full {i}", ["B-X"] * 10 + ["O"] * 50) for i in range(10))]
+    masks = supervised_masks(pages, 2.0, seed=1, epoch=0)
+    assert achieved_ratio(pages, masks) == 2.0
+    assert [sum(mask) for mask in masks] == [10] * 10 + [20] * 10
+
+
+def test_a_part_without_entities_is_supervised_whole_and_has_no_ratio() -> None:
+    pages: list[PageTags] = [("a", ["O", "O"])]
+    assert supervised_masks(pages, 2.0, seed=1, epoch=0) == [[True, True]]
+    assert achieved_ratio(pages, [[True, True]]) is None
+
+
+def test_a_ratio_of_nought_leaves_the_entities_alone() -> None:
+    assert supervised_mask(["O", "B-X", "I-X", "O"], 0.0, seed=1, epoch=0, page_id="a") == [False, True, True, False]
+
+
+def test_one_page_by_itself_keeps_to_the_ratio() -> None:
+    mask = supervised_mask(["B-X"] * 10 + ["O"] * 90, 2.0, seed=1, epoch=0, page_id="a")
+    assert sum(mask) == 30
+
+
+lengths_of_items = st.lists(st.integers(1, 512), max_size=300)
+
+
+@given(lengths_of_items, st.integers(1, 64), st.integers(0, 3))
+def test_each_index_comes_once_in_batches_of_the_size_asked_for(
+    lengths: list[int], batch_size: int, epoch: int
+) -> None:
+    batches = epoch_order(lengths, batch_size, seed=1, epoch=epoch)
+    assert sorted(chain(*batches)) == list(range(len(lengths)))
+    assert all(0 < len(batch) <= batch_size for batch in batches)
+    assert len(batches) == -(-len(lengths) // batch_size)
+    assert batches == epoch_order(lengths, batch_size, seed=1, epoch=epoch)
+
+
+def padding(batches: list[list[int]], lengths: list[int]) -> int:
+    """Positions that carry no item when each batch is as long as its longest."""
+    return sum(max(lengths[i] for i in batch) - lengths[i] for batch in batches for i in batch)
+
+
+def test_batches_of_like_lengths_waste_little_and_mix_anew_each_epoch() -> None:
+    draw = random.Random(1)
+    lengths = [draw.randint(100, 500) for _ in range(400)]
+    order = draw.sample(range(400), 400)
+    at_random = [order[i : i + 8] for i in range(0, 400, 8)]
+    first, second = (epoch_order(lengths, 8, seed=1, epoch=epoch) for epoch in (0, 1))
+    assert padding(first, lengths) < 0.4 * padding(at_random, lengths)
+    assert not {frozenset(batch) for batch in first} & {frozenset(batch) for batch in second}
+    assert [max(lengths[i] for i in batch) for batch in first] != sorted(max(lengths[i] for i in b) for b in first)
