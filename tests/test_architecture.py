@@ -1,6 +1,7 @@
 """Rules that hold for every file, read from the syntax trees, and what importing a package loads."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -28,6 +29,7 @@ def sources(*folders: Path) -> list[Path]:
     return sorted(path for folder in folders for path in folder.rglob("*.py") if "_infra" not in path.parts)
 
 
+@functools.cache
 def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
