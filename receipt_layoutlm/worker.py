@@ -179,6 +179,9 @@ def _finish(
     if place.stop.is_set():
         return queue.release(lease, "the worker was asked to stop", end=recorder.attempt_end())
     error = _error_of(end, code, run_dir)
+    log.error(
+        "attempt %d of %s failed (%s): %s\n%s", lease.attempt, lease.job_id, error.cause, error.message, error.log_tail
+    )
     summary = recorder.log_row(
         "error", "run_summary", f"failed: {error.message}", {"cause": error.cause}, recorder.next_seq
     )

@@ -35,13 +35,13 @@ def demo(connection: Connection, pages: int, epochs: int, layers: int) -> None:
         *(word for label in LABELS for word in ("--allowed-label", label)),
     )
     _run("worker", "run", "--once")
+    job = find_job(connection.client(), name)
+    if job.status is not JobStatus.SUCCEEDED:
+        raise click.ClickException(f"the job is {job.status}: 'layoutlm-cli --local job show {name}' says why")
     _run("job", "metrics", name)
     _run("job", "list", "--status", "succeeded", "--limit", "5")
-    job = find_job(connection.client(), name)
     click.echo("\n" + summary(job))
     click.echo(f"\nthe whole system took {time.monotonic() - began:.0f} s on this machine")
-    if job.status is not JobStatus.SUCCEEDED:
-        sys.exit(1)
 
 
 def _run(*arguments: str) -> None:

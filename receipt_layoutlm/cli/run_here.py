@@ -1,5 +1,6 @@
 """Work jobs in this process: what `worker run` and `train --run-here` share."""
 
+import logging
 import signal
 import threading
 from pathlib import Path
@@ -48,8 +49,18 @@ def stop_on_signal() -> threading.Event:
     return stop
 
 
+def log_to_stderr() -> None:
+    """What the worker has to say about itself; other libraries stay quiet."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    logger = logging.getLogger("receipt_layoutlm")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+
 def work_here(connection: Connection, job: Job) -> int:
     """Claim and run one job in the foreground; returns the exit code."""
+    log_to_stderr()
     with ProgressView() as view:
         place = open_workplace(connection, view, None)
         lease = place.queue.claim_job(job.job_id, place.worker_id, machine=place.machine)

@@ -1,13 +1,12 @@
 """layoutlm-cli worker: claim and run submitted jobs."""
 
-import logging
 from collections import Counter
 from pathlib import Path
 
 import click
 
 from receipt_layoutlm.cli.connection import Connection, store_options
-from receipt_layoutlm.cli.run_here import work_queue
+from receipt_layoutlm.cli.run_here import log_to_stderr, work_queue
 
 
 @click.group()
@@ -26,7 +25,7 @@ def run(connection: Connection, once: bool, idle_timeout: float | None, queue: s
 
     Ctrl-C or SIGTERM stops gracefully: the trainer writes a checkpoint, the job goes back to the queue.
     """
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    log_to_stderr()
     if once and idle_timeout is None:
         idle_timeout = 0
     ended = work_queue(connection, queue, 1 if once else None, idle_timeout, work_dir)
