@@ -63,11 +63,16 @@ def programs_dir() -> Path:
     return platformdirs.user_cache_path("layoutlm") / "engines"
 
 
+def dynoxide_path(platform_name: str, folder: Path) -> Path:
+    """Where the binary lies once it was fetched."""
+    return folder / f"dynoxide-{DYNOXIDE_VERSION}-{platform_name}" / "dynoxide"
+
+
 def find_dynoxide(platform_name: str, folder: Path) -> tuple[Program, str]:
     """Fetch the binary through the npm client unless `folder` has it; EngineUnavailable otherwise."""
     if platform_name not in DYNOXIDE_INTEGRITY:
         raise EngineUnavailable(f"dynoxide is not published for {platform_name}")
-    binary = folder / f"dynoxide-{DYNOXIDE_VERSION}-{platform_name}" / "dynoxide"
+    binary = dynoxide_path(platform_name, folder)
     if not binary.is_file():
         binary.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=binary.parent) as scratch:

@@ -1,14 +1,14 @@
-"""storage.yaml: what it promises, found in a checkout and in a wheel, and the table made from it."""
+"""storage.yaml: what it promises, where it is found, and the table and bucket made from it."""
 
+import importlib.util
 import subprocess
 import sys
-import venv
-import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import boto3
 import pytest
+import yaml
 
 from receipt_layoutlm import infra
 
@@ -19,36 +19,109 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[1]
 
 
+def section(*path: str) -> yaml.Node:
+    """A part of storage.yaml as YAML nodes, which need no meaning for !Ref and !Sub."""
+    node = yaml.compose(infra.template_path("storage.yaml").read_text())
+    for name in path:
+        assert isinstance(node, yaml.MappingNode)
+        node = next(value for key, value in node.value if key.value == name)
+    assert node is not None
+    return node
+
+
+def value(*path: str) -> str:
+    node = section(*path)
+    assert isinstance(node, yaml.ScalarNode)
+    return str(node.value)
+
+
 def test_the_request_holds_keys_indexes_stream_and_protection() -> None:
     request = infra.table_request("runs")
 
-    keys = [(key["AttributeName"], key["KeyType"]) for key in request["KeySchema"]]
-    indexes = request["GlobalSecondaryIndexes"]
-    assert keys == [("PK", "HASH"), ("SK", "RANGE")]
-    assert [index["IndexName"] for index in indexes] == ["GSI1", "GSI2", "GSI3"]
-    assert {index["Projection"]["ProjectionType"] for index in indexes} == {"ALL"}
+    indexes = {
+        index["IndexName"]: [(key["AttributeName"], key["KeyType"]) for key in index["KeySchema"]]
+        for index in request["GlobalSecondaryIndexes"]
+    }
+    assert [(key["AttributeName"], key["KeyType"]) for key in request["KeySchema"]] == [("PK", "HASH"), ("SK", "RANGE")]
+    assert indexes == {f"GSI{n}": [(f"GSI{n}PK", "HASH"), (f"GSI{n}SK", "RANGE")] for n in (1, 2, 3)}
+    assert [index["Projection"] for index in request["GlobalSecondaryIndexes"]] == [{"ProjectionType": "ALL"}] * 3
     assert request["TableName"] == "runs"
     assert request["BillingMode"] == "PAY_PER_REQUEST"
     assert request["StreamSpecification"] == {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
     assert request["DeletionProtectionEnabled"] is True
 
 
-def test_creating_twice_leaves_one_table_with_its_ttl(dynamo: "DynamoDBClient", table_name: str) -> None:
-    infra.create_table(dynamo, table_name)
+def test_the_template_recovers_expires_and_outlives_its_stack() -> None:
+    table = ("Resources", "Table")
+    assert value(*table, "Properties", "PointInTimeRecoverySpecification", "PointInTimeRecoveryEnabled") == "true"
+    assert value(*table, "Properties", "TimeToLiveSpecification", "AttributeName") == "time_to_live"
+    for resource in ("Table", "Bucket"):
+        assert value("Resources", resource, "DeletionPolicy") == "Retain"
+        assert value("Resources", resource, "UpdateReplacePolicy") == "Retain"
 
-    ttl = dynamo.describe_time_to_live(TableName=table_name)["TimeToLiveDescription"]
-    assert ttl == {"TimeToLiveStatus": "ENABLED", "AttributeName": "time_to_live"}
+
+def test_the_template_closes_the_bucket() -> None:
+    bucket = ("Resources", "Bucket", "Properties")
+    blocks = section(*bucket, "PublicAccessBlockConfiguration")
+    assert [setting.value for _name, setting in blocks.value] == ["true"] * 4
+    assert value(*bucket, "VersioningConfiguration", "Status") == "Enabled"
+    (rule,) = section(*bucket, "LifecycleConfiguration", "Rules").value
+    assert "DaysAfterInitiation" in yaml.serialize(rule)
+    (encryption,) = section(*bucket, "BucketEncryption", "ServerSideEncryptionConfiguration").value
+    assert "AES256" in yaml.serialize(encryption)
+    (statement,) = section("Resources", "BucketPolicy", "Properties", "PolicyDocument", "Statement").value
+    text = yaml.serialize(statement)
+    assert "Effect: Deny" in text
+    assert "aws:SecureTransport" in text
 
 
-def test_moto(moto_aws: None) -> None:
+def test_creating_twice_leaves_one_table_with_its_ttl_in_moto(moto_aws: None) -> None:
     client = boto3.client("dynamodb")
-    infra.create_table(client, "runs")
-    infra.create_table(client, "runs")
-    assert client.describe_table(TableName="runs")["Table"]["TableStatus"] == "ACTIVE"
+    for _ in range(2):
+        infra.create_table(client, "runs")
+    assert_active_with_ttl(client, "runs")
 
 
 @pytest.mark.engine
-def test_bucket(s3: "S3Client", bucket: str) -> None:
+def test_creating_twice_leaves_one_table_with_its_ttl(dynamo: "DynamoDBClient", table_name: str) -> None:
+    infra.create_table(dynamo, table_name)
+    assert_active_with_ttl(dynamo, table_name)
+
+
+def assert_active_with_ttl(client: "DynamoDBClient", table_name: str) -> None:
+    assert client.describe_table(TableName=table_name)["Table"]["TableStatus"] == "ACTIVE"
+    ttl = client.describe_time_to_live(TableName=table_name)["TimeToLiveDescription"]
+    assert ttl == {"TimeToLiveStatus": "ENABLED", "AttributeName": "time_to_live"}
+
+
+@pytest.mark.engine
+def test_creating_a_bucket_again_keeps_what_it_holds(s3: "S3Client", bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="runs/1", Body=b"weights")
     infra.create_bucket(s3, bucket)
-    s3.put_object(Bucket=bucket, Key="a/b", Body=b"x")
-    assert s3.get_object(Bucket=bucket, Key="a/b")["Body"].read() == b"x"
+    assert s3.get_object(Bucket=bucket, Key="runs/1")["Body"].read() == b"weights"
+
+
+def test_a_checkout_finds_its_templates() -> None:
+    assert infra.template_path("storage.yaml") == REPOSITORY / "infra" / "storage.yaml"
+    with pytest.raises(FileNotFoundError, match=r"nothing\.yaml"):
+        infra.template_path("nothing.yaml")
+
+
+@pytest.mark.engine
+@pytest.mark.skipif(importlib.util.find_spec("hatchling") is None, reason="hatchling is needed to build a wheel")
+def test_an_installed_wheel_finds_its_templates(tmp_path: Path) -> None:
+    installed = tmp_path / "installed"
+    run("-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path), folder=REPOSITORY)
+    (wheel,) = tmp_path.glob("*.whl")
+    run(
+        "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--target", str(installed), str(wheel), folder=tmp_path
+    )
+
+    code = f"import sys; sys.path.insert(0, {str(installed)!r}); from receipt_layoutlm import infra;"
+    found = run("-c", f"{code} print(infra.template_path('storage.yaml'))", folder=tmp_path)
+
+    assert Path(found.strip()) == installed / "receipt_layoutlm" / "_infra" / "storage.yaml"
+
+
+def run(*arguments: str, folder: Path) -> str:
+    return subprocess.run([sys.executable, *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout

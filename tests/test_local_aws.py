@@ -244,7 +244,7 @@ def test_the_variables_lead_a_child_past_profile_proxy_and_keys_of_the_user(fold
         "AWS_USE_FIPS_ENDPOINT": "true",
         "HTTP_PROXY": "http://127.0.0.1:9",
         "http_proxy": "http://127.0.0.1:9",
-        "NO_PROXY": "intranet",
+        "no_proxy": "intranet",
     }
     child = {**hostile, **local_aws.start_for(hostile, "dynamodb", LOCAL_TABLE)}
     child |= local_aws.start_for(hostile, "s3", LOCAL_BUCKET)
@@ -257,7 +257,7 @@ def test_the_variables_lead_a_child_past_profile_proxy_and_keys_of_the_user(fold
     output = run_python(code, child).communicate()[0]
 
     assert json.loads(output) == [[LOCAL_TABLE], [LOCAL_BUCKET], "http://127.0.0.1:9"]
-    assert child["NO_PROXY"] == "intranet,127.0.0.1"
+    assert child["no_proxy"] == child["NO_PROXY"] == "intranet,127.0.0.1"
 
 
 def test_purge_deletes_what_engines_stored_and_nothing_else(folder: Path) -> None:
