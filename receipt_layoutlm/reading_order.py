@@ -47,17 +47,11 @@ def reading_order(boxes: Sequence[Box]) -> list[int]:
 def printed_lines(boxes: Sequence[Box]) -> list[list[int]]:
     """Indices of the boxes by printed line, lines from top to bottom, words from left to right."""
     slope = _common_slope(boxes, _lines(boxes, slope=0.0))
-    lines = _lines(boxes, slope)
-    return [line.words for line in sorted(lines, key=lambda line: _place(line, boxes, slope))]
-
-
-def _place(line: _Line, boxes: Sequence[Box], slope: float) -> tuple[float, Box]:
-    centres = [_centre(boxes[word], slope) for word in line.words]
-    return sum(centres) / len(centres), boxes[line.words[0]]
+    return [line.words for line in _lines(boxes, slope)]
 
 
 def _lines(boxes: Sequence[Box], slope: float) -> list[_Line]:
-    """Lines sorted by the height of their right ends."""
+    """Lines from top to bottom, by the height of their last words with the slope taken out."""
     lines: list[_Line] = []
     centres: list[float] = []
     for word in sorted(range(len(boxes)), key=lambda i: (boxes[i][0] + boxes[i][2], boxes[i])):

@@ -38,11 +38,6 @@ def supervised_masks(pages: Sequence[PageTags], ratio: float, seed: int, epoch: 
     return masks
 
 
-def supervised_mask(tags: Sequence[str], ratio: float, seed: int, epoch: int, page_id: str) -> list[bool]:
-    """The same for one page by itself; supervised_masks rounds only once for a whole part."""
-    return supervised_masks([(page_id, tags)], ratio, seed, epoch)[0]
-
-
 def _draw(tags: Sequence[str], quota: int, generator: random.Random) -> list[bool]:
     draws = [(generator.random(), word) for word, tag in enumerate(tags) if tag == "O"]
     chosen = {word for _, word in sorted(draws)[:quota]}
@@ -78,9 +73,7 @@ def epoch_order(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) 
     """
     generator = _generator(seed, epoch, "order")
     shuffled = _shuffled(range(len(lengths)), generator)
-    in_megabatch = batch_size * min(
-        _LARGEST_MEGABATCH, max(1, len(lengths) // (batch_size * _MEGABATCHES_WANTED))
-    )
+    in_megabatch = batch_size * min(_LARGEST_MEGABATCH, max(1, len(lengths) // (batch_size * _MEGABATCHES_WANTED)))
     batches: list[list[int]] = []
     for start in range(0, len(shuffled), in_megabatch):
         megabatch = sorted(shuffled[start : start + in_megabatch], key=lambda index: -lengths[index])

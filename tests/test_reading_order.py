@@ -95,6 +95,10 @@ def test_skewed_lines_stay_lines(slope: float) -> None:
     assert reading_order(boxes) == list(range(len(boxes)))
 
 
+def test_two_words_close_together_do_not_make_a_skew() -> None:
+    assert reading_order([(10, 97, 24, 113), (31, 103, 45, 119), (800, 124, 900, 140)]) == [0, 1, 2]
+
+
 def test_an_entity_that_stays_together_stays_one_entity() -> None:
     boxes = [(100, 50, 200, 70), (300, 50, 400, 70), (100, 80, 200, 100)]
     given_page = page(["2", "1", "3"], [boxes[1], boxes[0], boxes[2]], ["B-A", "I-A", "I-A"])
