@@ -28,7 +28,7 @@ FinishReason = Literal["completed", "early_stopped", "stop_requested"]
 class _Event(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    seq: int = Field(0, ge=0)
+    seq: Annotated[int, Field(ge=0)] = 0
     time: datetime = Field(default_factory=lambda: datetime.now(UTC))
 
 

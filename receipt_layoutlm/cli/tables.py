@@ -40,6 +40,11 @@ def score(value: JsonValue) -> str:
     return f"{value:.4f}" if isinstance(value, int | float) else ""
 
 
+def whole(value: JsonValue) -> str:
+    """A count; empty for what is not there."""
+    return f"{value:.0f}" if isinstance(value, int | float) else ""
+
+
 def jobs_table(jobs: Sequence[Job]) -> str:
     """One line a job."""
     header = ("id", "name", "status", "attempt", "created", "best", "dataset")
@@ -76,7 +81,7 @@ def _metric_row(metric: JobMetric) -> tuple[object, ...]:
 def per_label_table(per_label: JsonValue) -> str:
     """Entity scores by label."""
     rows = [
-        (label, *(score(scores.get(name)) for name in ("precision", "recall", "f1")), scores.get("support", ""))
+        (label, *(score(scores.get(name)) for name in ("precision", "recall", "f1")), whole(scores.get("support")))
         for label, scores in (per_label if isinstance(per_label, dict) else {}).items()
         if isinstance(scores, dict)
     ]
