@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
+from pynamodb.expressions.update import Action
 from stores import Clock
 from wire import Patience, Wire
 
@@ -22,7 +23,9 @@ from receipt_dynamo import (
     StoreError,
     WriteTimeout,
 )
+from receipt_dynamo.items import JobItem, LeaseItem, job_key, lease_key, pointer_map
 from receipt_dynamo.queue import LEASE_SECONDS
+from receipt_dynamo.writes import update
 
 pytestmark = pytest.mark.engine
 
@@ -241,6 +244,47 @@ def test_a_write_under_a_lease_claimed_long_ago_still_has_some_patience(
     clock.pass_seconds(60)
     wire.refuse("TransactWriteItems", "TransactionCanceledException", reasons=("TransactionConflict",), times=20)
     assert complete(queue, lease) is JobStatus.SUCCEEDED
+
+
+# between the read of a lease and the claim
+
+
+MOVED: dict[str, list[Action]] = {
+    "held": [LeaseItem.lease_token.set("another's")],
+    "cancelled": [LeaseItem.cancel_requested.set(True)],
+    "a later attempt": [LeaseItem.attempt.set(5)],
+    "another pointer": [LeaseItem.checkpoint.set(pointer_map(FIRST))],
+}
+
+
+@pytest.mark.parametrize("moved", MOVED)
+def test_a_lease_that_moved_since_it_was_read_is_not_claimed(
+    queue: JobQueue, client: DynamoClient, clock: Clock, moved: str
+) -> None:
+    job = queue.submit(name="a-job", config={}, created_by="me")
+
+    def move_first() -> datetime:  # the clock is read between the lease and the claim
+        client.writer.execute(update(lease_key(job.job_id), MOVED[moved], LeaseItem.pk.exists()))
+        return clock()
+
+    assert JobQueue(client, now=move_first).claim("w") is None
+    assert client.get_job(job.job_id, consistent=True) == job
+    assert client.list_attempts(job.job_id) == []
+
+
+@pytest.mark.parametrize("status", [JobStatus.RUNNING, JobStatus.CANCELLED, JobStatus.SUCCEEDED])
+def test_a_job_that_moved_since_its_lease_was_read_is_not_claimed(
+    queue: JobQueue, client: DynamoClient, clock: Clock, status: JobStatus
+) -> None:
+    job = queue.submit(name="a-job", config={}, created_by="me")
+
+    def move_first() -> datetime:
+        client.writer.execute(update(job_key(job.job_id), [JobItem.status.set(status)], JobItem.pk.exists()))
+        return clock()
+
+    assert JobQueue(client, now=move_first).claim("w") is None
+    assert client.get_job(job.job_id, consistent=True).status is status
+    assert client.get_lease(job.job_id) == Lease(job_id=job.job_id, attempt=0)
 
 
 # crowds
