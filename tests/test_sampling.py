@@ -44,7 +44,7 @@ def test_the_ratio_is_reached_within_ten_percent_or_everything_is_supervised(
     if there <= ratio:
         assert masks == everything
     else:
-        assert 0.9 * ratio <= achieved <= ratio
+        assert 0.9 * ratio <= achieved <= ratio + 1e-9  # the product of floats is rounded before it is cut
 
 
 @pytest.mark.parametrize("lengths", [[3, 4, 5, 6, 7, 8] * 100, [40, 80, 116, 140] * 5])
@@ -108,6 +108,12 @@ def test_a_part_without_entities_is_supervised_whole_and_has_no_ratio() -> None:
     pages: list[PageTags] = [("a", ["O", "O"])]
     assert supervised_masks(pages, 2.0, seed=1, epoch=0) == [[True, True]]
     assert achieved_ratio(pages, [[True, True]]) is None
+
+
+def test_a_product_that_floats_miss_by_a_hair_is_not_rounded_down_by_a_word() -> None:
+    pages: list[PageTags] = [("a", ["B-X"] * 100 + ["O"] * 100)]
+    assert int(0.29 * 100) == 28
+    assert achieved_ratio(pages, supervised_masks(pages, 0.29, seed=1, epoch=0)) == 0.29
 
 
 def test_a_ratio_of_nought_leaves_the_entities_alone() -> None:
