@@ -8,7 +8,6 @@ import json
 from datetime import datetime
 from typing import Any
 
-from boto3.dynamodb.types import TypeDeserializer
 from pydantic import JsonValue
 from pynamodb.attributes import (
     Attribute,
@@ -141,6 +140,8 @@ class ValueAttribute(Attribute[JsonValue]):
 
 def _untyped(value: Any) -> JsonValue:
     """botocore's {"N": "1"} as a plain value."""
+    from boto3.dynamodb.types import TypeDeserializer  # slow to load, and only the original system's rows need it
+
     return _plain(TypeDeserializer().deserialize(value))
 
 
