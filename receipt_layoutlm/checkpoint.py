@@ -1,0 +1,125 @@
+"""checkpoint-{step}/: written whole or not at all, read only after every file was checked against its manifest.
+
+Only safetensors and JSON, so reading a checkpoint runs no code. A folder is never changed or deleted here: its
+reader and its uploader need no lock.
+"""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from receipt_layoutlm.labels import LabelMap
+from receipt_layoutlm.manifest import MANIFEST, RESUME_ONLY, verify, write_manifest
+from receipt_layoutlm.run_dir import RunDir
+from receipt_layoutlm.train_state import TrainState
+
+MODEL = "model.safetensors"
+OPTIMIZER = "optimizer.safetensors"
+RNG = "rng.safetensors"
+STATE = "state.json"
+LABEL_MAP = "label_map.json"
+
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a checkpoint holds beside model and tokenizer."""
+
+    state: TrainState
+    optimizer: Tensors
+    rng: Tensors
+
+
+def write_checkpoint(
+    run_dir: RunDir,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    label_map: LabelMap,
+    snapshot: Snapshot,
+) -> tuple[Path, str]:
+    """Write checkpoint-{global_step}/; returns its folder and the manifest's SHA-256.
+
+    The name may be taken by the checkpoint that this attempt began from, when the evaluation due there was all
+    that was added. That folder is moved aside, not changed.
+    """
+    step = snapshot.state.global_step
+    final = run_dir.checkpoint(step)
+    partial = run_dir.path / f".{final.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)  # of an attempt that died while writing
+    partial.mkdir()
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    (partial / LABEL_MAP).write_text(label_map.to_json())
+    save_file(snapshot.optimizer, partial / OPTIMIZER)
+    save_file(snapshot.rng, partial / RNG)
+    (partial / STATE).write_text(snapshot.state.model_dump_json(indent=1))
+    _sync_files(partial)
+    manifest_sha256 = write_manifest(partial, step)
+    _sync(partial / MANIFEST)
+    _sync(partial)
+    if final.exists():
+        final.rename(run_dir.path / f"resumed-from-{final.name}")
+    partial.rename(final)
+    _sync(run_dir.path)
+    return final, manifest_sha256
+
+
+def read_checkpoint(folder: Path) -> Snapshot:
+    """Check a checkpoint and read all but the model; raises DamagedFolder. read_weights reads the model."""
+    verify(folder)
+    return Snapshot(
+        state=TrainState.model_validate_json((folder / STATE).read_bytes()),
+        optimizer=load_file(folder / OPTIMIZER),
+        rng=load_file(folder / RNG),
+    )
+
+
+def read_weights(folder: Path, model: PreTrainedModel) -> None:
+    """Put a checkpoint's weights into a model of the same shape; every weight must be there."""
+    model.load_state_dict(load_file(folder / MODEL), strict=True)
+
+
+def newest_checkpoint(run_dir: RunDir) -> Path | None:
+    """The checkpoint of the highest step; the worker puts one there when an attempt has to go on from it."""
+    names = [path.name.removeprefix("checkpoint-") for path in run_dir.path.glob("checkpoint-*")]
+    steps = [int(name) for name in names if name.isdigit()]
+    return run_dir.checkpoint(max(steps)) if steps else None
+
+
+def link_best(run_dir: RunDir, folder: Path) -> None:
+    """Let best/ show the model files of a checkpoint, loadable with from_pretrained.
+
+    best is a symbolic link, replaced in one step, to a folder of hard links: they outlive the checkpoint.
+    """
+    linked = run_dir.path / f".best-{folder.name}"
+    shutil.rmtree(linked, ignore_errors=True)
+    linked.mkdir()
+    for path in folder.iterdir():
+        if path.name not in RESUME_ONLY and path.name != MANIFEST:
+            os.link(path, linked / path.name)
+    new_link = run_dir.path / ".best.new"
+    new_link.unlink(missing_ok=True)
+    new_link.symlink_to(linked.name)
+    new_link.replace(run_dir.best)
+    for path in run_dir.path.glob(".best-*"):
+        if path != linked:
+            shutil.rmtree(path)
+
+
+def _sync_files(folder: Path) -> None:
+    for path in folder.iterdir():
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,103 @@
+"""run.json: the whole history of a run in one file, replaced at once, readable at any moment."""
+
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.events import Evaluation, FailureCause, FinishReason
+
+PACKAGES = ("receipt-layoutlm", "torch", "transformers", "tokenizers", "safetensors", "seqeval", "numpy")
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DatasetRecord(_Record):
+    """The pages of a run; a fingerprint is the SHA-256 of a snapshot's canonical lines."""
+
+    fingerprint: str
+    eval_fingerprint: str | None  # None: the evaluation part was split off
+    train_pages: int
+    eval_pages: int
+    train_label_counts: dict[str, int]  # entities, after merges and whitelist
+    eval_label_counts: dict[str, int]
+
+
+class Hardware(_Record):
+    """What this attempt ran on."""
+
+    device: str
+    device_name: str
+    machine: str
+    cpus: int  # that this process may use
+    threads: int
+
+
+class Summary(_Record):
+    """How an attempt ended; seconds are those of this attempt."""
+
+    stop_reason: FinishReason | FailureCause
+    global_step: int
+    best_global_step: int | None
+    best_metric_value: float | None
+    wall_seconds: float
+    cpu_seconds: float
+
+
+class RunRecord(_Record):
+    """The content of run.json; the summary comes last."""
+
+    config: TrainConfig
+    label_map: dict[str, int]  # tag -> class
+    merges: dict[str, str]
+    dataset: DatasetRecord
+    versions: dict[str, str]
+    git_sha: str | None
+    hardware: Hardware
+    evaluations: tuple[Evaluation, ...] = ()
+    summary: Summary | None = None
+
+
+def write_run_record(record: RunRecord, path: Path) -> None:
+    """Replace run.json; a reader sees the old one or the new one."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(record.model_dump_json(indent=1))
+    partial.replace(path)
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that decide the numbers; a package that is not installed is left out."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def git_sha() -> str | None:
+    """The commit of the checkout that this code runs from; None for an installed package."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=5)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,185 @@
+"""The training loop: one flat sequence from a run directory to its end.
+
+The order is fixed: step, evaluation if due, record, checkpoint, end conditions, stop flag. A run that resumes
+enters at the evaluation, so a due one comes first, then the end conditions, then the next step.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from pydantic import ValidationError
+
+from receipt_layoutlm.checkpoint import (
+    Snapshot,
+    link_best,
+    newest_checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
+from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.data import DataError
+from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.events import EventWriter, Failed, Finished, FinishReason, Progress
+from receipt_layoutlm.labels import LabelError
+from receipt_layoutlm.run_dir import RunDir
+from receipt_layoutlm.run_record import Summary, write_run_record
+from receipt_layoutlm.train_evaluation import evaluate
+from receipt_layoutlm.train_optim import optimizer_tensors, rng_tensors
+from receipt_layoutlm.train_report import Reporter
+from receipt_layoutlm.train_setup import Run, prepare
+from receipt_layoutlm.train_state import NonFiniteLoss, StopRequested, TrainState, end_reason
+from receipt_layoutlm.train_step import Epoch, epoch_of, rate_of_last_step, train_step
+
+
+def train(run_dir: RunDir, stop: Callable[[], bool], clock: Callable[[], float] = time.monotonic) -> Finished | Failed:
+    """Train what the run directory says, from its newest checkpoint if there is one; returns the last event.
+
+    `stop` is asked at every micro-batch and every evaluation batch, and stays true once it was. What is wrong
+    with data, options or numbers ends in Failed; anything else is raised.
+    """
+    began = clock()
+    events = EventWriter(run_dir.events)
+    reporter = Reporter(events, clock)
+    snapshot: Snapshot | None = None
+    run: Run | None = None
+    end: Finished | Failed
+    try:
+        config = TrainConfig.model_validate_json(run_dir.config.read_bytes())
+        folder = newest_checkpoint(run_dir)
+        snapshot = None if folder is None else read_checkpoint(folder)
+        run = _prepare(run_dir, config, snapshot, stop, reporter)
+        if folder is not None and run.state.is_at_best:
+            link_best(run_dir, folder)
+        _write_record(run, summary=None)
+        reporter.started(run)
+        end = _finished(_loop(run, stop, clock, reporter), run.state)
+    except StopRequested:
+        end = _finished("stop_requested", None if snapshot is None else snapshot.state)
+    except NonFiniteLoss as error:
+        end = Failed(cause="non_finite_loss", message=str(error), page_ids=error.page_ids)
+    except torch.OutOfMemoryError as error:
+        end = Failed(cause="out_of_memory", message=str(error).split("\n")[0])
+    except DataError as error:
+        end = Failed(cause="bad_data", message=str(error))
+    except (UserError, LabelError, ValidationError) as error:
+        end = Failed(cause="bad_config", message=str(error))
+    if run is not None:
+        _write_record(run, _summary(end, run.state, clock() - began))
+    print(end.reason if isinstance(end, Finished) else f"{end.cause}: {end.message}", flush=True)
+    events.write(end)
+    events.close()
+    return end
+
+
+def _loop(run: Run, stop: Callable[[], bool], clock: Callable[[], float], reporter: Reporter) -> FinishReason:
+    state, plan, config = run.state, run.plan, run.config
+    epoch = epoch_of(run, max(state.global_step - 1, 0) // plan.steps_per_epoch)
+    saved, saved_at = _position(state), clock()
+    while True:
+        evaluated = state.evaluation_due and _evaluate(run, epoch, stop, reporter)
+        stopping = stop()
+        timed = clock() - saved_at >= config.checkpoint_every
+        if _position(state) != saved and (evaluated or timed or stopping):
+            _save(run, reporter)
+            saved, saved_at = _position(state), clock()
+        if not state.evaluation_due and (reason := end_reason(state, plan)) is not None:
+            return reason
+        if stopping:
+            return "stop_requested"
+        if epoch.number != state.epoch:
+            epoch = epoch_of(run, state.epoch)
+        pages = train_step(run, epoch, stop)
+        reporter.trained(pages)
+        if pages and state.global_step % config.logging_steps == 0:
+            reporter.progress(_progress(run, "train"))
+
+
+def _evaluate(run: Run, epoch: Epoch, stop: Callable[[], bool], reporter: Reporter) -> bool:
+    """Evaluate and record; False when a stop came in between: then nothing of it counts and it stays due."""
+
+    def on_batch() -> None:
+        if stop():
+            raise StopRequested
+        reporter.progress(_progress(run, "evaluate"))
+
+    try:
+        evaluation = evaluate(run, epoch.o_entity_ratio, on_batch)
+    except StopRequested:
+        return False
+    run.state.record(evaluation)
+    reporter.evaluated(evaluation)
+    _write_record(run, summary=None)
+    return True
+
+
+def _save(run: Run, reporter: Reporter) -> None:
+    """Write a checkpoint of the state as it stands, and best/ if it is the best."""
+    snapshot = Snapshot(run.state, optimizer_tensors(run.model, run.optimizer), rng_tensors(run.device))
+    folder, digest = write_checkpoint(run.run_dir, run.model, run.tokenizer, run.label_map, snapshot)
+    if run.state.is_at_best:
+        link_best(run.run_dir, folder)
+    reporter.checkpointed(run.state.global_step, folder.name, digest, run.state.is_at_best)
+
+
+def _position(state: TrainState) -> tuple[int, bool]:
+    """What differs between two states that are worth two checkpoints."""
+    return state.global_step, state.evaluation_due
+
+
+def _prepare(
+    run_dir: RunDir,
+    config: TrainConfig,
+    snapshot: Snapshot | None,
+    stop: Callable[[], bool],
+    reporter: Reporter,
+) -> Run:
+    step = 0 if snapshot is None else snapshot.state.global_step
+
+    def check_stop() -> None:
+        if stop():
+            raise StopRequested
+
+    def on_page() -> None:
+        check_stop()
+        reporter.progress(Progress(phase="encode", global_step=step, total_steps=0, epoch=0.0))
+
+    return prepare(run_dir, config, snapshot, on_page, check_stop)
+
+
+def _progress(run: Run, phase: Literal["train", "evaluate"]) -> Progress:
+    return Progress(
+        phase=phase,
+        global_step=run.state.global_step,
+        total_steps=run.plan.total_steps,
+        epoch=run.state.global_step / run.plan.steps_per_epoch,
+        train_loss=run.state.train_loss,
+        lr=rate_of_last_step(run),
+    )
+
+
+def _finished(reason: FinishReason, state: TrainState | None) -> Finished:
+    """state: None when the run was stopped before it had one."""
+    return Finished(
+        reason=reason,
+        global_step=0 if state is None else state.global_step,
+        best_global_step=None if state is None else state.best_step,
+        best_metric_value=None if state is None else state.best_metric_value,
+    )
+
+
+def _summary(end: Finished | Failed, state: TrainState, wall_seconds: float) -> Summary:
+    return Summary(
+        stop_reason=end.reason if isinstance(end, Finished) else end.cause,
+        global_step=state.global_step,
+        best_global_step=state.best_step,
+        best_metric_value=state.best_metric_value,
+        wall_seconds=wall_seconds,
+        cpu_seconds=time.process_time(),
+    )
+
+
+def _write_record(run: Run, summary: Summary | None) -> None:
+    update = {"evaluations": tuple(run.state.evaluations), "summary": summary}
+    write_run_record(run.record.model_copy(update=update), run.run_dir.run_json)

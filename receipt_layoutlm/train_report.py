@@ -1,0 +1,105 @@
+"""What a run tells the outside: events for the worker, lines on stdout for a person."""
+
+from collections.abc import Callable
+
+from receipt_layoutlm.events import Checkpoint, Evaluation, Event, EventWriter, Log, Progress, Started
+from receipt_layoutlm.labels import OUTSIDE
+from receipt_layoutlm.run_record import DatasetRecord
+from receipt_layoutlm.train_setup import Run
+
+PROGRESS_SECONDS = 1.0  # at least, between two progress events
+
+
+class Reporter:
+    """Writes events and lines; `clock` is monotonic, in seconds, and decides how often progress is told."""
+
+    def __init__(self, events: EventWriter, clock: Callable[[], float]) -> None:
+        self._events = events
+        self._clock = clock
+        self._told_at = clock() - PROGRESS_SECONDS
+        self._pages = 0
+        self._pages_since = clock()
+
+    def event(self, event: Event) -> None:
+        """Write an event as it is."""
+        self._events.write(event)
+
+    def warn(self, event: str, message: str) -> None:
+        """A warning for the job's log."""
+        print(f"warning: {message}", flush=True)
+        self._events.write(Log(level="warning", event=event, message=message))
+
+    def trained(self, pages: int) -> None:
+        """Count trained pages (windows) for the rate of the next progress event."""
+        self._pages += pages
+
+    def progress(self, progress: Progress) -> None:
+        """Write it, unless the last one is less than a second old."""
+        now = self._clock()
+        if now - self._told_at < PROGRESS_SECONDS:
+            return
+        elapsed = now - self._pages_since
+        rate = self._pages / elapsed if self._pages and elapsed > 0 else None
+        self._told_at = self._pages_since = now
+        self._pages = 0
+        self._events.write(progress.model_copy(update={"pages_per_second": rate}))
+
+    def started(self, run: Run) -> None:
+        """Device, sizes and labels; then what is odd about the labels."""
+        started = _started(run)
+        print(
+            f"{started.device}: {started.train_pages} training pages, {started.eval_pages} evaluation pages, "
+            f"{started.total_steps} steps, {started.parameters:,} parameters "
+            f"({started.trainable_parameters:,} trainable)\n"
+            f"entities for training: {started.label_counts}",
+            flush=True,
+        )
+        self._events.write(started)
+        self._warn_about_labels(run.record.dataset, run.label_map.merges)
+
+    def _warn_about_labels(self, dataset: DatasetRecord, merges: dict[str, str]) -> None:
+        if empty := [label for label, count in dataset.train_label_counts.items() if count == 0]:
+            self.warn("labels_without_examples", f"no example to train on: {', '.join(empty)}")
+        if dropped := [source for source, target in merges.items() if target == OUTSIDE]:
+            self.warn("merge_drops", f"dropped by a merge into {OUTSIDE}: {', '.join(dropped)}")
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """One line and one event."""
+        train_loss = "-" if evaluation.train_loss is None else f"{evaluation.train_loss:.4f}"
+        print(
+            f"epoch {evaluation.epoch:.2f} step {evaluation.global_step}: "
+            f"{evaluation.metric_name} {evaluation.metric_value:.4f} precision {evaluation.precision:.4f} "
+            f"recall {evaluation.recall:.4f} train_loss {train_loss} eval_loss {evaluation.eval_loss:.4f}"
+            f"{' (new best)' if evaluation.is_best else ''}",
+            flush=True,
+        )
+        self._events.write(evaluation)
+        if evaluation.collapsed:
+            (label,) = evaluation.predicted_labels
+            self.warn(
+                "collapsed",
+                f"every word is predicted as {label}: lower o_entity_ratio or change lr, or train longer",
+            )
+
+    def checkpointed(self, step: int, folder: str, manifest_sha256: str, is_best: bool) -> None:
+        """A checkpoint is in place."""
+        self._events.write(
+            Checkpoint(global_step=step, folder=folder, manifest_sha256=manifest_sha256, is_best=is_best)
+        )
+
+
+def _started(run: Run) -> Started:
+    parameters = list(run.model.parameters())
+    return Started(
+        device=run.device.type,
+        train_pages=len(run.train.pages),
+        eval_pages=len(run.evaluation.pages),
+        train_windows=len(run.train.windows),
+        eval_windows=len(run.evaluation.windows),
+        parameters=sum(parameter.numel() for parameter in parameters),
+        trainable_parameters=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+        steps_per_epoch=run.plan.steps_per_epoch,
+        total_steps=run.plan.total_steps,
+        label_counts=run.record.dataset.train_label_counts,
+        resumed_from=run.resumed_from,
+    )

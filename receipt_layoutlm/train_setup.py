@@ -1,0 +1,194 @@
+"""From a run directory to everything the loop needs: parts, labels, encoded windows, model, optimizer, state."""
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import ModuleType
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from receipt_layoutlm.checkpoint import Snapshot, newest_checkpoint, read_weights
+from receipt_layoutlm.config import ConfigError, TrainConfig
+from receipt_layoutlm.data import fingerprint, label_counts, read_snapshot, sample_pages, split_pages
+from receipt_layoutlm.encoding import EncodedPart
+from receipt_layoutlm.labels import LabelMap, build_label_map
+from receipt_layoutlm.page import Page
+from receipt_layoutlm.run_dir import RunDir
+from receipt_layoutlm.run_record import DatasetRecord, Hardware, RunRecord, git_sha, usable_cpus, versions
+from receipt_layoutlm.sampling import epoch_order
+from receipt_layoutlm.tasks import load_task
+from receipt_layoutlm.train_optim import make_optimizer, restore_optimizer, restore_rng
+from receipt_layoutlm.train_state import Plan, TrainState, config_hash
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The pages of a run and the labels it learns. eval_fingerprint: None when the evaluation part was split off."""
+
+    train: list[Page]
+    evaluation: list[Page]
+    label_map: LabelMap
+    fingerprint: str
+    eval_fingerprint: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """All of a run but its place in time; the loop changes model, optimizer and state, and nothing else."""
+
+    run_dir: RunDir
+    config: TrainConfig
+    task: ModuleType
+    label_map: LabelMap
+    train: EncodedPart
+    evaluation: EncodedPart
+    tokenizer: PreTrainedTokenizerFast
+    model: PreTrainedModel
+    optimizer: torch.optim.Optimizer
+    device: torch.device
+    plan: Plan
+    state: TrainState
+    record: RunRecord
+    resumed_from: int | None
+
+
+def load_parts(run_dir: RunDir, config: TrainConfig) -> Parts:
+    """Read the snapshots and divide them; DataError and LabelError as their modules say."""
+    pages = read_snapshot(run_dir.dataset)
+    eval_fingerprint = None
+    if run_dir.eval_dataset.exists():
+        train, evaluation = pages, read_snapshot(run_dir.eval_dataset)
+        eval_fingerprint = fingerprint(evaluation)
+    else:
+        train, evaluation = split_pages(pages, config.split, config.eval_fraction, config.seed)
+    # a whitelist may name any label of the data; without one, what is learned comes from the training part alone
+    known = label_counts(pages if config.allowed_labels else train)
+    label_map = build_label_map(config, known)
+    if config.sample_size is not None:
+        train = sample_pages(train, config.sample_size, config.seed)
+    return Parts(train, evaluation, label_map, fingerprint(pages), eval_fingerprint)
+
+
+def prepare(
+    run_dir: RunDir,
+    config: TrainConfig,
+    snapshot: Snapshot | None,
+    on_page: Callable[[], None],
+    check_stop: Callable[[], None],
+) -> Run:
+    """Build a run, at its beginning or where the snapshot stands. The callbacks may raise to stop.
+
+    Raises DataError, LabelError, ConfigError, and what the task raises when it loads weights.
+    """
+    parts = load_parts(run_dir, config)
+    task = load_task(config.task)
+    tokenizer = task.load_tokenizer(config)
+    encoded = [
+        task.encode(pages, tokenizer, parts.label_map, config.max_length, on_page)
+        for pages in (parts.train, parts.evaluation)
+    ]
+    check_stop()
+    device = resolve_device(config.device)
+    model = task.load_model(config, parts.label_map)
+    folder = newest_checkpoint(run_dir) if snapshot is not None else None
+    if folder is not None:
+        read_weights(folder, model)
+    model.to(device)
+    optimizer = make_optimizer(model, config.weight_decay)
+    state = _state(snapshot, config_hash(config, [parts.fingerprint, parts.eval_fingerprint or ""]))
+    if snapshot is None:
+        torch.manual_seed(config.seed)  # of dropout
+    else:
+        restore_optimizer(model, optimizer, snapshot.optimizer)
+        restore_rng(device, snapshot.rng)
+    check_stop()
+    return Run(
+        run_dir=run_dir,
+        config=config,
+        task=task,
+        label_map=parts.label_map,
+        train=encoded[0],
+        evaluation=encoded[1],
+        tokenizer=tokenizer,
+        model=model,
+        optimizer=optimizer,
+        device=device,
+        plan=_plan(config, encoded[0]),
+        state=state,
+        record=_record(config, parts, device),
+        resumed_from=None if snapshot is None else state.global_step,
+    )
+
+
+def _state(snapshot: Snapshot | None, wanted_hash: str) -> TrainState:
+    if snapshot is None:
+        return TrainState(config_hash=wanted_hash)
+    if snapshot.state.config_hash != wanted_hash:
+        raise ConfigError(
+            "the checkpoint belongs to another run: its options or pages differ in what decides the weights"
+        )
+    return snapshot.state
+
+
+def _plan(config: TrainConfig, part: EncodedPart) -> Plan:
+    steps_per_epoch = len(step_order(config, part, epoch=0))
+    return Plan(
+        steps_per_epoch=steps_per_epoch,
+        total_steps=config.epochs * steps_per_epoch,
+        evaluation_steps=None if config.eval_every == "epoch" else config.eval_every,
+        patience=config.early_stopping_patience,
+    )
+
+
+def step_order(config: TrainConfig, part: EncodedPart, epoch: int) -> list[list[int]]:
+    """For each optimizer step of an epoch the indices of its windows; the size of micro-batches changes nothing."""
+    lengths = [len(window.input_ids) for window in part.windows]
+    return epoch_order(lengths, config.batch_size * config.gradient_accumulation_steps, config.seed, epoch)
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` is cuda, else mps, else cpu; ConfigError when the device that was asked for is not there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(device for device, found in there.items() if found))
+    if not there[name]:
+        raise ConfigError(f"device {name} is not available here: give auto or cpu")
+    return torch.device(name)
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """bfloat16 for the forward pass where a GPU has it; on a CPU without AMX it is a hundred times slower."""
+    fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.autocast(device.type, torch.bfloat16, enabled=fast)
+
+
+def _record(config: TrainConfig, parts: Parts, device: torch.device) -> RunRecord:
+    return RunRecord(
+        config=config,
+        label_map=parts.label_map.label2id,
+        merges=parts.label_map.merges,
+        dataset=DatasetRecord(
+            fingerprint=parts.fingerprint,
+            eval_fingerprint=parts.eval_fingerprint,
+            train_pages=len(parts.train),
+            eval_pages=len(parts.evaluation),
+            train_label_counts=_counts(parts.train, parts.label_map),
+            eval_label_counts=_counts(parts.evaluation, parts.label_map),
+        ),
+        versions=versions(),
+        git_sha=git_sha(),
+        hardware=Hardware(
+            device=device.type,
+            device_name=torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor(),
+            machine=platform.machine(),
+            cpus=usable_cpus(),
+            threads=torch.get_num_threads(),
+        ),
+    )
+
+
+def _counts(pages: list[Page], label_map: LabelMap) -> dict[str, int]:
+    """Entities per kept label, zero where there is none."""
+    counts = label_counts(replace(page, tags=label_map.apply(page.tags)) for page in pages)
+    return {label: counts.get(label, 0) for label in label_map.labels}

@@ -1,0 +1,48 @@
+"""The trainer as a process: `python -m receipt_layoutlm.trainer RUN_DIR`. The loop itself is in train_loop.py.
+
+torch is imported only after the signal handlers stand: that takes seconds, and a SIGTERM in them has to end the
+run in order too.
+"""
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from receipt_layoutlm.run_dir import RunDir
+
+ORPHANED = 70  # exit status when stdin closed: whoever started this is gone
+
+
+def main(arguments: list[str]) -> int:
+    """Train in the given run directory; 0 when the run finished (stopped on request included), 1 when it failed."""
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    threading.Thread(target=_end_with_stdin, daemon=True).start()
+
+    import torch
+    from transformers.utils import logging
+
+    from receipt_layoutlm.events import Finished
+    from receipt_layoutlm.run_record import usable_cpus
+    from receipt_layoutlm.train_loop import train
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # its load report lists every weight that --layers leaves out
+    torch.set_num_threads(min(torch.get_num_threads(), usable_cpus()))
+    (run_dir,) = arguments
+    return 0 if isinstance(train(RunDir(Path(run_dir)), stop.is_set), Finished) else 1
+
+
+def _end_with_stdin() -> None:
+    # os.read, not sys.stdin: its lock would be held by this thread when the interpreter ends
+    while os.read(0, 4096):
+        continue
+    os.write(2, b"stdin was closed: ending\n")
+    os._exit(ORPHANED)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
