@@ -20,6 +20,7 @@ from receipt_dynamo import (
     LeaseLost,
     NotFound,
     Pointer,
+    StateConflict,
     StoreError,
     WriteTimeout,
 )
@@ -285,6 +286,35 @@ def test_a_job_that_moved_since_its_lease_was_read_is_not_claimed(
     assert JobQueue(client, now=move_first).claim("w") is None
     assert client.get_job(job.job_id, consistent=True).status is status
     assert client.get_lease(job.job_id) == Lease(job_id=job.job_id, attempt=0)
+
+
+def test_an_end_does_not_overwrite_a_job_that_another_attempt_runs(queue: JobQueue, client: DynamoClient) -> None:
+    lease = claimed(queue)
+    client.writer.execute(update(job_key(lease.job_id), [JobItem.attempt.set(2)], JobItem.pk.exists()))
+    with pytest.raises(LeaseLost):
+        complete(queue, lease)
+    job = client.get_job(lease.job_id, consistent=True)
+    assert (job.status, job.results) == (JobStatus.RUNNING, None)
+    assert client.get_lease(lease.job_id) == lease
+
+
+@pytest.mark.parametrize("status", [JobStatus.INTERRUPTED, JobStatus.SUCCEEDED])
+def test_a_cancel_decides_again_when_the_job_moved_since_it_was_read(
+    queue: JobQueue, client: DynamoClient, clock: Clock, status: JobStatus
+) -> None:
+    lease = claimed(queue)
+
+    def end_first() -> datetime:
+        ENDS[status](queue, lease)
+        return clock()
+
+    canceller = JobQueue(client, now=end_first)
+    if status is JobStatus.INTERRUPTED:
+        assert canceller.cancel(lease.job_id) is JobStatus.CANCELLED
+    else:
+        with pytest.raises(StateConflict):
+            canceller.cancel(lease.job_id)
+    assert client.get_lease(lease.job_id).cancel_requested is (status is JobStatus.INTERRUPTED)
 
 
 # crowds
