@@ -8,7 +8,7 @@ import getpass
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
@@ -93,7 +93,7 @@ class Connection:
         except (BotoCoreError, ClientError):
             return getpass.getuser()
 
-    def _start_local(self, service: str, name: str) -> None:
+    def _start_local(self, service: Literal["dynamodb", "s3"], name: str) -> None:
         from receipt_layoutlm import local_aws
 
         os.environ.update(local_aws.start_for(os.environ, service, name))

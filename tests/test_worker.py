@@ -1,0 +1,231 @@
+"""One job from claim to end, with a real trainer process, a real table and a real bucket."""
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+
+from receipt_dynamo import Job, JobStatus, Lease, Machine, Storage
+from receipt_layoutlm.config import TrainConfig, to_document
+from receipt_layoutlm.data import Page
+from receipt_layoutlm.datasets import add_snapshot, describe, pinned
+from receipt_layoutlm.events import Checkpoint, Evaluation, Event
+from receipt_layoutlm.manifest import verify
+from receipt_layoutlm.s3 import RunPlaces
+from receipt_layoutlm.sample import generate_pages
+from receipt_layoutlm.worker import Workplace, run_job, run_worker
+from tests.stores import Store, open_store
+from tests.tiny import tiny_layoutlm
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture
+def store(table_name: str, dynamo_endpoint: str, bucket: str, s3_endpoint: str) -> Store:
+    return open_store(table_name, dynamo_endpoint, bucket, s3_endpoint)
+
+
+@pytest.fixture(scope="session")
+def pages() -> list[Page]:
+    return generate_pages(12, seed=1)
+
+
+class Place:
+    """A worker on the test's store; `on_event` sees what the trainer says."""
+
+    def __init__(self, store: Store, work_dir: Path) -> None:
+        self.store = store
+        self.stop = threading.Event()
+        self.events: list[Event] = []
+        self.on_event = lambda _event: None
+        self.workplace = Workplace(
+            queue=store.queue,
+            open_bucket=lambda _name: store.bucket,
+            stop=self.stop,
+            worker_id="worker-1",
+            machine=Machine(instance_type="test"),
+            work_dir=work_dir,
+            now=store.clock,
+            observe=self._observe,
+        )
+
+    def _observe(self, _job: Job, event: Event) -> None:
+        self.events.append(event)
+        self.on_event(event)
+
+    def submit(self, pages: list[Page], **options: object) -> Job:
+        client = self.store.queue.client
+        described = describe("d", pages, "test", self.store.clock())
+        dataset = add_snapshot(client, self.store.bucket, described, pages)
+        config = TrainConfig.model_validate({"dataset": pinned(dataset), "batch_size": 4, "device": "cpu", **options})
+        storage = Storage(bucket=self.store.bucket.name)
+        return self.store.queue.submit(
+            name="a-job", config=to_document(config, {}), created_by="tests", storage=storage
+        )
+
+    def work(self) -> JobStatus | None:
+        lease = self.store.queue.claim("worker-1", machine=self.workplace.machine)
+        assert lease is not None
+        return run_job(self.workplace, lease)
+
+
+@pytest.fixture
+def place(store: Store, tmp_path: Path) -> Place:
+    return Place(store, tmp_path / "work")
+
+
+@pytest.fixture
+def model(tmp_path: Path, pages: list[Page]) -> str:
+    return str(tiny_layoutlm(tmp_path / "tiny", pages))
+
+
+def lease_of(place: Place, job: Job) -> Lease:
+    return place.store.queue.client.get_lease(job.job_id)
+
+
+def test_a_job_ends_succeeded_with_its_metrics_logs_checkpoint_and_best(
+    place: Place, pages: list[Page], model: str, tmp_path: Path
+) -> None:
+    job = place.submit(pages, pretrained=model, epochs=2)
+
+    assert place.work() is JobStatus.SUCCEEDED
+
+    client, bucket = place.store.queue.client, place.store.bucket
+    done = client.get_job(job.job_id)
+    metrics = client.list_job_metrics(job.job_id)
+    assert [metric.epoch for metric in metrics] == [1.0, 2.0]
+    assert all(metric.train_loss and metric.lr is not None for metric in metrics)
+    logs = client.list_job_logs(job.job_id)
+    assert (logs[0].event, logs[-1].event) == ("run_config", "run_summary")
+    assert logs[-1].data["stop_reason"] == "completed"
+    lease = lease_of(place, job)
+    assert lease.lease_token is None
+    assert lease.checkpoint is not None and lease.checkpoint.global_step == metrics[-1].global_step
+    places = RunPlaces(Storage(bucket=bucket.name), job.job_id)
+    assert done.results is not None
+    assert done.results["best_uri"] == places.uri(places.best(1))
+    assert done.results["metric_value"] == max(metric.metric_value for metric in metrics)
+    bucket.get_folder(places.best(1), tmp_path / "best")
+    verify(tmp_path / "best")
+    names = {key.removeprefix(places.attempt(1)) for key in bucket.list_keys(places.attempt(1))}
+    assert {"run.json", "logs/train.log", "logs/events.jsonl", "best/model.safetensors"} <= names
+    assert any(name.startswith("predictions/eval-") for name in names)
+    (attempt,) = client.list_attempts(job.job_id)
+    assert (attempt.outcome, attempt.machine.instance_type) == ("succeeded", "test")
+    assert attempt.last_step == lease.checkpoint.global_step
+
+
+def test_a_stopped_worker_gives_the_job_back_and_the_next_goes_on_to_the_same_weights(
+    place: Place, pages: list[Page], model: str, tmp_path: Path
+) -> None:
+    whole = place.submit(pages, pretrained=model, epochs=3)
+    assert place.work() is JobStatus.SUCCEEDED
+    broken = place.submit(pages, pretrained=model, epochs=3)
+    place.on_event = lambda event: place.stop.set() if isinstance(event, Evaluation) else None
+
+    assert place.work() is JobStatus.INTERRUPTED
+    resume_step = lease_of(place, broken).checkpoint
+    assert resume_step is not None
+    place.stop.clear()
+    place.on_event = lambda _event: None
+    assert place.work() is JobStatus.SUCCEEDED
+
+    client = place.store.queue.client
+    first, second = client.list_attempts(broken.job_id)
+    assert first.outcome is not None and first.outcome.startswith("interrupted")
+    assert second.resume_step == resume_step.global_step > 0
+    values = [[metric.metric_value for metric in client.list_job_metrics(job.job_id)] for job in (whole, broken)]
+    assert values[0] == values[1]
+    weights = [last_weights(place, job, tmp_path / job.job_id) for job in (whole, broken)]
+    assert weights[0].keys() == weights[1].keys()
+    assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
+
+
+def last_weights(place: Place, job: Job, folder: Path) -> dict:  # type: ignore[type-arg]
+    pointer = lease_of(place, job).checkpoint
+    assert pointer is not None
+    places = RunPlaces(Storage(bucket=place.store.bucket.name), job.job_id)
+    place.store.bucket.get_folder(places.checkpoint(pointer), folder)
+    return load_file(folder / "model.safetensors")
+
+
+def test_a_cancel_request_ends_the_job_as_cancelled(place: Place, pages: list[Page], model: str) -> None:
+    job = place.submit(pages, pretrained=model, epochs=2)
+    place.on_event = lambda event: (
+        place.store.queue.cancel(job.job_id) and None if isinstance(event, Evaluation) else None
+    )
+
+    assert place.work() is JobStatus.CANCELLED
+
+    assert place.store.queue.client.get_job(job.job_id).results is None
+
+
+def test_a_killed_trainer_is_tried_again_later(place: Place, pages: list[Page], model: str) -> None:
+    job = place.submit(pages, pretrained=model, epochs=50)
+    place.on_event = lambda event: kill_trainer() if isinstance(event, Checkpoint) else None
+
+    assert place.work() is JobStatus.PENDING
+
+    stored = place.store.queue.client.get_job(job.job_id)
+    assert stored.error is not None and stored.error.cause == "killed"
+    assert stored.not_before is not None and stored.not_before > place.store.clock()
+
+
+def kill_trainer() -> None:
+    """SIGKILL to the one child of this process that runs the trainer."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and is_own_trainer(entry):
+            os.kill(int(entry.name), signal.SIGKILL)
+
+
+def is_own_trainer(entry: Path) -> bool:
+    try:
+        parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+        return parent == os.getpid() and b"receipt_layoutlm.trainer" in (entry / "cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def test_weights_that_do_not_exist_fail_the_job_at_once_with_the_way_out(place: Place, pages: list[Page]) -> None:
+    job = place.submit(pages, pretrained="/no/such/folder", epochs=1)
+
+    assert place.work() is JobStatus.FAILED
+
+    stored = place.store.queue.client.get_job(job.job_id)
+    assert stored.error is not None and stored.error.cause == "bad_config"
+    assert "/no/such/folder" in stored.error.message
+
+
+def test_a_job_whose_pages_are_gone_says_so(place: Place, pages: list[Page], model: str) -> None:
+    job = place.submit(pages, pretrained=model, epochs=1)
+    place.store.bucket.delete_prefix("datasets/")
+
+    assert place.work() is JobStatus.PENDING
+
+    stored = place.store.queue.client.get_job(job.job_id)
+    assert stored.error is not None and stored.error.cause == "storage"
+
+
+def test_a_worker_that_finds_nothing_ends_and_leaves_newer_jobs_to_others(place: Place, store: Store) -> None:
+    job = store.queue.submit(name="from-the-future", config={"config_version": 99}, created_by="tests")
+
+    assert run_worker(place.workplace, "default", max_jobs=1, idle_timeout=0) == []
+
+    assert store.queue.client.get_job(job.job_id).status is JobStatus.PENDING
+
+
+def test_a_worker_takes_the_jobs_of_its_queue_only(place: Place, store: Store) -> None:
+    store.submit("elsewhere", queue="gpu")
+
+    assert run_worker(place.workplace, "default", max_jobs=None, idle_timeout=0) == []
+
+
+def test_a_worker_that_was_asked_to_stop_claims_nothing(place: Place, store: Store) -> None:
+    store.submit()
+    place.stop.set()
+
+    assert run_worker(place.workplace, "default", max_jobs=None, idle_timeout=None) == []
+    assert [job.status for job in store.queue.client.list_jobs()] == [JobStatus.PENDING]

@@ -1,0 +1,30 @@
+"""A LayoutLM that fits a test: two layers of 32, with a tokenizer made of the pages' own characters."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from receipt_layoutlm.data import Page
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def tiny_layoutlm(folder: Path, pages: Sequence[Page]) -> Path:
+    """Write a model folder that `--pretrained FOLDER` takes; the same pages give the same weights."""
+    import torch
+    from transformers import BertTokenizerFast, LayoutLMConfig, LayoutLMForTokenClassification
+
+    characters = sorted({character for page in pages for word in page.words for character in word.lower()})
+    vocabulary = [*SPECIAL, *characters, *(f"##{character}" for character in characters)]
+    config = LayoutLMConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_2d_position_embeddings=1024,
+    )
+    BertTokenizerFast(vocab={token: number for number, token in enumerate(vocabulary)}).save_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        LayoutLMForTokenClassification(config).save_pretrained(folder)
+    return folder
