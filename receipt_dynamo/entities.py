@@ -89,7 +89,6 @@ class JobError(_Record):
 
 
 FINAL_CAUSES = frozenset({"non_finite_loss", "bad_data", "bad_config"})
-MEMORY_CAUSES = frozenset({"out_of_memory", "killed"})  # the kernel kills a trainer that takes all memory
 
 
 class Budgets(_Record):
@@ -99,7 +98,7 @@ class Budgets(_Record):
     interruptions: int = 0
     errors_in_a_row: int = 0  # since the checkpoint pointer last moved
     interruptions_in_a_row: int = 0
-    out_of_memory: int = 0  # errors with one of MEMORY_CAUSES
+    out_of_memory: int = 0  # errors of that cause; a trainer that the kernel killed for memory is one
     max_errors: int = 5
     max_interruptions: int = 20
 
@@ -109,7 +108,7 @@ class Budgets(_Record):
                 "errors": self.errors + 1,
                 "errors_in_a_row": 1 if progressed else self.errors_in_a_row + 1,
                 "interruptions_in_a_row": 0 if progressed else self.interruptions_in_a_row,
-                "out_of_memory": self.out_of_memory + (cause in MEMORY_CAUSES),
+                "out_of_memory": self.out_of_memory + (cause == "out_of_memory"),
             }
         )
 

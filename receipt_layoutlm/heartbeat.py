@@ -1,13 +1,16 @@
 """Renews the lease on a thread, and knows until when the job may be worked on."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from receipt_dynamo import JobQueue, Lease, LeaseLost, WriteTimeout
+from receipt_dynamo import JobQueue, Lease, LeaseLost, StoreError
 from receipt_dynamo.queue import LEASE_SECONDS, RENEW_SECONDS
+
+log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
 
@@ -45,7 +48,8 @@ class Heartbeat:
             self.is_lost = True
             self._stopped.set()
             return RETRY_SECONDS
-        except WriteTimeout:
+        except StoreError as error:  # no answer, or no right to write: the deadline decides when to give up
+            log.warning("the lease could not be renewed: %s", error)
             return RETRY_SECONDS
         self.deadline = sent + LEASE_SECONDS
         self.cancel_requested = renewed.cancel_requested

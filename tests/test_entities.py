@@ -109,7 +109,7 @@ def test_a_new_checkpoint_ends_both_rows_and_gives_no_budget_back() -> None:
     assert (moved.errors, moved.interruptions) == (2, 2)
 
 
-@pytest.mark.parametrize("causes", [("out_of_memory", "killed"), ("killed", "unknown", "killed")])
+@pytest.mark.parametrize("causes", [("out_of_memory",) * 2, ("out_of_memory", "unknown", "out_of_memory")])
 def test_running_out_of_memory_twice_is_enough(causes: tuple[str, ...]) -> None:
     assert after(*causes[:-1]).exhausted_by is None
     assert after(*causes).exhausted_by == "running out of memory twice"

@@ -62,3 +62,14 @@ def test_a_lease_that_somebody_took_over_is_lost_for_good(store: Store) -> None:
     assert beat.beat() == RETRY_SECONDS
 
     assert beat.is_lost
+
+
+def test_a_renewal_that_is_refused_is_tried_again_until_the_deadline(store: Store) -> None:
+    lease = store.claimed()
+    beat = heartbeat(store, lease)
+    store.queue.client.table_name = store.queue.client.writer._table = "gone-for-a-while"
+
+    assert beat.beat() == RETRY_SECONDS
+
+    assert not beat.is_lost
+    assert beat.seconds_left() < LEASE_SECONDS

@@ -6,7 +6,17 @@ from pathlib import Path
 import pytest
 
 from receipt_dynamo import Lease, LeaseLost
-from receipt_layoutlm.events import Checkpoint, Evaluation, Event, EventWriter, Finished, LabelScore, Log, Progress, Started
+from receipt_layoutlm.events import (
+    Checkpoint,
+    Evaluation,
+    Event,
+    EventWriter,
+    Finished,
+    LabelScore,
+    Log,
+    Progress,
+    Started,
+)
 from receipt_layoutlm.manifest import write_manifest
 from receipt_layoutlm.recorder import LOG_BYTES, Recorder
 from receipt_layoutlm.run_dir import RunDir
@@ -32,9 +42,7 @@ class Run:
         storage = store.queue.client.get_job(lease.job_id).storage
         assert storage is not None
         self.places = RunPlaces(storage, lease.job_id)
-        self.recorder = Recorder(
-            store.queue, store.bucket, self.places, lease, self.dir, store.clock, self.seen.append
-        )
+        self.recorder = Recorder(store.queue, store.bucket, self.places, lease, self.dir, store.clock, self.seen.append)
 
     def write_checkpoint(self, step: int, *, is_best: bool) -> None:
         folder = self.dir.checkpoint(step)
