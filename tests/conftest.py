@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_s3 import S3Client
 
+    from receipt_dynamo import DynamoClient
+
 REGION = "us-east-1"
 START_SECONDS = 30.0
 OWN_PREFIXES = ("AWS_", "LAYOUTLM_", "DYNAMO_TABLE_NAME")
@@ -80,6 +82,20 @@ def moto_aws(_serial_moto: None) -> Iterator[None]:
 
     with mock_aws():
         yield
+
+
+@pytest.fixture
+def cloud(moto_aws: None, monkeypatch: pytest.MonkeyPatch) -> "DynamoClient":
+    """A table and a bucket on moto, named by the environment as a user's would be."""
+    from receipt_dynamo import DynamoClient
+    from receipt_layoutlm.s3 import Bucket
+
+    client = DynamoClient("the-table")
+    infra.create_table(client.raw, "the-table")
+    infra.create_bucket(Bucket("the-bucket").raw, "the-bucket")
+    monkeypatch.setenv("DYNAMO_TABLE_NAME", "the-table")
+    monkeypatch.setenv("LAYOUTLM_TRAINING_BUCKET", "the-bucket")
+    return client
 
 
 def _program(engine: Engine) -> Program:

@@ -9,20 +9,9 @@ from click.testing import CliRunner, Result
 from receipt_dynamo import DynamoClient
 from receipt_layoutlm.cli import cli
 from receipt_layoutlm.data import read_snapshot
-from receipt_layoutlm.infra import create_bucket, create_table
 from receipt_layoutlm.s3 import Bucket, dataset_key
 
 PAGE = {"words": ["TOTAL", "9.00"], "bboxes": [[0, 0, 9, 9], [20, 0, 29, 9]], "labels": ["O", "B-GRAND_TOTAL"]}
-
-
-@pytest.fixture
-def client(moto_aws: None, monkeypatch: pytest.MonkeyPatch) -> DynamoClient:
-    client = DynamoClient("the-table")
-    create_table(client.raw, "the-table")
-    create_bucket(Bucket("the-bucket").raw, "the-bucket")
-    monkeypatch.setenv("DYNAMO_TABLE_NAME", "the-table")
-    monkeypatch.setenv("LAYOUTLM_TRAINING_BUCKET", "the-bucket")
-    return client
 
 
 def run(*arguments: str) -> Result:
@@ -40,17 +29,17 @@ def write(path: Path, *pages: dict[str, object]) -> str:
     return str(path)
 
 
-def test_several_files_become_one_dataset_under_the_name_given(client: DynamoClient, tmp_path: Path) -> None:
+def test_several_files_become_one_dataset_under_the_name_given(cloud: DynamoClient, tmp_path: Path) -> None:
     first = write(tmp_path / "a.jsonl", {"id": "1", **PAGE})
     second = write(tmp_path / "b.jsonl", {"id": "2", **PAGE})
 
     ok("import", "jsonl", first, second, "--name", "both")
 
-    (dataset,) = client.list_datasets()
+    (dataset,) = cloud.list_datasets()
     assert (dataset.name, dataset.counts["pages"], dataset.source) == ("both", 2, "jsonl a.jsonl b.jsonl")
 
 
-def test_the_stored_snapshot_is_shown_checked_and_brought_back(client: DynamoClient, tmp_path: Path) -> None:
+def test_the_stored_snapshot_is_shown_checked_and_brought_back(cloud: DynamoClient, tmp_path: Path) -> None:
     ok("import", "jsonl", write(tmp_path / "a.jsonl", {"id": "1", **PAGE}))
 
     told = json.loads(ok("snapshot", "a", "--json", "--to", str(tmp_path / "back.jsonl.gz")))
@@ -70,7 +59,7 @@ def test_the_stored_snapshot_is_shown_checked_and_brought_back(client: DynamoCli
     ],
 )
 def test_one_bad_line_refuses_the_file_and_keeps_nothing(
-    client: DynamoClient, tmp_path: Path, change: dict[str, object], reason: str
+    cloud: DynamoClient, tmp_path: Path, change: dict[str, object], reason: str
 ) -> None:
     bad = write(tmp_path / "bad.jsonl", {"id": "1", **PAGE}, {"id": "2", **PAGE, **change})
 
@@ -78,26 +67,26 @@ def test_one_bad_line_refuses_the_file_and_keeps_nothing(
 
     assert result.exit_code == 1
     assert reason in result.stderr and "Traceback" not in result.stderr
-    assert client.list_datasets() == []
+    assert cloud.list_datasets() == []
     assert list(Bucket("the-bucket").list_keys("")) == []
 
 
-def test_generated_receipts_depend_on_count_and_seed(client: DynamoClient) -> None:
+def test_generated_receipts_depend_on_count_and_seed(cloud: DynamoClient) -> None:
     def fingerprint(*arguments: str) -> str:
         return str(json.loads(ok("import", "sample", "--pages", "4", "--json", *arguments))["fingerprint"])
 
     assert fingerprint("--dry-run") == fingerprint("--seed", "0", "--name", "again") != fingerprint("--seed", "1")
-    assert sorted(dataset.name for dataset in client.list_datasets()) == ["again", "sample"]
+    assert sorted(dataset.name for dataset in cloud.list_datasets()) == ["again", "sample"]
 
 
-def test_a_dry_run_checks_and_writes_nothing(client: DynamoClient, tmp_path: Path) -> None:
+def test_a_dry_run_checks_and_writes_nothing(cloud: DynamoClient, tmp_path: Path) -> None:
     result = run("import", "jsonl", write(tmp_path / "a.jsonl", {"id": "1", **PAGE}), "--dry-run")
 
     assert "GRAND_TOTAL" in result.stdout and "nothing was written" in result.stderr
-    assert client.list_datasets() == []
+    assert cloud.list_datasets() == []
 
 
-def test_the_list_has_a_line_for_each_snapshot(client: DynamoClient, tmp_path: Path) -> None:
+def test_the_list_has_a_line_for_each_snapshot(cloud: DynamoClient, tmp_path: Path) -> None:
     ok("import", "jsonl", write(tmp_path / "a.jsonl", {"id": "1", **PAGE}))
     ok("import", "jsonl", write(tmp_path / "a.jsonl", {"id": "1", **PAGE}, {"id": "2", **PAGE}))
 

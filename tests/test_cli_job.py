@@ -8,18 +8,13 @@ from click.testing import CliRunner, Result
 
 from receipt_dynamo import DynamoClient, Job, JobLog, JobMetric, JobQueue, Lease, Pointer, Storage, utcnow
 from receipt_layoutlm.cli import cli
-from receipt_layoutlm.infra import create_bucket, create_table
 from receipt_layoutlm.manifest import write_manifest
 from receipt_layoutlm.s3 import Bucket, RunPlaces
 
 
 @pytest.fixture
-def queue(moto_aws: None, monkeypatch: pytest.MonkeyPatch) -> JobQueue:
-    client = DynamoClient("the-table")
-    create_table(client.raw, "the-table")
-    create_bucket(Bucket("the-bucket").raw, "the-bucket")
-    monkeypatch.setenv("DYNAMO_TABLE_NAME", "the-table")
-    return JobQueue(client)
+def queue(cloud: DynamoClient) -> JobQueue:
+    return JobQueue(cloud)
 
 
 def run(*arguments: str) -> Result:

@@ -10,7 +10,6 @@ from click.testing import CliRunner, Result
 from receipt_dynamo import DynamoClient, Job
 from receipt_layoutlm.cli import cli
 from receipt_layoutlm.config import TrainConfig
-from receipt_layoutlm.infra import create_bucket, create_table
 from receipt_layoutlm.s3 import Bucket, dataset_key
 
 SEED_FLAGS = (
@@ -74,13 +73,8 @@ class Shell:
 
 
 @pytest.fixture
-def shell(moto_aws: None, monkeypatch: pytest.MonkeyPatch) -> Shell:
-    client = DynamoClient("the-table")
-    create_table(client.raw, "the-table")
-    create_bucket(Bucket("the-bucket").raw, "the-bucket")
-    monkeypatch.setenv("DYNAMO_TABLE_NAME", "the-table")
-    monkeypatch.setenv("LAYOUTLM_TRAINING_BUCKET", "the-bucket")
-    return Shell(client)
+def shell(cloud: DynamoClient) -> Shell:
+    return Shell(cloud)
 
 
 @pytest.fixture
