@@ -16,6 +16,7 @@ from receipt_layoutlm.sample_layouts import Cell, Row, receipt, rows
 from receipt_layoutlm.sample_merchants import Merchant, merchant, seeded
 
 _PAGES_PER_MERCHANT = 6
+_OPEN_MERCHANTS = 3  # at any one time; a page knows no later page, so merchants come and go
 _MARGIN = 50  # thousandths, on each side
 _JITTER = 2  # thousandths, of a word's box
 _SKEW = 0.008  # at most, of the whole scan
@@ -41,7 +42,7 @@ def generate_pages(count: int, seed: int) -> list[Page]:
     pages = []
     for index in range(count):
         draw = seeded(seed, f"page {index}")
-        number = draw.randrange(index // _PAGES_PER_MERCHANT + 1)
+        number = max(index // _PAGES_PER_MERCHANT - draw.randrange(_OPEN_MERCHANTS), 0)
         if number not in merchants:
             merchants[number] = merchant(fake, seed, number)
         pages.append(_page(f"sample-{seed}-{index:05d}", merchants[number], draw))

@@ -42,7 +42,7 @@ _PRICES: dict[Kind, tuple[int, int]] = {  # cents, least and most for one
     "hardware": (49, 6999),
     "cafe": (225, 795),
 }
-DATE_FORMATS = ("%m/%d/%Y", "%m-%d-%y", "%Y-%m-%d", "%d %b %Y", "%b %d, %Y", "%d.%m.%Y")
+DATE_FORMATS = ("%m/%d/%Y", "%m-%d-%y", "%Y-%m-%d", "%d %b %Y")
 TIME_FORMATS = ("%H:%M", "%H:%M:%S", "%I:%M %p", "%I:%M%p")
 
 
@@ -84,7 +84,7 @@ def merchant(fake: Faker, seed: int, index: int) -> Merchant:
         kind=kind,
         street=str(fake.street_address()).replace("\n", " "),
         city=f"{fake.city()}, {fake.state_abbr(include_territories=False)} {fake.postcode()}",
-        phone=draw.choice(("({}) {}-{}", "{}-{}-{}", "{}.{}.{}")).format(*fake.numerify("%## %## ####").split()),
+        phone=draw.choice(("({}) {}-{}", "{}-{}-{}")).format(*fake.numerify("%## %## ####").split()),
         website=f"www.{''.join(filter(str.isalnum, stem)).lower()}.com",
         columns=draw.randint(36, 48),
         header_align=draw.choice(("left", "center", "center")),
