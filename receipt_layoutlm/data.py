@@ -138,9 +138,7 @@ def split_pages(
         members.setdefault(page.group if split == "group" else page.page_id, []).append(page)
     if len(members) < 2:
         fix = "import pages of other groups, or split at random" if len(pages) > 1 else "import more pages"
-        raise DataError(
-            f"{len(pages)} page(s) of {len(members)} group(s) cannot be divided into two parts: {fix}"
-        )
+        raise DataError(f"{len(pages)} page(s) of {len(members)} group(s) cannot be divided into two parts: {fix}")
     order = sorted(members, key=lambda name: seeded_rank("split", seed, name))
     target = min(max(round(len(pages) * eval_fraction), 1), len(pages) - 1)
     held_out = _choose_sizes([len(members[name]) for name in order], target)

@@ -38,9 +38,7 @@ class ImportedPage(BaseModel):
 
     page_id: str = Field(validation_alias=AliasChoices("page_id", "id"))
     words: tuple[str, ...] = Field(validation_alias=AliasChoices("words", "tokens"))
-    boxes: tuple[tuple[float, float, float, float], ...] = Field(
-        validation_alias=AliasChoices("boxes", "bboxes")
-    )
+    boxes: tuple[tuple[float, float, float, float], ...] = Field(validation_alias=AliasChoices("boxes", "bboxes"))
     tags: tuple[str, ...] = Field(validation_alias=AliasChoices("tags", "labels", "ner_tags"))
     width: int = 1000
     height: int = 1000
@@ -55,9 +53,7 @@ class ImportedPage(BaseModel):
     ) -> tuple[tuple[float, float, float, float], ...]:
         for index, box in enumerate(boxes):
             if not all(0 <= value <= 1000 for value in box):
-                raise ValueError(
-                    f"box {index} {list(box)} is outside the page: give thousandths of the page, 0..1000"
-                )
+                raise ValueError(f"box {index} {list(box)} is outside the page: give thousandths of the page, 0..1000")
         if boxes and max(max(box) for box in boxes) <= 1:
             raise ValueError("no value is above 1: these are shares of the page; give thousandths, 0..1000")
         return boxes

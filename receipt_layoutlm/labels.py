@@ -102,9 +102,7 @@ def resolve_merges(config: TrainConfig) -> dict[str, str]:
     for target, sources in _merge_groups(config):
         for source in sources:
             if merges.setdefault(source, target) != target:
-                raise LabelError(
-                    f"{source} is merged into {merges[source]} and into {target}: give it one target"
-                )
+                raise LabelError(f"{source} is merged into {merges[source]} and into {target}: give it one target")
     merges = {source: target for source, target in sorted(merges.items()) if source != target}
     for source, target in merges.items():
         if target in merges:

@@ -64,9 +64,7 @@ def _problem(page: Page) -> str | None:
     if not page.words:
         return "the page has no words"
     if not len(page.words) == len(page.boxes) == len(page.tags):
-        return (
-            f"{len(page.words)} words, {len(page.boxes)} boxes, {len(page.tags)} tags: need one each per word"
-        )
+        return f"{len(page.words)} words, {len(page.boxes)} boxes, {len(page.tags)} tags: need one each per word"
     return _text_problem(page) or _box_problem(page.boxes) or _tag_problem(page.tags)
 
 
