@@ -1,0 +1,170 @@
+"""A BERT's weights all find their place in LayoutLM; what is loaded, and what is refused with which words."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import BertConfig, BertModel, LayoutLMForTokenClassification
+
+from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.labels import LabelMap
+from receipt_layoutlm.tasks import TASKS, load_task
+from receipt_layoutlm.tasks.layoutlm import encode, load_model, load_tokenizer, predict, training_batch
+from receipt_layoutlm.tasks.pretrained import ModelLoadError
+from receipt_layoutlm.tasks.warm_start import POSITION_TABLES, sinusoids, warm_start_from_bert
+from tests.runs import tiny_model
+from tests.tiny import tiny_pages
+
+LABELS = LabelMap(merges={}, labels=("DATE", "GRAND_TOTAL"))
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny BERT with three layers."""
+    folder = tmp_path_factory.mktemp("bert")
+    config = BertConfig(
+        vocab_size=40, hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=64,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def layoutlm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("layoutlm"))
+
+
+def warm(bert: Path, layers: int | None = None, seed: int = 1) -> LayoutLMForTokenClassification:
+    return warm_start_from_bert(bert, LABELS.label2id, layers, dropout=0.2, seed=seed)
+
+
+def test_every_weight_of_a_bert_is_in_its_place(bert: Path) -> None:
+    source, made = BertModel.from_pretrained(bert).state_dict(), warm(bert).layoutlm.state_dict()
+    assert all(torch.equal(made[name], value) for name, value in source.items())
+    assert made.keys() - source.keys() == {f"embeddings.{axis}_position_embeddings.weight" for axis in POSITION_TABLES}
+
+
+def test_the_model_computes_what_the_bert_does_where_boxes_say_nothing(bert: Path) -> None:
+    model = warm(bert).eval()
+    for axis in POSITION_TABLES:
+        model.layoutlm.embeddings.get_parameter(f"{axis}_position_embeddings.weight").data.zero_()
+    ids = torch.tensor([[2, 7, 9, 11, 3]])
+    expected = BertModel.from_pretrained(bert).eval()(ids).last_hidden_state
+    found = model.layoutlm(ids, bbox=torch.zeros(1, 5, 4, dtype=torch.long)).last_hidden_state
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_only_the_first_layers_are_kept_if_so_wanted(bert: Path) -> None:
+    model = warm(bert, layers=2)
+    assert model.config.num_hidden_layers == len(model.layoutlm.encoder.layer) == 2
+    expected = BertModel.from_pretrained(bert).encoder.layer[1].output.dense.weight
+    assert torch.equal(model.layoutlm.encoder.layer[1].output.dense.weight, expected)
+
+
+def test_more_layers_than_there_are_is_an_error(bert: Path, layoutlm: Path) -> None:
+    for folder in (bert, layoutlm):
+        with pytest.raises(ModelLoadError, match=r"only [23] layers"):
+            load_model(TrainConfig(pretrained=str(folder), layers=4), LABELS)
+
+
+def test_fresh_weights_depend_on_the_seed_alone(bert: Path) -> None:
+    first, other = warm(bert, seed=1), warm(bert, seed=2)
+    torch.manual_seed(99)
+    again = warm(bert, seed=1)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    assert not torch.equal(first.classifier.weight, other.classifier.weight)
+
+
+def test_a_new_classifier_on_a_layoutlm_depends_on_the_seed_alone(layoutlm: Path) -> None:
+    def classifier(seed: int) -> torch.Tensor:
+        return load_model(TrainConfig(pretrained=str(layoutlm), seed=seed), LABELS).classifier.weight
+
+    first = classifier(1)
+    torch.manual_seed(99)
+    assert torch.equal(first, classifier(1))
+    assert not torch.equal(first, classifier(2))
+
+
+def test_dropout_is_the_configs_and_attention_has_none(bert: Path, layoutlm: Path) -> None:
+    for folder in (bert, layoutlm):
+        config = load_model(TrainConfig(pretrained=str(folder), dropout=0.3), LABELS).config
+        assert (config.hidden_dropout_prob, config.attention_probs_dropout_prob) == (0.3, 0.0)
+        assert config._attn_implementation == "sdpa"
+        assert config.id2label == LABELS.id2label
+
+
+def test_sinusoids_are_small_distinct_and_smooth() -> None:
+    table = sinusoids(1024, 32, std=0.02)
+    assert table.shape == (1024, 32)
+    assert table.square().mean().sqrt().item() == pytest.approx(0.02, rel=1e-3)
+    distances = torch.cdist(table, table)
+    assert distances.fill_diagonal_(1).min() > 1e-4
+    assert distances[500, 501] < distances[500, 510] < distances[500, 600]
+
+
+def test_an_uneven_size_has_its_table_too() -> None:
+    assert sinusoids(10, 7, std=1.0).shape == (10, 7)
+
+
+def test_the_pooler_is_frozen(bert: Path) -> None:
+    model = load_model(TrainConfig(pretrained=str(bert)), LABELS)
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    assert frozen == {"layoutlm.pooler.dense.weight", "layoutlm.pooler.dense.bias"}
+
+
+@pytest.mark.engine
+def test_without_a_network_a_hub_name_fails_in_one_line_that_names_the_way_out(tmp_path: Path) -> None:
+    """A process of its own: transformers reads at import that it must not ask the hub, and where its cache is."""
+    program = (
+        "from receipt_layoutlm.config import TrainConfig; from receipt_layoutlm.tasks import layoutlm; "
+        "layoutlm.load_tokenizer(TrainConfig())"
+    )
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    last_line = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1
+    assert "ModelLoadError: cannot load microsoft/layoutlm-base-uncased" in last_line
+    assert "--pretrained minilm" in last_line
+
+
+def test_a_folder_of_another_kind_of_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    with pytest.raises(ModelLoadError, match="is a gpt2: give a LayoutLM or a BERT"):
+        load_model(TrainConfig(pretrained=str(tmp_path)), LABELS)
+
+
+def test_weights_that_are_no_safetensors_are_refused(layoutlm: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text((layoutlm / "config.json").read_text())
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ModelLoadError, match="safetensors"):
+        load_model(TrainConfig(pretrained=str(tmp_path)), LABELS)
+
+
+def test_masks_decide_which_words_are_supervised(layoutlm: Path) -> None:
+    part = encode(tiny_pages(3), load_tokenizer(TrainConfig(pretrained=str(layoutlm))), LABELS, 512, lambda: None)
+    masks = [[tag != "O" for tag in page.tags] for page in part.pages]
+    batch = training_batch(part, [0, 1, 2], masks, pad_token_id=0)
+    assert batch.supervised == sum(sum(mask) for mask in masks)
+    assert training_batch(part, [0, 1, 2], None, pad_token_id=0).supervised == sum(len(p.tags) for p in part.pages)
+
+
+def test_predictions_do_not_depend_on_the_batch_size(layoutlm: Path) -> None:
+    config = TrainConfig(pretrained=str(layoutlm))
+    model, tokenizer = load_model(config, LABELS), load_tokenizer(config)
+    part = encode(tiny_pages(9), tokenizer, LABELS, 16, lambda: None)
+    assert len(part.windows) > len(part.pages)
+    alone, together = (predict(model, part, LABELS, size, 0, CPU, lambda: None) for size in (1, 50))
+    assert alone.tags == together.tags
+    assert alone.loss == pytest.approx(together.loss, rel=1e-5)
+    assert [len(tags) for tags in alone.tags] == [len(page.words) for page in part.pages]
+    assert model.training
+
+
+def test_every_task_has_its_functions() -> None:
+    names = ("load_tokenizer", "load_model", "encode", "training_batch", "batch_loss", "predict")
+    assert all(callable(getattr(load_task(task), name)) for task in TASKS for name in names)
