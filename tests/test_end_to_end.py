@@ -62,7 +62,7 @@ def only_job() -> dict:  # type: ignore[type-arg]
 def test_a_job_submitted_in_one_process_is_worked_in_another_and_queried_in_a_third(
     train: Callable[..., list[str]], tmp_path: Path
 ) -> None:
-    submitted = cli(*train("--job-name", "nightly", "--epochs", "2", "--merge-amounts", "--o-entity-ratio", "2.0"))
+    submitted = cli(*train("--job-name", "nightly", "--epochs", "2", "--merge-amounts", "--o-entity-ratio", "0.5"))
     assert submitted.returncode == 0, submitted.stderr
 
     worked = cli("worker", "run", "--once")
@@ -73,7 +73,7 @@ def test_a_job_submitted_in_one_process_is_worked_in_another_and_queried_in_a_th
         assert words in worked.stderr
     metrics = json.loads(cli("job", "metrics", "nightly", "--json").stdout)
     assert [metric["epoch"] for metric in metrics] == [1.0, 2.0]
-    assert all(metric["o_entity_ratio"] == pytest.approx(2.0, rel=0.1) for metric in metrics)
+    assert all(metric["o_entity_ratio"] == pytest.approx(0.5, rel=0.1) for metric in metrics)
 
     folder = state_dir(os.environ)
     up(folder)
