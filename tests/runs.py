@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+import torch
+
 from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.data import write_snapshot
 from receipt_layoutlm.events import Evaluation, Event, EventReader
@@ -46,7 +48,11 @@ def tiny_model(folder: Path) -> Path:
 
 
 def continued(old: RunDir, folder: Path) -> RunDir:
-    """The next attempt's run directory: the same inputs and the newest checkpoint, nothing else."""
+    """The next attempt's run directory: the same inputs and the newest checkpoint, nothing else.
+
+    The next attempt is another process, so torch's generator stands elsewhere.
+    """
+    torch.manual_seed(4711)
     folder.mkdir(parents=True)
     for path in (old.config, old.dataset):
         shutil.copy(path, folder)
