@@ -127,9 +127,7 @@ class Finished(_Event):
     best_metric_value: float | None
 
 
-Event = Annotated[
-    Started | Progress | Evaluation | Checkpoint | Log | Failed | Finished, Field(discriminator="kind")
-]
+Event = Annotated[Started | Progress | Evaluation | Checkpoint | Log | Failed | Finished, Field(discriminator="kind")]
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
 

@@ -42,9 +42,7 @@ def sha256_of(path: Path) -> str:
 def describe(folder: Path, global_step: int) -> Manifest:
     """The manifest of a flat folder as it stands."""
     names = sorted(path.name for path in folder.iterdir() if path.name != MANIFEST)
-    files = {
-        name: ManifestFile(size=(folder / name).stat().st_size, sha256=sha256_of(folder / name)) for name in names
-    }
+    files = {name: ManifestFile(size=(folder / name).stat().st_size, sha256=sha256_of(folder / name)) for name in names}
     return Manifest(global_step=global_step, files=files)
 
 

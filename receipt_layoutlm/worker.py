@@ -69,12 +69,14 @@ def accepts(job: Job) -> bool:
 
 
 def run_worker(place: Workplace, queue_name: str, max_jobs: int | None, idle_timeout: float | None) -> list[JobStatus]:
-    """Claim and run jobs until stopped, `max_jobs` are done, or `idle_timeout` seconds brought no work."""
+    """Claim and run jobs until stopped, `max_jobs` were claimed, or `idle_timeout` seconds brought no work."""
     ended: list[JobStatus] = []
+    claimed = 0
     idle_since = time.monotonic()
-    while not place.stop.is_set() and (max_jobs is None or len(ended) < max_jobs):
+    while not place.stop.is_set() and (max_jobs is None or claimed < max_jobs):
         lease = place.queue.claim(place.worker_id, queue_name, accepts=accepts, machine=place.machine)
         if lease is not None:
+            claimed += 1
             status = run_job(place, lease)
             ended += [status] if status is not None else []
             idle_since = time.monotonic()
@@ -176,8 +178,8 @@ def _finish(
         return queue.complete(lease, results=results, summary=summary, end=recorder.attempt_end())
     if heartbeat.cancel_requested:
         return queue.acknowledge_cancel(lease, end=recorder.attempt_end())
-    if place.stop.is_set():
-        return queue.release(lease, "the worker was asked to stop", end=recorder.attempt_end())
+    if place.stop.is_set() or isinstance(end, Finished):
+        return queue.release(lease, "asked to stop", end=recorder.attempt_end())
     error = _error_of(end, code, run_dir)
     log.error(
         "attempt %d of %s failed (%s): %s\n%s", lease.attempt, lease.job_id, error.cause, error.message, error.log_tail

@@ -165,7 +165,7 @@ def test_a_cancel_request_ends_the_job_as_cancelled(place: Place, pages: list[Pa
 
 def test_a_killed_trainer_is_tried_again_later(place: Place, pages: list[Page], model: str) -> None:
     job = place.submit(pages, pretrained=model, epochs=50)
-    place.on_event = lambda event: kill_trainer() if isinstance(event, Checkpoint) else None
+    place.on_event = lambda event: signal_trainer(signal.SIGKILL) if isinstance(event, Checkpoint) else None
 
     assert place.work() is JobStatus.PENDING
 
@@ -174,11 +174,11 @@ def test_a_killed_trainer_is_tried_again_later(place: Place, pages: list[Page], 
     assert stored.not_before is not None and stored.not_before > place.store.clock()
 
 
-def kill_trainer() -> None:
-    """SIGKILL to the one child of this process that runs the trainer."""
+def signal_trainer(number: signal.Signals) -> None:
+    """Send a signal to the one child of this process that runs the trainer."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and is_own_trainer(entry):
-            os.kill(int(entry.name), signal.SIGKILL)
+            os.kill(int(entry.name), number)
 
 
 def is_own_trainer(entry: Path) -> bool:
@@ -215,6 +215,24 @@ def test_a_worker_that_finds_nothing_ends_and_leaves_newer_jobs_to_others(place:
     assert run_worker(place.workplace, "default", max_jobs=1, idle_timeout=0) == []
 
     assert store.queue.client.get_job(job.job_id).status is JobStatus.PENDING
+
+
+def test_a_worker_takes_as_many_jobs_as_it_was_told(place: Place, store: Store) -> None:
+    for name in ("one", "two"):
+        store.queue.submit(name=name, config={"config_version": 1}, created_by="tests")
+
+    assert run_worker(place.workplace, "default", max_jobs=1, idle_timeout=0) == [JobStatus.FAILED]
+
+    assert [job.status for job in store.queue.client.list_jobs()] == [JobStatus.PENDING, JobStatus.FAILED]
+
+
+def test_a_trainer_that_somebody_else_stopped_gives_the_job_back(place: Place, pages: list[Page], model: str) -> None:
+    job = place.submit(pages, pretrained=model, epochs=50)
+    place.on_event = lambda event: signal_trainer(signal.SIGTERM) if isinstance(event, Checkpoint) else None
+
+    assert place.work() is JobStatus.INTERRUPTED
+
+    assert lease_of(place, job).checkpoint is not None
 
 
 def test_a_worker_takes_the_jobs_of_its_queue_only(place: Place, store: Store) -> None:
