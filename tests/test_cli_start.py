@@ -50,3 +50,22 @@ def test_an_unknown_command_is_a_usage_error_with_the_nearest() -> None:
 
     assert result.exit_code == 2
     assert "Did you mean 'train'?" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "module", "extra"),
+    [
+        (["worker", "run", "--once"], "torch", "train"),
+        (["train", "--run-here"], "torch", "train"),
+        (["dataset", "import", "sample"], "faker", "local"),
+    ],
+)
+def test_without_an_extra_the_error_names_it_before_anything_is_done(
+    arguments: list[str], module: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)  # as where it is not installed
+
+    result = CliRunner().invoke(cli, arguments)
+
+    assert result.exit_code == 1
+    assert f"receipt-layoutlm[{extra}]" in result.stderr

@@ -8,6 +8,7 @@ import click
 
 from receipt_dynamo import Dataset, utcnow
 from receipt_layoutlm.cli.connection import Connection, store_options
+from receipt_layoutlm.cli.extras import require
 from receipt_layoutlm.cli.tables import datasets_table, table
 from receipt_layoutlm.data import Page, read_jsonl, read_snapshot, write_snapshot
 from receipt_layoutlm.datasets import add_snapshot, describe, find_dataset, pinned
@@ -62,6 +63,7 @@ def jsonl(connection: Connection, files: tuple[Path, ...], name: str | None, dry
 @store_options
 def sample(connection: Connection, count: int, seed: int, name: str, dry_run: bool, as_json: bool) -> None:
     """Generate plausible receipts: several merchant layouts, item tables, totals, jitter, OCR noise."""
+    require("local")
     from receipt_layoutlm.sample import generate_pages
 
     _keep(connection, name, generate_pages(count, seed), f"sample seed {seed}", dry_run, as_json)

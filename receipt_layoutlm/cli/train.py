@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from receipt_dynamo import Dataset, DynamoClient, Job, JobQueue, Storage, utcnow
 from receipt_layoutlm.cli.connection import Connection, store_options
+from receipt_layoutlm.cli.extras import require
 from receipt_layoutlm.cli.options import given_values, model_options
 from receipt_layoutlm.cli.plan_text import dry_run_json, dry_run_text, submitted_text
 from receipt_layoutlm.cli.run_here import work_here
@@ -66,6 +67,8 @@ def train(
         raise click.UsageError("--data imports a dataset and --dataset names one: give one of the two")
     if run_here and wait:
         raise click.UsageError("--run-here already stays until the job ends: leave --wait out")
+    if run_here:
+        require("train")
     if dry_run:
         click.echo(_dry_run(connection, resolved, data, as_json))
         return

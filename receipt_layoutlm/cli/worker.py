@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from receipt_layoutlm.cli.connection import Connection, store_options
+from receipt_layoutlm.cli.extras import require
 from receipt_layoutlm.cli.run_here import log_to_stderr, work_queue
 
 
@@ -25,6 +26,7 @@ def run(connection: Connection, once: bool, idle_timeout: float | None, queue: s
 
     Ctrl-C or SIGTERM stops gracefully: the trainer writes a checkpoint, the job goes back to the queue.
     """
+    require("train")
     log_to_stderr()
     if once and idle_timeout is None:
         idle_timeout = 0
