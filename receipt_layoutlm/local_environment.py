@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from receipt_layoutlm import infra
 from receipt_layoutlm.local_engines import ACCESS_KEY, SECRET_KEY, Service
+from receipt_layoutlm.local_process import wait_until
 from receipt_layoutlm.local_state import LocalAwsError
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 REGION = "us-east-1"
+PROBE_KEY = ".layoutlm-ready"
+OBJECT_SECONDS = 20.0  # SeaweedFS finds its volumes again within a few
 NOWHERE = "http://127.0.0.1:9"  # the discard port: a call to any other AWS service fails at once, on this machine
 PROFILE = "aws-config"
 
@@ -58,9 +61,32 @@ def create(service: Service, endpoint: str, name: str) -> None:
         if service == "dynamodb":
             infra.create_table(cast("DynamoDBClient", _client(service, endpoint)), name)
         else:
-            infra.create_bucket(cast("S3Client", _client(service, endpoint)), name)
+            client = cast("S3Client", _client(service, endpoint))
+            infra.create_bucket(client, name)
+            if not wait_until(lambda: _keeps_objects(client, name), OBJECT_SECONDS):
+                raise LocalAwsError(
+                    f"the local s3 came up, but keeps no objects in {name}: see 'layoutlm-cli local status'"
+                )
     except (BotoCoreError, ClientError) as error:
         raise LocalAwsError(f"{name} could not be created on the local {service}: {error}") from error
+
+
+def _keeps_objects(client: "S3Client", bucket: str) -> bool:
+    """Whether an object comes back, the one of an earlier start first.
+
+    SeaweedFS answers before its volumes are known to it again, and until then every read is an InternalError.
+    """
+    from botocore.exceptions import ClientError
+
+    try:
+        try:
+            client.get_object(Bucket=bucket, Key=PROBE_KEY)
+        except client.exceptions.NoSuchKey:
+            client.put_object(Bucket=bucket, Key=PROBE_KEY, Body=b"ready")
+            client.get_object(Bucket=bucket, Key=PROBE_KEY)
+    except ClientError:
+        return False
+    return True
 
 
 def _client(service: Service, endpoint: str) -> object:
