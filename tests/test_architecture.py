@@ -16,9 +16,17 @@ ML = {"torch", "transformers", "seqeval", "safetensors"}
 AWS = {"receipt_dynamo", "boto3", "botocore", "pynamodb"}
 
 # names relative to the package; a name may be a module or a folder, and may not exist yet
-TRAINING = ("trainer", "checkpoint", "data", "labels", "encoding", "sampling", "losses", "metrics", "reading_order")
+TRAINING = tuple(
+    "trainer train_evaluation train_loop train_optim train_report train_setup train_state train_step run_record "
+    "checkpoint data labels encoding sampling losses metrics reading_order page weights "
+    "events run_dir manifest config jsonl_import".split()
+)
 TRAINING_FOLDERS = ("tasks",)
-TORCH_FREE = ("config", "worker", "data", "labels", "reading_order", "sampling", "page", "events", "recorder", "s3")
+TORCH_FREE = tuple(
+    "config worker data labels reading_order sampling page events recorder s3 child datasets errors find_job heartbeat "
+    "infra jsonl_import local_aws local_engines local_environment local_process local_start local_state manifest plan "
+    "publish pull request run_dir run_setup sample sample_layouts sample_merchants weights".split()
+)
 
 KEY_STRING = re.compile(r"(JOB|STATUS|METRIC|LOG|QUEUE|ATTEMPT|JOB_NAME|DATASET|SNAPSHOT|CREATED)#")
 VAGUE_MODULES = {"utils", "util", "common", "helpers", "base", "manager", "handler", "service", "misc"}
