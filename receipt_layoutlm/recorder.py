@@ -54,7 +54,6 @@ class Recorder:
         self.lease = lease
         self.end: Failed | Finished | None = None
         self.progress = ""
-        self.new_bests: list[int] = []
         self._queue = queue
         self._client: DynamoClient = queue.client
         self._bucket = bucket
@@ -64,8 +63,7 @@ class Recorder:
         self._observe = observe
         self._reader = EventReader(run_dir.events)
         self._committed: list[Pointer] = []
-        self._resume_step = lease.checkpoint.global_step if lease.checkpoint else 0
-        self._last_step = self._resume_step
+        self._last_step = lease.checkpoint.global_step if lease.checkpoint else 0
         self._last_seq = 0
         self._last_time = self._client.last_event_at(lease.job_id) if lease.attempt > 1 else None
         self._mirrored_at: datetime | None = None
@@ -97,8 +95,6 @@ class Recorder:
 
     def _record_evaluation(self, event: Evaluation) -> None:
         self._last_step = event.global_step
-        if event.is_best:
-            self.new_bests.append(event.global_step)
         metric = JobMetric(
             job_id=self.lease.job_id,
             timestamp=self.next_time(),

@@ -24,6 +24,7 @@ from receipt_layoutlm.local_engines import (
     platform_key,
     programs_dir,
 )
+from tests.stores import Store, open_store
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSPreparedRequest
@@ -182,3 +183,9 @@ def bucket(s3: "S3Client") -> Iterator[str]:
         for stored in page.get("Contents", []):
             s3.delete_object(Bucket=name, Key=stored["Key"])
     s3.delete_bucket(Bucket=name)
+
+
+@pytest.fixture
+def store(table_name: str, dynamo_endpoint: str, bucket: str, s3_endpoint: str) -> Store:
+    """A queue on a fresh table and a fresh bucket, with a clock that only the test moves."""
+    return open_store(table_name, dynamo_endpoint, bucket, s3_endpoint)

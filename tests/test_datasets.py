@@ -17,14 +17,9 @@ from receipt_layoutlm.datasets import (
     pinned,
 )
 from receipt_layoutlm.s3 import dataset_key
-from tests.stores import Store, open_store
+from tests.stores import Store
 
 pytestmark = pytest.mark.engine
-
-
-@pytest.fixture
-def store(table_name: str, dynamo_endpoint: str, bucket: str, s3_endpoint: str) -> Store:
-    return open_store(table_name, dynamo_endpoint, bucket, s3_endpoint)
 
 
 def some_pages(*ids: str) -> list[Page]:

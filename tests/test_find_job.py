@@ -4,14 +4,9 @@ import pytest
 
 from receipt_dynamo import NotFound
 from receipt_layoutlm.find_job import AmbiguousJob, find_job
-from tests.stores import Store, open_store
+from tests.stores import Store
 
 pytestmark = pytest.mark.engine
-
-
-@pytest.fixture
-def store(table_name: str, dynamo_endpoint: str, bucket: str, s3_endpoint: str) -> Store:
-    return open_store(table_name, dynamo_endpoint, bucket, s3_endpoint)
 
 
 def test_the_same_job_by_each_of_its_names(store: Store) -> None:

@@ -5,14 +5,9 @@ import pytest
 from receipt_dynamo import Lease
 from receipt_dynamo.queue import LEASE_SECONDS, RENEW_SECONDS
 from receipt_layoutlm.heartbeat import RETRY_SECONDS, Heartbeat
-from tests.stores import Store, open_store
+from tests.stores import Store
 
 pytestmark = pytest.mark.engine
-
-
-@pytest.fixture
-def store(table_name: str, dynamo_endpoint: str, bucket: str, s3_endpoint: str) -> Store:
-    return open_store(table_name, dynamo_endpoint, bucket, s3_endpoint)
 
 
 def heartbeat(store: Store, lease: Lease) -> Heartbeat:

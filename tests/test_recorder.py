@@ -21,14 +21,9 @@ from receipt_layoutlm.manifest import write_manifest
 from receipt_layoutlm.recorder import LOG_BYTES, Recorder
 from receipt_layoutlm.run_dir import RunDir
 from receipt_layoutlm.s3 import RunPlaces
-from tests.stores import Store, open_store
+from tests.stores import Store
 
 pytestmark = pytest.mark.engine
-
-
-@pytest.fixture
-def store(table_name: str, dynamo_endpoint: str, bucket: str, s3_endpoint: str) -> Store:
-    return open_store(table_name, dynamo_endpoint, bucket, s3_endpoint)
 
 
 class Run:

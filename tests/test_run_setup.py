@@ -13,16 +13,11 @@ from receipt_layoutlm.manifest import DamagedFolder, write_manifest
 from receipt_layoutlm.run_dir import RunDir
 from receipt_layoutlm.run_setup import prepare_run_dir, safe_name
 from receipt_layoutlm.s3 import RunPlaces, StorageError, dataset_key
-from tests.stores import Store, open_store
+from tests.stores import Store
 
 pytestmark = pytest.mark.engine
 
 PAGES = [Page("a", "shop", ("TOTAL",), ((0, 0, 9, 9),), ("O",), 100, 200)]
-
-
-@pytest.fixture
-def store(table_name: str, dynamo_endpoint: str, bucket: str, s3_endpoint: str) -> Store:
-    return open_store(table_name, dynamo_endpoint, bucket, s3_endpoint)
 
 
 @pytest.fixture

@@ -17,15 +17,10 @@ from receipt_layoutlm.manifest import verify
 from receipt_layoutlm.s3 import RunPlaces
 from receipt_layoutlm.sample import generate_pages
 from receipt_layoutlm.worker import Workplace, run_job, run_worker
-from tests.stores import Store, open_store
+from tests.stores import Store
 from tests.tiny import tiny_layoutlm
 
 pytestmark = pytest.mark.engine
-
-
-@pytest.fixture
-def store(table_name: str, dynamo_endpoint: str, bucket: str, s3_endpoint: str) -> Store:
-    return open_store(table_name, dynamo_endpoint, bucket, s3_endpoint)
 
 
 @pytest.fixture(scope="session")
@@ -121,9 +116,10 @@ def test_a_job_ends_succeeded_with_its_metrics_logs_checkpoint_and_best(
 def test_a_stopped_worker_gives_the_job_back_and_the_next_goes_on_to_the_same_weights(
     place: Place, pages: list[Page], model: str, tmp_path: Path
 ) -> None:
-    whole = place.submit(pages, pretrained=model, epochs=3)
+    # long enough that the stop, which takes a poll to arrive, comes before the end
+    whole = place.submit(pages, pretrained=model, epochs=20)
     assert place.work() is JobStatus.SUCCEEDED
-    broken = place.submit(pages, pretrained=model, epochs=3)
+    broken = place.submit(pages, pretrained=model, epochs=20)
     place.on_event = lambda event: place.stop.set() if isinstance(event, Evaluation) else None
 
     assert place.work() is JobStatus.INTERRUPTED
