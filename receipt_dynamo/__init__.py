@@ -17,6 +17,8 @@ from receipt_dynamo.entities import (
     Pointer,
     Priority,
     Storage,
+    Timing,
+    new_job_id,
     utcnow,
 )
 from receipt_dynamo.errors import (
@@ -56,6 +58,8 @@ __all__ = [
     "Storage",
     "StoreError",
     "TableNotFound",
+    "Timing",
     "WriteTimeout",
+    "new_job_id",
     "utcnow",
 ]

@@ -5,6 +5,7 @@ logs in time order.
 """
 
 import itertools
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
@@ -37,6 +38,8 @@ from receipt_dynamo.writes import ConditionFailed, Write, Writer, check, put, st
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+log = logging.getLogger(__name__)
+
 R = TypeVar("R")
 DEFAULT_REGION = "us-east-1"
 
@@ -57,6 +60,18 @@ def fence(lease: Lease) -> Condition:
 def _same_event(stored: RawItem, event: JobMetric | JobLog) -> bool:
     numbers = (stored.get(name, {}).get("N") for name in ("attempt", "seq"))
     return list(numbers) == [str(event.attempt), str(event.seq)]
+
+
+def _readable(rows: Iterable[RawItem]) -> Iterator[Job]:
+    """Jobs of index rows. One that cannot be read is left out with a warning: it must not stop the others."""
+    for raw in rows:
+        try:
+            job = items.job_from(raw)
+            parse_job_id(job.job_id)
+        except (ValueError, TypeError) as error:
+            log.warning("the item %r is no job that can be read: %s", raw["PK"]["S"], type(error).__name__)
+        else:
+            yield job
 
 
 def _take(records: Iterable[R], limit: int | None) -> list[R]:
@@ -93,7 +108,7 @@ class DynamoClient:
     def iter_jobs_by_status(self, status: str) -> Iterator[Job]:
         # begins_with keeps out the rows that the original system stores in the same partition.
         partition = items.status_pk(parse_status(status))
-        return map(items.job_from, self._query("GSI1", partition, prefix=items.CREATED_PREFIX, newest_first=True))
+        return _readable(self._query("GSI1", partition, prefix=items.CREATED_PREFIX, newest_first=True))
 
     def list_jobs_by_status(self, status: str, limit: int | None = None) -> list[Job]:
         return _take(self.iter_jobs_by_status(status), limit)
@@ -105,11 +120,11 @@ class DynamoClient:
 
     def list_jobs_by_name(self, name: str, limit: int | None = None) -> list[Job]:
         rows = self._query("GSI2", items.name_pk(name), prefix=items.CREATED_PREFIX, newest_first=True)
-        return _take(map(items.job_from, rows), limit)
+        return _take(_readable(rows), limit)
 
     def iter_queue(self, queue: str = "default") -> Iterator[Job]:
         """Claimable jobs in claim order. A hint: the index lags, so claim reads the lease consistently."""
-        return map(items.job_from, self._query("GSI3", items.queue_pk(queue)))
+        return _readable(self._query("GSI3", items.queue_pk(queue)))
 
     def iter_job_rows(self, job_id: str) -> Iterator[RawItem]:
         """Keys of everything that is stored about a job."""

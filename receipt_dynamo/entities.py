@@ -88,7 +88,7 @@ class JobError(_Record):
         return self.cause not in FINAL_CAUSES
 
 
-FINAL_CAUSES = frozenset({"non_finite_loss", "bad_data", "bad_config"})
+FINAL_CAUSES = frozenset({"non_finite_loss", "bad_data", "bad_config", "max_runtime"})
 
 
 class Budgets(_Record):
@@ -100,7 +100,13 @@ class Budgets(_Record):
     interruptions_in_a_row: int = 0
     out_of_memory: int = 0  # errors of that cause; a trainer that the kernel killed for memory is one
     max_errors: int = 5
+    max_errors_in_a_row: int = 3
     max_interruptions: int = 20
+    max_interruptions_in_a_row: int = 5
+
+    def unused(self) -> "Budgets":
+        """The same limits with nothing used up."""
+        return Budgets.model_validate(self.model_dump(include=_LIMITS))
 
     def after_error(self, cause: str, *, progressed: bool) -> "Budgets":
         return self.model_copy(
@@ -130,16 +136,29 @@ class Budgets(_Record):
             return "running out of memory twice"
         if self.interruptions > self.max_interruptions:
             return f"{self.interruptions} interruptions"
-        if self.errors_in_a_row >= 3:
+        if self.errors_in_a_row >= self.max_errors_in_a_row:
             return f"{self.errors_in_a_row} errors in a row without a new checkpoint"
-        if self.interruptions_in_a_row >= 5:
+        if self.interruptions_in_a_row >= self.max_interruptions_in_a_row:
             return f"{self.interruptions_in_a_row} interruptions in a row without a new checkpoint"
         return None
 
 
-def backoff(errors_in_a_row: int, rng: random.Random) -> timedelta:
-    """Wait before the next attempt: full jitter under 30 s, doubling per error up to 30 minutes."""
-    return timedelta(seconds=rng.uniform(0, min(1800, 30 * 2 ** max(0, errors_in_a_row - 1))))
+_LIMITS = {name for name in Budgets.model_fields if name.startswith("max_")}
+
+
+class Timing(_Record):
+    """Seconds of the protocol. Every worker and rescuer of a table has to have the same."""
+
+    lease_seconds: float = 90.0
+    renew_seconds: float = 15.0
+    rescue_grace_seconds: float = 30.0  # added to the lease, so that clocks may differ by as much
+    first_backoff_seconds: float = 30.0
+    longest_backoff_seconds: float = 1800.0
+
+    def backoff(self, errors_in_a_row: int, rng: random.Random) -> timedelta:
+        """Wait before the next attempt: full jitter under a bound that doubles with each error in a row."""
+        bound = self.first_backoff_seconds * 2 ** max(0, errors_in_a_row - 1)
+        return timedelta(seconds=rng.uniform(0, min(self.longest_backoff_seconds, bound)))
 
 
 class Storage(_Record):
@@ -194,7 +213,8 @@ class Lease(_Record):
     progress: str = ""
     checkpoint: Pointer | None = None
     best: Pointer | None = None
-    previous: Pointer | None = None
+    previous: Pointer | None = None  # the resume point before this one, and what was the best then
+    previous_best: Pointer | None = None
 
 
 class Attempt(_Record):
@@ -211,6 +231,8 @@ class Attempt(_Record):
     last_step: int | None = None
     lost_steps: int | None = None
     checkpoints: int | None = None
+    phase_seconds: dict[str, float] = {}  # start, encode, train, evaluate, checkpoint, upload, as far as known
+    progress: str = ""  # the last that was heard of an attempt whose lease ran out
     ended_by: str | None = None  # lease_token of the worker that ended it itself; None after a rescue
 
     @property
@@ -227,6 +249,7 @@ class AttemptEnd(_Record):
     last_step: int | None = None
     lost_steps: int | None = None
     checkpoints: int | None = None
+    phase_seconds: dict[str, float] | None = None
 
 
 class JobMetric(_Record):
@@ -281,6 +304,14 @@ class Dataset(_Record):
     source: str
     counts: dict[str, int] = {}  # pages, words, groups, size (bytes, compressed)
     labels: dict[str, int] = {}  # entities by label
+
+
+_UNIQUE_KEYS = uuid.UUID("6f6a1c1e-8f57-5d2a-9f0e-2c7a1f0f3b11")  # namespace of ids made from unique keys
+
+
+def new_job_id(unique_key: str | None = None) -> str:
+    """A random id; with a key always the same one, so that one create-only put decides who was first."""
+    return str(uuid.uuid4() if unique_key is None else uuid.uuid5(_UNIQUE_KEYS, unique_key))
 
 
 def parse_status(status: str) -> JobStatus:

@@ -210,6 +210,7 @@ class LeaseItem(TableItem, discriminator="LEASE"):
     checkpoint = PointerMap(null=True)  # type: ignore[no-untyped-call]
     best = PointerMap(null=True)  # type: ignore[no-untyped-call]
     previous = PointerMap(null=True)  # type: ignore[no-untyped-call]
+    previous_best = PointerMap(null=True)  # type: ignore[no-untyped-call]
 
 
 class AttemptItem(TableItem, discriminator="ATTEMPT"):
@@ -223,6 +224,8 @@ class AttemptItem(TableItem, discriminator="ATTEMPT"):
     last_step = NumberAttribute(null=True)
     lost_steps = NumberAttribute(null=True)
     checkpoints = NumberAttribute(null=True)
+    phase_seconds = DocumentAttribute(null=True)
+    progress = UnicodeAttribute(null=True)
     ended_by = UnicodeAttribute(null=True)
 
 
@@ -310,10 +313,13 @@ def _storage_from(document: JsonValue) -> Storage | None:
     return Storage.model_validate(document)
 
 
+POINTERS = ("checkpoint", "best", "previous", "previous_best")
+
+
 def lease_item(lease: Lease) -> LeaseItem:
-    fields = lease.model_dump(exclude={"job_id", "checkpoint", "best", "previous"}, exclude_none=True)
+    fields = lease.model_dump(exclude={"job_id", *POINTERS}, exclude_none=True)
     item = LeaseItem(pk=job_pk(lease.job_id), sk=LEASE_SK, **fields)
-    for name in ("checkpoint", "best", "previous"):
+    for name in POINTERS:
         pointer = getattr(lease, name)
         if pointer is not None:
             setattr(item, name, pointer_map(pointer))
@@ -335,9 +341,7 @@ def lease_from(raw: RawItem) -> Lease:
         renewals=int(item.renewals),
         cancel_requested=item.cancel_requested,
         progress=item.progress or "",
-        checkpoint=_pointer_from(item.checkpoint),
-        best=_pointer_from(item.best),
-        previous=_pointer_from(item.previous),
+        **{name: _pointer_from(getattr(item, name)) for name in POINTERS},
     )
 
 
@@ -372,6 +376,8 @@ def attempt_from(raw: RawItem) -> Attempt:
         last_step=_int(item.last_step),
         lost_steps=_int(item.lost_steps),
         checkpoints=_int(item.checkpoints),
+        phase_seconds={name: float(str(value)) for name, value in _object(item.phase_seconds).items()},
+        progress=item.progress or "",
         ended_by=item.ended_by,
     )
 

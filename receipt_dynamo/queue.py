@@ -6,7 +6,7 @@ job over; the token decides who may write.
 
 import random
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from pynamodb.expressions.condition import Condition
@@ -16,6 +16,7 @@ from receipt_dynamo import items
 from receipt_dynamo.client import DynamoClient, fence
 from receipt_dynamo.entities import (
     AttemptEnd,
+    Budgets,
     Job,
     JobError,
     JobLog,
@@ -26,7 +27,8 @@ from receipt_dynamo.entities import (
     Pointer,
     Priority,
     Storage,
-    backoff,
+    Timing,
+    new_job_id,
     parse_job_id,
     utcnow,
 )
@@ -38,21 +40,20 @@ from receipt_dynamo.transitions import (
     cancel_writes,
     claim_writes,
     end_writes,
+    fall_back_writes,
     interrupted,
     is_behind,
+    pointer_actions,
     progressed,
     queue_keys,
     rescued_attempt,
+    retry_writes,
     take_away_writes,
 )
 from receipt_dynamo.writes import DEFAULT_PATIENCE_SECONDS, ConditionFailed, delete, put, update
 
-LEASE_SECONDS = 90.0
-RENEW_SECONDS = 15.0
-RESCUE_GRACE_SECONDS = 30.0  # added to the lease, so that clocks may differ by as much
 WORKER_ID_BYTES = 100
 PROGRESS_BYTES = 200  # with the longest worker id, a full lease stays under the 1,024 bytes of one write unit
-_UNIQUE_KEYS = uuid.UUID("6f6a1c1e-8f57-5d2a-9f0e-2c7a1f0f3b11")  # namespace of ids made from unique keys
 
 
 def _accept_any(_job: Job) -> bool:
@@ -63,16 +64,21 @@ def _shortened(text: str) -> str:
     return text.encode()[:PROGRESS_BYTES].decode(errors="ignore")
 
 
+DEFAULT_TIMING = Timing()
+
+
 class JobQueue:
-    """Claims and moves jobs of one table. `now` and `rng` are injected by tests."""
+    """Claims and moves jobs of one table. `now`, `rng` and `timing` are injected by tests."""
 
     def __init__(
         self,
         client: DynamoClient,
         now: Callable[[], datetime] = utcnow,
         rng: random.Random | None = None,
+        timing: Timing = DEFAULT_TIMING,
     ) -> None:
         self.client = client
+        self.timing = timing
         self._now = now
         self._rng = rng or random.Random()
 
@@ -90,17 +96,22 @@ class JobQueue:
         description: str = "",
         tags: Mapping[str, str] | None = None,
         storage: Storage | None = None,
+        budgets: Budgets | None = None,
+        job_id: str | None = None,
+        checkpoint: Pointer | None = None,
+        best: Pointer | None = None,
     ) -> Job:
         """Create a pending job and its lease in one transaction.
 
         With a unique key the id is made from it, so the second submit of a key returns the first job. A job
-        without a name is called by its date and the beginning of its id.
+        without a name is called by its date and the beginning of its id. One with a checkpoint (of attempt 0)
+        goes on from there; its files lie below an id that the caller had from `new_job_id`.
         """
         if name == "":
             raise InvalidInput("a job's name cannot be empty: leave it out to have one made")
         if priority not in list(Priority):
             raise InvalidInput(f"unknown priority {priority!r}: use one of {', '.join(Priority)}")
-        job_id = str(uuid.uuid4() if unique_key is None else uuid.uuid5(_UNIQUE_KEYS, unique_key))
+        job_id = new_job_id(unique_key) if job_id is None else parse_job_id(job_id)
         now = self._now()
         job = Job(
             job_id=job_id,
@@ -114,12 +125,14 @@ class JobQueue:
             queue=queue,
             storage=storage,
             tags=dict(tags or {}),
+            budgets=budgets or Budgets(),
         )
+        lease = Lease(job_id=job.job_id, attempt=0, checkpoint=checkpoint, best=best)
         # attribute_not_exists(PK) on both: nothing of this id exists yet
         try:
             self.client.writer.execute(
                 put(items.job_item(job), JobItem.pk.does_not_exist()),
-                put(items.lease_item(Lease(job_id=job.job_id, attempt=0)), LeaseItem.pk.does_not_exist()),
+                put(items.lease_item(lease), LeaseItem.pk.does_not_exist()),
             )
         except ConditionFailed:
             return self.client.get_job(job.job_id, consistent=True)  # the same key, or our own lost reply
@@ -139,12 +152,18 @@ class JobQueue:
 
         A job that `accepts` refuses (a newer config version, say) is left to others.
         """
-        for job in self.client.iter_queue(queue):
-            if (job.not_before is None or job.not_before <= self._now()) and accepts(job):
+        for job in self.due_jobs(queue):
+            if accepts(job):
                 lease = self._try_claim(job.job_id, job.attempt, worker_id, machine or Machine())
                 if lease is not None:
                     return lease
         return None
+
+    def due_jobs(self, queue: str = "default") -> Iterator[Job]:
+        """What can be claimed now, in claim order; a job that waits after an error is passed over."""
+        for job in self.client.iter_queue(queue):
+            if job.not_before is None or job.not_before <= self._now():
+                yield job
 
     def claim_job(self, job_id: str, worker_id: str, *, machine: Machine | None = None) -> Lease | None:
         """Claim one named job; None when it cannot be claimed now: held, ended, or waiting after an error."""
@@ -168,7 +187,7 @@ class JobQueue:
                 "attempt": attempt + 1,
                 "lease_token": token,
                 "worker_id": worker_id,
-                "expires_at": now + timedelta(seconds=LEASE_SECONDS),
+                "expires_at": now + timedelta(seconds=self.timing.lease_seconds),
                 "progress": "",
             }
         )
@@ -185,7 +204,7 @@ class JobQueue:
     def renew(self, lease: Lease, progress: str = "") -> Lease:
         """Extend the lease: one write of one unit. The reply carries cancel_requested. Raises LeaseLost."""
         actions = [
-            LeaseItem.expires_at.set(self._now() + timedelta(seconds=LEASE_SECONDS)),
+            LeaseItem.expires_at.set(self._now() + timedelta(seconds=self.timing.lease_seconds)),
             LeaseItem.renewals.set(LeaseItem.renewals + 1),
             LeaseItem.progress.set(_shortened(progress)),
         ]
@@ -197,18 +216,30 @@ class JobQueue:
         Ahead is a later step, or the same step by a later attempt: a stop right after a resume, or the
         evaluation that was still due. Another pointer than the stored one that is not ahead: StateConflict.
         """
-        actions: list[Action] = [LeaseItem.checkpoint.set(items.pointer_map(pointer))]
-        if best is not None:
-            actions.append(LeaseItem.best.set(items.pointer_map(best)))
-        if lease.checkpoint is not None and lease.checkpoint != pointer:
-            actions.append(LeaseItem.previous.set(items.pointer_map(lease.checkpoint)))
         try:
-            return self._update_lease(lease, actions, fence(lease) & is_behind(pointer))
+            return self._update_lease(lease, pointer_actions(lease, pointer, best), fence(lease) & is_behind(pointer))
         except StateConflict:
             stored = self.client.get_lease(lease.job_id)
             if stored.checkpoint != pointer:
                 raise
             return stored  # our own write, whose reply was lost
+
+    def fall_back(self, lease: Lease) -> Lease:
+        """The resume point is damaged: go back to the one before it, or to the beginning. Raises LeaseLost.
+
+        The attempt's resume_step goes along, so that evaluations after it disappear. Before training starts.
+        """
+        try:
+            self.client.writer.execute(*fall_back_writes(lease, fence(lease)), patience_seconds=self._patience(lease))
+        except ConditionFailed:
+            stored = self.client.get_lease(lease.job_id)
+            if (stored.attempt, stored.lease_token) != (lease.attempt, lease.lease_token):
+                raise LeaseLost(f"attempt {lease.attempt} of job {lease.job_id} lost its lease") from None
+            if stored.checkpoint != lease.previous:
+                raise StateConflict(f"job {lease.job_id}: the stored checkpoint is another one") from None
+            return stored  # our own write, whose reply was lost
+        pointers = {"checkpoint": lease.previous, "best": lease.previous_best}
+        return lease.model_copy(update={**pointers, "previous": None, "previous_best": None})
 
     def _update_lease(self, lease: Lease, actions: Sequence[Action], condition: Condition) -> Lease:
         try:
@@ -252,7 +283,7 @@ class JobQueue:
             JobItem.budgets.set(budgets.model_dump(mode="json")),
         ]
         if error.is_retryable and budgets.exhausted_by is None:
-            due = self._now() + backoff(budgets.errors_in_a_row, self._rng)
+            due = self._now() + self.timing.backoff(budgets.errors_in_a_row, self._rng)
             moved = Move(JobStatus.PENDING, [*actions, JobItem.not_before.set(due), *queue_keys(job)])
         else:
             moved = Move(JobStatus.FAILED, actions)
@@ -327,21 +358,45 @@ class JobQueue:
                 continue  # it moved between the read and the write
             return JobStatus.RUNNING if job.status is JobStatus.RUNNING else JobStatus.CANCELLED
 
+    def retry(self, job_id: str) -> Job:
+        """A failed job -> pending, budgets reset; it goes on from its checkpoint. StateConflict for any other."""
+        job_id = parse_job_id(job_id)
+        job, lease = self.client.get_job(job_id, consistent=True), self.client.get_lease(job_id)
+        if job.status is not JobStatus.FAILED:
+            raise StateConflict(f"job {job_id} is {job.status}: only a failed job can be tried again")
+        try:
+            self.client.writer.execute(*retry_writes(job, lease))
+        except ConditionFailed:
+            stored = self.client.get_job(job_id, consistent=True)
+            if stored.status is JobStatus.FAILED:
+                raise StateConflict(f"job {job_id} cannot be tried again: it was cancelled") from None
+            return stored  # our own lost reply, or somebody else who retried it
+        return self.client.get_job(job_id, consistent=True)
+
+    def expired(self) -> list[Lease]:
+        """Leases of dead workers: those that rescue would take away now."""
+        running = self.client.list_jobs_by_status(JobStatus.RUNNING)
+        leases = [self._lease_or_none(job.job_id) for job in running]
+        return [lease for lease in leases if lease is not None and self._is_expired(lease)]
+
     def rescue(self) -> list[Job]:
         """Take expired leases away from dead workers; returns the jobs that moved, as they are now."""
-        running = self.client.list_jobs_by_status(JobStatus.RUNNING)
-        rescued = [self._rescue(job.job_id) for job in running]
+        rescued = [self._rescue(lease) for lease in self.expired()]
         return [job for job in rescued if job is not None]
 
-    def _rescue(self, job_id: str) -> Job | None:
+    def _lease_or_none(self, job_id: str) -> Lease | None:
         try:
-            lease = self.client.get_lease(job_id)
+            return self.client.get_lease(job_id)
         except NotFound:
             return None  # a job of the original system is read-only
-        now = self._now()
-        grace = timedelta(seconds=RESCUE_GRACE_SECONDS)
-        if lease.lease_token is None or lease.expires_at is None or lease.expires_at + grace >= now:
-            return None
+
+    def _is_expired(self, lease: Lease) -> bool:
+        grace = timedelta(seconds=self.timing.rescue_grace_seconds)
+        held_until = lease.expires_at if lease.lease_token is not None else None
+        return held_until is not None and held_until + grace < self._now()
+
+    def _rescue(self, lease: Lease) -> Job | None:
+        job_id, now = lease.job_id, self._now()
         # compare-and-set on renewals: a worker that renewed since the read keeps its job
         untouched = (
             fence(lease)

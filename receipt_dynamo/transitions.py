@@ -13,7 +13,7 @@ from pynamodb.expressions.update import Action
 
 from receipt_dynamo import items
 from receipt_dynamo.entities import Attempt, AttemptEnd, Job, JobError, JobStatus, Lease, Machine, Pointer
-from receipt_dynamo.items import AttemptItem, JobItem, LeaseItem, lease_key
+from receipt_dynamo.items import AttemptItem, JobItem, LeaseItem, PointerMap, lease_key
 from receipt_dynamo.writes import Write, check, put, update
 
 WANTS_CANCEL: Condition = LeaseItem.cancel_requested == True  # noqa: E712
@@ -92,9 +92,57 @@ def end_writes(
 def rescued_attempt(lease: Lease, now: datetime) -> Write:
     return update(
         items.attempt_key(lease.job_id, lease.attempt),
-        [AttemptItem.ended_at.set(now), AttemptItem.outcome.set("lease expired")],
+        [
+            AttemptItem.ended_at.set(now),
+            AttemptItem.outcome.set("lease expired"),
+            AttemptItem.progress.set(lease.progress),
+        ],
         AttemptItem.pk.exists(),
     )
+
+
+def retry_writes(job: Job, lease: Lease) -> list[Write]:
+    """A failed job -> pending with nothing used up; its lease, which nobody holds, stays as it is."""
+    actions = [
+        *_status_actions(JobStatus.PENDING),
+        JobItem.budgets.set(job.budgets.unused().model_dump(mode="json")),
+        JobItem.not_before.remove(),
+        JobItem.ended_at.remove(),
+        *queue_keys(job),
+    ]
+    failed = (JobItem.status == JobStatus.FAILED.value) & (JobItem.attempt == job.attempt)
+    unheld = (LeaseItem.attempt == lease.attempt) & LeaseItem.lease_token.does_not_exist() & ~WANTS_CANCEL
+    return [update(items.job_key(job.job_id), actions, failed), check(lease_key(job.job_id), unheld)]
+
+
+def fall_back_writes(lease: Lease, condition: Condition) -> list[Write]:
+    """The resume point, the best and where the attempt began -> those of the checkpoint before, or of none."""
+    pointers = [
+        _pointer_action(LeaseItem.checkpoint, lease.previous),
+        _pointer_action(LeaseItem.best, lease.previous_best),
+        LeaseItem.previous.remove(),
+        LeaseItem.previous_best.remove(),
+    ]
+    begins = AttemptItem.resume_step.set(lease.previous.global_step if lease.previous else 0)
+    return [
+        update(lease_key(lease.job_id), pointers, condition & pointer_as_read(lease.checkpoint)),
+        update(items.attempt_key(lease.job_id, lease.attempt), [begins], AttemptItem.pk.exists()),
+    ]
+
+
+def pointer_actions(lease: Lease, pointer: Pointer, best: Pointer | None) -> list[Action]:
+    """The resume point moves on to `pointer`; what it was, with its best, is kept to fall back to."""
+    actions: list[Action] = [LeaseItem.checkpoint.set(items.pointer_map(pointer))]
+    if best is not None:
+        actions.append(LeaseItem.best.set(items.pointer_map(best)))
+    if lease.checkpoint is not None and lease.checkpoint != pointer:
+        actions.append(LeaseItem.previous.set(items.pointer_map(lease.checkpoint)))
+        actions.append(_pointer_action(LeaseItem.previous_best, lease.best))
+    return actions
+
+
+def _pointer_action(path: PointerMap, pointer: Pointer | None) -> Action:
+    return path.remove() if pointer is None else path.set(items.pointer_map(pointer))
 
 
 def claim_writes(seen: Lease, lease: Lease, machine: Machine, now: datetime) -> list[Write]:
@@ -108,7 +156,7 @@ def claim_writes(seen: Lease, lease: Lease, machine: Machine, now: datetime) -> 
         (LeaseItem.attempt == seen.attempt)
         & LeaseItem.lease_token.does_not_exist()
         & ~WANTS_CANCEL
-        & _pointer_as_read(seen.checkpoint)
+        & pointer_as_read(seen.checkpoint)
     )
     assert lease.lease_token and lease.worker_id and lease.expires_at
     attempt = Attempt(
@@ -146,7 +194,7 @@ def claim_writes(seen: Lease, lease: Lease, machine: Machine, now: datetime) -> 
     ]
 
 
-def _pointer_as_read(pointer: Pointer | None) -> Condition:
+def pointer_as_read(pointer: Pointer | None) -> Condition:
     if pointer is None:
         return LeaseItem.checkpoint.does_not_exist()
     same = LeaseItem.checkpoint.manifest_sha256 == pointer.manifest_sha256

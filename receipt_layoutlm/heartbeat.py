@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Self
 
 from receipt_dynamo import JobQueue, Lease, LeaseLost, StoreError
-from receipt_dynamo.queue import LEASE_SECONDS, RENEW_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -16,7 +15,7 @@ RETRY_SECONDS = 1.0
 
 
 class Heartbeat:
-    """Renews every 15 s. `deadline` is monotonic, counted from the sending of the last acknowledged renewal."""
+    """Renews in the rhythm of the queue's timing. `deadline` is monotonic, counted from the sending of the last acknowledged renewal."""
 
     def __init__(
         self,
@@ -29,7 +28,7 @@ class Heartbeat:
         self._lease = lease
         self._progress = progress
         self._monotonic = monotonic
-        self.deadline = monotonic() + LEASE_SECONDS
+        self.deadline = monotonic() + queue.timing.lease_seconds
         self.is_lost = False
         self.cancel_requested = False
         self._stopped = threading.Event()
@@ -51,12 +50,12 @@ class Heartbeat:
         except StoreError as error:  # no answer, or no right to write: the deadline decides when to give up
             log.warning("the lease could not be renewed: %s", error)
             return RETRY_SECONDS
-        self.deadline = sent + LEASE_SECONDS
+        self.deadline = sent + self._queue.timing.lease_seconds
         self.cancel_requested = renewed.cancel_requested
-        return RENEW_SECONDS
+        return self._queue.timing.renew_seconds
 
     def _run(self) -> None:
-        wait = RENEW_SECONDS
+        wait = self._queue.timing.renew_seconds
         while not self._stopped.wait(wait):
             wait = self.beat()
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from receipt_dynamo import Attempt, Budgets, InvalidInput, JobError, JobMetric, JobStatus, Machine, Priority
-from receipt_dynamo.entities import FINAL_CAUSES, backoff, later, parse_job_id, parse_status
+from receipt_dynamo import Attempt, Budgets, InvalidInput, JobError, JobMetric, JobStatus, Machine, Priority, Timing
+from receipt_dynamo.entities import FINAL_CAUSES, later, parse_job_id, parse_status
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
@@ -139,6 +139,6 @@ def test_the_wait_after_an_error_is_jittered_under_a_bound_that_doubles_up_to_ha
     errors: int, longest: int
 ) -> None:
     rng = random.Random(0)
-    waits = [backoff(errors, rng).total_seconds() for _ in range(200)]
+    waits = [Timing().backoff(errors, rng).total_seconds() for _ in range(200)]
     assert 0 <= min(waits) < 0.1 * longest
     assert 0.9 * longest < max(waits) <= longest

@@ -2,12 +2,13 @@
 
 import pytest
 
-from receipt_dynamo import Lease
-from receipt_dynamo.queue import LEASE_SECONDS, RENEW_SECONDS
+from receipt_dynamo import Lease, Timing
 from receipt_layoutlm.heartbeat import RETRY_SECONDS, Heartbeat
 from tests.stores import Store
 
 pytestmark = pytest.mark.engine
+
+LEASE_SECONDS, RENEW_SECONDS = Timing().lease_seconds, Timing().renew_seconds
 
 
 def heartbeat(store: Store, lease: Lease) -> Heartbeat:
