@@ -29,11 +29,17 @@ Tensors = dict[str, torch.Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a checkpoint holds beside model and tokenizer."""
+    """What a run is made of at one moment, on the CPU; all that a continuation needs."""
 
     state: TrainState
+    weights: Tensors
     optimizer: Tensors
     rng: Tensors
+
+
+def copied(tensors: Tensors) -> Tensors:
+    """A copy in this machine's memory, which the next optimizer step does not change."""
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
 
 
 def write_checkpoint(
@@ -50,10 +56,10 @@ def write_checkpoint(
     """
     step = snapshot.state.global_step
     final = run_dir.checkpoint(step)
-    partial = run_dir.path / f".{final.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)  # of an attempt that died while writing
+    partial = run_dir.path / ".checkpoint.partial"
+    shutil.rmtree(partial, ignore_errors=True)  # of a checkpoint that could not be written
     partial.mkdir()
-    model.save_pretrained(partial)
+    model.save_pretrained(partial, state_dict=snapshot.weights)  # of the model itself only the config is read
     tokenizer.save_pretrained(partial)
     (partial / LABEL_MAP).write_text(label_map.to_json())
     save_file(snapshot.optimizer, partial / OPTIMIZER)
@@ -71,18 +77,14 @@ def write_checkpoint(
 
 
 def read_checkpoint(folder: Path) -> Snapshot:
-    """Check a checkpoint and read all but the model; raises DamagedFolder. read_weights reads the model."""
+    """Check a checkpoint and read it; raises DamagedFolder."""
     verify(folder)
     return Snapshot(
         state=TrainState.model_validate_json((folder / STATE).read_bytes()),
+        weights=load_file(folder / MODEL),
         optimizer=load_file(folder / OPTIMIZER),
         rng=load_file(folder / RNG),
     )
-
-
-def read_weights(folder: Path, model: PreTrainedModel) -> None:
-    """Put a checkpoint's weights into a model of the same shape; every weight must be there."""
-    model.load_state_dict(load_file(folder / MODEL), strict=True)
 
 
 def newest_checkpoint(run_dir: RunDir) -> Path | None:

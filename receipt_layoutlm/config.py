@@ -86,12 +86,23 @@ class TrainConfig(BaseModel):
     )
     seed: int = Field(42, ge=0, lt=2**32, description="Seed of initial weights, order, dropout, sampling and split.")
 
+    continues: str | None = Field(None, description="JOB_ID@STEP whose training goes on here (train --resume).")
+
     # rhythm and place
     eval_every: Literal["epoch"] | Annotated[int, Field(ge=1)] = Field(
         "epoch", description="Evaluate each epoch or every N optimizer steps."
     )
     checkpoint_every: float = Field(
         600, gt=0, description="Seconds between checkpoints beside the one at each evaluation."
+    )
+    keep_checkpoints: int = Field(
+        2, ge=1, description="Checkpoints kept in the bucket beside the best and the one before the last."
+    )
+    hang_timeout: float = Field(
+        900, gt=0, description="Seconds without any sign of progress after which the trainer is ended."
+    )
+    max_runtime: float | None = Field(
+        None, gt=0, description="Seconds of running, all attempts together, after which the job is given up."
     )
     logging_steps: int = Field(10, ge=1, description="Optimizer steps between two progress events.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to compute.")

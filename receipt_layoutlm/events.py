@@ -5,6 +5,7 @@ attempt and `time` is aware UTC.
 """
 
 import os
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ FailureCause = Literal[
     "killed",
     "device_error",
     "hang",
+    "storage",
     "unknown",
 ]
 FinishReason = Literal["completed", "early_stopped", "stop_requested"]
@@ -102,6 +104,9 @@ class Checkpoint(_Event):
     folder: str  # name inside the run directory
     manifest_sha256: str
     is_best: bool
+    size: int = 0  # bytes, the manifest left out
+    write_seconds: float = 0.0  # on the writing thread
+    phase_seconds: dict[str, float] = {}  # of this attempt so far
 
 
 class Log(_Event):
@@ -117,6 +122,7 @@ class Failed(_Event):
     cause: FailureCause
     message: str
     page_ids: tuple[str, ...] = ()
+    phase_seconds: dict[str, float] = {}
 
 
 class Finished(_Event):
@@ -125,6 +131,7 @@ class Finished(_Event):
     global_step: int
     best_global_step: int | None
     best_metric_value: float | None
+    phase_seconds: dict[str, float] = {}
 
 
 Event = Annotated[Started | Progress | Evaluation | Checkpoint | Log | Failed | Finished, Field(discriminator="kind")]
@@ -132,17 +139,22 @@ _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
 
 class EventWriter:
-    """Appends events to a file; each line is written with one call, so a reader sees whole lines or a torn tail."""
+    """Appends events to a file; each line is written with one call, so a reader sees whole lines or a torn tail.
+
+    The training thread and the one that writes checkpoints share it.
+    """
 
     def __init__(self, path: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._file = path.open("ab", buffering=0)
         self._now = now
         self._seq = 0
+        self._lock = threading.Lock()
 
     def write(self, event: Event) -> None:
-        self._seq += 1
-        stamped = event.model_copy(update={"seq": self._seq, "time": self._now()})
-        self._file.write(stamped.model_dump_json().encode() + b"\n")
+        with self._lock:
+            self._seq += 1
+            stamped = event.model_copy(update={"seq": self._seq, "time": self._now()})
+            self._file.write(stamped.model_dump_json().encode() + b"\n")
 
     def close(self) -> None:
         os.fsync(self._file.fileno())

@@ -6,6 +6,7 @@ enters at the evaluation, so a due one comes first, then the end conditions, the
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -13,15 +14,17 @@ from pydantic import ValidationError
 
 from receipt_layoutlm.checkpoint import (
     Snapshot,
+    copied,
     link_best,
     newest_checkpoint,
     read_checkpoint,
     write_checkpoint,
 )
+from receipt_layoutlm.checkpoint_writer import CheckpointWriter
 from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.data import DataError
 from receipt_layoutlm.errors import UserError
-from receipt_layoutlm.events import EventWriter, Failed, Finished, FinishReason, Progress
+from receipt_layoutlm.events import Checkpoint, EventWriter, Failed, Finished, FinishReason, Progress
 from receipt_layoutlm.labels import LabelError
 from receipt_layoutlm.run_dir import RunDir
 from receipt_layoutlm.run_record import Summary, write_run_record
@@ -33,15 +36,33 @@ from receipt_layoutlm.train_state import NonFiniteLoss, StopRequested, TrainStat
 from receipt_layoutlm.train_step import Epoch, epoch_of, rate_of_last_step, train_step
 
 
-def train(run_dir: RunDir, stop: Callable[[], bool], clock: Callable[[], float] = time.monotonic) -> Finished | Failed:
+class Unsaved(Exception):
+    """The last checkpoint of a run could not be written."""
+
+
+def never() -> bool:
+    return False
+
+
+def train(
+    run_dir: RunDir,
+    stop: Callable[[], bool],
+    clock: Callable[[], float] = time.monotonic,
+    *,
+    save_now: Callable[[], bool] = never,
+    until: int | None = None,
+    began: float | None = None,
+) -> Finished | Failed:
     """Train what the run directory says, from its newest checkpoint if there is one; returns the last event.
 
-    `stop` is asked at every micro-batch and every evaluation batch, and stays true once it was. What is wrong
-    with data, options or numbers ends in Failed; anything else is raised.
+    `stop` is asked at every micro-batch and every evaluation batch, and stays true once it was; `save_now` is
+    true once for each checkpoint that is wanted out of turn; after step `until` the run stops as if asked to.
+    `began` is when the process did, by `clock`. What is wrong with data, options, numbers or the disk ends in
+    Failed; anything else is raised.
     """
-    began = clock()
+    began = clock() if began is None else began
     events = EventWriter(run_dir.events)
-    reporter = Reporter(events, clock)
+    reporter = Reporter(events, clock, began)
     snapshot: Snapshot | None = None
     run: Run | None = None
     end: Finished | Failed
@@ -54,11 +75,14 @@ def train(run_dir: RunDir, stop: Callable[[], bool], clock: Callable[[], float] 
             link_best(run_dir, folder)
         _write_record(run, summary=None)
         reporter.started(run)
-        end = _finished(_loop(run, stop, clock, reporter), run.state)
+        with CheckpointWriter(reporter.not_saved) as writer:
+            end = _finished(_loop(run, writer, stop, save_now, until, clock, reporter), run.state)
     except StopRequested:
         end = _finished("stop_requested", None if snapshot is None else snapshot.state)
     except NonFiniteLoss as error:
         end = Failed(cause="non_finite_loss", message=str(error), page_ids=error.page_ids)
+    except Unsaved as error:
+        end = Failed(cause="storage", message=str(error))
     except torch.OutOfMemoryError as error:
         end = Failed(cause="out_of_memory", message=str(error).split("\n")[0])
     except DataError as error:
@@ -68,31 +92,44 @@ def train(run_dir: RunDir, stop: Callable[[], bool], clock: Callable[[], float] 
     if run is not None:
         _write_record(run, _summary(end, run.state, clock() - began))
     print(end.reason if isinstance(end, Finished) else f"{end.cause}: {end.message}", flush=True)
+    end = end.model_copy(update={"phase_seconds": reporter.phase_seconds()})
     events.write(end)
     events.close()
     return end
 
 
-def _loop(run: Run, stop: Callable[[], bool], clock: Callable[[], float], reporter: Reporter) -> FinishReason:
+def _loop(
+    run: Run,
+    writer: CheckpointWriter,
+    stop: Callable[[], bool],
+    save_now: Callable[[], bool],
+    until: int | None,
+    clock: Callable[[], float],
+    reporter: Reporter,
+) -> FinishReason:
     state, plan, config = run.state, run.plan, run.config
     epoch = epoch_of(run, max(state.global_step - 1, 0) // plan.steps_per_epoch)
     saved, saved_at = _position(state), clock()
     while True:
         evaluated = state.evaluation_due and _evaluate(run, epoch, stop, reporter)
-        stopping = stop()
-        timed = clock() - saved_at >= config.checkpoint_every
-        if _position(state) != saved and (evaluated or timed or stopping):
-            _save(run, reporter)
+        stopping = stop() or state.global_step == until
+        wanted = save_now()
+        timed = clock() - saved_at >= config.checkpoint_every and not writer.is_busy
+        if _position(state) != saved and (evaluated or timed or stopping or wanted):
+            _save(run, writer, reporter)
             saved, saved_at = _position(state), clock()
         if not state.evaluation_due and (reason := end_reason(state, plan)) is not None:
+            _finish_saving(writer)
             return reason
         if stopping:
+            _finish_saving(writer)
             return "stop_requested"
+        reporter.enter("train")
         if epoch.number != state.epoch:
             epoch = epoch_of(run, state.epoch)
         pages = train_step(run, epoch, stop)
         reporter.trained(pages)
-        if pages and state.global_step % config.logging_steps == 0:
+        if pages and (state.global_step % config.logging_steps == 0 or reporter.was_silent):
             reporter.progress(_progress(run, "train"))
 
 
@@ -104,6 +141,7 @@ def _evaluate(run: Run, epoch: Epoch, stop: Callable[[], bool], reporter: Report
             raise StopRequested
         reporter.progress(_progress(run, "evaluate"))
 
+    reporter.enter("evaluate")
     try:
         evaluation = evaluate(run, epoch.o_entity_ratio, on_batch)
     except StopRequested:
@@ -114,13 +152,49 @@ def _evaluate(run: Run, epoch: Epoch, stop: Callable[[], bool], reporter: Report
     return True
 
 
-def _save(run: Run, reporter: Reporter) -> None:
-    """Write a checkpoint of the state as it stands, and best/ if it is the best."""
-    snapshot = Snapshot(run.state, optimizer_tensors(run.model, run.optimizer), rng_tensors(run.device))
+def _save(run: Run, writer: CheckpointWriter, reporter: Reporter) -> None:
+    """Copy the state as it stands and have it written while training goes on."""
+    reporter.enter("checkpoint")
+    writer.wait()
+    snapshot = take_snapshot(run)
+    is_best, seconds = run.state.is_at_best, reporter.phase_seconds()
+    writer.start(partial(_write, run, snapshot, is_best, seconds, reporter))
+
+
+def take_snapshot(run: Run) -> Snapshot:
+    """A copy of everything that the next steps change."""
+    return Snapshot(
+        state=run.state.model_copy(update={"evaluations": list(run.state.evaluations)}),
+        weights=copied(run.model.state_dict()),
+        optimizer=copied(optimizer_tensors(run.model, run.optimizer)),
+        rng=rng_tensors(run.device),
+    )
+
+
+def _write(run: Run, snapshot: Snapshot, is_best: bool, phase_seconds: dict[str, float], reporter: Reporter) -> None:
+    """On the writing thread: the checkpoint, best/ if it is the best, and the event that says so."""
+    began = time.monotonic()
     folder, digest = write_checkpoint(run.run_dir, run.model, run.tokenizer, run.label_map, snapshot)
-    if run.state.is_at_best:
+    if is_best:
         link_best(run.run_dir, folder)
-    reporter.checkpointed(run.state.global_step, folder.name, digest, run.state.is_at_best)
+    reporter.checkpointed(
+        Checkpoint(
+            global_step=snapshot.state.global_step,
+            folder=folder.name,
+            manifest_sha256=digest,
+            is_best=is_best,
+            size=sum(path.stat().st_size for path in folder.iterdir()),
+            write_seconds=round(time.monotonic() - began, 3),
+            phase_seconds=phase_seconds,
+        )
+    )
+
+
+def _finish_saving(writer: CheckpointWriter) -> None:
+    """Before a run may say how it ended, its last checkpoint has to be there."""
+    writer.wait()
+    if writer.failed:
+        raise Unsaved("the last checkpoint could not be written: free disk space, or give --work-dir on another disk")
 
 
 def _position(state: TrainState) -> tuple[int, bool]:
@@ -143,9 +217,14 @@ def _prepare(
 
     def on_page() -> None:
         check_stop()
+        reporter.enter("encode")
         reporter.progress(Progress(phase="encode", global_step=step, total_steps=0, epoch=0.0))
 
-    return prepare(run_dir, config, snapshot, on_page, check_stop)
+    def on_model() -> None:
+        check_stop()
+        reporter.enter("start")
+
+    return prepare(run_dir, config, snapshot, on_page, on_model)
 
 
 def _progress(run: Run, phase: Literal["train", "evaluate"]) -> Progress:

@@ -39,7 +39,7 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """AdamW's state by parameter: `{parameter}.exp_avg`, `.exp_avg_sq`, `.step`; the names stand for the order."""
     return {
-        f"{name}.{key}": value.detach().cpu().contiguous()
+        f"{name}.{key}": value.detach().contiguous()
         for name, parameter in model.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
     }

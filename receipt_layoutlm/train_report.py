@@ -1,28 +1,47 @@
 """What a run tells the outside: events for the worker, lines on stdout for a person."""
 
 from collections.abc import Callable
+from typing import Literal
 
-from receipt_layoutlm.events import Checkpoint, Evaluation, Event, EventWriter, Log, Progress, Started
+from receipt_layoutlm.events import Checkpoint, Evaluation, EventWriter, Log, Progress, Started
 from receipt_layoutlm.labels import OUTSIDE
 from receipt_layoutlm.run_record import DatasetRecord
 from receipt_layoutlm.train_setup import Run
 
 PROGRESS_SECONDS = 1.0  # at least, between two progress events
+SILENCE_SECONDS = 30.0  # at most, while steps are done: who watches takes a longer silence for a hang
+
+Phase = Literal["start", "encode", "train", "evaluate", "checkpoint"]
 
 
 class Reporter:
     """Writes events and lines; `clock` is monotonic, in seconds, and decides how often progress is told."""
 
-    def __init__(self, events: EventWriter, clock: Callable[[], float]) -> None:
+    def __init__(self, events: EventWriter, clock: Callable[[], float], began: float) -> None:
         self._events = events
         self._clock = clock
+        self._phase: Phase = "start"
+        self._phase_since = began
+        self._seconds: dict[str, float] = {}
         self._told_at = clock() - PROGRESS_SECONDS
         self._pages = 0
         self._pages_since = clock()
 
-    def event(self, event: Event) -> None:
-        """Write an event as it is."""
-        self._events.write(event)
+    def enter(self, phase: Phase) -> None:
+        """From now on time counts for this phase."""
+        now = self._clock()
+        self._seconds[self._phase] = self._seconds.get(self._phase, 0.0) + now - self._phase_since
+        self._phase, self._phase_since = phase, now
+
+    def phase_seconds(self) -> dict[str, float]:
+        """Seconds of each phase so far, on the training thread."""
+        self.enter(self._phase)
+        return {phase: round(seconds, 3) for phase, seconds in self._seconds.items()}
+
+    @property
+    def was_silent(self) -> bool:
+        """Whether the next progress event is wanted whatever the rhythm."""
+        return self._clock() - self._told_at >= SILENCE_SECONDS
 
     def warn(self, event: str, message: str) -> None:
         """A warning for the job's log."""
@@ -81,11 +100,13 @@ class Reporter:
                 f"every word is predicted as {label}: lower o_entity_ratio or change lr, or train longer",
             )
 
-    def checkpointed(self, step: int, folder: str, manifest_sha256: str, is_best: bool) -> None:
-        """A checkpoint is in place."""
-        self._events.write(
-            Checkpoint(global_step=step, folder=folder, manifest_sha256=manifest_sha256, is_best=is_best)
-        )
+    def not_saved(self, reason: str) -> None:
+        """A checkpoint could not be written. Called on the thread that tried."""
+        self.warn("checkpoint_failed", f"a checkpoint could not be written, training goes on: {reason}")
+
+    def checkpointed(self, checkpoint: Checkpoint) -> None:
+        """A checkpoint is in place. Called on the thread that wrote it."""
+        self._events.write(checkpoint)
 
 
 def _started(run: Run) -> Started:

@@ -8,7 +8,7 @@ from types import ModuleType
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from receipt_layoutlm.checkpoint import Snapshot, newest_checkpoint, read_weights
+from receipt_layoutlm.checkpoint import Snapshot
 from receipt_layoutlm.config import ConfigError, TrainConfig
 from receipt_layoutlm.data import fingerprint, label_counts, read_snapshot, sample_pages, split_pages
 from receipt_layoutlm.encoding import EncodedPart
@@ -19,7 +19,7 @@ from receipt_layoutlm.run_record import DatasetRecord, Hardware, RunRecord, git_
 from receipt_layoutlm.sampling import epoch_order
 from receipt_layoutlm.tasks import load_task
 from receipt_layoutlm.train_optim import make_optimizer, restore_optimizer, restore_rng
-from receipt_layoutlm.train_state import Plan, TrainState, config_hash
+from receipt_layoutlm.train_state import Plan, TrainState, initial_state, resumed_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +91,14 @@ def prepare(
     check_stop()
     device = resolve_device(config.device)
     model = task.load_model(config, parts.label_map)
-    folder = newest_checkpoint(run_dir) if snapshot is not None else None
-    if folder is not None:
-        read_weights(folder, model)
+    fingerprints = [parts.fingerprint, parts.eval_fingerprint or ""]
+    if snapshot is None:
+        state = initial_state(config, fingerprints)
+    else:
+        state = resumed_state(snapshot.state, config, fingerprints)
+        model.load_state_dict(snapshot.weights, strict=True)
     model.to(device)
     optimizer = make_optimizer(model, config.weight_decay)
-    state = _state(snapshot, config_hash(config, [parts.fingerprint, parts.eval_fingerprint or ""]))
     if snapshot is None:
         torch.manual_seed(config.seed)  # of dropout
     else:
@@ -119,16 +121,6 @@ def prepare(
         record=_record(config, parts, device),
         resumed_from=None if snapshot is None else state.global_step,
     )
-
-
-def _state(snapshot: Snapshot | None, wanted_hash: str) -> TrainState:
-    if snapshot is None:
-        return TrainState(config_hash=wanted_hash)
-    if snapshot.state.config_hash != wanted_hash:
-        raise ConfigError(
-            "the checkpoint belongs to another run: its options or pages differ in what decides the weights"
-        )
-    return snapshot.state
 
 
 def _plan(config: TrainConfig, part: EncodedPart) -> Plan:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 
-from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.config import ConfigError, TrainConfig
 from receipt_layoutlm.events import Evaluation, FinishReason
 
 PLACE_AND_RHYTHM = frozenset(
@@ -19,10 +19,17 @@ PLACE_AND_RHYTHM = frozenset(
         "gradient_accumulation_steps",
         "eval_batch_size",
         "checkpoint_every",
+        "keep_checkpoints",
+        "hang_timeout",
+        "max_runtime",
         "logging_steps",
     }
 )
 """Options that do not decide the weights; all others do, also one that is added later."""
+
+
+LENGTH = frozenset({"epochs", "early_stopping_patience", "continues"})
+"""Options that a job which continues another one may have of its own."""
 
 
 class StopRequested(Exception):
@@ -53,6 +60,7 @@ class TrainState(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     config_hash: str
+    lineage_hash: str = ""  # as config_hash, but for how long is trained
     global_step: int = 0  # optimizer steps done
     epoch: int = 0  # epochs completed
     step_in_epoch: int = 0
@@ -107,9 +115,26 @@ def end_reason(state: TrainState, plan: Plan) -> FinishReason | None:
     return None
 
 
-def config_hash(config: TrainConfig, fingerprints: list[str]) -> str:
+def config_hash(config: TrainConfig, fingerprints: list[str], but: frozenset[str] = frozenset()) -> str:
     """SHA-256 of what decides the weights: options, pages, windows per optimizer step; not paths or devices."""
-    options = config.model_dump(mode="json", exclude=set(PLACE_AND_RHYTHM))
+    options = config.model_dump(mode="json", exclude={*PLACE_AND_RHYTHM, *but})
     step_windows = config.batch_size * config.gradient_accumulation_steps
     document = {"options": options, "step_windows": step_windows, "fingerprints": fingerprints}
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def initial_state(config: TrainConfig, fingerprints: list[str]) -> TrainState:
+    """Before the first step."""
+    return TrainState(
+        config_hash=config_hash(config, fingerprints), lineage_hash=config_hash(config, fingerprints, but=LENGTH)
+    )
+
+
+def resumed_state(state: TrainState, config: TrainConfig, fingerprints: list[str]) -> TrainState:
+    """The state of a checkpoint, of this run or of the run that this one continues; ConfigError for another's."""
+    wanted = initial_state(config, fingerprints)
+    if state.config_hash == wanted.config_hash:
+        return state
+    if config.continues is not None and state.lineage_hash == wanted.lineage_hash:
+        return state.model_copy(update={"config_hash": wanted.config_hash, "evaluations_without_best": 0})
+    raise ConfigError("the checkpoint belongs to another run: its options or pages differ in what decides the weights")

@@ -1,13 +1,16 @@
-"""The trainer as a process: `python -m receipt_layoutlm.trainer RUN_DIR`. The loop itself is in train_loop.py.
+"""The trainer as a process: `python -m receipt_layoutlm.trainer RUN_DIR [UNTIL_STEP]`. The loop is in train_loop.py.
 
-torch is imported only after the signal handlers stand: that takes seconds, and a SIGTERM in them has to end the
-run in order too.
+SIGTERM, SIGINT: write a checkpoint and end. SIGUSR1: write a checkpoint and go on. SIGABRT: say where every
+thread stands and die. torch is imported only after the handlers stand: that takes seconds, and a SIGTERM in
+them has to end the run in order too.
 """
 
+import faulthandler
 import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 from receipt_layoutlm.run_dir import RunDir
@@ -17,7 +20,10 @@ ORPHANED = 70  # exit status when stdin closed: whoever started this is gone
 
 def main(arguments: list[str]) -> int:
     """Train in the given run directory; 0 when the run finished (stopped on request included), 1 when it failed."""
-    stop = threading.Event()
+    began = time.monotonic()
+    faulthandler.enable()
+    stop, save = threading.Event(), threading.Event()
+    signal.signal(signal.SIGUSR1, lambda *_: save.set())
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, lambda *_: stop.set())
     threading.Thread(target=_end_with_stdin, daemon=True).start()
@@ -32,8 +38,15 @@ def main(arguments: list[str]) -> int:
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # its load report lists every weight that --layers leaves out
     torch.set_num_threads(min(torch.get_num_threads(), usable_cpus()))
-    (run_dir,) = arguments
-    return 0 if isinstance(train(RunDir(Path(run_dir)), stop.is_set), Finished) else 1
+
+    def save_now() -> bool:
+        wanted = save.is_set()
+        save.clear()
+        return wanted
+
+    run_dir, until = Path(arguments[0]), int(arguments[1]) if len(arguments) > 1 else None
+    end = train(RunDir(run_dir), stop.is_set, save_now=save_now, until=until, began=began)
+    return 0 if isinstance(end, Finished) else 1
 
 
 def _end_with_stdin() -> None:

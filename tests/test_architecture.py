@@ -17,7 +17,7 @@ AWS = {"receipt_dynamo", "boto3", "botocore", "pynamodb"}
 
 # names relative to the package; a name may be a module or a folder, and may not exist yet
 TRAINING = tuple(
-    "trainer train_evaluation train_loop train_optim train_report train_setup train_state train_step run_record "
+    "trainer checkpoint_writer train_evaluation train_loop train_optim train_report train_setup train_state train_step run_record "
     "checkpoint data labels encoding sampling losses metrics reading_order page weights "
     "events run_dir manifest config jsonl_import".split()
 )

@@ -9,10 +9,10 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 from receipt_layoutlm.checkpoint import (
     Snapshot,
+    copied,
     link_best,
     newest_checkpoint,
     read_checkpoint,
-    read_weights,
     write_checkpoint,
 )
 from receipt_layoutlm.labels import LabelMap
@@ -50,7 +50,8 @@ class Trained:
 
     def write(self, run_dir: RunDir, step: int) -> Path:
         state = TrainState(config_hash="h", global_step=step, loss_sum=0.1 + 0.2)
-        snapshot = Snapshot(state, optimizer_tensors(self.model, self.optimizer), rng_tensors(CPU))
+        weights, moments = self.model.state_dict(), optimizer_tensors(self.model, self.optimizer)
+        snapshot = Snapshot(state, copied(weights), copied(moments), rng_tensors(CPU))
         folder, digest = write_checkpoint(run_dir, self.model, self.tokenizer, LABELS, snapshot)
         assert digest == sha256_of(folder / "manifest.json")
         return folder
@@ -76,12 +77,20 @@ def test_what_is_read_is_what_was_written(trained: Trained, model_folder: Path, 
     assert snapshot.state == TrainState(config_hash="h", global_step=7, loss_sum=0.1 + 0.2)
     assert torch.equal(snapshot.rng["cpu"], torch.get_rng_state())
     other = Trained(model_folder)
-    read_weights(tmp_path / "checkpoint-7", other.model)
+    other.model.load_state_dict(snapshot.weights)
     other.optimizer = make_optimizer(other.model, weight_decay=0.1)
     restore_optimizer(other.model, other.optimizer, snapshot.optimizer)
     trained.step(), other.step()
     for name, value in trained.model.state_dict().items():
         assert torch.equal(value, other.model.state_dict()[name]), name
+
+
+def test_a_copy_stays_what_it_was_while_training_goes_on(trained: Trained) -> None:
+    tensors = {**trained.model.state_dict(), **optimizer_tensors(trained.model, trained.optimizer)}
+    before, copy = {name: value.clone() for name, value in tensors.items()}, copied(tensors)
+    trained.step()
+    assert not torch.equal(tensors["classifier.weight"], copy["classifier.weight"])
+    assert all(torch.equal(before[name], copy[name]) for name in before)
 
 
 def test_the_optimizer_is_stored_by_the_names_of_parameters(trained: Trained, tmp_path: Path) -> None:
@@ -109,8 +118,8 @@ def test_a_folder_without_a_manifest_is_no_checkpoint(trained: Trained, tmp_path
 
 
 def test_what_a_killed_attempt_left_half_written_is_in_nobodys_way(trained: Trained, tmp_path: Path) -> None:
-    (tmp_path / ".checkpoint-1.partial").mkdir()
-    (tmp_path / ".checkpoint-1.partial" / "stray").write_text("half")
+    (tmp_path / ".checkpoint.partial").mkdir()
+    (tmp_path / ".checkpoint.partial" / "stray").write_text("half")
     assert newest_checkpoint(RunDir(tmp_path)) is None
     folder = trained.write(RunDir(tmp_path), step=1)
     assert "stray" not in verify(folder).files

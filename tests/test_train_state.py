@@ -87,6 +87,9 @@ SAME = [
     {"batch_size": 4, "gradient_accumulation_steps": 2},
     {"eval_batch_size": 3},
     {"checkpoint_every": 5},
+    {"keep_checkpoints": 5},
+    {"hang_timeout": 5},
+    {"max_runtime": 5},
     {"logging_steps": 3},
     {"dataset": "renamed"},
 ]

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -252,6 +253,57 @@ def test_progress_is_told_at_most_once_a_second(model: Path, tmp_path: Path) -> 
     assert len(told["fast"]) == 1
 
 
+def test_a_checkpoint_that_is_asked_for_is_written_and_training_goes_on(model: Path, tmp_path: Path) -> None:
+    run_dir = new_run(tmp_path / "1", model, **EXACT)
+    asked = iter([False] * 3 + [True] + [False] * 1000)
+    end = train(run_dir, never, save_now=lambda: next(asked))
+    assert isinstance(end, Finished) and end.reason == "completed"
+    evaluated = {evaluation.global_step for evaluation in evaluations_of(run_dir)}
+    assert set(checkpoint_steps(run_dir)) - evaluated == {3}
+
+
+def test_a_run_can_be_told_to_stop_after_a_step(model: Path, whole: tuple[RunDir, int], tmp_path: Path) -> None:
+    run_dir = new_run(tmp_path / "1", model, **EXACT)
+    end = train(run_dir, never, until=5)
+    assert isinstance(end, Finished) and (end.reason, end.global_step) == ("stop_requested", 5)
+    second = continued(run_dir, tmp_path / "2")
+    train(second, never)
+    assert outcome(second) == outcome(whole[0])
+
+
+def test_seconds_are_counted_by_phase(finished_run: RunDir) -> None:
+    end = events_of(finished_run)[-1]
+    assert isinstance(end, Finished)
+    assert set(end.phase_seconds) == {"start", "encode", "train", "evaluate", "checkpoint"}
+    written = [event for event in events_of(finished_run) if isinstance(event, Checkpoint)]
+    assert all(event.size > 1000 and event.write_seconds > 0 for event in written)
+    assert written[0].phase_seconds["train"] < written[-1].phase_seconds["train"] <= end.phase_seconds["train"]
+
+
+# a run that goes on from another one's checkpoint
+
+
+def test_more_epochs_go_on_from_the_whole_state_of_a_finished_run(
+    model: Path, whole: tuple[RunDir, int], tmp_path: Path
+) -> None:
+    longer = continued(whole[0], tmp_path / "2")
+    options = EXACT | {"epochs": 5, "continues": "parent@9"}
+    longer.config.write_text(new_run(tmp_path / "3", model, **options).config.read_text())
+    end = train(longer, never)
+    assert isinstance(end, Finished) and (end.reason, end.global_step) == ("completed", 15)
+    history = outcome(longer)[1]
+    assert history[: len(outcome(whole[0])[1])] == outcome(whole[0])[1]
+    assert evaluations_of(longer)[0].global_step == 10
+
+
+def test_another_rate_is_not_a_continuation(model: Path, whole: tuple[RunDir, int], tmp_path: Path) -> None:
+    other = continued(whole[0], tmp_path / "2")
+    options = EXACT | {"epochs": 5, "continues": "parent@9", "lr": 0.5}
+    other.config.write_text(new_run(tmp_path / "3", model, **options).config.read_text())
+    end = train(other, never)
+    assert isinstance(end, Failed) and end.cause == "bad_config"
+
+
 # interruption
 
 
@@ -284,6 +336,19 @@ def test_a_run_interrupted_again_and_again_ends_bit_for_bit_the_same(
     attempts = list(interrupted(model, tmp_path, PAGES + 3 + extra))
     assert len(attempts) > 1
     assert outcome(attempts[-1]) == outcome(whole[0])
+
+
+def test_patience_counts_on_over_interruptions(model: Path, tmp_path: Path) -> None:
+    impatient = EXACT | {"early_stopping_patience": 2, "lr": 1e-9, "epochs": 9}
+    straight = new_run(tmp_path / "straight", model, **impatient)
+    end = train(straight, never)
+    assert isinstance(end, Finished) and end.reason == "early_stopped"
+    run_dir = new_run(tmp_path / "0", model, **impatient)
+    for step in range(1, end.global_step):
+        train(run_dir, never, until=step)
+        run_dir = continued(run_dir, tmp_path / str(step))
+    train(run_dir, never)
+    assert outcome(run_dir) == outcome(straight)
 
 
 @pytest.mark.parametrize("stride", [9, pytest.param(1, marks=pytest.mark.long)])
@@ -339,9 +404,9 @@ def test_another_micro_batch_may_continue_a_run(model: Path, whole: tuple[RunDir
 # the process
 
 
-def child(run_dir: RunDir) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "receipt_layoutlm.trainer", str(run_dir.path)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def child(run_dir: RunDir, *before: str) -> subprocess.Popen[str]:
+    command = [*before, sys.executable, "-m", "receipt_layoutlm.trainer", str(run_dir.path)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.engine
@@ -369,3 +434,51 @@ def test_the_process_ends_when_whoever_started_it_is_gone(model: Path, tmp_path:
         process.stdout.read()
         assert process.wait() == 70
     assert not any(isinstance(event, Finished | Failed) for event in events_of(run_dir))
+
+
+@pytest.mark.engine
+def test_sigusr1_writes_a_checkpoint_and_the_run_goes_on(model: Path, tmp_path: Path) -> None:
+    run_dir = new_run(tmp_path / "1", model, epochs=100_000, eval_every=1000, logging_steps=1)
+    with child(run_dir) as process:
+        assert process.stdout is not None
+        lines = (line for line in process.stdout if line.startswith("epoch"))
+        while not any(isinstance(event, Progress) and event.phase == "train" for event in events_of(run_dir)):
+            pass
+        process.send_signal(signal.SIGUSR1)
+        next(lines), next(lines)
+        process.terminate()
+        process.stdout.read()
+    written = [event.global_step for event in events_of(run_dir) if isinstance(event, Checkpoint)]
+    assert any(step % 1000 for step in written[:-1])
+
+
+@pytest.mark.engine
+def test_a_hanging_trainer_says_where_when_it_is_aborted(model: Path, tmp_path: Path) -> None:
+    run_dir = new_run(tmp_path / "1", model, epochs=100_000)
+    with child(run_dir) as process:
+        assert process.stdout is not None and process.stderr is not None
+        next(line for line in process.stdout if line.startswith("epoch"))
+        process.send_signal(signal.SIGABRT)
+        stacks = process.stderr.read()
+        process.stdout.read()
+        assert process.wait() == -signal.SIGABRT
+    assert "train_loop.py" in stacks
+
+
+# bash's ulimit -f makes every larger file fail as a full disk does, with an error from the kernel
+
+
+@pytest.mark.engine
+def test_a_full_disk_fails_the_run_with_its_reason_and_loses_no_earlier_checkpoint(model: Path, tmp_path: Path) -> None:
+    first = new_run(tmp_path / "1", model, **EXACT)
+    train(first, never, until=4)
+    second = continued(first, tmp_path / "2")
+    with child(second, "bash", "-c", 'ulimit -f 40; exec "$@"', "limited") as process:
+        assert process.stdout is not None
+        said = process.stdout.read()
+        assert process.wait() == 1
+    end = events_of(second)[-1]
+    assert isinstance(end, Failed) and end.cause == "storage" and "disk" in end.message
+    assert "checkpoint could not be written, training goes on" in said
+    assert checkpoint_steps(second) == [4]
+    assert read_checkpoint(second.checkpoint(4)).state.global_step == 4

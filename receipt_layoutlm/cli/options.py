@@ -14,7 +14,7 @@ C = TypeVar("C", bound=Callable[..., Any])
 
 # where the flag is not the field's own name: one value of several is given at a time
 _FLAGS = {"allowed_labels": "--allowed-label", "tags": "--tag"}
-_NO_FLAG = frozenset({"config_version"})
+_NO_FLAG = frozenset({"config_version", "continues"})
 
 
 class JsonOption(click.ParamType[Any]):
