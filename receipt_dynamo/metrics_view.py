@@ -14,9 +14,12 @@ def visible(metrics: Sequence[JobMetric], attempts: Sequence[Attempt]) -> list[J
     """Evaluations that no later attempt ran again.
 
     One at step s by attempt a is shown iff s <= resume_step of every later attempt: what came after the
-    checkpoint from which training went on is history that did not happen.
+    checkpoint from which training went on is history that did not happen. Of two at one step the later attempt's
+    is shown: an evaluation that was due at the resume point is made again by each attempt that begins there.
     """
-    return [metric for metric in metrics if _is_visible(metric, attempts)]
+    shown = [metric for metric in metrics if _is_visible(metric, attempts)]
+    newest = {metric.global_step: metric.attempt for metric in sorted(shown, key=lambda metric: metric.attempt or 0)}
+    return [metric for metric in shown if metric.global_step is None or metric.attempt == newest[metric.global_step]]
 
 
 def _is_visible(metric: JobMetric, attempts: Sequence[Attempt]) -> bool:

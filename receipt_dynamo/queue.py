@@ -44,6 +44,7 @@ from receipt_dynamo.transitions import (
     interrupted,
     is_behind,
     pointer_actions,
+    pointer_as_read,
     progressed,
     queue_keys,
     rescued_attempt,
@@ -397,11 +398,12 @@ class JobQueue:
 
     def _rescue(self, lease: Lease) -> Job | None:
         job_id, now = lease.job_id, self._now()
-        # compare-and-set on renewals: a worker that renewed since the read keeps its job
+        # compare-and-set: a worker that renewed or moved its pointer since the read keeps its job
         untouched = (
             fence(lease)
             & (LeaseItem.renewals == lease.renewals)
             & (LeaseItem.cancel_requested == lease.cancel_requested)
+            & pointer_as_read(lease.checkpoint)
         )
         if lease.cancel_requested:
             moved = Move(JobStatus.CANCELLED, [])

@@ -197,7 +197,9 @@ def claim_writes(seen: Lease, lease: Lease, machine: Machine, now: datetime) -> 
 def pointer_as_read(pointer: Pointer | None) -> Condition:
     if pointer is None:
         return LeaseItem.checkpoint.does_not_exist()
-    same = LeaseItem.checkpoint.manifest_sha256 == pointer.manifest_sha256
+    same = (LeaseItem.checkpoint.manifest_sha256 == pointer.manifest_sha256) & (
+        LeaseItem.checkpoint.attempt == pointer.attempt  # two attempts may write the same bytes
+    )
     return cast(Condition, same)  # pynamodb types a nested path as its value
 
 

@@ -4,13 +4,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from receipt_layoutlm.run_dir import RunDir
 
-LOG_TAIL_LINES = 20
+LOG_TAIL_LINES = 30
+LINE_CHARACTERS = 500  # faulthandler lists every extension module in one line
+ABORT_SECONDS = 5.0  # for faulthandler to write where every thread stands
 
 
 class Trainer:
@@ -29,6 +31,17 @@ class Trainer:
         """SIGTERM: write a checkpoint, say why, end."""
         self._process.terminate()
 
+    def ask_to_save(self) -> None:
+        """SIGUSR1: write a checkpoint and go on. Only once it has said something: its handler stands then."""
+        self._process.send_signal(signal.SIGUSR1)
+
+    def abort(self) -> None:
+        """SIGABRT, so that the log says where it hung (a stopped process is woken for that); then as kill."""
+        self._process.send_signal(signal.SIGABRT)
+        self._process.send_signal(signal.SIGCONT)
+        self.exit_code(ABORT_SECONDS)
+        self.kill()
+
     def kill(self) -> None:
         """SIGKILL to the whole group, so that no helper process stays."""
         with suppress(ProcessLookupError):
@@ -37,11 +50,18 @@ class Trainer:
 
 
 @contextmanager
-def start_trainer(run_dir: RunDir) -> Iterator[Trainer]:
+def start_trainer(run_dir: RunDir, environment: Mapping[str, str]) -> Iterator[Trainer]:
     """Start `python -m receipt_layoutlm.trainer RUN_DIR`; whatever happens in the block, it is gone after it."""
     command = [sys.executable, "-m", "receipt_layoutlm.trainer", str(run_dir.path)]
     with run_dir.train_log.open("ab") as output:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            env=dict(environment),
+            start_new_session=True,
+        )
     trainer = Trainer(process)
     try:
         yield trainer
@@ -52,15 +72,7 @@ def start_trainer(run_dir: RunDir) -> Iterator[Trainer]:
 
 
 def tail(path: Path, lines: int = LOG_TAIL_LINES) -> str:
-    """The last lines of a log file; empty when there is none."""
+    """The last lines of a log file, none longer than 500 characters; empty when there is none."""
     if not path.exists():
         return ""
-    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
-
-
-def describe_exit(code: int) -> tuple[str, str]:
-    """Cause and message for a trainer that ended without saying why."""
-    if code >= 0:
-        return "unknown", f"the trainer ended with exit code {code} and said nothing"
-    name = signal.Signals(-code).name
-    return ("killed" if name in ("SIGKILL", "SIGTERM") else "unknown"), f"the trainer was ended by {name}"
+    return "\n".join(line[:LINE_CHARACTERS] for line in path.read_text(errors="replace").splitlines()[-lines:])

@@ -64,7 +64,8 @@ class TrainConfig(BaseModel):
     # model
     pretrained: str = Field(
         "microsoft/layoutlm-base-uncased",
-        description="Weights to start from: a hub name, a folder, or 'minilm' (no network needed).",
+        description="Weights to start from: a hub name, a folder, s3://BUCKET/PREFIX (say, the best/ of a job), or "
+        "'minilm' (no network needed).",
     )
     layers: int | None = Field(None, ge=1, description="Keep only the first N encoder layers.")
     dropout: float = Field(0.1, ge=0, lt=1, description="Dropout of hidden states (attention keeps 0).")
@@ -86,7 +87,9 @@ class TrainConfig(BaseModel):
     )
     seed: int = Field(42, ge=0, lt=2**32, description="Seed of initial weights, order, dropout, sampling and split.")
 
-    continues: str | None = Field(None, description="JOB_ID@STEP whose training goes on here (train --resume).")
+    continues: str | None = Field(
+        None, pattern=r"^[0-9a-f-]{36}@[0-9]+$", description="JOB_ID@STEP whose training goes on here (train --resume)."
+    )
 
     # rhythm and place
     eval_every: Literal["epoch"] | Annotated[int, Field(ge=1)] = Field(
@@ -118,6 +121,18 @@ class TrainConfig(BaseModel):
     def effective_eval_batch_size(self) -> int:
         """Windows in one evaluation batch."""
         return self.eval_batch_size or self.batch_size
+
+
+def halved(config: TrainConfig, times: int) -> TrainConfig:
+    """The same optimizer steps from micro-batches that many times half as large, as far as they divide."""
+    size = config.batch_size
+    for _ in range(times):
+        size = max(part for part in range(1, max(1, size // 2) + 1) if size % part == 0)
+    if size == config.batch_size:
+        return config
+    steps = config.gradient_accumulation_steps * (config.batch_size // size)
+    smaller = {"batch_size": size, "gradient_accumulation_steps": steps}
+    return config.model_copy(update={**smaller, "eval_batch_size": min(size, config.effective_eval_batch_size)})
 
 
 class ConfigError(UserError, ValueError):

@@ -15,7 +15,10 @@ RETRY_SECONDS = 1.0
 
 
 class Heartbeat:
-    """Renews in the rhythm of the queue's timing. `deadline` is monotonic, counted from the sending of the last acknowledged renewal."""
+    """Renews in the rhythm of the queue's timing.
+
+    `deadline` is monotonic, counted from the sending of the last acknowledged renewal.
+    """
 
     def __init__(
         self,

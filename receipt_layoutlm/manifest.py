@@ -2,8 +2,9 @@
 
 import hashlib
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from receipt_layoutlm.errors import UserError
 
@@ -12,11 +13,23 @@ RESUME_ONLY = frozenset({"optimizer.safetensors", "rng.safetensors", "state.json
 """Files of a checkpoint that only its continuation needs; the rest is the model, loadable with from_pretrained."""
 
 
+def _not_the_manifest(name: str) -> str:
+    if name.lower() == MANIFEST:  # some file systems do not tell the cases apart
+        raise ValueError(f"{name} cannot list itself")
+    return name
+
+
+# a manifest comes out of a bucket: its names become paths, so they are one plain segment that no system reads otherwise
+FileName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length=200), AfterValidator(_not_the_manifest)
+]
+
+
 class ManifestFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    size: int  # bytes
-    sha256: str  # lower-case hex
+    size: int = Field(ge=0)  # bytes
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class Manifest(BaseModel):
@@ -25,8 +38,8 @@ class Manifest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: int = 1
-    global_step: int
-    files: dict[str, ManifestFile]
+    global_step: int = Field(ge=0)
+    files: dict[FileName, ManifestFile]
 
 
 class DamagedFolder(UserError):
@@ -53,19 +66,32 @@ def write_manifest(folder: Path, global_step: int) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def parse_manifest(data: bytes, place: str) -> Manifest:
+    """What the bytes of a manifest.json say; raises DamagedFolder naming the place."""
+    try:
+        return Manifest.model_validate_json(data)
+    except ValueError as error:
+        raise DamagedFolder(f"{place}: no readable {MANIFEST}: {error}") from error
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Raises DamagedFolder when there is no readable manifest."""
     try:
-        return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
-    except (OSError, ValueError) as error:
+        data = (folder / MANIFEST).read_bytes()
+    except OSError as error:
         raise DamagedFolder(f"{folder}: no readable {MANIFEST}: {error}") from error
+    return parse_manifest(data, str(folder))
+
+
+def is_whole(path: Path, expected: ManifestFile) -> bool:
+    """A file is there and is what its manifest says."""
+    return path.is_file() and path.stat().st_size == expected.size and sha256_of(path) == expected.sha256
 
 
 def verify(folder: Path) -> Manifest:
     """Check every file of a folder against its manifest; raises DamagedFolder naming the first that differs."""
     manifest = read_manifest(folder)
     for name, expected in manifest.files.items():
-        path = folder / name
-        if not path.is_file() or path.stat().st_size != expected.size or sha256_of(path) != expected.sha256:
-            raise DamagedFolder(f"{path} is missing or not what {MANIFEST} says")
+        if not is_whole(folder / name, expected):
+            raise DamagedFolder(f"{folder / name} is missing or not what {MANIFEST} says")
     return manifest

@@ -92,11 +92,16 @@ def _box_problem(boxes: Sequence[Box]) -> str | None:
 def _tag_problem(tags: Sequence[str]) -> str | None:
     for index, tag in enumerate(tags):
         if not _TAG.fullmatch(tag):
-            return f"tag {index} {tag!r} is not BIO (O, B-LABEL or I-LABEL)"
+            return f"tag {index} {_begin(tag)} is not BIO (O, B-LABEL or I-LABEL)"
     for index, (before, tag) in enumerate(pairwise(("O", *tags))):
         if tag[0] == "I" and before[1:] != tag[1:]:
             return f"tag {index} {tag!r} continues no {tag[2:]}"
     return None
+
+
+def _begin(tag: str) -> str:
+    """What kind of tag it is; the whole of it may be a word of the page, in a file with its columns mixed up."""
+    return repr(tag if len(tag) <= 2 else f"{tag[:2]}…")
 
 
 def page_to_line(page: Page) -> str:

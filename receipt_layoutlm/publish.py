@@ -1,8 +1,10 @@
 """What a finished run leaves behind: best/ in the bucket, verified, and the results document of the job."""
 
-from receipt_dynamo import DynamoClient, JobMetric, JsonObject, Pointer
-from receipt_layoutlm.events import Finished
-from receipt_layoutlm.manifest import MANIFEST, RESUME_ONLY, Manifest
+from collections.abc import Sequence
+
+from receipt_dynamo import DynamoClient, JsonObject, Pointer
+from receipt_layoutlm.events import Evaluation, Finished
+from receipt_layoutlm.manifest import RESUME_ONLY
 from receipt_layoutlm.recorder import Recorder
 from receipt_layoutlm.s3 import Bucket, RunPlaces, StorageError
 
@@ -17,7 +19,7 @@ def publish_results(
         raise StorageError("the trainer finished without a checkpoint, so there is no model to publish")
     best_key = places.best(lease.attempt)
     source = places.checkpoint(pointer)
-    manifest = Manifest.model_validate_json(bucket.get_bytes(source + MANIFEST))
+    manifest = bucket.get_manifest(source)
     bucket.copy_folder(source, best_key, [name for name in manifest.files if name not in RESUME_ONLY])
     recorder.put_predictions()
     metrics = client.list_job_metrics(lease.job_id)
@@ -28,21 +30,21 @@ def publish_results(
         "evaluations": len(metrics),
         "best_uri": places.uri(best_key),
         "checkpoint_uri": places.uri(places.checkpoint(lease.checkpoint or pointer)),
-        **_headline(metrics, pointer),
+        **_headline(recorder.evaluations(), pointer),
     }
 
 
-def _headline(metrics: list[JobMetric], pointer: Pointer) -> JsonObject:
-    """The scores of the evaluation at the best checkpoint."""
-    for metric in metrics:
-        if metric.global_step == pointer.global_step:
+def _headline(evaluations: Sequence[Evaluation], pointer: Pointer) -> JsonObject:
+    """The scores of the evaluation at the best checkpoint, which may be one of the job that this one continues."""
+    for each in evaluations:
+        if each.global_step == pointer.global_step:
             return {
-                "metric_name": metric.metric_name,
-                "metric_value": metric.metric_value,
-                "precision": metric.precision,
-                "recall": metric.recall,
-                "best_global_step": metric.global_step,
-                "best_epoch": metric.epoch,
-                "per_label": {name: dict(scores) for name, scores in metric.per_label.items()},
+                "metric_name": each.metric_name,
+                "metric_value": each.metric_value,
+                "precision": each.precision,
+                "recall": each.recall,
+                "best_global_step": each.global_step,
+                "best_epoch": each.epoch,
+                "per_label": {name: scores.model_dump() for name, scores in each.per_label.items()},
             }
     return {}

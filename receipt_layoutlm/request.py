@@ -41,7 +41,7 @@ class JobRequest(BaseModel):
         return {**self.tags, **({"experiment": self.experiment} if self.experiment else {})}
 
 
-Source = Literal["flag", "file", "environment", "quick"]
+Source = Literal["flag", "file", "environment", "quick"]  # in a stored config also "parent": from the job it continues
 
 
 @dataclass(frozen=True)
@@ -58,15 +58,19 @@ def resolve(
     file: Mapping[str, object],
     environ: Mapping[str, str],
     quick: Mapping[str, object],
+    parent: TrainConfig | None = None,
 ) -> Resolved:
-    """Flag, then --config file, then what --quick means, then environment, then default; raises ConfigError."""
+    """Flag, then --config file, then what --quick means, then environment, then default; raises ConfigError.
+
+    Under a parent, its options take the place of the defaults.
+    """
     layers: list[tuple[Source, Mapping[str, object]]] = [
         ("environment", {"dataset": environ[DATASET_VARIABLE]} if environ.get(DATASET_VARIABLE) else {}),
         ("quick", quick),
         ("file", file),
         ("flag", flags),
     ]
-    values: dict[str, object] = {}
+    values: dict[str, object] = {} if parent is None else parent.model_dump()
     given: dict[str, str] = {}
     for source, layer in layers:
         values.update(layer)
@@ -74,6 +78,8 @@ def resolve(
     for key in values:
         if key not in TrainConfig.model_fields and key not in JobRequest.model_fields:
             raise unknown_key(key, [*TrainConfig.model_fields, *JobRequest.model_fields])
+    if "continues" in given:
+        raise ConfigError("continues is not given but follows from --resume JOB: leave it out")
     if "eval_dataset" in given and given.keys() & {"split", "eval_fraction"}:
         raise ConfigError("eval_dataset names the evaluation pages, so split and eval_fraction have no meaning")
     config = parse_config({key: value for key, value in values.items() if key in TrainConfig.model_fields})

@@ -24,6 +24,11 @@ class RunDir:
         return self.path / "eval_dataset.jsonl.gz"
 
     @property
+    def pretrained(self) -> Path:
+        """Present only when --pretrained names a place in a bucket: the weights from there."""
+        return self.path / "pretrained"
+
+    @property
     def run_json(self) -> Path:
         return self.path / "run.json"
 

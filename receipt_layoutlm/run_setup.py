@@ -1,17 +1,22 @@
-"""Prepares an attempt's run directory: config, the pinned pages, the checkpoint to go on from."""
+"""Prepares an attempt's run directory: config, the pinned pages, weights from a bucket."""
 
 import gzip
 import hashlib
 import os
+import re
 import shutil
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
-from receipt_dynamo import Job, Lease
+from receipt_dynamo import Job, Lease, Storage
 from receipt_layoutlm.config import ConfigError, TrainConfig
-from receipt_layoutlm.manifest import DamagedFolder
+from receipt_layoutlm.manifest import MANIFEST, DamagedFolder
+from receipt_layoutlm.pretrained_place import is_in_bucket
 from receipt_layoutlm.run_dir import RunDir
-from receipt_layoutlm.s3 import Bucket, RunPlaces, dataset_key
+from receipt_layoutlm.s3 import Bucket, RunPlaces, StorageError, dataset_key, parse_s3_uri
 
+NAME_BYTES = 240  # a file's name has at most 255, and the link to the newest attempt needs a few while it is made
 _CHUNK = 1 << 20  # bytes hashed at a time
 
 
@@ -27,25 +32,54 @@ def prepare_run_dir(
     _get_pages(bucket, places, config.dataset, run_dir.dataset)
     if config.eval_dataset is not None:
         _get_pages(bucket, places, config.eval_dataset, run_dir.eval_dataset)
-    if lease.checkpoint is not None:
-        folder = run_dir.checkpoint(lease.checkpoint.global_step)
-        bucket.get_folder(places.checkpoint(lease.checkpoint), folder, lease.checkpoint.manifest_sha256)
     _link(work_dir / safe_name(job.name), path)
     return run_dir
+
+
+def get_weights(config: TrainConfig, run_dir: RunDir, open_bucket: Callable[[str], Bucket]) -> None:
+    """Lay weights that --pretrained names in a bucket into the run directory. Raises DamagedFolder, ConfigError."""
+    if not is_in_bucket(config.pretrained):
+        return
+    place = weights_place(config.pretrained)
+    bucket = open_bucket(place.bucket)
+    if not bucket.exists(place.prefix + MANIFEST):
+        raise ConfigError(
+            f"pretrained {config.pretrained!r} holds no {MANIFEST}, so nothing there can be verified: "
+            "give the best/ or a checkpoint-STEP/ folder of a job ('job show' names them)"
+        )
+    try:
+        bucket.get_folder(place.prefix, run_dir.pretrained)
+    except DamagedFolder as error:
+        raise DamagedFolder(f"pretrained {config.pretrained}: {error}") from error
+
+
+def weights_place(pretrained: str) -> Storage:
+    """The bucket and folder of s3://BUCKET/PREFIX; raises ConfigError."""
+    try:
+        place = parse_s3_uri(pretrained)
+    except StorageError as error:
+        raise ConfigError(f"pretrained: {error}") from None
+    if not place.prefix:
+        raise ConfigError(f"pretrained {pretrained!r} is a whole bucket: write s3://BUCKET/PREFIX of one folder")
+    return place
 
 
 def safe_name(name: str) -> str:
     """A job name that is one path segment; raises ConfigError for any other."""
     if not name or name.startswith(".") or any(not (ch.isalnum() or ch in "._-+@") for ch in name):
         raise ConfigError(f"job name {name!r}: use letters, digits, '.', '_', '-', '+' and '@', not first a '.'")
+    if (size := len(name.encode())) > NAME_BYTES:
+        raise ConfigError(f"job name {name[:20]!r}… has {size} bytes: use at most {NAME_BYTES}")
     return name
 
 
-def fingerprint_of(dataset: str | None) -> str:
-    """The SHA-256 in NAME@FINGERPRINT, as a submitted job pins it."""
-    _name, _, fingerprint = (dataset or "").partition("@")
-    if len(fingerprint) != 64:
-        raise ConfigError(f"dataset {dataset!r} is not pinned: the job must name NAME@FINGERPRINT")
+def fingerprint_of(dataset: str | None, field: str = "dataset") -> str:
+    """The SHA-256 in NAME@FINGERPRINT, as a submitted job pins it; raises ConfigError."""
+    name, _, fingerprint = (dataset or "").partition("@")
+    if not name or not name.isprintable() or not re.fullmatch(r"[0-9a-f]{64}", fingerprint):
+        raise ConfigError(
+            f"{field} {dataset!r} is not pinned: the job must name NAME@FINGERPRINT with all 64 hex digits, lower case"
+        )
     return fingerprint
 
 
@@ -53,9 +87,12 @@ def _get_pages(bucket: Bucket, places: RunPlaces, dataset: str | None, path: Pat
     fingerprint = fingerprint_of(dataset)
     bucket.get_file(dataset_key(fingerprint, places.storage.prefix), path)
     digest = hashlib.sha256()
-    with gzip.open(path) as lines:
-        while chunk := lines.read(_CHUNK):
-            digest.update(chunk)
+    try:
+        with gzip.open(path) as lines:
+            while chunk := lines.read(_CHUNK):
+                digest.update(chunk)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DamagedFolder(f"the stored pages of {dataset} cannot be unpacked: import them again") from error
     if digest.hexdigest() != fingerprint:
         raise DamagedFolder(f"the stored pages of {dataset} are not what their name says: import them again")
 

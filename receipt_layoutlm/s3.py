@@ -1,33 +1,59 @@
 """Copy a folder to a prefix and back: every file with its SHA-256, manifest.json last, verified on the way down."""
 
-import base64
 import hashlib
+import random
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import boto3
-from boto3.exceptions import S3UploadFailedError
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from receipt_dynamo import Pointer, Storage
 from receipt_dynamo.client import resolve_region
 from receipt_layoutlm.errors import UserError
-from receipt_layoutlm.manifest import MANIFEST, DamagedFolder, Manifest, read_manifest, sha256_of, verify
+from receipt_layoutlm.file_upload import FileRange, FileUpload, base64_of
+from receipt_layoutlm.folder_upload import FolderUpload
+from receipt_layoutlm.manifest import (
+    MANIFEST,
+    DamagedFolder,
+    Manifest,
+    ManifestFile,
+    is_whole,
+    parse_manifest,
+    verify,
+)
+from receipt_layoutlm.storage_errors import (
+    NotStored,
+    StorageError,
+    StorageUnavailable,
+    error_code,
+    explained,
+    keep_trying,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-_CHUNK = 1 << 20  # bytes read at a time
+__all__ = [
+    "Bucket",
+    "NotStored",
+    "RunPlaces",
+    "StorageError",
+    "StorageUnavailable",
+    "dataset_key",
+    "keep_trying",
+    "parse_s3_uri",
+]
 
-
-class StorageError(UserError):
-    """The bucket refuses, lacks or holds something else than it should. The text says what to do."""
+PART_SIZE: Final = 32 << 20  # bytes; S3 takes 5 MiB to 5 GiB, and 10,000 parts
+PATIENCE_SECONDS: Final = 60.0  # of put_file and put_folder; who has more wraps a FolderUpload in keep_trying
+_CHUNK: Final = 1 << 20  # bytes read at a time
 
 
 @dataclass(frozen=True)
@@ -45,7 +71,10 @@ class RunPlaces:
         return f"{self.run}attempt-{attempt:03d}/"
 
     def checkpoint(self, pointer: Pointer) -> str:
-        return f"{self.attempt(pointer.attempt)}checkpoint-{pointer.global_step}/"
+        return self.checkpoint_at(pointer.attempt, pointer.global_step)
+
+    def checkpoint_at(self, attempt: int, global_step: int) -> str:
+        return f"{self.attempt(attempt)}checkpoint-{global_step}/"
 
     def best(self, attempt: int) -> str:
         return f"{self.attempt(attempt)}best/"
@@ -69,61 +98,78 @@ def parse_s3_uri(uri: str) -> Storage:
 
 
 class Bucket:
-    """One bucket. Files above 64 MiB travel in parts, several at a time."""
+    """One bucket. Files above the part size travel in parts, several at a time."""
 
-    def __init__(self, name: str, region: str | None = None, endpoint_url: str | None = None) -> None:
-        self.name = name
-        config = Config(connect_timeout=3, read_timeout=60, retries={"total_max_attempts": 5, "mode": "standard"})
-        self.raw: S3Client = boto3.client(
-            "s3", region_name=resolve_region(region), endpoint_url=endpoint_url, config=config
-        )
-        self._transfer = TransferConfig(multipart_threshold=64 << 20, multipart_chunksize=32 << 20)
+    def __init__(
+        self,
+        name: str,
+        region: str | None = None,
+        endpoint_url: str | None = None,
+        part_size: int = PART_SIZE,
+        wait: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self.name, self.part_size, self._wait = name, part_size, wait
+        self.raw = _open_client(region, endpoint_url, _config(attempts=5))
+        # each request once: what follows a lost reply is for FileUpload to decide. Every body that goes this way has
+        # its SHA-256 in a signed header, so it is not read again for the signature.
+        unsigned_bodies = Config(s3={"payload_signing_enabled": False})
+        self.once = _open_client(region, endpoint_url, _config(attempts=1).merge(unsigned_bodies))
+        self._transfer = TransferConfig(multipart_threshold=2 * part_size, multipart_chunksize=part_size)
 
     # single objects
 
     def put_file(self, path: Path, key: str) -> None:
-        """Upload one file; S3 checks it against its SHA-256. Replaces what was there."""
-        with self._errors(key):
-            if path.stat().st_size >= self._transfer.multipart_threshold:
-                checked = {"ChecksumAlgorithm": "SHA256"}
-                self.raw.upload_file(str(path), self.name, key, ExtraArgs=checked, Config=self._transfer)
-                return
-            with path.open("rb") as body:
-                self.raw.put_object(Bucket=self.name, Key=key, Body=body, ChecksumSHA256=_base64(sha256_of(path)))
+        """Upload one file as long as it is now; S3 checks it against its SHA-256. Replaces what was there."""
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            data = file.read(size) if size <= self.part_size else b""
+        if size > self.part_size:
+            with FileRange(path, 0, size) as whole:
+                expected = ManifestFile(size=size, sha256=whole.sha256())
+            self._finish(FileUpload(self, path, key, expected))
+            return
+        with explained(self.name, key):
+            self.raw.put_object(Bucket=self.name, Key=key, Body=data, ChecksumSHA256=_checksum(data))
 
     def put_new(self, data: bytes, key: str) -> None:
         """Create an object once. One of the same content being there is success; another one is an error."""
-        digest = hashlib.sha256(data).hexdigest()
-        try:
-            self.raw.put_object(Bucket=self.name, Key=key, Body=data, IfNoneMatch="*", ChecksumSHA256=_base64(digest))
-        except ClientError as error:
-            if _code(error) not in ("PreconditionFailed", "412", "ConditionalRequestConflict", "409"):
-                raise self._explained(error, key) from error
-            if hashlib.sha256(self.get_bytes(key)).hexdigest() != digest:
-                raise StorageError(f"s3://{self.name}/{key} exists with another content") from error
+        with explained(self.name, key):
+            try:
+                self.raw.put_object(
+                    Bucket=self.name, Key=key, Body=data, IfNoneMatch="*", ChecksumSHA256=_checksum(data)
+                )
+            except ClientError as error:
+                if error_code(error) not in ("PreconditionFailed", "412"):
+                    raise
+                if self.get_bytes(key) != data:
+                    raise StorageError(f"s3://{self.name}/{key} exists with another content") from error
 
     def get_bytes(self, key: str) -> bytes:
-        with self._errors(key):
+        with explained(self.name, key):
             return self.raw.get_object(Bucket=self.name, Key=key)["Body"].read()
 
     def get_file(self, key: str, path: Path) -> None:
         """Download one object by way of a temporary name, so that a torn download never looks whole."""
         partial = path.with_name(path.name + ".partial")
-        with self._errors(key):
-            self.raw.download_file(self.name, key, str(partial), Config=self._transfer)
-        partial.replace(path)
+        with explained(self.name, key):
+            try:
+                self.raw.download_file(self.name, key, str(partial), Config=self._transfer)
+                partial.replace(path)
+            except OSError as error:
+                raise StorageError(
+                    f"{path} cannot be written: {error}: free some disk, or name another folder"
+                ) from error
 
     def exists(self, key: str) -> bool:
         try:
-            self.raw.head_object(Bucket=self.name, Key=key)
-        except ClientError as error:
-            if _code(error) in ("404", "NoSuchKey", "NotFound"):
-                return False
-            raise self._explained(error, key) from error
+            with explained(self.name, key):
+                self.raw.head_object(Bucket=self.name, Key=key)
+        except NotStored:
+            return False
         return True
 
     def list_keys(self, prefix: str) -> Iterator[str]:
-        with self._errors(prefix):
+        with explained(self.name, prefix):
             for page in self.raw.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
                 yield from (entry["Key"] for entry in page.get("Contents", []))
 
@@ -131,7 +177,7 @@ class Bucket:
         """Remove every object below a prefix, the manifests first; returns how many."""
         keys = sorted(self.list_keys(prefix), key=lambda key: not key.endswith(MANIFEST))
         for key in keys:
-            with self._errors(key):
+            with explained(self.name, key):
                 self.raw.delete_object(Bucket=self.name, Key=key)
         return len(keys)
 
@@ -139,31 +185,47 @@ class Bucket:
 
     def put_folder(self, folder: Path, prefix: str) -> Manifest:
         """Upload a flat folder that has a manifest; the manifest goes last and is created once."""
-        manifest = read_manifest(folder)
-        for name in manifest.files:
-            self.put_file(folder / name, prefix + name)
-        self.put_new((folder / MANIFEST).read_bytes(), prefix + MANIFEST)
-        return manifest
+        upload = FolderUpload(self, folder, prefix)
+        self._finish(upload)
+        return upload.manifest
+
+    def _finish(self, upload: FileUpload | FolderUpload) -> None:
+        until = time.monotonic() + PATIENCE_SECONDS
+        try:
+            keep_trying(upload.run, lambda: time.monotonic() > until, self._wait, random.Random())
+        except UserError:
+            upload.abandon()
+            raise
 
     def get_folder(self, prefix: str, folder: Path, manifest_sha256: str | None = None) -> Manifest:
-        """Download a folder by its manifest and verify each file.
+        """Download a folder by its manifest and verify each file; files that are there and whole stay as they are.
 
-        Raises DamagedFolder when the manifest is not the expected one or a file differs.
+        Raises DamagedFolder when something is missing, the manifest is not the expected one, or a file differs.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        self.get_file(prefix + MANIFEST, folder / MANIFEST)
-        if manifest_sha256 is not None and sha256_of(folder / MANIFEST) != manifest_sha256:
-            raise DamagedFolder(f"s3://{self.name}/{prefix}{MANIFEST} is not the manifest that was recorded")
-        for name in read_manifest(folder).files:
-            self.get_file(prefix + name, folder / name)
+        try:
+            data = self.get_bytes(prefix + MANIFEST)
+            if manifest_sha256 is not None and hashlib.sha256(data).hexdigest() != manifest_sha256:
+                raise DamagedFolder(f"s3://{self.name}/{prefix}{MANIFEST} is not the manifest that was recorded")
+            manifest = parse_manifest(data, f"s3://{self.name}/{prefix}")
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / MANIFEST).write_bytes(data)
+            for name, expected in manifest.files.items():
+                if not is_whole(folder / name, expected):
+                    self.get_file(prefix + name, folder / name)
+        except NotStored as error:
+            raise DamagedFolder(f"{error}: the folder is incomplete") from error
         return verify(folder)
+
+    def get_manifest(self, prefix: str) -> Manifest:
+        """The manifest of a stored folder; raises NotStored, or DamagedFolder when it cannot be read."""
+        return parse_manifest(self.get_bytes(prefix + MANIFEST), f"s3://{self.name}/{prefix}")
 
     def copy_folder(self, source: str, target: str, names: Iterable[str]) -> Manifest:
         """Copy some files of a folder inside the bucket, with a manifest of their own, and verify the copies."""
-        whole = Manifest.model_validate_json(self.get_bytes(source + MANIFEST))
+        whole = self.get_manifest(source)
         part = whole.model_copy(update={"files": {name: whole.files[name] for name in names}})
         for name, expected in part.files.items():
-            with self._errors(source + name):
+            with explained(self.name, source + name):
                 self.raw.copy({"Bucket": self.name, "Key": source + name}, self.name, target + name)
             if self._sha256(target + name) != expected.sha256:
                 raise StorageError(f"s3://{self.name}/{target}{name} is not what its manifest says")
@@ -173,33 +235,19 @@ class Bucket:
     def _sha256(self, key: str) -> str:
         """SHA-256 of an object by reading it: a server-side copy keeps no checksum that every store reports."""
         digest = hashlib.sha256()
-        with self._errors(key):
+        with explained(self.name, key):
             for chunk in self.raw.get_object(Bucket=self.name, Key=key)["Body"].iter_chunks(_CHUNK):
                 digest.update(chunk)
         return digest.hexdigest()
 
-    @contextmanager
-    def _errors(self, key: str) -> Iterator[None]:
-        try:
-            yield
-        except ClientError as error:
-            raise self._explained(error, key) from error
-        except (BotoCoreError, S3UploadFailedError) as error:
-            raise StorageError(f"s3://{self.name}/{key}: {error}") from error
 
-    def _explained(self, error: ClientError, key: str) -> StorageError:
-        code = _code(error)
-        if code == "NoSuchBucket":
-            return StorageError(f"bucket {self.name!r} does not exist: create it or name another with --bucket")
-        if code in ("NoSuchKey", "404"):
-            return StorageError(f"s3://{self.name}/{key} does not exist")
-        return StorageError(f"s3://{self.name}/{key}: {error}")
+def _open_client(region: str | None, endpoint_url: str | None, config: Config) -> "S3Client":
+    return boto3.client("s3", region_name=resolve_region(region), endpoint_url=endpoint_url, config=config)
 
 
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
+def _config(attempts: int) -> Config:
+    return Config(connect_timeout=3, read_timeout=60, retries={"total_max_attempts": attempts, "mode": "standard"})
 
 
-def _base64(hexadecimal: str) -> str:
-    """A hex digest as the header S3 wants."""
-    return base64.b64encode(bytes.fromhex(hexadecimal)).decode()
+def _checksum(data: bytes) -> str:
+    return base64_of(hashlib.sha256(data).hexdigest())

@@ -26,6 +26,7 @@ from receipt_layoutlm.data import DataError
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.events import Checkpoint, EventWriter, Failed, Finished, FinishReason, Progress
 from receipt_layoutlm.labels import LabelError
+from receipt_layoutlm.page import validation_reason
 from receipt_layoutlm.run_dir import RunDir
 from receipt_layoutlm.run_record import Summary, write_run_record
 from receipt_layoutlm.train_evaluation import evaluate
@@ -87,7 +88,9 @@ def train(
         end = Failed(cause="out_of_memory", message=str(error).split("\n")[0])
     except DataError as error:
         end = Failed(cause="bad_data", message=str(error))
-    except (UserError, LabelError, ValidationError) as error:
+    except ValidationError as error:
+        end = Failed(cause="bad_config", message=validation_reason(error))  # its own text quotes the input
+    except (UserError, LabelError) as error:
         end = Failed(cause="bad_config", message=str(error))
     if run is not None:
         _write_record(run, _summary(end, run.state, clock() - began))

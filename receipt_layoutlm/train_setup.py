@@ -14,6 +14,7 @@ from receipt_layoutlm.data import fingerprint, label_counts, read_snapshot, samp
 from receipt_layoutlm.encoding import EncodedPart
 from receipt_layoutlm.labels import LabelMap, build_label_map
 from receipt_layoutlm.page import Page
+from receipt_layoutlm.pretrained_place import with_local_weights
 from receipt_layoutlm.run_dir import RunDir
 from receipt_layoutlm.run_record import DatasetRecord, Hardware, RunRecord, git_sha, usable_cpus, versions
 from receipt_layoutlm.sampling import epoch_order
@@ -83,14 +84,15 @@ def prepare(
     """
     parts = load_parts(run_dir, config)
     task = load_task(config.task)
-    tokenizer = task.load_tokenizer(config)
+    weights = with_local_weights(config, run_dir)
+    tokenizer = task.load_tokenizer(weights)
     encoded = [
         task.encode(pages, tokenizer, parts.label_map, config.max_length, on_page)
         for pages in (parts.train, parts.evaluation)
     ]
     check_stop()
     device = resolve_device(config.device)
-    model = task.load_model(config, parts.label_map)
+    model = task.load_model(weights, parts.label_map)
     fingerprints = [parts.fingerprint, parts.eval_fingerprint or ""]
     if snapshot is None:
         state = initial_state(config, fingerprints)

@@ -17,15 +17,18 @@ AWS = {"receipt_dynamo", "boto3", "botocore", "pynamodb"}
 
 # names relative to the package; a name may be a module or a folder, and may not exist yet
 TRAINING = tuple(
-    "trainer checkpoint_writer train_evaluation train_loop train_optim train_report train_setup train_state train_step run_record "
-    "checkpoint data labels encoding sampling losses metrics reading_order page weights "
-    "events run_dir manifest config jsonl_import".split()
+    "checkpoint checkpoint_compare checkpoint_writer config data encoding events jsonl_import labels losses "
+    "manifest metrics page pretrained_place reading_order run_dir run_record sampling train_evaluation train_loop "
+    "train_optim train_report train_setup train_state train_step trainer weights".split()
 )
 TRAINING_FOLDERS = ("tasks",)
 TORCH_FREE = tuple(
-    "config worker data labels reading_order sampling page events recorder s3 child datasets errors find_job heartbeat "
-    "infra jsonl_import local_aws local_engines local_environment local_process local_start local_state manifest plan "
-    "publish pull request run_dir run_setup sample sample_layouts sample_merchants weights".split()
+    "attempt attempt_end checkpoint_history child config continuation data datasets errors events exits "
+    "file_upload find_job folder_upload heartbeat infra jsonl_import labels local_aws local_engines "
+    "local_environment local_process local_start local_state manifest mirror notice page plain_words plan "
+    "pretrained_place publish pull reading_order recorder redact request resume_point retention run_dir run_setup "
+    "running_workers s3 sample sample_layouts sample_merchants sampling spot storage_errors supervisor timeline "
+    "trust verify_resume watchdog weights why why_facts why_open worker workplace".split()
 )
 
 KEY_STRING = re.compile(r"(JOB|STATUS|METRIC|LOG|QUEUE|ATTEMPT|JOB_NAME|DATASET|SNAPSHOT|CREATED)#")

@@ -6,10 +6,26 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from receipt_dynamo import DynamoClient, Job, JobLog, JobMetric, JobQueue, Lease, Pointer, Storage, utcnow
+from receipt_dynamo import (
+    AttemptEnd,
+    DynamoClient,
+    Job,
+    JobError,
+    JobLog,
+    JobMetric,
+    JobQueue,
+    Lease,
+    Machine,
+    Pointer,
+    Storage,
+    Timing,
+    utcnow,
+)
 from receipt_layoutlm.cli import cli
 from receipt_layoutlm.manifest import write_manifest
 from receipt_layoutlm.s3 import Bucket, RunPlaces
+from tests import original_system
+from tests.stores import Clock
 
 
 @pytest.fixture
@@ -105,6 +121,139 @@ def test_show_tells_what_was_asked_for_what_came_out_and_each_attempt(queue: Job
     assert job.job_id in text and "epochs=3" in text and "0.6667" in text
     assert told["results"]["metric_value"] == 0.75
     assert [attempt["outcome"] for attempt in told["attempts"]] == ["succeeded"]
+
+
+def test_show_has_a_timeline_of_waits_phases_losses_and_costs(cloud: DynamoClient) -> None:
+    clock = Clock()
+    queue = JobQueue(cloud, now=clock)
+    submit(queue)
+    clock.pass_seconds(41)
+    lease = queue.claim("worker-1", machine=Machine(instance_type="g5.xlarge", spot=True, price_per_hour=0.36))
+    assert lease is not None
+    clock.pass_seconds(1000)
+    phases = {"start": 2.5, "encode": 65.0, "train": 900.0}
+    end = AttemptEnd(last_step=120, lost_steps=20, phase_seconds=phases)
+    queue.release(lease, "spot notice", end=end)
+    clock.pass_seconds(90)
+    second = queue.claim("worker-2\x9b31m")
+    assert second is not None
+    queue.cancel(second.job_id)
+    clock.pass_seconds(3600)
+    queue.acknowledge_cancel(second)
+
+    text, told = ok("show", "mine"), json.loads(ok("show", "mine", "--json"))
+
+    first, other = told["timeline"]
+    assert (first["wait_seconds"], first["lost_steps"], first["phase_seconds"]) == (pytest.approx(41), 120, phases)
+    assert (other["wait_seconds"], other["outcome"]) == (pytest.approx(90), "cancelled")
+    assert told["totals"]["cost"] == first["cost"] == pytest.approx(0.1)
+    for shown in ("g5.xlarge spot", "0 -> 120", "interrupted: spot notice", "41 s", "1 min 05 s", "16 min 40 s"):
+        assert shown in text
+    assert "wall time 1 h 18 min, running 1 h 16 min, waiting 2 min 11 s, lost steps at least 120, cost 0.1000" in text
+    assert "\x9b" not in text
+
+
+def test_show_says_how_far_a_running_attempt_was_when_last_heard_of(queue: JobQueue) -> None:
+    submit(queue)
+    lease = queue.claim("worker-1", machine=Machine(price_per_hour=3.6))
+    assert lease is not None
+    queue.renew(lease, json.dumps(["train", 120, 400, 3.0]))
+
+    text = ok("show", "mine")
+
+    assert "0 -> at least 120" in text and " so far" in text
+
+
+def test_show_fits_a_terminal_and_leaves_out_what_nobody_measured(queue: JobQueue) -> None:
+    submit(queue)
+    lease = queue.claim("ip-10-0-12-200-1234-abcdef")
+    assert lease is not None
+    phases = dict.fromkeys(("start", "encode", "train", "evaluate", "checkpoint", "upload"), 3900.0)
+    queue.release(lease, "rebalance recommendation", end=AttemptEnd(last_step=1200, phase_seconds=phases))
+    queue.release(claim(queue), "spot notice")
+
+    tables = "attempt" + ok("show", "mine").partition("attempt")[2]
+
+    assert max(len(line) for line in tables.splitlines()) <= 120
+    assert "checkpoint" in tables and "machine" not in tables and "cost" not in tables
+
+
+def test_show_reads_a_job_of_the_original_system(cloud: DynamoClient) -> None:
+    job_id = "6f6a1c1e-8f57-4d2a-9f0e-2c7a1f0f3b11"
+    cloud.raw.put_item(TableName="the-table", Item=original_system.job(job_id))
+
+    assert "layoutlm-a" in ok("show", job_id)
+    told = json.loads(ok("show", job_id, "--json"))
+    assert (told["timeline"], told["totals"]) == ([], None)
+    assert "belongs to the original system" in ok("why", job_id)
+    assert "read-only" in run("retry", failed_original(cloud)).stderr
+
+
+def failed_original(cloud: DynamoClient) -> str:
+    job_id = "6f6a1c1e-8f57-4d2a-9f0e-2c7a1f0f3b12"
+    cloud.raw.put_item(TableName="the-table", Item=original_system.job(job_id, status="failed"))
+    return job_id
+
+
+def test_why_names_the_due_jobs_that_are_claimed_first(queue: JobQueue) -> None:
+    patient = JobQueue(queue.client, timing=Timing(first_backoff_seconds=1e9, longest_backoff_seconds=1e9))
+    submit(queue, "not-due")
+    patient.fail(claim(queue), JobError(cause="killed", message="m"))
+    submit(queue, "old")
+    mine = submit(queue)
+    submit(queue, "young")
+    high = queue.submit(name="high", config={"config_version": 1}, created_by="me", priority="high")
+
+    text, told = ok("why", "mine"), json.loads(ok("why", "mine", "--json"))
+
+    assert "2 due jobs are before it" in text and "the first is high (priority high" in text
+    assert (told["due_jobs_ahead"], told["first_ahead"]) == (2, high.job_id)
+    assert (told["job_id"], told["status"]) == (mine.job_id, "pending")
+    assert told["why"].partition("(")[0] == text.partition("(")[0]
+    assert "No due job of queue default is before it" in ok("why", "high")
+    assert "unless `layoutlm-cli job cancel" in ok("why", "not-due")
+
+
+def test_why_tells_who_holds_a_job_but_never_the_token_or_what_would_steer_a_terminal(queue: JobQueue) -> None:
+    submit(queue, "red\x1b[31m")
+    lease = queue.claim("worker-1\x07")
+    assert lease is not None and lease.lease_token is not None
+
+    text, document = ok("why", lease.job_id), ok("why", lease.job_id, "--json")
+
+    assert "holds attempt 1" in text
+    assert "\x1b" not in text and "\x07" not in text
+    assert lease.lease_token not in document and json.loads(document)["lease"]["attempt"] == 1
+
+
+def test_a_failed_job_is_retried_and_not_in_a_dry_run(queue: JobQueue) -> None:
+    job = submit(queue)
+    queue.fail(claim(queue), JobError(cause="bad_data", message="no words"))
+
+    tried = run("retry", "mine", "--dry-run")
+    assert "would put mine" in tried.stdout and "bad_data, which is likely to come again" in tried.stderr
+    assert queue.client.get_job(job.job_id).status == "failed"
+
+    assert "mine: pending, starts at the beginning" in ok("retry", "mine")
+    assert queue.client.get_job(job.job_id).status == "pending"
+    assert "a retry put it back" in ok("why", "mine")
+
+
+@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
+def test_only_a_failed_job_is_retried_and_the_error_says_what_to_do_instead(
+    queue: JobQueue, tmp_path: Path, dry_run: list[str]
+) -> None:
+    def refused() -> str:
+        result = run("retry", "mine", *dry_run)
+        assert result.exit_code == 1
+        return result.stderr
+
+    submit(queue)
+    assert "mine is pending, and only a failed job can be retried" in refused()
+    succeed(queue, claim(queue), tmp_path / "run")
+    assert "train --resume" in refused()
+    queue.cancel(submit(queue).job_id)
+    assert "train --resume` goes on from its checkpoint" in refused()
 
 
 def test_metrics_hide_what_a_later_attempt_ran_again_unless_asked(queue: JobQueue) -> None:

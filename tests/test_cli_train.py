@@ -41,6 +41,9 @@ TRAINING_FLAGS = [
     ("--allowed-label", "GRAND_TOTAL", "allowed_labels", ["GRAND_TOTAL"]),
     ("--eval-every", "50", "eval_every", 50),
     ("--checkpoint-every", "60", "checkpoint_every", 60.0),
+    ("--keep-checkpoints", "5", "keep_checkpoints", 5),
+    ("--hang-timeout", "120", "hang_timeout", 120.0),
+    ("--max-runtime", "3600", "max_runtime", 3600.0),
     ("--logging-steps", "3", "logging_steps", 3),
     ("--sample-size", "12", "sample_size", 12),
     ("--split", "random", "split", "random"),
@@ -120,7 +123,7 @@ def test_every_training_flag_is_stored_with_its_source(shell: Shell, imported: s
 
 
 def test_every_training_option_is_in_the_table_above_or_has_a_test_of_its_own() -> None:
-    own_tests = {"config_version", "dataset", "eval_dataset", "merge_amounts"}
+    own_tests = {"config_version", "dataset", "eval_dataset", "merge_amounts", "continues"}
 
     assert {key for _flag, _value, key, _stored in TRAINING_FLAGS} | own_tests == set(TrainConfig.model_fields)
 
@@ -207,6 +210,7 @@ def test_with_several_datasets_they_are_listed(shell: Shell, imported: str) -> N
         (["--dataset", "missing"], "no dataset 'missing'"),
         (["--run-here", "--wait"], "leave --wait out"),
         (["--eval-every", "sometimes"], "eval_every"),
+        (["--resume", "nothing", "--epochs", "9"], "no job 'nothing'"),
     ],
 )
 def test_what_cannot_be_is_refused_with_the_way_out_and_nothing_is_stored(

@@ -1,6 +1,8 @@
 """A BERT's weights all find their place in LayoutLM; what is loaded, and what is refused with which words."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,8 @@ from transformers import BertConfig, BertModel, LayoutLMForTokenClassification
 
 from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.labels import LabelMap
+from receipt_layoutlm.pretrained_place import with_local_weights
+from receipt_layoutlm.run_dir import RunDir
 from receipt_layoutlm.tasks import TASKS, load_task
 from receipt_layoutlm.tasks.layoutlm import encode, load_model, load_tokenizer, predict, training_batch
 from receipt_layoutlm.tasks.pretrained import ModelLoadError
@@ -143,6 +147,75 @@ def test_weights_that_are_no_safetensors_are_refused(layoutlm: Path, tmp_path: P
     torch.save({}, tmp_path / "pytorch_model.bin")
     with pytest.raises(ModelLoadError, match="safetensors"):
         load_model(TrainConfig(pretrained=str(tmp_path)), LABELS)
+
+
+@pytest.mark.parametrize("key", ["_attn_implementation", "attn_implementation"])
+@pytest.mark.parametrize("kind", ["bert", "layoutlm"])
+def test_weights_that_ask_for_code_of_the_hub_are_refused(
+    request: pytest.FixtureRequest, tmp_path: Path, key: str, kind: str
+) -> None:
+    folder = changed_copy(request.getfixturevalue(kind), tmp_path, "config.json", {key: "somebody/kernel"})
+
+    with pytest.raises(ModelLoadError, match=r"attention code 'somebody/kernel': take it out of its config\.json"):
+        load_model(TrainConfig(pretrained=str(folder)), LABELS)
+
+
+def test_quantized_weights_are_refused(layoutlm: Path, tmp_path: Path) -> None:
+    quantized = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}
+    folder = changed_copy(layoutlm, tmp_path, "config.json", quantized)
+
+    with pytest.raises(ModelLoadError, match="full precision"):
+        load_model(TrainConfig(pretrained=str(folder)), LABELS)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("load", ["load_tokenizer(config)", "load_model(config, None)"])
+def test_code_beside_weights_is_not_run_even_if_somebody_answers_yes(layoutlm: Path, tmp_path: Path, load: str) -> None:
+    """A process of its own, with a stdin on which transformers would ask."""
+    own = {"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}
+    folder, marker = changed_copy(layoutlm, tmp_path, "config.json", own), tmp_path / "ran"
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    map_of_own = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": [None, "own.Own"]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, **map_of_own}))
+    (folder / "own.py").write_text(f"open({str(marker)!r}, 'w')\n")
+    program = (
+        "from receipt_layoutlm.config import TrainConfig; from receipt_layoutlm.tasks import layoutlm; "
+        f"config = TrainConfig(pretrained={str(folder)!r}); layoutlm.{load}"
+    )
+
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, input="y\n" * 9, capture_output=True, text=True, check=False)
+
+    assert not marker.exists(), done.stdout
+    assert "Do you wish to run" not in done.stdout, done.stderr
+
+
+def changed_copy(source: Path, parent: Path, name: str, changes: dict[str, object]) -> Path:
+    """A copy of a model folder in which one JSON file says something else."""
+    folder = parent / "copy"
+    shutil.copytree(source, folder)
+    document = json.loads((folder / name).read_text())
+    (folder / name).write_text(json.dumps({**document, **changes}))
+    return folder
+
+
+def test_weights_of_a_bucket_are_read_where_the_worker_laid_them(layoutlm: Path, tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path)
+    shutil.copytree(layoutlm, run_dir.pretrained)
+    named = TrainConfig(pretrained="s3://a-bucket/best")
+    laid = with_local_weights(named, run_dir)
+
+    model, expected = (load_model(each, LABELS) for each in (laid, TrainConfig(pretrained=str(layoutlm))))
+
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected.parameters(), strict=True))
+    assert load_tokenizer(laid).get_vocab() == load_tokenizer(TrainConfig(pretrained=str(layoutlm))).get_vocab()
+    assert named.pretrained == "s3://a-bucket/best"
+    assert with_local_weights(TrainConfig(pretrained="minilm"), run_dir).pretrained == "minilm"
+
+
+def test_a_bucket_that_no_worker_has_read_is_named(layoutlm: Path) -> None:
+    with pytest.raises(ModelLoadError, match="s3://a-bucket/best was not downloaded"):
+        load_model(TrainConfig(pretrained="s3://a-bucket/best"), LABELS)
 
 
 def test_masks_decide_which_words_are_supervised(layoutlm: Path) -> None:

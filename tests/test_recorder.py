@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from receipt_dynamo import Lease, LeaseLost
+from receipt_dynamo import Lease, LeaseLost, WriteTimeout
 from receipt_layoutlm.events import (
     Checkpoint,
     Evaluation,
@@ -17,19 +17,23 @@ from receipt_layoutlm.events import (
     Progress,
     Started,
 )
-from receipt_layoutlm.manifest import write_manifest
+from receipt_layoutlm.manifest import DamagedFolder, write_manifest
 from receipt_layoutlm.recorder import LOG_BYTES, Recorder
 from receipt_layoutlm.run_dir import RunDir
-from receipt_layoutlm.s3 import RunPlaces
+from receipt_layoutlm.s3 import RunPlaces, StorageUnavailable
+from tests.s3_wire import S3Wire
 from tests.stores import Store
+from tests.wire import Patience, Wire
 
 pytestmark = pytest.mark.engine
+
+SECRETS = ("a-secret-of-this-machine",)
 
 
 class Run:
     """A run directory that the test writes as a trainer would."""
 
-    def __init__(self, store: Store, lease: Lease, path: Path) -> None:
+    def __init__(self, store: Store, lease: Lease, path: Path, keep_checkpoints: int = 1) -> None:
         path.mkdir(exist_ok=True)
         self.dir = RunDir(path)
         self.writer = EventWriter(self.dir.events)
@@ -37,7 +41,21 @@ class Run:
         storage = store.queue.client.get_job(lease.job_id).storage
         assert storage is not None
         self.places = RunPlaces(storage, lease.job_id)
-        self.recorder = Recorder(store.queue, store.bucket, self.places, lease, self.dir, store.clock, self.seen.append)
+        self.recorder = Recorder(
+            store.queue,
+            store.bucket,
+            self.places,
+            lease,
+            self.dir,
+            store.clock,
+            self.seen.append,
+            keep_checkpoints,
+            SECRETS,
+        )
+
+    def commit_checkpoint(self, step: int, *, is_best: bool) -> None:
+        self.write_checkpoint(step, is_best=is_best)
+        self.recorder.poll()
 
     def write_checkpoint(self, step: int, *, is_best: bool) -> None:
         folder = self.dir.checkpoint(step)
@@ -103,7 +121,7 @@ def test_a_checkpoint_that_cannot_be_uploaded_moves_no_pointer(store: Store, lea
     run.write_checkpoint(10, is_best=True)
     (run.dir.checkpoint(10) / "model.safetensors").unlink()
 
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(DamagedFolder):
         run.recorder.poll()
 
     assert store.queue.client.get_lease(lease.job_id).checkpoint is None
@@ -111,12 +129,102 @@ def test_a_checkpoint_that_cannot_be_uploaded_moves_no_pointer(store: Store, lea
 
 def test_only_the_resume_point_the_one_before_and_the_best_are_kept(store: Store, run: Run) -> None:
     for step, is_best in ((1, True), (2, False), (3, False), (4, False)):
+        run.commit_checkpoint(step, is_best=is_best)
+
+    assert kept(store, run) == {"checkpoint-1", "checkpoint-3", "checkpoint-4"}
+
+
+def kept(store: Store, run: Run) -> set[str]:
+    return {key.split("/")[3] for key in store.bucket.list_keys(run.places.run) if "checkpoint-" in key}
+
+
+def test_as_many_checkpoints_are_kept_as_the_job_asks_for(store: Store, lease: Lease, tmp_path: Path) -> None:
+    run = Run(store, lease, tmp_path / "run", keep_checkpoints=3)
+    for step in (1, 2, 3, 4, 5):
+        run.commit_checkpoint(step, is_best=step == 5)
+
+    assert kept(store, run) == {"checkpoint-3", "checkpoint-4", "checkpoint-5"}
+
+
+def test_what_earlier_attempts_left_is_removed_too(store: Store, lease: Lease, run: Run, tmp_path: Path) -> None:
+    for step in (1, 2):
+        run.commit_checkpoint(step, is_best=False)
+    store.queue.release(run.recorder.lease, "test")
+    second = store.queue.claim("worker-2")
+    assert second is not None
+    again = Run(store, second, tmp_path / "second")
+    for step in (3, 4, 5):
+        again.commit_checkpoint(step, is_best=False)
+
+    assert kept(store, again) == {"checkpoint-4", "checkpoint-5"}
+
+
+def test_when_uploads_lag_only_the_last_checkpoint_and_the_best_travel(store: Store, lease: Lease, run: Run) -> None:
+    for step, is_best in ((1, True), (2, True), (3, False), (4, False)):
         run.write_checkpoint(step, is_best=is_best)
 
     run.recorder.poll()
 
-    kept = {key.split("/")[3] for key in store.bucket.list_keys(run.places.run) if "checkpoint-" in key}
-    assert kept == {"checkpoint-1", "checkpoint-3", "checkpoint-4"}
+    stored = store.queue.client.get_lease(lease.job_id)
+    assert stored.checkpoint is not None and stored.best is not None and stored.previous is not None
+    steps = [pointer.global_step for pointer in (stored.checkpoint, stored.best, stored.previous)]
+    assert steps == [4, 2, 2]
+    assert kept(store, run) == {"checkpoint-2", "checkpoint-4"}
+    assert list(run.dir.path.glob("checkpoint-*")) == []
+
+
+def test_what_the_table_refused_is_stored_by_the_next_poll_at_its_first_time(
+    store: Store, lease: Lease, run: Run
+) -> None:
+    wire, patience = Wire(store.queue.client), Patience(store.queue.client)
+    run.writer.write(evaluation(10, 0.25))
+    run.writer.write(evaluation(20, 0.5))
+    wire.lose_reply("TransactWriteItems", times=1)
+    wire.refuse("TransactWriteItems", "InternalServerError", times=200)
+    with pytest.raises(WriteTimeout):
+        run.recorder.poll()
+    assert patience.waits and not run.recorder.is_up_to_date
+    wire._faults.clear()
+    store.clock.pass_seconds(60)
+
+    run.recorder.poll()
+
+    rows = store.queue.client.list_all_job_metrics(lease.job_id)
+    assert [row.metric_value for row in rows] == [0.25, 0.5]
+    assert run.recorder.is_up_to_date
+
+
+def test_a_bucket_that_is_away_is_waited_for(store: Store, lease: Lease, run: Run) -> None:
+    s3 = S3Wire(store.bucket)
+    s3.refuse("PutObject", "SlowDown", status=503, times=3)
+    waits: list[float] = []
+    run.recorder._given_up.wait = waits.append  # type: ignore[assignment,method-assign]
+    run.write_checkpoint(10, is_best=True)
+
+    run.recorder.poll()
+
+    stored = store.queue.client.get_lease(lease.job_id)
+    assert stored.checkpoint is not None and stored.checkpoint.global_step == 10
+    assert waits
+
+
+def test_a_mirror_that_gave_up_waits_for_no_bucket(store: Store, lease: Lease, run: Run) -> None:
+    S3Wire(store.bucket).refuse("PutObject", "SlowDown", status=503, times=1000)
+    run.write_checkpoint(10, is_best=True)
+    run.recorder.give_up()
+
+    with pytest.raises(StorageUnavailable):
+        run.recorder.poll()
+
+    assert store.queue.client.get_lease(lease.job_id).checkpoint is None
+
+
+def test_what_a_checkpoint_took_is_known_for_the_next_one(run: Run) -> None:
+    run.commit_checkpoint(10, is_best=True)
+
+    assert run.recorder.last_save is not None and run.recorder.last_save.size > 10
+    assert run.recorder.attempt_end().phase_seconds is not None
+    assert "upload" in run.recorder.attempt_end().phase_seconds
 
 
 def test_logs_and_the_start_become_log_rows_in_order(store: Store, lease: Lease, run: Run) -> None:
@@ -144,6 +252,15 @@ def test_logs_and_the_start_become_log_rows_in_order(store: Store, lease: Lease,
     assert rows[1].data["trainable_parameters"] == 90
     assert rows[2].level == "warning"
     assert [row.seq for row in rows] == [0, 1, 2]
+
+
+def test_a_secret_of_the_environment_reaches_no_row(store: Store, lease: Lease, run: Run) -> None:
+    run.writer.write(Log(event="odd", message=f"sent {SECRETS[0]}", data={"headers": [SECRETS[0]]}))
+
+    run.recorder.poll()
+
+    (row,) = store.queue.client.list_job_logs(lease.job_id)
+    assert SECRETS[0] not in row.model_dump_json()
 
 
 def test_data_too_large_for_a_row_leaves_a_pointer_to_the_log_file(store: Store, lease: Lease, run: Run) -> None:

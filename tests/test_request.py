@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from receipt_layoutlm.config import ConfigError
+from receipt_layoutlm.config import ConfigError, TrainConfig
 from receipt_layoutlm.request import QUICK, read_config_file, resolve
 
 
@@ -38,6 +38,20 @@ def test_an_unknown_key_of_the_file_is_named_with_the_nearest() -> None:
 def test_a_split_of_a_dataset_that_has_its_own_evaluation_pages_is_a_contradiction() -> None:
     with pytest.raises(ConfigError, match="have no meaning"):
         resolve({"eval_dataset": "held-out", "split": "random"}, {}, {}, {})
+
+
+def test_the_options_of_a_parent_take_the_place_of_the_defaults() -> None:
+    parent = TrainConfig(lr=1e-3, epochs=4, eval_dataset="held-out", split="random")
+
+    resolved = resolve({"epochs": 9}, {}, {}, {}, parent)
+
+    assert resolved.config == parent.model_copy(update={"epochs": 9})
+    assert resolved.given == {"epochs": "flag"}
+
+
+def test_what_is_continued_is_not_said_in_a_file() -> None:
+    with pytest.raises(ConfigError, match="--resume JOB"):
+        resolve({}, {"continues": "a-job@3"}, {}, {})
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "", "a b", "a\x1b[2J"])

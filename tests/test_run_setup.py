@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from receipt_dynamo import Job, Lease, Pointer, Storage
+from receipt_dynamo import Job, Lease, Storage
 from receipt_layoutlm.config import ConfigError, TrainConfig
 from receipt_layoutlm.data import Page, read_snapshot
 from receipt_layoutlm.datasets import add_snapshot, describe, pinned
-from receipt_layoutlm.manifest import DamagedFolder, write_manifest
+from receipt_layoutlm.manifest import DamagedFolder
 from receipt_layoutlm.run_dir import RunDir
 from receipt_layoutlm.run_setup import prepare_run_dir, safe_name
 from receipt_layoutlm.s3 import RunPlaces, StorageError, dataset_key
@@ -71,20 +71,6 @@ def test_pages_that_are_not_what_their_name_says_are_refused(store: Store, confi
 
     with pytest.raises(DamagedFolder, match="import them again"):
         prepare(store, config, store.claimed(), tmp_path)
-
-
-def test_the_checkpoint_of_the_lease_is_there_verified(store: Store, config: TrainConfig, tmp_path: Path) -> None:
-    lease = store.claimed()
-    folder = tmp_path / "up"
-    folder.mkdir()
-    (folder / "model.safetensors").write_bytes(b"weights")
-    pointer = Pointer(attempt=1, global_step=5, manifest_sha256=write_manifest(folder, 5))
-    store.bucket.put_folder(folder, RunPlaces(Storage(bucket=store.bucket.name), lease.job_id).checkpoint(pointer))
-    lease = store.queue.record_checkpoint(lease, pointer, None)
-
-    run_dir = prepare(store, config, lease, tmp_path)
-
-    assert (run_dir.checkpoint(5) / "model.safetensors").read_bytes() == b"weights"
 
 
 def test_pages_that_are_gone_are_named(store: Store, config: TrainConfig, tmp_path: Path) -> None:

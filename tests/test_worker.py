@@ -1,22 +1,18 @@
 """One job from claim to end, with a real trainer process, a real table and a real bucket."""
 
-import os
 import signal
-import threading
 from pathlib import Path
 
 import pytest
-from safetensors.numpy import load_file
 
-from receipt_dynamo import Job, JobStatus, Lease, Machine, Storage
-from receipt_layoutlm.config import TrainConfig, to_document
+from receipt_dynamo import JobStatus, Storage
 from receipt_layoutlm.data import Page
-from receipt_layoutlm.datasets import add_snapshot, describe, pinned
-from receipt_layoutlm.events import Checkpoint, Evaluation, Event
+from receipt_layoutlm.events import Checkpoint, Evaluation
 from receipt_layoutlm.manifest import verify
 from receipt_layoutlm.s3 import RunPlaces
 from receipt_layoutlm.sample import generate_pages
-from receipt_layoutlm.worker import Workplace, run_job, run_worker
+from receipt_layoutlm.worker import run_worker
+from tests.places import Place, last_weights, lease_of, signal_trainer
 from tests.stores import Store
 from tests.tiny import tiny_layoutlm
 
@@ -28,45 +24,6 @@ def pages() -> list[Page]:
     return generate_pages(12, seed=1)
 
 
-class Place:
-    """A worker on the test's store; `on_event` sees what the trainer says."""
-
-    def __init__(self, store: Store, work_dir: Path) -> None:
-        self.store = store
-        self.stop = threading.Event()
-        self.events: list[Event] = []
-        self.on_event = lambda _event: None
-        self.workplace = Workplace(
-            queue=store.queue,
-            open_bucket=lambda _name: store.bucket,
-            stop=self.stop,
-            worker_id="worker-1",
-            machine=Machine(instance_type="test"),
-            work_dir=work_dir,
-            now=store.clock,
-            observe=self._observe,
-        )
-
-    def _observe(self, _job: Job, event: Event) -> None:
-        self.events.append(event)
-        self.on_event(event)
-
-    def submit(self, pages: list[Page], **options: object) -> Job:
-        client = self.store.queue.client
-        described = describe("d", pages, "test", self.store.clock())
-        dataset = add_snapshot(client, self.store.bucket, described, pages)
-        config = TrainConfig.model_validate({"dataset": pinned(dataset), "batch_size": 4, "device": "cpu", **options})
-        storage = Storage(bucket=self.store.bucket.name)
-        return self.store.queue.submit(
-            name="a-job", config=to_document(config, {}), created_by="tests", storage=storage
-        )
-
-    def work(self) -> JobStatus | None:
-        lease = self.store.queue.claim("worker-1", machine=self.workplace.machine)
-        assert lease is not None
-        return run_job(self.workplace, lease)
-
-
 @pytest.fixture
 def place(store: Store, tmp_path: Path) -> Place:
     return Place(store, tmp_path / "work")
@@ -75,10 +32,6 @@ def place(store: Store, tmp_path: Path) -> Place:
 @pytest.fixture
 def model(tmp_path: Path, pages: list[Page]) -> str:
     return str(tiny_layoutlm(tmp_path / "tiny", pages))
-
-
-def lease_of(place: Place, job: Job) -> Lease:
-    return place.store.queue.client.get_lease(job.job_id)
 
 
 def test_a_job_ends_succeeded_with_its_metrics_logs_checkpoint_and_best(
@@ -140,14 +93,6 @@ def test_a_stopped_worker_gives_the_job_back_and_the_next_goes_on_to_the_same_we
     assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
 
 
-def last_weights(place: Place, job: Job, folder: Path) -> dict:  # type: ignore[type-arg]
-    pointer = lease_of(place, job).checkpoint
-    assert pointer is not None
-    places = RunPlaces(Storage(bucket=place.store.bucket.name), job.job_id)
-    place.store.bucket.get_folder(places.checkpoint(pointer), folder)
-    return load_file(folder / "model.safetensors")
-
-
 def test_a_cancel_request_ends_the_job_as_cancelled(place: Place, pages: list[Page], model: str) -> None:
     job = place.submit(pages, pretrained=model, epochs=2)
     place.on_event = lambda event: (
@@ -168,21 +113,6 @@ def test_a_killed_trainer_is_tried_again_later(place: Place, pages: list[Page], 
     stored = place.store.queue.client.get_job(job.job_id)
     assert stored.error is not None and stored.error.cause == "killed"
     assert stored.not_before is not None and stored.not_before > place.store.clock()
-
-
-def signal_trainer(number: signal.Signals) -> None:
-    """Send a signal to the one child of this process that runs the trainer."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and is_own_trainer(entry):
-            os.kill(int(entry.name), number)
-
-
-def is_own_trainer(entry: Path) -> bool:
-    try:
-        parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-        return parent == os.getpid() and b"receipt_layoutlm.trainer" in (entry / "cmdline").read_bytes()
-    except OSError:
-        return False
 
 
 def test_weights_that_do_not_exist_fail_the_job_at_once_with_the_way_out(place: Place, pages: list[Page]) -> None:

@@ -9,7 +9,8 @@ import click
 COMMANDS = {
     "train": ("receipt_layoutlm.cli.train:train", "Submit a training job (or work it here with --run-here)."),
     "worker": ("receipt_layoutlm.cli.worker:worker", "Claim and run submitted jobs."),
-    "job": ("receipt_layoutlm.cli.job:job", "List, show, cancel, pull and delete jobs."),
+    "job": ("receipt_layoutlm.cli.job:job", "List, explain, show, cancel, retry, pull and delete jobs."),
+    "rescue": ("receipt_layoutlm.cli.rescue:rescue", "Take jobs away from workers that fell silent."),
     "dataset": ("receipt_layoutlm.cli.dataset:dataset", "Import labelled pages and pin snapshots of them."),
     "local": ("receipt_layoutlm.cli.local:local", "The embedded AWS behind --local: up, down, status."),
     "doctor": ("receipt_layoutlm.cli.doctor:doctor", "Check this machine and say what to fix."),

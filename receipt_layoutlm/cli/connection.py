@@ -16,6 +16,7 @@ from receipt_dynamo import DynamoClient, JobQueue, StoreError
 from receipt_dynamo.client import resolve_region
 from receipt_layoutlm.config import ConfigError
 from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.redact import printable
 
 if TYPE_CHECKING:
     from receipt_layoutlm.s3 import Bucket
@@ -124,8 +125,8 @@ def explain_errors(command: F) -> F:
         try:
             return command(*args, **values)
         except ConfigError as error:
-            raise click.UsageError(str(error)) from error
+            raise click.UsageError(printable(str(error))) from error
         except (StoreError, UserError, BotoCoreError) as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(printable(str(error))) from error
 
     return wrapped  # type: ignore[return-value]

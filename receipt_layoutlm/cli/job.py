@@ -7,17 +7,36 @@ from pathlib import Path
 import click
 from pydantic import BaseModel
 
-from receipt_dynamo import Job, JobLog, JobMetric, JobStatus
+from receipt_dynamo import Job, JobLog, JobMetric, JobQueue, JobStatus, StateConflict, utcnow
+from receipt_dynamo.entities import FINAL_CAUSES
 from receipt_layoutlm.cli.connection import Connection, store_options
-from receipt_layoutlm.cli.tables import clean, jobs_table, metrics_table, per_label_table, show_text, when
+from receipt_layoutlm.cli.tables import (
+    clean,
+    jobs_table,
+    metrics_table,
+    per_label_table,
+    show_text,
+    timeline_text,
+    when,
+)
+from receipt_layoutlm.cli.verify_resume import verify_resume
 from receipt_layoutlm.find_job import find_job
+from receipt_layoutlm.timeline import timeline
+from receipt_layoutlm.why import why
+from receipt_layoutlm.why_facts import Facts, facts_of, lease_or_none
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
 def job() -> None:
-    """List, show, cancel, pull and delete jobs. JOB is an id, its beginning, a name, or @last."""
+    """List, explain, show, cancel, retry, pull and delete jobs.
+
+    JOB is an id, the beginning of one, a name (its newest job), or @last.
+    """
+
+
+job.add_command(verify_resume)
 
 
 @job.command("list")
@@ -45,17 +64,60 @@ def list_(connection: Connection, status: str | None, name: str | None, limit: i
 @as_json_option
 @store_options
 def show(connection: Connection, reference: str, as_json: bool) -> None:
-    """Show one job: config, attempts, results."""
-    client = connection.client()
-    found = find_job(client, reference)
-    attempts = client.list_attempts(found.job_id)
+    """Show one job: config, results, and a timeline of its attempts.
+
+    \b
+    steps    from where it began -> the last one; "at least" while it runs and after a worker was lost,
+             because only the last renewal tells
+    lost     steps beyond the checkpoint from which the next attempt goes on
+    cost     the machine's price per hour, where the worker knows it, times the time from claim to end
+    waited   from the submission, or from the end of the attempt before, to the claim: the pause after
+             an error and the time until a retry count as waiting
+    data     encoding the pages; empty where a phase was not measured
+    """
+    queue = connection.queue()
+    found = find_job(queue.client, reference)
+    attempts = queue.client.list_attempts(found.job_id)
+    lease = lease_or_none(queue, found.job_id)
+    told = timeline(found, lease, attempts, utcnow())
     if as_json:
-        whole = {**found.model_dump(mode="json"), "attempts": [each.model_dump(mode="json") for each in attempts]}
-        click.echo(json.dumps(whole, indent=1))
+        records = {"attempts": [each.model_dump(mode="json") for each in attempts]}
+        rows, totals = (told.model_dump(mode="json")[name] for name in ("rows", "totals"))
+        click.echo(
+            json.dumps(
+                {**found.model_dump(mode="json"), **records, "timeline": rows, "totals": lease and totals}, indent=1
+            )
+        )
         return
-    click.echo(show_text(found, attempts))
+    click.echo(show_text(found))
+    if told.rows:
+        click.echo(timeline_text(told))
     if found.results and found.results.get("per_label"):
         click.echo("\n" + per_label_table(found.results["per_label"]))
+
+
+@job.command("why")
+@click.argument("reference", metavar="JOB")
+@as_json_option
+@store_options
+def why_(connection: Connection, reference: str, as_json: bool) -> None:
+    """Say in plain words why a job is where it is, and what happens next.
+
+    What it waits behind and until when, which worker holds it and when that one last renewed its lease, what
+    ended the last attempt, from which step it goes on, what it still survives, and what to type.
+    """
+    queue = connection.queue()
+    facts = facts_of(queue, find_job(queue.client, reference).job_id, utcnow())
+    text = clean(why(facts))
+    click.echo(json.dumps(_why_document(facts, text), indent=1) if as_json else text)
+
+
+def _why_document(facts: Facts, text: str) -> dict[str, object]:
+    """The paragraph, with the facts in it that a program would ask for. The token stays where it is."""
+    lease = facts.lease and facts.lease.model_dump(mode="json", exclude={"lease_token"})
+    job = facts.job.model_dump(mode="json", include={"job_id", "name", "status", "attempt", "not_before", "error"})
+    first = facts.first and facts.first.job_id
+    return {**job, "why": text, "lease": lease, "due_jobs_ahead": facts.ahead, "first_ahead": first}
 
 
 @job.command()
@@ -85,7 +147,7 @@ def logs(connection: Connection, reference: str, limit: int | None, as_json: boo
         click.echo(_json(rows))
         return
     for row in rows:
-        click.echo(f"{when(row.timestamp)}  {row.level:7}  {clean(row.event)}  {clean(row.message)}")
+        click.echo(f"{when(row.timestamp)}  {clean(row.level):7}  {clean(row.event)}  {clean(row.message)}")
 
 
 @job.command()
@@ -102,6 +164,44 @@ def cancel(connection: Connection, reference: str, dry_run: bool) -> None:
     status = queue.cancel(found.job_id)
     asked = "its worker was asked to stop" if status is JobStatus.RUNNING else "cancelled"
     click.echo(f"{clean(found.name)}: {asked}")
+
+
+@job.command()
+@click.argument("reference", metavar="JOB")
+@click.option("--dry-run", is_flag=True, help="Only say what would happen.")
+@store_options
+def retry(connection: Connection, reference: str, dry_run: bool) -> None:
+    """Put a failed job back into the queue, with nothing of its budgets used up.
+
+    It goes on from its last checkpoint, with the settings and the data that it was submitted with.
+    """
+    queue = connection.queue()
+    found = _failed_job(queue, reference)
+    pointer = queue.client.get_lease(found.job_id).checkpoint
+    begins = f"goes on from step {pointer.global_step}" if pointer else "starts at the beginning"
+    if found.error and found.error.cause in FINAL_CAUSES:
+        click.echo(f"warning: it failed with {found.error.cause}, which is likely to come again", err=True)
+    if dry_run:
+        click.echo(f"would put {clean(found.name)} ({found.job_id}) back into the queue; it {begins}")
+        return
+    status = queue.retry(found.job_id).status
+    click.echo(f"{clean(found.name)}: {status}, {begins}")
+
+
+def _failed_job(queue: JobQueue, reference: str) -> Job:
+    """The job as it is now. Raises StateConflict, saying what can be done instead, when it has not failed."""
+    found = queue.client.get_job(find_job(queue.client, reference).job_id, consistent=True)
+    if found.status is not JobStatus.FAILED:
+        instead = _INSTEAD_OF_RETRY.get(found.status, "`layoutlm-cli job why` tells what it waits for")
+        raise StateConflict(f"{clean(found.name)} is {found.status}, and only a failed job can be retried: {instead}")
+    return found
+
+
+_INSTEAD_OF_RETRY = {
+    JobStatus.SUCCEEDED: "`layoutlm-cli train --resume` goes on with a job that has ended",
+    JobStatus.CANCELLED: "cancelled is final; `layoutlm-cli train --resume` goes on from its checkpoint as a new job",
+    JobStatus.RUNNING: "`layoutlm-cli job why` tells how it goes",
+}
 
 
 @job.command("pull")

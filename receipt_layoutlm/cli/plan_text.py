@@ -2,8 +2,9 @@
 
 import json
 
-from receipt_dynamo import Dataset, Job
-from receipt_layoutlm.cli.tables import clean, table
+from receipt_dynamo import Dataset, Job, JsonObject
+from receipt_layoutlm.cli.tables import clean, score, table
+from receipt_layoutlm.continuation import Parent
 from receipt_layoutlm.plan import Plan
 from receipt_layoutlm.request import Resolved
 
@@ -16,6 +17,7 @@ def submitted_text(job: Job, plan: Plan, is_local: bool) -> str:
         f"  job id   {job.job_id}",
         f"  status   {job.status}",
         f"  dataset  {clean(job.job_config.get('dataset'))}",
+        *([f"  from     {clean(job.job_config['continues'])}"] if job.job_config.get("continues") else []),
         *(f"  warning  {clean(warning)}" for warning in plan.warnings),
         "next:",
         f"  {cli} worker run --once",
@@ -45,7 +47,32 @@ def _estimate(amount: float | None, unit: str) -> str:
     return "unknown (no earlier job of this shape)" if amount is None else f"about {amount:.2f} {unit}"
 
 
-def dry_run_json(resolved: Resolved, dataset: Dataset | None, plan: Plan | None) -> str:
+def parent_text(parent: Parent) -> str:
+    """Which job would be continued, and where."""
+    job, state = parent.job, parent.state
+    best = "no evaluation yet"
+    if state.best_step is not None:
+        best = f"best {score(state.best_metric_value)} at step {state.best_step}"
+    return (
+        f"continues {clean(job.name)} ({job.job_id}, {job.status}) "
+        f"from step {state.global_step}: {state.epoch} epochs done, {best}"
+    )
+
+
+def _parent_json(parent: Parent) -> JsonObject:
+    state = parent.state
+    return {
+        "job_id": parent.job.job_id,
+        "name": parent.job.name,
+        "status": parent.job.status,
+        "global_step": state.global_step,
+        "epochs": state.epoch,
+        "best_global_step": state.best_step,
+        "best_metric_value": state.best_metric_value,
+    }
+
+
+def dry_run_json(resolved: Resolved, dataset: Dataset | None, plan: Plan | None, parent: Parent | None = None) -> str:
     """The same as JSON; null for what only a table or data could tell."""
     return json.dumps(
         {
@@ -54,6 +81,7 @@ def dry_run_json(resolved: Resolved, dataset: Dataset | None, plan: Plan | None)
             "request": resolved.request.model_dump(mode="json"),
             "dataset": None if dataset is None else dataset.model_dump(mode="json"),
             "plan": None if plan is None else plan.model_dump(mode="json"),
+            "parent": None if parent is None else _parent_json(parent),
         },
         indent=1,
     )

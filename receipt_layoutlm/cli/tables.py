@@ -1,7 +1,6 @@
 """Texts and tables for people. Cells pass `clean`, so that nothing stored can steer a terminal."""
 
 import json
-import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
@@ -11,12 +10,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from receipt_dynamo import Attempt, Dataset, Job, JobMetric
+from receipt_dynamo import Dataset, Job, JobMetric
+from receipt_layoutlm.plain_words import duration
+from receipt_layoutlm.redact import printable
+from receipt_layoutlm.timeline import PHASES, Row, Timeline, Totals
+
+PHASE_TITLES = {"encode": "data"}
 
 
 def clean(text: object) -> str:
-    """Without control characters, which a terminal would obey."""
-    return "".join(ch if unicodedata.category(ch)[0] != "C" else " " for ch in str(text))
+    """One line without control characters, which a terminal would obey."""
+    return printable(str(text)).replace("\n", " ")
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -107,8 +111,8 @@ def datasets_table(datasets: Sequence[Dataset]) -> str:
     return table(header, rows)
 
 
-def show_text(job: Job, attempts: Sequence[Attempt]) -> str:
-    """A job, its config where it differs from nothing, its attempts and its results, a line each."""
+def show_text(job: Job) -> str:
+    """A job, its config where it differs from nothing, and its results, a line each."""
     facts: list[tuple[str, object]] = [
         ("name", job.name),
         ("id", job.job_id),
@@ -125,8 +129,6 @@ def show_text(job: Job, attempts: Sequence[Attempt]) -> str:
         *((name.replace("_", " "), value) for name, value in (job.results or {}).items() if name != "per_label"),
     ]
     lines = [f"{name:16}  {clean(value)}" for name, value in facts if value not in ("", None)]
-    if attempts:
-        lines += ["", attempts_table(attempts)]
     return "\n".join(lines)
 
 
@@ -136,20 +138,65 @@ def _given_values(job: Job) -> str:
     return ", ".join(f"{name}={json.dumps(job.job_config.get(name))}" for name in names if name != "dataset")
 
 
-def attempts_table(attempts: Sequence[Attempt]) -> str:
-    """One line a try."""
-    header = ("attempt", "worker", "started", "ended", "outcome", "resumed at", "last step", "lost steps")
-    rows = [
-        (
-            each.attempt,
-            each.worker_id,
-            when(each.started_at),
-            when(each.ended_at),
-            each.outcome or "running",
-            each.resume_step,
-            "" if each.last_step is None else each.last_step,
-            "" if each.lost_steps is None else each.lost_steps,
-        )
-        for each in attempts
+def timeline_text(told: Timeline) -> str:
+    """Two tables, so that each fits a terminal: how each attempt went, and where its time went; then the sums."""
+    return "\n".join(["", attempts_table(told.rows), "", phases_table(told.rows), "", _totals_line(told.totals)])
+
+
+def attempts_table(rows: Sequence[Row]) -> str:
+    """One line a try: when, on what, from which step to which, what was lost, what it cost, how it ended."""
+    header = ("attempt", "started", "machine", "steps", "lost", "cost USD", "ended", "worker")
+    return _filled(header, [_attempt_cells(row) for row in rows])
+
+
+def _filled(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table without the columns that are empty in every row: what nobody measured takes no room."""
+    kept = [index for index in range(len(header)) if any(row[index] != "" for row in rows)]
+    return table([header[index] for index in kept], [[row[index] for index in kept] for row in rows])
+
+
+def _attempt_cells(row: Row) -> tuple[object, ...]:
+    kind = {True: "spot", False: "on demand", None: None}[row.spot]
+    return (
+        row.attempt,
+        when(row.started_at),
+        " ".join(text for text in (row.instance_type, kind) if text),
+        f"{row.resume_step} -> {_at_least(row.last_step, row.is_at_least)}",
+        _at_least(row.lost_steps, row.is_at_least),
+        dollars(row.cost) + (" so far" if row.cost is not None and row.ended_at is None else ""),
+        row.outcome or "running",
+        row.worker_id,
+    )
+
+
+def phases_table(rows: Sequence[Row]) -> str:
+    """One line a try: seconds of waiting and of each phase; empty where it was not measured."""
+    header = ("attempt", "waited", *(PHASE_TITLES.get(phase, phase) for phase in PHASES), "running")
+    return _filled(header, [_phase_cells(row) for row in rows])
+
+
+def _phase_cells(row: Row) -> tuple[object, ...]:
+    phases = (duration(row.phase_seconds[phase]) if phase in row.phase_seconds else "" for phase in PHASES)
+    return row.attempt, duration(row.wait_seconds), *phases, duration(row.running_seconds)
+
+
+def _totals_line(totals: Totals) -> str:
+    parts = [
+        f"wall time {duration(totals.wall_seconds)}",
+        f"running {duration(totals.running_seconds)}",
+        f"waiting {duration(totals.waiting_seconds)}",
+        f"lost steps {_at_least(totals.lost_steps, totals.is_at_least)}",
+        *([] if totals.cost is None else [f"cost {dollars(totals.cost)} USD"]),
     ]
-    return table(header, rows)
+    return f"{'total':16}  {', '.join(parts)}"
+
+
+def _at_least(steps: int | None, is_at_least: bool) -> str:
+    if steps is None:
+        return ""
+    return f"at least {steps}" if is_at_least else str(steps)
+
+
+def dollars(cost: float | None) -> str:
+    """Four digits after the point, since a run on spot machines costs cents; empty when the price is not known."""
+    return "" if cost is None else f"{cost:.4f}"

@@ -1,4 +1,4 @@
-"""layoutlm-cli train: resolve the options, check them against the data, submit the job."""
+"""layoutlm-cli train: resolve the options, check them against the data (or the job to continue), submit the job."""
 
 import json
 import os
@@ -13,10 +13,11 @@ from receipt_dynamo import Dataset, DynamoClient, Job, JobQueue, Storage, utcnow
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.extras import require
 from receipt_layoutlm.cli.options import given_values, model_options
-from receipt_layoutlm.cli.plan_text import dry_run_json, dry_run_text, submitted_text
+from receipt_layoutlm.cli.plan_text import dry_run_json, dry_run_text, parent_text, submitted_text
 from receipt_layoutlm.cli.run_here import work_here
 from receipt_layoutlm.cli.wait import wait_for
 from receipt_layoutlm.config import TrainConfig, to_document
+from receipt_layoutlm.continuation import Parent, continued, find_parent, submit_continuation
 from receipt_layoutlm.data import Page, read_jsonl
 from receipt_layoutlm.datasets import (
     add_snapshot,
@@ -28,7 +29,7 @@ from receipt_layoutlm.datasets import (
 )
 from receipt_layoutlm.plan import Plan, make_plan, with_estimate
 from receipt_layoutlm.request import QUICK, JobRequest, Resolved, read_config_file, resolve
-from receipt_layoutlm.s3 import Bucket, parse_s3_uri
+from receipt_layoutlm.s3 import Bucket, StorageError, parse_s3_uri
 
 MODELS = (TrainConfig, JobRequest)
 
@@ -38,6 +39,11 @@ MODELS = (TrainConfig, JobRequest)
 @click.option("--data", type=click.Path(exists=True, path_type=Path), help="Import this JSONL file first.")
 @click.option("--config", "config_file", type=click.Path(exists=True, path_type=Path), help="YAML file of options.")
 @click.option("--quick", is_flag=True, help=f"A quick look: {QUICK['sample_size']} pages, {QUICK['epochs']} epochs.")
+@click.option(
+    "--resume",
+    metavar="JOB[@STEP]",
+    help="Go on from the last (or this) checkpoint of a job that has ended, as a new job; --epochs counts both.",
+)
 @click.option("--unique-key", help="Submitting the same key again returns the first job.")
 @click.option("--run-here", is_flag=True, help="Work the job here, now, in the foreground.")
 @click.option("--wait", is_flag=True, help="Follow the job until it ends (exit code 0, 100 failed, 103 cancelled).")
@@ -49,6 +55,7 @@ def train(
     data: Path | None,
     config_file: Path | None,
     quick: bool,
+    resume: str | None,
     unique_key: str | None,
     run_here: bool,
     wait: bool,
@@ -60,19 +67,32 @@ def train(
 
     Options come from flags, then a --config file, then the environment, then the defaults shown here. Without
     --dataset and LAYOUTLM_DATASET the only dataset of the store is taken.
+
+    With --resume the options and pages are those of the job that is continued. Its length and what does not decide
+    the weights may be given anew: epochs, patience, checkpoints, time limits, device, micro-batch.
     """
-    file = read_config_file(config_file) if config_file else {}
-    resolved = resolve(given_values(MODELS, values), file, os.environ, QUICK if quick else {})
-    if data is not None and "dataset" in resolved.given:
-        raise click.UsageError("--data imports a dataset and --dataset names one: give one of the two")
+    file, flags = read_config_file(config_file) if config_file else {}, given_values(MODELS, values)
+    if resume is not None and (quick or data is not None or "dataset" in flags):
+        raise click.UsageError("--resume goes on with the pages of its job: leave --dataset, --data and --quick out")
     if run_here and wait:
         raise click.UsageError("--run-here already stays until the job ends: leave --wait out")
     if run_here:
         require("train")
-    if dry_run:
-        click.echo(_dry_run(connection, resolved, data, as_json))
-        return
-    job, plan = _submit(connection, resolved, data, unique_key)
+    if resume is not None:
+        parent = find_parent(connection.client(), connection.open_bucket, resume)
+        resolved = continued(parent, flags, file)
+        if dry_run:
+            click.echo(_dry_run_continued(connection, parent, resolved, as_json))
+            return
+        job, plan = _submit_continued(connection, parent, resolved, unique_key)
+    else:
+        resolved = resolve(flags, file, os.environ, QUICK if quick else {})
+        if data is not None and "dataset" in resolved.given:
+            raise click.UsageError("--data imports a dataset and --dataset names one: give one of the two")
+        if dry_run:
+            click.echo(_dry_run(connection, resolved, data, as_json))
+            return
+        job, plan = _submit(connection, resolved, data, unique_key)
     click.echo(json.dumps(_as_json(job, plan)) if as_json else submitted_text(job, plan, connection.is_local))
     if run_here:
         sys.exit(work_here(connection, job))
@@ -103,6 +123,48 @@ def _submit(connection: Connection, resolved: Resolved, data: Path | None, uniqu
         storage=storage,
     )
     return job, plan
+
+
+def _submit_continued(
+    connection: Connection, parent: Parent, resolved: Resolved, unique_key: str | None
+) -> tuple[Job, Plan]:
+    storage = _storage_of(parent, resolved)
+    dataset, evaluation, plan = _plan_of(connection.client(), parent, resolved.config)
+    if storage != parent.places.storage:
+        home = connection.open_bucket(connection.default_bucket())
+        for each in filter(None, (dataset, evaluation)):
+            ensure_snapshot_at(home, parent.bucket, storage.prefix, each)
+    job = submit_continuation(connection.queue(), parent, resolved, storage, connection.caller(), unique_key)
+    return job, plan
+
+
+def _dry_run_continued(connection: Connection, parent: Parent, resolved: Resolved, as_json: bool) -> str:
+    client = connection.client()
+    _storage_of(parent, resolved)
+    dataset, _evaluation, plan = _plan_of(client, parent, resolved.config)
+    plan = with_estimate(plan, client, resolved.config)
+    if as_json:
+        return dry_run_json(resolved, dataset, plan, parent)
+    return f"{parent_text(parent)}\n\n{dry_run_text(resolved, dataset, plan)}"
+
+
+def _storage_of(parent: Parent, resolved: Resolved) -> Storage:
+    """Beside the parent's files unless told otherwise, but in its bucket, where a copy needs no way around."""
+    told = resolved.request.output_s3_path
+    storage = parse_s3_uri(told) if told else parent.places.storage
+    if storage.bucket != parent.bucket.name:
+        raise StorageError(
+            f"--output-s3-path: a checkpoint is copied inside one bucket, so name a place in s3://{parent.bucket.name}"
+        )
+    return storage
+
+
+def _plan_of(client: DynamoClient, parent: Parent, config: TrainConfig) -> tuple[Dataset, Dataset | None, Plan]:
+    """The steps are those that are left."""
+    dataset = _chosen(client, config.dataset)
+    evaluation = find_dataset(client, config.eval_dataset) if config.eval_dataset else None
+    plan = make_plan(config, dataset, evaluation)
+    return dataset, evaluation, plan.model_copy(update={"steps": max(0, plan.steps - parent.state.global_step)})
 
 
 def _chosen(client: DynamoClient, spec: str | None) -> Dataset:

@@ -18,6 +18,7 @@ from transformers import (
 
 from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.pretrained_place import is_in_bucket
 from receipt_layoutlm.tasks.warm_start import kept_layers, warm_start_from_bert
 from receipt_layoutlm.weights import find_minilm
 
@@ -35,9 +36,9 @@ def load_layoutlm(config: TrainConfig, label2id: dict[str, int]) -> LayoutLMForT
     """
     source = _source(config.pretrained)
     try:
-        found = AutoConfig.from_pretrained(source, local_files_only=_only_local(source))
-        if found.model_type not in ("bert", "layoutlm"):
-            raise ModelLoadError(f"{source} is a {found.model_type}: give a LayoutLM or a BERT checkpoint")
+        # without the False, transformers asks on stdin for 15 s whether to run the repository's code
+        found = AutoConfig.from_pretrained(source, local_files_only=_only_local(source), trust_remote_code=False)
+        _refuse_what_runs_code(source, found)
         if found.model_type == "bert":
             model = warm_start_from_bert(source, label2id, config.layers, config.dropout, config.seed)
         else:
@@ -45,6 +46,17 @@ def load_layoutlm(config: TrainConfig, label2id: dict[str, int]) -> LayoutLMForT
     except (OSError, ValueError) as error:
         raise _load_error(source, error) from error
     return model.train()
+
+
+def _refuse_what_runs_code(source: str, found: PretrainedConfig) -> None:
+    """A config.json may name attention code of the hub, or a quantizer; transformers would fetch and run it."""
+    if found.model_type not in ("bert", "layoutlm"):
+        raise ModelLoadError(f"{source} is a {found.model_type}: give a LayoutLM or a BERT checkpoint")
+    attention = found._attn_implementation
+    if attention not in (None, "eager", "sdpa"):
+        raise ModelLoadError(f"{source} asks for the attention code {attention!r}: take it out of its config.json")
+    if getattr(found, "quantization_config", None) is not None:
+        raise ModelLoadError(f"{source} is quantized: give weights in full precision")
 
 
 def _load(
@@ -71,13 +83,17 @@ def load_fast_tokenizer(config: TrainConfig) -> PreTrainedTokenizerFast:
     """The tokenizer that belongs to the weights. Raises ModelLoadError, or WeightsError for `minilm`."""
     source = _source(config.pretrained)
     try:
-        return AutoTokenizer.from_pretrained(source, use_fast=True, local_files_only=_only_local(source))
+        return AutoTokenizer.from_pretrained(
+            source, use_fast=True, local_files_only=_only_local(source), trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
         raise _load_error(source, error) from error
 
 
 def _source(pretrained: str) -> str:
     """A folder or a hub name."""
+    if is_in_bucket(pretrained):
+        raise ModelLoadError(f"{pretrained} was not downloaded: only a worker does that; give a folder")
     return str(find_minilm()) if pretrained == "minilm" else pretrained
 
 

@@ -1,0 +1,115 @@
+"""Which workers run on this machine, so that they can be told to finish the job in hand and take no other."""
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.local_state import state_dir
+
+log = logging.getLogger(__name__)
+
+DRAIN_SIGNAL = signal.SIGUSR1
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class WorkerUnreachable(UserError):
+    """A worker's process cannot be told anything."""
+
+
+class RunningWorker(BaseModel):
+    """{pid}.json in the workers' folder. A reused pid has another start time."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")  # a newer worker may write more
+
+    pid: int
+    worker_id: str
+    started: str
+
+
+def workers_dir(environ: Mapping[str, str]) -> Path:
+    """Where the workers of this machine register, beside what --local keeps."""
+    return state_dir(environ) / "workers"
+
+
+@contextlib.contextmanager
+def registered(folder: Path, worker_id: str) -> Iterator[None]:
+    """Be found by `running` for as long as the block lasts.
+
+    The handler of DRAIN_SIGNAL has to stand before: without one the signal ends the process.
+    """
+    entry = folder / f"{os.getpid()}.json"
+    try:
+        _write(entry, RunningWorker(pid=os.getpid(), worker_id=worker_id, started=start_of(os.getpid()) or ""))
+    except OSError as error:
+        log.warning("'worker drain' will not find this worker, stop it by SIGTERM instead: %s", error)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            entry.unlink()
+
+
+def _write(entry: Path, worker: RunningWorker) -> None:
+    entry.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    scratch = entry.with_suffix(".new")
+    scratch.write_text(worker.model_dump_json())
+    scratch.replace(entry)  # in one step: a reader sees a whole file or none
+
+
+def running(folder: Path) -> list[RunningWorker]:
+    """The workers that run now. What dead ones left behind is removed."""
+    found = []
+    for entry in sorted(folder.glob("*.json")):
+        with contextlib.suppress(FileNotFoundError, ValidationError):
+            worker = RunningWorker.model_validate_json(entry.read_bytes())
+            if is_alive(worker):
+                found.append(worker)
+            else:
+                entry.unlink(missing_ok=True)
+    return found
+
+
+def drain(worker: RunningWorker) -> None:
+    """Ask a worker to finish the job in hand and to take no other. WorkerUnreachable when it cannot be asked."""
+    try:
+        if not is_alive(worker):
+            raise ProcessLookupError
+        os.kill(worker.pid, DRAIN_SIGNAL)
+    except ProcessLookupError as error:
+        raise WorkerUnreachable(
+            f"worker {worker.worker_id} has ended in the meantime: nothing is left to do"
+        ) from error
+    except PermissionError as error:
+        raise WorkerUnreachable(
+            f"worker {worker.worker_id} (pid {worker.pid}) belongs to another user: run this as that user, or with sudo"
+        ) from error
+
+
+def is_alive(worker: RunningWorker) -> bool:
+    """Whether the very process that registered still runs."""
+    return start_of(worker.pid) == worker.started
+
+
+def start_of(pid: int) -> str | None:
+    """When a live process started, in the system's own words; None for one that has ended."""
+    if not Path("/proc/self/stat").exists():
+        return _start_by_ps(pid)
+    try:
+        # proc(5): after the name in parentheses, field 3 is the state, 22 the start in clock ticks since the boot
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if fields[0] in "ZX" else f"{BOOT_ID.read_text().strip()} {fields[19]}"
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def _start_by_ps(pid: int) -> str | None:
+    shown = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True)
+    state, _, started = shown.stdout.strip().partition(" ")
+    return None if not state or state.startswith("Z") else started.strip()

@@ -1,0 +1,137 @@
+"""What a bucket's refusals mean: the ones that pass by themselves, which are tried again, and the ones with a fix."""
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, TypeVar
+
+from boto3.exceptions import Boto3Error, RetriesExceededError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    FlexibleChecksumError,
+    HTTPClientError,
+    IncompleteReadError,
+    SSLError,
+)
+from botocore.exceptions import ConnectionError as NoConnection
+from botocore.parsers import ResponseParserError
+
+from receipt_layoutlm.errors import UserError
+
+FIRST_WAIT_SECONDS: Final = 1.0
+LONGEST_WAIT_SECONDS: Final = 60.0
+LOG_SECONDS: Final = 60.0  # between two lines about the same trouble
+
+MISSING: Final = frozenset({"NoSuchKey", "404", "NotFound"})
+WRONG_CHECKSUM: Final = frozenset({"BadDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"})
+_PASSING_CODES: Final = WRONG_CHECKSUM | {
+    *("SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "RequestTimeoutException", "IncompleteBody"),
+    *("RequestLimitExceeded", "TooManyRequestsException", "BandwidthLimitExceeded"),
+    *("ConditionalRequestConflict", "OperationAborted", "409"),  # another write of this key is under way
+    "NoSuchUpload",  # a repeated completion meets its own effect: the next run asks what became of the upload
+}
+_PASSING_STATUS: Final = frozenset({429, 500, 502, 503, 504})
+_ACCESS_FIX: Final = (
+    "these credentials may not do this: allow s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject, "
+    "s3:DeleteObject, s3:AbortMultipartUpload and s3:ListMultipartUploadParts on what is in it"
+)
+_CREDENTIALS_FIX: Final = "AWS does not take these credentials: renew them"
+_REGION_FIX: Final = "the bucket lies in another region: name that one with --region"
+_FIXES: Final = {
+    "AccessDenied": _ACCESS_FIX,
+    "403": _ACCESS_FIX,
+    "InvalidAccessKeyId": _CREDENTIALS_FIX,
+    "SignatureDoesNotMatch": _CREDENTIALS_FIX,
+    "ExpiredToken": _CREDENTIALS_FIX,
+    "InvalidToken": _CREDENTIALS_FIX,
+    "PermanentRedirect": _REGION_FIX,
+    "AuthorizationHeaderMalformed": _REGION_FIX,
+    "301": _REGION_FIX,
+    "RequestTimeTooSkewed": "the clock of this machine is wrong: set it",
+}
+_PASSING_FAILURES: Final = (
+    *(
+        NoConnection,
+        HTTPClientError,
+        IncompleteReadError,
+        FlexibleChecksumError,
+        ResponseParserError,
+        RetriesExceededError,
+    ),
+)
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class StorageError(UserError):
+    """The bucket refuses, lacks or holds something else than it should. The text says what to do."""
+
+
+class StorageUnavailable(StorageError):
+    """The bucket cannot be reached or is overloaded, which passes by itself: try again."""
+
+
+class NotStored(StorageError):
+    """The bucket has no such object."""
+
+
+def keep_trying(
+    action: Callable[[], T],
+    give_up: Callable[[], bool],
+    wait: Callable[[float], object],
+    rng: random.Random,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> T:
+    """Repeat an action while the bucket is unavailable; raises the last StorageUnavailable once give_up() says so.
+
+    `wait` is an Event's wait, so that a stop ends the pause too.
+    """
+    longest, logged_at = FIRST_WAIT_SECONDS, float("-inf")
+    while True:
+        try:
+            return action()
+        except StorageUnavailable as error:
+            if give_up():
+                raise
+            if monotonic() - logged_at >= LOG_SECONDS:
+                log.warning("%s; trying again", error)
+                logged_at = monotonic()
+            wait(rng.uniform(0, longest))
+            if give_up():
+                raise
+        longest = min(2 * longest, LONGEST_WAIT_SECONDS)
+
+
+@contextmanager
+def explained(bucket: str, key: str) -> Iterator[None]:
+    """Turn what boto3 raises about an object into StorageUnavailable, NotStored or StorageError."""
+    try:
+        yield
+    except ClientError as error:
+        raise _explain(error, bucket, key) from error
+    except _PASSING_FAILURES as error:
+        is_for_good = isinstance(error, SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error)
+        raise (StorageError if is_for_good else StorageUnavailable)(f"s3://{bucket}/{key}: {error}") from error
+    except (BotoCoreError, Boto3Error) as error:
+        raise StorageError(f"s3://{bucket}/{key}: {error}") from error
+
+
+def error_code(error: ClientError) -> str:
+    """S3's word for what went wrong; the HTTP status where an answer has no body, as to a HEAD."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _explain(error: ClientError, bucket: str, key: str) -> StorageError:
+    code = error_code(error)
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    if code == "NoSuchBucket":
+        return StorageError(f"bucket {bucket!r} does not exist: create it or name another with --bucket")
+    if code in MISSING:
+        return NotStored(f"s3://{bucket}/{key} does not exist")
+    if code in _PASSING_CODES or code.startswith("Throttling") or status in _PASSING_STATUS:
+        return StorageUnavailable(f"s3://{bucket}/{key}: {error}")
+    return StorageError(f"s3://{bucket}/{key}: {_FIXES.get(code, error)}")

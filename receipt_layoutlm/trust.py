@@ -1,0 +1,114 @@
+"""What a worker accepts of what the table says: each job is checked again, as hostile input, before it is worked."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from receipt_dynamo import Job, Storage
+from receipt_layoutlm.config import DEFAULT_WORK_DIR, ConfigError, TrainConfig
+from receipt_layoutlm.pretrained_place import is_in_bucket
+from receipt_layoutlm.run_setup import fingerprint_of, safe_name, weights_place
+
+ANY_BUCKET = Storage(bucket="*")
+"""Every bucket of the engine: for the embedded AWS, which holds nothing but its user's own."""
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")  # no ARN, which would lead to another account
+_HUB_WORD = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
+_HUB_NAME = re.compile(rf"(?:{_HUB_WORD}/)?{_HUB_WORD}")
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Below which places in buckets runs may write and weights may lie, and below which folders jobs may name some.
+
+    A job's folder counts only where the one who submits owns the machine: elsewhere whoever can write the table
+    would choose what is read from a worker's disk, and where it writes.
+    """
+
+    buckets: tuple[Storage, ...]
+    folders: tuple[Path, ...]
+
+    @classmethod
+    def of_project(cls, buckets: Iterable[Storage]) -> Self:
+        """A worker that others send jobs to."""
+        return cls(tuple(buckets), ())
+
+    @classmethod
+    def of_this_machine(cls, buckets: Iterable[Storage]) -> Self:
+        """Submit and work on one machine: --local, --run-here."""
+        return cls(tuple(buckets), (Path("/"),))
+
+    def check(self, job: Job, config: TrainConfig) -> None:
+        """Raises ConfigError naming the field that this worker does not accept, and the fix."""
+        safe_name(job.name)
+        self._check_storage(job.storage)
+        self._check_pretrained(config.pretrained)
+        fingerprint_of(config.dataset)
+        if config.eval_dataset is not None:
+            fingerprint_of(config.eval_dataset, "eval_dataset")
+
+    def work_dir(self, config: TrainConfig, own: Path | None) -> Path:
+        """Where run directories go: the worker's own choice, else the job's where it may choose, else the default."""
+        if own is not None:
+            return own
+        wanted = Path(config.work_dir)
+        return wanted if self._holds_folder(wanted) else Path(DEFAULT_WORK_DIR)
+
+    def _check_storage(self, storage: Storage | None) -> None:
+        if storage is None:
+            raise ConfigError("storage: the job names no bucket: submit it with --bucket or --output-s3-path")
+        self._check_place("storage", storage)
+
+    def _check_pretrained(self, pretrained: str) -> None:
+        if pretrained == "minilm":
+            return
+        if is_in_bucket(pretrained):
+            self._check_place("pretrained", weights_place(pretrained))
+        elif not _is_hub_name(pretrained) or Path(pretrained).exists():  # a folder here would shadow the hub's
+            self._check_folder(pretrained)
+
+    def _check_folder(self, pretrained: str) -> None:
+        if "://" in pretrained or not pretrained.isprintable() or not self._holds_folder(Path(pretrained)):
+            raise ConfigError(
+                f"pretrained {pretrained!r} is not a name on the model hub, and a folder counts only with --local or "
+                "--run-here: give OWNER/NAME, 'minilm', or s3://BUCKET/PREFIX inside the project's bucket"
+            )
+
+    def _check_place(self, field: str, place: Storage) -> None:
+        uri = _uri(place)
+        if not _BUCKET.fullmatch(place.bucket) or not _is_normal(place.prefix):
+            raise ConfigError(
+                f"{field} {uri!r} is not a plain place: write s3://BUCKET/PREFIX with a bucket's name and, between "
+                "single '/', parts that are not '.' or '..' and hold no control characters"
+            )
+        if not any(_holds(accepted, place) for accepted in self.buckets):
+            accepted = ", ".join(map(_uri, self.buckets))
+            raise ConfigError(
+                f"{field} {uri!r} is outside of what this worker accepts ({accepted or 'nothing'}): submit with a "
+                "place inside, or start the worker so that it accepts this one (--accept)"
+            )
+
+    def _holds_folder(self, folder: Path) -> bool:
+        return any(folder.resolve().is_relative_to(root) for root in self.folders)
+
+
+def _holds(accepted: Storage, place: Storage) -> bool:
+    return accepted == ANY_BUCKET or (accepted.bucket == place.bucket and place.prefix.startswith(accepted.prefix))
+
+
+def _is_normal(prefix: str) -> bool:
+    """Empty, or parts that each end in '/': so the end of an accepted prefix is the end of a part."""
+    *parts, rest = prefix.split("/")
+    return rest == "" and all(part not in ("", ".", "..") and part.isprintable() for part in parts)
+
+
+def _is_hub_name(text: str) -> bool:
+    """NAME or OWNER/NAME by the hub's own rules (huggingface_hub's validate_repo_id)."""
+    forbidden = ".." in text or "--" in text or text.endswith(".git")
+    return _HUB_NAME.fullmatch(text) is not None and not forbidden
+
+
+def _uri(place: Storage) -> str:
+    return f"s3://{place.bucket}/{place.prefix}"

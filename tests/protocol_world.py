@@ -1,0 +1,527 @@
+"""One schedule of the protocol: people, workers and rescuers on one clock, and every stored write judged.
+
+A worker is a generator of calls into the run store, in the order of the real one (recorder, worker), so that it can
+be stopped, killed and crossed by others between any two of them, and inside each.
+"""
+
+import random
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from protocol_faults import Broken, Engine, Fault, Killed, Line, Operation, RawRow, Witness
+from protocol_rules import FINAL, TIMING, History, Place, Rules, Stored, read_stored, require, view_of
+from stores import Clock
+
+from receipt_dynamo import (
+    Job,
+    JobError,
+    JobLog,
+    JobMetric,
+    JobQueue,
+    JobStatus,
+    Lease,
+    LeaseLost,
+    Pointer,
+    StateConflict,
+    StoreError,
+    new_job_id,
+)
+
+TOTAL_STEPS, EVAL_STEPS = 4, 2
+CHECKPOINT_STEPS = (2, 3, 4)  # after each evaluation, and one between
+PRIORITIES = ("critical", "high", "medium", "low")
+WORKERS = 3
+CROSSINGS = tuple(
+    "time rescue takeover claim holders_renew holder_works holder_stops cancel retry submit".split()
+)
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a worker does next."""
+
+    name: str
+    run: Callable[[], Any]
+    given: object = None
+    needs: tuple[int, ...] = ()
+    ends: bool = False
+
+
+Life = Generator[Call, Any, None]
+EventKind = tuple[str, int]  # "evaluation" or "checkpoint", and its seq
+
+
+@dataclass
+class Trainer:
+    """Deterministic: a step, an evaluation when due, a checkpoint after it. Where it is lies in its checkpoints."""
+
+    step: int
+    history: History
+    is_due: bool
+    seq: int = 0
+    rows: list[int] = field(default_factory=lambda: [0])  # seq of the events that become rows
+
+    @property
+    def is_finished(self) -> bool:
+        return self.step == TOTAL_STEPS and not self.is_due
+
+    def run_on(self, attempt: int) -> list[EventKind]:
+        """The events up to the next checkpoint or evaluation."""
+        kinds: list[str] = []
+        if self.is_due:
+            self.history, self.is_due = (*self.history, (attempt, self.step)), False
+            kinds = ["evaluation", "checkpoint"]
+            self.rows.append(self.seq + 1)
+        else:
+            self.step += 1
+            self.is_due = self.step % EVAL_STEPS == 0
+            kinds = [] if self.is_due or self.step not in CHECKPOINT_STEPS else ["checkpoint"]
+        return [(kind, self._next_seq()) for kind in kinds]
+
+    def stop(self) -> list[EventKind]:
+        return [("checkpoint", self._next_seq())]
+
+    def _next_seq(self) -> int:
+        self.seq += 1
+        return self.seq
+
+
+# What the worker of receipt_layoutlm does and the run store cannot: kept apart so that it can be broken on purpose.
+
+
+def in_recording_order(events: list[EventKind]) -> list[EventKind]:
+    """As the recorder reads them: in the order of seq."""
+    return events
+
+
+def resume_point(lease: Lease, _checkpoints: dict[tuple[str, Place], tuple[History, bool]]) -> Place | None:
+    """As prepare_run_dir does it: what the lease names, never a listing."""
+    return place_of(lease.checkpoint)
+
+
+def place_of(pointer: Pointer | None) -> Place | None:
+    return None if pointer is None else (pointer.attempt, pointer.global_step)
+
+
+def pointer_of(place: Place, is_due: bool) -> Pointer:
+    """Two attempts may write the same bytes, so the manifest does not name the attempt."""
+    return Pointer(attempt=place[0], global_step=place[1], manifest_sha256=f"{place[1]:063d}{is_due:d}")
+
+
+@dataclass
+class Worker:
+    """One process after another under one name."""
+
+    name: str
+    life: Life | None = None
+    call: Call | None = None
+    lease: Lease | None = None
+    is_busy: bool = False  # a call of its is under way: only its heartbeat may run
+    stop_asked: bool = False
+    cancel_seen: bool = False
+    crash: str | None = None
+    last_time: datetime | None = None
+
+    def die(self) -> None:
+        self.life = self.call = self.lease = self.crash = self.last_time = None
+        self.stop_asked = self.cancel_seen = False
+
+
+@dataclass
+class World:
+    """The store as it was last seen, the bucket, and everyone who acts."""
+
+    line: Line
+    engine: Engine
+    table: str
+    queue_name: str
+    clock: Clock = field(default_factory=Clock)
+    stored: dict[str, Stored] = field(default_factory=dict)
+    versions: dict[str, list[RawRow]] = field(default_factory=dict)
+    checkpoints: dict[tuple[str, Place], tuple[History, bool]] = field(default_factory=dict)
+    damaged: set[tuple[str, Place]] = field(default_factory=set)
+    keys: dict[str, str] = field(default_factory=dict)
+    claims: dict[tuple[str, int], str] = field(default_factory=dict)  # acknowledged: (job, attempt) -> token
+
+    def __post_init__(self) -> None:
+        witness = Witness(self._wrote, self._cross, self._stale_rows)
+        self.line.open(self.table, witness, self.clock)
+        self.queue = JobQueue(self.line.client, now=self.clock, rng=random.Random(0))
+        self.rules = Rules(self.checkpoints)
+        self.workers = [Worker(f"worker-{number}") for number in range(WORKERS)]
+
+    # what passes on the line
+
+    def _wrote(self, operation: Operation, job_ids: set[str]) -> None:
+        for job_id in job_ids:
+            new = read_stored(self.engine.rows(self.table, f"JOB#{job_id}"))
+            old = self.stored.get(job_id)
+            self.stored[job_id] = new
+            self.versions.setdefault(job_id, []).append(new.raw_job)
+            self.rules.judge(operation, old, new, self.clock.time)
+            if operation.name == "claim" and new != old:
+                self._check_order(operation, job_id)
+
+    def _check_order(self, operation: Operation, job_id: str) -> None:
+        """An undisturbed claim takes the first of the jobs that were due."""
+        taken = rank_of(self.stored[job_id])
+        if not operation.is_crossed:
+            ahead = [each for each in self.due_ranks(operation.began) if each < taken]
+            require(not ahead, "claimed by priority, then age", taken, ahead)
+
+    def due_ranks(self, at: datetime) -> list[tuple[int, str]]:
+        return sorted(rank_of(each) for each in self.stored.values() if each.is_due(at))
+
+    def _stale_rows(self, index: str, partition: str, lag: int) -> list[RawRow]:
+        """Each job as it was `lag` writes ago, or not yet there."""
+        old = [versions[-1 - lag] for versions in self.versions.values() if len(versions) > lag]
+        rows = [row for row in old if row.get(f"{index}PK", {}).get("S") == partition]
+        return sorted(rows, key=lambda row: str(row[f"{index}SK"]["S"]))
+
+    def _cross(self, operation: Operation, what: str) -> None:
+        CROSSINGS[what](self, operation)
+
+    # calls into the run store
+
+    def perform(self, operation: Operation, run: Callable[[], Any]) -> Any:
+        """The result, or the StoreError or Killed that ended it."""
+        operation.began = self.clock.time
+        self.line.stack.append(operation)
+        try:
+            return run()
+        except (StoreError, Killed) as trouble:
+            return trouble
+        except Exception as error:  # from within another call botocore would take it for a lost connection
+            raise Broken(repr(error)) from error
+        finally:
+            self.line.stack.remove(operation)
+
+    def jobs(self, *statuses: str) -> list[str]:
+        return [job_id for job_id, stored in self.stored.items() if not statuses or stored.status in statuses]
+
+    def holders(self) -> list[Worker]:
+        """Workers who believe that they hold a lease."""
+        return [worker for worker in self.workers if worker.lease is not None and not worker.is_busy]
+
+    def idle(self) -> list[Worker]:
+        return [worker for worker in self.workers if worker.lease is None and not worker.is_busy]
+
+    # people and rescuers
+
+    def submit(self, how: str, priority: str, fault: Fault | None = None) -> None:
+        """`how` is plain, goes on (from a checkpoint of another job), or a key."""
+        key = how if how.endswith("key") else None
+        job_id = new_job_id() if how == "goes on" else None
+        checkpoint = pointer_of((0, EVAL_STEPS), False) if job_id else None
+        if job_id is not None:
+            self.checkpoints[job_id, (0, EVAL_STEPS)] = (), False
+        job = self.perform(
+            Operation("submit", "person", fault=fault),
+            lambda: self.queue.submit(
+                name="a-job",
+                config={},
+                created_by="person",
+                queue=self.queue_name,
+                priority=priority,
+                checkpoint=checkpoint,
+                best=checkpoint,
+                job_id=job_id,
+                unique_key=f"{self.queue_name} {key}" if key else None,
+            ),
+        )
+        if isinstance(job, Job):
+            require(job.job_id in self.stored, "an accepted job is stored", job.job_id)
+            if key is not None:
+                require(self.keys.setdefault(key, job.job_id) == job.job_id, "one key is one job", key)
+
+    def cancel(self, job_id: str, fault: Fault | None = None) -> None:
+        operation = Operation("cancel", "person", fault=fault)
+        status = self.perform(operation, lambda: self.queue.cancel(job_id))
+        stored = self.stored[job_id]
+        if isinstance(status, JobStatus):
+            require(stored.lease["cancel_requested"] or stored.status == "cancelled", "an acknowledged cancel is stored")
+        elif isinstance(status, StateConflict) and not operation.is_crossed:
+            require(stored.status in ("succeeded", "failed"), "whatever has not ended can be cancelled", stored.status)
+
+    def retry(self, job_id: str, fault: Fault | None = None) -> None:
+        before = self.stored[job_id].status
+        operation = Operation("retry", "person", fault=fault)
+        job = self.perform(operation, lambda: self.queue.retry(job_id))
+        if isinstance(job, Job):
+            require(operation.is_crossed or before == "failed", "only a failed job is tried again", before)
+            require(job.status != "failed", "a job that is tried again has left failed")
+
+    def rescue(self, name: str, fault: Fault | None = None) -> None:
+        dead = {job_id: stored.number for job_id, stored in self.stored.items() if self._is_dead(stored)}
+        operation = Operation("rescue", name, fault=fault)
+        jobs = self.perform(operation, self.queue.rescue)
+        if isinstance(jobs, list) and not operation.is_crossed:
+            left = [job_id for job_id, number in dead.items() if self.stored[job_id].token and number]
+            require(not left, "a rescue takes every expired lease", left)
+
+    def _is_dead(self, stored: Stored) -> bool:
+        ends = stored.lease.get("expires_at")
+        grace = timedelta(seconds=TIMING.rescue_grace_seconds)
+        return ends is not None and datetime.fromisoformat(ends) + grace < self.clock.time
+
+    def damage(self, job_id: str) -> None:
+        """The files of the job's resume point rot in the bucket."""
+        place = self.stored[job_id].place()
+        if place is not None:
+            self.damaged.add((job_id, place))
+
+    # workers
+
+    def end_worker(self, worker: Worker, how: str) -> None:
+        """Killed, asked to stop, or its trainer fails; the last two show at its next call."""
+        if how == "kill":
+            worker.die()
+        elif how == "stop":
+            worker.stop_asked = True
+        else:
+            worker.crash = how
+
+    def work(self, worker: Worker, calls: int, fault: Fault | None = None) -> None:
+        """Go on by so many calls, the last one with the fault; an idle worker begins with a claim."""
+        for number in range(1, calls + 1):
+            if worker.is_busy:
+                return
+            if worker.life is None:
+                worker.life = self._life(worker)
+                worker.call = next(worker.life)
+            self._next_call(worker, fault if number == calls else None)
+            if worker.life is None:
+                return
+
+    def _next_call(self, worker: Worker, fault: Fault | None) -> None:
+        call, life = worker.call, worker.life
+        assert call is not None and life is not None
+        operation = Operation(call.name, worker.name, worker.lease, fault, call.given, call.needs)
+        worker.is_busy = True
+        reply = self.perform(operation, call.run)
+        worker.is_busy = False
+        self._check_reply(worker, operation, call, reply)
+        if isinstance(reply, Killed | LeaseLost) or (isinstance(reply, StoreError) and worker.lease is None):
+            worker.die()
+        elif isinstance(reply, StoreError):  # as run_job does: the failure is reported once
+            failing = call.name == "fail" and call.given == "storage"
+            worker.die() if failing else self._begin_failing(worker)
+        else:
+            try:
+                worker.call = life.send(reply)
+            except StopIteration:
+                worker.die()
+
+    def _begin_failing(self, worker: Worker) -> None:
+        worker.life = self._fail(worker, "storage")
+        worker.call = next(worker.life)
+
+    def _check_reply(self, worker: Worker, operation: Operation, call: Call, reply: Any) -> None:
+        lease = worker.lease
+        if operation.name == "claim":
+            self._check_claim(operation, reply)
+        elif lease is not None:
+            stored = self.stored[lease.job_id]
+            ended_by = stored.attempts[lease.attempt].get("ended_by")
+            require(not isinstance(reply, StateConflict), "a holder is never told of another state", call.name, reply)
+            if isinstance(reply, LeaseLost):
+                require((stored.number, stored.token) != (lease.attempt, lease.lease_token), "a held lease is not lost")
+                require(not call.ends or ended_by != lease.lease_token, "one's own end is not taken for another's")
+            elif call.ends and isinstance(reply, JobStatus):
+                require(ended_by == lease.lease_token, "an acknowledged end is stored", call.name)
+                require(operation.is_crossed or stored.status == reply, "the end is told as it is", reply, stored.status)
+            elif call.name == "checkpoint" and isinstance(reply, Lease):
+                require(operation.is_crossed or stored.place() == call.given, "an acknowledged pointer is stored")
+
+    def _check_claim(self, operation: Operation, reply: Lease | None | BaseException) -> None:
+        if isinstance(reply, Lease):
+            sign = (reply.job_id, reply.attempt)
+            token = str(reply.lease_token)
+            require(self.claims.setdefault(sign, token) == token, "each attempt is given once", sign)
+            stored = self.stored[reply.job_id]
+            require(operation.is_crossed or stored.token == token, "an acknowledged claim is held", stored.token)
+        elif reply is None and not operation.is_crossed:
+            require(not self.due_ranks(operation.began), "a due job is found", self.due_ranks(operation.began))
+
+    def _life(self, worker: Worker) -> Life:
+        queue, client = self.queue, self.queue.client
+        lease = yield Call("claim", lambda: queue.claim(worker.name, self.queue_name))
+        if lease is None:
+            return
+        worker.lease = lease
+        job_id = lease.job_id
+        while lease.checkpoint and (job_id, place_of(lease.checkpoint)) in self.damaged:
+            worker.lease = lease = yield Call("fall_back", lambda lease=lease: queue.fall_back(lease))
+        if lease.attempt > 1:
+            worker.last_time = yield Call("last event", lambda: client.last_event_at(job_id))
+        place = resume_point(lease, {each: seen for each, seen in self.checkpoints.items() if each[0] == job_id})
+        history, is_due = self.checkpoints[job_id, place] if place else ((), False)
+        trainer = Trainer(place[1] if place else 0, history, is_due)
+        yield self._log(worker, "run_config", seq=0)
+        while not trainer.is_finished or worker.crash:
+            if worker.crash is not None:
+                yield from self._fail(worker, worker.crash)
+                return
+            is_last = worker.stop_asked or worker.cancel_seen
+            events = trainer.stop() if is_last else trainer.run_on(lease.attempt)
+            yield from self._record(worker, trainer, events)
+            if not events:
+                yield Call("train", lambda: None)  # it may be stopped here, with an evaluation due
+            if is_last:
+                yield self._cancelled(worker) if worker.cancel_seen else self._released(worker)
+                return
+        yield self._completed(worker, trainer)
+
+    def _record(self, worker: Worker, trainer: Trainer, events: list[EventKind]) -> Life:
+        for kind, seq in in_recording_order(events):
+            if kind == "evaluation":
+                stored = yield self._evaluation(worker, trainer.step, seq)
+                worker.last_time = stored.timestamp
+            else:
+                worker.lease = yield self._checkpoint(worker, trainer, seq)
+
+    def _evaluation(self, worker: Worker, step: int, seq: int) -> Call:
+        lease = held(worker)
+        metric = JobMetric(
+            job_id=lease.job_id,
+            timestamp=self._next_time(worker),
+            metric_name="eval_f1",
+            metric_value=0.5,
+            global_step=step,
+            attempt=lease.attempt,
+            seq=seq,
+        )
+        return Call("evaluation", lambda: self.queue.client.add_job_metric(lease, metric))
+
+    def _log(self, worker: Worker, event: str, seq: int) -> Call:
+        row = self._log_row(worker, event, seq)
+        lease = held(worker)
+
+        def add() -> JobLog:
+            stored = self.queue.client.add_job_log(lease, row)
+            worker.last_time = stored.timestamp
+            return stored
+
+        return Call("log", add)
+
+    def _log_row(self, worker: Worker, event: str, seq: int) -> JobLog:
+        lease, time = held(worker), self._next_time(worker)
+        return JobLog(
+            job_id=lease.job_id, timestamp=time, level="info", event=event, message="", attempt=lease.attempt, seq=seq
+        )
+
+    def _next_time(self, worker: Worker) -> datetime:
+        now, last = self.clock(), worker.last_time
+        return now if last is None else max(now, last + timedelta(microseconds=1))
+
+    def _checkpoint(self, worker: Worker, trainer: Trainer, seq: int) -> Call:
+        lease = held(worker)
+        place = lease.attempt, trainer.step
+        self.checkpoints[lease.job_id, place] = trainer.history, trainer.is_due  # its manifest is stored
+        pointer = pointer_of(place, trainer.is_due)
+        best = pointer if trainer.step % EVAL_STEPS == 0 and not trainer.is_due else None
+        needs = tuple(number for number in trainer.rows if number < seq)
+        return Call("checkpoint", lambda: self.queue.record_checkpoint(lease, pointer, best), place, needs)
+
+    def _completed(self, worker: Worker, trainer: Trainer) -> Call:
+        lease, summary = held(worker), self._log_row(worker, "run_summary", trainer.seq + 1)
+        results = {"attempt": lease.attempt}
+        return Call("complete", lambda: self.queue.complete(lease, results=results, summary=summary), ends=True)
+
+    def _released(self, worker: Worker) -> Call:
+        lease = held(worker)
+        return Call("release", lambda: self.queue.release(lease, "asked to stop"), ends=True)
+
+    def _cancelled(self, worker: Worker) -> Call:
+        lease = held(worker)
+        return Call("acknowledge", lambda: self.queue.acknowledge_cancel(lease), ends=True)
+
+    def _fail(self, worker: Worker, cause: str) -> Life:
+        lease, error = held(worker), JobError(cause=cause, message="")
+        yield Call("fail", lambda: self.queue.fail(lease, error), given=cause, ends=True)
+
+    def renew(self, worker: Worker, fault: Fault | None = None) -> None:
+        """The heartbeat's thread, which may beat while another call of the worker is under way."""
+        lease = worker.lease
+        if lease is None:
+            return
+        operation = Operation("renew", worker.name, lease, fault)
+        reply = self.perform(operation, lambda: self.queue.renew(lease, f"step of {worker.name}"))
+        if isinstance(reply, Lease):
+            worker.cancel_seen = worker.cancel_seen or reply.cancel_requested
+        elif isinstance(reply, LeaseLost):
+            stored = self.stored[lease.job_id]
+            require((stored.number, stored.token) != (lease.attempt, lease.lease_token), "a held lease is not lost")
+        elif isinstance(reply, Killed) and not worker.is_busy:
+            worker.die()
+
+    # what may happen while a call is under way
+
+    def _cross(self, operation: Operation, what: str) -> None:
+        holders, idle = self.holders(), self.idle()
+        if what in ("time", "rescue", "takeover"):
+            self.clock.pass_seconds(130)
+        if what in ("rescue", "takeover"):
+            self.rescue("rescuer-2")
+        if what in ("claim", "takeover") and idle:
+            self.work(idle[0], 1 if what == "claim" else 3)
+        if what == "holders_renew":
+            for worker in self.workers:
+                self.renew(worker)
+        if what in ("holder_works", "holder_stops") and holders:
+            holders[0].stop_asked = what == "holder_stops"
+            self.work(holders[0], 2 if what == "holder_works" else 3)
+        if what in ("cancel", "retry") and self.stored:
+            first = next(iter(self.stored))
+            (self.cancel if what == "cancel" else self.retry)(operation.lease.job_id if operation.lease else first)
+        if what == "submit" and self.keys:
+            self.submit(next(iter(self.keys)), "medium")
+
+    # the end
+
+    def settle(self) -> None:
+        """Faults stop, time goes on, healthy workers and a rescuer come by: every job ends."""
+        for worker in self.workers:
+            worker.die()
+        for _ in range(8):
+            if all(stored.status in FINAL for stored in self.stored.values()):
+                break
+            self.clock.pass_seconds(2000)
+            self.rescue("rescuer")
+            self._work_until_idle(self.workers[0])
+        for job_id, stored in self.stored.items():
+            require(stored.status in FINAL, "every accepted job reaches a final state", job_id, stored.status)
+            self._check_end(job_id, stored)
+
+    def _work_until_idle(self, worker: Worker) -> None:
+        for _ in range(60):
+            self.work(worker, 1)
+            if worker.life is None and not self.due_ranks(self.clock.time):
+                return
+        require(False, "workers become idle")
+
+    def _check_end(self, job_id: str, stored: Stored) -> None:
+        shown = [
+            (each.attempt, each.global_step)
+            for each in self.perform(Operation("read", "person"), lambda: self.queue.client.list_job_metrics(job_id))
+        ]
+        require(shown == view_of(stored), "a person is shown the same", shown)
+        if stored.status == "succeeded":
+            first = stored.job.get("started_at")
+            require(first == stored.attempts[1]["started_at"], "the first start is kept", first)
+            steps = [step for _, step in shown]
+            whole = list(range(EVAL_STEPS, TOTAL_STEPS + 1, EVAL_STEPS))
+            begins = 1 if (job_id, (0, EVAL_STEPS)) in self.checkpoints else 0  # its parent has the first
+            require(steps in (whole, whole[begins:]), "no evaluation is missing or there twice", steps)
+
+
+def rank_of(stored: Stored) -> tuple[int, str]:
+    """Priority, then age."""
+    return PRIORITIES.index(stored.job["priority"]), str(stored.job["created_at"])
+
+
+def held(worker: Worker) -> Lease:
+    assert worker.lease is not None
+    return worker.lease

@@ -1,0 +1,40 @@
+"""The protocol's rules under drawn schedules of workers, rescuers, people, time and faults; and that breaks are seen."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from protocol_breaks import BREAKS, Break, is_caught
+from protocol_model import Laboratory, laboratory, prove
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+pytestmark = pytest.mark.engine
+
+SCHEDULES, LONG_SCHEDULES = 1000, 20_000
+SEED = 1
+
+
+@pytest.fixture
+def opened(dynamo_endpoint: str, dynamo: "DynamoDBClient") -> Iterator[Laboratory]:
+    with laboratory(dynamo_endpoint, dynamo) as opened:
+        yield opened
+
+
+@pytest.mark.timeout(900)
+def test_a_thousand_schedules_break_no_rule(opened: Laboratory) -> None:
+    prove(opened, SCHEDULES, SEED)
+    assert opened.count >= SCHEDULES
+
+
+@pytest.mark.long
+@pytest.mark.timeout(6 * 3600)
+def test_twenty_thousand_schedules_break_no_rule(opened: Laboratory) -> None:
+    prove(opened, LONG_SCHEDULES, SEED + 1)
+    assert opened.count >= LONG_SCHEDULES
+
+
+@pytest.mark.parametrize("how", BREAKS, ids=lambda how: how.rule)
+def test_code_that_breaks_a_rule_on_purpose_is_caught(opened: Laboratory, how: Break) -> None:
+    assert is_caught(opened, how, how.within, SEED)
