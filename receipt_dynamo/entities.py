@@ -151,6 +151,7 @@ class Timing(_Record):
 
     lease_seconds: float = 90.0
     renew_seconds: float = 15.0
+    stop_before_seconds: float = 10.0  # the trainer is stopped this long before its lease runs out
     rescue_grace_seconds: float = 30.0  # added to the lease, so that clocks may differ by as much
     first_backoff_seconds: float = 30.0
     longest_backoff_seconds: float = 1800.0

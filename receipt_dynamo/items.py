@@ -4,22 +4,20 @@ The models serve as the mapping alone (serialize, from_raw_data, discriminators,
 through DynamoClient, because a PynamoDB model is bound to one table for the whole process.
 """
 
-import json
 from datetime import datetime
 from typing import Any
 
 from pydantic import JsonValue
 from pynamodb.attributes import (
-    Attribute,
     BooleanAttribute,
     DiscriminatorAttribute,
     MapAttribute,
     NumberAttribute,
     UnicodeAttribute,
 )
-from pynamodb.constants import NUMBER, STRING
 from pynamodb.models import Model
 
+from receipt_dynamo.attributes import DocumentAttribute, TimeAttribute, ValueAttribute, stamp
 from receipt_dynamo.entities import (
     Attempt,
     Budgets,
@@ -36,7 +34,6 @@ from receipt_dynamo.entities import (
     Priority,
     Storage,
 )
-from receipt_dynamo.errors import InvalidInput
 
 # An item or a key as botocore speaks it: {"name": {"S": "…"}}. It never leaves this package.
 RawItem = dict[str, Any]
@@ -49,11 +46,6 @@ ATTEMPT_PREFIX = "ATTEMPT#"
 CREATED_PREFIX = "CREATED#"
 SNAPSHOT_PREFIX = "SNAPSHOT#"
 DATASETS_KEY = "DATASETS"
-
-
-def stamp(time: datetime) -> str:
-    """The one spelling of a time in keys and attributes; it sorts as text."""
-    return time.isoformat(timespec="microseconds")
 
 
 def job_pk(job_id: str) -> str:
@@ -94,66 +86,6 @@ def lease_key(job_id: str) -> RawItem:
 
 def attempt_key(job_id: str, attempt: int) -> RawItem:
     return key(job_pk(job_id), f"{ATTEMPT_PREFIX}{attempt:03d}")
-
-
-class TimeAttribute(Attribute[datetime]):
-    """A time as isoformat text."""
-
-    attr_type = STRING
-
-    def serialize(self, value: datetime) -> str:
-        return stamp(value)
-
-    def deserialize(self, value: str) -> datetime:
-        return datetime.fromisoformat(value)
-
-
-class DocumentAttribute(Attribute[JsonValue]):
-    """An opaque document as JSON text, floats exact, no NaN. The original system's maps are read too."""
-
-    attr_type = STRING
-
-    def serialize(self, value: JsonValue) -> str:
-        try:
-            return json.dumps(value, allow_nan=False, separators=(",", ":"), sort_keys=True)
-        except ValueError as error:
-            raise InvalidInput(f"{self.attr_name} holds a number that JSON lacks: {error}") from None
-
-    def deserialize(self, value: JsonValue) -> JsonValue:
-        return json.loads(value) if isinstance(value, str) else value
-
-    def get_value(self, value: dict[str, Any]) -> Any:
-        return value[STRING] if STRING in value else _untyped(value)
-
-
-class ValueAttribute(Attribute[JsonValue]):
-    """`value` of an original metric row: a number or a map. Only read."""
-
-    attr_type = NUMBER
-
-    def deserialize(self, value: JsonValue) -> JsonValue:
-        return value
-
-    def get_value(self, value: dict[str, Any]) -> Any:
-        return _untyped(value)
-
-
-def _untyped(value: Any) -> JsonValue:
-    """botocore's {"N": "1"} as a plain value."""
-    from boto3.dynamodb.types import TypeDeserializer  # slow to load, and only the original system's rows need it
-
-    return _plain(TypeDeserializer().deserialize(value))
-
-
-def _plain(value: Any) -> JsonValue:
-    """Decimals to int or float, sets to lists."""
-    if isinstance(value, dict):
-        return {str(name): _plain(inner) for name, inner in value.items()}
-    if isinstance(value, list | set):
-        return [_plain(inner) for inner in value]
-    if value is None or isinstance(value, str | bool):
-        return value
-    return int(value) if value == int(value) and "." not in str(value) else float(value)
 
 
 class PointerMap(MapAttribute[str, Any]):
