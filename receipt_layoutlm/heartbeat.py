@@ -41,6 +41,11 @@ class Heartbeat:
         """Until the lease runs out by this machine's own clock."""
         return self.deadline - self._monotonic()
 
+    @property
+    def must_stop(self) -> bool:
+        """Whether the lease is gone or about to run out: nothing may be worked on any more."""
+        return self.is_lost or self.seconds_left() < self._queue.timing.stop_before_seconds
+
     def beat(self) -> float:
         """Renew once; returns the seconds until the next try."""
         sent = self._monotonic()

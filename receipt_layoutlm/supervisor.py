@@ -18,7 +18,6 @@ from receipt_layoutlm.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
-STOP_BEFORE_SECONDS = 10.0  # the trainer is stopped this long before the lease runs out
 STOP_GRACE_SECONDS = 90.0  # for a checkpoint after SIGTERM, and its upload
 END_PATIENCE_SECONDS = 900.0  # for what is left to upload when a trainer ended by itself
 POLL_SECONDS = 0.2
@@ -75,7 +74,7 @@ class Signs:
 
     def check_lease(self) -> None:
         """Raises LeaseLost when the lease is gone or about to run out."""
-        if self.heartbeat.is_lost or self.heartbeat.seconds_left() < STOP_BEFORE_SECONDS:
+        if self.heartbeat.must_stop:
             raise LeaseLost("the lease could not be renewed in time, so the trainer was stopped")
 
 
