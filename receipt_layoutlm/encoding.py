@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from receipt_layoutlm.labels import LabelMap
 from receipt_layoutlm.losses import IGNORE_INDEX
-from receipt_layoutlm.page import PAGE_EXTENT, Page
+from receipt_layoutlm.page import PAGE_EXTENT, UNSUPERVISED, Page
 from receipt_layoutlm.reading_order import page_in_reading_order
 
 IntArray = npt.NDArray[np.int64]
@@ -30,7 +30,7 @@ LAST_BOX = (PAGE_EXTENT,) * 4  # of [SEP]
 
 @dataclass(frozen=True, slots=True)
 class EncodedPage:
-    """A page in reading order under a run's labels; label_ids: (words,)."""
+    """A page in reading order under a run's labels; label_ids: (words,), IGNORE_INDEX where nobody has decided."""
 
     page_id: str
     words: tuple[str, ...]
@@ -88,7 +88,7 @@ def encode_pages(
     """Encode pages; `on_page` is called before each one and may raise to stop. Each distinct word is tokenised once."""
     budget = max_length - SPECIAL_TOKENS
     sub_tokens = _sub_tokens({word for page in pages for word in page.words}, tokenizer, budget)
-    label2id = label_map.label2id
+    label2id = {**label_map.label2id, UNSUPERVISED: IGNORE_INDEX}
     encoded: list[EncodedPage] = []
     windows: list[Window] = []
     for index, page in enumerate(pages):

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 
 from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.page import UNSUPERVISED
 
 CORE_LABELS: tuple[str, ...] = (
     "MERCHANT_NAME",
@@ -33,6 +34,14 @@ CORE_LABELS: tuple[str, ...] = (
     "REFUND",
 )
 """Labels a receipt may carry; they are known even where the data has no example of them."""
+
+ALIASES: dict[str, str] = {
+    "ADDRESS": "ADDRESS_LINE",
+    "BUSINESS_NAME": "MERCHANT_NAME",
+    "CARD_NUMBER": "PAYMENT_METHOD",
+    "PAYMENT_TYPE": "PAYMENT_METHOD",
+}
+"""Other names of core labels that stored receipts carry, alias -> label."""
 
 OUTSIDE = "O"
 
@@ -74,10 +83,15 @@ class LabelMap:
         return {number: name for name, number in self.label2id.items()}
 
     def apply(self, tags: Sequence[str]) -> tuple[str, ...]:
-        """Merge and filter IOB2 tags; each kept entity stays one, also where two of one label now touch."""
+        """Merge and filter IOB2 tags; each kept entity stays one, also where two of one label now touch.
+
+        What nobody has decided stays undecided.
+        """
         return tuple(self._apply_one(tag) for tag in tags)
 
     def _apply_one(self, tag: str) -> str:
+        if tag == UNSUPERVISED:
+            return tag
         label = self.merged(tag[2:])
         return f"{tag[:2]}{label}" if label in self.labels else OUTSIDE
 

@@ -125,8 +125,8 @@ def page_in_reading_order(page: Page) -> Page:
 
 
 def _entity_of_each_word(tags: Sequence[str]) -> list[int | None]:
-    """For each word the place where its entity begins, None for O."""
+    """For each word the place where its entity begins, None for a word of none."""
     entities: list[int | None] = []
     for place, tag in enumerate(tags):
-        entities.append(None if tag == "O" else place if tag[0] == "B" else entities[-1])
+        entities.append(place if tag[0] == "B" else entities[-1] if tag[0] == "I" else None)
     return entities

@@ -153,3 +153,13 @@ def test_encoding_can_be_stopped_at_any_page(tokenizer: PreTrainedTokenizerFast)
     with pytest.raises(InterruptedError):
         encode_pages(tiny_pages(9), tokenizer, LABELS, 512, stop_at_the_third)
     assert len(asked) == 3
+
+
+def test_a_word_that_nobody_has_decided_is_shown_to_the_model_and_not_supervised(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    page = Page("p", "g", ("1", "2", "3"), ((0, 0, 9, 9), (20, 0, 29, 9), (40, 0, 49, 9)), ("O", "-", "B-DATE"), 10, 10)
+    part = encode([page], tokenizer)
+    assert part.pages[0].tags == ("O", "-", "B-DATE")
+    assert list(part.pages[0].label_ids) == [0, IGNORE_INDEX, LABELS.label2id["B-DATE"]]
+    assert len(part.windows[0].first) == 3

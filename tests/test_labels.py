@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.labels import (
+    ALIASES,
     CORE_LABELS,
     MERGE_PRESETS,
     LabelError,
@@ -148,3 +149,13 @@ def test_applying_keeps_every_kept_entity_as_one_and_twice_is_once(
 @given(label_maps)
 def test_a_label_map_survives_its_file(label_map: LabelMap) -> None:
     assert LabelMap.from_json(label_map.to_json()) == label_map
+
+
+def test_what_nobody_has_decided_stays_undecided() -> None:
+    label_map = LabelMap(merges={"TAX": "AMOUNT"}, labels=("AMOUNT",))
+    assert label_map.apply(("-", "B-TAX", "-", "B-DATE")) == ("-", "B-AMOUNT", "-", "O")
+
+
+def test_each_alias_stands_for_a_core_label_and_is_none_itself() -> None:
+    assert set(ALIASES.values()) <= set(CORE_LABELS)
+    assert not set(ALIASES) & set(CORE_LABELS)

@@ -168,3 +168,9 @@ def test_real_receipts_keep_their_pieces(
             whole.append(max(places) - min(places) == len(words) - 1)
     assert sum(pairs) / len(pairs) >= pairs_floor
     assert sum(whole) / len(whole) >= entities_floor
+
+
+def test_an_undecided_word_ends_the_entity_before_it() -> None:
+    boxes = [(100, 10, 190, 30), (200, 10, 290, 30), (10, 10, 90, 30)]
+    ordered = page_in_reading_order(page(["b", "c", "a"], boxes, ["-", "B-DATE", "B-DATE"]))
+    assert (ordered.words, ordered.tags) == (("a", "b", "c"), ("B-DATE", "-", "B-DATE"))

@@ -150,3 +150,10 @@ def test_batches_of_like_lengths_waste_little_and_mix_anew_each_epoch() -> None:
     assert not {frozenset(batch) for batch in first} & {frozenset(batch) for batch in second}
     longest = [max(lengths[i] for i in batch) for batch in first]
     assert sum(left < right for left, right in pairwise(longest)) > 0.3 * len(longest)
+
+
+def test_undecided_words_count_neither_as_entities_nor_as_o() -> None:
+    pages: list[PageTags] = [("p", ["B-X", "-", "-", "-", "O", "O", "O", "O"])]
+    masks = supervised_masks(pages, 2.0, seed=1, epoch=0)
+    assert sum(masks[0][4:]) == 2
+    assert achieved_ratio(pages, masks) == 2.0
