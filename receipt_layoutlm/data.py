@@ -27,6 +27,7 @@ __all__ = [
     "fingerprint",
     "label_counts",
     "page_from_line",
+    "page_of_import",
     "page_to_line",
     "read_jsonl",
     "read_snapshot",
@@ -73,13 +74,14 @@ def read_jsonl(path: Path) -> list[Page]:
     The pages keep the order of the file and the words their order on the line. The first thing that is wrong
     raises DataError with file, line and reason; blank lines are skipped.
     """
-    pages = _read_lines(path, _read_bytes(path).removeprefix(b"\xef\xbb\xbf"), _page_of_import)
+    pages = _read_lines(path, _read_bytes(path).removeprefix(b"\xef\xbb\xbf"), page_of_import)
     if not pages:
         raise DataError("the file holds no pages", file=str(path))
     return pages
 
 
-def _page_of_import(line: str) -> Page:
+def page_of_import(line: str) -> Page:
+    """The page of a line as a person brings it; ValueError with the reason when it is none."""
     try:
         given = ImportedPage.model_validate_json(line)
     except ValidationError as error:

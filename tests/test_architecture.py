@@ -21,14 +21,15 @@ TRAINING = tuple(
     "manifest metrics page pretrained_place reading_order run_dir run_record sampling train_evaluation train_loop "
     "train_optim train_report train_setup train_state train_step trainer weights".split()
 )
-TRAINING_FOLDERS = ("tasks",)
+TRAINING_FOLDERS = ("importers", "tasks")
 TORCH_FREE = tuple(
-    "attempt attempt_end checkpoint_history child config continuation data datasets errors events exits "
-    "file_upload find_job folder_upload heartbeat infra jsonl_import labels local_aws local_engines "
-    "local_environment local_process local_start local_state manifest mirror notice page plain_words plan "
-    "pretrained_place publish pull reading_order recorder redact request resume_point retention run_dir run_setup "
-    "running_workers s3 sample sample_layouts sample_merchants sampling spot storage_errors supervisor timeline "
-    "trust verify_resume watchdog weights why why_facts why_open worker workplace".split()
+    "attempt attempt_end checkpoint_history child config continuation data datasets draft errors events exits "
+    "file_upload find_job folder_upload heartbeat image_size infra jsonl_import key_match label_table labels "
+    "line_split local_aws local_engines local_environment local_process local_start local_state manifest mirror "
+    "notice page plain_words plan pretrained_place publish pull reading_order recorder redact request "
+    "resume_point retention run_dir run_setup running_workers s3 sample sample_layouts sample_merchants sampling "
+    "source_text spot storage_errors supervisor timeline total_match trust verify_resume watchdog weights why "
+    "why_facts why_open worker workplace".split()
 )
 
 KEY_STRING = re.compile(r"(JOB|STATUS|METRIC|LOG|QUEUE|ATTEMPT|JOB_NAME|DATASET|SNAPSHOT|CREATED)#")
@@ -85,7 +86,7 @@ def test_training_knows_nothing_of_aws_or_of_the_command_line() -> None:
 
 
 def test_the_control_side_never_imports_torch_or_transformers() -> None:
-    paths = modules(*TORCH_FREE, "cli") + sources(PRODUCT / "cli")
+    paths = modules(*TORCH_FREE, "cli") + sources(PRODUCT / "cli", PRODUCT / "importers")
     assert found_imports(paths, ML) == []
 
 
