@@ -32,6 +32,8 @@ from receipt_dynamo.errors import (
     WriteTimeout,
 )
 from receipt_dynamo.queue import JobQueue
+from receipt_dynamo.receipt_client import ReceiptClient
+from receipt_dynamo.receipts import Receipt, ReceiptWord, ReceiptWordLabel, ValidationStatus
 
 __all__ = [
     "AlreadyExists",
@@ -54,11 +56,16 @@ __all__ = [
     "NotFound",
     "Pointer",
     "Priority",
+    "Receipt",
+    "ReceiptClient",
+    "ReceiptWord",
+    "ReceiptWordLabel",
     "StateConflict",
     "Storage",
     "StoreError",
     "TableNotFound",
     "Timing",
+    "ValidationStatus",
     "WriteTimeout",
     "new_job_id",
     "utcnow",

@@ -95,7 +95,7 @@ def _box_problem(boxes: Sequence[Box]) -> str | None:
 def _tag_problem(tags: Sequence[str]) -> str | None:
     for index, tag in enumerate(tags):
         if not _TAG.fullmatch(tag):
-            return f"tag {index} {_begin(tag)} is not BIO (O, B-LABEL or I-LABEL, or {UNSUPERVISED} where nobody has decided)"
+            return f"tag {index} {_begin(tag)} is not BIO (O, B-LABEL, I-LABEL; {UNSUPERVISED} if undecided)"
     for index, (before, tag) in enumerate(pairwise(("O", *tags))):
         if tag[0] == "I" and before[1:] != tag[1:]:
             return f"tag {index} {tag!r} continues no {tag[2:]}"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from receipt_layoutlm.page import UNSUPERVISED
 
 PageTags = tuple[str, Sequence[str]]
-"""A page id (or the id of whatever is supervised as one piece) and its IOB2 tags, one per word (UNSUPERVISED ones count as nothing)."""
+"""A page id (or the id of whatever is supervised as one piece) and its tags, one per word: IOB2 or UNSUPERVISED."""
 
 _LARGEST_MEGABATCH = 50  # batches; more groups lengths no better and mixes the items less
 _MEGABATCHES_WANTED = 4  # with fewer, items of like length would meet in one batch in every epoch

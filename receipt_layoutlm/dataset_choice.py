@@ -1,0 +1,51 @@
+"""Which dataset a job trains on when it names none: the table's own labels as they are now, else the only one."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from receipt_dynamo import Dataset, DynamoClient, ReceiptClient, ValidationStatus
+from receipt_layoutlm.data import Page
+from receipt_layoutlm.datasets import describe, find_dataset, only_dataset
+from receipt_layoutlm.receipt_snapshot import (
+    DEFAULT_NAME,
+    Progress,
+    keep_snapshot,
+    last_snapshot,
+    read_table,
+    source_of,
+)
+from receipt_layoutlm.s3 import Bucket
+
+OnProgress = Callable[[Progress], None]
+
+
+def is_taken_from_table(client: DynamoClient) -> bool:
+    """Whether the table has VALID labels and no dataset that came from elsewhere, which a person may mean."""
+    own = source_of(client)
+    if any(dataset.source != own for dataset in client.list_datasets()):
+        return False
+    return ReceiptClient(client).has_labels(ValidationStatus.VALID)
+
+
+def dataset_to_train_on(
+    client: DynamoClient, bucket: Bucket, spec: str | None, now: datetime, on_progress: OnProgress
+) -> Dataset:
+    """The one named, else a snapshot taken now of what changed in the table, else the only dataset of the store."""
+    if spec:
+        return find_dataset(client, spec)
+    if not is_taken_from_table(client):
+        return only_dataset(client)
+    taken = read_table(client, last_snapshot(client, bucket, DEFAULT_NAME), on_progress)
+    return keep_snapshot(client, bucket, DEFAULT_NAME, taken, now)
+
+
+def dataset_to_plan_with(
+    client: DynamoClient, open_bucket: Callable[[], Bucket], spec: str | None, now: datetime, on_progress: OnProgress
+) -> tuple[Dataset, list[Page] | None]:
+    """The dataset that a job would train on, and its pages where they are stored nowhere yet; writes nothing."""
+    if spec:
+        return find_dataset(client, spec), None
+    if not is_taken_from_table(client):
+        return only_dataset(client), None
+    taken = read_table(client, last_snapshot(client, open_bucket(), DEFAULT_NAME), on_progress)
+    return describe(DEFAULT_NAME, taken.pages, source_of(client), now), taken.pages

@@ -1,0 +1,312 @@
+"""A table's labelled receipts as pages: read side by side, and only those that changed since the last snapshot.
+
+All labels that are not INVALID are read each time, since they say which receipts there are and which changed. The
+words of a receipt are read again when its labels or its Receipt item differ from what the last snapshot saw.
+"""
+
+import hashlib
+import heapq
+import itertools
+import json
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from receipt_dynamo import (
+    Dataset,
+    DynamoClient,
+    NotFound,
+    Receipt,
+    ReceiptClient,
+    ReceiptWord,
+    ReceiptWordLabel,
+    ValidationStatus,
+)
+from receipt_dynamo.receipt_client import LabelRange, label_ranges
+from receipt_layoutlm.data import Page, read_snapshot
+from receipt_layoutlm.datasets import add_snapshot, describe
+from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.page import DataError
+from receipt_layoutlm.receipts import Notes, StoredReceipt, page_from_receipt, page_id_of
+from receipt_layoutlm.s3 import Bucket, NotStored, dataset_key
+
+DEFAULT_NAME: Final = "receipts"
+THREADS: Final = 8
+RULES: Final = 1  # raised when equal items would become other pages than before, so that they are read again
+_AT_ONCE: Final = 50  # images that one thread looks up together
+_READ_STATUSES: Final = tuple(status for status in ValidationStatus if status is not ValidationStatus.INVALID)
+
+
+class NoLabels(UserError):
+    """The table has no label that somebody found valid."""
+
+
+class Mark(BaseModel):
+    """What a snapshot knew of one receipt: a digest of its labels and its Receipt item, and what was to be said."""
+
+    model_config = ConfigDict(frozen=True)
+
+    page_id: str
+    digest: str
+    notes: Notes
+
+
+class Seen(NamedTuple):
+    """A receipt of an earlier snapshot."""
+
+    page: Page
+    mark: Mark
+
+
+class SnapshotReport(BaseModel):
+    """What was read and what somebody should know of it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    receipts: int  # with a VALID label and with words: the pages
+    read: int  # of these, whose words were read
+    reused: int  # of these, as the last snapshot had them
+    labels: dict[str, int]  # by status, INVALID ones left out
+    not_validated: int  # receipts with labels, none of them VALID
+    without_receipt: int  # receipts whose labels are there and whose Receipt item is not
+    without_words: int
+    notes: Notes
+    read_units: float
+    requests: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Pages by page id, their marks in the same order, and the report."""
+
+    pages: list[Page]
+    marks: list[Mark]
+    report: SnapshotReport
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a snapshot is: receipts done, and shares of the labels done."""
+
+    receipts: int
+    parts_done: int
+    parts: int
+
+
+@dataclass
+class _Tally:
+    """What the threads count together."""
+
+    on_progress: Callable[[Progress], None]
+    parts: int
+    receipts: int = 0
+    parts_done: int = 0
+    reused: int = 0
+    not_validated: int = 0
+    without_receipt: int = 0
+    without_words: int = 0
+    labels: Counter[str] = field(default_factory=Counter)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, **counts: int) -> None:
+        with self.lock:
+            for name, count in counts.items():
+                setattr(self, name, getattr(self, name) + count)
+            self.on_progress(Progress(self.receipts, self.parts_done, self.parts))
+
+    def add_labels(self, labels: Iterable[ReceiptWordLabel]) -> None:
+        counted = Counter(str(label.validation_status) for label in labels)
+        with self.lock:
+            self.labels += counted
+
+
+LabelsOfImage = dict[int, list[ReceiptWordLabel]]
+"""By receipt_id."""
+
+
+def take_snapshot(
+    receipts: ReceiptClient,
+    seen: Mapping[str, Seen],
+    on_progress: Callable[[Progress], None],
+    threads: int = THREADS,
+) -> Taken:
+    """Read every receipt with a VALID label; those of `seen` that did not change are taken from there."""
+    began, parts = time.monotonic(), label_ranges()
+    tally = _Tally(on_progress, len(parts))
+    with ThreadPoolExecutor(threads) as pool:
+        found = pool.map(lambda part: _read_part(receipts, part, seen, tally), parts)
+        taken = sorted(itertools.chain.from_iterable(found), key=lambda each: each.page.page_id)
+    _check_ids(taken)
+    report = SnapshotReport(
+        receipts=len(taken),
+        read=len(taken) - tally.reused,
+        reused=tally.reused,
+        labels=dict(sorted(tally.labels.items())),
+        not_validated=tally.not_validated,
+        without_receipt=tally.without_receipt,
+        without_words=tally.without_words,
+        notes=_sum(each.mark.notes for each in taken),
+        read_units=receipts.units.read,
+        requests=receipts.units.requests,
+        seconds=time.monotonic() - began,
+    )
+    return Taken([each.page for each in taken], [each.mark for each in taken], report)
+
+
+def _read_part(receipts: ReceiptClient, part: LabelRange, seen: Mapping[str, Seen], tally: _Tally) -> list[Seen]:
+    found: list[Seen] = []
+    images = _images(receipts, part, tally)
+    while some := dict(itertools.islice(images, _AT_ONCE)):
+        unchanged = _unchanged(receipts, some, seen)
+        done = list(unchanged.values())
+        for image_id, labels in some.items():
+            wanted = {number: rows for number, rows in labels.items() if (image_id, number) not in unchanged}
+            if wanted:
+                done += _read_image(receipts, image_id, wanted, tally)
+        found += done
+        tally.add(receipts=len(done), reused=len(unchanged))
+    tally.add(parts_done=1)
+    return found
+
+
+def _images(receipts: ReceiptClient, part: LabelRange, tally: _Tally) -> Iterator[tuple[str, LabelsOfImage]]:
+    """Each image with the labels of its receipts that have a VALID one."""
+    streams = (receipts.iter_labels_by_status(status, part) for status in _READ_STATUSES)
+    # as the index sorts, where '#' ends the image's id
+    merged = heapq.merge(*streams, key=lambda label: f"{label.image_id}#")
+    for image_id, rows in itertools.groupby(merged, key=lambda label: label.image_id):
+        labels: LabelsOfImage = {}
+        for label in rows:
+            labels.setdefault(label.receipt_id, []).append(label)
+        tally.add_labels(label for rows in labels.values() for label in rows)
+        valid = {number: rows for number, rows in labels.items() if _has_valid(rows)}
+        tally.add(not_validated=len(labels) - len(valid))
+        if valid:
+            yield image_id, valid
+
+
+def _has_valid(labels: Iterable[ReceiptWordLabel]) -> bool:
+    return any(label.validation_status is ValidationStatus.VALID for label in labels)
+
+
+def _unchanged(
+    receipts: ReceiptClient, images: Mapping[str, LabelsOfImage], seen: Mapping[str, Seen]
+) -> dict[tuple[str, int], Seen]:
+    """What an earlier snapshot has of these receipts, by (image_id, receipt_id), where it still holds."""
+    if not seen:
+        return {}
+    keys = [(image_id, number) for image_id, labels in images.items() for number in labels]
+    unchanged: dict[tuple[str, int], Seen] = {}
+    for receipt in receipts.get_receipts(keys):
+        known = seen.get(page_id_of(receipt))
+        if known is not None and known.mark.digest == _digest(receipt, images[receipt.image_id][receipt.receipt_id]):
+            unchanged[receipt.image_id, receipt.receipt_id] = known
+    return unchanged
+
+
+def _read_image(receipts: ReceiptClient, image_id: str, labels: LabelsOfImage, tally: _Tally) -> list[Seen]:
+    rows = receipts.get_image(image_id)
+    words: dict[int, list[ReceiptWord]] = {}
+    for word in rows.words:
+        words.setdefault(word.receipt_id, []).append(word)
+    there = {receipt.receipt_id: receipt for receipt in rows.receipts}
+    pages = [
+        _page(StoredReceipt(there[number], tuple(words.get(number, ())), tuple(of_receipt)))
+        for number, of_receipt in labels.items()
+        if number in there
+    ]
+    made = [each for each in pages if each is not None]
+    tally.add(without_receipt=len(labels) - len(pages), without_words=len(pages) - len(made))
+    return made
+
+
+def _page(stored: StoredReceipt) -> Seen | None:
+    page, notes = page_from_receipt(stored)
+    if page is None:
+        return None
+    return Seen(page, Mark(page_id=page.page_id, digest=_digest(stored.receipt, stored.labels), notes=notes))
+
+
+def _digest(receipt: Receipt, labels: Sequence[ReceiptWordLabel]) -> str:
+    """Changes with whatever of them decides the page."""
+    rows = sorted(
+        (label.line_id, label.word_id, label.label, label.validation_status.value, str(label.begins))
+        for label in labels
+    )
+    content = json.dumps([RULES, receipt.model_dump_json(), rows])
+    return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+
+
+def _check_ids(taken: Sequence[Seen]) -> None:
+    for before, each in itertools.pairwise(taken):
+        if before.page.page_id == each.page.page_id:
+            raise DataError(f"two receipts of the table say that they are the page {each.page.page_id!r}: delete one")
+
+
+def _sum(notes: Iterable[Notes]) -> Notes:
+    """As adding them one by one, but not in quadratic time."""
+    rows = list(notes)
+    while len(rows) > 1:
+        rows = [left + right for left, right in itertools.zip_longest(rows[::2], rows[1::2], fillvalue=Notes())]
+    return rows[0] if rows else Notes()
+
+
+# in the store
+
+
+def source_of(client: DynamoClient) -> str:
+    """How a Dataset names the table that it was taken from."""
+    return f"dynamo {client.table_name}"
+
+
+def read_table(client: DynamoClient, seen: Mapping[str, Seen], on_progress: Callable[[Progress], None]) -> Taken:
+    """The table's receipts with a VALID label. Raises NoLabels when there are none. Writes nothing."""
+    taken = take_snapshot(ReceiptClient(client), seen, on_progress)
+    if not taken.pages:
+        raise NoLabels(
+            f"table {client.table_name!r} has no receipt with a VALID label ('layoutlm-cli dataset count' shows the "
+            "labels): validate some, or load pages with 'layoutlm-cli dataset load FILE'"
+        )
+    return taken
+
+
+def keep_snapshot(client: DynamoClient, bucket: Bucket, name: str, taken: Taken, now: datetime) -> Dataset:
+    """Store the pages, what the next snapshot needs to know of them, and the Dataset that names them."""
+    dataset = describe(name, taken.pages, source_of(client), now)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "marks.jsonl"
+        path.write_text("".join(f"{mark.model_dump_json()}\n" for mark in taken.marks), encoding="utf-8")
+        bucket.put_file(path, _marks_key(dataset.fingerprint))
+    return add_snapshot(client, bucket, dataset, taken.pages)
+
+
+def _marks_key(fingerprint: str) -> str:
+    return f"{dataset_key(fingerprint)}.marks"
+
+
+def last_snapshot(client: DynamoClient, bucket: Bucket, name: str) -> dict[str, Seen]:
+    """The newest snapshot of a name by page id; nothing when it is of another source or cannot be read whole."""
+    try:
+        dataset = client.get_dataset(name)
+        if dataset.source != source_of(client):
+            return {}
+        marks = [
+            Mark.model_validate_json(line) for line in bucket.get_bytes(_marks_key(dataset.fingerprint)).splitlines()
+        ]
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "pages.jsonl.gz"
+            bucket.get_file(dataset_key(dataset.fingerprint), path)
+            pages = {page.page_id: page for page in read_snapshot(path, dataset.fingerprint)}
+        return {mark.page_id: Seen(pages[mark.page_id], mark) for mark in marks}
+    except (NotFound, NotStored, DataError, ValidationError, KeyError):
+        return {}
