@@ -138,25 +138,26 @@ def test_receipts_of_the_original_system_become_pages(client: DynamoClient) -> N
 
 
 def test_only_what_changed_since_the_last_snapshot_is_read_again(client: DynamoClient) -> None:
-    for image_id in ("aa", "bb", "cc", "dd"):
+    for image_id in ("aa", "bb", "cc", "dd", "ff"):
         put_original(client, image_id, (2, "GRAND_TOTAL", "VALID"), (1, "DATE", "PENDING"))
     before = take(client)
     unchanged = take(client, before)
     assert (unchanged.pages, unchanged.marks) == (before.pages, before.marks)
-    assert (unchanged.report.read, unchanged.report.reused) == (0, 4)
+    assert (unchanged.report.read, unchanged.report.reused) == (0, 5)
     assert unchanged.report.notes == before.report.notes
 
     put_original(client, "aa", (2, "TAX", "VALID"))  # another label
-    put_original(client, "bb", (1, "DATE", "INVALID"))  # a status
+    put_original(client, "bb", (1, "DATE", "INVALID"))  # a label is refused
+    put_original(client, "dd", (1, "DATE", "VALID"))  # another is confirmed
     put_original(client, "ee", (2, "GRAND_TOTAL", "VALID"))  # a receipt
     wider = original_system.receipt("cc") | {"width": {"N": "900"}}  # the receipt itself
     client.raw.put_item(TableName=client.table_name, Item=wider)
     wire = Wire(client)
     after = take(client, before)
 
-    assert (after.report.read, after.report.reused) == (4, 1)
+    assert (after.report.read, after.report.reused) == (5, 1)
     asked = {body["ExpressionAttributeValues"][":p"]["S"] for body in wire.bodies if "IndexName" in body}
-    assert {key for key in asked if key.startswith("IMAGE#")} == {f"IMAGE#{i}" for i in ("aa", "bb", "cc", "ee")}
+    assert {key for key in asked if key.startswith("IMAGE#")} == {f"IMAGE#{i * 2}" for i in "abcde"}
     assert after.pages == take(client).pages
     assert [page.tags for page in after.pages[:2]] == [("-", "-"), ("O", "B-GRAND_TOTAL")]
 
