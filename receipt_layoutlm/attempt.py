@@ -15,8 +15,9 @@ from receipt_layoutlm.recorder import Recorder
 from receipt_layoutlm.redact import child_environment, secrets_of
 from receipt_layoutlm.resume_point import fetch_resume_point
 from receipt_layoutlm.run_dir import RunDir
-from receipt_layoutlm.run_setup import get_weights, prepare_run_dir
+from receipt_layoutlm.run_setup import get_best, get_weights, prepare_run_dir
 from receipt_layoutlm.s3 import Bucket, RunPlaces, keep_trying
+from receipt_layoutlm.splits import has_test_part
 from receipt_layoutlm.supervisor import Ended, Signs, supervise
 from receipt_layoutlm.watchdog import Watchdog, ran_before
 from receipt_layoutlm.workplace import Workplace
@@ -38,6 +39,8 @@ def work_on(place: Workplace, lease: Lease) -> JobStatus:
     with Heartbeat(place.queue, lease, lambda: recorder.progress if recorder else "") as heartbeat:
         run_dir = _laid_out(place, job, config, lease, bucket, places)
         lease, damages = fetch_resume_point(place.queue, lease, bucket, places, run_dir, place.stop)
+        if has_test_part(config):
+            _get_best(place, bucket, places, lease, run_dir)
         recorder = Recorder(
             place.queue,
             bucket,
@@ -66,6 +69,13 @@ def _laid_out(
         return run_dir
 
     return keep_trying(lay_out, place.stop.is_set, place.stop.wait, random.Random())
+
+
+def _get_best(place: Workplace, bucket: Bucket, places: RunPlaces, lease: Lease, run_dir: RunDir) -> None:
+    def get() -> None:
+        get_best(bucket, places, lease, run_dir)
+
+    keep_trying(get, place.stop.is_set, place.stop.wait, random.Random())
 
 
 def _log_start(attempt: Attempt, asked: TrainConfig, damages: list[str]) -> None:

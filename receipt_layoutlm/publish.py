@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 from receipt_dynamo import DynamoClient, JsonObject, Pointer
+from receipt_layoutlm.comparability import STAMP
 from receipt_layoutlm.events import Evaluation, Finished
 from receipt_layoutlm.manifest import RESUME_ONLY
 from receipt_layoutlm.recorder import Recorder
+from receipt_layoutlm.run_record import RunRecord
 from receipt_layoutlm.s3 import Bucket, RunPlaces, StorageError
 
 
@@ -31,7 +33,18 @@ def publish_results(
         "best_uri": places.uri(best_key),
         "checkpoint_uri": places.uri(places.checkpoint(lease.checkpoint or pointer)),
         **_headline(recorder.evaluations(), pointer),
+        **_test_and_stamp(recorder.run_record()),
     }
+
+
+def _test_and_stamp(record: RunRecord) -> JsonObject:
+    """The scores of the test part, and with whose numbers these may be compared, as far as the record has them."""
+    found: JsonObject = {}
+    if record.test is not None:
+        found["test"] = record.test.model_dump(mode="json")
+    if record.comparability is not None:
+        found[STAMP] = record.comparability.model_dump(mode="json")
+    return found
 
 
 def _headline(evaluations: Sequence[Evaluation], pointer: Pointer) -> JsonObject:

@@ -240,7 +240,11 @@ class Recorder:
 
     def evaluations(self) -> tuple[Evaluation, ...]:
         """The whole history of the weights: also that of earlier attempts and of the job that this one continues."""
-        return RunRecord.model_validate_json(self._run_dir.run_json.read_bytes()).evaluations
+        return self.run_record().evaluations
+
+    def run_record(self) -> RunRecord:
+        """run.json as the trainer left it."""
+        return RunRecord.model_validate_json(self._run_dir.run_json.read_bytes())
 
     def attempt_end(self) -> AttemptEnd:
         """Steps beyond the resume point are lost when this attempt does not finish the job."""

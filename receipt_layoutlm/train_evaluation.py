@@ -1,4 +1,4 @@
-"""One evaluation of a run: tag the evaluation part, score it, keep the predictions of the best and the last."""
+"""Scores of a run: each evaluation, whose best and last predictions are kept, and the test part at the end."""
 
 import gzip
 import json
@@ -6,13 +6,19 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+from safetensors.torch import load_file
+
+from receipt_layoutlm.checkpoint import MODEL
 from receipt_layoutlm.encoding import EncodedPart
 from receipt_layoutlm.events import Evaluation
 from receipt_layoutlm.metrics import METRIC_NAME, score
 from receipt_layoutlm.run_dir import RunDir
+from receipt_layoutlm.run_record import FinalScores
 from receipt_layoutlm.train_setup import Run, autocast
 from receipt_layoutlm.train_state import NonFiniteLoss
 from receipt_layoutlm.train_step import rate_of_last_step
+
+TEST_METRIC_NAME = "test_f1"
 
 
 def evaluate(run: Run, o_entity_ratio: float | None, on_batch: Callable[[], None]) -> Evaluation:
@@ -52,15 +58,48 @@ def evaluate(run: Run, o_entity_ratio: float | None, on_batch: Callable[[], None
         collapsed=scores.collapsed,
     )
     best_step = evaluation.global_step if evaluation.is_best else state.best_step
-    _write_predictions(run.run_dir, run.evaluation, predictions.tags, evaluation.global_step)
+    path = _predictions_of(run.run_dir, evaluation.global_step)
+    _write_predictions(run.run_dir, run.evaluation, predictions.tags, path)
     _keep_predictions(run.run_dir, {best_step, evaluation.global_step})
     return evaluation
 
 
-def _write_predictions(run_dir: RunDir, part: EncodedPart, tags: list[list[str]], step: int) -> None:
-    """eval-{step}.jsonl.gz: for each page its id, words, true and predicted tags, in reading order."""
+def score_test_part(run: Run, part: EncodedPart, on_batch: Callable[[], None]) -> FinalScores | None:
+    """The best weights on a part that nothing was chosen by; None when their files are not here.
+
+    The model holds the best weights afterwards. `on_batch` is called before each batch and may raise to stop.
+    """
+    weights = run.run_dir.best / MODEL
+    if run.state.best_step is None or not weights.exists():
+        return None
+    run.model.load_state_dict(load_file(weights), strict=True)
+    with autocast(run.device):
+        predictions = run.task.predict(
+            run.model,
+            part,
+            run.label_map,
+            run.config.effective_eval_batch_size,
+            run.tokenizer.pad_token_id,
+            run.device,
+            on_batch,
+        )
+    scores = score([page.tags for page in part.pages], predictions.tags, run.label_map.labels)
+    _write_predictions(run.run_dir, part, predictions.tags, run.run_dir.predictions / "test.jsonl.gz")
+    return FinalScores(
+        global_step=run.state.best_step,
+        metric_name=TEST_METRIC_NAME,
+        metric_value=scores.f1,
+        precision=scores.precision,
+        recall=scores.recall,
+        per_label=scores.per_label,
+        loss=predictions.loss,
+        pages=len(part.pages),
+    )
+
+
+def _write_predictions(run_dir: RunDir, part: EncodedPart, tags: list[list[str]], path: Path) -> None:
+    """For each page its id, words, true and predicted tags, in reading order."""
     run_dir.predictions.mkdir(exist_ok=True)
-    path = _predictions_of(run_dir, step)
     partial = path.with_name(f".{path.name}.partial")
     with gzip.open(partial, "wt", encoding="utf-8", compresslevel=6) as file:
         for page, predicted in zip(part.pages, tags, strict=True):

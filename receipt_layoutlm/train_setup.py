@@ -9,15 +9,19 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from receipt_layoutlm.checkpoint import Snapshot
+from receipt_layoutlm.comparability import SCORER, Stamp, evaluation_text, labels_text, make_stamp, split_text
 from receipt_layoutlm.config import ConfigError, TrainConfig
-from receipt_layoutlm.data import fingerprint, label_counts, read_snapshot, sample_pages, split_pages
-from receipt_layoutlm.encoding import EncodedPart
+from receipt_layoutlm.data import fingerprint, label_counts, read_snapshot, sample_pages
+from receipt_layoutlm.encoding import OVERLAP, EncodedPart
+from receipt_layoutlm.frozen_split import frozen_sha256, read_frozen
 from receipt_layoutlm.labels import LabelMap, build_label_map
+from receipt_layoutlm.metrics import METRIC_NAME
 from receipt_layoutlm.page import Page
 from receipt_layoutlm.pretrained_place import with_local_weights
 from receipt_layoutlm.run_dir import RunDir
 from receipt_layoutlm.run_record import DatasetRecord, Hardware, RunRecord, git_sha, usable_cpus, versions
 from receipt_layoutlm.sampling import epoch_order
+from receipt_layoutlm.splits import divide
 from receipt_layoutlm.tasks import load_task
 from receipt_layoutlm.train_optim import make_optimizer, restore_optimizer, restore_rng
 from receipt_layoutlm.train_state import Plan, TrainState, initial_state, resumed_state
@@ -29,6 +33,7 @@ class Parts:
 
     train: list[Page]
     evaluation: list[Page]
+    test: list[Page]  # empty when none was asked for
     label_map: LabelMap
     fingerprint: str
     eval_fingerprint: str | None
@@ -44,6 +49,7 @@ class Run:
     label_map: LabelMap
     train: EncodedPart
     evaluation: EncodedPart
+    test: EncodedPart | None
     tokenizer: PreTrainedTokenizerFast
     model: PreTrainedModel
     optimizer: torch.optim.Optimizer
@@ -58,17 +64,20 @@ def load_parts(run_dir: RunDir, config: TrainConfig) -> Parts:
     """Read the snapshots and divide them; DataError and LabelError as their modules say."""
     pages = read_snapshot(run_dir.dataset)
     eval_fingerprint = None
+    test: list[Page] = []
     if run_dir.eval_dataset.exists():
         train, evaluation = pages, read_snapshot(run_dir.eval_dataset)
         eval_fingerprint = fingerprint(evaluation)
     else:
-        train, evaluation = split_pages(pages, config.split, config.eval_fraction, config.seed)
+        frozen = None if frozen_sha256(config.split) is None else read_frozen(run_dir.split)
+        division = divide(pages, config, frozen)
+        train, evaluation, test = division.train, division.evaluation, division.test
     # a whitelist may name any label of the data; without one, what is learned comes from the training part alone
     known = label_counts(pages if config.allowed_labels else train)
     label_map = build_label_map(config, known)
     if config.sample_size is not None:
         train = sample_pages(train, config.sample_size, config.seed)
-    return Parts(train, evaluation, label_map, fingerprint(pages), eval_fingerprint)
+    return Parts(train, evaluation, test, label_map, fingerprint(pages), eval_fingerprint)
 
 
 def prepare(
@@ -88,7 +97,7 @@ def prepare(
     tokenizer = task.load_tokenizer(weights)
     encoded = [
         task.encode(pages, tokenizer, parts.label_map, config.max_length, on_page)
-        for pages in (parts.train, parts.evaluation)
+        for pages in (parts.train, parts.evaluation, parts.test)
     ]
     check_stop()
     device = resolve_device(config.device)
@@ -114,13 +123,14 @@ def prepare(
         label_map=parts.label_map,
         train=encoded[0],
         evaluation=encoded[1],
+        test=encoded[2] if parts.test else None,
         tokenizer=tokenizer,
         model=model,
         optimizer=optimizer,
         device=device,
         plan=_plan(config, encoded[0]),
         state=state,
-        record=_record(config, parts, device),
+        record=_record(config, parts, device, _stamp(config, parts, encoded[1])),
         resumed_from=None if snapshot is None else state.global_step,
     )
 
@@ -157,7 +167,22 @@ def autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=fast)
 
 
-def _record(config: TrainConfig, parts: Parts, device: torch.device) -> RunRecord:
+def _stamp(config: TrainConfig, parts: Parts, evaluation: EncodedPart) -> Stamp:
+    """With whose numbers those of this run may be compared."""
+    return make_stamp(
+        {
+            "dataset": parts.fingerprint,
+            "eval_dataset": parts.eval_fingerprint or "",
+            "split": split_text(config),
+            "labels": labels_text(parts.label_map.labels, parts.label_map.merges),
+            "windows": f"{config.max_length} sub-tokens, {OVERLAP:g} of them seen twice",
+            "scorer": f"{METRIC_NAME}: {SCORER} {versions().get('seqeval', '')}",
+            "evaluation": evaluation_text("evaluation", ((page.page_id, page.tags) for page in evaluation.pages)),
+        }
+    )
+
+
+def _record(config: TrainConfig, parts: Parts, device: torch.device, stamp: Stamp) -> RunRecord:
     return RunRecord(
         config=config,
         label_map=parts.label_map.label2id,
@@ -169,7 +194,10 @@ def _record(config: TrainConfig, parts: Parts, device: torch.device) -> RunRecor
             eval_pages=len(parts.evaluation),
             train_label_counts=_counts(parts.train, parts.label_map),
             eval_label_counts=_counts(parts.evaluation, parts.label_map),
+            test_pages=len(parts.test),
+            test_label_counts=_counts(parts.test, parts.label_map) if parts.test else {},
         ),
+        comparability=stamp,
         versions=versions(),
         git_sha=git_sha(),
         hardware=Hardware(

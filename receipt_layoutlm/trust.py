@@ -8,6 +8,7 @@ from typing import Self
 
 from receipt_dynamo import Job, Storage
 from receipt_layoutlm.config import DEFAULT_WORK_DIR, ConfigError, TrainConfig
+from receipt_layoutlm.frozen_split import frozen_sha256
 from receipt_layoutlm.pretrained_place import is_in_bucket
 from receipt_layoutlm.run_setup import fingerprint_of, safe_name, weights_place
 
@@ -48,6 +49,7 @@ class Trust:
         fingerprint_of(config.dataset)
         if config.eval_dataset is not None:
             fingerprint_of(config.eval_dataset, "eval_dataset")
+        frozen_sha256(config.split)
 
     def work_dir(self, config: TrainConfig, own: Path | None) -> Path:
         """Where run directories go: the worker's own choice, else the job's where it may choose, else the default."""

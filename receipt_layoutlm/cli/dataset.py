@@ -7,7 +7,9 @@ import click
 
 from receipt_dynamo import Dataset
 from receipt_layoutlm.cli.connection import Connection, store_options
+from receipt_layoutlm.cli.dataset_check import check
 from receipt_layoutlm.cli.dataset_import import as_json_option, import_
+from receipt_layoutlm.cli.dataset_store import count, dynamo, load
 from receipt_layoutlm.cli.import_text import described_text
 from receipt_layoutlm.cli.tables import datasets_table
 from receipt_layoutlm.data import Page, read_snapshot, write_snapshot
@@ -24,6 +26,10 @@ def dataset() -> None:
 
 
 dataset.add_command(import_)
+import_.add_command(dynamo)
+dataset.add_command(load)
+dataset.add_command(count)
+dataset.add_command(check)
 
 
 @dataset.command("list")
