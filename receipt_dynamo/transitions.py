@@ -90,10 +90,11 @@ def end_writes(
 
 
 def rescued_attempt(lease: Lease, now: datetime) -> Write:
+    ended_at = min(now, lease.expires_at or now)  # dead since then, however late that was noticed
     return update(
         items.attempt_key(lease.job_id, lease.attempt),
         [
-            AttemptItem.ended_at.set(now),
+            AttemptItem.ended_at.set(ended_at),
             AttemptItem.outcome.set("lease expired"),
             AttemptItem.progress.set(lease.progress),
         ],

@@ -1,4 +1,4 @@
-"""The protocol's rules under drawn schedules of workers, rescuers, people, time and faults; and that breaks are seen."""
+"""The protocol keeps its rules under drawn workers, rescuers, people, time and faults; and breaking one is seen."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.engine
 
 SCHEDULES, LONG_SCHEDULES = 1000, 20_000
+SHORT_FORM = 80  # twice the first schedule that catches the rarest, and more
 SEED = 1
 
 
@@ -37,4 +38,4 @@ def test_twenty_thousand_schedules_break_no_rule(opened: Laboratory) -> None:
 
 @pytest.mark.parametrize("how", BREAKS, ids=lambda how: how.rule)
 def test_code_that_breaks_a_rule_on_purpose_is_caught(opened: Laboratory, how: Break) -> None:
-    assert is_caught(opened, how, how.within, SEED)
+    assert is_caught(opened, how, SHORT_FORM, SEED)
