@@ -24,7 +24,7 @@ TRAINING = tuple(
 TRAINING_FOLDERS = ("tasks",)
 TORCH_FREE = tuple(
     "attempt attempt_end checkpoint_history child config continuation data datasets errors events exits "
-    "file_upload find_job folder_upload heartbeat infra jsonl_import labels local_aws local_engines "
+    "file_upload find_job folder_upload heartbeat infra job_rows jsonl_import labels local_aws local_engines "
     "local_environment local_process local_start local_state manifest mirror notice page plain_words plan "
     "pretrained_place publish pull reading_order recorder redact request resume_point retention run_dir run_setup "
     "running_workers s3 sample sample_layouts sample_merchants sampling spot storage_errors supervisor timeline "
