@@ -56,7 +56,7 @@ def engine() -> Iterator[str]:
 def measured(schedules: int, seed: int) -> Iterator[str]:
     """The lines of the table, each when it is known."""
     sys.path.insert(0, str(ROOT / "tests"))
-    from protocol_breaks import BREAKS, RARE_BREAKS, catches
+    from protocol_breaks import BREAKS, catches
     from protocol_model import counted, laboratory
 
     yield "| broken | how | noticed in | first | what was noticed |"
@@ -65,10 +65,7 @@ def measured(schedules: int, seed: int) -> Iterator[str]:
         began = time.perf_counter()
         for rule, how, run in [
             ("nothing", "the code as it is", lambda: counted(opened, schedules, seed)),
-            *(
-                (each.rule, each.how, lambda each=each: catches(opened, each, schedules, seed))
-                for each in (*BREAKS, *RARE_BREAKS)
-            ),
+            *((each.rule, each.how, lambda each=each: catches(opened, each, schedules, seed)) for each in BREAKS),
         ]:
             found = run()
             first = found[0][0] if found else "-"

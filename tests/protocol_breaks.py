@@ -147,10 +147,6 @@ BREAKS = (
         "every held lease counts as expired",
         ((queue.JobQueue, "_is_expired", lambda _self, lease: lease.lease_token is not None),),
     ),
-)
-
-# seen in about one schedule of two hundred; tests/test_queue_recovery.py has it as one test
-RARE_BREAKS = (
     Break(
         "rescue that does not see a moved pointer",
         "the pointer is left out of the rescue's compare-and-set",

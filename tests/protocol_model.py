@@ -173,6 +173,16 @@ def _claim(world: World, number: int, fault: Fault | None) -> None:
         world.work(worker, 1, fault)
 
 
+def _two_deaths(world: World, number: int, fault: Fault | None) -> None:
+    """A worker dies at once, and the next one falls silent and comes back just when it is rescued."""
+    for worker in world.idle()[:1]:
+        world.work(worker, 1)
+        worker.die()
+        _late_rescue(world, number, fault)
+        world.work(worker, 1)
+        _against(_late_rescue, "holders_work", "holders_renew", "cancel")(world, number, None)
+
+
 def _cancel_late(world: World, number: int, fault: Fault | None) -> None:
     """A job is cancelled while its holder, who does not hear of it, goes on."""
     for worker in world.holders()[number % WORKERS :][:1] or world.holders()[:1]:
@@ -200,6 +210,7 @@ _WEIGHTED: dict[str, tuple[Action, int]] = {
     "claim against others": (_against(_claim, "claim", "cancel", "takeover"), 2),
     "cancel against others": (_against(_cancel, "holders_work", "holder_stops", "claim", "rescue"), 1),
     "cancel late": (_cancel_late, 2),
+    "two deaths": (_two_deaths, 1),
     "submit": (_submit, 2),
     "cancel": (_cancel, 1),
     "retry": (_retry, 2),

@@ -278,7 +278,7 @@ class World:
                 self.renew(worker)
         if what == "holders_work":
             for worker in holders:
-                self.work(worker, 4)
+                self.work(worker, 6)  # from a claim to its first checkpoint
         if what == "holder_stops" and holders:
             holders[0].stop_asked = True
             self.work(holders[0], 3)
