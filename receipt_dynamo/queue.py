@@ -412,7 +412,7 @@ class JobQueue:
             moved = Move(JobStatus.CANCELLED, [])
         else:  # the budgets are read here, because the index that named the job may lag behind
             moved = interrupted(self.client.get_job(job_id, consistent=True), lease)
-        writes = [*take_away_writes(lease, moved, untouched, now), rescued_attempt(lease, now)]
+        writes = [*take_away_writes(lease, moved, untouched, now), rescued_attempt(lease, moved, now)]
         try:
             self.client.writer.execute(*writes)
         except ConditionFailed:

@@ -10,6 +10,7 @@ import shutil
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -217,7 +218,8 @@ class Recorder:
         self._mirrored_at = self._now()
 
     def put_predictions(self) -> None:
-        """Upload the predictions of the best and the last evaluation."""
+        """Upload the predictions of the best and the last evaluation, as far as they are not outdated by now."""
         prefix = self._places.attempt(self.lease.attempt) + "predictions/"
         for path in sorted(self._run_dir.predictions.glob("eval-*")):
-            self._bucket.put_file(path, prefix + path.name)
+            with suppress(FileNotFoundError):  # the trainer goes on, and removes what a newer evaluation replaces
+                self._bucket.put_file(path, prefix + path.name)

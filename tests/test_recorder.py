@@ -248,6 +248,14 @@ def test_predictions_are_there_with_each_checkpoint(store: Store, run: Run) -> N
     assert store.bucket.get_bytes(run.places.attempt(1) + "predictions/eval-10.jsonl.gz") == b"predicted"
 
 
+def test_predictions_that_the_trainer_removes_meanwhile_are_no_trouble(store: Store, run: Run) -> None:
+    run.dir.predictions.mkdir()
+    (run.dir.predictions / "eval-9.jsonl.gz").symlink_to("removed")
+    run.commit_checkpoint(10, is_best=True)
+
+    assert run.recorder.is_up_to_date
+
+
 def test_what_a_dead_attempt_uploaded_in_part_is_removed(store: Store, lease: Lease, run: Run, tmp_path: Path) -> None:
     run.commit_checkpoint(1, is_best=False)
     store.bucket.raw.put_object(
