@@ -11,7 +11,7 @@ from pathlib import Path
 from receipt_layoutlm.redact import redacted
 from receipt_layoutlm.run_dir import RunDir
 
-LOG_TAIL_LINES = 30
+LOG_TAIL_LINES = 80  # a stack inside a transformer has about 40 frames, its innermost ones come first
 LINE_CHARACTERS = 500  # faulthandler lists every extension module in one line
 KILL_SECONDS = 10.0
 ABORT_SECONDS = 5.0  # for faulthandler to write where every thread stands
