@@ -28,6 +28,7 @@ from receipt_dynamo.errors import (
     NotFound,
     StateConflict,
     StoreError,
+    StoreUnavailable,
     TableNotFound,
     WriteTimeout,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "StateConflict",
     "Storage",
     "StoreError",
+    "StoreUnavailable",
     "TableNotFound",
     "Timing",
     "ValidationStatus",

@@ -29,5 +29,9 @@ class LeaseLost(StoreError):
     """Another attempt owns the job, or it has ended: stop, and write nothing more."""
 
 
-class WriteTimeout(StoreError):
+class StoreUnavailable(StoreError):
+    """The table does not answer, or is overloaded, which passes by itself: try again."""
+
+
+class WriteTimeout(StoreUnavailable):
     """A write met conflicts, throttles or a dead connection until its deadline."""

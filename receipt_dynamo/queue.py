@@ -4,6 +4,7 @@ The fence of every worker-side write is the attempt number with the lease token.
 job over; the token decides who may write.
 """
 
+import logging
 import random
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -52,6 +53,8 @@ from receipt_dynamo.transitions import (
     take_away_writes,
 )
 from receipt_dynamo.writes import DEFAULT_PATIENCE_SECONDS, ConditionFailed, delete, put, update
+
+log = logging.getLogger(__name__)
 
 WORKER_ID_BYTES = 100
 PROGRESS_BYTES = 200  # with the longest worker id, a full lease stays under the 1,024 bytes of one write unit
@@ -176,11 +179,8 @@ class JobQueue:
     def _try_claim(self, job_id: str, attempt: int, worker_id: str, machine: Machine) -> Lease | None:
         if len(worker_id.encode()) > WORKER_ID_BYTES:
             raise InvalidInput(f"worker id {worker_id!r} is longer than {WORKER_ID_BYTES} bytes")
-        try:
-            seen = self.client.get_lease(job_id)
-        except NotFound:
-            return None  # a job of the original system is read-only
-        if seen.attempt != attempt or seen.lease_token is not None or seen.cancel_requested:
+        seen = self._lease_or_none(job_id)
+        if seen is None or seen.attempt != attempt or seen.lease_token is not None or seen.cancel_requested:
             return None  # the index was stale
         now, token = self._now(), str(uuid.uuid4())
         lease = seen.model_copy(
@@ -390,6 +390,9 @@ class JobQueue:
             return self.client.get_lease(job_id)
         except NotFound:
             return None  # a job of the original system is read-only
+        except (ValueError, TypeError) as error:  # it must not stop the others
+            log.warning("the lease of job %s cannot be read: %s", job_id, type(error).__name__)
+            return None
 
     def _is_expired(self, lease: Lease) -> bool:
         grace = timedelta(seconds=self.timing.rescue_grace_seconds)
@@ -409,7 +412,7 @@ class JobQueue:
             moved = Move(JobStatus.CANCELLED, [])
         else:  # the budgets are read here, because the index that named the job may lag behind
             moved = interrupted(self.client.get_job(job_id, consistent=True), lease)
-        writes = [*take_away_writes(lease, moved, untouched, now), rescued_attempt(lease, now)]
+        writes = [*take_away_writes(lease, moved, untouched, now), rescued_attempt(lease, moved, now)]
         try:
             self.client.writer.execute(*writes)
         except ConditionFailed:

@@ -16,6 +16,9 @@ from receipt_dynamo.entities import Attempt, AttemptEnd, Job, JobError, JobStatu
 from receipt_dynamo.items import AttemptItem, JobItem, LeaseItem, PointerMap, lease_key
 from receipt_dynamo.writes import Write, check, put, update
 
+EXPIRED = "lease expired"
+EXPIRED_AND_CANCELLED = "cancelled: lease expired"  # its worker had not heard of the cancel
+
 WANTS_CANCEL: Condition = LeaseItem.cancel_requested == True  # noqa: E712
 
 
@@ -89,12 +92,13 @@ def end_writes(
     return [*take_away_writes(lease, moved, condition, now), update(key, actions, AttemptItem.pk.exists())]
 
 
-def rescued_attempt(lease: Lease, now: datetime) -> Write:
+def rescued_attempt(lease: Lease, moved: Move, now: datetime) -> Write:
+    ended_at = min(now, lease.expires_at or now)  # dead since then, however late that was noticed
     return update(
         items.attempt_key(lease.job_id, lease.attempt),
         [
-            AttemptItem.ended_at.set(now),
-            AttemptItem.outcome.set("lease expired"),
+            AttemptItem.ended_at.set(ended_at),
+            AttemptItem.outcome.set(EXPIRED_AND_CANCELLED if moved.status is JobStatus.CANCELLED else EXPIRED),
             AttemptItem.progress.set(lease.progress),
         ],
         AttemptItem.pk.exists(),

@@ -22,7 +22,7 @@ from botocore.exceptions import ConnectionError as NoConnection
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action, Update
 
-from receipt_dynamo.errors import StoreError, TableNotFound, WriteTimeout
+from receipt_dynamo.errors import StoreError, StoreUnavailable, TableNotFound, WriteTimeout
 from receipt_dynamo.items import RawItem, TableItem
 
 if TYPE_CHECKING:
@@ -184,9 +184,12 @@ class Writer:
 
 
 def store_error(error: ClientError | BotoCoreError, table_name: str) -> StoreError:
-    """What no retry mends, as an error whose text says what to do."""
+    """An error of the product for one of botocore's; its text says what to do."""
     if isinstance(error, BotoCoreError):
-        return StoreError(f"table {table_name!r} cannot be reached: {error}")
+        kind = StoreUnavailable if isinstance(error, NO_REPLY) else StoreError
+        return kind(f"table {table_name!r} cannot be reached: {error}")
+    if error.response["Error"]["Code"] in PASSING:
+        return StoreUnavailable(f"{error.operation_name} on table {table_name!r}: {error}")
     if error.response["Error"]["Code"] == "ResourceNotFoundException":
         return TableNotFound(
             f"table {table_name!r} (or an index of it) does not exist here: check "

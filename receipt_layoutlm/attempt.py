@@ -1,19 +1,21 @@
 """One attempt at a job: its run directory, its trainer under watch, its mirror. The composition root of a job."""
 
-import random
+import shutil
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 from receipt_dynamo import Job, JobStatus, Lease
-from receipt_layoutlm.attempt_end import Attempt, finish
+from receipt_layoutlm.attempt_end import Work, finish
 from receipt_layoutlm.child import start_trainer
 from receipt_layoutlm.config import TrainConfig, from_document, halved
-from receipt_layoutlm.events import Event
 from receipt_layoutlm.exits import OomCounter, find_cgroup
 from receipt_layoutlm.heartbeat import Heartbeat
-from receipt_layoutlm.recorder import Recorder
-from receipt_layoutlm.redact import child_environment, secrets_of
-from receipt_layoutlm.resume_point import fetch_resume_point
+from receipt_layoutlm.job_rows import JobRows
+from receipt_layoutlm.recorder import Recorder, Storehouse
+from receipt_layoutlm.redact import child_environment
+from receipt_layoutlm.resume_point import download_checkpoint, fetch_resume_point
 from receipt_layoutlm.run_dir import RunDir
 from receipt_layoutlm.run_setup import get_best, get_weights, prepare_run_dir
 from receipt_layoutlm.s3 import Bucket, RunPlaces, keep_trying
@@ -21,6 +23,8 @@ from receipt_layoutlm.splits import has_test_part
 from receipt_layoutlm.supervisor import Ended, Signs, supervise
 from receipt_layoutlm.watchdog import Watchdog, ran_before
 from receipt_layoutlm.workplace import Workplace
+
+T = TypeVar("T")
 
 
 def work_on(place: Workplace, lease: Lease) -> JobStatus:
@@ -37,77 +41,78 @@ def work_on(place: Workplace, lease: Lease) -> JobStatus:
     places, bucket = RunPlaces(job.storage, job.job_id), place.open_bucket(job.storage.bucket)
     recorder: Recorder | None = None
     with Heartbeat(place.queue, lease, lambda: recorder.progress if recorder else "") as heartbeat:
-        run_dir = _laid_out(place, job, config, lease, bucket, places)
-        lease, damages = fetch_resume_point(place.queue, lease, bucket, places, run_dir, place.stop)
-        if has_test_part(config):
-            _get_best(place, bucket, places, lease, run_dir)
-        recorder = Recorder(
-            place.queue,
-            bucket,
-            places,
-            lease,
-            run_dir,
-            place.now,
-            _observer(place, job),
-            config.keep_checkpoints,
-            secrets_of(place.environment),
+        patiently = _Patience(place, heartbeat)
+        run_dir = patiently.do(partial(_lay_out, place, job, config, lease, bucket, places))
+        download = partial(download_checkpoint, bucket, places, run_dir)
+        lease, damages = fetch_resume_point(
+            place.queue, lease, config, run_dir, lambda pointer: patiently.do(partial(download, pointer))
         )
-        attempt = Attempt(place, job, config, bucket, places, run_dir, heartbeat, recorder, OomCounter(find_cgroup()))
-        _log_start(attempt, asked, damages)
+        if has_test_part(config):
+            patiently.do(partial(get_best, bucket, places, lease, run_dir))
+        events_uri = places.uri(places.attempt(lease.attempt) + "logs/events.jsonl")
+        rows = JobRows(place.queue.client, lease, place.now, place.secrets, events_uri)
+        storehouse = Storehouse(bucket, places, config.keep_checkpoints)
+        observe = partial(place.observe, job)
+        recorder = Recorder(place.queue, storehouse, rows, lease, run_dir, place.now, observe)
+        work = Work(place, job, config, storehouse, run_dir, heartbeat, recorder, OomCounter(find_cgroup()))
+        _log_start(work, asked, damages)
         recorder.phase_seconds["prepare"] = round(time.monotonic() - began, 3)
-        return finish(attempt, _train(attempt))
+        try:
+            return finish(work, _train(work))
+        finally:
+            _leave_no_checkpoints(run_dir)
 
 
-def _laid_out(
+class _Patience:
+    """Waits for a bucket that is away, as long as nobody wants the worker or the job to stop."""
+
+    def __init__(self, place: Workplace, heartbeat: Heartbeat) -> None:
+        self._place, self._heartbeat = place, heartbeat
+
+    def do(self, action: Callable[[], T]) -> T:
+        return keep_trying(action, self._gives_up, self._place.stop.wait)
+
+    def _gives_up(self) -> bool:
+        return self._place.must_go or self._heartbeat.must_stop or self._heartbeat.cancel_requested
+
+
+def _lay_out(
     place: Workplace, job: Job, config: TrainConfig, lease: Lease, bucket: Bucket, places: RunPlaces
 ) -> RunDir:
-    """A new run directory with pages and weights; a bucket that is away is waited for until the worker has to stop."""
-
-    def lay_out() -> RunDir:
-        run_dir = prepare_run_dir(place.trust.work_dir(config, place.work_dir), job, config, lease, bucket, places)
-        get_weights(config, run_dir, place.open_bucket)
-        return run_dir
-
-    return keep_trying(lay_out, place.stop.is_set, place.stop.wait, random.Random())
+    """A new run directory with config, pages and weights."""
+    run_dir = prepare_run_dir(place.trust.work_dir(config, place.work_dir), job, config, lease, bucket, places)
+    get_weights(config, run_dir, place.open_bucket)
+    return run_dir
 
 
-def _get_best(place: Workplace, bucket: Bucket, places: RunPlaces, lease: Lease, run_dir: RunDir) -> None:
-    def get() -> None:
-        get_best(bucket, places, lease, run_dir)
-
-    keep_trying(get, place.stop.is_set, place.stop.wait, random.Random())
-
-
-def _log_start(attempt: Attempt, asked: TrainConfig, damages: list[str]) -> None:
+def _log_start(work: Work, asked: TrainConfig, damages: list[str]) -> None:
     """run_config first; then what this attempt does otherwise than the job says."""
-    recorder, job, config = attempt.recorder, attempt.job, attempt.config
-    recorder.log("info", "run_config", f"attempt {recorder.lease.attempt} of {job.name}", job.job_config, seq=0)
+    rows, config = work.recorder.rows, work.config
+    rows.add_log("info", "run_config", f"attempt {work.recorder.lease.attempt} of {work.job.name}", work.job.job_config)
     for damage in damages:
-        recorder.log("warning", "checkpoint_damaged", damage, {}, seq=0)
+        rows.add_log("warning", "checkpoint_damaged", damage, {})
     if config != asked:
+        size, steps = config.batch_size, config.gradient_accumulation_steps
         text = (
-            f"after running out of memory: micro-batches of {config.batch_size} instead of {asked.batch_size}, "
-            f"{config.gradient_accumulation_steps} to a step instead of {asked.gradient_accumulation_steps}"
+            f"after running out of memory: micro-batches of {size} instead of {asked.batch_size}, "
+            f"{steps} to a step instead of {asked.gradient_accumulation_steps}"
         )
-        steps = config.gradient_accumulation_steps
-        recorder.log(
-            "warning",
-            "micro_batch_halved",
-            text,
-            {"batch_size": config.batch_size, "gradient_accumulation_steps": steps, "bit_exact": False},
-            seq=0,
-        )
+        sizes = {"batch_size": size, "gradient_accumulation_steps": steps, "bit_exact": False}
+        rows.add_log("warning", "micro_batch_halved", text, {**sizes})
 
 
-def _observer(place: Workplace, job: Job) -> Callable[[Event], None]:
-    return lambda event: place.observe(job, event)
-
-
-def _train(attempt: Attempt) -> Ended:
-    place, config = attempt.place, attempt.config
+def _train(work: Work) -> Ended:
+    place, config = work.place, work.config
     runtime_left = None
     if config.max_runtime is not None:
-        runtime_left = config.max_runtime - ran_before(place.queue.client.list_attempts(attempt.job.job_id))
-    with start_trainer(attempt.run_dir, child_environment(place.environment)) as trainer:
-        watchdog = Watchdog(attempt.run_dir.events, config.hang_timeout, runtime_left)
-        return supervise(trainer, attempt.recorder, Signs(place.stop, place.spot, attempt.heartbeat, watchdog))
+        runtime_left = config.max_runtime - ran_before(place.queue.client.list_attempts(work.job.job_id))
+    with start_trainer(work.run_dir, child_environment(place.environment)) as trainer:
+        watchdog = Watchdog(work.run_dir.events, config.hang_timeout, runtime_left)
+        return supervise(trainer, work.recorder, Signs(place, work.heartbeat, watchdog))
+
+
+def _leave_no_checkpoints(run_dir: RunDir) -> None:
+    """What is worth keeping is in the bucket, and best/ has links of its own; a worker's disk is small."""
+    for pattern in ("checkpoint-*", "resumed-from-checkpoint-*", ".checkpoint.partial"):
+        for path in run_dir.path.glob(pattern):
+            shutil.rmtree(path, ignore_errors=True)

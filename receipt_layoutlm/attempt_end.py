@@ -1,130 +1,149 @@
 """How an attempt ended: what goes into the job, by what the trainer said last, why it was stopped, how it died."""
 
 import logging
-import random
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
-from receipt_dynamo import Job, JobError, JobStatus, JsonObject
+from receipt_dynamo import Job, JobError, JobStatus, JsonObject, StoreUnavailable
 from receipt_layoutlm.child import tail
 from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.events import Failed, Finished
 from receipt_layoutlm.exits import OomCounter, classify
 from receipt_layoutlm.heartbeat import Heartbeat
 from receipt_layoutlm.publish import publish_results
-from receipt_layoutlm.recorder import Recorder
-from receipt_layoutlm.redact import redacted, secrets_of
+from receipt_layoutlm.recorder import Recorder, Storehouse
+from receipt_layoutlm.redact import redacted
 from receipt_layoutlm.run_dir import RunDir
-from receipt_layoutlm.s3 import Bucket, RunPlaces, keep_trying
-from receipt_layoutlm.supervisor import END_PATIENCE_SECONDS, Ended
+from receipt_layoutlm.s3 import keep_trying
+from receipt_layoutlm.supervisor import END_PATIENCE_SECONDS, Ended, Order
 from receipt_layoutlm.workplace import Workplace
 
 log = logging.getLogger(__name__)
-_RNG = random.Random()
+T = TypeVar("T")
 
 FULL_DISK_BYTES = 16 << 20
 SEARCHED_LOG_LINES = 200  # for the cause of a crash; behind it may stand the stacks of every thread
+RETRY_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Attempt:
+class Work:
     """What the parts of one attempt need of each other."""
 
     place: Workplace
     job: Job
     config: TrainConfig
-    bucket: Bucket
-    places: RunPlaces
+    storehouse: Storehouse
     run_dir: RunDir
     heartbeat: Heartbeat
     recorder: Recorder
     oom: OomCounter
 
 
-def finish(attempt: Attempt, ended: Ended) -> JobStatus:
+def finish(work: Work, ended: Ended) -> JobStatus:
     """Say how the attempt ended. What the trainer said last decides, whatever its exit code."""
-    recorder, queue = attempt.recorder, attempt.place.queue
-    lease, end, by = recorder.lease, recorder.end, ended.order.by if ended.order else None
-    if by != "notice":
+    recorder, queue = work.recorder, work.place.queue
+    end, by = recorder.end, ended.order.by if ended.order else None
+    if by not in ("notice", "signal") or ended.is_stored:
         recorder.mirror_files()
     if isinstance(end, Finished) and end.reason != "stop_requested" and ended.is_stored:
-        return _complete(attempt, end)
-    if attempt.heartbeat.cancel_requested:
-        return queue.acknowledge_cancel(lease, end=recorder.attempt_end())
-    if by in ("notice", "signal"):
-        return queue.release(lease, _why_released(attempt, ended), end=recorder.attempt_end())
+        return _complete(work, end)
+    lease, numbers = recorder.lease, recorder.attempt_end()
+    if work.heartbeat.cancel_requested:
+        return _stored(work, lambda: queue.acknowledge_cancel(lease, end=numbers))
+    if ended.order is not None and by in ("notice", "signal") and not isinstance(end, Failed):
+        if by == "notice":
+            _log_notice(work, ended.order)
+        reason = "asked to stop" if by == "signal" else f"spot notice, {numbers.lost_steps} steps lost"
+        return _stored(work, lambda: queue.release(lease, reason, end=numbers))
     if by is None and isinstance(end, Finished) and ended.is_stored:
-        return queue.release(lease, "somebody stopped the trainer", end=recorder.attempt_end())
-    error = _error_of(attempt, ended)
+        return _stored(work, lambda: queue.release(lease, "somebody stopped the trainer", end=numbers))
+    return _fail(work, _error_of(work, ended))
+
+
+def _complete(work: Work, end: Finished) -> JobStatus:
+    recorder, queue = work.recorder, work.place.queue
+    results = _publish(work, end)
+    summary = recorder.rows.last_row("info", "run_summary", f"stopped: {end.reason}", results)
+    numbers = recorder.attempt_end()
+    return _stored(work, lambda: queue.complete(recorder.lease, results=results, summary=summary, end=numbers))
+
+
+def _fail(work: Work, error: JobError) -> JobStatus:
+    recorder, queue = work.recorder, work.place.queue
+    lease, numbers = recorder.lease, recorder.attempt_end()
     log.error(
         "attempt %d of %s failed (%s): %s\n%s", lease.attempt, lease.job_id, error.cause, error.message, error.log_tail
     )
-    data: JsonObject = {"cause": error.cause, **_lost(recorder)}
-    summary = recorder.log_row("error", "run_summary", f"failed: {error.message}", data, recorder.next_seq)
-    return queue.fail(lease, error, summary=summary, end=recorder.attempt_end())
+    data: JsonObject = {"cause": error.cause, "last_step": numbers.last_step, "lost_steps": numbers.lost_steps}
+    summary = recorder.rows.last_row("error", "run_summary", f"failed: {error.message}", data)
+    return _stored(work, lambda: queue.fail(lease, error, summary=summary, end=numbers))
 
 
-def _complete(attempt: Attempt, end: Finished) -> JobStatus:
-    recorder, queue = attempt.recorder, attempt.place.queue
-    results = _publish(attempt, end)
-    results["bit_exact"] = attempt.job.budgets.out_of_memory == 0
-    summary = recorder.log_row("info", "run_summary", f"stopped: {end.reason}", results, recorder.next_seq)
-    return queue.complete(recorder.lease, results=results, summary=summary, end=recorder.attempt_end())
-
-
-def _publish(attempt: Attempt, end: Finished) -> JsonObject:
-    """Wait for a bucket that is away, as long as nobody wants the worker to stop."""
-    place, until = attempt.place, time.monotonic() + END_PATIENCE_SECONDS
+def _publish(work: Work, end: Finished) -> JsonObject:
+    """Wait for a bucket that is away, as long as nobody wants the worker or the job to stop."""
+    place, heartbeat, until = work.place, work.heartbeat, time.monotonic() + END_PATIENCE_SECONDS
 
     def give_up() -> bool:
-        return place.stop.is_set() or attempt.heartbeat.is_lost or time.monotonic() > until
+        return place.must_go or heartbeat.must_stop or heartbeat.cancel_requested or time.monotonic() > until
 
     def publish() -> JsonObject:
-        return publish_results(place.queue.client, attempt.bucket, attempt.places, attempt.recorder, end)
+        return publish_results(place.queue.client, work.storehouse, work.recorder, end)
 
-    return keep_trying(publish, give_up, place.stop.wait, _RNG)
-
-
-def _why_released(attempt: Attempt, ended: Ended) -> str:
-    """For a spot notice also an event: what was decided, and what it cost."""
-    recorder, order = attempt.recorder, ended.order
-    assert order is not None
-    if order.decision is None:
-        return "asked to stop"
-    lost = _lost(recorder)
-    text = f"spot notice: {order.decision.reason}; {lost['lost_steps']} steps lost"
-    data: JsonObject = {"decision": order.decision.action, "expected_seconds": order.decision.expected_seconds, **lost}
-    recorder.log("warning", "spot_notice", text, data, seq=recorder.next_seq)
-    return f"spot notice, {lost['lost_steps']} steps lost"
+    return keep_trying(lambda: _stored(work, publish), give_up, place.stop.wait)
 
 
-def _lost(recorder: Recorder) -> JsonObject:
-    end = recorder.attempt_end()
-    return {"last_step": end.last_step, "lost_steps": end.lost_steps}
+def _stored(work: Work, action: Callable[[], T]) -> T:
+    """Repeat what a table that is away refuses: the lease is held as long as it lasts, so nobody waits for this."""
+    while True:
+        try:
+            return action()
+        except StoreUnavailable as error:
+            if work.heartbeat.must_stop:
+                raise
+            log.warning("%s; trying again", error)
+            time.sleep(RETRY_SECONDS)
 
 
-def _error_of(attempt: Attempt, ended: Ended) -> JobError:
-    end, config = attempt.recorder.end, attempt.config
-    secrets = secrets_of(attempt.place.environment)
-    log_tail = redacted(tail(attempt.run_dir.train_log), secrets)
+def _log_notice(work: Work, order: Order) -> None:
+    """What was decided, and what it cost."""
+    assert order.decision is not None
+    numbers = work.recorder.attempt_end()
+    text = f"spot notice: {order.decision.reason}; {numbers.lost_steps} steps lost"
+    data: JsonObject = {
+        "decision": order.decision.action,
+        "expected_seconds": order.decision.expected_seconds,
+        "last_step": numbers.last_step,
+        "lost_steps": numbers.lost_steps,
+    }
+    work.recorder.rows.add_log("warning", "spot_notice", text, data)
+
+
+def _error_of(work: Work, ended: Ended) -> JobError:
+    end, secrets = work.recorder.end, work.place.secrets
+    log_tail = tail(work.run_dir.train_log, secrets)
     if isinstance(end, Failed):
         message = redacted(end.message, secrets)
         return JobError(cause=end.cause, message=message, page_ids=end.page_ids, log_tail=log_tail)
-    by = ended.order.by if ended.order else None
+    searched = tail(work.run_dir.train_log, secrets, SEARCHED_LOG_LINES)
+    cause, message = _reason(work, ended) or classify(ended.code, searched, work.oom.kills())
+    return JobError(cause=cause, message=message, log_tail=log_tail)
+
+
+def _reason(work: Work, ended: Ended) -> tuple[str, str] | None:
+    """Cause and message when this side knows why; None for a trainer that died without a word."""
+    by, config = ended.order.by if ended.order else None, work.config
     if by == "max_runtime":
-        text = (
-            f"it ran longer than --max-runtime {config.max_runtime:g} s; 'train --resume' goes on from its checkpoint"
-        )
-        return JobError(cause="max_runtime", message=text, log_tail=log_tail)
+        text = f"it ran longer than --max-runtime {config.max_runtime:g} s"
+        return "max_runtime", f"{text}; 'train --resume' with a longer one goes on from its checkpoint"
     if by == "hang":
-        text = f"no sign of progress for {config.hang_timeout:g} s (--hang-timeout); the log says where it stood"
-        return JobError(cause="hang", message=text, log_tail=log_tail)
-    if isinstance(end, Finished):
-        return JobError(cause="storage", message="what the trainer finished could not be stored", log_tail=log_tail)
-    if shutil.disk_usage(attempt.run_dir.path).free < FULL_DISK_BYTES:
-        text = f"the disk of {attempt.run_dir.path} is full: free some of it, or give --work-dir on another"
-        return JobError(cause="storage", message=text, log_tail=log_tail)
-    searched = tail(attempt.run_dir.train_log, SEARCHED_LOG_LINES)
-    cause, message = classify(ended.code, searched, attempt.oom.kills())
-    return JobError(cause=cause, message=redacted(message, secrets), log_tail=log_tail)
+        text = f"no sign of progress for {config.hang_timeout:g} s (--hang-timeout)"
+        return "hang", f"{text}; the log says where it stood"
+    if isinstance(work.recorder.end, Finished):
+        return "storage", "what the trainer finished could not be stored"
+    if shutil.disk_usage(work.run_dir.path).free < FULL_DISK_BYTES:
+        return "storage", f"the disk of {work.run_dir.path} is full: free some of it, or give --work-dir on another"
+    return None

@@ -8,10 +8,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from receipt_layoutlm.redact import redacted
 from receipt_layoutlm.run_dir import RunDir
 
-LOG_TAIL_LINES = 30
+LOG_TAIL_LINES = 80  # a stack inside a transformer has about 40 frames, its innermost ones come first
 LINE_CHARACTERS = 500  # faulthandler lists every extension module in one line
+KILL_SECONDS = 10.0
 ABORT_SECONDS = 5.0  # for faulthandler to write where every thread stands
 
 
@@ -20,12 +22,13 @@ class Trainer:
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
+        self._is_left_behind = False
 
     def exit_code(self, wait_seconds: float) -> int | None:
         """The exit code (negative: the signal that ended it), or None while it still runs after the wait."""
         with suppress(subprocess.TimeoutExpired):
             return self._process.wait(wait_seconds)
-        return None
+        return -signal.SIGKILL if self._is_left_behind else None
 
     def ask_to_stop(self) -> None:
         """SIGTERM: write a checkpoint, say why, end."""
@@ -46,7 +49,10 @@ class Trainer:
         """SIGKILL to the whole group, so that no helper process stays."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        try:
+            self._process.wait(KILL_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._is_left_behind = True  # a device driver holds it, and waiting would hold the lease for ever
 
 
 @contextmanager
@@ -71,8 +77,9 @@ def start_trainer(run_dir: RunDir, environment: Mapping[str, str]) -> Iterator[T
             process.stdin.close()
 
 
-def tail(path: Path, lines: int = LOG_TAIL_LINES) -> str:
-    """The last lines of a log file, none longer than 500 characters; empty when there is none."""
+def tail(path: Path, secrets: tuple[str, ...] = (), lines: int = LOG_TAIL_LINES) -> str:
+    """The last lines of a log file without secrets, none longer than 500 characters; empty when there is none."""
     if not path.exists():
         return ""
-    return "\n".join(line[:LINE_CHARACTERS] for line in path.read_text(errors="replace").splitlines()[-lines:])
+    last = path.read_text(errors="replace").splitlines()[-lines:]
+    return "\n".join(redacted(line, secrets)[:LINE_CHARACTERS] for line in last)

@@ -127,7 +127,7 @@ class TrainConfig(BaseModel):
         2, ge=1, description="Checkpoints kept in the bucket beside the best and the one before the last."
     )
     hang_timeout: float = Field(
-        900, gt=0, description="Seconds without any sign of progress after which the trainer is ended."
+        900, ge=10, description="Seconds without any sign of progress (one a minute is sure) that end the trainer."
     )
     max_runtime: float | None = Field(
         None, gt=0, description="Seconds of running, all attempts together, after which the job is given up."

@@ -105,7 +105,7 @@ class Checkpoint(_Event):
     folder: str  # name inside the run directory
     manifest_sha256: str
     is_best: bool
-    size: int = 0  # bytes, the manifest left out
+    size: int = 0  # bytes
     write_seconds: float = 0.0  # on the writing thread
     phase_seconds: dict[str, float] = {}  # of this attempt so far
 
@@ -155,7 +155,9 @@ class EventWriter:
         with self._lock:
             self._seq += 1
             stamped = event.model_copy(update={"seq": self._seq, "time": self._now()})
-            self._file.write(stamped.model_dump_json().encode() + b"\n")
+            line = memoryview(stamped.model_dump_json().encode() + b"\n")
+            while line:
+                line = line[self._file.write(line) :]  # a disk that is almost full takes a part
 
     def close(self) -> None:
         os.fsync(self._file.fileno())

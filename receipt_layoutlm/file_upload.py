@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from botocore.exceptions import ClientError
 
 from receipt_layoutlm.manifest import DamagedFolder, ManifestFile
-from receipt_layoutlm.storage_errors import MISSING, WRONG_CHECKSUM, error_code, explained
+from receipt_layoutlm.storage_errors import MISSING, WRONG_CHECKSUM, StorageUnavailable, error_code, explained
 
 if TYPE_CHECKING:
     from receipt_layoutlm.s3 import Bucket
@@ -79,10 +79,18 @@ class FileUpload:
     nothing twice. The requests go through `Bucket.once`, because botocore's own retries do not ask.
     """
 
-    def __init__(self, bucket: "Bucket", path: Path, key: str, expected: ManifestFile) -> None:
+    def __init__(
+        self,
+        bucket: "Bucket",
+        path: Path,
+        key: str,
+        expected: ManifestFile,
+        is_given_up: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._client = bucket.once
         self._bucket, self._path, self._key, self._expected = bucket.name, path, key, expected
         self._part_size = bucket.part_size
+        self._is_given_up = is_given_up
         self._bodies: list[FileRange] = []
         self._digests: list[str] = []  # of the parts, hex
         self._etags: dict[int, str] = {}  # of the parts that arrived, by number
@@ -98,6 +106,7 @@ class FileUpload:
         """Raises StorageUnavailable, StorageError, or DamagedFolder when the file is not what it should be."""
         if self._is_done:
             return
+        self._check_given_up()
         with explained(self._bucket, self._key):
             if self._expected.size > self._part_size:
                 self._put_in_parts()
@@ -180,7 +189,12 @@ class FileUpload:
         for future in done:
             future.result()
 
+    def _check_given_up(self) -> None:
+        if self._is_given_up():
+            raise StorageUnavailable(f"s3://{self._bucket}/{self._key}: the upload was given up")
+
     def _send_part(self, upload_id: str, number: int) -> None:
+        self._check_given_up()
         sha256 = self._digests[number - 1]
         with self._body(*self._stretches()[number - 1], sha256) as body:
             reply = self._client.upload_part(

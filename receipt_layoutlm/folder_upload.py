@@ -19,11 +19,17 @@ log = logging.getLogger(__name__)
 class FolderUpload:
     """A flat folder with a manifest, to a prefix that nothing else writes to. The state is kept in memory.
 
-    `seconds` counts the time inside run(), so that bytes_sent / seconds is the rate of the line.
+    `is_given_up` is asked before each file and part; then run() raises StorageUnavailable. `seconds` counts the time
+    inside run(), so that bytes_sent / seconds is the rate of the line.
     """
 
     def __init__(
-        self, bucket: "Bucket", folder: Path, prefix: str, monotonic: Callable[[], float] = time.monotonic
+        self,
+        bucket: "Bucket",
+        folder: Path,
+        prefix: str,
+        is_given_up: Callable[[], bool] = lambda: False,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.seconds = 0.0
         self._bucket, self._key, self._monotonic = bucket, prefix + MANIFEST, monotonic
@@ -32,7 +38,7 @@ class FolderUpload:
         self.manifest = parse_manifest(self._data, str(folder))
         self.size = len(self._data) + sum(file.size for file in self.manifest.files.values())
         self._files = [
-            FileUpload(bucket, _plain(folder / name), prefix + name, expected)
+            FileUpload(bucket, _plain(folder / name), prefix + name, expected, is_given_up)
             for name, expected in self.manifest.files.items()
         ]
 

@@ -2,10 +2,9 @@
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as NotDone
+from concurrent.futures import ThreadPoolExecutor, wait
 
-from receipt_dynamo import WriteTimeout
+from receipt_dynamo import StoreUnavailable
 from receipt_layoutlm.recorder import Recorder
 from receipt_layoutlm.s3 import StorageUnavailable
 
@@ -28,31 +27,23 @@ class Mirror:
 
     def finish(self, may_go_on: Callable[[], bool], poll_seconds: float) -> bool:
         """After the trainer's end: record what is left, as long as it may; returns whether everything is stored."""
+        polls = 0  # since the trainer's end: the one that was running then may have missed the last lines
         while may_go_on():
-            if self._is_over(poll_seconds):
-                self._running = self._pool.submit(self._poll)  # the one before may have missed the last lines
-                break
-        while may_go_on():
-            if self._is_over(poll_seconds):
-                if self._recorder.is_up_to_date:
+            if wait([self._running], poll_seconds).done:
+                self._running.result()
+                if polls > 0 and self._recorder.is_up_to_date:
                     return True
                 self._running = self._pool.submit(self._poll)
+                polls += 1
         return False
 
     def close(self) -> None:
-        """Let go of the thread; an upload that hangs ends with the process."""
+        """Let go of the thread: it ends with the request that is under way."""
         self._recorder.give_up()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _poll(self) -> None:
         try:
             self._recorder.poll()
-        except (StorageUnavailable, WriteTimeout) as error:
+        except (StorageUnavailable, StoreUnavailable) as error:
             log.warning("what the trainer says cannot be stored just now: %s", error)
-
-    def _is_over(self, wait_seconds: float) -> bool:
-        try:
-            self._running.result(wait_seconds)
-        except NotDone:
-            return False
-        return True

@@ -6,16 +6,16 @@ from receipt_dynamo import DynamoClient, JsonObject, Pointer
 from receipt_layoutlm.comparability import STAMP
 from receipt_layoutlm.events import Evaluation, Finished
 from receipt_layoutlm.manifest import RESUME_ONLY
-from receipt_layoutlm.recorder import Recorder
+from receipt_layoutlm.recorder import Recorder, Storehouse
 from receipt_layoutlm.run_record import RunRecord
-from receipt_layoutlm.s3 import Bucket, RunPlaces, StorageError
+from receipt_layoutlm.s3 import StorageError
+
+OUT_OF_MEMORY_OUTCOME = "failed: out_of_memory"
 
 
-def publish_results(
-    client: DynamoClient, bucket: Bucket, places: RunPlaces, recorder: Recorder, end: Finished
-) -> JsonObject:
+def publish_results(client: DynamoClient, storehouse: Storehouse, recorder: Recorder, end: Finished) -> JsonObject:
     """Copy the best checkpoint's model files to best/, upload the predictions; returns Job.results."""
-    lease = recorder.lease
+    lease, bucket, places = recorder.lease, storehouse.bucket, storehouse.places
     pointer = lease.best or lease.checkpoint
     if pointer is None:
         raise StorageError("the trainer finished without a checkpoint, so there is no model to publish")
@@ -24,16 +24,20 @@ def publish_results(
     manifest = bucket.get_manifest(source)
     bucket.copy_folder(source, best_key, [name for name in manifest.files if name not in RESUME_ONLY])
     recorder.put_predictions()
+    record = recorder.run_record()
     metrics = client.list_job_metrics(lease.job_id)
+    attempts = client.list_attempts(lease.job_id)
     return {
         "stop_reason": end.reason,
         "global_step": end.global_step,
         "new_best_steps": [metric.global_step for metric in metrics if metric.is_best],
         "evaluations": len(metrics),
+        # after running out of memory micro-batches are halved, which changes the last bits
+        "bit_exact": all(attempt.outcome != OUT_OF_MEMORY_OUTCOME for attempt in attempts),
         "best_uri": places.uri(best_key),
         "checkpoint_uri": places.uri(places.checkpoint(lease.checkpoint or pointer)),
-        **_headline(recorder.evaluations(), pointer),
-        **_test_and_stamp(recorder.run_record()),
+        **_headline(record.evaluations, pointer),
+        **_test_and_stamp(record),
     }
 
 

@@ -60,7 +60,16 @@ def _named(lease: Lease) -> set[StoredCheckpoint]:
 
 
 def stored_checkpoints(bucket: Bucket, places: RunPlaces) -> list[StoredCheckpoint]:
-    """The checkpoints that have a manifest. For deletion alone: which one to resume from, only the lease says."""
-    form = re.compile(re.escape(places.run) + r"attempt-(\d{3,})/checkpoint-(\d+)/" + re.escape(MANIFEST))
+    """The checkpoints that have a manifest. Which one to resume from, only the lease says."""
+    return _listed(bucket, places, re.escape(MANIFEST))
+
+
+def left_folders(bucket: Bucket, places: RunPlaces) -> list[StoredCheckpoint]:
+    """As stored_checkpoints, and what an attempt that died while uploading left without a manifest."""
+    return _listed(bucket, places, "[^/]+")
+
+
+def _listed(bucket: Bucket, places: RunPlaces, name: str) -> list[StoredCheckpoint]:
+    form = re.compile(re.escape(places.run) + r"attempt-(\d{3,})/checkpoint-(\d+)/" + name)
     matches = (form.fullmatch(key) for key in bucket.list_keys(places.run))
-    return sorted(StoredCheckpoint(int(match[1]), int(match[2])) for match in matches if match)
+    return sorted({StoredCheckpoint(int(match[1]), int(match[2])) for match in matches if match})

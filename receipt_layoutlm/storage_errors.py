@@ -11,6 +11,7 @@ from boto3.exceptions import Boto3Error, RetriesExceededError
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    CredentialRetrievalError,
     FlexibleChecksumError,
     HTTPClientError,
     IncompleteReadError,
@@ -53,15 +54,16 @@ _FIXES: Final = {
     "RequestTimeTooSkewed": "the clock of this machine is wrong: set it",
 }
 _PASSING_FAILURES: Final = (
-    *(
-        NoConnection,
-        HTTPClientError,
-        IncompleteReadError,
-        FlexibleChecksumError,
-        ResponseParserError,
-        RetriesExceededError,
-    ),
+    NoConnection,
+    HTTPClientError,
+    IncompleteReadError,
+    FlexibleChecksumError,
+    ResponseParserError,
+    RetriesExceededError,
+    CredentialRetrievalError,  # the metadata service did not answer just now
 )
+
+_RNG = random.Random()
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -83,7 +85,7 @@ def keep_trying(
     action: Callable[[], T],
     give_up: Callable[[], bool],
     wait: Callable[[float], object],
-    rng: random.Random,
+    rng: random.Random = _RNG,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> T:
     """Repeat an action while the bucket is unavailable; raises the last StorageUnavailable once give_up() says so.

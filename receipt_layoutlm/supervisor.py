@@ -1,7 +1,6 @@
 """Watches one trainer: stops it for a cancel, a signal, a spot notice, a hang or the end of its time."""
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,8 +12,8 @@ from receipt_layoutlm.heartbeat import Heartbeat
 from receipt_layoutlm.mirror import Mirror
 from receipt_layoutlm.notice import RELEASE_SECONDS, Decision, decide
 from receipt_layoutlm.recorder import Recorder
-from receipt_layoutlm.spot import SpotWatch
 from receipt_layoutlm.watchdog import Watchdog
+from receipt_layoutlm.workplace import Workplace
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +26,7 @@ StoppedBy = Literal["cancel", "notice", "signal", "max_runtime", "hang"]
 
 @dataclass(frozen=True)
 class Order:
-    """Why a trainer has to end, and how many seconds it and its uploads get (0: none, it is killed)."""
+    """Why an attempt has to end, and how many seconds there are for its last checkpoint and uploads."""
 
     by: StoppedBy
     seconds: float
@@ -45,32 +44,31 @@ class Ended:
 
 @dataclass(frozen=True)
 class Signs:
-    """All that may end a trainer before its time."""
+    """All that may end an attempt before its time."""
 
-    stop: threading.Event
-    spot: SpotWatch | None
+    place: Workplace
     heartbeat: Heartbeat
     watchdog: Watchdog
 
     def order(self, recorder: Recorder) -> Order | None:
-        """The most pressing reason to end now, or None."""
+        """The most pressing reason to end a running trainer, or None."""
+        outside = self.outside_order(recorder)
+        verdict = None if outside else self.watchdog.verdict()
+        return outside or (Order(verdict, STOP_GRACE_SECONDS) if verdict else None)
+
+    def outside_order(self, recorder: Recorder) -> Order | None:
+        """The same without the watchdog: a trainer that has ended moves no more."""
         if self.heartbeat.cancel_requested:
             return Order("cancel", STOP_GRACE_SECONDS)
-        left = self.spot.seconds_left() if self.spot else None
+        left = self.place.spot.seconds_left() if self.place.spot else None
         if left is not None:
-            decision = decide(left, recorder.last_save)
-            return Order("notice", left - RELEASE_SECONDS if decision.action == "save" else 0, decision)
-        if self.stop.is_set():
-            return Order("signal", STOP_GRACE_SECONDS)
-        verdict = self.watchdog.verdict()
-        if verdict is None:
-            return None
-        return Order(verdict, STOP_GRACE_SECONDS if verdict == "max_runtime" else 0)
+            return Order("notice", left - RELEASE_SECONDS, decide(left, recorder.last_save))
+        return Order("signal", STOP_GRACE_SECONDS) if self.place.stop.is_set() else None
 
     @property
     def wants_checkpoint(self) -> bool:
         """Whether the machine may soon get a notice."""
-        return self.spot is not None and self.spot.rebalance_recommended
+        return self.place.spot is not None and self.place.spot.rebalance_recommended
 
     def check_lease(self) -> None:
         """Raises LeaseLost when the lease is gone or about to run out."""
@@ -81,11 +79,20 @@ class Signs:
 def supervise(
     trainer: Trainer, recorder: Recorder, signs: Signs, monotonic: Callable[[], float] = time.monotonic
 ) -> Ended:
-    """Stay with a trainer to its end while a thread mirrors what it says. Raises LeaseLost."""
+    """Stay with a trainer to its end, and until what it said is stored. Raises LeaseLost."""
     order: Order | None = None
     ends_at = float("inf")
     asked_to_save = False
     mirror = Mirror(recorder)
+
+    def may_go_on() -> bool:
+        """Of what is left to store when the trainer has ended; who wants the machine then is heard too."""
+        nonlocal order, ends_at
+        signs.check_lease()
+        if order is None and (order := signs.outside_order(recorder)) is not None:
+            ends_at = min(ends_at, monotonic() + order.seconds)
+        return monotonic() < ends_at
+
     try:
         while (code := trainer.exit_code(POLL_SECONDS)) is None:
             signs.check_lease()
@@ -99,14 +106,10 @@ def supervise(
                 log.info("rebalance recommended: an early checkpoint")
                 trainer.ask_to_save()
             mirror.check()
-
-        until = monotonic() + END_PATIENCE_SECONDS if order is None else ends_at
-
-        def may_go_on() -> bool:
-            signs.check_lease()
-            return monotonic() < until
-
-        return Ended(code, order, mirror.finish(may_go_on, POLL_SECONDS))
+        if order is None:
+            ends_at = monotonic() + END_PATIENCE_SECONDS
+        is_stored = mirror.finish(may_go_on, POLL_SECONDS)
+        return Ended(code, order, is_stored)
     finally:
         mirror.close()
 
@@ -115,7 +118,7 @@ def _carry_out(order: Order, trainer: Trainer) -> None:
     log.info("the trainer is ended: %s%s", order.by, f" ({order.decision.reason})" if order.decision else "")
     if order.by == "hang":
         trainer.abort()
-    elif order.seconds <= 0:
+    elif order.seconds <= 0 or (order.decision is not None and order.decision.action == "rely"):
         trainer.kill()
     else:
         trainer.ask_to_stop()

@@ -21,7 +21,7 @@ from receipt_layoutlm.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from receipt_layoutlm.checkpoint_writer import CheckpointWriter
+from receipt_layoutlm.checkpoint_writer import WRITE_ERRORS, CheckpointWriter
 from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.data import DataError
 from receipt_layoutlm.encoding import EncodedPart
@@ -38,9 +38,11 @@ from receipt_layoutlm.train_setup import Run, prepare
 from receipt_layoutlm.train_state import NonFiniteLoss, StopRequested, TrainState, end_reason
 from receipt_layoutlm.train_step import Epoch, epoch_of, rate_of_last_step, train_step
 
+FREE_DISK = "free disk space, or give --work-dir on another disk"
+
 
 class Unsaved(Exception):
-    """The last checkpoint of a run could not be written."""
+    """A checkpoint that cannot be done without could not be written."""
 
 
 def never() -> bool:
@@ -117,15 +119,15 @@ def _loop(
 ) -> FinishReason:
     state, plan, config = run.state, run.plan, run.config
     epoch = epoch_of(run, max(state.global_step - 1, 0) // plan.steps_per_epoch)
-    saved, saved_at = _position(state), clock()
+    saved, saved_at, wanted = _position(state), clock(), False
     while True:
         evaluated = state.evaluation_due and _evaluate(run, epoch, stop, reporter)
         stopping = stop() or state.global_step == until
-        wanted = save_now()
+        wanted = wanted or save_now()
         timed = clock() - saved_at >= config.checkpoint_every and not writer.is_busy
         if _position(state) != saved and (evaluated or timed or stopping or wanted):
             _save(run, writer, reporter)
-            saved, saved_at = _position(state), clock()
+            saved, saved_at, wanted = _position(state), clock(), False
         if not state.evaluation_due and (reason := end_reason(state, plan)) is not None:
             _finish_saving(writer)
             return reason
@@ -201,7 +203,12 @@ def take_snapshot(run: Run) -> Snapshot:
 def _write(run: Run, snapshot: Snapshot, is_best: bool, phase_seconds: dict[str, float], reporter: Reporter) -> None:
     """On the writing thread: the checkpoint, best/ if it is the best, and the event that says so."""
     began = time.monotonic()
-    folder, digest = write_checkpoint(run.run_dir, run.model, run.tokenizer, run.label_map, snapshot)
+    try:
+        folder, digest = write_checkpoint(run.run_dir, run.model, run.tokenizer, run.label_map, snapshot)
+    except WRITE_ERRORS as error:
+        if is_best:  # going on would end with another model as the best one
+            raise Unsaved(f"the best checkpoint could not be written ({error}): {FREE_DISK}") from error
+        raise
     if is_best:
         link_best(run.run_dir, folder)
     reporter.checkpointed(
@@ -221,7 +228,7 @@ def _finish_saving(writer: CheckpointWriter) -> None:
     """Before a run may say how it ended, its last checkpoint has to be there."""
     writer.wait()
     if writer.failed:
-        raise Unsaved("the last checkpoint could not be written: free disk space, or give --work-dir on another disk")
+        raise Unsaved(f"the last checkpoint could not be written: {FREE_DISK}")
 
 
 def _position(state: TrainState) -> tuple[int, bool]:

@@ -42,5 +42,11 @@ class Watchdog:
 
 
 def ran_before(attempts: Sequence[Attempt]) -> float:
-    """Seconds that a job's ended attempts ran, together."""
-    return sum((each.ended_at - each.started_at).total_seconds() for each in attempts if each.ended_at is not None)
+    """Seconds that a job's ended attempts ran, together; a person who retries the job for its time gives it anew."""
+    seconds = 0.0
+    for each in attempts:
+        if each.ended_at is not None:
+            seconds += (each.ended_at - each.started_at).total_seconds()
+        if each.outcome == "failed: max_runtime":
+            seconds = 0.0
+    return seconds

@@ -84,7 +84,7 @@ def _cancelled(facts: Facts, lease: Lease) -> Iterator[str]:
         yield "No worker had taken it."
     elif last.outcome == "cancelled":
         yield f"Worker {last.worker_id} stopped attempt {last.attempt} for it."
-    elif last.ended_at == job.ended_at:  # one rescue wrote both
+    elif last.outcome == "cancelled: lease expired":
         yield f"Worker {last.worker_id} with attempt {last.attempt} had fallen silent, so a rescue ended it."
     else:
         yield f"No worker held it then: it waited for attempt {last.attempt + 1}."

@@ -1,6 +1,6 @@
 """The worker: claims jobs under a lease and runs each one's trainer as a child process. It knows no tensors.
 
-run_worker claims until idle and rescues meanwhile; run_job is the boundary around one attempt (attempt.py).
+run_worker claims until idle and rescues between; run_job is the boundary around one attempt (attempt.py).
 """
 
 import logging
@@ -8,6 +8,7 @@ import os
 import socket
 import time
 import uuid
+from collections.abc import Callable
 
 from receipt_dynamo import (
     Job,
@@ -17,16 +18,23 @@ from receipt_dynamo import (
     Lease,
     LeaseLost,
     StoreError,
-    TableNotFound,
+    StoreUnavailable,
 )
 from receipt_layoutlm.attempt import work_on
 from receipt_layoutlm.config import ConfigError, is_known_version
+from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.manifest import DamagedFolder
-from receipt_layoutlm.redact import redacted, secrets_of
+from receipt_layoutlm.redact import redacted
 from receipt_layoutlm.s3 import StorageError
 from receipt_layoutlm.workplace import Workplace
 
 log = logging.getLogger(__name__)
+
+UNFIT_AFTER = 3  # different jobs in a row that failed in a way that another machine would try again
+
+
+class WorkerUnfit(UserError):
+    """One job after the other fails here: the machine, not the jobs, is to blame."""
 
 
 def new_worker_id() -> str:
@@ -46,28 +54,30 @@ def accepts(job: Job) -> bool:
 def run_worker(place: Workplace, queue_name: str, max_jobs: int | None, idle_timeout: float | None) -> list[JobStatus]:
     """Claim and run jobs until stopped, `max_jobs` were claimed, or `idle_timeout` seconds brought no work.
 
-    While idle, take the jobs of dead workers away from them. A store that does not answer is waited for, up to
-    the idle timeout.
+    Before a claim, from time to time, the jobs of dead workers are taken away from them. A table that does not
+    answer is waited for, up to the idle timeout. Raises WorkerUnfit.
     """
     ended: list[JobStatus] = []
+    failing: set[str] = set()  # jobs in a row that failed here and will be tried again
     claimed = 0
-    idle_since = rescued_at = time.monotonic()
+    idle_since = rescue_at = time.monotonic()
     while not place.takes_no_more and (max_jobs is None or claimed < max_jobs):
-        trouble: StoreError | None = None
+        lease, trouble = None, None
         try:
-            lease = place.queue.claim(place.worker_id, queue_name, accepts=accepts, machine=place.machine)
-            if lease is None and time.monotonic() - rescued_at >= place.rescue_seconds:
-                rescued_at = time.monotonic()
+            if time.monotonic() >= rescue_at:
+                rescue_at = time.monotonic() + place.rescue_seconds
                 _rescue(place.queue)
-        except TableNotFound:
-            raise
-        except StoreError as error:
-            lease, trouble = None, error
+            lease = place.queue.claim(place.worker_id, queue_name, accepts=accepts, machine=place.machine)
+        except StoreUnavailable as error:
+            trouble = error
             log.warning("%s; trying again", error)
         if lease is not None:
             claimed += 1
             status = run_job(place, lease)
             ended += [status] if status is not None else []
+            failing = failing | {lease.job_id} if status is JobStatus.PENDING else set()
+            if len(failing) >= UNFIT_AFTER:
+                raise WorkerUnfit(f"{UNFIT_AFTER} jobs in a row failed on this machine: look at its disk and device")
             idle_since = time.monotonic()
         elif idle_timeout is not None and time.monotonic() - idle_since >= idle_timeout:
             if trouble is not None:
@@ -91,30 +101,27 @@ def run_job(place: Workplace, lease: Lease) -> JobStatus | None:
         log.error("%s", lost)
         return None
     except ConfigError as error:
-        return _fail(place, lease, JobError(cause="bad_config", message=str(error)))
-    except (StorageError, DamagedFolder, StoreError) as error:
-        if place.takes_no_more:
-            return _release(place, lease, error)
-        return _fail(place, lease, JobError(cause="storage", message=str(error)))
+        return _fail(place, lease, "bad_config", str(error))
+    except (StorageError, DamagedFolder, StoreError, OSError) as error:
+        if place.must_go:
+            log.warning("attempt %d was given up: %s", lease.attempt, error)
+            return _said(lambda: place.queue.release(lease, "asked to stop"))
+        return _fail(place, lease, "storage", str(error))
     except Exception as error:  # the one boundary: a job must reach a state that says why
         log.exception("job %s", lease.job_id)
-        return _fail(place, lease, JobError(cause="unknown", message=f"{type(error).__name__}: {error}"))
+        return _fail(place, lease, "unknown", f"{type(error).__name__}: {error}")
 
 
-def _fail(place: Workplace, lease: Lease, error: JobError) -> JobStatus | None:
-    message = redacted(error.message, secrets_of(place.environment))
-    log.error("attempt %d failed: %s", lease.attempt, message)
+def _fail(place: Workplace, lease: Lease, cause: str, text: str) -> JobStatus | None:
+    error = JobError(cause=cause, message=redacted(text, place.secrets))
+    log.error("attempt %d failed: %s", lease.attempt, error.message)
+    return _said(lambda: place.queue.fail(lease, error))
+
+
+def _said(end: Callable[[], JobStatus]) -> JobStatus | None:
+    """The status; None when the table does not take it: the lease runs out then, and a rescue takes the job."""
     try:
-        return place.queue.fail(lease, error.model_copy(update={"message": message}))
-    except StoreError as refused:
-        log.error("and that could not be stored: %s", refused)
-        return None
-
-
-def _release(place: Workplace, lease: Lease, error: Exception) -> JobStatus | None:
-    log.warning("attempt %d was given up: %s", lease.attempt, error)
-    try:
-        return place.queue.release(lease, "asked to stop")
+        return end()
     except StoreError as refused:
         log.error("and that could not be stored: %s", refused)
         return None

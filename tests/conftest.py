@@ -41,6 +41,15 @@ START_SECONDS = 30.0
 OWN_PREFIXES = ("AWS_", "LAYOUTLM_", "DYNAMO_TABLE_NAME")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The long proofs run only when they are asked for by name: `-m long`."""
+    if "long" in config.option.markexpr:
+        return
+    long = [item for item in items if item.get_closest_marker("long")]
+    config.hook.pytest_deselected(items=long)
+    items[:] = [item for item in items if item not in long]
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Nothing of the user's AWS leaks in, nothing of a test's --local leaks out (its engines are stopped)."""

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ from tests.tiny import tiny_layoutlm
 ROOT = Path(__file__).parents[1]
 TABLE, BUCKET = "kills", "kills"
 START_SECONDS = 60.0
+_PAUSE = threading.Event()  # never set: what is killed has to run for a while before
 UNLIMITED = Budgets(
     max_errors=10_000, max_errors_in_a_row=10_000, max_interruptions=10_000, max_interruptions_in_a_row=10_000
 )
@@ -149,6 +151,13 @@ class World:
                     os.kill(pid, signal.SIGKILL)
         self.killed[victim] += 1
 
+    def revive(self) -> None:
+        """Start again what ended by itself, as a service manager does: many killed trainers look like a bad machine."""
+        gone = [worker for worker in self.workers if worker.poll() is not None]
+        for worker in gone:
+            self.workers.remove(worker)
+            self.start_worker()
+
     def unfinished(self) -> list[Job]:
         return [job for job in map(self._stored, self.jobs) if not job.status.is_final]
 
@@ -224,7 +233,8 @@ def run_kills(world: World, kills: int, workers: int, between: tuple[float, floa
     while world.killed.total() < kills:
         while len(world.unfinished()) < workers + 1:
             world.submit()
-        time.sleep(world.rng.uniform(*between))
+        _PAUSE.wait(world.rng.uniform(*between))
+        world.revive()
         world.strike()
         say(f"{world.killed.total()} of {kills} kills: {dict(world.killed)}, {len(world.jobs)} jobs")
     _wait(world, lambda: not world.unfinished(), seconds=1800)
@@ -234,5 +244,6 @@ def _wait(world: World, condition: Callable[[], bool], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         log = (world.folder / "workers.log").read_text()[-3000:]
+        world.revive()
         assert time.monotonic() < deadline, f"still running: {[job.name for job in world.unfinished()]}\n{log}"
-        time.sleep(0.5)
+        _PAUSE.wait(0.5)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import protocol_world
+import protocol_worker
 from protocol_model import Laboratory, counted
 
 from receipt_dynamo import JobStatus, Lease, client, items, queue, transitions
@@ -31,7 +31,7 @@ def claims_without_condition(*given: Any) -> list[Write]:
 
 
 def claims_that_put_the_lease(seen: Lease, lease: Lease, *given: Any) -> list[Write]:
-    job, held, attempt = claim(seen, lease, *given)
+    job, _, attempt = claim(seen, lease, *given)
     bare = lease.model_copy(update=dict.fromkeys(items.POINTERS, None) | {"renewals": 0})
     condition = (LeaseItem.attempt == seen.attempt) & LeaseItem.lease_token.does_not_exist() & ~transitions.WANTS_CANCEL
     return [job, put(items.lease_item(bare), condition), attempt]
@@ -41,9 +41,7 @@ def claims_that_keep_queue_keys(*given: Any) -> list[Write]:
     job, *others = claim(*given)
     expression = job.parameters["UpdateExpression"].partition(" REMOVE ")[0]
     used = f"{expression} {job.parameters['ConditionExpression']}"
-    names = {
-        alias: name for alias, name in job.parameters["ExpressionAttributeNames"].items() if _is_used(alias, used)
-    }
+    names = {alias: name for alias, name in job.parameters["ExpressionAttributeNames"].items() if _is_used(alias, used)}
     parameters = {**job.parameters, "UpdateExpression": expression, "ExpressionAttributeNames": names}
     return [replace(job, parameters=parameters), *others]
 
@@ -63,7 +61,9 @@ def takes_away_but_leaves_the_token(lease: Lease, moved: Any, condition: Any, no
     return [transitions.job_write(lease, moved, now), update(lease_key(lease.job_id), left, condition)]
 
 
-def completes_a_cancelled_job(lease: Lease, moved: Any, outcome: str, how: Any, condition: Any, now: Any) -> list[Write]:
+def completes_a_cancelled_job(
+    lease: Lease, moved: Any, outcome: str, how: Any, condition: Any, now: Any
+) -> list[Write]:
     ignored = fence(lease) if moved.status is JobStatus.SUCCEEDED else condition
     return end(lease, moved, outcome, how, ignored, now)
 
@@ -104,13 +104,13 @@ BREAKS = (
     Break(
         "resume from a listing",
         "an attempt begins at the largest step that any attempt stored",
-        ((protocol_world, "resume_point", largest_stored),),
+        ((protocol_worker, "resume_point", largest_stored),),
     ),
     Break("no visibility rule", "every evaluation is shown", ((client, "visible", lambda metrics, _: list(metrics)),)),
     Break(
         "pointer before the events",
         "a checkpoint is recorded before the events of lower seq",
-        ((protocol_world, "in_recording_order", lambda events: events[::-1]),),
+        ((protocol_worker, "in_recording_order", lambda events: events[::-1]),),
     ),
     Break(
         "token left after release",
@@ -132,13 +132,16 @@ BREAKS = (
         "complete does not ask for cancel_requested",
         ((queue, "end_writes", completes_a_cancelled_job),),
     ),
-    Break("unique key ignored", "each submit makes an id of its own", ((queue, "new_job_id", lambda _=None: str(uuid.uuid4())),)),
+    Break(
+        "unique key ignored",
+        "each submit makes an id of its own",
+        ((queue, "new_job_id", lambda _=None: str(uuid.uuid4())),),
+    ),
     Break(
         "queue keys left on running",
         "the claim does not remove the GSI3 keys",
         ((queue, "claim_writes", claims_that_keep_queue_keys),),
     ),
-    # beyond the list: races that the model found, and neighbours of the rules above
     Break(
         "rescue of the living",
         "every held lease counts as expired",

@@ -235,7 +235,8 @@ def check_ended_attempt(operation: Operation, old: Stored, new: Stored) -> None:
     require("ended_at" in row, "an attempt whose lease is gone has ended", old.number)
     if operation.name == "rescue":
         kept = (row["outcome"], row.get("ended_by"), row.get("progress", ""))
-        told = ("lease expired", None, old.lease.get("progress", ""))
+        outcome = "cancelled: lease expired" if new.status == "cancelled" else "lease expired"
+        told = (outcome, None, old.lease.get("progress", ""))
         require(kept == told, "a rescued attempt says so, unsigned, with what was last heard", kept, told)
     else:
         require(row.get("ended_by") == old.token, "an end is signed by its holder", row.get("ended_by"))

@@ -1,132 +1,30 @@
-"""One schedule of the protocol: people, workers and rescuers on one clock, and every stored write judged.
-
-A worker is a generator of calls into the run store, in the order of the real one (recorder, worker), so that it can
-be stopped, killed and crossed by others between any two of them, and inside each.
-"""
+"""One schedule of the protocol: people, workers and rescuers on one clock, and every stored write judged."""
 
 import random
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from protocol_faults import Broken, Engine, Fault, Killed, Line, Operation, RawRow, Witness
 from protocol_rules import FINAL, TIMING, History, Place, Rules, Stored, read_stored, require, view_of
+from protocol_worker import EVAL_STEPS, TOTAL_STEPS, Around, Call, Worker, pointer_of
 from stores import Clock
 
 from receipt_dynamo import (
     Job,
-    JobError,
-    JobLog,
-    JobMetric,
     JobQueue,
     JobStatus,
     Lease,
     LeaseLost,
-    Pointer,
     StateConflict,
     StoreError,
     new_job_id,
 )
 
-TOTAL_STEPS, EVAL_STEPS = 4, 2
-CHECKPOINT_STEPS = (2, 3, 4)  # after each evaluation, and one between
 PRIORITIES = ("critical", "high", "medium", "low")
 WORKERS = 3
-CROSSINGS = tuple(
-    "time rescue takeover claim holders_renew holder_works holder_stops cancel retry submit".split()
-)
-
-
-@dataclass(frozen=True)
-class Call:
-    """What a worker does next."""
-
-    name: str
-    run: Callable[[], Any]
-    given: object = None
-    needs: tuple[int, ...] = ()
-    ends: bool = False
-
-
-Life = Generator[Call, Any, None]
-EventKind = tuple[str, int]  # "evaluation" or "checkpoint", and its seq
-
-
-@dataclass
-class Trainer:
-    """Deterministic: a step, an evaluation when due, a checkpoint after it. Where it is lies in its checkpoints."""
-
-    step: int
-    history: History
-    is_due: bool
-    seq: int = 0
-    rows: list[int] = field(default_factory=lambda: [0])  # seq of the events that become rows
-
-    @property
-    def is_finished(self) -> bool:
-        return self.step == TOTAL_STEPS and not self.is_due
-
-    def run_on(self, attempt: int) -> list[EventKind]:
-        """The events up to the next checkpoint or evaluation."""
-        kinds: list[str] = []
-        if self.is_due:
-            self.history, self.is_due = (*self.history, (attempt, self.step)), False
-            kinds = ["evaluation", "checkpoint"]
-            self.rows.append(self.seq + 1)
-        else:
-            self.step += 1
-            self.is_due = self.step % EVAL_STEPS == 0
-            kinds = [] if self.is_due or self.step not in CHECKPOINT_STEPS else ["checkpoint"]
-        return [(kind, self._next_seq()) for kind in kinds]
-
-    def stop(self) -> list[EventKind]:
-        return [("checkpoint", self._next_seq())]
-
-    def _next_seq(self) -> int:
-        self.seq += 1
-        return self.seq
-
-
-# What the worker of receipt_layoutlm does and the run store cannot: kept apart so that it can be broken on purpose.
-
-
-def in_recording_order(events: list[EventKind]) -> list[EventKind]:
-    """As the recorder reads them: in the order of seq."""
-    return events
-
-
-def resume_point(lease: Lease, _checkpoints: dict[tuple[str, Place], tuple[History, bool]]) -> Place | None:
-    """As prepare_run_dir does it: what the lease names, never a listing."""
-    return place_of(lease.checkpoint)
-
-
-def place_of(pointer: Pointer | None) -> Place | None:
-    return None if pointer is None else (pointer.attempt, pointer.global_step)
-
-
-def pointer_of(place: Place, is_due: bool) -> Pointer:
-    """Two attempts may write the same bytes, so the manifest does not name the attempt."""
-    return Pointer(attempt=place[0], global_step=place[1], manifest_sha256=f"{place[1]:063d}{is_due:d}")
-
-
-@dataclass
-class Worker:
-    """One process after another under one name."""
-
-    name: str
-    life: Life | None = None
-    call: Call | None = None
-    lease: Lease | None = None
-    is_busy: bool = False  # a call of its is under way: only its heartbeat may run
-    stop_asked: bool = False
-    cancel_seen: bool = False
-    crash: str | None = None
-    last_time: datetime | None = None
-
-    def die(self) -> None:
-        self.life = self.call = self.lease = self.crash = self.last_time = None
-        self.stop_asked = self.cancel_seen = False
+CROSSINGS = tuple("time rescue takeover claim holders_renew holders_work holder_stops cancel retry submit".split())
 
 
 @dataclass
@@ -150,7 +48,8 @@ class World:
         self.line.open(self.table, witness, self.clock)
         self.queue = JobQueue(self.line.client, now=self.clock, rng=random.Random(0))
         self.rules = Rules(self.checkpoints)
-        self.workers = [Worker(f"worker-{number}") for number in range(WORKERS)]
+        around = Around(self.queue, self.queue_name, self.clock, self.checkpoints, self.damaged)
+        self.workers = [Worker(f"worker-{number}", around) for number in range(WORKERS)]
 
     # what passes on the line
 
@@ -241,7 +140,9 @@ class World:
         status = self.perform(operation, lambda: self.queue.cancel(job_id))
         stored = self.stored[job_id]
         if isinstance(status, JobStatus):
-            require(stored.lease["cancel_requested"] or stored.status == "cancelled", "an acknowledged cancel is stored")
+            require(
+                stored.lease["cancel_requested"] or stored.status == "cancelled", "an acknowledged cancel is stored"
+            )
         elif isinstance(status, StateConflict) and not operation.is_crossed:
             require(stored.status in ("succeeded", "failed"), "whatever has not ended can be cancelled", stored.status)
 
@@ -289,7 +190,7 @@ class World:
             if worker.is_busy:
                 return
             if worker.life is None:
-                worker.life = self._life(worker)
+                worker.life = worker.begin()
                 worker.call = next(worker.life)
             self._next_call(worker, fault if number == calls else None)
             if worker.life is None:
@@ -315,7 +216,7 @@ class World:
                 worker.die()
 
     def _begin_failing(self, worker: Worker) -> None:
-        worker.life = self._fail(worker, "storage")
+        worker.life = worker.fail("storage")
         worker.call = next(worker.life)
 
     def _check_reply(self, worker: Worker, operation: Operation, call: Call, reply: Any) -> None:
@@ -331,11 +232,13 @@ class World:
                 require(not call.ends or ended_by != lease.lease_token, "one's own end is not taken for another's")
             elif call.ends and isinstance(reply, JobStatus):
                 require(ended_by == lease.lease_token, "an acknowledged end is stored", call.name)
-                require(operation.is_crossed or stored.status == reply, "the end is told as it is", reply, stored.status)
+                require(
+                    operation.is_crossed or stored.status == reply, "the end is told as it is", reply, stored.status
+                )
             elif call.name == "checkpoint" and isinstance(reply, Lease):
                 require(operation.is_crossed or stored.place() == call.given, "an acknowledged pointer is stored")
 
-    def _check_claim(self, operation: Operation, reply: Lease | None | BaseException) -> None:
+    def _check_claim(self, operation: Operation, reply: Lease | BaseException | None) -> None:
         if isinstance(reply, Lease):
             sign = (reply.job_id, reply.attempt)
             token = str(reply.lease_token)
@@ -344,103 +247,6 @@ class World:
             require(operation.is_crossed or stored.token == token, "an acknowledged claim is held", stored.token)
         elif reply is None and not operation.is_crossed:
             require(not self.due_ranks(operation.began), "a due job is found", self.due_ranks(operation.began))
-
-    def _life(self, worker: Worker) -> Life:
-        queue, client = self.queue, self.queue.client
-        lease = yield Call("claim", lambda: queue.claim(worker.name, self.queue_name))
-        if lease is None:
-            return
-        worker.lease = lease
-        job_id = lease.job_id
-        while lease.checkpoint and (job_id, place_of(lease.checkpoint)) in self.damaged:
-            worker.lease = lease = yield Call("fall_back", lambda lease=lease: queue.fall_back(lease))
-        if lease.attempt > 1:
-            worker.last_time = yield Call("last event", lambda: client.last_event_at(job_id))
-        place = resume_point(lease, {each: seen for each, seen in self.checkpoints.items() if each[0] == job_id})
-        history, is_due = self.checkpoints[job_id, place] if place else ((), False)
-        trainer = Trainer(place[1] if place else 0, history, is_due)
-        yield self._log(worker, "run_config", seq=0)
-        while not trainer.is_finished or worker.crash:
-            if worker.crash is not None:
-                yield from self._fail(worker, worker.crash)
-                return
-            is_last = worker.stop_asked or worker.cancel_seen
-            events = trainer.stop() if is_last else trainer.run_on(lease.attempt)
-            yield from self._record(worker, trainer, events)
-            if not events:
-                yield Call("train", lambda: None)  # it may be stopped here, with an evaluation due
-            if is_last:
-                yield self._cancelled(worker) if worker.cancel_seen else self._released(worker)
-                return
-        yield self._completed(worker, trainer)
-
-    def _record(self, worker: Worker, trainer: Trainer, events: list[EventKind]) -> Life:
-        for kind, seq in in_recording_order(events):
-            if kind == "evaluation":
-                stored = yield self._evaluation(worker, trainer.step, seq)
-                worker.last_time = stored.timestamp
-            else:
-                worker.lease = yield self._checkpoint(worker, trainer, seq)
-
-    def _evaluation(self, worker: Worker, step: int, seq: int) -> Call:
-        lease = held(worker)
-        metric = JobMetric(
-            job_id=lease.job_id,
-            timestamp=self._next_time(worker),
-            metric_name="eval_f1",
-            metric_value=0.5,
-            global_step=step,
-            attempt=lease.attempt,
-            seq=seq,
-        )
-        return Call("evaluation", lambda: self.queue.client.add_job_metric(lease, metric))
-
-    def _log(self, worker: Worker, event: str, seq: int) -> Call:
-        row = self._log_row(worker, event, seq)
-        lease = held(worker)
-
-        def add() -> JobLog:
-            stored = self.queue.client.add_job_log(lease, row)
-            worker.last_time = stored.timestamp
-            return stored
-
-        return Call("log", add)
-
-    def _log_row(self, worker: Worker, event: str, seq: int) -> JobLog:
-        lease, time = held(worker), self._next_time(worker)
-        return JobLog(
-            job_id=lease.job_id, timestamp=time, level="info", event=event, message="", attempt=lease.attempt, seq=seq
-        )
-
-    def _next_time(self, worker: Worker) -> datetime:
-        now, last = self.clock(), worker.last_time
-        return now if last is None else max(now, last + timedelta(microseconds=1))
-
-    def _checkpoint(self, worker: Worker, trainer: Trainer, seq: int) -> Call:
-        lease = held(worker)
-        place = lease.attempt, trainer.step
-        self.checkpoints[lease.job_id, place] = trainer.history, trainer.is_due  # its manifest is stored
-        pointer = pointer_of(place, trainer.is_due)
-        best = pointer if trainer.step % EVAL_STEPS == 0 and not trainer.is_due else None
-        needs = tuple(number for number in trainer.rows if number < seq)
-        return Call("checkpoint", lambda: self.queue.record_checkpoint(lease, pointer, best), place, needs)
-
-    def _completed(self, worker: Worker, trainer: Trainer) -> Call:
-        lease, summary = held(worker), self._log_row(worker, "run_summary", trainer.seq + 1)
-        results = {"attempt": lease.attempt}
-        return Call("complete", lambda: self.queue.complete(lease, results=results, summary=summary), ends=True)
-
-    def _released(self, worker: Worker) -> Call:
-        lease = held(worker)
-        return Call("release", lambda: self.queue.release(lease, "asked to stop"), ends=True)
-
-    def _cancelled(self, worker: Worker) -> Call:
-        lease = held(worker)
-        return Call("acknowledge", lambda: self.queue.acknowledge_cancel(lease), ends=True)
-
-    def _fail(self, worker: Worker, cause: str) -> Life:
-        lease, error = held(worker), JobError(cause=cause, message="")
-        yield Call("fail", lambda: self.queue.fail(lease, error), given=cause, ends=True)
 
     def renew(self, worker: Worker, fault: Fault | None = None) -> None:
         """The heartbeat's thread, which may beat while another call of the worker is under way."""
@@ -470,9 +276,12 @@ class World:
         if what == "holders_renew":
             for worker in self.workers:
                 self.renew(worker)
-        if what in ("holder_works", "holder_stops") and holders:
-            holders[0].stop_asked = what == "holder_stops"
-            self.work(holders[0], 2 if what == "holder_works" else 3)
+        if what == "holders_work":
+            for worker in holders:
+                self.work(worker, 6)  # from a claim to its first checkpoint
+        if what == "holder_stops" and holders:
+            holders[0].stop_asked = True
+            self.work(holders[0], 3)
         if what in ("cancel", "retry") and self.stored:
             first = next(iter(self.stored))
             (self.cancel if what == "cancel" else self.retry)(operation.lease.job_id if operation.lease else first)
@@ -520,8 +329,3 @@ class World:
 def rank_of(stored: Stored) -> tuple[int, str]:
     """Priority, then age."""
     return PRIORITIES.index(stored.job["priority"]), str(stored.job["created_at"])
-
-
-def held(worker: Worker) -> Lease:
-    assert worker.lease is not None
-    return worker.lease

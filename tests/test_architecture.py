@@ -26,7 +26,7 @@ TRAINING_FOLDERS = ("importers", "tasks")
 TORCH_FREE = tuple(
     "attempt attempt_end check_report checkpoint_history child comparability config continuation data dataset_check "
     "dataset_choice datasets draft errors events exits file_upload find_job folder_upload frozen_split heartbeat "
-    "image_check image_size infra jsonl_import key_match label_check label_table labels line_split local_aws "
+    "image_check image_size infra job_rows jsonl_import key_match label_check label_table labels line_split local_aws "
     "local_engines local_environment local_process local_start local_state manifest mirror near_duplicates notice "
     "page plain_words plan pretrained_place publish pull reading_order receipt_load receipt_snapshot receipts "
     "recorder redact request resume_point retention run_dir run_setup running_workers s3 sample sample_layouts "

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from receipt_dynamo import Job, JobLog, JobStatus, Storage
+from receipt_dynamo import Job, JobLog, JobStatus, Storage, Timing
 from receipt_dynamo.items import attempt_item
 from receipt_dynamo.writes import put
 from receipt_layoutlm.data import Page
@@ -17,9 +17,10 @@ from receipt_layoutlm.events import Checkpoint, Evaluation, Event, Finished, Sta
 from receipt_layoutlm.s3 import RunPlaces
 from receipt_layoutlm.sample import generate_pages
 from receipt_layoutlm.trust import Trust
-from receipt_layoutlm.worker import run_worker
+from receipt_layoutlm.worker import WorkerUnfit, run_job, run_worker
 from tests.imds import Imds, serve
 from tests.places import Place, last_weights, lease_of, own_trainers, signal_trainer
+from tests.s3_wire import S3Wire
 from tests.stores import Store
 from tests.tiny import tiny_layoutlm
 from tests.wire import Wire
@@ -362,6 +363,76 @@ def test_a_store_that_does_not_answer_for_a_while_is_waited_for(place: Place, pa
     assert run_worker(patient, "default", max_jobs=1, idle_timeout=None) == [JobStatus.SUCCEEDED]
 
     assert stored(place, job).status is JobStatus.SUCCEEDED
+
+
+def test_a_worker_looks_for_dead_ones_before_it_takes_the_next_job(place: Place, pages: list[Page], model: str) -> None:
+    dead = place.submit(pages, pretrained=model, epochs=1)
+    assert place.store.queue.claim("a-worker-that-dies") is not None
+    place.submit(pages, pretrained=model, epochs=1)
+    place.store.clock.pass_seconds(90 + 31)
+
+    run_worker(place.workplace, "default", max_jobs=1, idle_timeout=0)
+
+    assert stored(place, dead).status is JobStatus.SUCCEEDED  # the older of the two
+
+
+def test_a_machine_on_which_one_job_after_the_other_fails_takes_no_more(place: Place, pages: list[Page]) -> None:
+    jobs = [place.submit(pages, pretrained="minilm", epochs=1) for _ in range(5)]
+    place.workplace.work_dir.write_text("a file where the run directories should go")  # type: ignore[union-attr]
+
+    with pytest.raises(WorkerUnfit, match="disk"):
+        run_worker(place.workplace, "default", max_jobs=None, idle_timeout=0)
+
+    tried = [job for job in jobs if stored(place, job).attempt > 0]
+    assert len(tried) == 3
+
+
+def test_a_dead_workers_time_counts_until_its_lease_ended(place: Place, pages: list[Page]) -> None:
+    job = place.submit(pages, pretrained="minilm", epochs=1)
+    place.store.queue.claim("a-worker-that-dies")
+    place.store.clock.pass_seconds(12 * 3600)
+    place.store.queue.rescue()
+
+    (attempt,) = place.store.queue.client.list_attempts(job.job_id)
+    assert attempt.ended_at is not None
+    assert 89 < (attempt.ended_at - attempt.started_at).total_seconds() < 91
+
+
+def test_a_cancel_is_heard_while_the_bucket_is_away(place: Place, pages: list[Page], model: str) -> None:
+    job = place.submit(pages, pretrained=model, epochs=1)
+    S3Wire(place.store.bucket).refuse("GetObject", "SlowDown", status=503, times=100_000)
+    S3Wire(place.store.bucket).refuse("HeadObject", "SlowDown", status=503, times=100_000)
+    place.store.queue.timing = Timing(renew_seconds=0.2)
+    lease = place.store.queue.claim("worker-1")
+    assert lease is not None
+    place.store.queue.cancel(job.job_id)
+
+    assert run_job(place.workplace, lease) is JobStatus.CANCELLED
+
+
+def test_the_end_of_an_attempt_waits_for_a_table_that_is_away(place: Place, pages: list[Page], model: str) -> None:
+    job = place.submit(pages, pretrained=model, epochs=1)
+    wire = Wire(place.store.queue.client)
+
+    def away(event: Event) -> None:
+        if isinstance(event, Finished):
+            wire.refuse("Query", "InternalServerError", times=2)
+
+    place.on_event = away
+
+    assert place.work() is JobStatus.SUCCEEDED
+
+    assert stored(place, job).results is not None
+
+
+def test_nothing_of_a_checkpoint_stays_on_the_workers_disk(place: Place, pages: list[Page], model: str) -> None:
+    job = place.submit(pages, pretrained=model, epochs=2)
+    place.work()
+
+    assert place.workplace.work_dir is not None
+    folder = place.workplace.work_dir / ".attempts" / job.job_id / "001"
+    assert [path.name for path in folder.glob("checkpoint-*")] == []
+    assert (folder / "best" / "model.safetensors").is_file()
 
 
 # what the table may ask of a worker

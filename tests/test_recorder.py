@@ -1,5 +1,6 @@
 """What the trainer appends to events.jsonl arrives in the table and the bucket, in order and under the fence."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from receipt_layoutlm.events import (
     Progress,
     Started,
 )
+from receipt_layoutlm.job_rows import LOG_BYTES, JobRows
 from receipt_layoutlm.manifest import DamagedFolder, write_manifest
-from receipt_layoutlm.recorder import LOG_BYTES, Recorder
+from receipt_layoutlm.recorder import Recorder, Storehouse
 from receipt_layoutlm.run_dir import RunDir
 from receipt_layoutlm.s3 import RunPlaces, StorageUnavailable
 from tests.s3_wire import S3Wire
@@ -41,17 +43,10 @@ class Run:
         storage = store.queue.client.get_job(lease.job_id).storage
         assert storage is not None
         self.places = RunPlaces(storage, lease.job_id)
-        self.recorder = Recorder(
-            store.queue,
-            store.bucket,
-            self.places,
-            lease,
-            self.dir,
-            store.clock,
-            self.seen.append,
-            keep_checkpoints,
-            SECRETS,
-        )
+        storehouse = Storehouse(store.bucket, self.places, keep_checkpoints)
+        self.clock: Callable[[], datetime] = store.clock
+        rows = JobRows(store.queue.client, lease, lambda: self.clock(), SECRETS, self.places.uri("events.jsonl"))
+        self.recorder = Recorder(store.queue, storehouse, rows, lease, self.dir, store.clock, self.seen.append)
 
     def commit_checkpoint(self, step: int, *, is_best: bool) -> None:
         self.write_checkpoint(step, is_best=is_best)
@@ -219,6 +214,62 @@ def test_a_mirror_that_gave_up_waits_for_no_bucket(store: Store, lease: Lease, r
     assert store.queue.client.get_lease(lease.job_id).checkpoint is None
 
 
+def test_bytes_that_arrived_are_not_sent_again_when_only_the_pointer_was_refused(
+    store: Store, lease: Lease, run: Run
+) -> None:
+    s3, wire, _ = S3Wire(store.bucket), Wire(store.queue.client), Patience(store.queue.client)
+    run.write_checkpoint(10, is_best=True)
+    wire.refuse("UpdateItem", "InternalServerError", times=200)
+    with pytest.raises(WriteTimeout):
+        run.recorder.poll()
+    wire._faults.clear()
+
+    run.recorder.poll()
+
+    assert s3.accepted["model.safetensors"] == len(b"weights 10")
+    stored = store.queue.client.get_lease(lease.job_id)
+    assert stored.checkpoint is not None and stored.checkpoint.global_step == 10
+
+
+def test_the_log_files_of_a_bucket_that_refuses_them_end_no_attempt(store: Store, run: Run) -> None:
+    S3Wire(store.bucket).refuse("PutObject", "AccessDenied", status=403, times=10)
+    run.dir.train_log.write_text("hello\n")
+
+    run.recorder.poll()
+
+    assert run.recorder.is_up_to_date
+
+
+def test_predictions_are_there_with_each_checkpoint(store: Store, run: Run) -> None:
+    run.dir.predictions.mkdir()
+    (run.dir.predictions / "eval-10.jsonl.gz").write_bytes(b"predicted")
+    run.commit_checkpoint(10, is_best=True)
+
+    assert store.bucket.get_bytes(run.places.attempt(1) + "predictions/eval-10.jsonl.gz") == b"predicted"
+
+
+def test_predictions_that_the_trainer_removes_meanwhile_are_no_trouble(store: Store, run: Run) -> None:
+    run.dir.predictions.mkdir()
+    (run.dir.predictions / "eval-9.jsonl.gz").symlink_to("removed")
+    run.commit_checkpoint(10, is_best=True)
+
+    assert run.recorder.is_up_to_date
+
+
+def test_what_a_dead_attempt_uploaded_in_part_is_removed(store: Store, lease: Lease, run: Run, tmp_path: Path) -> None:
+    run.commit_checkpoint(1, is_best=False)
+    store.bucket.raw.put_object(
+        Bucket=store.bucket.name, Key=run.places.checkpoint_at(1, 2) + "model.safetensors", Body=b"half"
+    )
+    store.queue.release(run.recorder.lease, "test")
+    second = store.queue.claim("worker-2")
+    assert second is not None
+    again = Run(store, second, tmp_path / "second")
+    again.commit_checkpoint(3, is_best=False)
+
+    assert kept(store, again) == {"checkpoint-1", "checkpoint-3"}
+
+
 def test_what_a_checkpoint_took_is_known_for_the_next_one(run: Run) -> None:
     run.commit_checkpoint(10, is_best=True)
 
@@ -228,7 +279,7 @@ def test_what_a_checkpoint_took_is_known_for_the_next_one(run: Run) -> None:
 
 
 def test_logs_and_the_start_become_log_rows_in_order(store: Store, lease: Lease, run: Run) -> None:
-    run.recorder.log("info", "run_config", "attempt 1", {"epochs": 3}, seq=0)
+    run.recorder.rows.add_log("info", "run_config", "attempt 1", {"epochs": 3})
     run.writer.write(
         Started(
             device="cpu",
@@ -269,13 +320,13 @@ def test_data_too_large_for_a_row_leaves_a_pointer_to_the_log_file(store: Store,
     run.recorder.poll()
 
     (row,) = store.queue.client.list_job_logs(lease.job_id)
-    assert str(row.data["see"]).endswith("/attempt-001/logs/events.jsonl")
+    assert str(row.data["see"]).endswith("events.jsonl")
 
 
 def test_times_increase_strictly_even_when_the_clock_stands_still(store: Store, lease: Lease, tmp_path: Path) -> None:
     frozen = datetime(2026, 1, 1, tzinfo=UTC)
     run = Run(store, lease, tmp_path / "frozen")
-    run.recorder._now = lambda: frozen
+    run.clock = lambda: frozen
     for step in (1, 2, 3):
         run.writer.write(evaluation(step, 0.1))
 

@@ -88,7 +88,7 @@ SAME = [
     {"eval_batch_size": 3},
     {"checkpoint_every": 5},
     {"keep_checkpoints": 5},
-    {"hang_timeout": 5},
+    {"hang_timeout": 50},
     {"max_runtime": 5},
     {"logging_steps": 3},
     {"dataset": "renamed"},

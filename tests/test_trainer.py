@@ -486,6 +486,19 @@ def test_a_full_disk_fails_the_run_with_its_reason_and_loses_no_earlier_checkpoi
         assert process.wait() == 1
     end = events_of(second)[-1]
     assert isinstance(end, Failed) and end.cause == "storage" and "disk" in end.message
-    assert "checkpoint could not be written, training goes on" in said
+    assert "checkpoint could not be written" in said
     assert checkpoint_steps(second) == [4]
     assert read_checkpoint(second.checkpoint(4)).state.global_step == 4
+
+
+@pytest.mark.engine
+def test_a_best_checkpoint_that_cannot_be_written_ends_the_run_before_another_is_taken_for_it(
+    model: Path, tmp_path: Path
+) -> None:
+    run_dir = new_run(tmp_path / "1", model, **EXACT | {"epochs": 100_000})
+    with child(run_dir, "bash", "-c", 'ulimit -f 40; exec "$@"', "limited") as process:
+        assert process.stdout is not None
+        process.stdout.read()
+        assert process.wait() == 1
+    end = events_of(run_dir)[-1]
+    assert isinstance(end, Failed) and "the best checkpoint could not be written" in end.message

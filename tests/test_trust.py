@@ -312,7 +312,11 @@ def test_other_weights_are_the_trainers_own_business(tmp_path: Path, pretrained:
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("damage", [b"no gzip", gzip.compress(b"{}")[:-9], gzip.compress(b"{}")[:12] + b"\xff" * 9])
+@pytest.mark.parametrize(
+    "damage",
+    [b"no gzip", gzip.compress(b"{}")[:-9], gzip.compress(b"{}")[:12] + b"\xff" * 9],
+    ids=["no gzip", "cut off", "scrambled"],
+)
 def test_pages_that_cannot_be_unpacked_are_named(store: Store, tmp_path: Path, damage: bytes) -> None:
     store.bucket.raw.put_object(Bucket=store.bucket.name, Key=dataset_key(PINNED.partition("@")[2]), Body=damage)
     lease = store.claimed()

@@ -394,7 +394,7 @@ def test_a_job_that_was_interrupted_too_often_says_it_once() -> None:
     [
         ((), "No worker had taken it."),
         ((attempt(1, 10, 50, outcome="cancelled"),), "Worker worker-1 stopped attempt 1 for it."),
-        ((attempt(1, 10, 50, outcome="lease expired"),), "had fallen silent, so a rescue ended it."),
+        ((attempt(1, 10, 50, outcome="cancelled: lease expired"),), "had fallen silent, so a rescue ended it."),
         ((attempt(1, 10, 40, outcome="lease expired"),), "No worker held it then: it waited for attempt 2."),
         ((attempt(1, 10, 40, outcome="failed: hang"),), "No worker held it then: it waited for attempt 2."),
     ],

@@ -1,6 +1,7 @@
 """What a person sees while a trainer runs: a bar on a terminal, one line an evaluation elsewhere."""
 
 import sys
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -22,6 +23,10 @@ class ProgressView:
         self._task: TaskID | None = None
 
     def observe(self, job: Job, event: events.Event) -> None:
+        with suppress(OSError):  # nobody looks any more: no reason to end a training
+            self._show(job, event)
+
+    def _show(self, job: Job, event: events.Event) -> None:
         match event:
             case events.Started():
                 self._say(started_line(job, event))
@@ -70,7 +75,8 @@ def started_line(job: Job, event: events.Started) -> str:
     labels = ", ".join(f"{label} {count}" for label, count in event.label_counts.items())
     resumed = "" if event.resumed_from is None else f", resumed from step {event.resumed_from}"
     return (
-        f"{clean(job.name)}: {event.device}, {event.train_pages} pages to train and {event.eval_pages} to evaluate, "
+        f"{clean(job.name)}: {clean(event.device)}, "
+        f"{event.train_pages} pages to train and {event.eval_pages} to evaluate, "
         f"{event.parameters:,} parameters ({event.trainable_parameters:,} trainable), "
         f"{event.total_steps} steps{resumed}\nlabels: {clean(labels)}"
     )
@@ -81,7 +87,7 @@ def evaluation_line(event: events.Evaluation) -> str:
     mark = "  new best" if event.is_best else ""
     mark += "  collapsed: one class for every word" if event.collapsed else ""
     return (
-        f"epoch {event.epoch:.2f} step {event.global_step}: {event.metric_name} {score(event.metric_value)} "
+        f"epoch {event.epoch:.2f} step {event.global_step}: {clean(event.metric_name)} {score(event.metric_value)} "
         f"(P {score(event.precision)} R {score(event.recall)}) "
         f"train loss {score(event.train_loss)} eval loss {score(event.eval_loss)}{mark}"
     )

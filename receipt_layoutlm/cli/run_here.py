@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -73,25 +73,30 @@ def drain_on_signal() -> threading.Event:
     drain = threading.Event()
 
     def ask(_number: int, _frame: object) -> None:
-        click.echo("draining: the job in hand is finished, no other is taken", err=True)
         drain.set()
+        _tell("draining: the job in hand is finished, no other is taken")
 
     signal.signal(DRAIN_SIGNAL, ask)
     return drain
 
 
 def stop_on_signal() -> threading.Event:
-    """An event set by the first SIGINT or SIGTERM."""
+    """An event set by the first SIGINT or SIGTERM, or when the terminal is closed."""
     stop = threading.Event()
 
     def ask(number: int, _frame: object) -> None:
-        click.echo("stopping: the trainer writes a checkpoint first (again to end at once)", err=True)
         stop.set()
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        _tell("stopping: the trainer writes a checkpoint first (again to end at once)")
 
-    signal.signal(signal.SIGINT, ask)
-    signal.signal(signal.SIGTERM, ask)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, ask)
     return stop
+
+
+def _tell(text: str) -> None:
+    with suppress(OSError, RuntimeError):  # nobody reads stderr any more, or it is being written to just now
+        click.echo(text, err=True)
 
 
 class PrintableFormatter(logging.Formatter):

@@ -26,7 +26,7 @@ def wait_for(client: DynamoClient, job: Job) -> int:
                 metrics = client.list_job_metrics(job.job_id)
                 for metric in metrics[seen:]:
                     click.echo(
-                        f"step {metric.global_step}: {metric.metric_name} {score(metric.metric_value)}", err=True
+                        f"step {metric.global_step}: {clean(metric.metric_name)} {score(metric.metric_value)}", err=True
                     )
                 seen = max(seen, len(metrics))
                 if job.status.is_final:
