@@ -1,0 +1,60 @@
+"""Windows -> packed batches: sequences one after the other without any padding. numpy only."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from receipt_layoutlm.encoding import IntArray, Window
+from receipt_layoutlm.losses import IGNORE_INDEX
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBatch:
+    """Model inputs of several windows in a row, and the positions whose class matters.
+
+    input_ids, position_ids: (tokens,). bbox: (tokens, 4), thousandths. lengths: tokens of each window.
+    chosen: (chosen,), positions among the tokens: first sub-tokens of words. labels: (chosen,), class ids, where
+    IGNORE_INDEX is a word whose truth nobody knows.
+    """
+
+    input_ids: IntArray
+    position_ids: IntArray
+    bbox: IntArray
+    lengths: tuple[int, ...]
+    chosen: IntArray
+    labels: IntArray
+
+    @property
+    def supervised(self) -> int:
+        """Positions that carry a label."""
+        return int((self.labels != IGNORE_INDEX).sum())
+
+
+def pack(windows: Sequence[Window], labels: Sequence[IntArray], words: Sequence[IntArray]) -> PackedBatch:
+    """Lay windows one after the other. words: which words of each are chosen; labels: (chosen,) of each."""
+    lengths = tuple(len(window.input_ids) for window in windows)
+    starts = np.cumsum([0, *lengths[:-1]])
+    return PackedBatch(
+        input_ids=np.concatenate([window.input_ids for window in windows]),
+        position_ids=np.concatenate([np.arange(length) for length in lengths]),
+        bbox=np.concatenate([window.bbox for window in windows]),
+        lengths=lengths,
+        chosen=np.concatenate(
+            [start + window.first[kept] for start, window, kept in zip(starts, windows, words, strict=True)]
+        ),
+        labels=np.concatenate(list(labels)),
+    )
+
+
+def cut_by_tokens(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Places of the lengths, in order, in pieces of at most `budget` tokens; one that is longer stands alone."""
+    pieces: list[list[int]] = []
+    filled = 0
+    for place, length in enumerate(lengths):
+        if not pieces or filled + length > budget:
+            pieces.append([])
+            filled = 0
+        pieces[-1].append(place)
+        filled += length
+    return pieces
