@@ -9,7 +9,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Final, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PositiveFloat,
+    ValidationError,
+    model_validator,
+)
 
 from receipt_layoutlm.errors import UserError
 
@@ -85,6 +94,21 @@ class TrainConfig(BaseModel):
         description="Supervise at most R words O per entity word; drawn anew each epoch, evaluation untouched.",
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of the target spread over all classes.")
+    focal_gamma: float = Field(0.0, ge=0, description="Focal loss: words that are right already count (1-p)^G as much.")
+    class_weights: Literal["none", "inverse", "sqrt-inverse", "effective", "balanced"] = Field(
+        "none",
+        description="Weigh words of rare labels more in the loss, by their frequency in the training part; every "
+        "scheme buys recall with precision, inverse too much of it.",
+    )
+    class_weight_clip: tuple[PositiveFloat, PositiveFloat] = Field(
+        (0.1, 10.0), description="Bounds LO HI of these weights."
+    )
+    label_weight: dict[LabelName, PositiveFloat] = Field(
+        {}, description="LABEL=W: words of this label weigh W times as much in the loss; repeat for more."
+    )
+    balanced_sampling: bool = Field(
+        False, description="Show pages with rare labels more often; what each label was seen is recorded."
+    )
 
     # model
     pretrained: str = Field(
@@ -104,6 +128,18 @@ class TrainConfig(BaseModel):
         None, ge=1, description="Windows in one evaluation batch (default: batch size)."
     )
     lr: float = Field(5e-5, gt=0, description="Peak learning rate.")
+    lr_schedule: Literal["linear", "cosine"] = Field("linear", description="How the rate falls after its peak.")
+    layer_lr_decay: float = Field(
+        1.0, gt=0, le=1, description="Each layer further down learns at this share of the rate of the one above it."
+    )
+    new_parameter_lr: float | None = Field(
+        None,
+        gt=0,
+        description="Peak rate of parameters that no pretrained weights were read into: the classifier, and the 2-D "
+        "positions of a warm-started BERT (default: lr).",
+    )
+    freeze_embeddings: bool = Field(False, description="Keep the pretrained embeddings as they are; fresh ones learn.")
+    freeze_layers: int = Field(0, ge=0, description="Keep the N lowest encoder layers as they are.")
     warmup_ratio: float = Field(0.1, ge=0, le=1, description="Share of the steps in which the rate rises to its peak.")
     weight_decay: float = Field(0.01, ge=0, description="Decay of weights (never of biases and norms).")
     max_grad_norm: float = Field(1.0, ge=0, description="Clip gradients to this norm; 0 turns clipping off.")
@@ -146,6 +182,8 @@ class TrainConfig(BaseModel):
         if abs(sum(getattr(self, name) for name in RATIOS) - 1) > RATIO_TOLERANCE:
             shares = " + ".join(f"{getattr(self, name):g}" for name in RATIOS)
             raise ValueError(f"train_ratio + val_ratio + test_ratio is {shares}, not 1: leave one of them out")
+        if self.class_weight_clip[0] > self.class_weight_clip[1]:
+            raise ValueError("class_weight_clip: give the lower bound first")
         if self.merge_amounts and self.merge_preset is not None:
             raise ValueError("merge_amounts is merge_preset=amounts: give one of the two")
         return self

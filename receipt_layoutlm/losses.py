@@ -1,7 +1,7 @@
-"""Token losses: pure functions of logits and labels that return a sum and a count, never a mean.
+"""Token losses: pure functions of logits and labels that return a sum and its weight, never a mean.
 
 A mean of means would weigh the words of a small micro-batch more than those of a large one. The caller divides
-the summed losses by the count of the whole optimizer step, so accumulation equals the large batch exactly.
+the summed losses by the weight of the whole optimizer step, so accumulation equals the large batch exactly.
 """
 
 from dataclasses import dataclass
@@ -14,25 +14,55 @@ IGNORE_INDEX = -100
 
 
 @dataclass(frozen=True, slots=True)
+class LossRule:
+    """How positions are made into a loss; each of the three changes it.
+
+    class_weights: (classes,), float32, None for 1 each. focal_gamma: 0 is plain cross-entropy.
+    """
+
+    label_smoothing: float = 0.0
+    focal_gamma: float = 0.0
+    class_weights: torch.Tensor | None = None
+
+    def weight_of(self, labels: torch.Tensor) -> float:
+        """What the summed losses of these labels are to be divided by: their number, or their classes' weights."""
+        supervised = labels[labels != IGNORE_INDEX]
+        if self.class_weights is None:
+            return float(supervised.numel())
+        return float(self.class_weights.cpu()[supervised.cpu()].sum())
+
+
+PLAIN = LossRule()
+"""Cross-entropy as evaluation reports it, whatever the training is told."""
+
+
+@dataclass(frozen=True, slots=True)
 class TokenLoss:
-    """A loss summed over the supervised positions and how many there were."""
+    """A loss summed over the supervised positions, and how many there were."""
 
     total: torch.Tensor  # scalar, float32
     count: int
 
 
-def token_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float) -> TokenLoss:
-    """Cross-entropy summed over positions whose label is not IGNORE_INDEX.
+def token_loss(logits: torch.Tensor, labels: torch.Tensor, rule: LossRule) -> TokenLoss:
+    """Weighted, smoothed and focal cross-entropy, summed over positions whose label is not IGNORE_INDEX.
 
-    logits: (batch, length, classes). labels: (batch, length), int64. label_smoothing: the share of the target
-    that is spread evenly over all classes, 0 to below 1.
+    logits: (..., classes). labels: (...), int64. Smoothing and weights are combined as torch.nn.CrossEntropyLoss
+    does it; the focal factor (1 - p)^gamma is that of Lin et al. 2017, p the probability of the label.
     """
     flat = labels.reshape(-1)
     supervised = (flat != IGNORE_INDEX).nonzero().squeeze(-1)
-    total = functional.cross_entropy(
-        logits.reshape(-1, logits.shape[-1]).index_select(0, supervised).float(),
-        flat.index_select(0, supervised),
-        label_smoothing=label_smoothing,
-        reduction="sum",
+    kept = logits.reshape(-1, logits.shape[-1]).index_select(0, supervised).float()
+    truth = flat.index_select(0, supervised)
+    losses = functional.cross_entropy(
+        kept, truth, weight=rule.class_weights, label_smoothing=rule.label_smoothing, reduction="none"
     )
-    return TokenLoss(total, supervised.numel())
+    if rule.focal_gamma:
+        losses = losses * _doubt(kept, truth) ** rule.focal_gamma
+    return TokenLoss(losses.sum(), supervised.numel())
+
+
+def _doubt(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """1 - p of the label, exactly 0 never: the gradient of a power below 1 has a pole there."""
+    right = logits.softmax(-1).gather(1, labels[:, None]).squeeze(1)
+    return (1 - right).clamp_min(torch.finfo(torch.float32).eps)

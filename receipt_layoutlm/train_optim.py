@@ -1,39 +1,93 @@
-"""The optimizer, its rate, and the state of the random generator that dropout draws from."""
+"""The optimizer, its rates, and the state of the random generator that dropout draws from."""
+
+import math
+import re
+from collections.abc import Collection
+from typing import Literal
 
 import torch
 from torch import nn
 
+from receipt_layoutlm.config import ConfigError, TrainConfig
+
 NORMS = (nn.LayerNorm,)
+_LAYER = re.compile(r"\.encoder\.layer\.(\d+)\.")
 
 
-def make_optimizer(model: nn.Module, weight_decay: float) -> torch.optim.AdamW:
-    """Fused AdamW over the trainable parameters; biases and norms do not decay. The rate is set each step."""
+def freeze(model: nn.Module, config: TrainConfig, fresh: Collection[str]) -> None:
+    """Take pretrained embeddings and the lowest layers out of the training, as the config says.
+
+    fresh: parameters that no pretrained weights were read into; these are always trained.
+    """
+    depth = _depth(model)
+    if config.freeze_layers >= depth:
+        raise ConfigError(f"freeze_layers={config.freeze_layers} leaves none of {depth} layers to train: give fewer")
+    for name, parameter in model.named_parameters():
+        height = _height(name, depth)
+        is_frozen = config.freeze_embeddings if height == 0 else height <= config.freeze_layers
+        if is_frozen and name not in fresh:
+            parameter.requires_grad_(False)
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig, fresh: Collection[str] = ()) -> torch.optim.AdamW:
+    """Fused AdamW over the trainable parameters; biases and norms do not decay.
+
+    Each group has a `scale`: its rate over that of the schedule, which follows from the layer's height and from
+    whether the parameter is fresh. The rate itself is set each step.
+    """
     kept = {
         f"{module_name}.{name}".lstrip(".")
         for module_name, module in model.named_modules()
         for name, _ in module.named_parameters(recurse=False)
         if isinstance(module, NORMS) or name == "bias"
     }
-    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for name, p in named if name not in kept], "weight_decay": weight_decay},
-        {"params": [p for name, p in named if name in kept], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, fused=True)
+    depth = _depth(model)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            decay = 0.0 if name in kept else config.weight_decay
+            groups.setdefault((_scale(name, depth, config, fresh), decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [{"params": members, "weight_decay": decay, "scale": scale} for (scale, decay), members in groups.items()],
+        fused=True,
+    )
 
 
-def learning_rate(step: int, total_steps: int, warmup_ratio: float, peak: float) -> float:
-    """The rate of optimizer step `step` (from 0): up to the peak in a line, then down to 0 in a line."""
+def _scale(name: str, depth: int, config: TrainConfig, fresh: Collection[str]) -> float:
+    if config.new_parameter_lr is not None and name in fresh:
+        return config.new_parameter_lr / config.lr
+    return float(config.layer_lr_decay ** (depth + 1 - _height(name, depth)))
+
+
+def _depth(model: nn.Module) -> int:
+    """Encoder layers."""
+    return 1 + max(
+        (int(found[1]) for name, _ in model.named_parameters() if (found := _LAYER.search(name))), default=-1
+    )
+
+
+def _height(name: str, depth: int) -> int:
+    """0 for embeddings, 1 for the lowest layer, depth + 1 for what stands on top of the highest."""
+    if found := _LAYER.search(name):
+        return int(found[1]) + 1
+    return 0 if ".embeddings." in name else depth + 1
+
+
+def learning_rate(
+    step: int, total_steps: int, warmup_ratio: float, peak: float, schedule: Literal["linear", "cosine"] = "linear"
+) -> float:
+    """The rate of optimizer step `step` (from 0): up to the peak in a line, then down to 0 in a line or a cosine."""
     warmup_steps = round(total_steps * warmup_ratio)
     if step < warmup_steps:
         return peak * (step + 1) / warmup_steps
-    return peak * (total_steps - step) / max(1, total_steps - warmup_steps)
+    left = (total_steps - step) / max(1, total_steps - warmup_steps)
+    return peak * (left if schedule == "linear" else (1 - math.cos(math.pi * left)) / 2)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give every group this rate."""
+    """Give every group this rate times its scale."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["scale"]
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

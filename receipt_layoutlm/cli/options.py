@@ -14,6 +14,7 @@ C = TypeVar("C", bound=Callable[..., Any])
 
 # where the flag is not the field's own name: one value of several is given at a time
 _FLAGS = {"allowed_labels": "--allowed-label", "tags": "--tag"}
+_PAIRS = frozenset({"tags", "label_weight"})  # mappings of plain values, one KEY=VALUE at a time
 _NO_FLAG = frozenset({"config_version", "continues"})
 
 
@@ -58,9 +59,7 @@ def given_values(models: tuple[type[BaseModel], ...], values: Mapping[str, Any])
     """The options of these models that were given, by field name."""
     names = {name for model in models for name in model.model_fields}
     given = {name: value for name, value in values.items() if name in names and value not in (None, ())}
-    if "tags" in given:
-        given["tags"] = dict(values["tags"])
-    return given
+    return {name: dict(values[name]) if name in _PAIRS else value for name, value in given.items()}
 
 
 def flag_of(name: str) -> str:
@@ -81,12 +80,15 @@ def _help(field: FieldInfo) -> str:
 
 def _kind(name: str, annotation: Any) -> dict[str, Any]:
     """click's keywords for a type: bounds and unions are left to the model, which words the error."""
-    if name == "tags":
+    if name in _PAIRS:
         return {"type": KeyValue(), "multiple": True}
     leaves = list(_leaves(annotation))
     if leaves == [bool]:
         return {"is_flag": True, "default": None}
     if get_origin(leaves[0]) is tuple:
+        parts = get_args(leaves[0])
+        if parts[-1] is not Ellipsis:
+            return {"type": float, "nargs": len(parts)}
         return {"multiple": True, "metavar": "LABEL"}
     if get_origin(leaves[0]) is dict:
         return {"type": JsonOption()}
