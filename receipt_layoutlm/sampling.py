@@ -7,8 +7,11 @@ import hashlib
 import json
 import random
 from collections.abc import Sequence
+from typing import TypeVar
 
 from receipt_layoutlm.page import UNSUPERVISED
+
+T = TypeVar("T")
 
 PageTags = tuple[str, Sequence[str]]
 """A page id (or the id of whatever is supervised as one piece) and its tags, one per word: IOB2 or UNSUPERVISED."""
@@ -36,12 +39,12 @@ def supervised_masks(pages: Sequence[PageTags], ratio: float, seed: int, epoch: 
         seen += _o_words(tags)
         quota = seen * wanted // o_words - drawn if o_words else 0
         drawn += quota
-        masks[index] = _draw(tags, quota, _generator(seed, epoch, page_id))
+        masks[index] = _draw(tags, quota, generator(seed, epoch, page_id))
     return masks
 
 
-def _draw(tags: Sequence[str], quota: int, generator: random.Random) -> list[bool]:
-    draws = [(generator.random(), word) for word, tag in enumerate(tags) if tag == "O"]
+def _draw(tags: Sequence[str], quota: int, draw: random.Random) -> list[bool]:
+    draws = [(draw.random(), word) for word, tag in enumerate(tags) if tag == "O"]
     chosen = {word for _, word in sorted(draws)[:quota]}
     return [tag != "O" or word in chosen for word, tag in enumerate(tags)]
 
@@ -74,23 +77,29 @@ def epoch_order(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) 
     The shuffled items are cut into megabatches, and each of those is sorted by length before it is cut into
     batches, so that an item meets others in every epoch.
     """
-    generator = _generator(seed, epoch, "order")
-    shuffled = _shuffled(range(len(lengths)), generator)
+    draw = generator(seed, epoch, "order")
+    shuffled = _shuffled(range(len(lengths)), draw)
     in_megabatch = batch_size * min(_LARGEST_MEGABATCH, max(1, len(lengths) // (batch_size * _MEGABATCHES_WANTED)))
     batches: list[list[int]] = []
     for start in range(0, len(shuffled), in_megabatch):
         megabatch = sorted(shuffled[start : start + in_megabatch], key=lambda index: -lengths[index])
         batches.extend(megabatch[i : i + batch_size] for i in range(0, len(megabatch), batch_size))
-    return [batches[index] for index in _shuffled(range(len(batches)), generator)]
+    return [batches[index] for index in _shuffled(range(len(batches)), draw)]
 
 
-def _shuffled(items: Sequence[int], generator: random.Random) -> list[int]:
+def _shuffled(items: Sequence[int], draw: random.Random) -> list[int]:
     """By sorting on random(), the only draw whose sequence Python promises to keep between versions."""
-    keys = [generator.random() for _ in items]
+    keys = [draw.random() for _ in items]
     return [items[place] for place in sorted(range(len(items)), key=lambda place: keys[place])]
 
 
-def _generator(seed: int, epoch: int, name: str) -> random.Random:
+def pick(items: Sequence[T], draw: random.Random) -> T:
+    """One of the items, by random() for the same reason as in _shuffled."""
+    return items[int(draw.random() * len(items))]
+
+
+def generator(seed: int, epoch: int, name: str) -> random.Random:
+    """A generator of its own for one thing of an epoch."""
     return random.Random(int.from_bytes(_digest(seed, epoch, name)))
 
 
