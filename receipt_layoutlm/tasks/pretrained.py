@@ -19,7 +19,7 @@ from transformers import (
 from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.pretrained_place import is_in_bucket
-from receipt_layoutlm.tasks.warm_start import kept_layers, warm_start_from_bert
+from receipt_layoutlm.tasks.warm_start import Loaded, kept_layers, warm_start_from_bert
 from receipt_layoutlm.weights import find_minilm
 
 HUB_SECONDS = 3.0  # until the hub counts as out of reach; transformers itself would retry for 23 s per file
@@ -29,7 +29,7 @@ class ModelLoadError(UserError):
     """Weights or a tokenizer that cannot be had or used; the text says what to give instead."""
 
 
-def load_layoutlm(config: TrainConfig, label2id: dict[str, int]) -> LayoutLMForTokenClassification:
+def load_layoutlm(config: TrainConfig, label2id: dict[str, int]) -> Loaded:
     """The model a run begins with, on CPU, in training mode; its weights depend on the config's seed alone.
 
     A BERT is warm-started. Raises ModelLoadError, or WeightsError for `minilm`.
@@ -40,12 +40,13 @@ def load_layoutlm(config: TrainConfig, label2id: dict[str, int]) -> LayoutLMForT
         found = AutoConfig.from_pretrained(source, local_files_only=_only_local(source), trust_remote_code=False)
         _refuse_what_runs_code(source, found)
         if found.model_type == "bert":
-            model = warm_start_from_bert(source, label2id, config.layers, config.dropout, config.seed)
+            loaded = warm_start_from_bert(source, label2id, config.layers, config.dropout, config.seed)
         else:
-            model = _load(source, found, config, label2id)
+            loaded = _load(source, found, config, label2id)
     except (OSError, ValueError) as error:
         raise _load_error(source, error) from error
-    return model.train()
+    loaded.model.train()
+    return loaded
 
 
 def _refuse_what_runs_code(source: str, found: PretrainedConfig) -> None:
@@ -61,7 +62,7 @@ def _refuse_what_runs_code(source: str, found: PretrainedConfig) -> None:
 
 def _load(
     source: str, found: PretrainedConfig, config: TrainConfig, label2id: dict[str, int]
-) -> LayoutLMForTokenClassification:
+) -> Loaded:
     found.num_hidden_layers = kept_layers(found.num_hidden_layers, config.layers)
     found.hidden_dropout_prob = config.dropout
     found.attention_probs_dropout_prob = 0.0
@@ -69,14 +70,17 @@ def _load(
     found.id2label = {number: name for name, number in label2id.items()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)  # the classifier is drawn anew where the checkpoint has another one
-        return LayoutLMForTokenClassification.from_pretrained(
+        model, info = LayoutLMForTokenClassification.from_pretrained(
             source,
             config=found,
             use_safetensors=True,
             ignore_mismatched_sizes=True,
             attn_implementation="sdpa",
             local_files_only=_only_local(source),
+            output_loading_info=True,
         )
+    mismatched = (key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"])
+    return Loaded(model, frozenset([*info["missing_keys"], *mismatched]))
 
 
 def load_fast_tokenizer(config: TrainConfig) -> PreTrainedTokenizerFast:

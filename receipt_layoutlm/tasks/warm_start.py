@@ -1,6 +1,7 @@
 """LayoutLM from any BERT: LayoutLM is BERT plus 2-D positions, so every BERT weight has its place in it."""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -23,9 +24,17 @@ SHARED_FIELDS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model, and the names of its parameters that no pretrained weights were read into."""
+
+    model: LayoutLMForTokenClassification
+    fresh: frozenset[str]
+
+
 def warm_start_from_bert(
     bert: str | Path, label2id: dict[str, int], layers: int | None, dropout: float, seed: int
-) -> LayoutLMForTokenClassification:
+) -> Loaded:
     """A LayoutLM of a BERT's size that begins with all of its weights: embeddings, layers and pooler.
 
     bert: a folder (or hub name) with a BERT config and model.safetensors. layers: keep the first N encoder
@@ -47,7 +56,7 @@ def warm_start_from_bert(
     for axis in POSITION_TABLES:
         table = model.layoutlm.embeddings.get_parameter(f"{axis}_position_embeddings.weight")
         table.data.copy_(sinusoids(table.shape[0], table.shape[1], std=config.initializer_range))
-    return model
+    return Loaded(model, frozenset({f"layoutlm.{name}" for name in fresh} | {"classifier.weight", "classifier.bias"}))
 
 
 def kept_layers(available: int, wanted: int | None) -> int:
