@@ -76,6 +76,14 @@ def page_id_of(receipt: Receipt) -> str:
     return receipt.page_id or f"{receipt.image_id}-{receipt.receipt_id:05d}"
 
 
+def receipt_of_page_id(page_id: str) -> list[tuple[str, int]]:
+    """(image_id, receipt_id) of the receipt that has this page id by its key; empty when none can have it."""
+    image_id, _, number = page_id.rpartition("-")
+    if image_id and "#" not in image_id and re.fullmatch("[0-9]{5}", number):
+        return [(image_id, int(number))]
+    return []
+
+
 def page_from_receipt(stored: StoredReceipt) -> tuple[Page | None, Notes]:
     """The page of a receipt; None when it has no words.
 
