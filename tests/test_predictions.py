@@ -20,8 +20,9 @@ PREDICTED = PredictedPage("p", (1, 0), ("a", "a"), ("O", "-"), ("B-DATE", "O"), 
 def shuffled(page: Page, seed: int) -> Page:
     """The same page with its words in another order; one word here is an entity, so the tags go with them."""
     order = random.Random(seed).sample(range(len(page.words)), len(page.words))
-    words, boxes, tags = (tuple(column[i] for i in order) for column in (page.words, page.boxes, page.tags))
-    return replace(page, words=words, boxes=boxes, tags=tags)
+    words = tuple(page.words[i] for i in order)
+    boxes = tuple(page.boxes[i] for i in order)
+    return replace(page, words=words, boxes=boxes, tags=tuple(page.tags[i] for i in order))
 
 
 def twice_the_same_word(page: Page) -> Page:
