@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from safetensors.torch import load_file
 
 from receipt_layoutlm.checkpoint import MODEL
-from receipt_layoutlm.encoding import EncodedPart
+from receipt_layoutlm.encoded_part import EncodedPart
 from receipt_layoutlm.events import Evaluation
 from receipt_layoutlm.metrics import METRIC_NAME, score
 from receipt_layoutlm.predictions import TEST, PredictedPage, evaluation_name, write_predictions

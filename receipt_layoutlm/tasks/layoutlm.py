@@ -12,7 +12,8 @@ import torch
 from transformers import LayoutLMForTokenClassification, PreTrainedTokenizerFast
 
 from receipt_layoutlm.config import TrainConfig
-from receipt_layoutlm.encoding import Batch, EncodedPart, IntArray, Window, collate, encode_pages
+from receipt_layoutlm.encoded_part import EncodedPart, Features, IntArray, Window
+from receipt_layoutlm.encoding import Batch, collate, encode_pages
 from receipt_layoutlm.labels import LabelMap
 from receipt_layoutlm.losses import IGNORE_INDEX, TokenLoss, token_cross_entropy
 from receipt_layoutlm.page import Page
@@ -48,14 +49,10 @@ def load_model(config: TrainConfig, label_map: LabelMap) -> LayoutLMForTokenClas
 
 
 def encode(
-    pages: Sequence[Page],
-    tokenizer: PreTrainedTokenizerFast,
-    label_map: LabelMap,
-    max_length: int,
-    on_page: Callable[[], None],
-) -> EncodedPart:
+    pages: Sequence[Page], tokenizer: PreTrainedTokenizerFast, max_length: int, on_page: Callable[[], None]
+) -> Features:
     """See encoding.encode_pages."""
-    return encode_pages(pages, tokenizer, label_map, max_length, on_page)
+    return encode_pages(pages, tokenizer, max_length, on_page)
 
 
 def training_batch(
@@ -65,7 +62,7 @@ def training_batch(
     windows = [part.windows[index] for index in indices]
     labels: list[IntArray] = []
     for window in windows:
-        ids = part.pages[window.page].label_ids[window.word_index]
+        ids = window.label_ids
         if masks is not None:
             kept = np.asarray(masks[window.page])[window.word_index]
             ids = np.where(kept, ids, IGNORE_INDEX)
@@ -75,10 +72,7 @@ def training_batch(
 
 def _evaluation_batch(part: EncodedPart, indices: Sequence[int], pad_token_id: int) -> Batch:
     windows = [part.windows[index] for index in indices]
-    labels = [
-        np.where(window.scored, part.pages[window.page].label_ids[window.word_index], IGNORE_INDEX)
-        for window in windows
-    ]
+    labels = [np.where(window.scored, window.label_ids, IGNORE_INDEX) for window in windows]
     return collate(windows, labels, pad_token_id)
 
 
@@ -117,7 +111,7 @@ def predict(
     model.eval()
     rows = _Rows.of(part)
     of_one_label = _of_one_label(label_map)
-    order = sorted(range(len(part.windows)), key=lambda index: len(part.windows[index].input_ids))
+    order = np.argsort(part.window_lengths, stable=True).tolist()
     total, words = 0.0, 0
     try:
         for start in range(0, len(order), batch_size):
