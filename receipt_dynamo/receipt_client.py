@@ -7,8 +7,10 @@ from typing import NamedTuple
 from receipt_dynamo import receipt_items as items
 from receipt_dynamo.bulk import Bulk, Units
 from receipt_dynamo.client import DynamoClient
+from receipt_dynamo.errors import StateConflict
 from receipt_dynamo.items import RawItem
 from receipt_dynamo.receipts import Receipt, ReceiptWord, ReceiptWordLabel, ValidationStatus
+from receipt_dynamo.writes import ConditionFailed, Write
 
 
 class ImageRows(NamedTuple):
@@ -45,6 +47,7 @@ class ReceiptClient:
 
     def __init__(self, client: DynamoClient, bulk: Bulk | None = None) -> None:
         self.table_name = client.table_name
+        self._writer = client.writer
         self._bulk = bulk or Bulk(client.raw, client.table_name)
 
     @property
@@ -103,6 +106,18 @@ class ReceiptClient:
         """Write records, each replacing the one of its key; returns the sort keys that could not be written."""
         puts = [*map(items.word_item, words), *map(items.label_item, labels), *map(items.receipt_item, receipts)]
         return [key["SK"]["S"] for key in self._bulk.write(puts)]
+
+    def change_status(self, label: ReceiptWordLabel, status: ValidationStatus) -> ReceiptWordLabel:
+        """Give a label another status. Raises StateConflict when it has not the status that is known here any more."""
+        try:
+            raw = self._writer.execute(Write("Update", items.status_update(label, status)))
+        except ConditionFailed as lost:
+            (raw,) = lost.losers
+            now = None if raw is None else items.label_from(raw).validation_status
+            if now is not status:  # one that has it already may be our own, after a lost reply
+                raise StateConflict(f"it is {now} now" if now else "it is gone") from None
+        assert raw is not None
+        return items.label_from(raw)
 
     def delete_leftovers(
         self, receipt: Receipt, words: Sequence[ReceiptWord], labels: Sequence[ReceiptWordLabel]

@@ -136,6 +136,26 @@ def label_item(label: ReceiptWordLabel) -> RawItem:
     return {**_texts(texts), **({} if label.begins is None else {"begins": {"BOOL": label.begins}})}
 
 
+def status_update(label: ReceiptWordLabel, status: ValidationStatus) -> RawItem:
+    """What gives a stored label another status, if it still has the one that is known here; all else of it stays.
+
+    GSI3 sorts the labels of a status by place, so only the partition changes.
+    """
+    before, after = label.validation_status, status
+    return {
+        "Key": key(image_pk(label.image_id), label_sk(label)),
+        "UpdateExpression": "SET validation_status = :after, GSI3PK = :pk_after",
+        "ConditionExpression": "GSI3PK = :pk_before AND "
+        "(validation_status = :before OR attribute_not_exists(validation_status))",
+        "ExpressionAttributeValues": {
+            ":before": {"S": before.value},
+            ":after": {"S": after.value},
+            ":pk_before": {"S": validation_pk(before)},
+            ":pk_after": {"S": validation_pk(after)},
+        },
+    }
+
+
 LABEL_ATTRIBUTES: Final = ("PK", "SK", "GSI3PK", "begins")
 """What is read of a label when its author, its time and its reasons do not matter."""
 

@@ -4,12 +4,15 @@ import shutil
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from receipt_dynamo import Job, JobStatus, Lease
 from receipt_layoutlm.attempt_end import Work, finish
 from receipt_layoutlm.child import start_trainer
 from receipt_layoutlm.config import TrainConfig, from_document, halved
+from receipt_layoutlm.encoded_store import Sharing, entries_of
+from receipt_layoutlm.events import Event, Started
 from receipt_layoutlm.exits import OomCounter, find_cgroup
 from receipt_layoutlm.heartbeat import Heartbeat
 from receipt_layoutlm.job_rows import JobRows
@@ -39,10 +42,15 @@ def work_on(place: Workplace, lease: Lease) -> JobStatus:
     assert job.storage is not None  # the trust has looked
     config = halved(asked, job.budgets.out_of_memory)
     places, bucket = RunPlaces(job.storage, job.job_id), place.open_bucket(job.storage.bucket)
+    work_dir = place.trust.work_dir(asked, place.work_dir)
     recorder: Recorder | None = None
-    with Heartbeat(place.queue, lease, lambda: recorder.progress if recorder else "") as heartbeat:
+    with (
+        Sharing(bucket, lambda: not place.must_go) as encoded,
+        Heartbeat(place.queue, lease, lambda: recorder.progress if recorder else "") as heartbeat,
+    ):
         patiently = _Patience(place, heartbeat)
-        run_dir = patiently.do(partial(_lay_out, place, job, config, lease, bucket, places))
+        run_dir = patiently.do(partial(_lay_out, place, work_dir, job, config, lease, bucket, places))
+        encoded.fetch(entries_of(config, run_dir, work_dir, places.storage.prefix))
         download = partial(download_checkpoint, bucket, places, run_dir)
         lease, damages = fetch_resume_point(
             place.queue, lease, config, run_dir, lambda pointer: patiently.do(partial(download, pointer))
@@ -52,7 +60,12 @@ def work_on(place: Workplace, lease: Lease) -> JobStatus:
         events_uri = places.uri(places.attempt(lease.attempt) + "logs/events.jsonl")
         rows = JobRows(place.queue.client, lease, place.now, place.secrets, events_uri)
         storehouse = Storehouse(bucket, places, config.keep_checkpoints)
-        observe = partial(place.observe, job)
+
+        def observe(event: Event) -> None:
+            if isinstance(event, Started):
+                encoded.keep()
+            place.observe(job, event)
+
         recorder = Recorder(place.queue, storehouse, rows, lease, run_dir, place.now, observe)
         work = Work(place, job, config, storehouse, run_dir, heartbeat, recorder, OomCounter(find_cgroup()))
         _log_start(work, asked, damages)
@@ -77,10 +90,10 @@ class _Patience:
 
 
 def _lay_out(
-    place: Workplace, job: Job, config: TrainConfig, lease: Lease, bucket: Bucket, places: RunPlaces
+    place: Workplace, work_dir: Path, job: Job, config: TrainConfig, lease: Lease, bucket: Bucket, places: RunPlaces
 ) -> RunDir:
     """A new run directory with config, pages and weights."""
-    run_dir = prepare_run_dir(place.trust.work_dir(config, place.work_dir), job, config, lease, bucket, places)
+    run_dir = prepare_run_dir(work_dir, job, config, lease, bucket, places)
     get_weights(config, run_dir, place.open_bucket)
     return run_dir
 

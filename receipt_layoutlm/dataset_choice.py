@@ -6,6 +6,7 @@ from datetime import datetime
 from receipt_dynamo import Dataset, DynamoClient, ReceiptClient, ValidationStatus
 from receipt_layoutlm.data import Page
 from receipt_layoutlm.datasets import describe, find_dataset, only_dataset
+from receipt_layoutlm.page_selection import first_source
 from receipt_layoutlm.receipt_snapshot import (
     DEFAULT_NAME,
     Progress,
@@ -22,7 +23,7 @@ OnProgress = Callable[[Progress], None]
 def is_taken_from_table(client: DynamoClient) -> bool:
     """Whether the table has VALID labels and no dataset that came from elsewhere, which a person may mean."""
     own = source_of(client)
-    if any(dataset.source != own for dataset in client.list_datasets()):
+    if any(first_source(dataset.source) != own for dataset in client.list_datasets()):
         return False
     return ReceiptClient(client).has_labels(ValidationStatus.VALID)
 
@@ -48,4 +49,5 @@ def dataset_to_plan_with(
     if not is_taken_from_table(client):
         return only_dataset(client), None
     taken = read_table(client, last_snapshot(client, open_bucket(), DEFAULT_NAME), on_progress)
-    return describe(DEFAULT_NAME, taken.pages, source_of(client), now), taken.pages
+    found = describe(DEFAULT_NAME, taken.pages, source_of(client), now, taken.report.forgotten)
+    return found, taken.pages

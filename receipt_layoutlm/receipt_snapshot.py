@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -33,15 +33,16 @@ from receipt_dynamo import (
 )
 from receipt_dynamo.receipt_client import LabelRange, label_ranges
 from receipt_layoutlm.data import Page, read_snapshot
-from receipt_layoutlm.datasets import add_snapshot, describe
+from receipt_layoutlm.datasets import add_snapshot, describe, pinned
 from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.forgotten import forgotten_ids
 from receipt_layoutlm.page import DataError
 from receipt_layoutlm.receipts import Notes, StoredReceipt, page_from_receipt, page_id_of
 from receipt_layoutlm.s3 import Bucket, NotStored, dataset_key
 
 DEFAULT_NAME: Final = "receipts"
 THREADS: Final = 8
-RULES: Final = 1  # raised when equal items would become other pages than before, so that they are read again
+RULES: Final = 2  # raised when equal items would become other pages or marks than before, so that they are read again
 _AT_ONCE: Final = 50  # images that one thread looks up together
 _READ_STATUSES: Final = tuple(status for status in ValidationStatus if status is not ValidationStatus.INVALID)
 
@@ -58,6 +59,7 @@ class Mark(BaseModel):
     page_id: str
     digest: str
     notes: Notes
+    confidence: float | None = None  # of the OCR, 0..1, the mean of words with a VALID label; None: nobody knows
 
 
 class Seen(NamedTuple):
@@ -72,13 +74,14 @@ class SnapshotReport(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    receipts: int  # with a VALID label and with words: the pages
+    receipts: int  # with a VALID label and with words: the pages, but for forgotten ones
     read: int  # of these, whose words were read
     reused: int  # of these, as the last snapshot had them
     labels: dict[str, int]  # by status, INVALID ones left out
     not_validated: int  # receipts with labels, none of them VALID
     without_receipt: int  # receipts whose labels are there and whose Receipt item is not
     without_words: int
+    forgotten: int = 0  # of `receipts`, left out of the snapshot
     notes: Notes
     read_units: float
     requests: int
@@ -139,14 +142,19 @@ def take_snapshot(
     seen: Mapping[str, Seen],
     on_progress: Callable[[Progress], None],
     threads: int = THREADS,
+    forgotten: Container[str] = frozenset(),
 ) -> Taken:
-    """Read every receipt with a VALID label; those of `seen` that did not change are taken from there."""
+    """Read every receipt with a VALID label; those of `seen` that did not change are taken from there.
+
+    Pages whose ids are in `forgotten` are left out. What `on_progress` raises ends the reading.
+    """
     began, parts = time.monotonic(), label_ranges()
     tally = _Tally(on_progress, len(parts))
     with ThreadPoolExecutor(threads) as pool:
         found = pool.map(lambda part: _read_part(receipts, part, seen, tally), parts)
         taken = sorted(itertools.chain.from_iterable(found), key=lambda each: each.page.page_id)
     _check_ids(taken)
+    kept = [each for each in taken if each.page.page_id not in forgotten]
     report = SnapshotReport(
         receipts=len(taken),
         read=len(taken) - tally.reused,
@@ -155,12 +163,13 @@ def take_snapshot(
         not_validated=tally.not_validated,
         without_receipt=tally.without_receipt,
         without_words=tally.without_words,
-        notes=_sum(each.mark.notes for each in taken),
+        forgotten=len(taken) - len(kept),
+        notes=_sum(each.mark.notes for each in kept),
         read_units=receipts.units.read,
         requests=receipts.units.requests,
         seconds=time.monotonic() - began,
     )
-    return Taken([each.page for each in taken], [each.mark for each in taken], report)
+    return Taken([each.page for each in kept], [each.mark for each in kept], report)
 
 
 def _read_part(receipts: ReceiptClient, part: LabelRange, seen: Mapping[str, Seen], tally: _Tally) -> list[Seen]:
@@ -234,7 +243,15 @@ def _page(stored: StoredReceipt) -> Seen | None:
     page, notes = page_from_receipt(stored)
     if page is None:
         return None
-    return Seen(page, Mark(page_id=page.page_id, digest=_digest(stored.receipt, stored.labels), notes=notes))
+    digest, confidence = _digest(stored.receipt, stored.labels), _confidence(stored)
+    return Seen(page, Mark(page_id=page.page_id, digest=digest, notes=notes, confidence=confidence))
+
+
+def _confidence(stored: StoredReceipt) -> float | None:
+    valid = {(label.line_id, label.word_id) for label in stored.labels if _has_valid([label])}
+    words = (word for word in stored.words if (word.line_id, word.word_id) in valid)
+    known = [word.confidence for word in words if word.confidence is not None]
+    return round(sum(known) / len(known), 6) if known else None
 
 
 def _digest(receipt: Receipt, labels: Sequence[ReceiptWordLabel]) -> str:
@@ -271,7 +288,12 @@ def source_of(client: DynamoClient) -> str:
 
 def read_table(client: DynamoClient, seen: Mapping[str, Seen], on_progress: Callable[[Progress], None]) -> Taken:
     """The table's receipts with a VALID label. Raises NoLabels when there are none. Writes nothing."""
-    taken = take_snapshot(ReceiptClient(client), seen, on_progress)
+    taken = take_snapshot(ReceiptClient(client), seen, on_progress, forgotten=forgotten_ids(client))
+    if not taken.pages and taken.report.forgotten:
+        raise NoLabels(
+            f"every labelled receipt of table {client.table_name!r} is forgotten: 'layoutlm-cli dataset forget --undo "
+            "PAGE' takes one back"
+        )
     if not taken.pages:
         raise NoLabels(
             f"table {client.table_name!r} has no receipt with a VALID label ('layoutlm-cli dataset count' shows the "
@@ -282,12 +304,31 @@ def read_table(client: DynamoClient, seen: Mapping[str, Seen], on_progress: Call
 
 def keep_snapshot(client: DynamoClient, bucket: Bucket, name: str, taken: Taken, now: datetime) -> Dataset:
     """Store the pages, what the next snapshot needs to know of them, and the Dataset that names them."""
-    dataset = describe(name, taken.pages, source_of(client), now)
+    dataset = describe(name, taken.pages, source_of(client), now, taken.report.forgotten)
+    put_marks(bucket, dataset, taken.marks)
+    return add_snapshot(client, bucket, dataset, taken.pages)
+
+
+def put_marks(bucket: Bucket, dataset: Dataset, marks: Iterable[Mark]) -> None:
+    """Lay what is known of the receipts beside the snapshot of their pages."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "marks.jsonl"
-        path.write_text("".join(f"{mark.model_dump_json()}\n" for mark in taken.marks), encoding="utf-8")
+        path.write_text("".join(f"{mark.model_dump_json()}\n" for mark in marks), encoding="utf-8")
         bucket.put_file(path, _marks_key(dataset.fingerprint))
-    return add_snapshot(client, bucket, dataset, taken.pages)
+
+
+def marks_of(bucket: Bucket, dataset: Dataset) -> list[Mark]:
+    """What is known of the receipts of a snapshot; nothing when it was not taken from a table."""
+    try:
+        lines = bucket.get_bytes(_marks_key(dataset.fingerprint)).splitlines()
+    except NotStored:
+        return []
+    try:
+        return [Mark.model_validate_json(line) for line in lines]
+    except ValidationError as error:
+        raise DataError(
+            "what is known of its receipts is damaged: snapshot the table anew", file=pinned(dataset)
+        ) from error
 
 
 def _marks_key(fingerprint: str) -> str:
@@ -300,13 +341,11 @@ def last_snapshot(client: DynamoClient, bucket: Bucket, name: str) -> dict[str, 
         dataset = client.get_dataset(name)
         if dataset.source != source_of(client):
             return {}
-        marks = [
-            Mark.model_validate_json(line) for line in bucket.get_bytes(_marks_key(dataset.fingerprint)).splitlines()
-        ]
+        marks = marks_of(bucket, dataset)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "pages.jsonl.gz"
             bucket.get_file(dataset_key(dataset.fingerprint), path)
             pages = {page.page_id: page for page in read_snapshot(path, dataset.fingerprint)}
         return {mark.page_id: Seen(pages[mark.page_id], mark) for mark in marks}
-    except (NotFound, NotStored, DataError, ValidationError, KeyError):
+    except (NotFound, NotStored, DataError, KeyError):
         return {}

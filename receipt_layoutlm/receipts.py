@@ -76,18 +76,26 @@ def page_id_of(receipt: Receipt) -> str:
     return receipt.page_id or f"{receipt.image_id}-{receipt.receipt_id:05d}"
 
 
+def receipt_of_page_id(page_id: str) -> list[tuple[str, int]]:
+    """(image_id, receipt_id) of the receipt that has this page id by its key; empty when none can have it."""
+    image_id, _, number = page_id.rpartition("-")
+    if image_id and "#" not in image_id and re.fullmatch("[0-9]{5}", number):
+        return [(image_id, int(number))]
+    return []
+
+
 def page_from_receipt(stored: StoredReceipt) -> tuple[Page | None, Notes]:
     """The page of a receipt; None when it has no words.
 
     Words of a receipt that was loaded from a page keep that page's order; others come in reading order.
     """
-    words = sorted((word for word in stored.words if word.text.strip()), key=_number)
+    words = _words_by_number(stored)
     notes = _notes(stored, words)
     if not words:
         return None, notes
     boxes = [_box(word) for word in words]
     lines = printed_lines(boxes)
-    order = range(len(words)) if stored.receipt.page_id else [word for line in lines for word in line]
+    order = _order(stored.receipt, lines)
     line_of = {word: number for number, line in enumerate(lines) for word in line}
     labels = _by_word(stored.labels)
     decisions = [_decide(labels.get(_number(words[word]), ())) for word in order]
@@ -106,6 +114,23 @@ def page_from_receipt(stored: StoredReceipt) -> tuple[Page | None, Notes]:
     return page, notes.model_copy(update={"undecided_words": tags.count(UNSUPERVISED)})
 
 
+def words_of_page(stored: StoredReceipt) -> list[tuple[ReceiptWord, Box]]:
+    """The words that make the page of a receipt, in the order of the page, with their boxes there."""
+    words = _words_by_number(stored)
+    boxes = [_box(word) for word in words]
+    return [(words[word], boxes[word]) for word in _order(stored.receipt, printed_lines(boxes))]
+
+
+def _words_by_number(stored: StoredReceipt) -> list[ReceiptWord]:
+    return sorted((word for word in stored.words if word.text.strip()), key=_number)
+
+
+def _order(receipt: Receipt, lines: Sequence[Sequence[int]]) -> list[int]:
+    """Places of the words as the page has them: as they are numbered where it was loaded, else in reading order."""
+    order = [word for line in lines for word in line]
+    return sorted(order) if receipt.page_id else order
+
+
 def _number(of: ReceiptWord | ReceiptWordLabel) -> tuple[int, int]:
     return of.line_id, of.word_id
 
@@ -119,7 +144,7 @@ def _by_word(labels: Iterable[ReceiptWordLabel]) -> dict[tuple[int, int], list[R
 
 def _decide(labels: Sequence[ReceiptWordLabel]) -> _Decision:
     valid = [label for label in labels if label.validation_status is ValidationStatus.VALID]
-    names = {_canonical(label.label) for label in valid}
+    names = {canonical(label.label) for label in valid}
     if not names:
         return _UNDECIDED if any(label.validation_status.is_undecided for label in labels) else _OUTSIDE
     if len(names) > 1:
@@ -130,7 +155,8 @@ def _decide(labels: Sequence[ReceiptWordLabel]) -> _Decision:
     return _Decision(name, valid[0].begins) if _LABEL.fullmatch(name) else _UNDECIDED
 
 
-def _canonical(label: str) -> str:
+def canonical(label: str) -> str:
+    """The name of a stored label as pages have it."""
     return ALIASES.get(label, label)
 
 
@@ -189,7 +215,7 @@ def _notes(stored: StoredReceipt, words: Sequence[ReceiptWord]) -> Notes:
 
 def _conflicts(stored: StoredReceipt, valid: Sequence[ReceiptWordLabel]) -> Iterable[str]:
     for (line_id, word_id), labels in _by_word(valid).items():
-        names = {_canonical(label.label) for label in labels}
+        names = {canonical(label.label) for label in labels}
         if len(names) > 1:
             place = f"page {page_id_of(stored.receipt)}, line {line_id}, word {word_id}"
             yield f"{place}: {' and '.join(sorted(names))} are both VALID"

@@ -218,8 +218,8 @@ class Recorder:
         self._mirrored_at = self._now()
 
     def put_predictions(self) -> None:
-        """Upload the predictions of the best and the last evaluation, as far as they are not outdated by now."""
+        """Upload the predictions of the best and the last evaluation and of the test part, as far as they are there."""
         prefix = self._places.attempt(self.lease.attempt) + "predictions/"
-        for path in sorted(self._run_dir.predictions.glob("eval-*")):
+        for path in sorted(self._run_dir.predictions.glob("*.jsonl.gz")):
             with suppress(FileNotFoundError):  # the trainer goes on, and removes what a newer evaluation replaces
                 self._bucket.put_file(path, prefix + path.name)

@@ -24,6 +24,16 @@ class RunDir:
         return self.path / "eval_dataset.jsonl.gz"
 
     @property
+    def encoded(self) -> Path:
+        """The encoded pages of the dataset; a worker makes it a link to a place that attempts share."""
+        return self.path / "encoded"
+
+    @property
+    def eval_encoded(self) -> Path:
+        """Those of the separate evaluation dataset."""
+        return self.path / "eval_encoded"
+
+    @property
     def split(self) -> Path:
         """Present only when the split is a frozen one: which page belongs where."""
         return self.path / "split.json"

@@ -24,7 +24,7 @@ from receipt_layoutlm.checkpoint import (
 from receipt_layoutlm.checkpoint_writer import WRITE_ERRORS, CheckpointWriter
 from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.data import DataError
-from receipt_layoutlm.encoding import EncodedPart
+from receipt_layoutlm.encoded_part import EncodedPart
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.events import Checkpoint, EventWriter, Failed, Finished, FinishReason, Progress
 from receipt_layoutlm.labels import LabelError
@@ -34,7 +34,7 @@ from receipt_layoutlm.run_record import Summary, write_run_record
 from receipt_layoutlm.train_evaluation import evaluate, score_test_part
 from receipt_layoutlm.train_optim import optimizer_tensors, rng_tensors
 from receipt_layoutlm.train_report import Reporter
-from receipt_layoutlm.train_setup import Run, prepare
+from receipt_layoutlm.train_setup import Run, Watch, prepare
 from receipt_layoutlm.train_state import NonFiniteLoss, StopRequested, TrainState, end_reason
 from receipt_layoutlm.train_step import Epoch, epoch_of, rate_of_last_step, train_step
 
@@ -249,6 +249,10 @@ def _prepare(
         if stop():
             raise StopRequested
 
+    def on_open() -> None:
+        check_stop()
+        reporter.enter("cached")
+
     def on_page() -> None:
         check_stop()
         reporter.enter("encode")
@@ -258,7 +262,7 @@ def _prepare(
         check_stop()
         reporter.enter("start")
 
-    return prepare(run_dir, config, snapshot, on_page, on_model)
+    return prepare(run_dir, config, snapshot, Watch(on_open, on_page, on_model, reporter.warn))
 
 
 def _progress(run: Run, phase: Literal["train", "evaluate"]) -> Progress:

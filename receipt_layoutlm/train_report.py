@@ -11,7 +11,7 @@ from receipt_layoutlm.train_setup import Run
 PROGRESS_SECONDS = 1.0  # at least, between two progress events
 SILENCE_SECONDS = 30.0  # at most, while steps are done: who watches takes a longer silence for a hang
 
-Phase = Literal["start", "encode", "train", "evaluate", "checkpoint"]
+Phase = Literal["start", "cached", "encode", "train", "evaluate", "checkpoint"]
 
 
 class Reporter:

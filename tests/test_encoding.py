@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from receipt_layoutlm.encoding import OVERLAP, EncodedPart, collate, cut, encode_pages, most_central
+from receipt_layoutlm.encoded_part import EncodedPart, select
+from receipt_layoutlm.encoding import OVERLAP, collate, cut, encode_pages, most_central
 from receipt_layoutlm.labels import LabelMap
 from receipt_layoutlm.losses import IGNORE_INDEX
 from receipt_layoutlm.page import Page
@@ -25,8 +26,11 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerFa
     return AutoTokenizer.from_pretrained(folder)
 
 
-def encode(pages: list[Page], tokenizer: PreTrainedTokenizerFast, max_length: int = 512) -> EncodedPart:
-    return encode_pages(pages, tokenizer, LABELS, max_length, on_page=lambda: None)
+def encode(
+    pages: list[Page], tokenizer: PreTrainedTokenizerFast, max_length: int = 512, labels: LabelMap = LABELS
+) -> EncodedPart:
+    features = encode_pages(pages, tokenizer, max_length, on_page=lambda: None)
+    return select(features, [page.page_id for page in pages], labels)
 
 
 def long_page(words: int) -> Page:
@@ -125,13 +129,13 @@ def test_words_are_encoded_in_reading_order_with_their_tags(tokenizer: PreTraine
 
 
 def test_labels_outside_the_map_become_o(tokenizer: PreTrainedTokenizerFast) -> None:
-    part = encode_pages(tiny_pages(3), tokenizer, LabelMap({}, ("DATE",)), 512, on_page=lambda: None)
+    part = encode(tiny_pages(3), tokenizer, labels=LabelMap({}, ("DATE",)))
     assert {tag for page in part.pages for tag in page.tags} == {"O", "B-DATE"}
 
 
 def test_a_batch_is_padded_to_its_longest_and_labels_first_sub_tokens_only(tokenizer: PreTrainedTokenizerFast) -> None:
     part = encode(tiny_pages(3), tokenizer)
-    labels = [part.pages[window.page].label_ids for window in part.windows]
+    labels = [window.label_ids for window in part.windows]
     batch = collate(part.windows, labels, pad_token_id=0)
     lengths = [len(window.input_ids) for window in part.windows]
     assert batch.input_ids.shape == (3, max(lengths))
@@ -151,7 +155,7 @@ def test_encoding_can_be_stopped_at_any_page(tokenizer: PreTrainedTokenizerFast)
 
     asked: list[int] = []
     with pytest.raises(InterruptedError):
-        encode_pages(tiny_pages(9), tokenizer, LABELS, 512, stop_at_the_third)
+        encode_pages(tiny_pages(9), tokenizer, 512, stop_at_the_third)
     assert len(asked) == 3
 
 

@@ -16,6 +16,7 @@ from receipt_dynamo import (
     ReceiptClient,
     ReceiptWord,
     ReceiptWordLabel,
+    StateConflict,
     StoreError,
     ValidationStatus,
 )
@@ -319,3 +320,53 @@ def test_consumed_units_are_added_up(receipts: ReceiptClient) -> None:
 def test_a_key_part_with_a_hash_is_refused() -> None:
     with pytest.raises(ValueError, match="'#'"):
         Receipt(image_id="a#b", receipt_id=1, width=1, height=1)
+
+
+def raw_label(client: DynamoClient) -> original_system.Raw:
+    place = original_system.label(IMAGE, 1, 3, "DATE")
+    found = client.raw.get_item(TableName=client.table_name, Key={"PK": place["PK"], "SK": place["SK"]})
+    return found.get("Item", {})
+
+
+def test_a_change_of_status_leaves_all_else_of_the_original_systems_label_as_it_is(
+    client: DynamoClient, receipts: ReceiptClient
+) -> None:
+    before = {**original_system.label(IMAGE, 1, 3, "DATE"), "something_else": {"L": [{"N": "1"}]}}
+    put_raw(client, before)
+    (known,) = receipts.list_labels(IMAGE)
+
+    changed = receipts.change_status(known, ValidationStatus.NEEDS_REVIEW)
+
+    assert changed == known.model_copy(update={"validation_status": ValidationStatus.NEEDS_REVIEW})
+    new = {"validation_status": {"S": "NEEDS_REVIEW"}, "GSI3PK": {"S": "VALIDATION_STATUS#NEEDS_REVIEW"}}
+    assert raw_label(client) == {**before, **new}
+    assert [each.word_id for each in receipts.iter_labels_by_status(ValidationStatus.NEEDS_REVIEW)] == [3]
+    assert list(receipts.iter_labels_by_status(VALID)) == []
+
+
+def test_a_status_that_changed_meanwhile_stays(client: DynamoClient, receipts: ReceiptClient) -> None:
+    put_raw(client, original_system.label(IMAGE, 1, 3, "DATE", "INVALID"))
+    (now,) = receipts.list_labels(IMAGE)
+    known = now.model_copy(update={"validation_status": VALID})
+
+    with pytest.raises(StateConflict, match="it is INVALID now"):
+        receipts.change_status(known, ValidationStatus.NEEDS_REVIEW)
+
+    assert raw_label(client) == original_system.label(IMAGE, 1, 3, "DATE", "INVALID")
+
+
+def test_a_label_that_is_gone_is_not_made_again(client: DynamoClient, receipts: ReceiptClient) -> None:
+    with pytest.raises(StateConflict, match="it is gone"):
+        receipts.change_status(label(3), ValidationStatus.NEEDS_REVIEW)
+    assert raw_label(client) == {}
+
+
+def test_a_change_of_status_whose_reply_is_lost_is_none_that_somebody_else_made(client: DynamoClient) -> None:
+    put_raw(client, original_system.label(IMAGE, 1, 3, "DATE"))
+    wire = Wire(client)
+    receipts = ReceiptClient(client)
+    (known,) = receipts.list_labels(IMAGE)
+    wire.lose_reply("UpdateItem")
+
+    assert receipts.change_status(known, ValidationStatus.NEEDS_REVIEW).validation_status == "NEEDS_REVIEW"
+    assert wire.counted()["UpdateItem"] == 2

@@ -8,7 +8,9 @@ import click
 from receipt_dynamo import Dataset
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.dataset_check import check
+from receipt_layoutlm.cli.dataset_forget import forget
 from receipt_layoutlm.cli.dataset_import import as_json_option, import_
+from receipt_layoutlm.cli.dataset_select import select
 from receipt_layoutlm.cli.dataset_store import count, dynamo, load
 from receipt_layoutlm.cli.import_text import described_text
 from receipt_layoutlm.cli.tables import datasets_table
@@ -30,6 +32,8 @@ import_.add_command(dynamo)
 dataset.add_command(load)
 dataset.add_command(count)
 dataset.add_command(check)
+dataset.add_command(select)
+dataset.add_command(forget)
 
 
 @dataset.command("list")

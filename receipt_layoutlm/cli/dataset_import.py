@@ -8,6 +8,7 @@ import click
 
 from receipt_dynamo import Dataset, utcnow
 from receipt_layoutlm.cli.connection import Connection, store_options
+from receipt_layoutlm.cli.dataset_forget import kept_pages
 from receipt_layoutlm.cli.extras import require
 from receipt_layoutlm.cli.import_text import described_text, json_text, report_text
 from receipt_layoutlm.data import Page
@@ -205,10 +206,15 @@ def _name_of(path: Path) -> str:
 
 
 def keep(connection: Connection, name: str, pages: Sequence[Page], source: str, dry_run: bool) -> Dataset:
-    """Store the pages as the newest snapshot of a dataset, or only say what it would be."""
-    described = describe(name, pages, source, utcnow())
+    """Store the pages as the newest snapshot of a dataset, or only say what it would be; without forgotten ones."""
+    if dry_run and not connection.has_table():
+        kept, forgotten = pages, 0
+    else:
+        kept, left_out = kept_pages(connection.client(), pages)
+        forgotten = len(left_out)
+    described = describe(name, kept, source, utcnow(), forgotten)
     if dry_run:
         click.echo("nothing was written (--dry-run)", err=True)
         return described
     bucket = connection.open_bucket(connection.default_bucket())
-    return add_snapshot(connection.client(), bucket, described, pages)
+    return add_snapshot(connection.client(), bucket, described, kept)

@@ -51,7 +51,7 @@ def dynamo(connection: Connection, name: str, full: bool, dry_run: bool, as_json
     with snapshot_bar() as on_progress:
         taken = read_table(client, {} if full else last_snapshot(client, bucket, name), on_progress)
     if dry_run:
-        found = describe(name, taken.pages, source_of(client), utcnow())
+        found = describe(name, taken.pages, source_of(client), utcnow(), taken.report.forgotten)
     else:
         found = keep_snapshot(client, bucket, name, taken, utcnow())
     if as_json:
@@ -77,6 +77,7 @@ def snapshot_text(report: SnapshotReport) -> str:
         *_if_any(report.not_validated, "receipts have labels, but none that is VALID: left out"),
         *_if_any(report.without_receipt, "receipts have labels and no Receipt item: left out"),
         *_if_any(report.without_words, "receipts have no words: left out"),
+        *_if_any(report.forgotten, "receipts are forgotten pages ('dataset forget --list'): left out"),
         *_if_any(notes.labels_without_word, "labels belong to no word: ignored"),
         *_if_any(notes.unusable_labels, "labels have names that no tag can have: their words are undecided"),
         *_if_any(notes.blank_words, "words are blank: left out"),

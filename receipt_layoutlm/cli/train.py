@@ -13,6 +13,7 @@ from receipt_dynamo import Dataset, DynamoClient, Job, JobQueue, Storage, utcnow
 from receipt_layoutlm.check_report import Report
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.dataset_check import report_text
+from receipt_layoutlm.cli.dataset_forget import kept_pages, tell_forgotten
 from receipt_layoutlm.cli.extras import require
 from receipt_layoutlm.cli.options import given_values, model_options
 from receipt_layoutlm.cli.plan_text import dry_run_json, dry_run_text, parent_text, submitted_text
@@ -195,7 +196,10 @@ def _chosen(client: DynamoClient, spec: str | None) -> Dataset:
 
 def _chosen_now(client: DynamoClient, bucket: Bucket, spec: str | None) -> Dataset:
     with snapshot_bar() as on_progress:
-        return dataset_to_train_on(client, bucket, spec, utcnow(), on_progress)
+        chosen = dataset_to_train_on(client, bucket, spec, utcnow(), on_progress)
+    if not spec:
+        tell_forgotten(chosen.counts.get("forgotten", 0))
+    return chosen
 
 
 def _chosen_dry(connection: Connection, client: DynamoClient, spec: str | None) -> tuple[Dataset, list[Page] | None]:
@@ -205,13 +209,17 @@ def _chosen_dry(connection: Connection, client: DynamoClient, spec: str | None) 
         )
 
 
-def _described(path: Path) -> tuple[Dataset, list[Page]]:
-    pages = read_jsonl(path)
-    return describe(path.stem, pages, f"jsonl {path.name}", utcnow()), pages
+def _described(client: DynamoClient | None, path: Path) -> tuple[Dataset, list[Page]]:
+    """Without forgotten pages, as far as there is a table that knows of some."""
+    pages, forgotten = read_jsonl(path), 0
+    if client is not None:
+        pages, left_out = kept_pages(client, pages)
+        forgotten = len(left_out)
+    return describe(path.stem, pages, f"jsonl {path.name}", utcnow(), forgotten), pages
 
 
 def _imported(client: DynamoClient, bucket: Bucket, path: Path) -> Dataset:
-    dataset, pages = _described(path)
+    dataset, pages = _described(client, path)
     return add_snapshot(client, bucket, dataset, pages)
 
 
@@ -220,7 +228,7 @@ def _dry_run(connection: Connection, resolved: Resolved, data: Path | None, as_j
     client = connection.client() if connection.has_table() or not as_json else None
     dataset, plan, pages = None, None, None
     if data is not None:
-        dataset, pages = _described(data)
+        dataset, pages = _described(client, data)
     elif client is not None and (not as_json or client.list_datasets() or is_taken_from_table(client)):
         dataset, pages = _chosen_dry(connection, client, resolved.config.dataset)
     if dataset is not None:
