@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from receipt_layoutlm import infra, local_process
 from receipt_layoutlm.local_engines import (
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
 
 # read by transformers at its import, here and in every trainer that a test starts: no test asks the model hub
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+# how long an example takes says how busy the machine is; timings belong to bench/
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 REGION = "us-east-1"
 START_SECONDS = 30.0
