@@ -87,6 +87,18 @@ def epoch_order(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) 
     return [batches[index] for index in _shuffled(range(len(batches)), draw)]
 
 
+def as_many(items: Sequence[int], count: int, seed: int, epoch: int) -> list[int]:
+    """`count` of the items, so that an epoch has the steps it was planned with.
+
+    All of them where there are as many. Else they are gone through in one random order, on and on: an epoch begins
+    where the one before it ended, and none comes again before all others came.
+    """
+    if len(items) == count:
+        return list(items)
+    order = _shuffled(items, generator(seed, 0, "as many"))
+    return [order[place % len(order)] for place in range(epoch * count, (epoch + 1) * count)]
+
+
 def _shuffled(items: Sequence[int], draw: random.Random) -> list[int]:
     """By sorting on random(), the only draw whose sequence Python promises to keep between versions."""
     keys = [draw.random() for _ in items]

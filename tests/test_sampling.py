@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from receipt_layoutlm.sampling import PageTags, achieved_ratio, epoch_order, supervised_masks
+from receipt_layoutlm.sampling import PageTags, achieved_ratio, as_many, epoch_order, supervised_masks
 
 
 def pages_of(words_of_each: list[int], share_of_entities: float, seed: int) -> list[PageTags]:
@@ -157,3 +157,23 @@ def test_undecided_words_count_neither_as_entities_nor_as_o() -> None:
     masks = supervised_masks(pages, 2.0, seed=1, epoch=0)
     assert sum(masks[0][4:]) == 2
     assert achieved_ratio(pages, masks) == 2.0
+
+
+counts = st.integers(1, 40)
+
+
+@given(counts, counts, st.integers(0, 3))
+def test_an_epoch_gets_as_many_items_as_it_wants_and_none_again_before_all_others_came(
+    items: int, count: int, seed: int
+) -> None:
+    epochs = [as_many(range(100, 100 + items), count, seed, epoch) for epoch in range(items)]
+    assert all(len(epoch) == count for epoch in epochs)
+    shown = list(chain(*epochs))
+    for start in range(0, len(shown) - items + 1, items):
+        assert sorted(shown[start : start + items]) == list(range(100, 100 + items))
+
+
+def test_as_many_as_there_are_stay_in_their_order_and_others_are_mixed() -> None:
+    assert as_many([7, 7, 3], 3, seed=1, epoch=5) == [7, 7, 3]
+    drawn = as_many(range(100), 50, seed=1, epoch=0)
+    assert drawn not in (sorted(drawn), as_many(range(100), 50, seed=2, epoch=0))

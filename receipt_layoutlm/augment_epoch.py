@@ -1,0 +1,40 @@
+"""Which pages an epoch shows: generated ones first, if any, then the training part, augmented if that is asked for."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from receipt_layoutlm.augment import Augmentation, augmented
+from receipt_layoutlm.augment_entities import Donors
+from receipt_layoutlm.encoded_part import EncodedPart
+from receipt_layoutlm.page import Page
+
+
+@dataclass(frozen=True)
+class Augmenter:
+    """Makes the training part of an epoch anew; `encode` knows the run's tokenizer and labels."""
+
+    pages: Sequence[Page]
+    names: tuple[Augmentation, ...]
+    donors: Donors
+    seed: int
+    encode: Callable[[Sequence[Page]], EncodedPart]
+
+    def part(self, epoch: int) -> EncodedPart:
+        pages = [augmented(page, self.names, self.donors, self.seed, epoch) for page in self.pages]
+        return self.encode(pages)
+
+
+@dataclass(frozen=True)
+class Showing:
+    """What the epochs of a run show. A part may have more windows than an epoch, or fewer: see sampling.as_many."""
+
+    clean: EncodedPart
+    augmenter: Augmenter | None  # None: the pages as they are
+    generated: EncodedPart | None  # of the first phase
+    first_phase: int  # epochs of generated pages
+
+    def part(self, epoch: int) -> EncodedPart:
+        """The pages of an epoch (from 0), the same in every attempt."""
+        if self.generated is not None and epoch < self.first_phase:
+            return self.generated
+        return self.clean if self.augmenter is None else self.augmenter.part(epoch)

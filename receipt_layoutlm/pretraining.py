@@ -1,0 +1,52 @@
+"""A first phase on generated receipts (--pretrain-on sample:N): its pages, and how many epochs it takes.
+
+The phase is whole epochs in front of the others, each of as many windows as an epoch of the training part, so a
+place in the run stays one number of steps. The N receipts are gone through once; sampling.as_many fills the last
+epoch up from the beginning.
+"""
+
+import math
+import re
+
+from receipt_layoutlm.data import label_counts, seeded_rank
+from receipt_layoutlm.labels import LabelError, LabelMap
+from receipt_layoutlm.page import Page
+from receipt_layoutlm.sample import generate_pages
+
+_PRETRAIN_ON = re.compile(r"sample:([1-9][0-9]{0,5})")
+
+
+def generated_count(pretrain_on: str) -> int:
+    """N of sample:N; ValueError for anything else."""
+    found = _PRETRAIN_ON.fullmatch(pretrain_on)
+    if found is None:
+        raise ValueError(
+            f"{pretrain_on} is no source of pages: write sample:N, say sample:1000, for N generated receipts"
+        )
+    return int(found[1])
+
+
+def pretraining_pages(count: int, seed: int, label_map: LabelMap) -> list[Page]:
+    """Generated receipts for the first phase of a run. Labels that the run does not learn are O once encoded.
+
+    They are others than those that `dataset import sample` makes of any seed: a run may well be evaluated on these.
+    LabelError when the run learns no label that generated receipts carry.
+    """
+    pages = generate_pages(count, _seed_apart(seed))
+    known = label_counts(pages)
+    if not {label_map.merged(label) for label in known} & set(label_map.labels):
+        raise LabelError(
+            f"pretrain_on: generated receipts carry {', '.join(known)}, and none of these is learned here: "
+            "leave pretrain_on out, or rename labels with label_merges"
+        )
+    return pages
+
+
+def _seed_apart(seed: int) -> int:
+    """A seed of 16 digits or more, which nobody gives by hand."""
+    return 10**15 + int.from_bytes(seeded_rank("pretraining", seed, "")[:6])
+
+
+def phase_epochs(windows: int, per_epoch: int) -> int:
+    """Epochs of so many windows until each window of the first phase was shown."""
+    return math.ceil(windows / per_epoch)

@@ -1,0 +1,81 @@
+"""Which pages an epoch shows: generated ones first, then the training part, another version of it each time."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from receipt_layoutlm.augment import Augmentation
+from receipt_layoutlm.augment_entities import donors_of
+from receipt_layoutlm.augment_epoch import Augmenter, Showing
+from receipt_layoutlm.encoded_part import EncodedPart, select
+from receipt_layoutlm.encoding import encode_pages
+from receipt_layoutlm.labels import LabelMap
+from receipt_layoutlm.page import Page
+from receipt_layoutlm.sample import generate_pages
+from tests.tiny import tiny_layoutlm
+
+LABELS = LabelMap(merges={}, labels=("DATE", "MERCHANT_NAME"))
+PAGES = generate_pages(8, seed=1)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerFast:
+    return AutoTokenizer.from_pretrained(tiny_layoutlm(tmp_path_factory.mktemp("tiny"), PAGES))
+
+
+def showing(
+    tokenizer: PreTrainedTokenizerFast, *names: Augmentation, generated: int = 0, max_length: int = 512
+) -> Showing:
+    def encode(pages: Sequence[Page]) -> EncodedPart:
+        features = encode_pages(pages, tokenizer, max_length, on_page=lambda: None)
+        return select(features, [page.page_id for page in pages], LABELS)
+
+    augmenter = Augmenter(PAGES, names, donors_of(PAGES, []), 1, encode) if names else None
+    first = encode(generate_pages(generated, seed=2)) if generated else None
+    return Showing(encode(PAGES), augmenter, first, 2 if generated else 0)
+
+
+def content(part: EncodedPart) -> list[tuple[object, ...]]:
+    windows = [(w.page, w.input_ids.tolist(), w.bbox.tolist(), w.label_ids.tolist()) for w in part.windows]
+    return [*windows, *((page.page_id, page.words, page.tags) for page in part.pages)]
+
+
+def test_without_options_every_epoch_shows_the_pages_as_they_are(tokenizer: PreTrainedTokenizerFast) -> None:
+    plain = showing(tokenizer)
+    assert all(plain.part(epoch) is plain.clean for epoch in range(3))
+
+
+def test_an_epoch_is_the_same_again_and_another_one_is_another(tokenizer: PreTrainedTokenizerFast) -> None:
+    first = content(showing(tokenizer, "entities", "boxes").part(0))
+    again = showing(tokenizer, "entities", "boxes")
+    again.part(3)  # an attempt that resumes has drawn other epochs, or none
+    assert content(again.part(0)) == first
+    assert content(again.part(1)) != first != content(again.clean)
+
+
+@pytest.mark.parametrize("max_length", [60, 512])
+def test_an_augmented_part_has_the_pages_of_the_clean_one_and_whole_windows(
+    tokenizer: PreTrainedTokenizerFast, max_length: int
+) -> None:
+    source = showing(tokenizer, "entities", "drop", "ocr", "boxes", max_length=max_length)
+    part = source.part(0)
+    assert [page.page_id for page in part.pages] == [page.page_id for page in source.clean.pages]
+    for window in part.windows:
+        assert len(window.input_ids) <= max_length
+        assert len(window.first) == len(window.label_ids) == len(window.word_index)
+
+
+def test_generated_pages_come_first_and_only_then_augmented_ones(tokenizer: PreTrainedTokenizerFast) -> None:
+    source = showing(tokenizer, "boxes", generated=5)
+    assert source.part(0) is source.part(1) is source.generated
+    assert {page.page_id for page in source.part(2).pages} == {page.page_id for page in PAGES}
+    assert content(source.part(2)) != content(source.clean)
+
+
+def test_what_stays_clean_is_not_touched(tokenizer: PreTrainedTokenizerFast) -> None:
+    source = showing(tokenizer, "boxes", "entities", "ocr", "drop")
+    before = [window.bbox.copy() for window in source.clean.windows]
+    source.part(0)
+    assert all(np.array_equal(window.bbox, old) for window, old in zip(source.clean.windows, before, strict=True))
