@@ -1,5 +1,6 @@
 """Which pages an epoch shows: generated ones first, if any, then the training part, augmented if that is asked for."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -29,9 +30,14 @@ class Showing:
     """What the epochs of a run show. A part may have more windows than an epoch, or fewer: see sampling.as_many."""
 
     clean: EncodedPart
-    augmenter: Augmenter | None  # None: the pages as they are
-    generated: EncodedPart | None  # of the first phase
-    first_phase: int  # epochs of generated pages
+    windows: int  # of each epoch
+    augmenter: Augmenter | None = None  # None: the pages as they are
+    generated: EncodedPart | None = None  # of the first phase
+
+    @property
+    def first_phase(self) -> int:
+        """Epochs until each window of the generated pages was shown."""
+        return 0 if self.generated is None else math.ceil(len(self.generated.windows) / self.windows)
 
     def part(self, epoch: int) -> EncodedPart:
         """The pages of an epoch (from 0), the same in every attempt."""

@@ -1,11 +1,10 @@
-"""A first phase on generated receipts (--pretrain-on sample:N): its pages, and how many epochs it takes.
+"""A first phase on generated receipts (--pretrain-on sample:N): its pages.
 
 The phase is whole epochs in front of the others, each of as many windows as an epoch of the training part, so a
 place in the run stays one number of steps. The N receipts are gone through once; sampling.as_many fills the last
 epoch up from the beginning.
 """
 
-import math
 import re
 
 from receipt_layoutlm.data import label_counts, seeded_rank
@@ -27,12 +26,11 @@ def generated_count(pretrain_on: str) -> int:
 
 
 def pretraining_pages(count: int, seed: int, label_map: LabelMap) -> list[Page]:
-    """Generated receipts for the first phase of a run. Labels that the run does not learn are O once encoded.
+    """The pages of a run's first phase. Labels that the run does not learn are O once they are encoded.
 
-    They are others than those that `dataset import sample` makes of any seed: a run may well be evaluated on these.
     LabelError when the run learns no label that generated receipts carry.
     """
-    pages = generate_pages(count, _seed_apart(seed))
+    pages = pages_apart(count, seed)
     known = label_counts(pages)
     if not {label_map.merged(label) for label in known} & set(label_map.labels):
         raise LabelError(
@@ -42,11 +40,7 @@ def pretraining_pages(count: int, seed: int, label_map: LabelMap) -> list[Page]:
     return pages
 
 
-def _seed_apart(seed: int) -> int:
-    """A seed of 16 digits or more, which nobody gives by hand."""
-    return 10**15 + int.from_bytes(seeded_rank("pretraining", seed, "")[:6])
-
-
-def phase_epochs(windows: int, per_epoch: int) -> int:
-    """Epochs of so many windows until each window of the first phase was shown."""
-    return math.ceil(windows / per_epoch)
+def pages_apart(count: int, seed: int) -> list[Page]:
+    """Generated receipts that `dataset import sample` makes of no seed: a run may well be evaluated on those."""
+    beyond = 10**15  # no person gives such a seed
+    return generate_pages(count, beyond + int.from_bytes(seeded_rank("pretraining", seed, "")[:6]))

@@ -24,7 +24,15 @@ def line(y: int, *words: tuple[str, int, int]) -> list[tuple[str, tuple[int, int
 
 
 def page_of(words: list[tuple[str, tuple[int, int, int, int]]], tags: str, name: str = "p") -> Page:
-    kinds = {"M": f"B-{M}", "m": f"I-{M}", "D": "B-DATE", "O": "O", "Q": "B-QUANTITY", "T": "B-GRAND_TOTAL"}
+    kinds = {
+        "M": f"B-{M}",
+        "m": f"I-{M}",
+        "D": "B-DATE",
+        "d": "I-DATE",
+        "O": "O",
+        "Q": "B-QUANTITY",
+        "T": "B-GRAND_TOTAL",
+    }
     return Page(name, "g", tuple(w for w, _ in words), tuple(b for _, b in words), tuple(kinds[k] for k in tags), 1, 1)
 
 
@@ -101,6 +109,32 @@ def test_amounts_and_quantities_are_no_donors_and_are_not_exchanged() -> None:
     donors = donors_of([page_of(line(0, ("7", 0, 10), ("8.00", 100, 150)), "QT")], [])
     assert donors == Donors({}, {})
     assert all(other_entities(page, DONORS, random.Random(n)) == page for n in range(20))
+
+
+def test_an_amount_under_a_label_of_ones_own_is_not_exchanged_for_text() -> None:
+    amount, text = (Page("p", "g", (word,), ((0, 0, 9, 9),), ("B-SUM",), 1, 1) for word in ("9.00", "nine"))
+    assert all(other_entities(amount, donors_of([text], []), random.Random(n)) == amount for n in range(20))
+    assert exchanged(Page("p", "g", ("ten",), ((0, 0, 9, 9),), ("B-SUM",), 1, 1), donors_of([text], []))
+
+
+def test_a_longer_name_that_begins_like_another_changes_as_a_whole_or_not_at_all() -> None:
+    long = [*line(40, ("OLD", 400, 460), ("SHOP", 480, 560), ("LTD", 580, 640))]
+    page = page_of([*line(0, ("OLD", 400, 460), ("SHOP", 480, 560)), *long], "MmMmm")
+    for n in range(40):
+        new = other_entities(page, DONORS, random.Random(n))
+        names = [new.words[entity.begin : entity.end] for entity in entities(new.tags)]
+        assert names[0] in (("OLD", "SHOP"), LONG.words) and names[1] in (("OLD", "SHOP", "LTD"), LONG.words)
+
+
+def test_texts_without_a_label_that_overlap_are_not_both_exchanged() -> None:
+    named = [*line(0, ("NORTH", 0, 90), ("MARCH", 100, 190)), *line(40, ("MARCH", 0, 90), ("2019", 100, 190))]
+    loose = line(80, ("NORTH", 0, 90), ("MARCH", 100, 190), ("2019", 200, 290))
+    page = page_of([*named, *loose], "MmDdOOO")
+    donors = donors_of([LONG, page_of(line(0, ("1/2/2018", 0, 90)), "D")], [])
+    tails = {new.words[-3:] for n in range(60) if (new := other_entities(page, donors, random.Random(n))).words[-1]}
+    ends = {tail[-1] for tail in tails}
+    assert ends == {"2019", "1/2/2018"}
+    assert all(tail[-2] == "NORTH" for tail in tails if tail[-1] == "1/2/2018")
 
 
 def test_generated_entities_are_used_beside_the_others() -> None:

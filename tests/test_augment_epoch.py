@@ -34,7 +34,8 @@ def showing(
 
     augmenter = Augmenter(PAGES, names, donors_of(PAGES, []), 1, encode) if names else None
     first = encode(generate_pages(generated, seed=2)) if generated else None
-    return Showing(encode(PAGES), augmenter, first, 2 if generated else 0)
+    clean = encode(PAGES)
+    return Showing(clean, len(clean.windows), augmenter, first)
 
 
 def content(part: EncodedPart) -> list[tuple[object, ...]]:
@@ -68,7 +69,8 @@ def test_an_augmented_part_has_the_pages_of_the_clean_one_and_whole_windows(
 
 
 def test_generated_pages_come_first_and_only_then_augmented_ones(tokenizer: PreTrainedTokenizerFast) -> None:
-    source = showing(tokenizer, "boxes", generated=5)
+    source = showing(tokenizer, "boxes", generated=len(PAGES) + 1)
+    assert source.first_phase == 2
     assert source.part(0) is source.part(1) is source.generated
     assert {page.page_id for page in source.part(2).pages} == {page.page_id for page in PAGES}
     assert content(source.part(2)) != content(source.clean)
