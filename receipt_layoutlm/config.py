@@ -120,9 +120,21 @@ class TrainConfig(BaseModel):
     dropout: float = Field(0.1, ge=0, lt=1, description="Dropout of hidden states (attention keeps 0).")
     max_length: int = Field(512, ge=16, le=512, description="Sub-tokens in one window, special tokens included.")
 
+    decoding: Literal["argmax", "viterbi"] = Field(
+        "viterbi",
+        description="How words become tags: each by itself, or the best sequence in which every I- goes on with its "
+        "label. Both scores are recorded.",
+    )
+
     # optimisation
     epochs: int = Field(10, ge=1, description="Passes over the training part.")
     batch_size: int = Field(8, ge=1, description="Windows in one micro-batch.")
+    tokens_per_batch: int | None = Field(
+        None,
+        ge=16,
+        description="Cut an optimizer step into micro-batches of at most N sub-tokens instead; the windows of a step "
+        "stay batch size times accumulation steps.",
+    )
     gradient_accumulation_steps: int = Field(1, ge=1, description="Micro-batches in one optimizer step.")
     eval_batch_size: int | None = Field(
         None, ge=1, description="Windows in one evaluation batch (default: batch size)."
@@ -170,6 +182,10 @@ class TrainConfig(BaseModel):
     )
     logging_steps: int = Field(10, ge=1, description="Optimizer steps between two progress events.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to compute.")
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(
+        "auto", description="Number format; auto: bf16, else fp16 where a GPU has it in hardware, fp32 on a CPU."
+    )
+    threads: int | None = Field(None, ge=1, description="Threads to compute with (default: the CPUs it may use).")
     work_dir: str = Field(DEFAULT_WORK_DIR, description="Folder on the worker that holds the run directories.")
 
     @model_validator(mode="before")
@@ -196,6 +212,9 @@ class TrainConfig(BaseModel):
 
 def halved(config: TrainConfig, times: int) -> TrainConfig:
     """The same optimizer steps from micro-batches that many times half as large, as far as they divide."""
+    if config.tokens_per_batch is not None:
+        fewer = max(config.max_length, config.tokens_per_batch // 2**times)
+        return config.model_copy(update={"tokens_per_batch": min(fewer, config.tokens_per_batch)})
     size = config.batch_size
     for _ in range(times):
         size = max(part for part in range(1, max(1, size // 2) + 1) if size % part == 0)

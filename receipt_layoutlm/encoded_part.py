@@ -175,6 +175,16 @@ class EncodedPart:
         lengths: IntArray = self.features.window_lengths[self.window_numbers]
         return lengths
 
+    def window_tags(self, place: int) -> tuple[str, ...]:
+        """The tags of a window's words."""
+        start, end = self.features.spans[self.window_numbers[place]].tolist()
+        return tuple(self.tag_names[tag] for tag in self.features.tags[start:end].tolist())
+
+    def window_id(self, place: int) -> str:
+        """Its page's id and which of the page's windows it is: the same in every part that has it."""
+        page = self.page_numbers[self.window_pages[place]]
+        return f"{self.features.page_ids[page]} {self.window_numbers[place] - self.features.page_windows[page]}"
+
     def _window(self, place: int) -> Window:
         flat, number, page = self.features, int(self.window_numbers[place]), int(self.window_pages[place])
         start, end = flat.spans[number].tolist()

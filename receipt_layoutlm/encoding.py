@@ -1,4 +1,4 @@
-"""Pages -> windows of model inputs, and windows -> padded batches. numpy only; the tokenizer is passed in.
+"""Pages -> windows of model inputs. numpy only; the tokenizer is passed in.
 
 A page is put into reading order and cut into windows by sub-tokens. Windows overlap and never cut a word, so
 every word stands whole in at least one; it is scored once, in the window that shows most of its surroundings.
@@ -13,28 +13,12 @@ from itertools import accumulate, chain
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from receipt_layoutlm.encoded_part import DTYPES, SPECIAL_TOKENS, Features, FlatArray, IntArray, Window
-from receipt_layoutlm.losses import IGNORE_INDEX
+from receipt_layoutlm.encoded_part import DTYPES, SPECIAL_TOKENS, Features, FlatArray, IntArray
 from receipt_layoutlm.page import Page
 from receipt_layoutlm.reading_order import order_of_words, rearranged
 
 OVERLAP = 0.25  # of a window's sub-tokens, at most, are seen again in the next window
 PAGES_AT_A_TIME = 1000  # whose words go to the tokenizer together; what it answers takes a kilobyte each
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Windows padded to the longest: input_ids, attention_mask, labels (batch, length); bbox (batch, length, 4)."""
-
-    input_ids: IntArray
-    attention_mask: IntArray
-    bbox: IntArray
-    labels: IntArray
-
-    @property
-    def supervised(self) -> int:
-        """Positions that carry a label."""
-        return int((self.labels != IGNORE_INDEX).sum())
 
 
 def encode_pages(
@@ -168,22 +152,3 @@ def most_central(lengths: Sequence[int], spans: Sequence[tuple[int, int]]) -> In
         best[start:end][better] = number
         room[start:end][better] = shown[better]
     return best
-
-
-def collate(windows: Sequence[Window], word_labels: Sequence[IntArray], pad_token_id: int) -> Batch:
-    """Pad windows to the longest of them; word_labels holds one label id (or IGNORE_INDEX) per word of each."""
-    longest = max(len(window.input_ids) for window in windows)
-    shape = (len(windows), longest)
-    batch = Batch(
-        input_ids=np.full(shape, pad_token_id, np.int64),
-        attention_mask=np.zeros(shape, np.int64),
-        bbox=np.zeros((*shape, 4), np.int64),
-        labels=np.full(shape, IGNORE_INDEX, np.int64),
-    )
-    for row, (window, labels) in enumerate(zip(windows, word_labels, strict=True)):
-        length = len(window.input_ids)
-        batch.input_ids[row, :length] = window.input_ids
-        batch.attention_mask[row, :length] = 1
-        batch.bbox[row, :length] = window.bbox
-        batch.labels[row, window.first] = labels
-    return batch

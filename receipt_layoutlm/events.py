@@ -25,6 +25,7 @@ FailureCause = Literal[
     "unknown",
 ]
 FinishReason = Literal["completed", "early_stopped", "stop_requested"]
+Precision = Literal["fp32", "fp16", "bf16"]
 
 
 class _Event(BaseModel):
@@ -91,6 +92,8 @@ class Evaluation(_Event):
     eval_loss: float
     lr: float
     o_entity_ratio: float | None = None  # achieved on the training part of this epoch
+    seen: dict[str, int] = {}  # entities of each label that this epoch shows, repeats counted
+    f1_by_decoding: dict[str, float] = {}  # the headline under each, whichever the run uses
     confusion: dict[str, dict[str, int]] = {}  # true label -> predicted label -> words
     predicted_labels: dict[str, int] = {}  # histogram over evaluated words
     is_best: bool

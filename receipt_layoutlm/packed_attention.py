@@ -20,11 +20,11 @@ PACKED = "receipt_layoutlm_packed"
 class Lengths:
     """Tokens of each sequence; ends: (sequences + 1,), int32, on the device, for kernels that want them there."""
 
-    tokens: tuple[int, ...]
+    tokens: list[int]
     ends: torch.Tensor
 
     @classmethod
-    def of(cls, tokens: tuple[int, ...], device: torch.device) -> "Lengths":
+    def of(cls, tokens: list[int], device: torch.device) -> "Lengths":
         """With the ends copied to the device once for all layers."""
         return cls(tokens, torch.tensor([0, *accumulate(tokens)], dtype=torch.int32).to(device, non_blocking=True))
 
@@ -49,7 +49,7 @@ def packed_attention(
         return _flash(query, key, value, lengths, scaling), None
     pieces = [
         scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling)
-        for q, k, v in zip(*(tensor.split(lengths.tokens, dim=2) for tensor in (query, key, value)), strict=True)
+        for q, k, v in zip(*(torch.split(tensor, lengths.tokens, dim=2) for tensor in (query, key, value)), strict=True)
     ]
     return torch.cat([piece.transpose(1, 2) for piece in pieces], dim=1), None
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from receipt_layoutlm.encoding import IntArray, Window
+from receipt_layoutlm.encoded_part import BoolArray, IntArray, Window
 from receipt_layoutlm.losses import IGNORE_INDEX
 
 
@@ -21,7 +21,7 @@ class PackedBatch:
     input_ids: IntArray
     position_ids: IntArray
     bbox: IntArray
-    lengths: tuple[int, ...]
+    lengths: list[int]
     chosen: IntArray
     labels: IntArray
 
@@ -31,19 +31,20 @@ class PackedBatch:
         return int((self.labels != IGNORE_INDEX).sum())
 
 
-def pack(windows: Sequence[Window], labels: Sequence[IntArray], words: Sequence[IntArray]) -> PackedBatch:
-    """Lay windows one after the other. words: which words of each are chosen; labels: (chosen,) of each."""
-    lengths = tuple(len(window.input_ids) for window in windows)
+def pack(windows: Sequence[Window], words: Sequence[BoolArray | None]) -> PackedBatch:
+    """Lay windows one after the other. words: for each window which of its words are chosen, None for all."""
+    lengths = [len(window.input_ids) for window in windows]
     starts = np.cumsum([0, *lengths[:-1]])
+    kept = [slice(None) if chosen is None else chosen for chosen in words]
     return PackedBatch(
         input_ids=np.concatenate([window.input_ids for window in windows]),
         position_ids=np.concatenate([np.arange(length) for length in lengths]),
         bbox=np.concatenate([window.bbox for window in windows]),
         lengths=lengths,
         chosen=np.concatenate(
-            [start + window.first[kept] for start, window, kept in zip(starts, windows, words, strict=True)]
+            [start + window.first[each] for start, window, each in zip(starts, windows, kept, strict=True)]
         ),
-        labels=np.concatenate(list(labels)),
+        labels=np.concatenate([window.label_ids[each] for window, each in zip(windows, kept, strict=True)]),
     )
 
 

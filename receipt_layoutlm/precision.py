@@ -6,8 +6,8 @@ from typing import Literal
 import torch
 
 from receipt_layoutlm.config import ConfigError
+from receipt_layoutlm.events import Precision
 
-Precision = Literal["fp32", "fp16", "bf16"]
 _TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from receipt_layoutlm.class_weights import ClassWeights
 from receipt_layoutlm.comparability import Stamp
 from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.events import Evaluation, FailureCause, FinishReason, LabelScore
@@ -77,6 +78,7 @@ class RunRecord(_Record):
     versions: dict[str, str]
     git_sha: str | None
     hardware: Hardware
+    class_weights: ClassWeights | None = None  # None in records of earlier versions
     comparability: Stamp | None = None  # None in records of earlier versions
     evaluations: tuple[Evaluation, ...] = ()
     test: FinalScores | None = None

@@ -31,12 +31,13 @@ from receipt_layoutlm.labels import LabelError
 from receipt_layoutlm.page import validation_reason
 from receipt_layoutlm.run_dir import RunDir
 from receipt_layoutlm.run_record import Summary, write_run_record
+from receipt_layoutlm.train_epoch import Epoch, plan_epoch
 from receipt_layoutlm.train_evaluation import evaluate, score_test_part
 from receipt_layoutlm.train_optim import optimizer_tensors, rng_tensors
 from receipt_layoutlm.train_report import Reporter
 from receipt_layoutlm.train_setup import Run, Watch, prepare
 from receipt_layoutlm.train_state import NonFiniteLoss, StopRequested, TrainState, end_reason
-from receipt_layoutlm.train_step import Epoch, epoch_of, rate_of_last_step, train_step
+from receipt_layoutlm.train_step import rate_of_last_step, train_step
 
 FREE_DISK = "free disk space, or give --work-dir on another disk"
 
@@ -118,7 +119,7 @@ def _loop(
     reporter: Reporter,
 ) -> FinishReason:
     state, plan, config = run.state, run.plan, run.config
-    epoch = epoch_of(run, max(state.global_step - 1, 0) // plan.steps_per_epoch)
+    epoch = plan_epoch(config, run.train, max(state.global_step - 1, 0) // plan.steps_per_epoch)
     saved, saved_at, wanted = _position(state), clock(), False
     while True:
         evaluated = state.evaluation_due and _evaluate(run, epoch, stop, reporter)
@@ -136,7 +137,7 @@ def _loop(
             return "stop_requested"
         reporter.enter("train")
         if epoch.number != state.epoch:
-            epoch = epoch_of(run, state.epoch)
+            epoch = plan_epoch(config, run.train, state.epoch)
         pages = train_step(run, epoch, stop)
         reporter.trained(pages)
         if pages and (state.global_step % config.logging_steps == 0 or reporter.was_silent):
@@ -153,7 +154,7 @@ def _evaluate(run: Run, epoch: Epoch, stop: Callable[[], bool], reporter: Report
 
     reporter.enter("evaluate")
     try:
-        evaluation = evaluate(run, epoch.o_entity_ratio, on_batch)
+        evaluation = evaluate(run, epoch, on_batch)
     except StopRequested:
         return False
     run.state.record(evaluation)
@@ -193,7 +194,9 @@ def _save(run: Run, writer: CheckpointWriter, reporter: Reporter) -> None:
 def take_snapshot(run: Run) -> Snapshot:
     """A copy of everything that the next steps change."""
     return Snapshot(
-        state=run.state.model_copy(update={"evaluations": list(run.state.evaluations)}),
+        state=run.state.model_copy(
+            update={"evaluations": list(run.state.evaluations), "loss_scale": run.scaler.state_dict()}
+        ),
         weights=copied(run.model.state_dict()),
         optimizer=copied(optimizer_tensors(run.model, run.optimizer)),
         rng=rng_tensors(run.device),

@@ -1,6 +1,7 @@
 """From a run directory to everything the loop needs: parts, labels, encoded windows, model, optimizer, state."""
 
 import platform
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,6 +12,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from receipt_layoutlm.checkpoint import Snapshot
+from receipt_layoutlm.class_weights import ClassWeights, class_weights
 from receipt_layoutlm.comparability import SCORER, Stamp, evaluation_text, labels_text, make_stamp, split_text
 from receipt_layoutlm.config import ConfigError, TrainConfig
 from receipt_layoutlm.data import fingerprint, label_counts, read_snapshot, sample_pages
@@ -18,17 +20,19 @@ from receipt_layoutlm.encoded_files import encoded_key, open_encoded, write_enco
 from receipt_layoutlm.encoded_part import EncodedPart, Features, select
 from receipt_layoutlm.encoding import OVERLAP
 from receipt_layoutlm.frozen_split import frozen_sha256, read_frozen
-from receipt_layoutlm.labels import LabelMap, build_label_map
+from receipt_layoutlm.labels import OUTSIDE, LabelMap, build_label_map
+from receipt_layoutlm.losses import LossRule
 from receipt_layoutlm.manifest import DamagedFolder
 from receipt_layoutlm.metrics import METRIC_NAME
-from receipt_layoutlm.page import Page
+from receipt_layoutlm.page import UNSUPERVISED, Page
+from receipt_layoutlm.precision import available, choose, loss_scaler
 from receipt_layoutlm.pretrained_place import with_local_weights
 from receipt_layoutlm.run_dir import RunDir
 from receipt_layoutlm.run_record import DatasetRecord, Hardware, RunRecord, git_sha, usable_cpus, versions
-from receipt_layoutlm.sampling import epoch_order
 from receipt_layoutlm.splits import divide
 from receipt_layoutlm.tasks import load_task
-from receipt_layoutlm.train_optim import make_optimizer, restore_optimizer, restore_rng
+from receipt_layoutlm.train_epoch import steps_per_epoch
+from receipt_layoutlm.train_optim import freeze, make_optimizer, restore_optimizer, restore_rng
 from receipt_layoutlm.train_state import Plan, TrainState, initial_state, resumed_state
 
 
@@ -70,6 +74,8 @@ class Run:
     model: PreTrainedModel
     optimizer: torch.optim.Optimizer
     device: torch.device
+    scaler: torch.amp.GradScaler
+    loss_rule: LossRule
     plan: Plan
     state: TrainState
     record: RunRecord
@@ -101,6 +107,7 @@ def prepare(run_dir: RunDir, config: TrainConfig, snapshot: Snapshot | None, wat
 
     Raises DataError, LabelError, ConfigError, and what the task raises when it loads weights.
     """
+    torch.set_num_threads(config.threads or min(torch.get_num_threads(), usable_cpus()))
     parts = load_parts(run_dir, config)
     task = load_task(config.task)
     weights = with_local_weights(config, run_dir)
@@ -108,15 +115,26 @@ def prepare(run_dir: RunDir, config: TrainConfig, snapshot: Snapshot | None, wat
     encoded = _encoded_parts(run_dir, config, parts, task, tokenizer, watch)
     watch.check_stop()
     device = resolve_device(config.device)
-    model = task.load_model(weights, parts.label_map)
+    loaded = task.load_model(weights, parts.label_map)
+    model = loaded.model
+    freeze(model, config, loaded.fresh)
     fingerprints = [parts.fingerprint, parts.eval_fingerprint or ""]
     if snapshot is None:
         state = initial_state(config, fingerprints)
     else:
         state = resumed_state(snapshot.state, config, fingerprints)
         model.load_state_dict(snapshot.weights, strict=True)
+    precision = choose(config.precision, None if snapshot is None else state.precision, available(device))
+    if precision.instead_of is not None:
+        text = f"this machine has no {precision.instead_of}: going on in {precision.precision}, not bit-exact"
+        watch.warn("precision_changed", text)
+    state.precision = precision.precision
+    scaler = loss_scaler(device, state.precision)
+    if state.loss_scale:
+        scaler.load_state_dict(state.loss_scale)
     model.to(device)
-    optimizer = make_optimizer(model, config.weight_decay)
+    optimizer = make_optimizer(model, config, loaded.fresh)
+    weights_of_labels = weights_by_label(config, encoded[0], parts.label_map)
     if snapshot is None:
         torch.manual_seed(config.seed)  # of dropout
     else:
@@ -135,9 +153,11 @@ def prepare(run_dir: RunDir, config: TrainConfig, snapshot: Snapshot | None, wat
         model=model,
         optimizer=optimizer,
         device=device,
+        scaler=scaler,
+        loss_rule=loss_rule(config, weights_of_labels, parts.label_map, device),
         plan=_plan(config, encoded[0]),
         state=state,
-        record=_record(config, parts, device, _stamp(config, parts, encoded[1])),
+        record=_record(config, parts, device, _stamp(config, parts, encoded[1]), weights_of_labels),
         resumed_from=None if snapshot is None else state.global_step,
     )
 
@@ -182,19 +202,13 @@ def _features(folder: Path, pages: list[Page], key: str, encode: Callable[..., F
 
 
 def _plan(config: TrainConfig, part: EncodedPart) -> Plan:
-    steps_per_epoch = len(step_order(config, part, epoch=0))
+    steps = steps_per_epoch(config, part)
     return Plan(
-        steps_per_epoch=steps_per_epoch,
-        total_steps=config.epochs * steps_per_epoch,
+        steps_per_epoch=steps,
+        total_steps=config.epochs * steps,
         evaluation_steps=None if config.eval_every == "epoch" else config.eval_every,
         patience=config.early_stopping_patience,
     )
-
-
-def step_order(config: TrainConfig, part: EncodedPart, epoch: int) -> list[list[int]]:
-    """For each optimizer step of an epoch the indices of its windows; the size of micro-batches changes nothing."""
-    lengths = part.window_lengths.tolist()
-    return epoch_order(lengths, config.batch_size * config.gradient_accumulation_steps, config.seed, epoch)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -207,10 +221,28 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 for the forward pass where a GPU has it; on a CPU without AMX it is a hundred times slower."""
-    fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return torch.autocast(device.type, torch.bfloat16, enabled=fast)
+def weights_by_label(config: TrainConfig, part: EncodedPart, label_map: LabelMap) -> ClassWeights:
+    """What words of each label weigh in the loss, by the words of the training part alone."""
+    words = Counter(
+        tag if tag == OUTSIDE else tag[2:] for page in part.pages for tag in page.tags if tag != UNSUPERVISED
+    )
+    counts = {label: words[label] for label in (OUTSIDE, *label_map.labels)}
+    if unknown := sorted(config.label_weight.keys() - counts.keys()):
+        raise ConfigError(
+            f"label_weight: this run learns no label {unknown[0]}; it learns {', '.join(label_map.labels)}"
+        )
+    return class_weights(config.class_weights, counts, config.class_weight_clip, config.label_weight)
+
+
+def loss_rule(config: TrainConfig, weights: ClassWeights, label_map: LabelMap, device: torch.device) -> LossRule:
+    """The loss that training minimises; evaluation reports the plain one."""
+    table = None
+    if not weights.is_plain:
+        of_class = [
+            weights.weights[tag if tag == OUTSIDE else tag[2:]] for _, tag in sorted(label_map.id2label.items())
+        ]
+        table = torch.tensor(of_class, dtype=torch.float32, device=device)
+    return LossRule(config.label_smoothing, config.focal_gamma, table)
 
 
 def _stamp(config: TrainConfig, parts: Parts, evaluation: EncodedPart) -> Stamp:
@@ -222,13 +254,13 @@ def _stamp(config: TrainConfig, parts: Parts, evaluation: EncodedPart) -> Stamp:
             "split": split_text(config),
             "labels": labels_text(parts.label_map.labels, parts.label_map.merges),
             "windows": f"{config.max_length} sub-tokens, {OVERLAP:g} of them seen twice",
-            "scorer": f"{METRIC_NAME}: {SCORER} {versions().get('seqeval', '')}",
+            "scorer": f"{METRIC_NAME}: {SCORER}, {config.decoding}",
             "evaluation": evaluation_text("evaluation", ((page.page_id, page.tags) for page in evaluation.pages)),
         }
     )
 
 
-def _record(config: TrainConfig, parts: Parts, device: torch.device, stamp: Stamp) -> RunRecord:
+def _record(config: TrainConfig, parts: Parts, device: torch.device, stamp: Stamp, weights: ClassWeights) -> RunRecord:
     return RunRecord(
         config=config,
         label_map=parts.label_map.label2id,
@@ -244,6 +276,7 @@ def _record(config: TrainConfig, parts: Parts, device: torch.device, stamp: Stam
             test_label_counts=_counts(parts.test, parts.label_map) if parts.test else {},
         ),
         comparability=stamp,
+        class_weights=weights,
         versions=versions(),
         git_sha=git_sha(),
         hardware=Hardware(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict
 
 from receipt_layoutlm.config import ConfigError, TrainConfig
-from receipt_layoutlm.events import Evaluation, FinishReason
+from receipt_layoutlm.events import Evaluation, FinishReason, Precision
 
 PLACE_AND_RHYTHM = frozenset(
     {
@@ -17,7 +17,10 @@ PLACE_AND_RHYTHM = frozenset(
         "device",
         "batch_size",  # the windows of one optimizer step count instead
         "gradient_accumulation_steps",
+        "tokens_per_batch",
         "eval_batch_size",
+        "precision",  # what was chosen is in the state
+        "threads",
         "checkpoint_every",
         "keep_checkpoints",
         "hang_timeout",
@@ -70,9 +73,11 @@ class TrainState(BaseModel):
     evaluations_without_best: int = 0  # in a row
     evaluations: list[Evaluation] = []
     loss_sum: float = 0.0  # since the last evaluation
-    loss_count: int = 0
+    loss_count: float = 0.0  # weights of the supervised words; their number where all weigh 1
+    precision: Precision = "fp32"
+    loss_scale: dict[str, float] = {}  # torch's GradScaler, for fp16
 
-    def step_done(self, plan: Plan, loss: float, count: int) -> None:
+    def step_done(self, plan: Plan, loss: float, count: float) -> None:
         """Count an optimizer step with its summed loss; says in evaluation_due whether one has to follow."""
         self.global_step += 1
         self.epoch, self.step_in_epoch = divmod(self.global_step, plan.steps_per_epoch)
@@ -94,7 +99,7 @@ class TrainState(BaseModel):
         """Take in the evaluation that was due."""
         self.evaluations.append(evaluation)
         self.evaluation_due = False
-        self.loss_sum, self.loss_count = 0.0, 0
+        self.loss_sum, self.loss_count = 0.0, 0.0
         self.evaluations_without_best += 1
         if evaluation.is_best:
             self.best_step, self.best_metric_value = evaluation.global_step, evaluation.metric_value

@@ -1,79 +1,62 @@
-"""One optimizer step, and what an epoch gives each step to train on."""
+"""One optimizer step."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
+import torch
 from torch.nn.utils import clip_grad_norm_
 
-from receipt_layoutlm.sampling import achieved_ratio, supervised_masks
+from receipt_layoutlm.losses import token_loss
+from receipt_layoutlm.precision import autocast
+from receipt_layoutlm.train_epoch import Epoch, Shown, micro_batches
 from receipt_layoutlm.train_optim import learning_rate, restore_rng, rng_tensors, set_rate
-from receipt_layoutlm.train_setup import Run, autocast, step_order
+from receipt_layoutlm.train_setup import Run
 from receipt_layoutlm.train_state import NonFiniteLoss
 
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """What one epoch trains on: windows of each optimizer step, supervised words of each page (None: all)."""
-
-    number: int
-    steps: list[list[int]]
-    masks: list[list[bool]] | None
-    o_entity_ratio: float | None  # achieved
-
-
-def epoch_of(run: Run, number: int) -> Epoch:
-    """The plan of an epoch (from 0), the same in every attempt: it follows from seed, number and page ids."""
-    config = run.config
-    pages = [(page.page_id, page.tags) for page in run.train.pages]
-    if config.o_entity_ratio is None:
-        masks = None
-        ratio = achieved_ratio(pages, [[True] * len(tags) for _, tags in pages])
-    else:
-        masks = supervised_masks(pages, config.o_entity_ratio, config.seed, number)
-        ratio = achieved_ratio(pages, masks)
-    return Epoch(number, step_order(config, run.train, number), masks, ratio)
+LOWEST_SCALE = 1.0  # of an fp16 loss: below it the numbers themselves overflow
 
 
 def train_step(run: Run, epoch: Epoch, stop: Callable[[], bool]) -> int:
     """One optimizer step; how many windows it had, or 0, with nothing changed, when a stop came in between.
 
-    Losses are summed and divided by the words of the whole step, so its micro-batches weigh as one batch.
+    Losses are summed and divided by the weight of the whole step, so its micro-batches weigh as one batch.
     """
     state, config = run.state, run.config
-    indices = epoch.steps[state.step_in_epoch]
-    batches = [
-        run.task.training_batch(run.train, part, epoch.masks, run.tokenizer.pad_token_id)
-        for part in _cut(indices, config.batch_size)
-    ]
-    words = sum(batch.supervised for batch in batches)
+    shown = epoch.steps[state.step_in_epoch]
+    batches = micro_batches(config, run.train, shown)
+    labels = [torch.from_numpy(batch.labels) for batch in batches]
+    weight = sum(run.loss_rule.weight_of(each) for each in labels)
     rng = rng_tensors(run.device)
-    loss_sum = 0.0
-    for batch in batches:
+    loss_sum = torch.zeros((), device=run.device)
+    for batch, truth in zip(batches, labels, strict=True):
         if stop():
             run.optimizer.zero_grad()
             restore_rng(run.device, rng)
             return 0
-        with autocast(run.device):
-            loss = run.task.batch_loss(run.model, batch, run.device, config.label_smoothing)
-        (loss.total / max(words, 1)).backward()
-        loss_sum += loss.total.item()
+        with autocast(run.device, state.precision):
+            logits = run.task.word_logits(run.model, batch, run.device)
+        loss = token_loss(logits, truth.to(run.device), run.loss_rule).total
+        run.scaler.scale(loss / max(weight, 1e-9)).backward()  # type: ignore[no-untyped-call]
+        loss_sum += loss.detach()
+    run.scaler.unscale_(run.optimizer)
     norm = clip_grad_norm_(run.model.parameters(), config.max_grad_norm or math.inf)
-    if not math.isfinite(loss_sum) or not math.isfinite(norm.item()):
-        raise NonFiniteLoss(_page_ids(run, indices))
+    total = loss_sum.item()
+    if not math.isfinite(total) or _has_exploded(run, norm.item()):
+        raise NonFiniteLoss(_page_ids(run, shown))
     set_rate(run.optimizer, _rate(run, state.global_step))
-    run.optimizer.step()
+    run.scaler.step(run.optimizer)  # leaves a step out where fp16 overflowed, and halves the scale then
+    run.scaler.update()
     run.optimizer.zero_grad()
-    state.step_done(run.plan, loss_sum, words)
-    return len(indices)
+    state.step_done(run.plan, total, weight)
+    return len(shown)
 
 
-def _cut(indices: Sequence[int], size: int) -> list[Sequence[int]]:
-    return [indices[start : start + size] for start in range(0, len(indices), size)]
+def _has_exploded(run: Run, norm: float) -> bool:
+    return not math.isfinite(norm) and (not run.scaler.is_enabled() or run.scaler.get_scale() < LOWEST_SCALE)
 
 
-def _page_ids(run: Run, indices: Sequence[int]) -> tuple[str, ...]:
-    return tuple(sorted({run.train.pages[run.train.windows[index].page].page_id for index in indices}))
+def _page_ids(run: Run, shown: list[Shown]) -> tuple[str, ...]:
+    return tuple(sorted({run.train.pages[run.train.windows[each.window].page].page_id for each in shown}))
 
 
 def rate_of_last_step(run: Run) -> float:
@@ -84,4 +67,5 @@ def rate_of_last_step(run: Run) -> float:
 
 
 def _rate(run: Run, step: int) -> float:
-    return learning_rate(step, run.plan.total_steps, run.config.warmup_ratio, run.config.lr)
+    config = run.config
+    return learning_rate(step, run.plan.total_steps, config.warmup_ratio, config.lr, config.lr_schedule)

@@ -28,16 +28,13 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, lambda *_: stop.set())
     threading.Thread(target=_end_with_stdin, daemon=True).start()
 
-    import torch
     from transformers.utils import logging
 
     from receipt_layoutlm.events import Finished
-    from receipt_layoutlm.run_record import usable_cpus
     from receipt_layoutlm.train_loop import train
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # its load report lists every weight that --layers leaves out
-    torch.set_num_threads(min(torch.get_num_threads(), usable_cpus()))
 
     def save_now() -> bool:
         wanted = save.is_set()

@@ -37,7 +37,7 @@ class Trained:
     def __init__(self, folder: Path) -> None:
         self.model = AutoModelForTokenClassification.from_pretrained(folder)
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.optimizer = make_optimizer(self.model, weight_decay=0.1)
+        self.optimizer = make_optimizer(self.model, TrainConfig(weight_decay=0.1))
         for _ in range(2):
             self.step()
 
@@ -78,7 +78,7 @@ def test_what_is_read_is_what_was_written(trained: Trained, model_folder: Path, 
     assert torch.equal(snapshot.rng["cpu"], torch.get_rng_state())
     other = Trained(model_folder)
     other.model.load_state_dict(snapshot.weights)
-    other.optimizer = make_optimizer(other.model, weight_decay=0.1)
+    other.optimizer = make_optimizer(other.model, TrainConfig(weight_decay=0.1))
     restore_optimizer(other.model, other.optimizer, snapshot.optimizer)
     trained.step(), other.step()
     for name, value in trained.model.state_dict().items():

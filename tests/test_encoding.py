@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from receipt_layoutlm.encoded_part import EncodedPart, select
-from receipt_layoutlm.encoding import OVERLAP, collate, cut, encode_pages, most_central
+from receipt_layoutlm.encoding import OVERLAP, cut, encode_pages, most_central
 from receipt_layoutlm.labels import LabelMap
 from receipt_layoutlm.losses import IGNORE_INDEX
 from receipt_layoutlm.page import Page
@@ -131,20 +131,6 @@ def test_words_are_encoded_in_reading_order_with_their_tags(tokenizer: PreTraine
 def test_labels_outside_the_map_become_o(tokenizer: PreTrainedTokenizerFast) -> None:
     part = encode(tiny_pages(3), tokenizer, labels=LabelMap({}, ("DATE",)))
     assert {tag for page in part.pages for tag in page.tags} == {"O", "B-DATE"}
-
-
-def test_a_batch_is_padded_to_its_longest_and_labels_first_sub_tokens_only(tokenizer: PreTrainedTokenizerFast) -> None:
-    part = encode(tiny_pages(3), tokenizer)
-    labels = [window.label_ids for window in part.windows]
-    batch = collate(part.windows, labels, pad_token_id=0)
-    lengths = [len(window.input_ids) for window in part.windows]
-    assert batch.input_ids.shape == (3, max(lengths))
-    assert batch.attention_mask.sum(1).tolist() == lengths
-    assert (batch.bbox[batch.attention_mask == 0] == 0).all()
-    for row, window in enumerate(part.windows):
-        supervised = np.flatnonzero(batch.labels[row] != IGNORE_INDEX)
-        assert supervised.tolist() == window.first.tolist()
-    assert batch.supervised == sum(len(page.words) for page in part.pages)
 
 
 def test_encoding_can_be_stopped_at_any_page(tokenizer: PreTrainedTokenizerFast) -> None:

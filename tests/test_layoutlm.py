@@ -5,11 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from transformers import BertConfig, BertModel, LayoutLMForTokenClassification
@@ -17,15 +14,15 @@ from transformers import BertConfig, BertModel, LayoutLMForTokenClassification
 from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.encoded_part import EncodedPart, select
 from receipt_layoutlm.labels import LabelMap
+from receipt_layoutlm.packed_attention import PACKED
 from receipt_layoutlm.page import Page
 from receipt_layoutlm.pretrained_place import with_local_weights
 from receipt_layoutlm.run_dir import RunDir
 from receipt_layoutlm.tasks import TASKS, load_task
-from receipt_layoutlm.tasks.layoutlm import encode, load_model, load_tokenizer, predict, training_batch
+from receipt_layoutlm.tasks.layoutlm import encode, load_model, load_tokenizer
 from receipt_layoutlm.tasks.pretrained import ModelLoadError
 from receipt_layoutlm.tasks.warm_start import POSITION_TABLES, sinusoids, warm_start_from_bert
 from tests.runs import tiny_model
-from tests.tiny import tiny_pages
 
 LABELS = LabelMap(merges={}, labels=("DATE", "GRAND_TOTAL"))
 CPU = torch.device("cpu")
@@ -54,7 +51,7 @@ def encoded(pages: list[Page], config: TrainConfig, max_length: int = 512) -> En
 
 
 def warm(bert: Path, layers: int | None = None, seed: int = 1) -> LayoutLMForTokenClassification:
-    return warm_start_from_bert(bert, LABELS.label2id, layers, dropout=0.2, seed=seed)
+    return warm_start_from_bert(bert, LABELS.label2id, layers, dropout=0.2, seed=seed).model
 
 
 def test_every_weight_of_a_bert_is_in_its_place(bert: Path) -> None:
@@ -96,7 +93,7 @@ def test_fresh_weights_depend_on_the_seed_alone(bert: Path) -> None:
 
 def test_a_new_classifier_on_a_layoutlm_depends_on_the_seed_alone(layoutlm: Path) -> None:
     def classifier(seed: int) -> torch.Tensor:
-        return load_model(TrainConfig(pretrained=str(layoutlm), seed=seed), LABELS).classifier.weight
+        return load_model(TrainConfig(pretrained=str(layoutlm), seed=seed), LABELS).model.classifier.weight
 
     first = classifier(1)
     torch.manual_seed(99)
@@ -106,9 +103,9 @@ def test_a_new_classifier_on_a_layoutlm_depends_on_the_seed_alone(layoutlm: Path
 
 def test_dropout_is_the_configs_and_attention_has_none(bert: Path, layoutlm: Path) -> None:
     for folder in (bert, layoutlm):
-        config = load_model(TrainConfig(pretrained=str(folder), dropout=0.3), LABELS).config
+        config = load_model(TrainConfig(pretrained=str(folder), dropout=0.3), LABELS).model.config
         assert (config.hidden_dropout_prob, config.attention_probs_dropout_prob) == (0.3, 0.0)
-        assert config._attn_implementation == "sdpa"
+        assert config._attn_implementation == PACKED
         assert config.id2label == LABELS.id2label
 
 
@@ -126,7 +123,7 @@ def test_an_uneven_size_has_its_table_too() -> None:
 
 
 def test_the_pooler_is_frozen(bert: Path) -> None:
-    model = load_model(TrainConfig(pretrained=str(bert)), LABELS)
+    model = load_model(TrainConfig(pretrained=str(bert)), LABELS).model
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     assert frozen == {"layoutlm.pooler.dense.weight", "layoutlm.pooler.dense.bias"}
 
@@ -215,7 +212,7 @@ def test_weights_of_a_bucket_are_read_where_the_worker_laid_them(layoutlm: Path,
     named = TrainConfig(pretrained="s3://a-bucket/best")
     laid = with_local_weights(named, run_dir)
 
-    model, expected = (load_model(each, LABELS) for each in (laid, TrainConfig(pretrained=str(layoutlm))))
+    model, expected = (load_model(each, LABELS).model for each in (laid, TrainConfig(pretrained=str(layoutlm))))
 
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected.parameters(), strict=True))
     assert load_tokenizer(laid).get_vocab() == load_tokenizer(TrainConfig(pretrained=str(layoutlm))).get_vocab()
@@ -228,47 +225,6 @@ def test_a_bucket_that_no_worker_has_read_is_named(layoutlm: Path) -> None:
         load_model(TrainConfig(pretrained="s3://a-bucket/best"), LABELS)
 
 
-def test_masks_decide_which_words_are_supervised(layoutlm: Path) -> None:
-    part = encoded(tiny_pages(3), TrainConfig(pretrained=str(layoutlm)))
-    masks = [[tag != "O" for tag in page.tags] for page in part.pages]
-    batch = training_batch(part, [0, 1, 2], masks, pad_token_id=0)
-    assert batch.supervised == sum(sum(mask) for mask in masks)
-    assert training_batch(part, [0, 1, 2], None, pad_token_id=0).supervised == sum(len(p.tags) for p in part.pages)
-
-
-def test_predictions_do_not_depend_on_the_batch_size(layoutlm: Path) -> None:
-    config = TrainConfig(pretrained=str(layoutlm))
-    model = load_model(config, LABELS)
-    part = encoded(tiny_pages(9), config, max_length=16)
-    assert len(part.windows) > len(part.pages)
-    alone, together = (predict(model, part, LABELS, size, 0, CPU, lambda: None) for size in (1, 50))
-    assert alone.tags == together.tags
-    assert alone.loss == pytest.approx(together.loss, rel=1e-5)
-    assert [len(tags) for tags in alone.tags] == [len(page.words) for page in part.pages]
-    assert model.training
-
-
 def test_every_task_has_its_functions() -> None:
-    names = ("load_tokenizer", "load_model", "encode", "training_batch", "batch_loss", "predict")
+    names = ("load_tokenizer", "load_model", "encode", "word_logits")
     assert all(callable(getattr(load_task(task), name)) for task in TASKS for name in names)
-
-
-def test_a_confidence_is_the_probability_of_a_label_whichever_of_its_two_tags(layoutlm: Path) -> None:
-    config = TrainConfig(pretrained=str(layoutlm))
-    model = load_model(config, LABELS)
-    pages = [replace(page, tags=("-", *page.tags[1:])) for page in tiny_pages(3)]
-    part = encoded(pages, config)
-    predictions = predict(model, part, LABELS, 2, 0, CPU, lambda: None)
-
-    model.eval()
-    for window in part.windows:
-        logits = model(torch.from_numpy(window.input_ids)[None], torch.from_numpy(window.bbox)[None]).logits[0]
-        page, by_class = part.pages[window.page], logits[window.first].softmax(-1).tolist()
-        for word, probabilities in enumerate(by_class):
-            by_label: Counter[str] = Counter()
-            for number, tag in LABELS.id2label.items():
-                by_label[tag[2:]] += probabilities[number]
-            said, true = predictions.tags[window.page][word], page.tags[word]
-            assert predictions.confidence[window.page][word] == pytest.approx(by_label[said[2:]], abs=1e-6)
-            stored = predictions.true_confidence[window.page][word]
-            assert np.isnan(stored) if true == "-" else stored == pytest.approx(by_label[true[2:]], abs=1e-6)

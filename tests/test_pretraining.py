@@ -52,6 +52,10 @@ def test_a_run_without_any_label_of_generated_receipts_is_told_so() -> None:
         pretraining_pages(6, 1, LabelMap(merges={}, labels=("TOTAL_DUE",)))
 
 
+def test_a_label_may_be_learned_under_the_name_that_it_is_merged_into() -> None:
+    assert pretraining_pages(3, 1, LabelMap(merges={"TAX": "AMOUNT"}, labels=("AMOUNT",)))
+
+
 sizes = st.integers(1, 60)
 
 

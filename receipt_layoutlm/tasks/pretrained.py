@@ -60,9 +60,7 @@ def _refuse_what_runs_code(source: str, found: PretrainedConfig) -> None:
         raise ModelLoadError(f"{source} is quantized: give weights in full precision")
 
 
-def _load(
-    source: str, found: PretrainedConfig, config: TrainConfig, label2id: dict[str, int]
-) -> Loaded:
+def _load(source: str, found: PretrainedConfig, config: TrainConfig, label2id: dict[str, int]) -> Loaded:
     found.num_hidden_layers = kept_layers(found.num_hidden_layers, config.layers)
     found.hidden_dropout_prob = config.dropout
     found.attention_probs_dropout_prob = 0.0

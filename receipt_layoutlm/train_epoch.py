@@ -1,0 +1,86 @@
+"""What an epoch trains on: which windows in which step, and which of their words are supervised."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+
+from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.encoded_part import BoolArray, EncodedPart
+from receipt_layoutlm.packing import PackedBatch, cut_by_tokens, pack
+from receipt_layoutlm.repeats import draw, repeat_factors
+from receipt_layoutlm.sampling import PageTags, achieved_ratio, epoch_order, supervised_masks
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A window as an epoch shows it; supervised: (words,), None for all of them."""
+
+    window: int
+    supervised: BoolArray | None
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """The same in every attempt: it follows from seed, number and pages."""
+
+    number: int  # from 0
+    steps: list[list[Shown]]  # one list for each optimizer step
+    o_entity_ratio: float | None  # achieved
+    seen: dict[str, int]  # entities shown of each label, repeats counted
+
+
+def plan_epoch(config: TrainConfig, part: EncodedPart, number: int) -> Epoch:
+    """Draw an epoch. What is drawn depends on the windows, not on how they are cut into micro-batches."""
+    windows = _shown(config, part, number)
+    tagged = _tagged(part, windows)
+    if config.o_entity_ratio is None:
+        masks = None
+        ratio = achieved_ratio(tagged, [[True] * len(tags) for _, tags in tagged])
+    else:
+        masks = supervised_masks(tagged, config.o_entity_ratio, config.seed, number)
+        ratio = achieved_ratio(tagged, masks)
+    shown = [Shown(window, None if masks is None else np.array(masks[place])) for place, window in enumerate(windows)]
+    order = _order(config, part, windows, number)
+    seen = Counter(tag[2:] for _, tags in tagged for tag in tags if tag[0] == "B")
+    return Epoch(number, [[shown[place] for place in places] for places in order], ratio, dict(sorted(seen.items())))
+
+
+def steps_per_epoch(config: TrainConfig, part: EncodedPart) -> int:
+    """Optimizer steps, the same in every epoch."""
+    return len(_order(config, part, _shown(config, part, 0), 0))
+
+
+def _shown(config: TrainConfig, part: EncodedPart, number: int) -> list[int]:
+    """The windows of an epoch: each once, or those with rare labels more often."""
+    if not config.balanced_sampling:
+        return list(range(len(part.windows)))
+    labels = [{tag[2:] for tag in part.window_tags(window) if tag[0] == "B"} for window in range(len(part.windows))]
+    return draw(repeat_factors(labels), config.seed, number)
+
+
+def _tagged(part: EncodedPart, windows: Sequence[int]) -> list[PageTags]:
+    """What is supervised as one piece, with an id that is its own: the k-th time a window is shown."""
+    times: dict[int, count[int]] = {}
+    return [
+        (f"{part.window_id(window)} {next(times.setdefault(window, count()))}", part.window_tags(window))
+        for window in windows
+    ]
+
+
+def _order(config: TrainConfig, part: EncodedPart, windows: Sequence[int], number: int) -> list[list[int]]:
+    lengths = part.window_lengths[list(windows)].tolist()
+    return epoch_order(lengths, config.batch_size * config.gradient_accumulation_steps, config.seed, number)
+
+
+def micro_batches(config: TrainConfig, part: EncodedPart, shown: Sequence[Shown]) -> list[PackedBatch]:
+    """The windows of one optimizer step, packed: by `tokens_per_batch` where it is given, else by `batch_size`."""
+    windows = [part.windows[each.window] for each in shown]
+    if config.tokens_per_batch is not None:
+        cuts = cut_by_tokens([len(window.input_ids) for window in windows], config.tokens_per_batch)
+    else:
+        size = config.batch_size
+        cuts = [list(range(start, min(start + size, len(shown)))) for start in range(0, len(shown), size)]
+    return [pack([windows[i] for i in cut], [shown[i].supervised for i in cut]) for cut in cuts]
