@@ -23,6 +23,7 @@ from receipt_layoutlm.receipt_snapshot import (
 )
 from receipt_layoutlm.receipts import StoredReceipt, image_id_of, page_from_receipt, receipt_from_page
 from receipt_layoutlm.s3 import dataset_key
+from tests.spans import spans
 from tests.stores import Clock, Store
 from tests.tiny import tiny_pages
 from tests.wire import Wire
@@ -235,17 +236,6 @@ def test_a_table_without_valid_labels_says_what_to_do(store: Store) -> None:
 
 
 # real receipts
-
-
-def spans(page: Page) -> list[tuple[str, tuple[str, ...]]]:
-    """Entities as label and words."""
-    found: list[tuple[str, tuple[str, ...]]] = []
-    for word, tag in zip(page.words, page.tags, strict=True):
-        if tag[0] == "B":
-            found.append((tag[2:], (word,)))
-        elif tag[0] == "I":
-            found[-1] = (tag[2:], (*found[-1][1], word))
-    return found
 
 
 @pytest.mark.parametrize("count", [40, pytest.param(549, marks=[pytest.mark.long, pytest.mark.timeout(3600)])])
