@@ -5,13 +5,14 @@ An error means that the run would fail or that its numbers would mean nothing; a
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from receipt_layoutlm.check_report import Finding, Report, error, warning
 from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.data import sample_pages
 from receipt_layoutlm.frozen_split import FrozenSplit, listed
+from receipt_layoutlm.image_check import ImageCheck
 from receipt_layoutlm.label_check import (
     Parts,
     kept_entities,
@@ -36,7 +37,7 @@ class Material:
     evaluation: Sequence[Page] | None = None
     frozen: FrozenSplit | None = None
     unreadable: Sequence[DataError] = ()
-    image_problems: Mapping[str, str] | None = None  # page id -> what is wrong with its image
+    images: ImageCheck | None = None
 
 
 def check_dataset(material: Material, config: TrainConfig) -> Report:
@@ -54,7 +55,7 @@ def check_dataset(material: Material, config: TrainConfig) -> Report:
         findings += support(kept)
     findings += _leaks(parts)
     findings += _sizes(config, parts, material.pages)
-    findings += _images(material.image_problems or {})
+    findings += _images(material.images)
     return Report(
         pages={part: len(pages) for part, pages in parts.items()} or {"all": len(material.pages)},
         labels=label_rows(label_map, everything, parts),
@@ -71,13 +72,15 @@ _KINDS = (
     ("empty_pages", "have no words, or blank ones", r"no words|is empty"),
     ("lines", "are no page", ""),
 )
+_LACKS = r"required|need one each"  # the field that is named is not wrong but missing, or too short
 
 
 def _lines(unreadable: Sequence[DataError]) -> list[Finding]:
     """Grouped by what is wrong with them, as far as the reasons tell."""
     groups: dict[str, list[DataError]] = {}
     for line in unreadable:
-        kind = next(kind for kind, _, pattern in _KINDS if re.search(pattern, line.reason))
+        whole = not re.search(_LACKS, line.reason)
+        kind = next(kind for kind, _, pattern in _KINDS if not pattern or (whole and re.search(pattern, line.reason)))
         groups.setdefault(kind, []).append(line)
     return [
         error(kind, f"{len(lines)} line(s) {text}: {lines[0]}", map(str, lines))
@@ -177,9 +180,15 @@ def _sub_tokens(word: str) -> float:
     return total
 
 
-def _images(problems: Mapping[str, str]) -> list[Finding]:
-    if not problems:
+def _images(images: ImageCheck | None) -> list[Finding]:
+    if images is None:
         return []
-    first, reason = next(iter(problems.items()))
-    examples = [f"{page_id}: {problem}" for page_id, problem in problems.items()]
-    return [warning("images", f"{len(problems)} page(s) have an image that is of no use: {first}: {reason}", examples)]
+    if not images.checked:
+        text = "no image of the folder belongs to a page: they are found by their SHA-256, file name or page id"
+        return [warning("images", text)]
+    if not images.problems:
+        return []
+    first, reason = next(iter(images.problems.items()))
+    examples = [f"{page_id}: {problem}" for page_id, problem in images.problems.items()]
+    text = f"{len(examples)} page(s) have an image that is of no use: {first}: {reason}"
+    return [warning("images", text, examples)]

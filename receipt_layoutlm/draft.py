@@ -48,6 +48,8 @@ class Draft:
     blank: int = 0
     found: tuple[Found, ...] = field(default=())
     image: str | None = None
+    is_size_guessed: bool = False
+    """Whether width and height are those of the boxes, because no image says them."""
 
 
 def in_reading_order(words: Sequence[DraftWord], scale: tuple[float, float]) -> tuple[DraftWord, ...]:

@@ -57,6 +57,7 @@ class Sharing:
 
     def keep(self) -> None:
         self._running = self._pool.submit(keep, self._bucket, self._entries, self._given_up)
+        self._running.add_done_callback(_say)
 
     def __enter__(self) -> Self:
         return self
@@ -66,6 +67,12 @@ class Sharing:
             wait([self._running], END_PATIENCE_SECONDS)
         self._given_up.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _say(done: Future[None]) -> None:
+    """An error that nobody expected: the job goes on, and the log has it."""
+    if not done.cancelled() and (error := done.exception()) is not None:
+        log.warning("encoded pages are not kept: %r", error)
 
 
 def entries_of(config: TrainConfig, run_dir: RunDir, work_dir: Path, prefix: str) -> list[Entry]:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from receipt_layoutlm.image_size import image_size
@@ -14,14 +15,24 @@ _END = 64  # bytes at the end of a file among which its end mark has to stand
 _CHUNK = 1 << 20  # bytes hashed at a time
 
 
-def image_problems(pages: Iterable[Page], folder: Path) -> dict[str, str]:
-    """For each page that names an image, what is wrong with it; the name is the file's SHA-256 or its name."""
+@dataclass(frozen=True, slots=True)
+class ImageCheck:
+    """How many images of pages were found and looked at, and by page id what is wrong."""
+
+    checked: int
+    problems: dict[str, str]
+
+
+def check_images(pages: Iterable[Page], folder: Path) -> ImageCheck:
+    """Look at the image that each page names, by its SHA-256 or its name; else at the one named as the page's id."""
     found = _found_files(folder)
-    problems = {}
+    checked, problems = 0, {}
     for page in pages:
-        if page.image is not None and (problem := _problem(found.get(page.image))):
+        path = found.get(page.image or page.page_id)
+        checked += path is not None
+        if (path is not None or page.image is not None) and (problem := _problem(path)):
             problems[page.page_id] = problem
-    return problems
+    return ImageCheck(checked, problems)
 
 
 def _found_files(folder: Path) -> dict[str, Path]:

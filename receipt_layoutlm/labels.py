@@ -1,7 +1,7 @@
 """Which entity labels a run learns: merges first, then the whitelist, and the numbers of the BIO classes."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -146,9 +146,7 @@ def build_label_map(config: TrainConfig, known_labels: Iterable[str]) -> LabelMa
     in_data = set(known_labels)
     merges = resolve_merges(config)
     known = (set(CORE_LABELS) | in_data | set(merges.values())) - {OUTSIDE}
-    for label in (*merges, *config.allowed_labels):
-        if label not in known:
-            raise LabelError(_unknown("label", label, known))
+    check_known((*merges, *config.allowed_labels), known)
     for label in config.allowed_labels:
         if label in merges:
             raise LabelError(_merged_away(label, merges[label]))
@@ -156,6 +154,13 @@ def build_label_map(config: TrainConfig, known_labels: Iterable[str]) -> LabelMa
     if not kept:
         raise LabelError("no label is left to learn: the data has none, or the merges drop them all")
     return LabelMap(merges=merges, labels=tuple(sorted(kept)))
+
+
+def check_known(labels: Iterable[str], known: Collection[str]) -> None:
+    """Raises LabelError for the first label that is not known, with the nearest that is."""
+    for label in labels:
+        if label not in known:
+            raise LabelError(_unknown("label", label, known))
 
 
 def _merged_away(label: str, target: str) -> str:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 
 from pydantic import TypeAdapter, ValidationError
@@ -109,9 +109,11 @@ def _begin(tag: str) -> str:
 
 def page_to_line(page: Page) -> str:
     """The canonical JSON of a page, without a line end; equal pages give equal lines."""
-    return json.dumps(asdict(page), ensure_ascii=False, separators=(",", ":"))
+    # not asdict, which copies every word and box: five times as slow
+    return json.dumps({name: getattr(page, name) for name in _FIELDS}, ensure_ascii=False, separators=(",", ":"))
 
 
+_FIELDS = tuple(field.name for field in fields(Page))
 _PAGE = TypeAdapter(Page)
 
 

@@ -1,10 +1,10 @@
 """Reading order: words are grouped into printed lines, lines go top to bottom, words left to right.
 
 First words are taken from left to right, and each joins the line that it continues at its height. From these lines
-come the slope and the pitch of the page's lines. Then the words, by their heights with that slope taken out, are
-divided into lines once more, all at once: of all divisions the one with the fewest lines, the least spread within
-them and the fewest words that stand in each other's place. So a word goes where most of its line is, whatever a
-few thousandths of jitter did to it and its neighbours. About O(n log n) for n words.
+come their common slope (a skewed page is gone through twice) and their pitch. Then the words, by their heights with
+the slope taken out, are divided into lines once more, all at once: of all divisions the one with few lines, little
+spread within them and few words that stand in each other's place. So a word goes where most of its line is, whatever
+a few thousandths of jitter did to it and its neighbours. O(n log n) for n words, with lines of bounded length.
 """
 
 from bisect import bisect_left
@@ -20,9 +20,12 @@ _JITTER = 3.0  # thousandths that a word may be off its place
 _SLACK = 2 * _JITTER + 1  # two words of one line, each off its place, and some slope left
 _MEMORY = 3  # words over which a line's height is averaged: jitter cancels out, a bent line is followed
 _SLOPE_PRIOR = 20_000.0  # (thousandths^2) variance of jitter, 3, over that of slopes, 0.012^2
+_LEVEL = 0.002  # a slope above it moves a price far to the right by more than half of the jitter
 _NEIGHBOURS = 3  # lines above and below a word's height that are looked at
 _PITCH = 0.5  # of the usual pitch, by which words of one line differ in height at most
 _WIDEST = 12.0  # thousandths, the same where lines stand wide apart
+_HIGHEST = 3.0  # times that, from the highest word of a line to its lowest
+_MOST_WORDS = 100  # of one line, so that crowds of words at one place take no time worth naming
 _COLLISION = 0.8  # of a line: so much weigh two words that stand in each other's place
 
 
@@ -53,8 +56,12 @@ def reading_order(boxes: Sequence[Box]) -> list[int]:
 
 def printed_lines(boxes: Sequence[Box]) -> list[list[int]]:
     """Indices of the boxes by printed line, lines from top to bottom, words from left to right."""
-    first = _first_lines(boxes)
-    slope, reach = _common_slope(boxes, first), _reach_of(first)
+    first = _first_lines(boxes, 0.0)
+    slope = _common_slope(boxes, first)
+    if abs(slope) > _LEVEL:
+        first = _first_lines(boxes, slope)
+        slope = _common_slope(boxes, first)
+    reach = _reach_of(first)
     centres = [_centre(box, slope) for box in boxes]
     words = sorted(range(len(boxes)), key=lambda i: (centres[i], boxes[i]))
     lines: list[list[int]] = []
@@ -74,7 +81,7 @@ def _runs(words: Sequence[int], centres: Sequence[float], reach: float) -> Itera
         yield list(words[start:])
 
 
-def _divided(run: Sequence[int], boxes: Sequence[Box], centres: Sequence[float], reach: float) -> list[Sequence[int]]:
+def _divided(run: list[int], boxes: Sequence[Box], centres: Sequence[float], reach: float) -> list[list[int]]:
     """The lines of a run: the division that costs least, by dynamic programming over where the last line begins.
 
     A line costs a unit, for which two words may be `reach` apart, and its collisions. Spread is twice the variance: the
@@ -82,13 +89,18 @@ def _divided(run: Sequence[int], boxes: Sequence[Box], centres: Sequence[float],
     """
     unit = reach**2 / 2
     cost, begin = [0.0], [0]  # of the first words, for each number of them, and where their last line begins
+    hits = [0] * len(run)  # of each word with those after it, so far
     for end in range(1, len(run) + 1):
+        last = run[end - 1]
         best = (float("inf"), 0)
         total = squares = collisions = 0.0
-        for start in range(end - 1, -1, -1):
-            box, above = boxes[run[start]], centres[run[end - 1]] - centres[run[start]]
-            total, squares = total + above, squares + above * above
-            collisions += sum(_collide(box, boxes[run[other]]) for other in range(start + 1, end))
+        for start in range(end - 1, max(end - _MOST_WORDS, 0) - 1, -1):
+            above = centres[last] - centres[run[start]]
+            if above > _HIGHEST * reach:
+                break
+            if start < end - 1:
+                hits[start] += _collide(boxes[run[start]], boxes[last])
+            total, squares, collisions = total + above, squares + above * above, collisions + hits[start]
             words = end - start
             spread = 2 * (squares - total * total / words) / words
             best = min(best, (cost[start] + unit * (1 + _COLLISION * collisions) + spread, start))
@@ -97,8 +109,8 @@ def _divided(run: Sequence[int], boxes: Sequence[Box], centres: Sequence[float],
     return _cut(run, begin)
 
 
-def _cut(run: Sequence[int], begin: Sequence[int]) -> list[Sequence[int]]:
-    lines: list[Sequence[int]] = []
+def _cut(run: list[int], begin: Sequence[int]) -> list[list[int]]:
+    lines: list[list[int]] = []
     end = len(run)
     while end:
         lines.append(run[begin[end] : end])
@@ -118,12 +130,12 @@ def _reach_of(lines: Sequence[_Line]) -> float:
     return min(max(_PITCH * usual, _SLACK), _WIDEST)
 
 
-def _first_lines(boxes: Sequence[Box]) -> list[_Line]:
-    """Lines from top to bottom, by the height of their last words."""
+def _first_lines(boxes: Sequence[Box], slope: float) -> list[_Line]:
+    """Lines from top to bottom, by the height of their last words with the slope taken out."""
     lines: list[_Line] = []
     centres: list[float] = []
     for word in sorted(range(len(boxes)), key=lambda i: (boxes[i][0] + boxes[i][2], boxes[i])):
-        box, centre = boxes[word], _centre(boxes[word], 0.0)
+        box, centre = boxes[word], _centre(boxes[word], slope)
         found = _line_of(box, centre, lines, bisect_left(centres, centre))
         line = lines.pop(found) if found is not None else _Line(centre, box[3] - box[1], box[0])
         if found is not None:

@@ -32,12 +32,13 @@ from receipt_dynamo import (
     ValidationStatus,
 )
 from receipt_dynamo.receipt_client import LabelRange, label_ranges
-from receipt_layoutlm.data import Page, read_snapshot
+from receipt_layoutlm.data import Page, label_counts, read_snapshot
 from receipt_layoutlm.datasets import add_snapshot, describe, pinned
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.forgotten import forgotten_ids
+from receipt_layoutlm.labels import CORE_LABELS, check_known
 from receipt_layoutlm.page import DataError
-from receipt_layoutlm.receipts import Notes, StoredReceipt, page_from_receipt, page_id_of
+from receipt_layoutlm.receipts import CONTINUES_OVER_LINES, Notes, StoredReceipt, page_from_receipt, page_id_of
 from receipt_layoutlm.s3 import Bucket, NotStored, dataset_key
 
 DEFAULT_NAME: Final = "receipts"
@@ -143,6 +144,7 @@ def take_snapshot(
     on_progress: Callable[[Progress], None],
     threads: int = THREADS,
     forgotten: Container[str] = frozenset(),
+    over_lines: frozenset[str] = CONTINUES_OVER_LINES,
 ) -> Taken:
     """Read every receipt with a VALID label; those of `seen` that did not change are taken from there.
 
@@ -151,7 +153,7 @@ def take_snapshot(
     began, parts = time.monotonic(), label_ranges()
     tally = _Tally(on_progress, len(parts))
     with ThreadPoolExecutor(threads) as pool:
-        found = pool.map(lambda part: _read_part(receipts, part, seen, tally), parts)
+        found = pool.map(lambda part: _read_part(receipts, part, seen, over_lines, tally), parts)
         taken = sorted(itertools.chain.from_iterable(found), key=lambda each: each.page.page_id)
     _check_ids(taken)
     kept = [each for each in taken if each.page.page_id not in forgotten]
@@ -172,16 +174,18 @@ def take_snapshot(
     return Taken([each.page for each in kept], [each.mark for each in kept], report)
 
 
-def _read_part(receipts: ReceiptClient, part: LabelRange, seen: Mapping[str, Seen], tally: _Tally) -> list[Seen]:
+def _read_part(
+    receipts: ReceiptClient, part: LabelRange, seen: Mapping[str, Seen], over_lines: frozenset[str], tally: _Tally
+) -> list[Seen]:
     found: list[Seen] = []
     images = _images(receipts, part, tally)
     while some := dict(itertools.islice(images, _AT_ONCE)):
-        unchanged = _unchanged(receipts, some, seen)
+        unchanged = _unchanged(receipts, some, seen, over_lines)
         done = list(unchanged.values())
         for image_id, labels in some.items():
             wanted = {number: rows for number, rows in labels.items() if (image_id, number) not in unchanged}
             if wanted:
-                done += _read_image(receipts, image_id, wanted, tally)
+                done += _read_image(receipts, image_id, wanted, over_lines, tally)
         found += done
         tally.add(receipts=len(done), reused=len(unchanged))
     tally.add(parts_done=1)
@@ -209,7 +213,10 @@ def _has_valid(labels: Iterable[ReceiptWordLabel]) -> bool:
 
 
 def _unchanged(
-    receipts: ReceiptClient, images: Mapping[str, LabelsOfImage], seen: Mapping[str, Seen]
+    receipts: ReceiptClient,
+    images: Mapping[str, LabelsOfImage],
+    seen: Mapping[str, Seen],
+    over_lines: frozenset[str],
 ) -> dict[tuple[str, int], Seen]:
     """What an earlier snapshot has of these receipts, by (image_id, receipt_id), where it still holds."""
     if not seen:
@@ -218,19 +225,22 @@ def _unchanged(
     unchanged: dict[tuple[str, int], Seen] = {}
     for receipt in receipts.get_receipts(keys):
         known = seen.get(page_id_of(receipt))
-        if known is not None and known.mark.digest == _digest(receipt, images[receipt.image_id][receipt.receipt_id]):
+        labels = images[receipt.image_id][receipt.receipt_id]
+        if known is not None and known.mark.digest == _digest(receipt, labels, over_lines):
             unchanged[receipt.image_id, receipt.receipt_id] = known
     return unchanged
 
 
-def _read_image(receipts: ReceiptClient, image_id: str, labels: LabelsOfImage, tally: _Tally) -> list[Seen]:
+def _read_image(
+    receipts: ReceiptClient, image_id: str, labels: LabelsOfImage, over_lines: frozenset[str], tally: _Tally
+) -> list[Seen]:
     rows = receipts.get_image(image_id)
     words: dict[int, list[ReceiptWord]] = {}
     for word in rows.words:
         words.setdefault(word.receipt_id, []).append(word)
     there = {receipt.receipt_id: receipt for receipt in rows.receipts}
     pages = [
-        _page(StoredReceipt(there[number], tuple(words.get(number, ())), tuple(of_receipt)))
+        _page(StoredReceipt(there[number], tuple(words.get(number, ())), tuple(of_receipt)), over_lines)
         for number, of_receipt in labels.items()
         if number in there
     ]
@@ -239,11 +249,11 @@ def _read_image(receipts: ReceiptClient, image_id: str, labels: LabelsOfImage, t
     return made
 
 
-def _page(stored: StoredReceipt) -> Seen | None:
-    page, notes = page_from_receipt(stored)
+def _page(stored: StoredReceipt, over_lines: frozenset[str]) -> Seen | None:
+    page, notes = page_from_receipt(stored, over_lines)
     if page is None:
         return None
-    digest, confidence = _digest(stored.receipt, stored.labels), _confidence(stored)
+    digest, confidence = _digest(stored.receipt, stored.labels, over_lines), _confidence(stored)
     return Seen(page, Mark(page_id=page.page_id, digest=digest, notes=notes, confidence=confidence))
 
 
@@ -254,13 +264,13 @@ def _confidence(stored: StoredReceipt) -> float | None:
     return round(sum(known) / len(known), 6) if known else None
 
 
-def _digest(receipt: Receipt, labels: Sequence[ReceiptWordLabel]) -> str:
-    """Changes with whatever of them decides the page."""
+def _digest(receipt: Receipt, labels: Sequence[ReceiptWordLabel], over_lines: frozenset[str]) -> str:
+    """Changes with whatever of them, and of the rule, decides the page."""
     rows = sorted(
         (label.line_id, label.word_id, label.label, label.validation_status.value, str(label.begins))
         for label in labels
     )
-    content = json.dumps([RULES, receipt.model_dump_json(), rows])
+    content = json.dumps([RULES, sorted(over_lines), receipt.model_dump_json(), rows])
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
@@ -286,20 +296,41 @@ def source_of(client: DynamoClient) -> str:
     return f"dynamo {client.table_name}"
 
 
-def read_table(client: DynamoClient, seen: Mapping[str, Seen], on_progress: Callable[[Progress], None]) -> Taken:
-    """The table's receipts with a VALID label. Raises NoLabels when there are none. Writes nothing."""
-    taken = take_snapshot(ReceiptClient(client), seen, on_progress, forgotten=forgotten_ids(client))
+def read_table(
+    client: DynamoClient,
+    seen: Mapping[str, Seen],
+    on_progress: Callable[[Progress], None],
+    also_over_lines: Sequence[str] = (),
+) -> Taken:
+    """The table's receipts with a VALID label; `also_over_lines` adds to the labels that go on over a line break.
+
+    Raises NoLabels when there are none, LabelError for a label that is none of ours and none of the table's. Writes
+    nothing.
+    """
+    taken = take_snapshot(
+        ReceiptClient(client),
+        seen,
+        on_progress,
+        forgotten=forgotten_ids(client),
+        over_lines=CONTINUES_OVER_LINES.union(also_over_lines),
+    )
     if not taken.pages and taken.report.forgotten:
         raise NoLabels(
             f"every labelled receipt of table {client.table_name!r} is forgotten: 'layoutlm-cli dataset forget --undo "
             "PAGE' takes one back"
         )
     if not taken.pages:
-        raise NoLabels(
-            f"table {client.table_name!r} has no receipt with a VALID label ('layoutlm-cli dataset count' shows the "
-            "labels): validate some, or load pages with 'layoutlm-cli dataset load FILE'"
-        )
+        raise no_labels(client)
+    check_known(also_over_lines, {*CORE_LABELS, *label_counts(taken.pages)})
     return taken
+
+
+def no_labels(client: DynamoClient) -> NoLabels:
+    """The error for a table that nobody has validated anything in."""
+    return NoLabels(
+        f"table {client.table_name!r} has no receipt with a VALID label ('layoutlm-cli dataset count' shows the "
+        "labels): validate some, or load pages with 'layoutlm-cli dataset load FILE'"
+    )
 
 
 def keep_snapshot(client: DynamoClient, bucket: Bucket, name: str, taken: Taken, now: datetime) -> Dataset:

@@ -7,7 +7,7 @@ undecided and reported; a label that is not checked yet leaves its word undecide
 import re
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -21,7 +21,10 @@ from receipt_layoutlm.page import PAGE_EXTENT, UNSUPERVISED, Box, Page
 from receipt_layoutlm.reading_order import printed_lines
 
 CONTINUES_OVER_LINES: Final = frozenset({"ADDRESS_LINE", "MERCHANT_NAME"})
-"""Labels whose entities go on over a line break: an address over three lines is one, two line totals are two."""
+"""Labels whose entities go on over a line break: an address over three lines is one, two line totals are two.
+
+A snapshot may be taken with more of them.
+"""
 
 _LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _IMAGES: Final = uuid.UUID("0b6d5a43-6f0a-5b2e-9d55-3c1f8f3a7e21")  # namespace of the image ids made from page ids
@@ -84,10 +87,13 @@ def receipt_of_page_id(page_id: str) -> list[tuple[str, int]]:
     return []
 
 
-def page_from_receipt(stored: StoredReceipt) -> tuple[Page | None, Notes]:
+def page_from_receipt(
+    stored: StoredReceipt, over_lines: Container[str] = CONTINUES_OVER_LINES
+) -> tuple[Page | None, Notes]:
     """The page of a receipt; None when it has no words.
 
-    Words of a receipt that was loaded from a page keep that page's order; others come in reading order.
+    Words of a receipt that was loaded from a page keep that page's order and its entities; others come in reading
+    order, and an entity goes on over a line break if its label is in `over_lines`.
     """
     words = _words_by_number(stored)
     notes = _notes(stored, words)
@@ -99,7 +105,7 @@ def page_from_receipt(stored: StoredReceipt) -> tuple[Page | None, Notes]:
     line_of = {word: number for number, line in enumerate(lines) for word in line}
     labels = _by_word(stored.labels)
     decisions = [_decide(labels.get(_number(words[word]), ())) for word in order]
-    tags = _tags(decisions, [line_of[word] for word in order])
+    tags = _tags(decisions, [line_of[word] for word in order], over_lines)
     texts = tuple(words[word].text for word in order)
     page = Page(
         page_id=page_id_of(stored.receipt),
@@ -160,7 +166,7 @@ def canonical(label: str) -> str:
     return ALIASES.get(label, label)
 
 
-def _tags(decisions: Sequence[_Decision], lines: Sequence[int]) -> tuple[str, ...]:
+def _tags(decisions: Sequence[_Decision], lines: Sequence[int], over_lines: Container[str]) -> tuple[str, ...]:
     """IOB2 tags of words in order; `lines` numbers the printed line of each."""
     tags: list[str] = []
     before, line_before = _OUTSIDE, -1
@@ -168,7 +174,7 @@ def _tags(decisions: Sequence[_Decision], lines: Sequence[int]) -> tuple[str, ..
         if word.label in (OUTSIDE, UNSUPERVISED):
             tags.append(word.label)
         else:
-            goes_on = line == line_before or word.label in CONTINUES_OVER_LINES
+            goes_on = line == line_before or word.label in over_lines
             continues = goes_on if word.begins is None else not word.begins
             tags.append(f"{'I' if continues and word.label == before.label else 'B'}-{word.label}")
         before, line_before = word, line

@@ -46,7 +46,8 @@ def shaped(model: type[M], text: str, path: Path, line: int | None = None) -> M:
     try:
         return model.model_validate_json(text)
     except ValidationError as error:
-        raise DataError(validation_reason(error), file=str(path), line=line) from error
+        hint = "; is it a file of this format?" if error.errors()[0]["type"] == "missing" else ""
+        raise DataError(validation_reason(error) + hint, file=str(path), line=line) from error
 
 
 def files_below(paths: Sequence[Path], *patterns: str) -> list[Path]:

@@ -62,8 +62,8 @@ def find_labels(
         on_page()
     if by_page and strangers == len(by_page):
         raise NotInTable(
-            f"none of the {strangers} pages is a receipt of table {receipts.table_name!r}, so there is no label to mark. "
-            "Correct the files they came from, or 'layoutlm-cli dataset load FILE' them and mark then"
+            f"none of the {strangers} pages is a receipt of table {receipts.table_name!r}, so no label can be marked: "
+            "correct the files, or 'layoutlm-cli dataset load FILE' them and mark then"
         )
     return marks
 

@@ -85,12 +85,15 @@ def test_the_options_of_a_run_decide_what_is_found(shell: Shell, imported: str) 
 
 def test_every_bad_line_of_a_file_is_told(shell: Shell, file: str) -> None:
     with Path(file).open("a") as lines:
-        lines.write('\n{"id": "x"}\n{"id": "y", "words": ["a"], "bboxes": [[0, 0, 2000, 9]], "labels": ["O"]}\n')
+        lines.write(
+            '\n{"id": "x"}\n{"id": "x2"}\n{"id": "y", "words": ["a"], "bboxes": [[0, 0, 2000, 9]], "labels": ["O"]}\n'
+        )
 
     result = shell.run("dataset", "check", file)
 
     assert result.exit_code == 1
-    assert "shop.jsonl:21" in result.stdout and "shop.jsonl:22" in result.stdout
+    assert "shop.jsonl:21" in result.stdout and "shop.jsonl:23" in result.stdout
+    assert "shop.jsonl:22" in result.stdout  # the second of a kind
 
 
 def test_errors_stop_the_submit(shell: Shell, imported: str) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from receipt_dynamo import DynamoClient, ReceiptClient, ValidationStatus
+from receipt_dynamo import DynamoClient, ReceiptClient, ValidationStatus, utcnow
 from receipt_layoutlm.cli import cli
 from receipt_layoutlm.data import page_to_line
-from receipt_layoutlm.receipts import image_id_of
+from receipt_layoutlm.page import Page
+from receipt_layoutlm.receipts import image_id_of, receipt_from_page
 from receipt_layoutlm.s3 import Bucket
 from tests.tiny import tiny_pages
 
@@ -80,6 +81,23 @@ def test_a_second_snapshot_reads_only_what_changed_unless_told_to_read_all(cloud
     assert "(12 as at the last snapshot, 0 read)" in ok("dataset", "import", "dynamo")
     assert "(0 as at the last snapshot, 12 read)" in ok("dataset", "import", "dynamo", "--full")
     assert len(cloud.list_datasets()) == 1
+
+
+def test_labels_that_go_on_over_lines_are_told_by_name(cloud: DynamoClient) -> None:
+    page = Page("p", "g", ("ice", "cream"), ((0, 0, 99, 20), (0, 40, 99, 60)), ("B-PRODUCT_NAME",) * 2, 100, 100)
+    loaded = receipt_from_page(page, utcnow())
+    labels = [label.model_copy(update={"begins": None}) for label in loaded.labels]
+    ReceiptClient(cloud).put([loaded.receipt], loaded.words, labels)
+
+    def entities(*arguments: str) -> int:
+        told = json.loads(ok("dataset", "import", "dynamo", "--json", *arguments))
+        return int(told["labels"]["PRODUCT_NAME"])
+
+    assert [entities(), entities("--over-lines", "PRODUCT_NAME"), entities()] == [2, 1, 2]
+    result = run("dataset", "import", "dynamo", "--over-lines", "PRODUCT_NAMES")
+    assert (result.exit_code, "did you mean PRODUCT_NAME?" in result.stderr) == (1, True)
+    first, second, third = cloud.list_datasets()
+    assert first.fingerprint == third.fingerprint != second.fingerprint
 
 
 def test_two_valid_labels_are_shown(cloud: DynamoClient, pages: str) -> None:

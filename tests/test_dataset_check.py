@@ -12,7 +12,7 @@ from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.data import Page, read_jsonl, survey_jsonl
 from receipt_layoutlm.dataset_check import Material, check_dataset, sub_tokens
 from receipt_layoutlm.frozen_split import FrozenSplit
-from receipt_layoutlm.image_check import image_problems
+from receipt_layoutlm.image_check import check_images
 
 SROIE = Path(__file__).parents[2] / "shared" / "data" / "sroie"
 
@@ -167,16 +167,19 @@ def test_every_bad_line_of_a_file_is_told_by_kind(tmp_path: Path) -> None:
         {"words": [], "bboxes": [], "labels": []},
         {"words": ["a", " "]},
         {"id": "0"},
+        {"bboxes": [[0, 0, 9, 9]]},
     ]
     path = tmp_path / "pages.jsonl"
     path.write_text("\n".join(json.dumps({"id": str(i), **good, **bad_one}) for i, bad_one in enumerate([{}, *bad])))
+    with path.open("a") as file:
+        file.write('\n{"id": "z", "words": ["a"], "bboxes": [[0, 0, 9, 9]]}\n')
 
     pages, unreadable = survey_jsonl(path)
     report = check_dataset(Material(pages, unreadable=unreadable), TrainConfig())
 
     assert [page.page_id for page in pages] == ["0"]
     counts = {finding.check: len(finding.examples) for finding in report.errors}
-    assert counts == {"boxes": 2, "tags": 1, "empty_pages": 2, "lines": 1, "split": 0}
+    assert counts == {"boxes": 2, "tags": 1, "empty_pages": 2, "lines": 3, "split": 0}
     assert "pages.jsonl:2" in found(report, "boxes").message
 
 
@@ -201,16 +204,28 @@ def test_images_that_are_missing_broken_off_no_image_or_blank_are_told(tmp_path:
         for name in ("good", "blank.png", "torn", "text", "gone")
     ]
 
-    problems = image_problems([*pages, page("without", "g")], tmp_path)
+    images = check_images([*pages, page("without", "g")], tmp_path)
 
-    assert {page_id: text.split()[-1] for page_id, text in problems.items()} == {
+    assert images.checked == 4
+    assert {page_id: text.split()[-1] for page_id, text in images.problems.items()} == {
         "blank.png": "so",
         "torn": "off",
         "text": "read",
         "gone": "folder",
     }
-    report = check_dataset(Material(CLEAN, image_problems=problems), TrainConfig())
+    report = check_dataset(Material(CLEAN, images=images), TrainConfig())
     assert found(report, "images").message.startswith("4 page(s)")
+
+
+def test_a_page_that_names_no_image_has_the_one_with_its_id(tmp_path: Path) -> None:
+    png(tmp_path / "000.png", b"\xff" * 10**6, 1000, 1000)
+    images = check_images([page("000", "g"), page("001", "g")], tmp_path)
+    assert (images.checked, list(images.problems)) == (1, ["000"])
+
+
+def test_a_folder_of_other_images_is_told(tmp_path: Path) -> None:
+    report = check_dataset(Material(CLEAN, images=check_images(CLEAN, tmp_path)), TrainConfig())
+    assert "no image of the folder belongs to a page" in found(report, "images").message
 
 
 @pytest.mark.skipif(not SROIE.exists(), reason=f"no real receipts in {SROIE}")

@@ -91,6 +91,31 @@ def test_every_word_of_a_page_is_scored_in_exactly_one_window(
     assert sorted(scored) == list(range(words))
 
 
+word_sizes = st.lists(st.one_of(st.integers(1, 9), st.integers(10, 100)), min_size=1, max_size=60)
+
+
+def page_of_sizes(page_id: str, sizes: list[int]) -> Page:
+    """A page whose words have these many sub-tokens."""
+    boxes = tuple((0, 10 * i, 900, 10 * i + 9) for i in range(len(sizes)))
+    return Page(page_id, "g", tuple("1" * size for size in sizes), boxes, ("O",) * len(sizes), 100, 100)
+
+
+@settings(max_examples=30, deadline=None)
+@given(sizes_of_each=st.lists(word_sizes, min_size=1, max_size=3), max_length=st.sampled_from([16, 64, 512]))
+def test_every_word_of_every_page_is_in_a_window_and_scored_once_however_long_pages_and_words_are(
+    tokenizer: PreTrainedTokenizerFast, sizes_of_each: list[list[int]], max_length: int
+) -> None:
+    pages = [page_of_sizes(f"p{number}", sizes) for number, sizes in enumerate(sizes_of_each)]
+    part = encode(pages, tokenizer, max_length)
+    assert all(len(window.input_ids) <= max_length for window in part.windows)
+    for number, sizes in enumerate(sizes_of_each):
+        windows = [window for window in part.windows if window.page == number]
+        assert {word for window in windows for word in window.word_index.tolist()} == set(range(len(sizes)))
+        scored = [word for window in windows for word in window.word_index[window.scored].tolist()]
+        assert sorted(scored) == list(range(len(sizes)))
+        assert (len(windows) > 1) == (sum(min(size, max_length - 2) for size in sizes) > max_length - 2)
+
+
 def test_a_window_holds_whole_words_between_the_special_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
     page = long_page(40)
     for window in encode([page], tokenizer, 32).windows:

@@ -65,7 +65,7 @@ def test_sroie_texts_keep_their_commas_and_quotation_marks_and_sizes_come_from_t
     assert (page.width, page.height, page.group) == (400, 900, "pasar mini lestari")
     assert page.boxes[clay] == (150, 222, 225, 244)
     assert (pages["001"].width, pages["001"].height) == (180, 90), "without an image the boxes' extent"
-    assert report.blank_texts == 1
+    assert (report.blank_texts, report.guessed_sizes) == (1, 1)
 
 
 def test_sroie_reports_how_many_values_were_found() -> None:
@@ -243,7 +243,7 @@ BAD = [
     ("sroie", "box/000.csv", "900,950,990,950,990,990,900,990,TEXT\n", "lie outside of the image"),
     ("sroie", "key/000.json", '{"company": 3}', "000.json: company: "),
     ("cord", "dev/json/receipt_00000.json", "{\n\n nonsense", "receipt_00000.json:3: is not JSON"),
-    ("cord", "dev/json/receipt_00000.json", '{"valid_line": []}', "meta: Field required"),
+    ("cord", "dev/json/receipt_00000.json", '{"valid_line": []}', "meta: Field required; is it a file of this format"),
     ("cord", "dev/json/receipt_00000.json", "[3]", "receipt_00000.json:1: "),
     ("cord_v2", "train.jsonl", '{"ground_truth": "{}"}\n', "train.jsonl:1: meta"),
     ("funsd", "training_data/annotations/0000971160.json", '{"form": [{"label": "other"}]}', "form.0.words"),

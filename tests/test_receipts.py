@@ -1,6 +1,7 @@
 """Which label of a word counts, where an entity goes on, and that a page comes back from its records as it was."""
 
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -8,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receipt_dynamo import Receipt, ReceiptWord, ReceiptWordLabel, ValidationStatus
+from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.labels import build_label_map
 from receipt_layoutlm.page import Page
-from receipt_layoutlm.receipts import Notes, StoredReceipt, page_from_receipt, receipt_from_page
+from receipt_layoutlm.receipts import CONTINUES_OVER_LINES, Notes, StoredReceipt, page_from_receipt, receipt_from_page
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 VALID, INVALID, NEEDS_REVIEW, PENDING, NONE = (
@@ -103,6 +106,63 @@ def test_two_line_totals_on_consecutive_lines_are_two_and_an_address_over_three_
 
     address, _ = page_of(*(words(line, "ADDRESS") for line in ("1 High St", "Springfield", "USA")))
     assert [tag[0] for tag in address.tags] == ["B", "I", "I", "I", "I"]
+
+
+def test_the_labels_that_go_on_over_a_line_break_can_be_added_to() -> None:
+    lines = (words("ice", "PRODUCT_NAME"), words("cream", "PRODUCT_NAME"), words("9.00", "LINE_TOTAL"))
+    assert page_of(*lines)[0].tags == ("B-PRODUCT_NAME", "B-PRODUCT_NAME", "B-LINE_TOTAL")
+    page, _ = page_from_receipt(stored(lines), {*CONTINUES_OVER_LINES, "PRODUCT_NAME"})
+    assert page is not None
+    assert page.tags == ("B-PRODUCT_NAME", "I-PRODUCT_NAME", "B-LINE_TOTAL")
+
+
+def test_subtotal_and_tax_side_by_side_are_two_amounts_after_the_merge() -> None:
+    page, _ = page_of([*words("9.00", "SUBTOTAL"), *words("0.54", "TAX")], words("9.54", "GRAND_TOTAL"))
+    label_map = build_label_map(TrainConfig(merge_amounts=True), [tag[2:] for tag in page.tags])
+    assert label_map.apply(page.tags) == ("B-AMOUNT", "B-AMOUNT", "B-AMOUNT")
+
+
+labels_of_a_line = st.lists(st.sampled_from(["LINE_TOTAL", "ADDRESS_LINE", "DATE", ""]), min_size=1, max_size=4)
+
+
+@given(st.lists(labels_of_a_line, min_size=1, max_size=12), st.integers(0, 2**32).map(random.Random))
+def test_order_and_entities_depend_neither_on_jitter_nor_on_the_numbers_of_the_words(
+    labels_of_lines: list[list[str]], generator: random.Random
+) -> None:
+    rows = [
+        [(f"{line}/{place}", [(label, VALID)] if label else []) for place, label in enumerate(labels)]
+        for line, labels in enumerate(labels_of_lines)
+    ]
+    given_receipt = stored(rows)
+    numbers = generator.sample(range(1, 999), len(given_receipt.words))
+    new = {
+        (word.line_id, word.word_id): {"line_id": number}
+        for word, number in zip(given_receipt.words, numbers, strict=True)
+    }
+
+    def moved(word: ReceiptWord) -> ReceiptWord:
+        place = {side: getattr(word, side) + generator.uniform(-0.003, 0.003) for side in "xy"}
+        return word.model_copy(update={**place, **new[word.line_id, word.word_id]})
+
+    page, _ = page_from_receipt(
+        StoredReceipt(
+            receipt(),
+            tuple(moved(word) for word in generator.sample(given_receipt.words, len(given_receipt.words))),
+            tuple(label.model_copy(update=new[label.line_id, label.word_id]) for label in given_receipt.labels),
+        )
+    )
+    assert page is not None
+    assert page.words == tuple(text for row in rows for text, _ in row)
+    assert page.tags == tuple(expected_tags(labels_of_lines))
+
+
+def expected_tags(labels_of_lines: list[list[str]]) -> Iterator[str]:
+    before = ""
+    for labels in labels_of_lines:
+        for place, label in enumerate(labels):
+            goes_on = label == before and (place > 0 or label == "ADDRESS_LINE")
+            yield f"{'I' if goes_on else 'B'}-{label}" if label else "O"
+            before = label
 
 
 def test_an_address_that_another_line_cuts_is_two() -> None:

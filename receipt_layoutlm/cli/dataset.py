@@ -12,6 +12,7 @@ from receipt_layoutlm.cli.dataset_forget import forget
 from receipt_layoutlm.cli.dataset_import import as_json_option, import_
 from receipt_layoutlm.cli.dataset_select import select
 from receipt_layoutlm.cli.dataset_store import count, dynamo, load
+from receipt_layoutlm.cli.dataset_suspects import suspects
 from receipt_layoutlm.cli.import_text import described_text
 from receipt_layoutlm.cli.tables import datasets_table
 from receipt_layoutlm.data import Page, read_snapshot, write_snapshot
@@ -34,6 +35,7 @@ dataset.add_command(count)
 dataset.add_command(check)
 dataset.add_command(select)
 dataset.add_command(forget)
+dataset.add_command(suspects)
 
 
 @dataset.command("list")

@@ -14,7 +14,7 @@ from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.data import Page, survey_jsonl
 from receipt_layoutlm.dataset_check import Material, check_dataset
 from receipt_layoutlm.datasets import find_dataset
-from receipt_layoutlm.image_check import image_problems
+from receipt_layoutlm.image_check import check_images
 from receipt_layoutlm.request import read_config_file, resolve
 from receipt_layoutlm.submit_check import read_split, stored_pages
 
@@ -26,7 +26,7 @@ from receipt_layoutlm.submit_check import read_split, stored_pages
 @click.option(
     "--images",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of the images that pages name (by SHA-256 or file name): are they there, readable, not blank?",
+    help="Folder of the pages' images, by SHA-256, file name or page id: are they there, readable, not blank?",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @store_options
@@ -67,7 +67,7 @@ def _material(connection: Connection, source: str, config: TrainConfig, images: 
         evaluation=_stored(connection, config.eval_dataset) if config.eval_dataset else None,
         frozen=read_split(config)[1],
         unreadable=unreadable,
-        image_problems=image_problems(pages, images) if images else None,
+        images=check_images(pages, images) if images else None,
     )
 
 
@@ -87,5 +87,8 @@ def report_text(report: Report) -> str:
     ]
     summary = f"{len(report.errors)} error(s), {len(report.warnings)} warning(s)"
     lines = [f"pages: {pages}", "", table(header, rows), ""]
-    lines += [f"{each.severity:8} {each.check:20} {clean(each.message)}" for each in report.findings]
+    for each in report.findings:
+        lines.append(f"{each.severity:8} {each.check:20} {clean(each.message)}")
+        if each.severity == "error":  # the message names the first
+            lines += [f"{'':8} {'':20} {clean(example)}" for example in each.examples[1:]]
     return "\n".join([*lines, summary])

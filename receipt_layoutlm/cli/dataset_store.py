@@ -33,10 +33,18 @@ SHOWN_CONFLICTS = 10
 @click.command()
 @click.option("--name", default=DEFAULT_NAME, show_default=True, help="Name of the dataset.")
 @click.option("--full", is_flag=True, help="Read every receipt, also those that look as they did at the last snapshot.")
+@click.option(
+    "--over-lines",
+    multiple=True,
+    metavar="LABEL",
+    help="An entity of this label goes on over a line break, as ADDRESS_LINE and MERCHANT_NAME do; repeat for more.",
+)
 @dry_run_option
 @as_json_option
 @store_options
-def dynamo(connection: Connection, name: str, full: bool, dry_run: bool, as_json: bool) -> None:
+def dynamo(
+    connection: Connection, name: str, full: bool, over_lines: tuple[str, ...], dry_run: bool, as_json: bool
+) -> None:
     """Snapshot the receipts of the table that have a VALID label.
 
     \b
@@ -45,11 +53,12 @@ def dynamo(connection: Connection, name: str, full: bool, dry_run: bool, as_json
     INVALID, or no label          the word is none (O)
 
     What looks as it did at the last snapshot of this name is not read again: a receipt changes with its labels or its
-    Receipt item. Where only words were changed, give --full.
+    Receipt item. Where only words were changed, give --full. With other --over-lines than last time all is read again.
     """
     client, bucket = connection.client(), connection.open_bucket(connection.default_bucket())
     with snapshot_bar() as on_progress:
-        taken = read_table(client, {} if full else last_snapshot(client, bucket, name), on_progress)
+        seen = {} if full else last_snapshot(client, bucket, name)
+        taken = read_table(client, seen, on_progress, over_lines)
     if dry_run:
         found = describe(name, taken.pages, source_of(client), utcnow(), taken.report.forgotten)
     else:

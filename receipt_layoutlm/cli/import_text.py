@@ -41,6 +41,7 @@ def report_text(described: Dataset, report: ImportReport, renames: LabelTable) -
     lines = [
         (report.blank_texts, "texts are blank and make no words"),
         (report.cut_words, "words stick out of the page and were cut at its edge"),
+        (report.guessed_sizes, "pages have no image that can be read: their size is that of their boxes"),
         (len(report.skipped), "files or lines were skipped (--skip-bad):"),
     ]
     parts.extend(f"{count} {text}" for count, text in lines if count)

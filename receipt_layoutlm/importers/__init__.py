@@ -65,6 +65,8 @@ class ImportReport:
     blank_texts: int = 0
     cut_words: int = 0
     """Words that stuck out of the page and were cut at its edge."""
+    guessed_sizes: int = 0
+    """Pages that have no image, or none that can be read: their size is that of their boxes."""
     skipped: tuple[str, ...] = ()
     """What could not be used, with place and reason."""
 
@@ -142,6 +144,7 @@ def _report(
         matches=_matches(draft for draft, _ in read),
         blank_texts=sum(draft.blank for draft, _ in read),
         cut_words=sum(cut_words(draft) for draft, _ in read),
+        guessed_sizes=sum(draft.is_size_guessed for draft, _ in read),
         skipped=tuple(map(str, skipped)),
     )
 

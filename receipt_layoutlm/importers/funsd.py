@@ -66,7 +66,8 @@ def _draft(path: Path, form: Form) -> Draft:
         for word in block.words
         for text, box in split_line(word.text, bounds(word.box))
     ]
-    width, height = (image_size(image) if image.is_file() else None) or extent(word.box for word in words)
+    size = image_size(image) if image.is_file() else None
+    width, height = size or extent(word.box for word in words)
     return Draft(
         file=str(path),
         line=None,
@@ -77,4 +78,5 @@ def _draft(path: Path, form: Form) -> Draft:
         width=width,
         height=height,
         blank=sum(not word.text.strip() for block in form.form for word in block.words),
+        is_size_guessed=size is None,
     )

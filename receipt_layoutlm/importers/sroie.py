@@ -82,7 +82,8 @@ def _draft(folder: Path, path: Path) -> Draft:
     key = shaped(Key, read_source(key_file, _ENCODINGS), key_file)
     words, blank = _split_lines(path)
     image = _beside(folder / "img", path.stem, _IMAGES)
-    width, height = (image and image_size(image)) or extent(word.box for word in words)
+    size = image_size(image) if image else None
+    width, height = size or extent(word.box for word in words)
     ordered = in_reading_order(words, (width, height))
     values = _find(ordered, (width, height), key)
     return Draft(
@@ -95,6 +96,7 @@ def _draft(folder: Path, path: Path) -> Draft:
         width=width,
         height=height,
         blank=blank,
+        is_size_guessed=size is None,
         found=tuple(Found(name, value.how) for name, value in values.items()),
     )
 
