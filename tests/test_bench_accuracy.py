@@ -106,6 +106,10 @@ def test_rows_of_other_options_are_other_runs(bench: ModuleType, tmp_path: Path)
     assert replace(row, f1=0.0).key in done
 
 
+def test_the_part_kept_apart_is_scored_only_when_that_is_asked_for(bench: ModuleType) -> None:
+    assert [bench.parsed(words).final for words in ([], ["--select"], ["--final"])] == [False, False, True]
+
+
 def test_seeds_come_outermost(bench: ModuleType) -> None:
     arguments = argparse.Namespace(
         seeds=2, protocols=["random"], variants=["plain", "focal-2"], final=False, pages=None
