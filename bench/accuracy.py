@@ -197,6 +197,7 @@ def parsed(words: Sequence[str]) -> argparse.Namespace:
         "--select", dest="final", action="store_false", help="score a part of the training data (default)"
     )
     part.add_argument("--final", action="store_true", help="train on all of it and score the part kept apart, once")
+    parser.set_defaults(final=False)  # else that of --select, which is its opposite
     parser.add_argument("--options", type=json.loads, default={}, metavar="JSON", help="of TrainConfig, for every run")
     parser.add_argument("--pages", type=int, help="at most so many pages in each part, to try the bench out")
     parser.add_argument("--threads", type=int, default=1, help="of each trainer (default 1)")
