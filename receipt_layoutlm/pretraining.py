@@ -5,24 +5,10 @@ place in the run stays one number of steps. The N receipts are gone through once
 epoch up from the beginning.
 """
 
-import re
-
 from receipt_layoutlm.data import label_counts, seeded_rank
 from receipt_layoutlm.labels import LabelError, LabelMap
 from receipt_layoutlm.page import Page
 from receipt_layoutlm.sample import generate_pages
-
-_PRETRAIN_ON = re.compile(r"sample:([1-9][0-9]{0,5})")
-
-
-def generated_count(pretrain_on: str) -> int:
-    """N of sample:N; ValueError for anything else."""
-    found = _PRETRAIN_ON.fullmatch(pretrain_on)
-    if found is None:
-        raise ValueError(
-            f"{pretrain_on} is no source of pages: write sample:N, say sample:1000, for N generated receipts"
-        )
-    return int(found[1])
 
 
 def pretraining_pages(count: int, seed: int, label_map: LabelMap) -> list[Page]:

@@ -11,22 +11,12 @@ from transformers import AutoTokenizer
 from receipt_layoutlm.encoded_part import select
 from receipt_layoutlm.encoding import encode_pages
 from receipt_layoutlm.labels import LabelError, LabelMap
-from receipt_layoutlm.pretraining import generated_count, pages_apart, pretraining_pages
+from receipt_layoutlm.pretraining import pages_apart, pretraining_pages
 from receipt_layoutlm.sample import generate_pages
 from receipt_layoutlm.sampling import as_many
 from tests.tiny import tiny_layoutlm
 
 LABELS = LabelMap(merges={"SUBTOTAL": "AMOUNT", "GRAND_TOTAL": "AMOUNT"}, labels=("AMOUNT", "DATE"))
-
-
-def test_the_number_of_receipts_is_read_from_the_option() -> None:
-    assert generated_count("sample:250") == 250
-
-
-@pytest.mark.parametrize("text", ["sample", "sample:0", "sample:-1", "sample:x", "250", "sroie:5", "sample:5 "])
-def test_anything_else_is_an_error_that_says_what_to_write(text: str) -> None:
-    with pytest.raises(ValueError, match="write sample:N"):
-        generated_count(text)
 
 
 def test_the_pages_follow_from_the_seed_and_are_others_than_a_sample_of_that_seed() -> None:
