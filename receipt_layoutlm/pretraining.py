@@ -27,5 +27,5 @@ def pretraining_pages(count: int, seed: int, label_map: LabelMap) -> list[Page]:
 
 
 def pages_apart(count: int, seed: int) -> list[Page]:
-    """Generated receipts that `dataset import sample` makes of no seed: a run may well be evaluated on those."""
+    """Generated receipts of a seed that nobody gives to `dataset import sample`, whose pages may be evaluated on."""
     return generate_pages(count, int.from_bytes(seeded_rank("pretraining", seed, "")[:8]))
