@@ -10,15 +10,15 @@ _CENTRED = 60  # thousandths that the middle of a line which stands centred is o
 
 
 def printed_pieces(boxes: Sequence[Box], begin: int, end: int) -> list[range]:
-    """Words that follow each other, cut where they go on in another printed line, or further left in the same one."""
-    cuts = [word for word in range(begin + 1, end) if not _goes_on(boxes[word - 1], boxes[word])]
+    """Words that follow each other, cut where they go on in another printed line."""
+    cuts = [word for word in range(begin + 1, end) if not _share_a_line(boxes[word - 1], boxes[word])]
     return [range(first, last) for first, last in zip([begin, *cuts], [*cuts, end], strict=True)]
 
 
-def _goes_on(before: Box, box: Box) -> bool:
-    """Whether a box stands right of another at its height."""
-    shared = min(before[3], box[3]) - max(before[1], box[1])
-    return 2 * shared >= min(before[3] - before[1], box[3] - box[1]) and box[0] + box[2] >= before[0] + before[2]
+def _share_a_line(box: Box, other: Box) -> bool:
+    """Whether they share at least half of the lower of their heights."""
+    shared = min(box[3], other[3]) - max(box[1], other[1])
+    return 2 * shared >= min(box[3] - box[1], other[3] - other[1])
 
 
 def room(boxes: Sequence[Box], piece: range) -> tuple[int, int]:
