@@ -6,16 +6,14 @@ would have seen. For the training part alone, evaluation takes the pages as they
 
 import random
 from collections.abc import Callable, Collection
-from typing import Literal
 
 from receipt_layoutlm.augment_amounts import other_amounts
 from receipt_layoutlm.augment_boxes import moved_boxes
 from receipt_layoutlm.augment_entities import Donors, other_entities
 from receipt_layoutlm.augment_words import misread, without_some
+from receipt_layoutlm.config import Augmentation
 from receipt_layoutlm.page import Page
 from receipt_layoutlm.sampling import generator
-
-Augmentation = Literal["entities", "drop", "ocr", "boxes"]
 
 
 def _entities(page: Page, donors: Donors, draw: random.Random) -> Page:

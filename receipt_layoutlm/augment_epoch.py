@@ -4,8 +4,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from receipt_layoutlm.augment import Augmentation, augmented
+from receipt_layoutlm.augment import augmented
 from receipt_layoutlm.augment_entities import Donors
+from receipt_layoutlm.config import Augmentation
 from receipt_layoutlm.encoded_part import EncodedPart
 from receipt_layoutlm.page import Page
 

@@ -7,11 +7,12 @@ stored as `job_config` and the trainer's `config.json` are all this one model.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Annotated, Final, Literal, Self, TypeVar
+from typing import Annotated, Final, Literal, Self, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -26,6 +27,24 @@ M = TypeVar("M", bound=BaseModel)
 
 CONFIG_VERSION: Final = 1
 DEFAULT_WORK_DIR = "/tmp/receipt_layoutlm"
+
+Augmentation = Literal["entities", "drop", "ocr", "boxes"]
+
+
+def _names(given: object) -> object:
+    """Names that may stand together with commas between them, each once, in the order in which they are done."""
+    if not isinstance(given, list | tuple):
+        return given
+    names = [name for text in given for name in str(text).split(",")]
+    known = get_args(Augmentation)
+    return sorted(set(names), key=lambda name: known.index(name) if name in known else len(known))
+
+
+def _is_pretrain_on(text: str) -> str:
+    if not re.fullmatch(r"sample:[1-9][0-9]{0,5}", text):
+        raise ValueError(f"{text} is no source of pages: write sample:N, say sample:1000, for N generated receipts")
+    return text
+
 
 LabelName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
 
@@ -75,6 +94,17 @@ class TrainConfig(BaseModel):
         None,
         ge=2,
         description="Train on a seeded sample of N training pages; evaluation keeps all of its pages.",
+    )
+    augment: Annotated[tuple[Augmentation, ...], BeforeValidator(_names)] = Field(
+        (),
+        description="Change the training pages anew in each epoch, by some or all of: entities (other merchants, "
+        "addresses, dates and amounts), drop (words are missing), ocr (characters misread), boxes (moved, scaled, "
+        "jittered). Helps with merchants that the training part does not have; evaluation is untouched.",
+    )
+    pretrain_on: Annotated[str, AfterValidator(_is_pretrain_on)] | None = Field(
+        None,
+        description="First train on generated receipts: sample:N goes through N of them once, in as many epochs of the "
+        "usual length as that takes; they come on top of `epochs`. Needs Faker.",
     )
 
     # labels
@@ -203,6 +233,11 @@ class TrainConfig(BaseModel):
         if self.merge_amounts and self.merge_preset is not None:
             raise ValueError("merge_amounts is merge_preset=amounts: give one of the two")
         return self
+
+    @property
+    def generated_pages(self) -> int:
+        """Receipts of the first phase; 0 if there is none."""
+        return int(self.pretrain_on.removeprefix("sample:")) if self.pretrain_on else 0
 
     @property
     def effective_eval_batch_size(self) -> int:

@@ -43,7 +43,8 @@ def make_plan(config: TrainConfig, dataset: Dataset, evaluation: Dataset | None,
         training = report.pages["train"]
         warnings = [finding.message for finding in report.warnings]
     per_step = config.batch_size * config.gradient_accumulation_steps
-    return Plan(label_counts=counts, warnings=warnings, steps=config.epochs * math.ceil(training / per_step))
+    epochs = config.epochs + math.ceil(config.generated_pages / max(training, 1))
+    return Plan(label_counts=counts, warnings=warnings, steps=epochs * math.ceil(training / per_step))
 
 
 def kept_counts(label_map: LabelMap, counts: Mapping[str, int]) -> dict[str, int]:

@@ -14,7 +14,7 @@ from receipt_layoutlm.comparability import Stamp
 from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.events import Evaluation, FailureCause, FinishReason, LabelScore
 
-PACKAGES = ("receipt-layoutlm", "torch", "transformers", "tokenizers", "safetensors", "seqeval", "numpy")
+PACKAGES = ("receipt-layoutlm", "torch", "transformers", "tokenizers", "safetensors", "seqeval", "numpy", "Faker")
 
 
 class _Record(BaseModel):

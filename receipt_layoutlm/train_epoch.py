@@ -11,7 +11,7 @@ from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.encoded_part import BoolArray, EncodedPart
 from receipt_layoutlm.packing import PackedBatch, cut_by_tokens, pack
 from receipt_layoutlm.repeats import draw, repeat_factors
-from receipt_layoutlm.sampling import PageTags, achieved_ratio, epoch_order, supervised_masks
+from receipt_layoutlm.sampling import PageTags, achieved_ratio, as_many, epoch_order, supervised_masks
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +27,18 @@ class Epoch:
     """The same in every attempt: it follows from seed, number and pages."""
 
     number: int  # from 0
+    part: EncodedPart
     steps: list[list[Shown]]  # one list for each optimizer step
     o_entity_ratio: float | None  # achieved
     seen: dict[str, int]  # entities shown of each label, repeats counted
 
 
-def plan_epoch(config: TrainConfig, part: EncodedPart, number: int) -> Epoch:
-    """Draw an epoch. What is drawn depends on the windows, not on how they are cut into micro-batches."""
-    windows = _shown(config, part, number)
+def plan_epoch(config: TrainConfig, part: EncodedPart, number: int, count: int) -> Epoch:
+    """Draw an epoch of `count` windows.
+
+    What is drawn depends on the windows, not on how they are cut into micro-batches.
+    """
+    windows = as_many(_shown(config, part, number), count, config.seed, number)
     tagged = _tagged(part, windows)
     if config.o_entity_ratio is None:
         masks = None
@@ -45,12 +49,14 @@ def plan_epoch(config: TrainConfig, part: EncodedPart, number: int) -> Epoch:
     shown = [Shown(window, None if masks is None else np.array(masks[place])) for place, window in enumerate(windows)]
     order = _order(config, part, windows, number)
     seen = Counter(tag[2:] for _, tags in tagged for tag in tags if tag[0] == "B")
-    return Epoch(number, [[shown[place] for place in places] for places in order], ratio, dict(sorted(seen.items())))
+    return Epoch(
+        number, part, [[shown[place] for place in places] for places in order], ratio, dict(sorted(seen.items()))
+    )
 
 
-def steps_per_epoch(config: TrainConfig, part: EncodedPart) -> int:
-    """Optimizer steps, the same in every epoch."""
-    return len(_order(config, part, _shown(config, part, 0), 0))
+def windows_per_epoch(config: TrainConfig, part: EncodedPart) -> int:
+    """By the training part as it is; every epoch has as many."""
+    return len(_shown(config, part, 0))
 
 
 def _shown(config: TrainConfig, part: EncodedPart, number: int) -> list[int]:

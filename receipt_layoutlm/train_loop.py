@@ -119,7 +119,7 @@ def _loop(
     reporter: Reporter,
 ) -> FinishReason:
     state, plan, config = run.state, run.plan, run.config
-    epoch = plan_epoch(config, run.train, max(state.global_step - 1, 0) // plan.steps_per_epoch)
+    epoch = _epoch(run, max(state.global_step - 1, 0) // plan.steps_per_epoch)
     saved, saved_at, wanted = _position(state), clock(), False
     while True:
         evaluated = state.evaluation_due and _evaluate(run, epoch, stop, reporter)
@@ -137,11 +137,15 @@ def _loop(
             return "stop_requested"
         reporter.enter("train")
         if epoch.number != state.epoch:
-            epoch = plan_epoch(config, run.train, state.epoch)
+            epoch = _epoch(run, state.epoch)
         pages = train_step(run, epoch, stop)
         reporter.trained(pages)
         if pages and (state.global_step % config.logging_steps == 0 or reporter.was_silent):
             reporter.progress(_progress(run, "train"))
+
+
+def _epoch(run: Run, number: int) -> Epoch:
+    return plan_epoch(run.config, run.showing.part(number), number, run.showing.windows)
 
 
 def _evaluate(run: Run, epoch: Epoch, stop: Callable[[], bool], reporter: Reporter) -> bool:

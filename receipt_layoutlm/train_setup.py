@@ -1,8 +1,9 @@
 """From a run directory to everything the loop needs: parts, labels, encoded windows, model, optimizer, state."""
 
+import math
 import platform
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,8 @@ from types import ModuleType
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from receipt_layoutlm.augment_entities import donors_of
+from receipt_layoutlm.augment_epoch import Augmenter, Showing
 from receipt_layoutlm.checkpoint import Snapshot
 from receipt_layoutlm.class_weights import ClassWeights, class_weights
 from receipt_layoutlm.comparability import SCORER, Stamp, evaluation_text, labels_text, make_stamp, split_text
@@ -31,9 +34,11 @@ from receipt_layoutlm.run_dir import RunDir
 from receipt_layoutlm.run_record import DatasetRecord, Hardware, RunRecord, git_sha, usable_cpus, versions
 from receipt_layoutlm.splits import divide
 from receipt_layoutlm.tasks import load_task
-from receipt_layoutlm.train_epoch import steps_per_epoch
+from receipt_layoutlm.train_epoch import windows_per_epoch
 from receipt_layoutlm.train_optim import freeze, make_optimizer, restore_optimizer, restore_rng
 from receipt_layoutlm.train_state import Plan, TrainState, initial_state, resumed_state
+
+DONOR_PAGES = 60  # generated receipts whose entities stand beside the training part's
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,7 @@ class Run:
     task: ModuleType
     label_map: LabelMap
     train: EncodedPart
+    showing: Showing
     evaluation: EncodedPart
     test: EncodedPart | None
     tokenizer: PreTrainedTokenizerFast
@@ -113,12 +119,15 @@ def prepare(run_dir: RunDir, config: TrainConfig, snapshot: Snapshot | None, wat
     weights = with_local_weights(config, run_dir)
     tokenizer = task.load_tokenizer(weights)
     encoded = _encoded_parts(run_dir, config, parts, task, tokenizer, watch)
+    generated = _generated(config, parts)
+    showing = _showing(config, parts, encoded[0], generated, task, tokenizer)
     watch.check_stop()
     device = resolve_device(config.device)
     loaded = task.load_model(weights, parts.label_map)
     model = loaded.model
     freeze(model, config, loaded.fresh)
     fingerprints = [parts.fingerprint, parts.eval_fingerprint or ""]
+    fingerprints += [fingerprint(pages) for pages in generated.values()]  # another Faker makes others
     if snapshot is None:
         state = initial_state(config, fingerprints)
     else:
@@ -147,6 +156,7 @@ def prepare(run_dir: RunDir, config: TrainConfig, snapshot: Snapshot | None, wat
         task=task,
         label_map=parts.label_map,
         train=encoded[0],
+        showing=showing,
         evaluation=encoded[1],
         test=encoded[2] if parts.test else None,
         tokenizer=tokenizer,
@@ -155,7 +165,7 @@ def prepare(run_dir: RunDir, config: TrainConfig, snapshot: Snapshot | None, wat
         device=device,
         scaler=scaler,
         loss_rule=loss_rule(config, weights_of_labels, parts.label_map, device),
-        plan=_plan(config, encoded[0]),
+        plan=_plan(config, showing),
         state=state,
         record=_record(config, parts, device, _stamp(config, parts, encoded[1]), weights_of_labels),
         resumed_from=None if snapshot is None else state.global_step,
@@ -201,11 +211,43 @@ def _features(folder: Path, pages: list[Page], key: str, encode: Callable[..., F
     return features
 
 
-def _plan(config: TrainConfig, part: EncodedPart) -> Plan:
-    steps = steps_per_epoch(config, part)
+def _generated(config: TrainConfig, parts: Parts) -> dict[str, list[Page]]:
+    """Receipts for the first phase, and others whose entities are used beside those of the training part."""
+    if config.pretrain_on is None and "entities" not in config.augment:
+        return {}
+    from receipt_layoutlm.pretraining import pages_apart, pretraining_pages  # Faker takes 0.3 s
+
+    pages = {}
+    if "entities" in config.augment:
+        pages["donors"] = pages_apart(DONOR_PAGES, config.seed)
+    if config.pretrain_on is not None:
+        pages["first phase"] = pretraining_pages(config.generated_pages, config.seed, parts.label_map)
+    return pages
+
+
+def _showing(
+    config: TrainConfig,
+    parts: Parts,
+    clean: EncodedPart,
+    generated: dict[str, list[Page]],
+    task: ModuleType,
+    tokenizer: PreTrainedTokenizerFast,
+) -> Showing:
+    def encode(pages: Sequence[Page]) -> EncodedPart:
+        features = task.encode(pages, tokenizer, config.max_length, on_page=lambda: None)
+        return select(features, [page.page_id for page in pages], parts.label_map)
+
+    donors = donors_of(parts.train, generated.get("donors", []))
+    augmenter = Augmenter(parts.train, config.augment, donors, config.seed, encode) if config.augment else None
+    first = encode(generated["first phase"]) if "first phase" in generated else None
+    return Showing(clean, windows_per_epoch(config, clean), augmenter, first)
+
+
+def _plan(config: TrainConfig, showing: Showing) -> Plan:
+    steps = math.ceil(showing.windows / (config.batch_size * config.gradient_accumulation_steps))
     return Plan(
         steps_per_epoch=steps,
-        total_steps=config.epochs * steps,
+        total_steps=(showing.first_phase + config.epochs) * steps,
         evaluation_steps=None if config.eval_every == "epoch" else config.eval_every,
         patience=config.early_stopping_patience,
     )

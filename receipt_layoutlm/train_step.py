@@ -23,7 +23,7 @@ def train_step(run: Run, epoch: Epoch, stop: Callable[[], bool]) -> int:
     """
     state, config = run.state, run.config
     shown = epoch.steps[state.step_in_epoch]
-    batches = micro_batches(config, run.train, shown)
+    batches = micro_batches(config, epoch.part, shown)
     labels = [torch.from_numpy(batch.labels) for batch in batches]
     weight = sum(run.loss_rule.weight_of(each) for each in labels)
     rng = rng_tensors(run.device)
@@ -42,7 +42,7 @@ def train_step(run: Run, epoch: Epoch, stop: Callable[[], bool]) -> int:
     norm = clip_grad_norm_(run.model.parameters(), config.max_grad_norm or math.inf)
     total = loss_sum.item()
     if not math.isfinite(total) or _has_exploded(run, norm.item()):
-        raise NonFiniteLoss(_page_ids(run, shown))
+        raise NonFiniteLoss(_page_ids(epoch, shown))
     set_rate(run.optimizer, _rate(run, state.global_step))
     run.scaler.step(run.optimizer)  # leaves a step out where fp16 overflowed, and halves the scale then
     run.scaler.update()
@@ -55,8 +55,8 @@ def _has_exploded(run: Run, norm: float) -> bool:
     return not math.isfinite(norm) and (not run.scaler.is_enabled() or run.scaler.get_scale() < LOWEST_SCALE)
 
 
-def _page_ids(run: Run, shown: list[Shown]) -> tuple[str, ...]:
-    return tuple(sorted({run.train.pages[run.train.windows[each.window].page].page_id for each in shown}))
+def _page_ids(epoch: Epoch, shown: list[Shown]) -> tuple[str, ...]:
+    return tuple(sorted({epoch.part.pages[epoch.part.windows[each.window].page].page_id for each in shown}))
 
 
 def rate_of_last_step(run: Run) -> float:

@@ -52,3 +52,18 @@ def test_a_newer_version_is_left_to_a_newer_worker() -> None:
 def test_evaluation_batches_are_as_large_as_training_batches_unless_told() -> None:
     assert TrainConfig(batch_size=7).effective_eval_batch_size == 7
     assert TrainConfig(batch_size=7, eval_batch_size=3).effective_eval_batch_size == 3
+
+
+def test_augmentations_are_given_one_by_one_or_with_commas_and_stand_in_the_order_in_which_they_are_done() -> None:
+    config = parse_config({"augment": ["boxes,entities", "ocr", "ocr"]})
+    assert config.augment == ("entities", "ocr", "boxes")
+    assert parse_config(config.model_dump()) == config
+    with pytest.raises(ConfigError, match=r"augment.*'entities', 'drop', 'ocr' or 'boxes'"):
+        parse_config({"augment": ["entities,blur"]})
+
+
+def test_a_first_phase_says_how_many_receipts_it_generates() -> None:
+    assert (parse_config({"pretrain_on": "sample:250"}).generated_pages, parse_config({}).generated_pages) == (250, 0)
+    for text in ("sample", "sample:0", "sample:-1", "250", "sroie:5", "sample:5 "):
+        with pytest.raises(ConfigError, match="write sample:N"):
+            parse_config({"pretrain_on": text})

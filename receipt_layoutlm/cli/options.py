@@ -89,7 +89,10 @@ def _kind(name: str, annotation: Any) -> dict[str, Any]:
         parts = get_args(leaves[0])
         if parts[-1] is not Ellipsis:
             return {"type": float, "nargs": len(parts)}
-        return {"multiple": True, "metavar": "LABEL"}
+        return {
+            "multiple": True,
+            "metavar": ",".join(get_args(parts[0])) if get_origin(parts[0]) is Literal else "LABEL",
+        }
     if get_origin(leaves[0]) is dict:
         return {"type": JsonOption()}
     if isinstance(leaves[0], type) and issubclass(leaves[0], Enum):
