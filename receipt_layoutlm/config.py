@@ -43,6 +43,11 @@ class TrainConfig(BaseModel):
 
     # data
     dataset: str | None = Field(None, description="Snapshot to train on: NAME or NAME@FINGERPRINT.")
+    snapshot_on_worker: bool = Field(
+        False,
+        description="For large tables: the worker snapshots the table's VALID labels, not this command. Its first "
+        "attempt checks and pins the pages, and every later one trains on the same.",
+    )
     eval_dataset: str | None = Field(
         None, description="Snapshot to evaluate on instead of a split: NAME or NAME@FINGERPRINT."
     )
@@ -221,6 +226,11 @@ def to_document(config: TrainConfig, given: Mapping[str, str], warnings: Sequenc
     if warnings:
         told["warnings"] = list(warnings)
     return told
+
+
+def with_pin(document: Mapping[str, JsonValue], dataset: str, warnings: Sequence[str]) -> dict[str, JsonValue]:
+    """A stored document with the pages that a worker has chosen, and what the check of them found."""
+    return {**document, "dataset": dataset, **({"warnings": list(warnings)} if warnings else {})}
 
 
 def from_document(document: Mapping[str, JsonValue]) -> TrainConfig:

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from receipt_dynamo import Dataset, DynamoClient, ReceiptClient, ValidationStatus
+from receipt_dynamo import Dataset, DynamoClient, ReceiptClient, Storage, ValidationStatus
+from receipt_layoutlm.config import ConfigError
 from receipt_layoutlm.data import Page
 from receipt_layoutlm.datasets import describe, find_dataset, only_dataset
 from receipt_layoutlm.page_selection import first_source
@@ -12,6 +13,7 @@ from receipt_layoutlm.receipt_snapshot import (
     Progress,
     keep_snapshot,
     last_snapshot,
+    no_labels,
     read_table,
     source_of,
 )
@@ -26,6 +28,17 @@ def is_taken_from_table(client: DynamoClient) -> bool:
     if any(first_source(dataset.source) != own for dataset in client.list_datasets()):
         return False
     return ReceiptClient(client).has_labels(ValidationStatus.VALID)
+
+
+def check_worker_can_snapshot(client: DynamoClient, training_bucket: str, storage: Storage) -> None:
+    """What can be known at submit of a snapshot that the worker is to take. Raises ConfigError, NoLabels."""
+    if storage != Storage(bucket=training_bucket):
+        raise ConfigError(
+            "snapshot_on_worker: the worker puts the snapshot and the job's files at the top of the training bucket: "
+            "leave --output-s3-path out"
+        )
+    if not ReceiptClient(client).has_labels(ValidationStatus.VALID):
+        raise no_labels(client)
 
 
 def dataset_to_train_on(
