@@ -16,10 +16,10 @@ from receipt_layoutlm.datasets import find_dataset, pinned
 from receipt_layoutlm.frozen_split import frozen_sha256
 from receipt_layoutlm.page import Page
 from receipt_layoutlm.patience import Patience
-from receipt_layoutlm.receipt_snapshot import DEFAULT_NAME, keep_snapshot, last_snapshot, read_table
 from receipt_layoutlm.redact import printable
 from receipt_layoutlm.s3 import Bucket
 from receipt_layoutlm.submit_check import put_summary, stored_pages, stored_split, without_errors
+from receipt_layoutlm.table_snapshots import DEFAULT_NAME, keep_snapshot, last_snapshot, read_table
 from receipt_layoutlm.workplace import Workplace
 
 log = logging.getLogger(__name__)
@@ -39,12 +39,12 @@ def pin_snapshot(
 ) -> Pinned:
     """Snapshot the table, check the pages as at submit, pin them.
 
-    Raises Stopped, LeaseLost, NoLabels, DataError, CheckFailed, and what bucket and table refuse.
+    Raises Stopped, LeaseLost, NoLabels, LabelError, DataError, CheckFailed, and what bucket and table refuse.
     """
     client = place.queue.client
     seen = patiently.do(lambda: last_snapshot(client, bucket, DEFAULT_NAME))
     log.info("reading the receipts of table %s", client.table_name)
-    taken = read_table(client, seen, lambda _progress: patiently.check())
+    taken = read_table(client, seen, lambda _progress: patiently.check(), config.over_lines)
     dataset = patiently.do(lambda: keep_snapshot(client, bucket, DEFAULT_NAME, taken, place.now()))
     patiently.check()
     report = _checked(place, config, bucket, taken.pages)

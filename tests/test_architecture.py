@@ -32,8 +32,8 @@ TORCH_FREE = tuple(
     "predictions pretrained_place publish pull reading_order receipt_load receipt_snapshot receipts recorder "
     "redact request resume_point retention run_dir run_setup running_workers s3 sample sample_layouts "
     "sample_merchants sampling source_text splits spot storage_errors stored_predictions submit_check supervisor "
-    "suspect_marks suspects timeline total_match trust verify_resume watchdog weights why why_facts why_open "
-    "worker worker_snapshot workplace".split()
+    "suspect_marks suspects table_snapshots timeline total_match trust verify_resume watchdog weights why "
+    "why_facts why_open worker worker_snapshot workplace".split()
 )
 
 KEY_STRING = re.compile(

@@ -14,8 +14,8 @@ from receipt_layoutlm.config import parse_model
 from receipt_layoutlm.datasets import add_snapshot, describe, find_dataset, pinned
 from receipt_layoutlm.page_selection import RELAXED_IN_ORDER, Rules, Selection, facts_of, source_of_subset
 from receipt_layoutlm.page_selection import select as select_pages
-from receipt_layoutlm.receipt_snapshot import marks_of, put_marks
 from receipt_layoutlm.submit_check import stored_pages
+from receipt_layoutlm.table_snapshots import marks_of, put_marks
 
 
 @click.command()
