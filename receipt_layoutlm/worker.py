@@ -24,6 +24,7 @@ from receipt_layoutlm.attempt import work_on
 from receipt_layoutlm.check_report import CheckFailed
 from receipt_layoutlm.config import ConfigError, is_known_version
 from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.labels import LabelError
 from receipt_layoutlm.manifest import DamagedFolder
 from receipt_layoutlm.labels import LabelError
 from receipt_layoutlm.page import DataError
@@ -110,7 +111,7 @@ def run_job(place: Workplace, lease: Lease) -> JobStatus | None:
     except Stopped as stopped:
         reason = str(stopped)
         return _said(lambda: place.queue.release(lease, reason))
-    except (CheckFailed, DataError, NoLabels) as error:
+    except (CheckFailed, DataError, LabelError, NoLabels) as error:
         return _fail(place, lease, "bad_data", str(error))
     except (StorageError, DamagedFolder, StoreError, OSError) as error:
         if place.must_go:
