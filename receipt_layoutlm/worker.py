@@ -26,7 +26,6 @@ from receipt_layoutlm.config import ConfigError, is_known_version
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.labels import LabelError
 from receipt_layoutlm.manifest import DamagedFolder
-from receipt_layoutlm.labels import LabelError
 from receipt_layoutlm.page import DataError
 from receipt_layoutlm.patience import Stopped
 from receipt_layoutlm.redact import redacted
@@ -111,7 +110,7 @@ def run_job(place: Workplace, lease: Lease) -> JobStatus | None:
     except Stopped as stopped:
         reason = str(stopped)
         return _said(lambda: place.queue.release(lease, reason))
-    except (CheckFailed, DataError, LabelError, NoLabels) as error:
+    except (CheckFailed, DataError, NoLabels) as error:
         return _fail(place, lease, "bad_data", str(error))
     except (StorageError, DamagedFolder, StoreError, OSError) as error:
         if place.must_go:
