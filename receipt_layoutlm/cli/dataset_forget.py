@@ -35,9 +35,7 @@ _NEXT = (
 @click.argument("pages", nargs=-1, metavar="PAGE...")
 @click.option("--undo", is_flag=True, help="Take the pages back: new snapshots may hold them again.")
 @click.option("--list", "is_list", is_flag=True, help="List the forgotten pages: when, and by whom.")
-@click.option(
-    "--dry-run", is_flag=True, help="Say which snapshots hold the pages; write nothing."
-)
+@click.option("--dry-run", is_flag=True, help="Say which snapshots hold the pages; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @store_options
 def forget(
