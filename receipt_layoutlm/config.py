@@ -48,6 +48,11 @@ class TrainConfig(BaseModel):
         description="For large tables: the worker snapshots the table's VALID labels, not this command. Its first "
         "attempt checks and pins the pages, and every later one trains on the same.",
     )
+    over_lines: tuple[LabelName, ...] = Field(
+        (),
+        description="An entity of this label goes on over a line break in the snapshot that is taken of the table, as "
+        "those of ADDRESS_LINE and MERCHANT_NAME do; repeat for more.",
+    )
     eval_dataset: str | None = Field(
         None, description="Snapshot to evaluate on instead of a split: NAME or NAME@FINGERPRINT."
     )

@@ -86,6 +86,10 @@ def resolve(
         raise ConfigError(
             f"snapshot_on_worker takes the pages from the table: leave the dataset ({given['dataset']}) out"
         )
+    if config.over_lines and "dataset" in given:
+        raise ConfigError(
+            "over_lines says how the table's labels become pages, and a dataset has its pages: leave one of the two out"
+        )
     request = parse_model(JobRequest, {key: value for key, value in values.items() if key in JobRequest.model_fields})
     return Resolved(config, request, {key: source for key, source in given.items() if key in TrainConfig.model_fields})
 

@@ -13,6 +13,7 @@ PLACE_AND_RHYTHM = frozenset(
     {
         "dataset",  # the fingerprint of its pages counts instead
         "snapshot_on_worker",
+        "over_lines",
         "eval_dataset",
         "work_dir",
         "device",

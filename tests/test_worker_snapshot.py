@@ -17,6 +17,7 @@ from receipt_dynamo import (
     JsonObject,
     LeaseLost,
     ReceiptClient,
+    ReceiptWordLabel,
     Storage,
     Timing,
     ValidationStatus,
@@ -32,7 +33,7 @@ from receipt_layoutlm.frozen_split import FrozenSplit, pinned_frozen
 from receipt_layoutlm.heartbeat import Heartbeat
 from receipt_layoutlm.patience import Patience, Stopped
 from receipt_layoutlm.receipt_load import load_pages
-from receipt_layoutlm.receipts import image_id_of
+from receipt_layoutlm.receipts import image_id_of, receipt_from_page
 from receipt_layoutlm.s3 import check_key, split_key
 from receipt_layoutlm.sample import generate_pages
 from receipt_layoutlm.train_state import config_hash
@@ -79,6 +80,7 @@ def logged(place: Place, job: Job, event: str) -> list[JsonObject]:
     return [row.data for row in place.store.queue.client.list_job_logs(job.job_id) if row.event == event]
 
 
+KEY = {"image_id", "receipt_id", "line_id", "word_id"}
 PIN = f"receipts@{fingerprint(FIRST)}"
 
 
@@ -215,6 +217,33 @@ def test_data_that_cannot_be_trained_on_fails_the_job_for_good_and_pins_nothing(
     load(place.store, LATER)
     place.store.queue.retry(job.job_id)
     assert pin_by(place, job, from_document(job.job_config))().startswith("receipts@")
+
+
+def test_the_labels_that_go_on_over_lines_are_those_of_the_job(place: Place) -> None:
+    """The same table, other pages: where nobody said where an entity begins, the rule does."""
+    receipts = ReceiptClient(place.store.queue.client)
+    stored_page = receipt_from_page(FIRST[0], place.store.clock())
+    labels = [
+        ReceiptWordLabel.model_validate({**word.model_dump(include=KEY), "label": "TIP", "validation_status": "VALID"})
+        for word in stored_page.words
+    ]
+    receipts.delete_leftovers(stored_page.receipt, stored_page.words, labels)
+    receipts.put(labels=labels)
+    pins = []
+    for over_lines in ((), ("TIP",)):
+        job = submit(place, over_lines=over_lines)
+        pins.append(pin_by(place, job, from_document(job.job_config))())
+    assert pins[0] != pins[1]
+
+
+def test_an_unknown_label_that_goes_on_over_lines_fails_the_job_with_the_nearest_known_one(place: Place) -> None:
+    job = submit(place, over_lines=("PRODUCT_NAMES",))
+
+    assert place.work() is JobStatus.FAILED
+
+    failed = stored(place, job)
+    assert failed.error is not None and failed.error.cause == "bad_config"
+    assert "did you mean PRODUCT_NAME?" in failed.error.message
 
 
 def test_a_table_without_valid_labels_fails_the_job_for_good(place: Place) -> None:

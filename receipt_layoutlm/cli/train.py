@@ -105,8 +105,10 @@ def train(
         resolved = resolve(flags, file, os.environ, QUICK if quick else {})
         if data is not None and "dataset" in resolved.given:
             raise click.UsageError("--data imports a dataset and --dataset names one: give one of the two")
-        if data is not None and resolved.config.snapshot_on_worker:
-            raise click.UsageError("--data imports a dataset, so there is none for --snapshot-on-worker to take")
+        if data is not None and (resolved.config.snapshot_on_worker or resolved.config.over_lines):
+            raise click.UsageError(
+                "--data imports a dataset, so there is no snapshot for --snapshot-on-worker and --over-lines to take"
+            )
         if dry_run:
             click.echo(_dry_run(connection, resolved, data, as_json))
             return
@@ -165,10 +167,10 @@ def _chosen(client: DynamoClient, spec: str | None) -> Dataset:
     return find_dataset(client, spec) if spec else only_dataset(client)
 
 
-def _chosen_dry(connection: Connection, client: DynamoClient, spec: str | None) -> tuple[Dataset, list[Page] | None]:
+def _chosen_dry(connection: Connection, client: DynamoClient, config: TrainConfig) -> tuple[Dataset, list[Page] | None]:
     with snapshot_bar() as on_progress:
         return dataset_to_plan_with(
-            client, lambda: connection.open_bucket(connection.default_bucket()), spec, utcnow(), on_progress
+            client, lambda: connection.open_bucket(connection.default_bucket()), config, utcnow(), on_progress
         )
 
 
@@ -183,7 +185,7 @@ def _dry_run(connection: Connection, resolved: Resolved, data: Path | None, as_j
     elif data is not None:
         dataset, pages = described(client, data)
     elif client is not None and (not as_json or client.list_datasets() or is_taken_from_table(client)):
-        dataset, pages = _chosen_dry(connection, client, resolved.config.dataset)
+        dataset, pages = _chosen_dry(connection, client, resolved.config)
     if dataset is not None:
         evaluation = None
         if client is not None and resolved.config.eval_dataset:

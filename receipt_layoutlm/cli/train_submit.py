@@ -7,7 +7,7 @@ from receipt_layoutlm.cli.connection import Connection
 from receipt_layoutlm.cli.dataset_check import report_text
 from receipt_layoutlm.cli.dataset_forget import kept_pages, tell_forgotten
 from receipt_layoutlm.cli.store_progress import snapshot_bar
-from receipt_layoutlm.config import to_document
+from receipt_layoutlm.config import TrainConfig, to_document
 from receipt_layoutlm.data import Page, read_jsonl
 from receipt_layoutlm.dataset_choice import check_worker_can_snapshot, dataset_to_train_on
 from receipt_layoutlm.datasets import add_snapshot, describe, ensure_snapshot_at, find_dataset, pinned
@@ -26,7 +26,7 @@ def submit(
     storage = told_storage(resolved, home.name)
     if config.snapshot_on_worker:
         return _submit_unsnapshotted(connection, client, resolved, home, storage, unique_key), None
-    dataset = _imported(client, home, data) if data else _chosen_now(client, home, config.dataset)
+    dataset = _imported(client, home, data) if data else _chosen_now(client, home, config)
     evaluation = find_dataset(client, config.eval_dataset) if config.eval_dataset else None
     target = home if storage.bucket == home.name else connection.open_bucket(storage.bucket)
     config, frozen = pin_split(config, target, storage.prefix)
@@ -88,10 +88,10 @@ def _queued(
     )
 
 
-def _chosen_now(client: DynamoClient, bucket: Bucket, spec: str | None) -> Dataset:
+def _chosen_now(client: DynamoClient, bucket: Bucket, config: TrainConfig) -> Dataset:
     with snapshot_bar() as on_progress:
-        chosen = dataset_to_train_on(client, bucket, spec, utcnow(), on_progress)
-    if not spec:
+        chosen = dataset_to_train_on(client, bucket, config, utcnow(), on_progress)
+    if not config.dataset:
         tell_forgotten(chosen.counts.get("forgotten", 0))
     return chosen
 
