@@ -6,6 +6,7 @@ from receipt_dynamo.entities import (
     AttemptEnd,
     Budgets,
     Dataset,
+    ForgottenPage,
     Job,
     JobError,
     JobLog,
@@ -33,6 +34,8 @@ from receipt_dynamo.errors import (
     WriteTimeout,
 )
 from receipt_dynamo.queue import JobQueue
+from receipt_dynamo.receipt_client import ReceiptClient
+from receipt_dynamo.receipts import Receipt, ReceiptWord, ReceiptWordLabel, ValidationStatus
 
 __all__ = [
     "AlreadyExists",
@@ -41,6 +44,7 @@ __all__ = [
     "Budgets",
     "Dataset",
     "DynamoClient",
+    "ForgottenPage",
     "InvalidInput",
     "Job",
     "JobError",
@@ -55,12 +59,17 @@ __all__ = [
     "NotFound",
     "Pointer",
     "Priority",
+    "Receipt",
+    "ReceiptClient",
+    "ReceiptWord",
+    "ReceiptWordLabel",
     "StateConflict",
     "Storage",
     "StoreError",
     "StoreUnavailable",
     "TableNotFound",
     "Timing",
+    "ValidationStatus",
     "WriteTimeout",
     "new_job_id",
     "utcnow",

@@ -21,6 +21,7 @@ from receipt_dynamo.entities import (
     Attempt,
     Dataset,
     Event,
+    ForgottenPage,
     Job,
     JobLog,
     JobMetric,
@@ -31,9 +32,9 @@ from receipt_dynamo.entities import (
     parse_status,
 )
 from receipt_dynamo.errors import AlreadyExists, InvalidInput, LeaseLost, NotFound
-from receipt_dynamo.items import JobLogItem, JobMetricItem, LeaseItem, RawItem
+from receipt_dynamo.items import ForgottenPageItem, JobLogItem, JobMetricItem, LeaseItem, RawItem
 from receipt_dynamo.metrics_view import fold_original_rows, visible
-from receipt_dynamo.writes import ConditionFailed, Write, Writer, check, put, store_error
+from receipt_dynamo.writes import ConditionFailed, Write, Writer, check, delete, put, store_error
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -229,6 +230,24 @@ class DynamoClient:
                 return dataset
         wanted = name if fingerprint is None else f"{name}@{fingerprint}"
         raise NotFound(f"no dataset {wanted!r}: 'layoutlm-cli dataset list' shows what there is")
+
+    # pages that no new snapshot holds
+
+    def add_forgotten(self, page: ForgottenPage) -> None:
+        """Raises AlreadyExists when the page is forgotten already: who did it first, and when, stays."""
+        try:
+            self.writer.execute(put(items.forgotten_item(page), ForgottenPageItem.pk.does_not_exist()))
+        except ConditionFailed:
+            raise AlreadyExists(f"page {page.page_id!r} is forgotten already") from None
+
+    def remove_forgotten(self, page_id: str) -> None:
+        """New snapshots may hold the page again. Removing what is not there changes nothing."""
+        self.writer.execute(delete(items.forgotten_key(page_id)))
+
+    def list_forgotten(self) -> list[ForgottenPage]:
+        """Every forgotten page, by page id; a consistent read."""
+        rows = self._query(None, items.DATASETS_KEY, prefix=items.FORGOTTEN_PREFIX)
+        return [items.forgotten_from(raw) for raw in rows]
 
     # requests
 

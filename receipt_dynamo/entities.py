@@ -307,6 +307,23 @@ class Dataset(_Record):
     labels: dict[str, int] = {}  # entities by label
 
 
+PAGE_ID_BYTES = 1000  # of a page that is to be forgotten: its id is in a sort key, which takes 1,024
+
+
+def _fits_a_key(page_id: str) -> str:
+    if not 0 < len(page_id.encode()) <= PAGE_ID_BYTES:
+        raise ValueError(f"a page id that is to be forgotten has 1 to {PAGE_ID_BYTES} bytes")
+    return page_id
+
+
+class ForgottenPage(_Record):
+    """A page that no new snapshot holds, whichever dataset brings it."""
+
+    page_id: Annotated[str, AfterValidator(_fits_a_key)]
+    forgotten_at: Time
+    forgotten_by: str
+
+
 _UNIQUE_KEYS = uuid.UUID("6f6a1c1e-8f57-5d2a-9f0e-2c7a1f0f3b11")  # namespace of ids made from unique keys
 
 

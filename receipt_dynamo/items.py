@@ -22,6 +22,7 @@ from receipt_dynamo.entities import (
     Attempt,
     Budgets,
     Dataset,
+    ForgottenPage,
     Job,
     JobError,
     JobLog,
@@ -46,6 +47,7 @@ ATTEMPT_PREFIX = "ATTEMPT#"
 CREATED_PREFIX = "CREATED#"
 SNAPSHOT_PREFIX = "SNAPSHOT#"
 DATASETS_KEY = "DATASETS"
+FORGOTTEN_PREFIX = "FORGOTTEN#"
 
 
 def job_pk(job_id: str) -> str:
@@ -74,6 +76,10 @@ def dataset_pk(name: str) -> str:
 
 def key(pk: str, sk: str) -> RawItem:
     return {"PK": {"S": pk}, "SK": {"S": sk}}
+
+
+def forgotten_key(page_id: str) -> RawItem:
+    return key(DATASETS_KEY, f"{FORGOTTEN_PREFIX}{page_id}")
 
 
 def job_key(job_id: str) -> RawItem:
@@ -195,6 +201,11 @@ class DatasetItem(TableItem, discriminator="DATASET"):
     source = UnicodeAttribute()
     counts = DocumentAttribute()
     labels = DocumentAttribute()
+
+
+class ForgottenPageItem(TableItem, discriminator="FORGOTTEN_PAGE"):
+    forgotten_at = TimeAttribute()
+    forgotten_by = UnicodeAttribute()
 
 
 def job_item(job: Job) -> JobItem:
@@ -379,6 +390,20 @@ def dataset_from(raw: RawItem) -> Dataset:
     item = DatasetItem.from_raw_data(raw)
     names = ("name", "created_at", "fingerprint", "source", "counts", "labels")
     return Dataset.model_validate({name: getattr(item, name) for name in names})
+
+
+def forgotten_item(page: ForgottenPage) -> ForgottenPageItem:
+    row = forgotten_key(page.page_id)
+    return ForgottenPageItem(pk=row["PK"]["S"], sk=row["SK"]["S"], **page.model_dump(exclude={"page_id"}))
+
+
+def forgotten_from(raw: RawItem) -> ForgottenPage:
+    item = ForgottenPageItem.from_raw_data(raw)
+    return ForgottenPage(
+        page_id=str(raw["SK"]["S"]).removeprefix(FORGOTTEN_PREFIX),
+        forgotten_at=item.forgotten_at,
+        forgotten_by=item.forgotten_by,
+    )
 
 
 def _id_of(raw: RawItem) -> str:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 DEFAULT_PATIENCE_SECONDS = 20.0
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.05, 1.0
 
-_PASSING = frozenset(
+PASSING = frozenset(
     {
         "TransactionConflict",
         "TransactionConflictException",
@@ -48,9 +48,10 @@ _PASSING = frozenset(
         "503",
     }
 )
+"""Codes of refusals that pass by themselves."""
 
 # The request perhaps arrived: its reply, or the way there, was lost.
-_NO_REPLY = (NoConnection, CredentialRetrievalError, HTTPClientError, IncompleteReadError)
+NO_REPLY = (NoConnection, CredentialRetrievalError, HTTPClientError, IncompleteReadError)
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ class Writer:
                 trouble: Exception = error
                 if self._is_cancelled(error):
                     token = str(uuid.uuid4())  # nothing of it was applied: a new request
-            except _NO_REPLY as error:
+            except NO_REPLY as error:
                 trouble = error  # perhaps applied: the same token makes a repeated transaction harmless
             except BotoCoreError as error:
                 raise store_error(error, self._table) from error
@@ -170,11 +171,11 @@ class Writer:
         response: dict[str, Any] = dict(error.response)
         if code == "ConditionalCheckFailedException":
             raise ConditionFailed([True], [response.get("Item") or None]) from None
-        if code in _PASSING:
+        if code in PASSING:
             return False
         reasons = response.get("CancellationReasons") or []
         codes = [reason.get("Code") for reason in reasons]
-        if any(reason in _PASSING for reason in codes):
+        if any(reason in PASSING for reason in codes):
             return True  # what else is in the answer may be incomplete: it is asked again
         if "ConditionalCheckFailed" in codes:
             failed = [reason == "ConditionalCheckFailed" for reason in codes]
@@ -185,9 +186,9 @@ class Writer:
 def store_error(error: ClientError | BotoCoreError, table_name: str) -> StoreError:
     """An error of the product for one of botocore's; its text says what to do."""
     if isinstance(error, BotoCoreError):
-        kind = StoreUnavailable if isinstance(error, _NO_REPLY) else StoreError
+        kind = StoreUnavailable if isinstance(error, NO_REPLY) else StoreError
         return kind(f"table {table_name!r} cannot be reached: {error}")
-    if error.response["Error"]["Code"] in _PASSING:
+    if error.response["Error"]["Code"] in PASSING:
         return StoreUnavailable(f"{error.operation_name} on table {table_name!r}: {error}")
     if error.response["Error"]["Code"] == "ResourceNotFoundException":
         return TableNotFound(

@@ -4,11 +4,12 @@ Importable without torch. The options of `layoutlm-cli train`, the keys of a `--
 stored as `job_config` and the trainer's `config.json` are all this one model.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Final, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from receipt_layoutlm.errors import UserError
 
@@ -18,6 +19,18 @@ CONFIG_VERSION: Final = 1
 DEFAULT_WORK_DIR = "/tmp/receipt_layoutlm"
 
 LabelName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
+
+
+_KFOLD = re.compile(r"kfold:([1-9][0-9]{0,2})/([1-9][0-9]{0,2})")
+
+
+def _is_split(text: str) -> str:
+    folds = _KFOLD.fullmatch(text)
+    if folds and not (int(folds[1]) >= 2 and int(folds[2]) <= int(folds[1])):
+        raise ValueError(f"{text} is no fold: write kfold:K/I with K at least 2 and I from 1 to K")
+    if not folds and text not in ("group", "random") and not re.fullmatch("frozen:.+", text):
+        raise ValueError("write group, random, frozen:FILE, or kfold:K/I, say kfold:5/1")
+    return text
 
 
 class TrainConfig(BaseModel):
@@ -30,13 +43,35 @@ class TrainConfig(BaseModel):
 
     # data
     dataset: str | None = Field(None, description="Snapshot to train on: NAME or NAME@FINGERPRINT.")
+    snapshot_on_worker: bool = Field(
+        False,
+        description="For large tables: the worker snapshots the table's VALID labels, not this command. Its first "
+        "attempt checks and pins the pages, and every later one trains on the same.",
+    )
+    over_lines: tuple[LabelName, ...] = Field(
+        (),
+        description="An entity of this label goes on over a line break in the snapshot that is taken of the table, as "
+        "those of ADDRESS_LINE and MERCHANT_NAME do; repeat for more.",
+    )
     eval_dataset: str | None = Field(
         None, description="Snapshot to evaluate on instead of a split: NAME or NAME@FINGERPRINT."
     )
-    split: Literal["group", "random"] = Field(
-        "group", description="How pages are divided: by merchant group (none on both sides) or page by page."
+    split: Annotated[str, AfterValidator(_is_split)] = Field(
+        "group",
+        max_length=512,
+        description="How pages are divided: group (no merchant on two sides), random (page by page), kfold:K/I (by "
+        "group, the I-th of K folds evaluates) or frozen:FILE (JSON that lists page ids or groups per part).",
     )
-    eval_fraction: float = Field(0.2, gt=0, lt=1, description="Share of the pages held out for evaluation.")
+    train_ratio: float = Field(
+        0.8,
+        gt=0,
+        lt=1,
+        description="Share of the pages to train on; the three shares add up to 1, one may be left out.",
+    )
+    val_ratio: float = Field(0.2, gt=0, lt=1, description="Share that is evaluated on to choose the best weights.")
+    test_ratio: float = Field(
+        0.0, ge=0, lt=1, description="Share kept apart: the best weights are scored on it once, at the end."
+    )
     sample_size: int | None = Field(
         None,
         ge=2,
@@ -111,8 +146,16 @@ class TrainConfig(BaseModel):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to compute.")
     work_dir: str = Field(DEFAULT_WORK_DIR, description="Folder on the worker that holds the run directories.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_whole_ratios(cls, values: object) -> object:
+        return with_whole_ratios(values) if isinstance(values, dict) else values
+
     @model_validator(mode="after")
     def _no_contradictions(self) -> Self:
+        if abs(sum(getattr(self, name) for name in RATIOS) - 1) > RATIO_TOLERANCE:
+            shares = " + ".join(f"{getattr(self, name):g}" for name in RATIOS)
+            raise ValueError(f"train_ratio + val_ratio + test_ratio is {shares}, not 1: leave one of them out")
         if self.merge_amounts and self.merge_preset is not None:
             raise ValueError("merge_amounts is merge_preset=amounts: give one of the two")
         return self
@@ -135,13 +178,64 @@ def halved(config: TrainConfig, times: int) -> TrainConfig:
     return config.model_copy(update={**smaller, "eval_batch_size": min(size, config.effective_eval_batch_size)})
 
 
+RATIOS = ("train_ratio", "val_ratio", "test_ratio")
+RATIO_TOLERANCE = 1e-6
+RENAMED = {"eval_fraction": "val_ratio"}
+
+
+def with_whole_ratios(values: Mapping[str, object]) -> dict[str, object]:
+    """Values of a config in which the shares that were not given follow from those that were.
+
+    Documents of earlier versions have `eval_fraction` instead. What is no number is left to the model to refuse.
+    """
+    whole = dict(values)
+    if "eval_fraction" in whole:
+        whole.setdefault("val_ratio", whole.pop("eval_fraction"))
+    given = {name: value for name in RATIOS if isinstance(value := whole.get(name), int | float)}
+    if folds := _folds(whole.get("split")):
+        fold = (1 - given.get("test_ratio", 0.0)) / folds
+        return {**whole, "train_ratio": fold * (folds - 1), "val_ratio": fold}
+    if len(given) == len(RATIOS) or not given:
+        return whole
+    if "test_ratio" not in given:
+        given["test_ratio"] = 0.0 if len(given) == 1 else _rest(given)
+    if "val_ratio" not in given:
+        given["val_ratio"] = _rest(given) if "train_ratio" in given else TrainConfig.model_fields["val_ratio"].default
+    given.setdefault("train_ratio", _rest(given))
+    return {**whole, **given}
+
+
+def _rest(given: Mapping[str, float]) -> float:
+    return round(1 - sum(given.values()), 9)
+
+
+def _folds(split: object) -> int | None:
+    match = _KFOLD.fullmatch(split) if isinstance(split, str) else None
+    return int(match[1]) if match else None
+
+
 class ConfigError(UserError, ValueError):
     """A configuration that cannot be used; the text names the key and what would be valid."""
 
 
-def to_document(config: TrainConfig, given: Mapping[str, str]) -> dict[str, JsonValue]:
-    """What is stored as job_config: every resolved value, and under `given` where each explicit one came from."""
-    return {**config.model_dump(mode="json"), "given": dict(given)}
+BESIDE = frozenset({"given", "warnings"})
+"""Keys of a stored document that are no options."""
+
+
+def to_document(config: TrainConfig, given: Mapping[str, str], warnings: Sequence[str] = ()) -> dict[str, JsonValue]:
+    """What is stored as job_config: every resolved value, and beside them what else a person wants to know later.
+
+    `given` says where each explicit value came from, `warnings` what the check of the data found at submit.
+    """
+    told: dict[str, JsonValue] = {**config.model_dump(mode="json"), "given": dict(given)}
+    if warnings:
+        told["warnings"] = list(warnings)
+    return told
+
+
+def with_pin(document: Mapping[str, JsonValue], dataset: str, warnings: Sequence[str]) -> dict[str, JsonValue]:
+    """A stored document with the pages that a worker has chosen, and what the check of them found."""
+    return {**document, "dataset": dataset, **({"warnings": list(warnings)} if warnings else {})}
 
 
 def from_document(document: Mapping[str, JsonValue]) -> TrainConfig:
@@ -150,8 +244,8 @@ def from_document(document: Mapping[str, JsonValue]) -> TrainConfig:
         raise ConfigError(
             f"config_version {document.get('config_version')} is not {CONFIG_VERSION}: upgrade this worker"
         )
-    values = {key: value for key, value in document.items() if key != "given" and value is not None}
-    return parse_config(values)
+    values = {key: value for key, value in document.items() if key not in BESIDE and value is not None}
+    return parse_config(with_whole_ratios(values))
 
 
 def is_known_version(document: Mapping[str, JsonValue]) -> bool:
@@ -181,6 +275,8 @@ def parse_model(model: type[M], values: Mapping[str, object]) -> M:
 def unknown_key(key: str, known: Iterable[str]) -> ConfigError:
     """The error for a key that does not exist, with the nearest that does."""
     names = list(known)
+    if key in RENAMED:
+        return ConfigError(f"unknown key {key!r}: it is called {RENAMED[key]!r} now")
     near = get_close_matches(key, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known keys are {', '.join(names)}"
     return ConfigError(f"unknown key {key!r}: {hint}")

@@ -1,4 +1,4 @@
-"""Pages in files and in parts: import, snapshot, fingerprint, split and sample.
+"""Pages in files: import, snapshot, fingerprint, sample; splits.py divides them.
 
 A snapshot is a gzip file of canonical lines in the order of the pages. Its fingerprint is the SHA-256 of the
 uncompressed lines, so two snapshots with one fingerprint hold the same pages, whatever compressed them.
@@ -13,7 +13,6 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Literal
 
 from pydantic import ValidationError
 
@@ -27,11 +26,13 @@ __all__ = [
     "fingerprint",
     "label_counts",
     "page_from_line",
+    "page_of_import",
     "page_to_line",
     "read_jsonl",
     "read_snapshot",
     "sample_pages",
-    "split_pages",
+    "seeded_rank",
+    "survey_jsonl",
     "write_snapshot",
 ]
 
@@ -73,13 +74,21 @@ def read_jsonl(path: Path) -> list[Page]:
     The pages keep the order of the file and the words their order on the line. The first thing that is wrong
     raises DataError with file, line and reason; blank lines are skipped.
     """
-    pages = _read_lines(path, _read_bytes(path).removeprefix(b"\xef\xbb\xbf"), _page_of_import)
+    pages = _read_lines(path, _read_bytes(path).removeprefix(b"\xef\xbb\xbf"), page_of_import)
     if not pages:
         raise DataError("the file holds no pages", file=str(path))
     return pages
 
 
-def _page_of_import(line: str) -> Page:
+def survey_jsonl(path: Path) -> tuple[list[Page], list[DataError]]:
+    """The pages of a JSONL file, and every line that is none; raises DataError when the file cannot be read at all."""
+    refused: list[DataError] = []
+    pages = _read_lines(path, _read_bytes(path).removeprefix(b"\xef\xbb\xbf"), page_of_import, refused.append)
+    return pages, refused
+
+
+def page_of_import(line: str) -> Page:
+    """The page of a line as a person brings it; ValueError with the reason when it is none."""
     try:
         given = ImportedPage.model_validate_json(line)
     except ValidationError as error:
@@ -96,8 +105,14 @@ def _page_of_import(line: str) -> Page:
     )
 
 
-def _read_lines(path: Path, content: bytes, parse: Callable[[str], Page]) -> list[Page]:
-    """Parse each line that is not blank; DataError names the first bad one, or the second of one page id."""
+def _refuse(error: DataError) -> None:
+    raise error
+
+
+def _read_lines(
+    path: Path, content: bytes, parse: Callable[[str], Page], on_bad: Callable[[DataError], None] = _refuse
+) -> list[Page]:
+    """Parse each line that is not blank; `on_bad` gets each one that is no page, or is the second of one page id."""
     pages: list[Page] = []
     line_of: dict[str, int] = {}
     for number, line in enumerate(content.split(b"\n"), start=1):
@@ -106,10 +121,12 @@ def _read_lines(path: Path, content: bytes, parse: Callable[[str], Page]) -> lis
         try:
             page = parse(line.decode())
         except ValueError as error:
-            raise DataError(str(error), file=str(path), line=number) from error
+            on_bad(DataError(str(error), file=str(path), line=number))
+            continue
         if page.page_id in line_of:
             reason = f"page id {page.page_id!r} stands in line {line_of[page.page_id]} already"
-            raise DataError(reason, file=str(path), line=number)
+            on_bad(DataError(reason, file=str(path), line=number))
+            continue
         line_of[page.page_id] = number
         pages.append(page)
     return pages
@@ -122,51 +139,6 @@ def _read_bytes(path: Path) -> bytes:
         return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"cannot be read: {error}", file=str(path)) from error
-
-
-def split_pages(
-    pages: Sequence[Page], split: Literal["group", "random"], eval_fraction: float, seed: int
-) -> tuple[list[Page], list[Page]]:
-    """Divide pages into a training and an evaluation part, each sorted by page id.
-
-    "random" divides page by page. "group" keeps each group whole and comes as close to `eval_fraction` of the
-    pages as whole groups allow. The parts depend on the set of pages and the seed, not on the order of the
-    pages. DataError when one part would be empty.
-    """
-    members: dict[str, list[Page]] = {}
-    for page in pages:
-        members.setdefault(page.group if split == "group" else page.page_id, []).append(page)
-    if len(members) < 2:
-        fix = "import pages of other groups, or split at random" if len(pages) > 1 else "import more pages"
-        raise DataError(f"{len(pages)} page(s) of {len(members)} group(s) cannot be divided into two parts: {fix}")
-    order = sorted(members, key=lambda name: seeded_rank("split", seed, name))
-    target = min(max(round(len(pages) * eval_fraction), 1), len(pages) - 1)
-    held_out = _choose_sizes([len(members[name]) for name in order], target)
-    parts: tuple[list[Page], list[Page]] = ([], [])
-    for index, name in enumerate(order):
-        parts[index in held_out].extend(members[name])
-    return _by_id(parts[0]), _by_id(parts[1])
-
-
-def _choose_sizes(sizes: Sequence[int], target: int) -> set[int]:
-    """Some of the indices, but not all, whose sizes add up as closely to target as can be; early ones first.
-
-    Subset sum: bit s of `sums[k]` says that some of the first k sizes add up to s.
-    """
-    sums = [1]
-    for size in sizes:
-        if sums[-1] >> target & 1:
-            break
-        sums.append(sums[-1] | sums[-1] << size)
-    total = sum(sizes)
-    possible = (s for s in range(1, total) if sums[-1] >> s & 1)
-    rest = min(possible, key=lambda s: abs(s - target))
-    chosen = set()
-    for index in reversed(range(len(sums) - 1)):
-        if not sums[index] >> rest & 1:
-            chosen.add(index)
-            rest -= sizes[index]
-    return chosen
 
 
 def sample_pages(pages: Sequence[Page], n: int, seed: int) -> list[Page]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from receipt_dynamo import Dataset, DynamoClient
 from receipt_layoutlm.data import Page, fingerprint, label_counts, write_snapshot
 from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.forgotten import check_none_forgotten
 from receipt_layoutlm.s3 import Bucket, dataset_key
 
 
@@ -15,12 +16,13 @@ class DatasetChoice(UserError):
     """No dataset was named, and the store does not have exactly one."""
 
 
-def describe(name: str, pages: Sequence[Page], source: str, now: datetime) -> Dataset:
-    """The Dataset record of some pages, not stored anywhere yet."""
+def describe(name: str, pages: Sequence[Page], source: str, now: datetime, forgotten: int = 0) -> Dataset:
+    """The Dataset record of some pages, not stored anywhere yet. `forgotten` counts those that were left out."""
     counts = {
         "pages": len(pages),
         "words": sum(len(page.words) for page in pages),
         "groups": len({page.group for page in pages}),
+        **({"forgotten": forgotten} if forgotten else {}),
     }
     return Dataset(
         name=name,
@@ -33,10 +35,14 @@ def describe(name: str, pages: Sequence[Page], source: str, now: datetime) -> Da
 
 
 def add_snapshot(client: DynamoClient, bucket: Bucket, dataset: Dataset, pages: Sequence[Page]) -> Dataset:
-    """Upload the pages, then write the item. What the newest snapshot of the name holds already adds nothing."""
+    """Upload the pages, then write the item. What the newest snapshot of the name holds already adds nothing.
+
+    Raises ForgottenMeanwhile for a page that is to be left out of new snapshots.
+    """
+    check_none_forgotten(client, pages)
     newest = next((known for known in client.list_datasets() if known.name == dataset.name), None)
     if newest is not None and newest.fingerprint == dataset.fingerprint:
-        return newest
+        return newest.model_copy(update={"counts": dataset.counts})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pages.jsonl.gz"
         write_snapshot(pages, path)

@@ -2,65 +2,24 @@
 
 A page is put into reading order and cut into windows by sub-tokens. Windows overlap and never cut a word, so
 every word stands whole in at least one; it is scored once, in the window that shows most of its surroundings.
-Only a word's first sub-token carries a label.
+Only a word's first sub-token carries a label. What changes here changes encoded_place.ENCODING_VERSION.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, chain
 
 import numpy as np
-import numpy.typing as npt
 from transformers import PreTrainedTokenizerFast
 
-from receipt_layoutlm.labels import LabelMap
+from receipt_layoutlm.encoded_part import DTYPES, SPECIAL_TOKENS, Features, FlatArray, IntArray, Window
 from receipt_layoutlm.losses import IGNORE_INDEX
-from receipt_layoutlm.page import PAGE_EXTENT, Page
-from receipt_layoutlm.reading_order import page_in_reading_order
+from receipt_layoutlm.page import Page
+from receipt_layoutlm.reading_order import order_of_words, rearranged
 
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
-
-SPECIAL_TOKENS = 2  # [CLS] and [SEP], one of each per window
 OVERLAP = 0.25  # of a window's sub-tokens, at most, are seen again in the next window
-
-FIRST_BOX = (0, 0, 0, 0)  # of [CLS] and of padding, as LayoutLM was pretrained
-LAST_BOX = (PAGE_EXTENT,) * 4  # of [SEP]
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedPage:
-    """A page in reading order under a run's labels; label_ids: (words,)."""
-
-    page_id: str
-    words: tuple[str, ...]
-    tags: tuple[str, ...]
-    label_ids: IntArray
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Model inputs of consecutive words of one page, special tokens included.
-
-    input_ids: (length,). bbox: (length, 4), thousandths. word_index: (words,), their places in the page.
-    first: (words,), where each word's first sub-token stands. scored: (words,), whether evaluation takes the
-    word from this window.
-    """
-
-    page: int  # index into EncodedPart.pages
-    input_ids: IntArray
-    bbox: IntArray
-    word_index: IntArray
-    first: IntArray
-    scored: BoolArray
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedPart:
-    """A part of a dataset, ready for a model."""
-
-    pages: list[EncodedPage]
-    windows: list[Window]
+PAGES_AT_A_TIME = 1000  # whose words go to the tokenizer together; what it answers takes a kilobyte each
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,68 +38,98 @@ class Batch:
 
 
 def encode_pages(
-    pages: Sequence[Page],
-    tokenizer: PreTrainedTokenizerFast,
-    label_map: LabelMap,
-    max_length: int,
-    on_page: Callable[[], None],
-) -> EncodedPart:
+    pages: Sequence[Page], tokenizer: PreTrainedTokenizerFast, max_length: int, on_page: Callable[[], None]
+) -> Features:
     """Encode pages; `on_page` is called before each one and may raise to stop. Each distinct word is tokenised once."""
     budget = max_length - SPECIAL_TOKENS
-    sub_tokens = _sub_tokens({word for page in pages for word in page.words}, tokenizer, budget)
-    label2id = label_map.label2id
-    encoded: list[EncodedPage] = []
-    windows: list[Window] = []
-    for index, page in enumerate(pages):
-        on_page()
-        page = page_in_reading_order(page)
-        tags = label_map.apply(page.tags)
-        ids = np.array([label2id[tag] for tag in tags], np.int64)
-        encoded.append(EncodedPage(page.page_id, page.words, tags, ids))
-        pieces = [sub_tokens[word] for word in page.words]
-        windows.extend(_windows_of(index, page, pieces, tokenizer, budget))
-    return EncodedPart(encoded, windows)
+    sub_tokens: dict[str, list[int]] = {}
+    flat = _Flat()
+    for start in range(0, len(pages), PAGES_AT_A_TIME):
+        block = pages[start : start + PAGES_AT_A_TIME]
+        fresh = {word for page in block for word in page.words} - sub_tokens.keys()
+        sub_tokens.update(_sub_tokens(fresh, tokenizer, budget))
+        for page in block:
+            on_page()
+            flat.add(page, sub_tokens, budget)
+    return flat.features(tokenizer)
 
 
 def _sub_tokens(words: set[str], tokenizer: PreTrainedTokenizerFast, budget: int) -> dict[str, list[int]]:
     """Sub-token ids of each word, cut to the budget; a word that the tokenizer drops becomes one unknown token."""
+    backend = tokenizer.backend_tokenizer  # three times as fast as to call the tokenizer itself, which copies all ids
+    backend.no_truncation()
+    backend.no_padding()
     distinct = sorted(words)
-    rows = tokenizer(distinct, add_special_tokens=False)["input_ids"] if distinct else []
+    rows = [found.ids for found in backend.encode_batch_fast(distinct, add_special_tokens=False)]
     return {word: row[:budget] or [tokenizer.unk_token_id] for word, row in zip(distinct, rows, strict=True)}
 
 
-def _windows_of(
-    index: int, page: Page, pieces: list[list[int]], tokenizer: PreTrainedTokenizerFast, budget: int
-) -> list[Window]:
-    lengths = [len(piece) for piece in pieces]
-    spans = cut(lengths, budget)
-    scorer = most_central(lengths, spans)
-    return [
-        _window(index, page, pieces, span, scorer[span[0] : span[1]] == number, tokenizer)
-        for number, span in enumerate(spans)
-    ]
+@dataclass
+class _Flat:
+    """The arrays of Features while pages are added; lengths instead of starts."""
+
+    page_ids: list[str] = field(default_factory=list)
+    tag_numbers: dict[str, int] = field(default_factory=dict)
+    page_words: "array[int]" = field(default_factory=lambda: array("q"))
+    page_windows: "array[int]" = field(default_factory=lambda: array("q"))
+    text: bytearray = field(default_factory=bytearray)
+    text_lengths: "array[int]" = field(default_factory=lambda: array("q"))
+    boxes: "array[int]" = field(default_factory=lambda: array("h"))
+    tags: "array[int]" = field(default_factory=lambda: array("i"))
+    order: "array[int]" = field(default_factory=lambda: array("i"))
+    pieces: "array[int]" = field(default_factory=lambda: array("i"))
+    piece_lengths: "array[int]" = field(default_factory=lambda: array("q"))
+    spans: "array[int]" = field(default_factory=lambda: array("q"))
+    scorer: "array[int]" = field(default_factory=lambda: array("q"))
+
+    def add(self, page: Page, sub_tokens: dict[str, list[int]], budget: int) -> None:
+        order = order_of_words(page)
+        page = rearranged(page, order)
+        self.page_ids.append(page.page_id)
+        self.order.extend(order)
+        self.boxes.extend(chain.from_iterable(page.boxes))
+        self.tags.extend(self.tag_numbers.setdefault(tag, len(self.tag_numbers)) for tag in page.tags)
+        texts = [word.encode() for word in page.words]
+        self.text += b"".join(texts)
+        self.text_lengths.extend(map(len, texts))
+        pieces = [sub_tokens[word] for word in page.words]
+        self.pieces.extend(chain.from_iterable(pieces))
+        self._add_windows([len(piece) for piece in pieces], budget)
+
+    def _add_windows(self, lengths: list[int], budget: int) -> None:
+        words_before, windows_before = len(self.piece_lengths), len(self.spans) // 2
+        spans = cut(lengths, budget)
+        self.piece_lengths.extend(lengths)
+        self.page_words.append(len(lengths))
+        self.page_windows.append(len(spans))
+        self.spans.extend(words_before + word for span in spans for word in span)
+        self.scorer.extend((windows_before + most_central(lengths, spans)).tolist())
+
+    def features(self, tokenizer: PreTrainedTokenizerFast) -> Features:
+        arrays: dict[str, Iterable[int] | FlatArray] = {
+            "page_words": _starts(self.page_words),
+            "page_windows": _starts(self.page_windows),
+            "text": np.frombuffer(bytes(self.text), np.uint8),
+            "text_starts": _starts(self.text_lengths),
+            "boxes": np.array(self.boxes).reshape(-1, 4),
+            "tags": self.tags,
+            "order": self.order,
+            "pieces": self.pieces,
+            "piece_starts": _starts(self.piece_lengths),
+            "spans": np.array(self.spans).reshape(-1, 2),
+            "scorer": self.scorer,
+        }
+        return Features(
+            page_ids=tuple(self.page_ids),
+            tag_names=tuple(self.tag_numbers),
+            special_ids=(tokenizer.cls_token_id, tokenizer.sep_token_id),
+            **{name: np.asarray(values, DTYPES[name]) for name, values in arrays.items()},
+        )
 
 
-def _window(
-    index: int,
-    page: Page,
-    pieces: list[list[int]],
-    span: tuple[int, int],
-    scored: BoolArray,
-    tokenizer: PreTrainedTokenizerFast,
-) -> Window:
-    start, end = span
-    lengths = [len(piece) for piece in pieces[start:end]]
-    ids = [tokenizer.cls_token_id, *(id_ for piece in pieces[start:end] for id_ in piece), tokenizer.sep_token_id]
-    boxes = np.array((FIRST_BOX, *page.boxes[start:end], LAST_BOX), np.int64)
-    return Window(
-        page=index,
-        input_ids=np.array(ids, np.int64),
-        bbox=np.repeat(boxes, [1, *lengths, 1], axis=0),
-        word_index=np.arange(start, end),
-        first=1 + np.cumsum([0, *lengths[:-1]]),
-        scored=scored,
-    )
+def _starts(lengths: Sequence[int]) -> IntArray:
+    """Where each piece begins, and at last where all of them end."""
+    return np.concatenate(([0], np.cumsum(np.asarray(lengths, np.int64))))
 
 
 def cut(lengths: Sequence[int], budget: int) -> list[tuple[int, int]]:

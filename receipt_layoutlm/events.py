@@ -52,6 +52,7 @@ class Started(_Event):
     device: str
     train_pages: int
     eval_pages: int
+    test_pages: int = 0
     train_windows: int
     eval_windows: int
     parameters: int

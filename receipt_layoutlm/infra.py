@@ -49,11 +49,14 @@ def template_path(name: str) -> Path:
 
 
 def table_request(table_name: str) -> "CreateTableInputTypeDef":
-    """The keyword arguments of boto3's create_table for a table as storage.yaml describes it."""
+    """The keyword arguments of boto3's create_table for a table as storage.yaml describes it, without its stream.
+
+    Nobody reads the stream of an embedded engine, and dynoxide's makes each write as slow as there were writes in
+    the last day (5 ms after 12,000 of them, 0.2 ms without).
+    """
     properties = _table_properties()
-    stream = {"StreamEnabled": True, **properties["StreamSpecification"]}
     shared = {key: properties[key] for key in _SHARED_KEYS}
-    return cast("CreateTableInputTypeDef", {"TableName": table_name, "StreamSpecification": stream, **shared})
+    return cast("CreateTableInputTypeDef", {"TableName": table_name, **shared})
 
 
 def create_table(client: "DynamoDBClient", table_name: str) -> None:

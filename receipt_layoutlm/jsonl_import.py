@@ -5,7 +5,7 @@
 | page_id | id | a string, unique in the file |
 | words | tokens | strings, none blank |
 | boxes | bboxes | [x0, y0, x1, y1] for each word, 0..1000 of the page, origin top-left; floats are rounded |
-| tags | labels, ner_tags | BIO strings for each word |
+| tags | labels, ner_tags | BIO strings for each word; - where nobody has decided |
 | width, height | | of the image; 1000 when absent |
 | group | | merchant or document family; absent: key.company in letters and digits, else the page id |
 | key | | an object, of which only `company` is read |

@@ -1,12 +1,13 @@
 """Which entity labels a run learns: merges first, then the whitelist, and the numbers of the BIO classes."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
 from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.page import UNSUPERVISED
 
 CORE_LABELS: tuple[str, ...] = (
     "MERCHANT_NAME",
@@ -33,6 +34,14 @@ CORE_LABELS: tuple[str, ...] = (
     "REFUND",
 )
 """Labels a receipt may carry; they are known even where the data has no example of them."""
+
+ALIASES: dict[str, str] = {
+    "ADDRESS": "ADDRESS_LINE",
+    "BUSINESS_NAME": "MERCHANT_NAME",
+    "CARD_NUMBER": "PAYMENT_METHOD",
+    "PAYMENT_TYPE": "PAYMENT_METHOD",
+}
+"""Other names of core labels that stored receipts carry, alias -> label."""
 
 OUTSIDE = "O"
 
@@ -74,10 +83,15 @@ class LabelMap:
         return {number: name for name, number in self.label2id.items()}
 
     def apply(self, tags: Sequence[str]) -> tuple[str, ...]:
-        """Merge and filter IOB2 tags; each kept entity stays one, also where two of one label now touch."""
+        """Merge and filter IOB2 tags; each kept entity stays one, also where two of one label now touch.
+
+        What nobody has decided stays undecided.
+        """
         return tuple(self._apply_one(tag) for tag in tags)
 
     def _apply_one(self, tag: str) -> str:
+        if tag == UNSUPERVISED:
+            return tag
         label = self.merged(tag[2:])
         return f"{tag[:2]}{label}" if label in self.labels else OUTSIDE
 
@@ -132,9 +146,7 @@ def build_label_map(config: TrainConfig, known_labels: Iterable[str]) -> LabelMa
     in_data = set(known_labels)
     merges = resolve_merges(config)
     known = (set(CORE_LABELS) | in_data | set(merges.values())) - {OUTSIDE}
-    for label in (*merges, *config.allowed_labels):
-        if label not in known:
-            raise LabelError(_unknown("label", label, known))
+    check_known((*merges, *config.allowed_labels), known)
     for label in config.allowed_labels:
         if label in merges:
             raise LabelError(_merged_away(label, merges[label]))
@@ -142,6 +154,13 @@ def build_label_map(config: TrainConfig, known_labels: Iterable[str]) -> LabelMa
     if not kept:
         raise LabelError("no label is left to learn: the data has none, or the merges drop them all")
     return LabelMap(merges=merges, labels=tuple(sorted(kept)))
+
+
+def check_known(labels: Iterable[str], known: Collection[str]) -> None:
+    """Raises LabelError for the first label that is not known, with the nearest that is."""
+    for label in labels:
+        if label not in known:
+            raise LabelError(_unknown("label", label, known))
 
 
 def _merged_away(label: str, target: str) -> str:

@@ -1,10 +1,11 @@
 """Entity scores of word tags: seqeval's strict IOB2 micro F1 as headline, each label, and which words went where.
 
-An entity counts only with its exact words and its label. A tag I-X that continues no entity of X is none.
+An entity counts only with its exact words and its label. A tag I-X that continues no entity of X is none. Words
+whose truth nobody has decided are left out: true and predicted, they count as O.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from seqeval.metrics.v1 import precision_recall_fscore_support
 from seqeval.scheme import IOB2
 
 from receipt_layoutlm.events import LabelScore
+from receipt_layoutlm.page import UNSUPERVISED
 
 METRIC_NAME = "eval_f1"
 """The headline: micro F1 over the entities of all labels."""
@@ -35,7 +37,8 @@ class Scores:
 def score(true: Sequence[Tags], predicted: Sequence[Tags], labels: Sequence[str]) -> Scores:
     """Score predicted tags against true ones, page by page; `labels` are all that get a row, examples or not."""
     confusion = _confusion(true, predicted)
-    histogram = _histogram(predicted)
+    histogram = _histogram(true, predicted)
+    true, predicted = _without_undecided(true, true), _without_undecided(true, predicted)
     micro = _micro(true, predicted)
     return Scores(
         *micro,
@@ -44,6 +47,22 @@ def score(true: Sequence[Tags], predicted: Sequence[Tags], labels: Sequence[str]
         predicted_labels=histogram,
         collapsed=len(histogram) == 1 and len(confusion) > 1,
     )
+
+
+def _without_undecided(true: Sequence[Tags], tags: Sequence[Tags]) -> list[list[str]]:
+    """The tags with O where the truth is not known."""
+    return [
+        ["O" if known == UNSUPERVISED else tag for known, tag in zip(true_tags, page_tags, strict=True)]
+        for true_tags, page_tags in zip(true, tags, strict=True)
+    ]
+
+
+def _decided(true: Sequence[Tags], predicted: Sequence[Tags]) -> Iterator[tuple[str, str]]:
+    """True and predicted label of each word whose truth is known."""
+    for true_tags, predicted_tags in zip(true, predicted, strict=True):
+        for true_tag, predicted_tag in zip(true_tags, predicted_tags, strict=True):
+            if true_tag != UNSUPERVISED:
+                yield label_of(true_tag), label_of(predicted_tag)
 
 
 def _has_entities(pages: Iterable[Tags]) -> bool:
@@ -88,16 +107,12 @@ def label_of(tag: str) -> str:
 
 
 def _confusion(true: Sequence[Tags], predicted: Sequence[Tags]) -> dict[str, dict[str, int]]:
-    cells = Counter(
-        (label_of(t), label_of(p))
-        for true_tags, predicted_tags in zip(true, predicted, strict=True)
-        for t, p in zip(true_tags, predicted_tags, strict=True)
-    )
+    cells = Counter(_decided(true, predicted))
     table: dict[str, dict[str, int]] = {}
     for (true_label, predicted_label), words in sorted(cells.items()):
         table.setdefault(true_label, {})[predicted_label] = words
     return table
 
 
-def _histogram(predicted: Sequence[Tags]) -> dict[str, int]:
-    return dict(sorted(Counter(label_of(tag) for tags in predicted for tag in tags).items()))
+def _histogram(true: Sequence[Tags], predicted: Sequence[Tags]) -> dict[str, int]:
+    return dict(sorted(Counter(label for _, label in _decided(true, predicted)).items()))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import BaseModel, ConfigDict
 
 from receipt_dynamo import Attempt, Dataset, DynamoClient, Job
+from receipt_layoutlm.check_report import Report
 from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.labels import LabelMap, build_label_map, missing_labels
 
@@ -25,16 +26,22 @@ class Plan(BaseModel):
     dollars: float | None = None
 
 
-def make_plan(config: TrainConfig, dataset: Dataset, evaluation: Dataset | None) -> Plan:
-    """Raises LabelError when the labels, merges and data contradict each other."""
+def make_plan(config: TrainConfig, dataset: Dataset, evaluation: Dataset | None, report: Report | None = None) -> Plan:
+    """Without a report on the pages, their number is reckoned from the shares, and less can be warned of.
+
+    Raises LabelError when the labels, merges and data contradict each other.
+    """
     label_map = build_label_map(config, dataset.labels)
     counts = kept_counts(label_map, dataset.labels)
     warnings = [
         f"label {label} has no example in {dataset.name}" for label in missing_labels(label_map, dataset.labels)
     ]
     pages = dataset.counts.get("pages", 0)
-    training = pages if evaluation is not None else round(pages * (1 - config.eval_fraction))
+    training = pages if evaluation is not None else round(pages * config.train_ratio)
     training = min(training, config.sample_size or training)
+    if report is not None:
+        training = report.pages["train"]
+        warnings = [finding.message for finding in report.warnings]
     per_step = config.batch_size * config.gradient_accumulation_steps
     return Plan(label_counts=counts, warnings=warnings, steps=config.epochs * math.ceil(training / per_step))
 

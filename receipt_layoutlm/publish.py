@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 from receipt_dynamo import DynamoClient, JsonObject, Pointer
+from receipt_layoutlm.comparability import STAMP
 from receipt_layoutlm.events import Evaluation, Finished
 from receipt_layoutlm.manifest import RESUME_ONLY
 from receipt_layoutlm.recorder import Recorder, Storehouse
+from receipt_layoutlm.run_record import RunRecord
 from receipt_layoutlm.s3 import StorageError
 
 OUT_OF_MEMORY_OUTCOME = "failed: out_of_memory"
@@ -22,6 +24,7 @@ def publish_results(client: DynamoClient, storehouse: Storehouse, recorder: Reco
     manifest = bucket.get_manifest(source)
     bucket.copy_folder(source, best_key, [name for name in manifest.files if name not in RESUME_ONLY])
     recorder.put_predictions()
+    record = recorder.run_record()
     metrics = client.list_job_metrics(lease.job_id)
     attempts = client.list_attempts(lease.job_id)
     return {
@@ -33,8 +36,19 @@ def publish_results(client: DynamoClient, storehouse: Storehouse, recorder: Reco
         "bit_exact": all(attempt.outcome != OUT_OF_MEMORY_OUTCOME for attempt in attempts),
         "best_uri": places.uri(best_key),
         "checkpoint_uri": places.uri(places.checkpoint(lease.checkpoint or pointer)),
-        **_headline(recorder.evaluations(), pointer),
+        **_headline(record.evaluations, pointer),
+        **_test_and_stamp(record),
     }
+
+
+def _test_and_stamp(record: RunRecord) -> JsonObject:
+    """The scores of the test part, and with whose numbers these may be compared, as far as the record has them."""
+    found: JsonObject = {}
+    if record.test is not None:
+        found["test"] = record.test.model_dump(mode="json")
+    if record.comparability is not None:
+        found[STAMP] = record.comparability.model_dump(mode="json")
+    return found
 
 
 def _headline(evaluations: Sequence[Evaluation], pointer: Pointer) -> JsonObject:

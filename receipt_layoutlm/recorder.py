@@ -196,9 +196,9 @@ class Recorder:
             phase_seconds=dict(self.phase_seconds),
         )
 
-    def evaluations(self) -> tuple[Evaluation, ...]:
-        """The whole history by run.json: also what earlier attempts, and the job that this one continues, measured."""
-        return RunRecord.model_validate_json(self._run_dir.run_json.read_bytes()).evaluations
+    def run_record(self) -> RunRecord:
+        """run.json as it is: also what earlier attempts, and the job that this one continues, measured."""
+        return RunRecord.model_validate_json(self._run_dir.run_json.read_bytes())
 
     def _mirror_growing_files(self) -> None:
         if self._mirrored_at is not None and self._now() - self._mirrored_at < timedelta(seconds=MIRROR_SECONDS):
@@ -218,8 +218,8 @@ class Recorder:
         self._mirrored_at = self._now()
 
     def put_predictions(self) -> None:
-        """Upload the predictions of the best and the last evaluation, as far as they are not outdated by now."""
+        """Upload the predictions of the best and the last evaluation and of the test part, as far as they are there."""
         prefix = self._places.attempt(self.lease.attempt) + "predictions/"
-        for path in sorted(self._run_dir.predictions.glob("eval-*")):
+        for path in sorted(self._run_dir.predictions.glob("*.jsonl.gz")):
             with suppress(FileNotFoundError):  # the trainer goes on, and removes what a newer evaluation replaces
                 self._bucket.put_file(path, prefix + path.name)

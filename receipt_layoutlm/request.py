@@ -1,6 +1,6 @@
 """What a person asks for at submit, and how flags, --config file, environment and defaults become one config."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from receipt_dynamo import Priority
-from receipt_layoutlm.config import ConfigError, TrainConfig, parse_config, parse_model, unknown_key
+from receipt_layoutlm.config import RATIOS, ConfigError, TrainConfig, parse_config, parse_model, unknown_key
 from receipt_layoutlm.run_setup import safe_name
 
 QUICK = {"sample_size": 200, "epochs": 3}
@@ -80,11 +80,33 @@ def resolve(
             raise unknown_key(key, [*TrainConfig.model_fields, *JobRequest.model_fields])
     if "continues" in given:
         raise ConfigError("continues is not given but follows from --resume JOB: leave it out")
-    if "eval_dataset" in given and given.keys() & {"split", "eval_fraction"}:
-        raise ConfigError("eval_dataset names the evaluation pages, so split and eval_fraction have no meaning")
+    _check_split(values, given)
     config = parse_config({key: value for key, value in values.items() if key in TrainConfig.model_fields})
+    if config.snapshot_on_worker and "dataset" in given:
+        raise ConfigError(
+            f"snapshot_on_worker takes the pages from the table: leave the dataset ({given['dataset']}) out"
+        )
+    if config.over_lines and "dataset" in given:
+        raise ConfigError(
+            "over_lines says how the table's labels become pages, and a dataset has its pages: leave one of the two out"
+        )
     request = parse_model(JobRequest, {key: value for key, value in values.items() if key in JobRequest.model_fields})
     return Resolved(config, request, {key: source for key, source in given.items() if key in TrainConfig.model_fields})
+
+
+def _check_split(values: Mapping[str, object], given: Mapping[str, str]) -> None:
+    """Shares that were given have to mean something; raises ConfigError."""
+    split, shares = str(values.get("split", "")), given.keys() & set(RATIOS)
+    if "eval_dataset" in given and (shares or "split" in given):
+        raise ConfigError("eval_dataset names the evaluation pages, so split and its ratios have no meaning")
+    if split.startswith("frozen:") and shares:
+        raise ConfigError(f"split: a frozen split says which page belongs where: leave {_both(shares)} out")
+    if split.startswith("kfold:") and shares - {"test_ratio"}:
+        raise ConfigError(f"split: K folds have K equal shares: leave {_both(shares - {'test_ratio'})} out")
+
+
+def _both(names: Iterable[str]) -> str:
+    return " and ".join(sorted(names))
 
 
 def read_config_file(path: Path) -> dict[str, object]:

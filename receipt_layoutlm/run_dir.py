@@ -24,6 +24,21 @@ class RunDir:
         return self.path / "eval_dataset.jsonl.gz"
 
     @property
+    def encoded(self) -> Path:
+        """The encoded pages of the dataset; a worker makes it a link to a place that attempts share."""
+        return self.path / "encoded"
+
+    @property
+    def eval_encoded(self) -> Path:
+        """Those of the separate evaluation dataset."""
+        return self.path / "eval_encoded"
+
+    @property
+    def split(self) -> Path:
+        """Present only when the split is a frozen one: which page belongs where."""
+        return self.path / "split.json"
+
+    @property
     def pretrained(self) -> Path:
         """Present only when --pretrained names a place in a bucket: the weights from there."""
         return self.path / "pretrained"
@@ -47,6 +62,10 @@ class RunDir:
     @property
     def predictions(self) -> Path:
         return self.path / "predictions"
+
+    def best_files(self, global_step: int) -> Path:
+        """What `best` is a link to; a checkpoint's model files, which outlive it."""
+        return self.path / f".best-checkpoint-{global_step}"
 
     def checkpoint(self, global_step: int) -> Path:
         return self.path / f"checkpoint-{global_step}"

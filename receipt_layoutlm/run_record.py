@@ -9,8 +9,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from receipt_layoutlm.comparability import Stamp
 from receipt_layoutlm.config import TrainConfig
-from receipt_layoutlm.events import Evaluation, FailureCause, FinishReason
+from receipt_layoutlm.events import Evaluation, FailureCause, FinishReason, LabelScore
 
 PACKAGES = ("receipt-layoutlm", "torch", "transformers", "tokenizers", "safetensors", "seqeval", "numpy")
 
@@ -28,6 +29,8 @@ class DatasetRecord(_Record):
     eval_pages: int
     train_label_counts: dict[str, int]  # entities, after merges and whitelist
     eval_label_counts: dict[str, int]
+    test_pages: int = 0
+    test_label_counts: dict[str, int] = {}
 
 
 class Hardware(_Record):
@@ -51,6 +54,19 @@ class Summary(_Record):
     cpu_seconds: float
 
 
+class FinalScores(_Record):
+    """The best weights on the test part, which nothing was chosen by. Scored once, after the last step."""
+
+    global_step: int  # of the best weights
+    metric_name: str
+    metric_value: float
+    precision: float
+    recall: float
+    per_label: dict[str, LabelScore]
+    loss: float
+    pages: int
+
+
 class RunRecord(_Record):
     """The content of run.json; the summary comes last."""
 
@@ -61,7 +77,9 @@ class RunRecord(_Record):
     versions: dict[str, str]
     git_sha: str | None
     hardware: Hardware
+    comparability: Stamp | None = None  # None in records of earlier versions
     evaluations: tuple[Evaluation, ...] = ()
+    test: FinalScores | None = None
     summary: Summary | None = None
 
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from receipt_dynamo import Job, Lease, Storage
 from receipt_layoutlm.config import ConfigError, TrainConfig
-from receipt_layoutlm.manifest import MANIFEST, DamagedFolder
+from receipt_layoutlm.frozen_split import frozen_sha256
+from receipt_layoutlm.manifest import MANIFEST, RESUME_ONLY, DamagedFolder, is_whole
 from receipt_layoutlm.pretrained_place import is_in_bucket
 from receipt_layoutlm.run_dir import RunDir
-from receipt_layoutlm.s3 import Bucket, RunPlaces, StorageError, dataset_key, parse_s3_uri
+from receipt_layoutlm.s3 import Bucket, RunPlaces, StorageError, dataset_key, parse_s3_uri, split_key
 
 NAME_BYTES = 240  # a file's name has at most 255, and the link to the newest attempt needs a few while it is made
 _CHUNK = 1 << 20  # bytes hashed at a time
@@ -32,6 +33,8 @@ def prepare_run_dir(
     _get_pages(bucket, places, config.dataset, run_dir.dataset)
     if config.eval_dataset is not None:
         _get_pages(bucket, places, config.eval_dataset, run_dir.eval_dataset)
+    if (sha256 := frozen_sha256(config.split)) is not None:
+        _get_split(bucket, places, sha256, run_dir.split)
     _link(work_dir / safe_name(job.name), path)
     return run_dir
 
@@ -95,6 +98,30 @@ def _get_pages(bucket: Bucket, places: RunPlaces, dataset: str | None, path: Pat
         raise DamagedFolder(f"the stored pages of {dataset} cannot be unpacked: import them again") from error
     if digest.hexdigest() != fingerprint:
         raise DamagedFolder(f"the stored pages of {dataset} are not what their name says: import them again")
+
+
+def _get_split(bucket: Bucket, places: RunPlaces, sha256: str, path: Path) -> None:
+    content = bucket.get_bytes(split_key(sha256, places.storage.prefix))
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise DamagedFolder("the stored split is not what its name says: submit the job again")
+    path.write_bytes(content)
+
+
+def get_best(bucket: Bucket, places: RunPlaces, lease: Lease, run_dir: RunDir) -> None:
+    """Lay the best weights so far, of an earlier attempt, into the run directory: the test part is scored with them.
+
+    Nothing is done when they are those of the checkpoint to go on from. Raises DamagedFolder.
+    """
+    if lease.best is None or lease.best == lease.checkpoint:
+        return
+    prefix, folder = places.checkpoint(lease.best), run_dir.best_files(lease.best.global_step)
+    folder.mkdir(exist_ok=True)
+    for name, expected in bucket.get_manifest(prefix).files.items():
+        if name not in RESUME_ONLY:
+            bucket.get_file(prefix + name, folder / name)
+            if not is_whole(folder / name, expected):
+                raise DamagedFolder(f"{places.uri(prefix)}{name} is not what its manifest says")
+    run_dir.best.symlink_to(folder.name)
 
 
 def _link(link: Path, target: Path) -> None:

@@ -46,9 +46,11 @@ __all__ = [
     "RunPlaces",
     "StorageError",
     "StorageUnavailable",
+    "check_key",
     "dataset_key",
     "keep_trying",
     "parse_s3_uri",
+    "split_key",
 ]
 
 PART_SIZE: Final = 32 << 20  # bytes; S3 takes 5 MiB to 5 GiB, and 10,000 parts
@@ -86,6 +88,16 @@ class RunPlaces:
 def dataset_key(fingerprint: str, prefix: str = "") -> str:
     """Where a snapshot lies; its content decides the name."""
     return f"{prefix}datasets/{fingerprint}.jsonl.gz"
+
+
+def split_key(sha256: str, prefix: str = "") -> str:
+    """Where the content of a frozen split lies."""
+    return f"{prefix}splits/{sha256}.json"
+
+
+def check_key(fingerprint: str, prefix: str = "") -> str:
+    """Where the newest report on a snapshot lies, beside the snapshot."""
+    return f"{prefix}datasets/{fingerprint}.check.txt"
 
 
 def parse_s3_uri(uri: str) -> Storage:

@@ -8,8 +8,10 @@ import json
 import random
 from collections.abc import Sequence
 
+from receipt_layoutlm.page import UNSUPERVISED
+
 PageTags = tuple[str, Sequence[str]]
-"""A page id (or the id of whatever is supervised as one piece) and its IOB2 tags, one per word."""
+"""A page id (or the id of whatever is supervised as one piece) and its tags, one per word: IOB2 or UNSUPERVISED."""
 
 _LARGEST_MEGABATCH = 50  # batches; more groups lengths no better and mixes the items less
 _MEGABATCHES_WANTED = 4  # with fewer, items of like length would meet in one batch in every epoch
@@ -58,7 +60,8 @@ def achieved_ratio(pages: Sequence[PageTags], masks: Sequence[Sequence[bool]]) -
 def _count(pages: Sequence[PageTags]) -> tuple[int, int]:
     """Entity words and O words."""
     o_words = sum(_o_words(tags) for _, tags in pages)
-    return sum(len(tags) for _, tags in pages) - o_words, o_words
+    decided = sum(tag != UNSUPERVISED for _, tags in pages for tag in tags)
+    return decided - o_words, o_words
 
 
 def _o_words(tags: Sequence[str]) -> int:

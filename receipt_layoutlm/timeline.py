@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from receipt_dynamo import Attempt, Job, Lease
 
-PHASES = ("start", "encode", "train", "evaluate", "checkpoint", "upload")
+PHASES = ("start", "cached", "encode", "train", "evaluate", "checkpoint", "upload")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ enters at the evaluation, so a due one comes first, then the end conditions, the
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -23,16 +24,17 @@ from receipt_layoutlm.checkpoint import (
 from receipt_layoutlm.checkpoint_writer import WRITE_ERRORS, CheckpointWriter
 from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.data import DataError
+from receipt_layoutlm.encoded_part import EncodedPart
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.events import Checkpoint, EventWriter, Failed, Finished, FinishReason, Progress
 from receipt_layoutlm.labels import LabelError
 from receipt_layoutlm.page import validation_reason
 from receipt_layoutlm.run_dir import RunDir
 from receipt_layoutlm.run_record import Summary, write_run_record
-from receipt_layoutlm.train_evaluation import evaluate
+from receipt_layoutlm.train_evaluation import evaluate, score_test_part
 from receipt_layoutlm.train_optim import optimizer_tensors, rng_tensors
 from receipt_layoutlm.train_report import Reporter
-from receipt_layoutlm.train_setup import Run, prepare
+from receipt_layoutlm.train_setup import Run, Watch, prepare
 from receipt_layoutlm.train_state import NonFiniteLoss, StopRequested, TrainState, end_reason
 from receipt_layoutlm.train_step import Epoch, epoch_of, rate_of_last_step, train_step
 
@@ -79,7 +81,10 @@ def train(
         _write_record(run, summary=None)
         reporter.started(run)
         with CheckpointWriter(reporter.not_saved) as writer:
-            end = _finished(_loop(run, writer, stop, save_now, until, clock, reporter), run.state)
+            reason = _loop(run, writer, stop, save_now, until, clock, reporter)
+        if run.test is not None and reason != "stop_requested" and until is None:
+            run, reason = _tested(run, run.test, stop, reason, reporter)
+        end = _finished(reason, run.state)
     except StopRequested:
         end = _finished("stop_requested", None if snapshot is None else snapshot.state)
     except NonFiniteLoss as error:
@@ -157,6 +162,25 @@ def _evaluate(run: Run, epoch: Epoch, stop: Callable[[], bool], reporter: Report
     return True
 
 
+def _tested(
+    run: Run, part: EncodedPart, stop: Callable[[], bool], reason: FinishReason, reporter: Reporter
+) -> tuple[Run, FinishReason]:
+    """The run with the test scores in its record; a stop in between leaves them to the next attempt."""
+
+    def on_batch() -> None:
+        if stop():
+            raise StopRequested
+        reporter.progress(_progress(run, "evaluate"))
+
+    reporter.enter("evaluate")
+    try:
+        scores = score_test_part(run, part, on_batch)
+    except StopRequested:
+        return run, "stop_requested"
+    reporter.tested(scores)
+    return replace(run, record=run.record.model_copy(update={"test": scores})), reason
+
+
 def _save(run: Run, writer: CheckpointWriter, reporter: Reporter) -> None:
     """Copy the state as it stands and have it written while training goes on."""
     reporter.enter("checkpoint")
@@ -225,6 +249,10 @@ def _prepare(
         if stop():
             raise StopRequested
 
+    def on_open() -> None:
+        check_stop()
+        reporter.enter("cached")
+
     def on_page() -> None:
         check_stop()
         reporter.enter("encode")
@@ -234,7 +262,7 @@ def _prepare(
         check_stop()
         reporter.enter("start")
 
-    return prepare(run_dir, config, snapshot, on_page, on_model)
+    return prepare(run_dir, config, snapshot, Watch(on_open, on_page, on_model, reporter.warn))
 
 
 def _progress(run: Run, phase: Literal["train", "evaluate"]) -> Progress:

@@ -5,13 +5,13 @@ from typing import Literal
 
 from receipt_layoutlm.events import Checkpoint, Evaluation, EventWriter, Log, Progress, Started
 from receipt_layoutlm.labels import OUTSIDE
-from receipt_layoutlm.run_record import DatasetRecord
+from receipt_layoutlm.run_record import DatasetRecord, FinalScores
 from receipt_layoutlm.train_setup import Run
 
 PROGRESS_SECONDS = 1.0  # at least, between two progress events
 SILENCE_SECONDS = 30.0  # at most, while steps are done: who watches takes a longer silence for a hang
 
-Phase = Literal["start", "encode", "train", "evaluate", "checkpoint"]
+Phase = Literal["start", "cached", "encode", "train", "evaluate", "checkpoint"]
 
 
 class Reporter:
@@ -100,6 +100,15 @@ class Reporter:
                 f"every word is predicted as {label}: lower o_entity_ratio or change lr, or train longer",
             )
 
+    def tested(self, scores: FinalScores | None) -> None:
+        """The scores of the test part, as a row of the job's log: what selects by metrics never sees them."""
+        if scores is None:
+            self.warn("test_left_out", "the best weights are not on this machine, so the test part was not scored")
+            return
+        text = f"{scores.metric_name} {scores.metric_value:.4f} of the best weights on {scores.pages} test pages"
+        print(text, flush=True)
+        self._events.write(Log(event="test", message=text, data=scores.model_dump(mode="json")))
+
     def not_saved(self, reason: str) -> None:
         """A checkpoint could not be written. Called on the thread that tried."""
         self.warn("checkpoint_failed", f"a checkpoint could not be written, training goes on: {reason}")
@@ -115,6 +124,7 @@ def _started(run: Run) -> Started:
         device=run.device.type,
         train_pages=len(run.train.pages),
         eval_pages=len(run.evaluation.pages),
+        test_pages=0 if run.test is None else len(run.test.pages),
         train_windows=len(run.train.windows),
         eval_windows=len(run.evaluation.windows),
         parameters=sum(parameter.numel() for parameter in parameters),

@@ -8,6 +8,7 @@ from typing import Self
 
 from receipt_dynamo import Job, Storage
 from receipt_layoutlm.config import DEFAULT_WORK_DIR, ConfigError, TrainConfig
+from receipt_layoutlm.frozen_split import frozen_sha256
 from receipt_layoutlm.pretrained_place import is_in_bucket
 from receipt_layoutlm.run_setup import fingerprint_of, safe_name, weights_place
 
@@ -45,9 +46,13 @@ class Trust:
         safe_name(job.name)
         self._check_storage(job.storage)
         self._check_pretrained(config.pretrained)
-        fingerprint_of(config.dataset)
+        if config.dataset is None and config.snapshot_on_worker:
+            _check_snapshot_place(job.storage)
+        else:
+            fingerprint_of(config.dataset)
         if config.eval_dataset is not None:
             fingerprint_of(config.eval_dataset, "eval_dataset")
+        frozen_sha256(config.split)
 
     def work_dir(self, config: TrainConfig, own: Path | None) -> Path:
         """Where run directories go: the worker's own choice, else the job's where it may choose, else the default."""
@@ -92,6 +97,15 @@ class Trust:
 
     def _holds_folder(self, folder: Path) -> bool:
         return any(folder.resolve().is_relative_to(root) for root in self.folders)
+
+
+def _check_snapshot_place(storage: Storage | None) -> None:
+    """Snapshots lie at the top of a bucket, so a job that may write below a prefix only cannot make one."""
+    if storage is None or storage.prefix:
+        raise ConfigError(
+            "snapshot_on_worker: the snapshot goes to the top of the training bucket, and the job's files have to go "
+            "there too: submit it without --output-s3-path"
+        )
 
 
 def _holds(accepted: Storage, place: Storage) -> bool:

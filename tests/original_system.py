@@ -1,4 +1,7 @@
-"""Items as the original system writes them, in botocore's spelling: maps, naive times, one metric value a row."""
+"""Items as the original system writes them, in botocore's spelling: maps, naive times, one metric value a row.
+
+Of a receipt it keeps the image, lines and letters too, in the same partition.
+"""
 
 from typing import Any
 
@@ -93,3 +96,95 @@ def log(job_id: str, message: str, at: str) -> Raw:
         "source": {"S": "receipt_layoutlm.trainer"},
         "exception": {"NULL": True},
     }
+
+
+def receipt(image_id: str, receipt_id: int = 1) -> Raw:
+    key = {"PK": {"S": f"IMAGE#{image_id}"}, "SK": {"S": f"RECEIPT#{receipt_id:05d}"}}
+    corners = ("top_left", "top_right", "bottom_left", "bottom_right")
+    return {
+        **key,
+        "GSI1PK": key["PK"],
+        "GSI1SK": key["SK"],
+        "GSI2PK": {"S": "RECEIPT"},
+        "GSI2SK": {"S": f"IMAGE#{image_id}#RECEIPT#{receipt_id:05d}"},
+        "GSI3PK": key["PK"],
+        "GSI3SK": key["SK"],
+        "TYPE": {"S": "RECEIPT"},
+        "width": {"N": "800"},
+        "height": {"N": "1600"},
+        "timestamp_added": {"S": "2025-03-01T12:00:00"},
+        "raw_s3_bucket": {"S": "scans"},
+        "raw_s3_key": {"S": "a.png"},
+        **{corner: _point(0.1, 0.9) for corner in corners},
+        "sha256": {"NULL": True},
+        "cdn_s3_bucket": {"NULL": True},
+        "cdn_s3_key": {"NULL": True},
+    }
+
+
+def word(image_id: str, line_id: int, word_id: int, text: str, box: tuple[float, float, float, float]) -> Raw:
+    """`box`: x, y (of the lower edge), width, height."""
+    place = f"RECEIPT#00001#LINE#{line_id:05d}#WORD#{word_id:05d}"
+    x, y, width, height = box
+    return {
+        "PK": {"S": f"IMAGE#{image_id}"},
+        "SK": {"S": place},
+        "GSI2PK": {"S": "RECEIPT"},
+        "GSI2SK": {"S": f"IMAGE#{image_id}#{place}"},
+        "GSI3PK": {"S": f"IMAGE#{image_id}"},
+        "GSI3SK": {"S": place},
+        "TYPE": {"S": "RECEIPT_WORD"},
+        "text": {"S": text},
+        "bounding_box": {
+            "M": {name: _number(value) for name, value in zip(("x", "y", "width", "height"), box, strict=True)}
+        },
+        "top_left": _point(x, y + height),
+        "top_right": _point(x + width, y + height),
+        "bottom_left": _point(x, y),
+        "bottom_right": _point(x + width, y),
+        "angle_degrees": {"N": "0.000000000000000000"},
+        "angle_radians": {"N": "0.000000000000000000"},
+        "confidence": {"N": "0.50"},
+        "extracted_data": {"NULL": True},
+        "histogram": {"M": {text[:1]: {"N": "1"}}},
+        "num_chars": {"N": str(len(text))},
+    }
+
+
+def letter(image_id: str, line_id: int, word_id: int, text: str) -> Raw:
+    place = f"RECEIPT#00001#LINE#{line_id:05d}#WORD#{word_id:05d}#LETTER#00001"
+    return {
+        "PK": {"S": f"IMAGE#{image_id}"},
+        "SK": {"S": place},
+        "TYPE": {"S": "RECEIPT_LETTER"},
+        "text": {"S": text},
+        "confidence": {"N": "0.50"},
+    }
+
+
+def label(image_id: str, line_id: int, word_id: int, name: str, status: str = "VALID") -> Raw:
+    place = f"RECEIPT#00001#LINE#{line_id:05d}#WORD#{word_id:05d}"
+    return {
+        "PK": {"S": f"IMAGE#{image_id}"},
+        "SK": {"S": f"{place}#LABEL#{name}"},
+        "GSI1PK": {"S": f"LABEL#{name}".ljust(40, "_")},
+        "GSI1SK": {"S": f"IMAGE#{image_id}#{place}"},
+        "GSI2PK": {"S": "RECEIPT"},
+        "GSI2SK": {"S": f"IMAGE#{image_id}#{place}"},
+        "GSI3PK": {"S": f"VALIDATION_STATUS#{status}"},
+        "GSI3SK": {"S": f"IMAGE#{image_id}#{place}#LABEL#{name}"},
+        "TYPE": {"S": "RECEIPT_WORD_LABEL"},
+        "reasoning": {"S": "it looks like one"},
+        "timestamp_added": {"S": "2025-03-01T12:00:00"},
+        "validation_status": {"S": status},
+        "label_consolidated_from": {"NULL": True},
+        "label_proposed_by": {"NULL": True},
+    }
+
+
+def _point(x: float, y: float) -> Raw:
+    return {"M": {"x": _number(x), "y": _number(y)}}
+
+
+def _number(value: float) -> Raw:
+    return {"N": f"{value:.20f}"}

@@ -35,7 +35,7 @@ def new_run(folder: Path, pretrained: Path, pages: int = PAGES, **options: objec
     folder.mkdir(parents=True)
     run_dir = RunDir(folder)
     config = TrainConfig.model_validate(
-        {"pretrained": str(pretrained), "device": "cpu", "eval_fraction": 0.5, "split": "random", **options}
+        {"pretrained": str(pretrained), "device": "cpu", "val_ratio": 0.5, "split": "random", **options}
     )
     run_dir.config.write_text(config.model_dump_json())
     write_snapshot(tiny_pages(pages), run_dir.dataset)

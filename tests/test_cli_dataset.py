@@ -92,3 +92,59 @@ def test_the_list_has_a_line_for_each_snapshot(cloud: DynamoClient, tmp_path: Pa
 
     assert [row["counts"]["pages"] for row in json.loads(ok("list", "--json"))] == [2, 1]
     assert len(ok("list").splitlines()) == 4
+
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+@pytest.mark.parametrize("name", ["sroie", "cord", "funsd", "wildreceipt"])
+def test_every_format_is_imported_from_its_folder_and_named_after_it(cloud: DynamoClient, name: str) -> None:
+    told = json.loads(ok("import", name, str(FIXTURES / name), "--json"))
+
+    (dataset,) = cloud.list_datasets()
+    assert (dataset.name, dataset.source, dataset.fingerprint) == (name, f"{name} {name}", told["fingerprint"])
+    assert told["report"]["pages"] == dataset.counts["pages"]
+    assert told["report"]["entities"] == dataset.labels
+
+
+def test_the_report_says_what_was_found_renamed_and_dropped(cloud: DynamoClient) -> None:
+    sroie = ok("import", "sroie", str(FIXTURES / "sroie"))
+    (company,) = [line.split() for line in sroie.splitlines() if line.split()[:2] == ["company", "2"]]
+    assert company == ["company", "2", "0", "1", "50.0%", "001"]
+    assert "1 texts are blank" in sroie
+    cord = ok("import", "cord", str(FIXTURES / "cord"))
+    (line,) = [line.split() for line in cord.splitlines() if line.startswith("sub_total.service_price ")]
+    assert line == ["sub_total.service_price", "O", "1", "dropped"]
+
+
+def test_a_label_map_file_is_applied_and_own_labels_are_kept(cloud: DynamoClient, tmp_path: Path) -> None:
+    label_map = tmp_path / "map.json"
+    label_map.write_text('{"total": "O", "date": "TIME"}')
+    source = str(FIXTURES / "sroie")
+
+    mapped = json.loads(ok("import", "sroie", source, "--label-map", str(label_map), "--json"))
+    own = json.loads(ok("import", "sroie", source, "--keep-labels", "--json"))
+
+    assert mapped["report"]["dropped"] == {"total": 1} and mapped["labels"]["TIME"] == 2
+    assert own["labels"] == {"address": 1, "company": 1, "date": 2, "total": 1}
+
+
+def test_a_label_map_that_names_nothing_of_the_data_keeps_nothing(cloud: DynamoClient, tmp_path: Path) -> None:
+    label_map = tmp_path / "map.json"
+    label_map.write_text('{"GRAND_TOTL": "O"}')
+
+    result = run("import", "jsonl", write(tmp_path / "a.jsonl", {"id": "1", **PAGE}), "--label-map", str(label_map))
+
+    assert result.exit_code == 1 and "did you mean GRAND_TOTAL?" in result.stderr
+    assert cloud.list_datasets() == []
+
+
+def test_a_bad_line_refuses_the_import_unless_bad_ones_are_to_be_skipped(cloud: DynamoClient, tmp_path: Path) -> None:
+    bad = write(tmp_path / "bad.jsonl", {"id": "1", **PAGE}, {"id": "2"}, {"id": "3", **PAGE})
+
+    assert run("import", "jsonl", bad).exit_code == 1
+    assert cloud.list_datasets() == []
+    told = ok("import", "jsonl", bad, "--skip-bad")
+
+    assert cloud.list_datasets()[0].counts["pages"] == 2
+    assert "1 files or lines were skipped" in told and "bad.jsonl:2" in told

@@ -2,8 +2,6 @@
 
 import gzip
 import json
-import random
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -21,7 +19,6 @@ from receipt_layoutlm.data import (
     read_jsonl,
     read_snapshot,
     sample_pages,
-    split_pages,
     write_snapshot,
 )
 from receipt_layoutlm.jsonl_import import normalised
@@ -231,50 +228,6 @@ def test_a_snapshot_with_another_fingerprint_or_damage_is_refused(tmp_path: Path
         read_snapshot(path)
 
 
-page_sets = st.lists(st.integers(1, 9), min_size=2, max_size=12).map(
-    lambda sizes: [page(f"{g}-{i}", f"g{g}") for g, size in enumerate(sizes) for i in range(size)]
-)
-fractions = st.floats(0.01, 0.99)
-
-
-@given(page_sets, fractions, st.integers(0, 2**32 - 1), st.sampled_from(["group", "random"]), st.randoms())
-def test_a_split_holds_every_page_once_whatever_their_order(
-    pages: list[Page], fraction: float, seed: int, split: str, generator: random.Random
-) -> None:
-    train, evaluation = split_pages(pages, split, fraction, seed)
-    assert train and evaluation
-    assert Counter(train + evaluation) == Counter(pages)
-    assert split_pages(generator.sample(pages, len(pages)), split, fraction, seed) == (train, evaluation)
-
-
-@given(page_sets, fractions, st.integers(0, 2**32 - 1))
-def test_a_group_split_keeps_groups_whole_and_comes_as_near_as_they_allow(
-    pages: list[Page], fraction: float, seed: int
-) -> None:
-    train, evaluation = split_pages(pages, "group", fraction, seed)
-    assert not {p.group for p in train} & {p.group for p in evaluation}
-    sums = {0}
-    for size in Counter(p.group for p in pages).values():
-        sums |= {total + size for total in sums}
-    target = min(max(round(len(pages) * fraction), 1), len(pages) - 1)
-    nearest = min(abs(total - target) for total in sums - {0, len(pages)})
-    assert abs(len(evaluation) - target) == nearest
-
-
-def test_a_random_split_holds_out_the_share_asked_for_and_another_seed_others() -> None:
-    pages = [page(f"{i}") for i in range(100)]
-    train, evaluation = split_pages(pages, "random", 0.2, seed=1)
-    assert (len(train), len(evaluation)) == (80, 20)
-    assert split_pages(pages, "random", 0.2, seed=2)[1] != evaluation
-
-
-def test_pages_that_cannot_be_divided_are_an_error_that_says_what_to_do() -> None:
-    with pytest.raises(DataError, match="split at random"):
-        split_pages([page("a"), page("b")], "group", 0.5, seed=1)
-    with pytest.raises(DataError, match="import more pages"):
-        split_pages([page("a")], "random", 0.5, seed=1)
-
-
 def test_a_sample_is_seeded_nested_and_independent_of_the_order() -> None:
     pages = [page(f"{i:03d}") for i in range(50)]
     small = sample_pages(pages, 5, seed=3)
@@ -291,10 +244,8 @@ def test_entities_are_counted_by_their_beginnings() -> None:
 
 
 @pytest.mark.skipif(not SROIE.exists(), reason=f"no real receipts in {SROIE}")
-def test_real_receipts_are_read_and_split_by_merchant() -> None:
+def test_real_receipts_are_read_and_share_no_merchant() -> None:
     train, dev = read_jsonl(SROIE / "train.jsonl"), read_jsonl(SROIE / "dev.jsonl")
     assert (len(train), len(dev)) == (346, 203)
     assert not {p.group for p in train} & {p.group for p in dev}
     assert label_counts(train) == {"ADDRESS_LINE": 345, "DATE": 448, "GRAND_TOTAL": 346, "MERCHANT_NAME": 346}
-    kept, held_out = split_pages(train + dev, "group", 0.2, seed=42)
-    assert (len(kept), len(held_out)) == (439, 110)

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from receipt_layoutlm.encoding import OVERLAP, EncodedPart, collate, cut, encode_pages, most_central
+from receipt_layoutlm.encoded_part import EncodedPart, select
+from receipt_layoutlm.encoding import OVERLAP, collate, cut, encode_pages, most_central
 from receipt_layoutlm.labels import LabelMap
 from receipt_layoutlm.losses import IGNORE_INDEX
 from receipt_layoutlm.page import Page
@@ -25,8 +26,11 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerFa
     return AutoTokenizer.from_pretrained(folder)
 
 
-def encode(pages: list[Page], tokenizer: PreTrainedTokenizerFast, max_length: int = 512) -> EncodedPart:
-    return encode_pages(pages, tokenizer, LABELS, max_length, on_page=lambda: None)
+def encode(
+    pages: list[Page], tokenizer: PreTrainedTokenizerFast, max_length: int = 512, labels: LabelMap = LABELS
+) -> EncodedPart:
+    features = encode_pages(pages, tokenizer, max_length, on_page=lambda: None)
+    return select(features, [page.page_id for page in pages], labels)
 
 
 def long_page(words: int) -> Page:
@@ -87,6 +91,31 @@ def test_every_word_of_a_page_is_scored_in_exactly_one_window(
     assert sorted(scored) == list(range(words))
 
 
+word_sizes = st.lists(st.one_of(st.integers(1, 9), st.integers(10, 100)), min_size=1, max_size=60)
+
+
+def page_of_sizes(page_id: str, sizes: list[int]) -> Page:
+    """A page whose words have these many sub-tokens."""
+    boxes = tuple((0, 10 * i, 900, 10 * i + 9) for i in range(len(sizes)))
+    return Page(page_id, "g", tuple("1" * size for size in sizes), boxes, ("O",) * len(sizes), 100, 100)
+
+
+@settings(max_examples=30, deadline=None)
+@given(sizes_of_each=st.lists(word_sizes, min_size=1, max_size=3), max_length=st.sampled_from([16, 64, 512]))
+def test_every_word_of_every_page_is_in_a_window_and_scored_once_however_long_pages_and_words_are(
+    tokenizer: PreTrainedTokenizerFast, sizes_of_each: list[list[int]], max_length: int
+) -> None:
+    pages = [page_of_sizes(f"p{number}", sizes) for number, sizes in enumerate(sizes_of_each)]
+    part = encode(pages, tokenizer, max_length)
+    assert all(len(window.input_ids) <= max_length for window in part.windows)
+    for number, sizes in enumerate(sizes_of_each):
+        windows = [window for window in part.windows if window.page == number]
+        assert {word for window in windows for word in window.word_index.tolist()} == set(range(len(sizes)))
+        scored = [word for window in windows for word in window.word_index[window.scored].tolist()]
+        assert sorted(scored) == list(range(len(sizes)))
+        assert (len(windows) > 1) == (sum(min(size, max_length - 2) for size in sizes) > max_length - 2)
+
+
 def test_a_window_holds_whole_words_between_the_special_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
     page = long_page(40)
     for window in encode([page], tokenizer, 32).windows:
@@ -125,13 +154,13 @@ def test_words_are_encoded_in_reading_order_with_their_tags(tokenizer: PreTraine
 
 
 def test_labels_outside_the_map_become_o(tokenizer: PreTrainedTokenizerFast) -> None:
-    part = encode_pages(tiny_pages(3), tokenizer, LabelMap({}, ("DATE",)), 512, on_page=lambda: None)
+    part = encode(tiny_pages(3), tokenizer, labels=LabelMap({}, ("DATE",)))
     assert {tag for page in part.pages for tag in page.tags} == {"O", "B-DATE"}
 
 
 def test_a_batch_is_padded_to_its_longest_and_labels_first_sub_tokens_only(tokenizer: PreTrainedTokenizerFast) -> None:
     part = encode(tiny_pages(3), tokenizer)
-    labels = [part.pages[window.page].label_ids for window in part.windows]
+    labels = [window.label_ids for window in part.windows]
     batch = collate(part.windows, labels, pad_token_id=0)
     lengths = [len(window.input_ids) for window in part.windows]
     assert batch.input_ids.shape == (3, max(lengths))
@@ -151,5 +180,15 @@ def test_encoding_can_be_stopped_at_any_page(tokenizer: PreTrainedTokenizerFast)
 
     asked: list[int] = []
     with pytest.raises(InterruptedError):
-        encode_pages(tiny_pages(9), tokenizer, LABELS, 512, stop_at_the_third)
+        encode_pages(tiny_pages(9), tokenizer, 512, stop_at_the_third)
     assert len(asked) == 3
+
+
+def test_a_word_that_nobody_has_decided_is_shown_to_the_model_and_not_supervised(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    page = Page("p", "g", ("1", "2", "3"), ((0, 0, 9, 9), (20, 0, 29, 9), (40, 0, 49, 9)), ("O", "-", "B-DATE"), 10, 10)
+    part = encode([page], tokenizer)
+    assert part.pages[0].tags == ("O", "-", "B-DATE")
+    assert list(part.pages[0].label_ids) == [0, IGNORE_INDEX, LABELS.label2id["B-DATE"]]
+    assert len(part.windows[0].first) == 3

@@ -35,7 +35,7 @@ def value(*path: str) -> str:
     return str(node.value)
 
 
-def test_the_request_holds_keys_indexes_stream_and_protection() -> None:
+def test_the_request_holds_keys_indexes_and_protection_and_no_stream() -> None:
     request = infra.table_request("runs")
 
     indexes = {
@@ -47,14 +47,15 @@ def test_the_request_holds_keys_indexes_stream_and_protection() -> None:
     assert [index["Projection"] for index in request["GlobalSecondaryIndexes"]] == [{"ProjectionType": "ALL"}] * 3
     assert request["TableName"] == "runs"
     assert request["BillingMode"] == "PAY_PER_REQUEST"
-    assert request["StreamSpecification"] == {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
     assert request["DeletionProtectionEnabled"] is True
+    assert "StreamSpecification" not in request
 
 
 def test_the_template_recovers_expires_and_outlives_its_stack() -> None:
     table = ("Resources", "Table")
     assert value(*table, "Properties", "PointInTimeRecoverySpecification", "PointInTimeRecoveryEnabled") == "true"
     assert value(*table, "Properties", "TimeToLiveSpecification", "AttributeName") == "time_to_live"
+    assert value(*table, "Properties", "StreamSpecification", "StreamViewType") == "NEW_AND_OLD_IMAGES"
     for resource in ("Table", "Bucket"):
         assert value("Resources", resource, "DeletionPolicy") == "Retain"
         assert value("Resources", resource, "UpdateReplacePolicy") == "Retain"

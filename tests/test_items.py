@@ -11,6 +11,7 @@ from receipt_dynamo import (
     Attempt,
     Budgets,
     Dataset,
+    ForgottenPage,
     InvalidInput,
     Job,
     JobError,
@@ -201,6 +202,9 @@ def test_logs_attempts_and_datasets_come_back() -> None:
     )
     raw = items.dataset_item(dataset).serialize()
     assert (items.dataset_from(raw), raw["PK"]) == (dataset, {"S": "DATASET#sroie"})
+    page = ForgottenPage(page_id="FORGOTTEN#a#1", forgotten_at=NOON, forgotten_by="me")
+    raw = items.forgotten_item(page).serialize()
+    assert (items.forgotten_from(raw), raw["PK"]) == (page, {"S": "DATASETS"})
 
 
 def test_a_job_of_the_original_system_is_read_with_its_maps_as_plain_values() -> None:

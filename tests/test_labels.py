@@ -1,11 +1,12 @@
 """Labels: merges, whitelist, what contradicts itself, and the tags and numbers that follow."""
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.labels import (
+    ALIASES,
     CORE_LABELS,
     MERGE_PRESETS,
     LabelError,
@@ -65,6 +66,38 @@ def test_merges_come_from_flag_preset_and_json(config: TrainConfig, merges: dict
 def test_contradictions_and_unknown_names_are_errors_that_name_the_way_out(config: TrainConfig, message: str) -> None:
     with pytest.raises(LabelError, match=message):
         build_label_map(config, ["DATE", "FIELD"])
+
+
+@given(st.sampled_from([label for label in CORE_LABELS if len(label) > 6]), st.data())
+def test_a_label_with_a_slip_of_the_pen_is_an_error_that_names_the_one_that_was_meant(
+    label: str, data: st.DataObject
+) -> None:
+    place = data.draw(st.integers(0, len(label) - 1))
+    slip = data.draw(st.sampled_from(["", "X", label[place].lower()]))
+    written = f"{label[:place]}{slip}{label[place + 1 :]}"
+    assume(written not in CORE_LABELS and written[0].isalpha())
+    for config in (TrainConfig(allowed_labels=(written,)), TrainConfig(label_merges={"NEW": (written,)})):
+        with pytest.raises(LabelError, match=f"unknown label {written}; did you mean {label}\\?"):
+            build_label_map(config, ["DATE"])
+
+
+@given(st.sampled_from(CORE_LABELS), st.permutations(["ONE", "OTHER", "O"]))
+def test_a_source_in_two_targets_is_an_error_whichever_comes_first(source: str, targets: list[str]) -> None:
+    first, second = targets[:2]
+    with pytest.raises(LabelError, match=f"{source} is merged into {first} and into {second}: give it one target"):
+        resolve_merges(TrainConfig(label_merges={first: (source,), second: (source,)}))
+
+
+@given(st.sets(st.sampled_from(CORE_LABELS), min_size=1), st.sets(st.sampled_from(sorted(AMOUNTS))))
+def test_the_whitelist_is_tested_on_the_merged_label(in_data: set[str], merged: set[str]) -> None:
+    config = TrainConfig(allowed_labels=("AMOUNT",), label_merges={"AMOUNT": tuple(merged)})
+    if not merged:
+        with pytest.raises(LabelError, match="unknown label AMOUNT"):
+            build_label_map(config, in_data)
+        return
+    tags = [f"B-{label}" for label in sorted(in_data)]
+    applied = build_label_map(config, in_data).apply(tags)
+    assert applied == tuple("B-AMOUNT" if tag[2:] in merged else "O" for tag in tags)
 
 
 def test_data_without_labels_leaves_nothing_to_learn() -> None:
@@ -148,3 +181,13 @@ def test_applying_keeps_every_kept_entity_as_one_and_twice_is_once(
 @given(label_maps)
 def test_a_label_map_survives_its_file(label_map: LabelMap) -> None:
     assert LabelMap.from_json(label_map.to_json()) == label_map
+
+
+def test_what_nobody_has_decided_stays_undecided() -> None:
+    label_map = LabelMap(merges={"TAX": "AMOUNT"}, labels=("AMOUNT",))
+    assert label_map.apply(("-", "B-TAX", "-", "B-DATE")) == ("-", "B-AMOUNT", "-", "O")
+
+
+def test_each_alias_stands_for_a_core_label_and_is_none_itself() -> None:
+    assert set(ALIASES.values()) <= set(CORE_LABELS)
+    assert not set(ALIASES) & set(CORE_LABELS)

@@ -5,14 +5,19 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import BertConfig, BertModel, LayoutLMForTokenClassification
 
 from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.encoded_part import EncodedPart, select
 from receipt_layoutlm.labels import LabelMap
+from receipt_layoutlm.page import Page
 from receipt_layoutlm.pretrained_place import with_local_weights
 from receipt_layoutlm.run_dir import RunDir
 from receipt_layoutlm.tasks import TASKS, load_task
@@ -41,6 +46,11 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def layoutlm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model(tmp_path_factory.mktemp("layoutlm"))
+
+
+def encoded(pages: list[Page], config: TrainConfig, max_length: int = 512) -> EncodedPart:
+    features = encode(pages, load_tokenizer(config), max_length, lambda: None)
+    return select(features, [page.page_id for page in pages], LABELS)
 
 
 def warm(bert: Path, layers: int | None = None, seed: int = 1) -> LayoutLMForTokenClassification:
@@ -219,7 +229,7 @@ def test_a_bucket_that_no_worker_has_read_is_named(layoutlm: Path) -> None:
 
 
 def test_masks_decide_which_words_are_supervised(layoutlm: Path) -> None:
-    part = encode(tiny_pages(3), load_tokenizer(TrainConfig(pretrained=str(layoutlm))), LABELS, 512, lambda: None)
+    part = encoded(tiny_pages(3), TrainConfig(pretrained=str(layoutlm)))
     masks = [[tag != "O" for tag in page.tags] for page in part.pages]
     batch = training_batch(part, [0, 1, 2], masks, pad_token_id=0)
     assert batch.supervised == sum(sum(mask) for mask in masks)
@@ -228,8 +238,8 @@ def test_masks_decide_which_words_are_supervised(layoutlm: Path) -> None:
 
 def test_predictions_do_not_depend_on_the_batch_size(layoutlm: Path) -> None:
     config = TrainConfig(pretrained=str(layoutlm))
-    model, tokenizer = load_model(config, LABELS), load_tokenizer(config)
-    part = encode(tiny_pages(9), tokenizer, LABELS, 16, lambda: None)
+    model = load_model(config, LABELS)
+    part = encoded(tiny_pages(9), config, max_length=16)
     assert len(part.windows) > len(part.pages)
     alone, together = (predict(model, part, LABELS, size, 0, CPU, lambda: None) for size in (1, 50))
     assert alone.tags == together.tags
@@ -241,3 +251,24 @@ def test_predictions_do_not_depend_on_the_batch_size(layoutlm: Path) -> None:
 def test_every_task_has_its_functions() -> None:
     names = ("load_tokenizer", "load_model", "encode", "training_batch", "batch_loss", "predict")
     assert all(callable(getattr(load_task(task), name)) for task in TASKS for name in names)
+
+
+def test_a_confidence_is_the_probability_of_a_label_whichever_of_its_two_tags(layoutlm: Path) -> None:
+    config = TrainConfig(pretrained=str(layoutlm))
+    model = load_model(config, LABELS)
+    pages = [replace(page, tags=("-", *page.tags[1:])) for page in tiny_pages(3)]
+    part = encoded(pages, config)
+    predictions = predict(model, part, LABELS, 2, 0, CPU, lambda: None)
+
+    model.eval()
+    for window in part.windows:
+        logits = model(torch.from_numpy(window.input_ids)[None], torch.from_numpy(window.bbox)[None]).logits[0]
+        page, by_class = part.pages[window.page], logits[window.first].softmax(-1).tolist()
+        for word, probabilities in enumerate(by_class):
+            by_label: Counter[str] = Counter()
+            for number, tag in LABELS.id2label.items():
+                by_label[tag[2:]] += probabilities[number]
+            said, true = predictions.tags[window.page][word], page.tags[word]
+            assert predictions.confidence[window.page][word] == pytest.approx(by_label[said[2:]], abs=1e-6)
+            stored = predictions.true_confidence[window.page][word]
+            assert np.isnan(stored) if true == "-" else stored == pytest.approx(by_label[true[2:]], abs=1e-6)

@@ -62,3 +62,16 @@ def test_one_class_for_every_word_is_a_collapse() -> None:
     assert score(TRUE, [["O"] * 4, ["O"] * 4], ["DATE", "TOTAL"]).collapsed
     assert score(TRUE, [["B-DATE"] * 4, ["I-DATE"] * 4], ["DATE", "TOTAL"]).collapsed
     assert not score(TRUE, [["O", "O", "O", "B-DATE"], ["O"] * 4], ["DATE", "TOTAL"]).collapsed
+
+
+def test_a_word_that_nobody_has_decided_is_neither_right_nor_wrong() -> None:
+    true = [["B-DATE", "-", "O", "-"]]
+    scores = score(true, [["B-DATE", "B-DATE", "O", "B-TAX"]], ["DATE", "TAX"])
+    assert (scores.precision, scores.recall) == (1.0, 1.0)
+    assert scores.per_label["TAX"].support == 0
+    assert scores.confusion == {"DATE": {"DATE": 1}, "O": {"O": 1}}
+    assert scores.predicted_labels == {"DATE": 1, "O": 1}
+
+
+def test_an_entity_that_runs_into_an_undecided_word_is_cut_before_it() -> None:
+    assert score([["B-DATE", "-"]], [["B-DATE", "I-DATE"]], ["DATE"]).f1 == 1.0

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from receipt_dynamo import Job, Lease, Storage
+from receipt_dynamo import Job, Lease, Pointer, Storage
 from receipt_layoutlm.config import ConfigError, TrainConfig
 from receipt_layoutlm.data import Page, read_snapshot
 from receipt_layoutlm.datasets import add_snapshot, describe, pinned
-from receipt_layoutlm.manifest import DamagedFolder
+from receipt_layoutlm.frozen_split import FrozenSplit, pinned_frozen, read_frozen
+from receipt_layoutlm.manifest import DamagedFolder, write_manifest
 from receipt_layoutlm.run_dir import RunDir
-from receipt_layoutlm.run_setup import prepare_run_dir, safe_name
-from receipt_layoutlm.s3 import RunPlaces, StorageError, dataset_key
+from receipt_layoutlm.run_setup import get_best, prepare_run_dir, safe_name
+from receipt_layoutlm.s3 import RunPlaces, StorageError, dataset_key, split_key
 from tests.stores import Store
 
 pytestmark = pytest.mark.engine
@@ -89,3 +90,51 @@ def test_a_job_that_pins_no_pages_cannot_be_worked(store: Store, tmp_path: Path)
 def test_a_name_from_the_table_that_is_no_path_segment_is_refused(name: str) -> None:
     with pytest.raises(ConfigError):
         safe_name(name)
+
+
+def test_a_frozen_split_lies_beside_the_pages_and_another_content_under_its_name_is_refused(
+    store: Store, config: TrainConfig, tmp_path: Path
+) -> None:
+    frozen = FrozenSplit(validation=("a",))
+    with_split = config.model_copy(update={"split": pinned_frozen("mine", frozen)})
+    key = split_key(frozen.sha256)
+    store.bucket.put_new(frozen.canonical(), key)
+
+    assert read_frozen(prepare(store, with_split, store.claimed(), tmp_path).split) == frozen
+
+    store.bucket.raw.put_object(Bucket=store.bucket.name, Key=key, Body=b'{"validation": ["b"]}')
+    with pytest.raises(DamagedFolder, match="submit the job again"):
+        prepare(store, with_split, store.claimed(), tmp_path)
+
+
+def test_the_best_weights_of_an_earlier_attempt_are_brought_without_what_only_resuming_needs(
+    store: Store, tmp_path: Path
+) -> None:
+    stored, run_dir = tmp_path / "checkpoint-3", RunDir(tmp_path / "run")
+    for folder in (stored, run_dir.path):
+        folder.mkdir()
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        (stored / name).write_text(name)
+    best = Pointer(attempt=1, global_step=3, manifest_sha256=write_manifest(stored, 3))
+    lease = store.claimed().model_copy(update={"best": best, "checkpoint": Pointer(**{**dict(best), "global_step": 6})})
+    places = RunPlaces(Storage(bucket=store.bucket.name), lease.job_id)
+    store.bucket.put_folder(stored, places.checkpoint(best))
+
+    get_best(store.bucket, places, lease, run_dir)
+
+    assert [path.name for path in run_dir.best.iterdir()] == ["model.safetensors"]
+    store.bucket.raw.put_object(
+        Bucket=store.bucket.name, Key=places.checkpoint(best) + "model.safetensors", Body=b"other"
+    )
+    with pytest.raises(DamagedFolder, match="not what its manifest says"):
+        get_best(store.bucket, places, lease, RunDir(tmp_path / "run"))
+
+
+def test_the_best_weights_are_not_brought_twice(store: Store, tmp_path: Path) -> None:
+    best = Pointer(attempt=1, global_step=3, manifest_sha256="0" * 64)
+    lease = store.claimed().model_copy(update={"best": best, "checkpoint": best})
+    run_dir = RunDir(tmp_path)
+
+    get_best(store.bucket, RunPlaces(Storage(bucket=store.bucket.name), lease.job_id), lease, run_dir)
+
+    assert not run_dir.best.exists()

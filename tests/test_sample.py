@@ -6,10 +6,12 @@ from itertools import pairwise
 
 import pytest
 
-from receipt_layoutlm.data import Page, label_counts, page_from_line, page_to_line, split_pages
+from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.data import Page, label_counts, page_from_line, page_to_line
 from receipt_layoutlm.reading_order import page_in_reading_order, reading_order
 from receipt_layoutlm.sample import generate_pages
 from receipt_layoutlm.sample_merchants import KINDS
+from receipt_layoutlm.splits import divide
 
 PROMISED = (
     *("MERCHANT_NAME", "PHONE_NUMBER", "ADDRESS_LINE", "DATE", "TIME"),
@@ -104,9 +106,9 @@ def item_layout(page: Page) -> list[tuple[str, str]]:
 
 
 def test_a_group_split_leaves_merchants_to_be_met_for_the_first_time(pages: list[Page]) -> None:
-    train, evaluation = split_pages(pages, "group", 0.2, seed=42)
-    assert not {page.group for page in train} & {page.group for page in evaluation}
-    assert len(evaluation) == 60
+    parts = divide(pages, TrainConfig(), None)
+    assert not {page.group for page in parts.train} & {page.group for page in parts.evaluation}
+    assert len(parts.evaluation) == 60
 
 
 def test_an_amount_does_not_tell_its_label_by_itself(pages: list[Page]) -> None:

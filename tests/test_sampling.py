@@ -11,12 +11,13 @@ from receipt_layoutlm.sampling import PageTags, achieved_ratio, epoch_order, sup
 
 
 def pages_of(words_of_each: list[int], share_of_entities: float, seed: int) -> list[PageTags]:
-    """Pages of the given lengths whose words are B-X at random."""
+    """Pages of the given lengths whose words are B-X at random, a few undecided."""
     draw = random.Random(seed)
-    return [
-        (f"page {number}", ["B-X" if draw.random() < share_of_entities else "O" for _ in range(words)])
-        for number, words in enumerate(words_of_each)
-    ]
+
+    def tag() -> str:
+        return "B-X" if draw.random() < share_of_entities else "-" if draw.random() < 0.05 else "O"
+
+    return [(f"page {number}", [tag() for _ in range(words)]) for number, words in enumerate(words_of_each)]
 
 
 parts = st.builds(
@@ -35,7 +36,7 @@ ratios = st.floats(0.5, 6)
 def test_the_ratio_is_reached_within_ten_percent_or_everything_is_supervised(
     pages: list[PageTags], ratio: float, epoch: int
 ) -> None:
-    wanted = ratio * sum(tag != "O" for _, tags in pages for tag in tags)
+    wanted = ratio * sum(tag[0] == "B" for _, tags in pages for tag in tags)
     assume(wanted >= 10)  # rounding down costs at most one word
     masks = supervised_masks(pages, ratio, seed=1, epoch=epoch)
     everything = [[True] * len(tags) for _, tags in pages]
@@ -62,6 +63,19 @@ def test_entity_words_are_always_supervised(pages: list[PageTags], ratio: float)
     for (_, tags), mask in zip(pages, masks, strict=True):
         assert len(mask) == len(tags)
         assert all(supervised for tag, supervised in zip(tags, mask, strict=True) if tag != "O")
+
+
+@given(parts, ratios, st.integers(0, 5), st.integers(0, 5))
+def test_each_epoch_and_each_seed_choose_anew_and_the_same_ones_the_same(
+    pages: list[PageTags], ratio: float, epoch: int, seed: int
+) -> None:
+    chosen = supervised_masks(pages, ratio, seed, epoch)
+    assert supervised_masks(pages, ratio, seed, epoch) == chosen
+    dropped = sum(not supervised for mask in chosen for supervised in mask)
+    kept = sum(tag == "O" for _, tags in pages for tag in tags) - dropped
+    if min(dropped, kept) >= 5:  # fewer may well come out the same
+        assert supervised_masks(pages, ratio, seed, epoch + 1) != chosen
+        assert supervised_masks(pages, ratio, seed + 1, epoch) != chosen
 
 
 @given(parts, ratios, st.randoms())
@@ -150,3 +164,10 @@ def test_batches_of_like_lengths_waste_little_and_mix_anew_each_epoch() -> None:
     assert not {frozenset(batch) for batch in first} & {frozenset(batch) for batch in second}
     longest = [max(lengths[i] for i in batch) for batch in first]
     assert sum(left < right for left, right in pairwise(longest)) > 0.3 * len(longest)
+
+
+def test_undecided_words_count_neither_as_entities_nor_as_o() -> None:
+    pages: list[PageTags] = [("p", ["B-X", "-", "-", "-", "O", "O", "O", "O"])]
+    masks = supervised_masks(pages, 2.0, seed=1, epoch=0)
+    assert sum(masks[0][4:]) == 2
+    assert achieved_ratio(pages, masks) == 2.0

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from receipt_dynamo import JobStatus, Storage
+from receipt_layoutlm.comparability import stamp_of
 from receipt_layoutlm.data import Page
 from receipt_layoutlm.events import Checkpoint, Evaluation
+from receipt_layoutlm.frozen_split import FrozenSplit, pinned_frozen
 from receipt_layoutlm.manifest import verify
-from receipt_layoutlm.s3 import RunPlaces
+from receipt_layoutlm.s3 import RunPlaces, split_key
 from receipt_layoutlm.sample import generate_pages
 from receipt_layoutlm.worker import run_worker
 from tests.places import Place, last_weights, lease_of, signal_trainer
@@ -64,6 +66,25 @@ def test_a_job_ends_succeeded_with_its_metrics_logs_checkpoint_and_best(
     (attempt,) = client.list_attempts(job.job_id)
     assert (attempt.outcome, attempt.machine.instance_type) == ("succeeded", "test")
     assert attempt.last_step == lease.checkpoint.global_step
+
+
+def test_the_test_part_of_a_frozen_split_is_scored_apart_and_the_results_are_stamped(
+    place: Place, pages: list[Page], model: str
+) -> None:
+    ids = [page.page_id for page in pages]
+    frozen = FrozenSplit(validation=tuple(ids[:4]), test=tuple(ids[4:7]))
+    place.store.bucket.put_new(frozen.canonical(), split_key(frozen.sha256))
+    job = place.submit(pages, pretrained=model, epochs=2, split=pinned_frozen("mine", frozen))
+
+    assert place.work() is JobStatus.SUCCEEDED
+
+    client = place.store.queue.client
+    results = client.get_job(job.job_id).results or {}
+    test, stamp = results["test"], stamp_of(results)
+    assert isinstance(test, dict) and (test["metric_name"], test["pages"]) == ("test_f1", 3)
+    assert stamp is not None and stamp.split == f"frozen {frozen.sha256}" and "4 pages" in stamp.evaluation
+    assert {metric.metric_name for metric in client.list_job_metrics(job.job_id)} == {"eval_f1"}
+    assert [log.data["pages"] for log in client.list_job_logs(job.job_id) if log.event == "test"] == [3]
 
 
 def test_a_stopped_worker_gives_the_job_back_and_the_next_goes_on_to_the_same_weights(

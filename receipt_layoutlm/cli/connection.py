@@ -56,6 +56,10 @@ class Connection:
         """Whether a table is named, in whatever way."""
         return self.is_local or bool(self.table or os.environ.get(TABLE_VARIABLE))
 
+    def has_bucket(self) -> bool:
+        """Whether a training bucket is named, in whatever way."""
+        return self.is_local or bool(self.bucket_name or os.environ.get(BUCKET_VARIABLE))
+
     def default_bucket(self) -> str:
         """The training bucket's name; a usage error that says how to give one."""
         given = self.bucket_name or self._local_name("LOCAL_BUCKET") or os.environ.get(BUCKET_VARIABLE)

@@ -1,4 +1,4 @@
-"""layoutlm-cli job: what ran, how good, why did it stop. JOB is an id, its beginning, a name, or @last."""
+"""layoutlm-cli job: what ran, how good, why did it stop. JOB is an id, its beginning, a name, @last or @best."""
 
 import json
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from receipt_dynamo import Job, JobLog, JobMetric, JobQueue, JobStatus, StateConflict, utcnow
 from receipt_dynamo.entities import FINAL_CAUSES
 from receipt_layoutlm.cli.connection import Connection, store_options
+from receipt_layoutlm.cli.job_compare import compare
 from receipt_layoutlm.cli.tables import (
     clean,
     jobs_table,
@@ -30,12 +31,14 @@ as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSO
 
 @click.group()
 def job() -> None:
-    """List, explain, show, cancel, retry, pull and delete jobs.
+    """List, explain, show, compare, cancel, retry, pull and delete jobs.
 
-    JOB is an id, the beginning of one, a name (its newest job), or @last.
+    JOB is an id, the beginning of one, a name (its newest job), @last, or @best: the highest score among the jobs
+    that may be compared with the newest succeeded one.
     """
 
 
+job.add_command(compare)
 job.add_command(verify_resume)
 
 

@@ -15,6 +15,8 @@ from receipt_layoutlm.plain_words import duration
 from receipt_layoutlm.redact import printable
 from receipt_layoutlm.timeline import PHASES, Row, Timeline, Totals
 
+_OWN_TABLES = frozenset({"per_label", "test", "comparability"})  # of a job's results
+BY_WORKER = "as its worker will find the table"  # of a job that has not pinned its pages yet
 PHASE_TITLES = {"encode": "data"}
 
 
@@ -123,13 +125,20 @@ def show_text(job: Job) -> str:
         ("ended", when(job.ended_at)),
         ("queue", f"{job.queue}, priority {job.priority}"),
         ("tags", ", ".join(f"{key}={value}" for key, value in job.tags.items())),
-        ("dataset", job.job_config.get("dataset")),
+        ("dataset", job.job_config.get("dataset") or (BY_WORKER if job.job_config.get("snapshot_on_worker") else "")),
         ("config", _given_values(job)),
+        *(("warning", text) for text in _warnings(job)),
         ("error", "" if job.error is None else f"{job.error.cause}: {job.error.message}"),
-        *((name.replace("_", " "), value) for name, value in (job.results or {}).items() if name != "per_label"),
+        *((name.replace("_", " "), value) for name, value in (job.results or {}).items() if name not in _OWN_TABLES),
     ]
     lines = [f"{name:16}  {clean(value)}" for name, value in facts if value not in ("", None)]
     return "\n".join(lines)
+
+
+def _warnings(job: Job) -> list[str]:
+    """What the check of the data found at submit."""
+    warnings = job.job_config.get("warnings")
+    return [str(text) for text in warnings] if isinstance(warnings, list) else []
 
 
 def _given_values(job: Job) -> str:

@@ -7,22 +7,32 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from transformers import LayoutLMForTokenClassification, PreTrainedTokenizerFast
 
 from receipt_layoutlm.config import TrainConfig
-from receipt_layoutlm.encoding import Batch, EncodedPart, IntArray, collate, encode_pages
+from receipt_layoutlm.encoded_part import EncodedPart, Features, IntArray, Window
+from receipt_layoutlm.encoding import Batch, collate, encode_pages
 from receipt_layoutlm.labels import LabelMap
 from receipt_layoutlm.losses import IGNORE_INDEX, TokenLoss, token_cross_entropy
 from receipt_layoutlm.page import Page
 from receipt_layoutlm.tasks.pretrained import load_fast_tokenizer, load_layoutlm
 
+FloatArray = npt.NDArray[np.float64]
+
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """Predicted tags of each page, in reading order, and the mean plain cross-entropy of all words."""
+    """What the model says of each page's words, in reading order, and the mean plain cross-entropy of all words.
+
+    A confidence is the softmax probability of a label, B- and I- together: of the predicted one, and of the true one
+    (NaN where nobody has decided).
+    """
 
     tags: list[list[str]]
+    confidence: list[FloatArray]
+    true_confidence: list[FloatArray]
     loss: float
 
 
@@ -39,14 +49,10 @@ def load_model(config: TrainConfig, label_map: LabelMap) -> LayoutLMForTokenClas
 
 
 def encode(
-    pages: Sequence[Page],
-    tokenizer: PreTrainedTokenizerFast,
-    label_map: LabelMap,
-    max_length: int,
-    on_page: Callable[[], None],
-) -> EncodedPart:
+    pages: Sequence[Page], tokenizer: PreTrainedTokenizerFast, max_length: int, on_page: Callable[[], None]
+) -> Features:
     """See encoding.encode_pages."""
-    return encode_pages(pages, tokenizer, label_map, max_length, on_page)
+    return encode_pages(pages, tokenizer, max_length, on_page)
 
 
 def training_batch(
@@ -56,7 +62,7 @@ def training_batch(
     windows = [part.windows[index] for index in indices]
     labels: list[IntArray] = []
     for window in windows:
-        ids = part.pages[window.page].label_ids[window.word_index]
+        ids = window.label_ids
         if masks is not None:
             kept = np.asarray(masks[window.page])[window.word_index]
             ids = np.where(kept, ids, IGNORE_INDEX)
@@ -66,10 +72,7 @@ def training_batch(
 
 def _evaluation_batch(part: EncodedPart, indices: Sequence[int], pad_token_id: int) -> Batch:
     windows = [part.windows[index] for index in indices]
-    labels = [
-        np.where(window.scored, part.pages[window.page].label_ids[window.word_index], IGNORE_INDEX)
-        for window in windows
-    ]
+    labels = [np.where(window.scored, window.label_ids, IGNORE_INDEX) for window in windows]
     return collate(windows, labels, pad_token_id)
 
 
@@ -106,8 +109,9 @@ def predict(
     The model is in training mode again afterwards.
     """
     model.eval()
-    predicted = [np.zeros(len(page.words), np.int64) for page in part.pages]
-    order = sorted(range(len(part.windows)), key=lambda index: len(part.windows[index].input_ids))
+    rows = _Rows.of(part)
+    of_one_label = _of_one_label(label_map)
+    order = np.argsort(part.window_lengths, stable=True).tolist()
     total, words = 0.0, 0
     try:
         for start in range(0, len(order), batch_size):
@@ -117,16 +121,44 @@ def predict(
             logits = _logits(model, batch, device)
             loss = token_cross_entropy(logits, torch.from_numpy(batch.labels).to(device), label_smoothing=0.0)
             total, words = total + loss.total.item(), words + loss.count
-            _put(part, indices, logits.argmax(-1).cpu().numpy(), predicted)
+            by_label = logits.double().softmax(-1).cpu().numpy() @ of_one_label
+            rows.put([part.windows[index] for index in indices], batch, logits.argmax(-1).cpu().numpy(), by_label)
     finally:
         model.train()
     id2label = label_map.id2label
-    return Predictions([[id2label[int(id_)] for id_ in ids] for ids in predicted], total / max(words, 1))
+    tags = [[id2label[int(id_)] for id_ in ids] for ids in rows.classes]
+    return Predictions(tags, rows.confidence, rows.true_confidence, total / max(words, 1))
 
 
-def _put(part: EncodedPart, indices: Sequence[int], classes: IntArray, predicted: list[IntArray]) -> None:
-    """Write the classes (batch, length) of the words that these windows score into the pages' rows."""
-    for row, index in enumerate(indices):
-        window = part.windows[index]
-        words = window.word_index[window.scored]
-        predicted[window.page][words] = classes[row, window.first[window.scored]]
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """A value for each word of each page, while windows are predicted."""
+
+    classes: list[IntArray]
+    confidence: list[FloatArray]
+    true_confidence: list[FloatArray]
+
+    @classmethod
+    def of(cls, part: EncodedPart) -> "_Rows":
+        sizes = [len(page.words) for page in part.pages]
+        return cls(
+            [np.zeros(size, np.int64) for size in sizes],
+            [np.zeros(size) for size in sizes],
+            [np.full(size, np.nan) for size in sizes],
+        )
+
+    def put(self, windows: Sequence[Window], batch: Batch, classes: IntArray, by_label: FloatArray) -> None:
+        """Take the words that these windows score: classes (batch, length), by_label (batch, length, classes)."""
+        for row, window in enumerate(windows):
+            words, places = window.word_index[window.scored], window.first[window.scored]
+            said, true = classes[row, places], batch.labels[row, places]
+            self.classes[window.page][words] = said
+            self.confidence[window.page][words] = by_label[row, places, said]
+            known = true != IGNORE_INDEX
+            self.true_confidence[window.page][words[known]] = by_label[row, places[known], true[known]]
+
+
+def _of_one_label(label_map: LabelMap) -> FloatArray:
+    """(classes, classes): 1 where two classes are B- and I- of one label, or the same."""
+    labels = np.array([tag[2:] for _, tag in sorted(label_map.id2label.items())])
+    return np.where(labels[:, None] == labels, 1.0, 0.0)

@@ -1,0 +1,181 @@
+"""ReceiptClient: receipts, words and labels of a table, one method per access pattern."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from receipt_dynamo import receipt_items as items
+from receipt_dynamo.bulk import Bulk, Units
+from receipt_dynamo.client import DynamoClient
+from receipt_dynamo.errors import StateConflict
+from receipt_dynamo.items import RawItem
+from receipt_dynamo.receipts import Receipt, ReceiptWord, ReceiptWordLabel, ValidationStatus
+from receipt_dynamo.writes import ConditionFailed, Write
+
+
+class ImageRows(NamedTuple):
+    """What an image shows: its receipts, and all of their words in the order of their numbers."""
+
+    receipts: list[Receipt]
+    words: list[ReceiptWord]
+
+
+@dataclass(frozen=True)
+class LabelRange:
+    """A share of the labels, by the beginning of their image's id."""
+
+    start: str | None
+    end: str | None
+
+
+RANGES = 16
+
+
+def label_ranges() -> list[LabelRange]:
+    """The shares into which the labels of a table are divided, to be read side by side."""
+    return [LabelRange(start, end) for start, end in items.image_ranges(RANGES)]
+
+
+ALL_LABELS = LabelRange(None, None)
+
+
+class ReceiptClient:
+    """Reads and writes receipts through one DynamoClient's connection. Safe to share among threads.
+
+    Indexes follow the table with a delay of usually less than a second: what was just written may be missing.
+    """
+
+    def __init__(self, client: DynamoClient, bulk: Bulk | None = None) -> None:
+        self.table_name = client.table_name
+        self._writer = client.writer
+        self._bulk = bulk or Bulk(client.raw, client.table_name)
+
+    @property
+    def units(self) -> Units:
+        """What the requests of this client have consumed so far."""
+        return self._bulk.units
+
+    # labels by validation status
+
+    def iter_labels_by_status(
+        self, status: ValidationStatus, part: LabelRange = ALL_LABELS
+    ) -> Iterator[ReceiptWordLabel]:
+        """Labels of a status, sorted by image, receipt, line and word, without author, time and reasons."""
+        rows = self._bulk.query(_only(items.LABEL_ATTRIBUTES, _labels_of(status, part)))
+        return (items.label_from(raw) for raw in rows if items.is_label(raw))
+
+    def count_labels(self, status: ValidationStatus, part: LabelRange = ALL_LABELS) -> int:
+        """How many labels have a status; reads them in the store, brings none of them here."""
+        return self._bulk.count(_labels_of(status, part))
+
+    def has_labels(self, status: ValidationStatus) -> bool:
+        """Whether there is any label of a status."""
+        return next(self._bulk.query({**_labels_of(status, ALL_LABELS), "Limit": 1}), None) is not None
+
+    # images and receipts
+
+    def get_image(self, image_id: str) -> ImageRows:
+        """The receipts and words of an image, without the letters and lines that the original system keeps there.
+
+        Read through GSI3, which has just these; where it has no words, from the table itself.
+        """
+        for index in ("GSI3", ""):
+            rows = _image_rows(self._bulk.query(_only(_IMAGE_ATTRIBUTES, _image_of(index, image_id))))
+            if rows.words:
+                break
+        return rows
+
+    def get_receipts(self, receipts: Iterable[tuple[str, int]]) -> list[Receipt]:
+        """Those that exist of these (image_id, receipt_id), in no order."""
+        keys = [items.receipt_key(image_id, receipt_id) for image_id, receipt_id in receipts]
+        return [items.receipt_from(raw) for raw in self._bulk.get(keys)]
+
+    def list_labels(self, image_id: str) -> list[ReceiptWordLabel]:
+        """Every label of an image's words, whatever its status, with all that is stored of it."""
+        rows = self._bulk.query({**_image_of("", image_id), "ConsistentRead": True})
+        return [items.label_from(raw) for raw in rows if items.is_label(raw)]
+
+    # writes
+
+    def put(
+        self,
+        receipts: Sequence[Receipt] = (),
+        words: Sequence[ReceiptWord] = (),
+        labels: Sequence[ReceiptWordLabel] = (),
+    ) -> list[str]:
+        """Write records, each replacing the one of its key; returns the sort keys that could not be written."""
+        puts = [*map(items.word_item, words), *map(items.label_item, labels), *map(items.receipt_item, receipts)]
+        return [key["SK"]["S"] for key in self._bulk.write(puts)]
+
+    def change_status(self, label: ReceiptWordLabel, status: ValidationStatus) -> ReceiptWordLabel:
+        """Give a label another status. Raises StateConflict when it has not the status that is known here any more."""
+        try:
+            raw = self._writer.execute(Write("Update", items.status_update(label, status)))
+        except ConditionFailed as lost:
+            (raw,) = lost.losers
+            now = None if raw is None else items.label_from(raw).validation_status
+            if now is not status:  # one that has it already may be our own, after a lost reply
+                raise StateConflict(f"it is {now} now" if now else "it is gone") from None
+        assert raw is not None
+        return items.label_from(raw)
+
+    def delete_leftovers(
+        self, receipt: Receipt, words: Sequence[ReceiptWord], labels: Sequence[ReceiptWordLabel]
+    ) -> list[str]:
+        """Delete words and labels of a receipt that are not among these; returns what could not be deleted."""
+        kept = {items.word_sk(word.receipt_id, word.line_id, word.word_id) for word in words}
+        kept |= {items.label_sk(label) for label in labels}
+        below = items.receipt_sk(receipt.receipt_id) + "#"
+        rows = self._bulk.query(_only(("PK", "SK"), _image_of("", receipt.image_id, below)))
+        stale = [
+            {"PK": raw["PK"], "SK": raw["SK"]}
+            for raw in rows
+            if raw["SK"]["S"] not in kept and (items.is_word(raw) or items.is_label(raw))
+        ]
+        return [key["SK"]["S"] for key in self._bulk.write(deletes=stale)]
+
+
+def _labels_of(status: ValidationStatus, part: LabelRange) -> RawItem:
+    """The key condition BETWEEN takes both ends in; no sort key equals an end, which stops amid an image's id."""
+    condition, values = "", {}
+    if part.start is not None:
+        condition, values = " AND #s >= :a", {":a": {"S": part.start}}
+    if part.end is not None:
+        condition = " AND #s BETWEEN :a AND :b" if values else " AND #s < :b"
+        values |= {":b": {"S": part.end}}
+    return {
+        "IndexName": "GSI3",
+        "KeyConditionExpression": f"#p = :p{condition}",
+        "ExpressionAttributeNames": {"#p": "GSI3PK", **({"#s": "GSI3SK"} if values else {})},
+        "ExpressionAttributeValues": {":p": {"S": items.validation_pk(status)}, **values},
+    }
+
+
+def _image_of(index: str, image_id: str, prefix: str = items.RECEIPT_PREFIX) -> RawItem:
+    return {
+        "KeyConditionExpression": "#p = :p AND begins_with(#s, :s)",
+        "ExpressionAttributeNames": {"#p": f"{index}PK", "#s": f"{index}SK"},
+        "ExpressionAttributeValues": {":p": {"S": items.image_pk(image_id)}, ":s": {"S": prefix}},
+        **({"IndexName": index} if index else {}),
+    }
+
+
+_IMAGE_ATTRIBUTES = (*items.WORD_ATTRIBUTES, *items.RECEIPT_ATTRIBUTES)
+
+
+def _only(attributes: Iterable[str], request: RawItem) -> RawItem:
+    """The same query for these attributes: the units are the same, the bytes and the parsing are not."""
+    placeholders = {f"#n{number}": name for number, name in enumerate(sorted(set(attributes)))}
+    names = {**request["ExpressionAttributeNames"], **placeholders}
+    return {**request, "ProjectionExpression": ", ".join(placeholders), "ExpressionAttributeNames": names}
+
+
+def _image_rows(rows: Iterable[RawItem]) -> ImageRows:
+    receipts: list[Receipt] = []
+    words: list[ReceiptWord] = []
+    for raw in rows:
+        if items.is_word(raw):
+            words.append(items.word_from(raw))
+        elif items.is_receipt(raw):
+            receipts.append(items.receipt_from(raw))
+    return ImageRows(receipts, words)

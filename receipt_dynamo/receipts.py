@@ -1,0 +1,88 @@
+"""Records of labelled receipts: a receipt of an image, its words, and what somebody said a word is."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from receipt_dynamo.entities import Time
+
+FIRST_ID, LAST_ID = 0, 99_999
+"""Receipts, lines and words are numbered in five digits, so that their keys sort as their numbers do."""
+
+_Number = Annotated[int, Field(ge=FIRST_ID, le=LAST_ID)]
+
+
+class ValidationStatus(StrEnum):
+    """What is known of a label."""
+
+    VALID = "VALID"
+    INVALID = "INVALID"
+    NEEDS_REVIEW = "NEEDS_REVIEW"
+    PENDING = "PENDING"
+    NONE = "NONE"  # proposed, and nobody has begun to check it
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether the label may turn out to be right or wrong."""
+        return self not in (ValidationStatus.VALID, ValidationStatus.INVALID)
+
+
+def _one_part(value: str) -> str:
+    if not value or "#" in value:
+        raise ValueError("must not be empty nor hold a '#', which parts the keys")
+    return value
+
+
+_KeyPart = Annotated[str, AfterValidator(_one_part)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Receipt(_Record):
+    """One receipt of an image. `page_id` and `group` are those of the page that it was loaded from, if it was."""
+
+    image_id: _KeyPart
+    receipt_id: _Number
+    width: int  # of the receipt's own scan, in pixels
+    height: int
+    timestamp_added: Time | None = None
+    merchant_name: str | None = None
+    page_id: str | None = None
+    group: str | None = None
+    sha256: str | None = None  # of the scan
+
+
+class ReceiptWord(_Record):
+    """A word as it was read, with its box in shares of the receipt, 0..1, origin bottom-left."""
+
+    image_id: _KeyPart
+    receipt_id: _Number
+    line_id: _Number
+    word_id: _Number
+    text: str
+    x: float
+    y: float  # of the lower edge
+    width: float
+    height: float
+    confidence: float | None = None
+
+
+class ReceiptWordLabel(_Record):
+    """What a word is, by somebody's word. `begins` tells a word that begins an entity from one that continues it.
+
+    None where nobody said so: it then follows from the printed lines.
+    """
+
+    image_id: _KeyPart
+    receipt_id: _Number
+    line_id: _Number
+    word_id: _Number
+    label: str
+    validation_status: ValidationStatus
+    begins: bool | None = None
+    timestamp_added: Time | None = None
+    label_proposed_by: str | None = None
+    reasoning: str | None = None

@@ -1,0 +1,65 @@
+"""Images that pages name: are they there, readable, and not blank? By headers and sizes only, nothing is decoded."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from receipt_layoutlm.image_size import image_size
+from receipt_layoutlm.page import Page
+
+BLANK = 0.03
+"""Bytes per pixel below which a JPEG shows nothing: blank ones have 0.01 to 0.02, scanned receipts 0.08 and more."""
+BLANK_PNG = 0.004  # the same of a PNG, which packs an even area better
+_END = 64  # bytes at the end of a file among which its end mark has to stand
+_CHUNK = 1 << 20  # bytes hashed at a time
+
+
+@dataclass(frozen=True, slots=True)
+class ImageCheck:
+    """How many images of pages were found and looked at, and by page id what is wrong."""
+
+    checked: int
+    problems: dict[str, str]
+
+
+def check_images(pages: Iterable[Page], folder: Path) -> ImageCheck:
+    """Look at the image that each page names, by its SHA-256 or its name; else at the one named as the page's id."""
+    found = _found_files(folder)
+    checked, problems = 0, {}
+    for page in pages:
+        path = found.get(page.image or page.page_id)
+        checked += path is not None
+        if (path is not None or page.image is not None) and (problem := _problem(path)):
+            problems[page.page_id] = problem
+    return ImageCheck(checked, problems)
+
+
+def _found_files(folder: Path) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        files |= {path.name: path, path.stem: path, _sha256(path): path}
+    return files
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _problem(path: Path | None) -> str | None:
+    if path is None:
+        return "its image is not in the folder"
+    size = image_size(path)
+    if size is None or 0 in size:
+        return f"{path.name} is no JPEG or PNG that can be read"
+    content = path.read_bytes()
+    is_png = content.startswith(b"\x89PNG")
+    if (b"IEND" if is_png else b"\xff\xd9") not in content[-_END:]:
+        return f"{path.name} breaks off"
+    if len(content) / (size[0] * size[1]) < (BLANK_PNG if is_png else BLANK):
+        return f"{path.name} is blank, or nearly so"
+    return None
