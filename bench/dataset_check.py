@@ -2,8 +2,8 @@
 
     python bench/dataset_check.py
 
-Each size is checked in a process of its own: the command itself, on a JSONL file of generated receipts, and the same
-pages in parts with a whitelist, merges and a test part. The start of the interpreter is in the time.
+Each size is checked in a process of its own, by the command itself, on a JSONL file of generated receipts: three parts,
+a whitelist and merges. The start of the interpreter is in the time.
 """
 
 import json
@@ -19,7 +19,8 @@ from receipt_layoutlm.sample import generate_pages
 
 SIZES = (2_000, 10_000)
 WANTED_SECONDS, WANTED_MB = 10.0, 1536.0  # for the first size
-OPTIONS = ("--merge-amounts", "--split", "group", "--val-ratio", "0.1", "--test-ratio", "0.1")
+LABELS = ("--merge-amounts", "--allowed-label", "MERCHANT_NAME", "--allowed-label", "AMOUNT")
+OPTIONS = (*LABELS, "--split", "group", "--val-ratio", "0.1", "--test-ratio", "0.1")
 COMMAND = "import sys; from receipt_layoutlm.cli import main; sys.argv = ['layoutlm-cli', *sys.argv[1:]]; main()"
 
 

@@ -44,6 +44,7 @@ from receipt_dynamo.transitions import (
     fall_back_writes,
     interrupted,
     is_behind,
+    pin_writes,
     pointer_actions,
     pointer_as_read,
     progressed,
@@ -241,6 +242,20 @@ class JobQueue:
             return stored  # our own write, whose reply was lost
         pointers = {"checkpoint": lease.previous, "best": lease.previous_best}
         return lease.model_copy(update={**pointers, "previous": None, "previous_best": None})
+
+    def pin(self, lease: Lease, seen: JsonObject, config: JsonObject) -> Job:
+        """Put into the job's config what only its worker could know, such as the pages of a table. Raises LeaseLost.
+
+        `seen` is the config as it was read. Once it has changed it stays: the job as it is stored is returned.
+        """
+        try:
+            self.client.writer.execute(
+                *pin_writes(lease, seen, config, fence(lease)), patience_seconds=self._patience(lease)
+            )
+        except ConditionFailed as lost:
+            if lost.failed[1]:
+                raise LeaseLost(f"attempt {lease.attempt} of job {lease.job_id} lost its lease") from None
+        return self.client.get_job(lease.job_id, consistent=True)
 
     def _update_lease(self, lease: Lease, actions: Sequence[Action], condition: Condition) -> Lease:
         try:

@@ -12,7 +12,7 @@ from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 
 from receipt_dynamo import items
-from receipt_dynamo.entities import Attempt, AttemptEnd, Job, JobError, JobStatus, Lease, Machine, Pointer
+from receipt_dynamo.entities import Attempt, AttemptEnd, Job, JobError, JobStatus, JsonObject, Lease, Machine, Pointer
 from receipt_dynamo.items import AttemptItem, JobItem, LeaseItem, PointerMap, lease_key
 from receipt_dynamo.writes import Write, check, put, update
 
@@ -117,6 +117,15 @@ def retry_writes(job: Job, lease: Lease) -> list[Write]:
     failed = (JobItem.status == JobStatus.FAILED.value) & (JobItem.attempt == job.attempt)
     unheld = (LeaseItem.attempt == lease.attempt) & LeaseItem.lease_token.does_not_exist() & ~WANTS_CANCEL
     return [update(items.job_key(job.job_id), actions, failed), check(lease_key(job.job_id), unheld)]
+
+
+def pin_writes(lease: Lease, seen: JsonObject, config: JsonObject, condition: Condition) -> list[Write]:
+    """The job's config, as long as it is the one that was read, under the fence."""
+    as_read = (JobItem.attempt == lease.attempt) & (JobItem.job_config == seen)
+    return [
+        update(items.job_key(lease.job_id), [JobItem.job_config.set(config)], as_read),
+        check(lease_key(lease.job_id), condition),
+    ]
 
 
 def fall_back_writes(lease: Lease, condition: Condition) -> list[Write]:

@@ -2,10 +2,8 @@
 
 import shutil
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from receipt_dynamo import Job, JobStatus, Lease
 from receipt_layoutlm.attempt_end import Work, finish
@@ -16,31 +14,30 @@ from receipt_layoutlm.events import Event, Started
 from receipt_layoutlm.exits import OomCounter, find_cgroup
 from receipt_layoutlm.heartbeat import Heartbeat
 from receipt_layoutlm.job_rows import JobRows
+from receipt_layoutlm.patience import Patience
 from receipt_layoutlm.recorder import Recorder, Storehouse
 from receipt_layoutlm.redact import child_environment
 from receipt_layoutlm.resume_point import download_checkpoint, fetch_resume_point
 from receipt_layoutlm.run_dir import RunDir
 from receipt_layoutlm.run_setup import get_best, get_weights, prepare_run_dir
-from receipt_layoutlm.s3 import Bucket, RunPlaces, keep_trying
+from receipt_layoutlm.s3 import Bucket, RunPlaces
 from receipt_layoutlm.splits import has_test_part
 from receipt_layoutlm.supervisor import Ended, Signs, supervise
 from receipt_layoutlm.watchdog import Watchdog, ran_before
+from receipt_layoutlm.worker_snapshot import Pinned, pin_row, pin_snapshot
 from receipt_layoutlm.workplace import Workplace
-
-T = TypeVar("T")
 
 
 def work_on(place: Workplace, lease: Lease) -> JobStatus:
     """Train a claimed job to its end and say how it ended; returns its new status.
 
-    Raises LeaseLost, ConfigError, StorageError, DamagedFolder, StoreError.
+    Raises LeaseLost, ConfigError, StorageError, DamagedFolder, StoreError, and what pin_snapshot raises.
     """
     began = time.monotonic()
     job = place.queue.client.get_job(lease.job_id, consistent=True)
     asked = from_document(job.job_config)
     place.trust.check(job, asked)
     assert job.storage is not None  # the trust has looked
-    config = halved(asked, job.budgets.out_of_memory)
     places, bucket = RunPlaces(job.storage, job.job_id), place.open_bucket(job.storage.bucket)
     work_dir = place.trust.work_dir(asked, place.work_dir)
     recorder: Recorder | None = None
@@ -48,7 +45,13 @@ def work_on(place: Workplace, lease: Lease) -> JobStatus:
         Sharing(bucket, lambda: not place.must_go) as encoded,
         Heartbeat(place.queue, lease, lambda: recorder.progress if recorder else "") as heartbeat,
     ):
-        patiently = _Patience(place, heartbeat)
+        patiently = Patience(place, heartbeat)
+        snapshot: Pinned | None = None
+        if asked.dataset is None:
+            snapshot = pin_snapshot(place, job, asked, lease, bucket, patiently)
+            job, asked = snapshot.job, from_document(snapshot.job.job_config)
+            place.trust.check(job, asked)
+        config = halved(asked, job.budgets.out_of_memory)
         run_dir = patiently.do(partial(_lay_out, place, work_dir, job, config, lease, bucket, places))
         encoded.fetch(entries_of(config, run_dir, work_dir, places.storage.prefix))
         download = partial(download_checkpoint, bucket, places, run_dir)
@@ -69,24 +72,13 @@ def work_on(place: Workplace, lease: Lease) -> JobStatus:
         recorder = Recorder(place.queue, storehouse, rows, lease, run_dir, place.now, observe)
         work = Work(place, job, config, storehouse, run_dir, heartbeat, recorder, OomCounter(find_cgroup()))
         _log_start(work, asked, damages)
+        if snapshot is not None:
+            _log_pin(work, snapshot)
         recorder.phase_seconds["prepare"] = round(time.monotonic() - began, 3)
         try:
             return finish(work, _train(work))
         finally:
             _leave_no_checkpoints(run_dir)
-
-
-class _Patience:
-    """Waits for a bucket that is away, as long as nobody wants the worker or the job to stop."""
-
-    def __init__(self, place: Workplace, heartbeat: Heartbeat) -> None:
-        self._place, self._heartbeat = place, heartbeat
-
-    def do(self, action: Callable[[], T]) -> T:
-        return keep_trying(action, self._gives_up, self._place.stop.wait)
-
-    def _gives_up(self) -> bool:
-        return self._place.must_go or self._heartbeat.must_stop or self._heartbeat.cancel_requested
 
 
 def _lay_out(
@@ -112,6 +104,15 @@ def _log_start(work: Work, asked: TrainConfig, damages: list[str]) -> None:
         )
         sizes = {"batch_size": size, "gradient_accumulation_steps": steps, "bit_exact": False}
         rows.add_log("warning", "micro_batch_halved", text, {**sizes})
+
+
+def _log_pin(work: Work, snapshot: Pinned) -> None:
+    """What this attempt chose for all attempts, and what a person should judge of it."""
+    work.recorder.rows.add_log("info", "dataset_pinned", *pin_row(snapshot))
+    for finding in snapshot.report.warnings:
+        work.recorder.rows.add_log(
+            "warning", f"check_{finding.check}", finding.message, {"examples": [*finding.examples]}
+        )
 
 
 def _train(work: Work) -> Ended:

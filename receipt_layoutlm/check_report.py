@@ -45,6 +45,13 @@ class Report(_Record):
         return [finding for finding in self.findings if finding.severity == "error"]
 
     @property
+    def findings_text(self) -> str:
+        """Pages by part, and a line for each finding."""
+        pages = ", ".join(f"{count} {part}" for part, count in self.pages.items())
+        lines = [f"{each.severity:8} {each.check:20} {each.message}" for each in self.findings]
+        return "\n".join([f"pages: {pages}", *lines])
+
+    @property
     def warnings(self) -> list[Finding]:
         return [finding for finding in self.findings if finding.severity == "warning"]
 

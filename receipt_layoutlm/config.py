@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from receipt_layoutlm.best_metric import checked_guard, metric_name
 from receipt_layoutlm.errors import UserError
 
 M = TypeVar("M", bound=BaseModel)
@@ -71,6 +72,16 @@ class TrainConfig(BaseModel):
 
     # data
     dataset: str | None = Field(None, description="Snapshot to train on: NAME or NAME@FINGERPRINT.")
+    snapshot_on_worker: bool = Field(
+        False,
+        description="For large tables: the worker snapshots the table's VALID labels, not this command. Its first "
+        "attempt checks and pins the pages, and every later one trains on the same.",
+    )
+    over_lines: tuple[LabelName, ...] = Field(
+        (),
+        description="An entity of this label goes on over a line break in the snapshot that is taken of the table, as "
+        "those of ADDRESS_LINE and MERCHANT_NAME do; repeat for more.",
+    )
     eval_dataset: str | None = Field(
         None, description="Snapshot to evaluate on instead of a split: NAME or NAME@FINGERPRINT."
     )
@@ -154,6 +165,24 @@ class TrainConfig(BaseModel):
         "viterbi",
         description="How words become tags: each by itself, or the best sequence in which every I- goes on with its "
         "label. Both scores are recorded.",
+    )
+
+    single_valued_labels: tuple[LabelName, ...] = Field(
+        (),
+        description="Keep only the most confident entity of this label on each page; repeat for more. On receipts say "
+        "MERCHANT_NAME, ADDRESS_LINE and GRAND_TOTAL.",
+    )
+
+    # what is best
+    metric_for_best: Annotated[str, AfterValidator(metric_name)] = Field(
+        "f1",
+        description="Choose the best weights, and stop early, by f1, macro_f1, field_f1, precision, recall, loss, or "
+        "one of a label, say f1_GRAND_TOTAL.",
+    )
+    guard: Annotated[str, AfterValidator(checked_guard)] | None = Field(
+        None,
+        description="What new best weights have to keep: 'f1>=0.98*best', with any metric that is not a loss, so that "
+        "one label is not bought with all others.",
     )
 
     # optimisation
@@ -313,6 +342,11 @@ def to_document(config: TrainConfig, given: Mapping[str, str], warnings: Sequenc
     if warnings:
         told["warnings"] = list(warnings)
     return told
+
+
+def with_pin(document: Mapping[str, JsonValue], dataset: str, warnings: Sequence[str]) -> dict[str, JsonValue]:
+    """A stored document with the pages that a worker has chosen, and what the check of them found."""
+    return {**document, "dataset": dataset, **({"warnings": list(warnings)} if warnings else {})}
 
 
 def from_document(document: Mapping[str, JsonValue]) -> TrainConfig:

@@ -20,7 +20,7 @@ from receipt_layoutlm.s3 import Bucket, RunPlaces, StorageError
 from receipt_layoutlm.train_state import LENGTH, PLACE_AND_RHYTHM, TrainState, config_hash
 
 PARENT_TAG = "parent"
-FREE = (LENGTH | PLACE_AND_RHYTHM) - {"dataset", "eval_dataset", "continues"}
+FREE = (LENGTH | PLACE_AND_RHYTHM) - {"dataset", "snapshot_on_worker", "over_lines", "eval_dataset", "continues"}
 """Options that a continuation may have of its own."""
 
 

@@ -44,14 +44,14 @@ class Content(BaseModel):
 
 def encoded_key(task: str, fingerprint: str, tokenizer: PreTrainedTokenizerFast, max_length: int) -> str:
     """SHA-256 of everything that decides what pages are encoded to."""
-    rules = json.loads(tokenizer.backend_tokenizer.to_str())
-    for state in ("truncation", "padding"):  # of the last call, not of the tokenizer
-        rules.pop(state, None)
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()  # as encoding has it: what is set is that of the last call
+    backend.no_padding()
     document = {
         "version": ENCODING_VERSION,
         "task": task,
         "pages": fingerprint,
-        "tokenizer": rules,
+        "tokenizer": hashlib.sha256(backend.to_str().encode()).hexdigest(),
         "special_ids": [tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.unk_token_id],
         "tokenizers": tokenizers.__version__,
         "windows": [max_length, OVERLAP],

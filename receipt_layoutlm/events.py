@@ -88,6 +88,15 @@ class Evaluation(_Event):
     precision: float
     recall: float
     per_label: dict[str, LabelScore]
+    f1: float | None = None  # micro, of all labels, as decoded; None in events of earlier versions, as those below
+    macro_f1: float | None = None  # mean over labels with true entities
+    field_f1: float | None = None  # values of fields by their text, wherever they stand
+    word_accuracy: float | None = None
+    balanced_accuracy: float | None = None  # mean recall of words over labels, O among them
+    train_f1: float | None = None  # on a fixed sample of the training part
+    temperature: float | None = None  # that fits the confidences to the evaluation part
+    ece: float | None = None  # expected calibration error, and after that temperature
+    ece_calibrated: float | None = None
     train_loss: float | None  # mean since the last evaluation
     eval_loss: float
     lr: float

@@ -27,11 +27,10 @@ FLAT: Final = 0.01
 _DIGITS: Final = 9  # so that a difference of exactly a bound is not decided by the last bit
 
 
-def health(history: Sequence[Evaluation], train_metric_value: float | None = None) -> list[Finding]:
+def health(history: Sequence[Evaluation]) -> list[Finding]:
     """Everything that is wrong by the latest of these evaluations, oldest first; none of nothing.
 
-    train_metric_value: the latest weights' score on a fixed sample of the training part, by the same metric. A model
-    that predicts one class has only that said of it: the rest follows from it.
+    A model that predicts one class has only that said of it: the rest follows from it.
     """
     if not history:
         return []
@@ -39,7 +38,7 @@ def health(history: Sequence[Evaluation], train_metric_value: float | None = Non
         return [_collapsed(history[-1])]
     return [
         *_unseen_labels(history[-1]),
-        *_gap(history[-1], train_metric_value),
+        *_gap(history[-1]),
         *_rising(history),
         *_flat(history),
         *_unbalanced(history[-1]),
@@ -74,13 +73,12 @@ def _unseen_labels(latest: Evaluation) -> Iterator[Finding]:
         )
 
 
-def _gap(latest: Evaluation, train_metric_value: float | None) -> Iterator[Finding]:
-    if train_metric_value is not None and round(train_metric_value - latest.metric_value, _DIGITS) > GAP:
+def _gap(latest: Evaluation) -> Iterator[Finding]:
+    if latest.train_f1 is not None and latest.f1 is not None and round(latest.train_f1 - latest.f1, _DIGITS) > GAP:
         yield warning(
             "overfitting",
-            f"{latest.metric_name} is {train_metric_value:.3f} on pages it was trained on and "
-            f"{latest.metric_value:.3f} on others: raise --dropout or --label-smoothing, train for fewer --epochs, or "
-            "add pages of other merchants",
+            f"f1 is {latest.train_f1:.3f} on pages it was trained on and {latest.f1:.3f} on others: raise --dropout or "
+            "--label-smoothing, train for fewer --epochs, change pages with --augment, or add pages of other merchants",
         )
 
 

@@ -1,15 +1,19 @@
 """Which pages of a dataset are good enough for a first stage: by rules, relaxed as far as enough pages need it.
 
-The rules are relaxed one after the other, each by steps down to its floor, and only until enough pages pass:
+The rules are relaxed one step at a time, only until enough pages pass, and in this order:
 
-1. confidence to 0: it says how sure the OCR was of the letters, nothing of whether a label is right.
-2. validated share to 0: a word that nobody has decided is neither learned nor scored, so it does no harm; there is
-   only less to learn, and a page that was reviewed in part is more likely to hold a mistake.
-3. labels to 1: a page with few entities is mostly words O, of which every dataset has too many anyway.
+1. confidence, down to 0: it says how sure the OCR was of the letters, nothing of whether a label is right.
+2. validated share, down to 0: a word that nobody has decided is neither learned nor scored, so it does no harm; there
+   is only less to learn, and a page that was reviewed in part is more likely to hold a mistake.
+3. labels, down to 1: a page with few entities is mostly words O, of which every dataset has too many anyway.
+
+Each step takes the first rule that alone keeps some page out. Where every page that is left fails several, it takes
+the first of the fewest rules that keep one out together. A rule that keeps nobody out stays as it was.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,10 +21,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.page import UNSUPERVISED, Page
 
-SHARE_STEP: Final = 0.05
 FEWEST_LABELS: Final = 1
 
 RuleName = Literal["confidence", "validated_share", "labels"]
+_STEPS: Final[dict[RuleName, float]] = {"confidence": 0.05, "validated_share": 0.05, "labels": 1}
 _SELECTED: Final = "; selected from "  # in the source of a subset, after the source of what it is a part of
 RELAXED_IN_ORDER: Final[tuple[RuleName, ...]] = ("confidence", "validated_share", "labels")
 
@@ -117,10 +121,10 @@ def select(facts: Sequence[Facts], asked: Rules, min_pages: int) -> Selection:
         )
     rules, steps = asked, list[Step]()
     passed = count = _count(facts, rules)
-    for looser, name, before, after in _relaxed(asked):
-        if count >= min_pages:
-            break
+    while count < min_pages and (name := _rule_to_relax(facts, rules)) is not None:
+        looser = _relaxed(rules, name)
         now = _count(facts, looser)
+        before, after = _least(rules, name), _least(looser, name)
         steps.append(Step(rule=name, before=before, after=after, admitted=now - count, pages=now))
         rules, count = looser, now
     if count < max(min_pages, 1):
@@ -140,13 +144,14 @@ def select(facts: Sequence[Facts], asked: Rules, min_pages: int) -> Selection:
 
 def _too_few(facts: Sequence[Facts], rules: Rules, count: int, min_pages: int) -> str:
     if min_pages == 0:
-        most = _count(facts, [rules, *(looser for looser, *_ in _relaxed(rules))][-1])
+        most = _count(facts, _at_floor(rules, RELAXED_IN_ORDER))
         return (
             f"no page passes {rules.in_words()}; give --min-pages N to relax the rules until N pages pass "
             f"(at the loosest {most} of {len(facts)} do)"
         )
+    loosest = _at_floor(rules, RELAXED_IN_ORDER).in_words()
     return (
-        f"even at the loosest, {rules.in_words()}, {count} of {len(facts)} pages pass, not {min_pages}: "
+        f"even at the loosest, {loosest}, {count} of {len(facts)} pages pass, not {min_pages}: "
         f"ask for {count} at most" + (", or give --min-labels 0" if rules.min_labels else "")
     )
 
@@ -182,19 +187,35 @@ def _count(facts: Sequence[Facts], rules: Rules) -> int:
     return sum(passes(each, rules) for each in facts)
 
 
-def _relaxed(rules: Rules) -> list[tuple[Rules, RuleName, float, float]]:
-    """Ever looser rules, with the one that was relaxed and its value before and after."""
-    found: list[tuple[Rules, RuleName, float, float]] = []
-    for name in RELAXED_IN_ORDER:
-        field = f"min_{name}"
-        while (value := getattr(rules, field)) is not None and (less := _less(name, value)) < value:
-            rules = rules.model_copy(update={field: less})
-            found.append((rules, name, value, less))
-    return found
+_TOGETHER: Final = [names for size in (1, 2, 3) for names in combinations(RELAXED_IN_ORDER, size)]
 
 
-def _less(name: RuleName, value: float) -> float:
-    """One step down, not below the floor; 0 labels are asked for by nobody but who gives them."""
-    if name == "labels":
-        return max(value - 1, min(value, FEWEST_LABELS))
-    return max(round(value - SHARE_STEP, 9), 0.0)
+def _rule_to_relax(facts: Sequence[Facts], rules: Rules) -> RuleName | None:
+    """The first of the fewest rules that keep out a page which would pass without them; None where no rule does."""
+    waiting = [each for each in facts if not passes(each, rules)]
+    for names in _TOGETHER:
+        loosest = _at_floor(rules, names)
+        if any(passes(each, loosest) for each in waiting):
+            return names[0]
+    return None
+
+
+def _relaxed(rules: Rules, name: RuleName) -> Rules:
+    """One step down, not below the floor."""
+    less = _least(rules, name) - _STEPS[name]
+    return rules.model_copy(update={f"min_{name}": max(round(less, 9), _floor(rules, name))})
+
+
+def _at_floor(rules: Rules, names: Iterable[RuleName]) -> Rules:
+    """As loose as relaxing makes these rules."""
+    return rules.model_copy(update={f"min_{name}": _floor(rules, name) for name in names if _least(rules, name)})
+
+
+def _floor(rules: Rules, name: RuleName) -> float:
+    """0 labels are asked for by nobody but who gives them."""
+    return min(rules.min_labels, FEWEST_LABELS) if name == "labels" else 0.0
+
+
+def _least(rules: Rules, name: RuleName) -> float:
+    """What a rule asks for; 0 is no rule."""
+    return getattr(rules, f"min_{name}") or 0

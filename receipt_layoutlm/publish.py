@@ -5,11 +5,23 @@ from collections.abc import Sequence
 from receipt_dynamo import DynamoClient, JsonObject, Pointer
 from receipt_layoutlm.comparability import STAMP
 from receipt_layoutlm.events import Evaluation, Finished
+from receipt_layoutlm.health import health_lines
 from receipt_layoutlm.manifest import RESUME_ONLY
 from receipt_layoutlm.recorder import Recorder, Storehouse
 from receipt_layoutlm.run_record import RunRecord
 from receipt_layoutlm.s3 import StorageError
 
+_BESIDE = {
+    "f1",
+    "macro_f1",
+    "field_f1",
+    "word_accuracy",
+    "balanced_accuracy",
+    "train_f1",
+    "temperature",
+    "ece",
+    "ece_calibrated",
+}
 OUT_OF_MEMORY_OUTCOME = "failed: out_of_memory"
 
 
@@ -46,6 +58,8 @@ def _test_and_stamp(record: RunRecord) -> JsonObject:
     found: JsonObject = {}
     if record.test is not None:
         found["test"] = record.test.model_dump(mode="json")
+    if record.health:
+        found["health"] = list(health_lines(record.health))
     if record.comparability is not None:
         found[STAMP] = record.comparability.model_dump(mode="json")
     return found
@@ -62,6 +76,7 @@ def _headline(evaluations: Sequence[Evaluation], pointer: Pointer) -> JsonObject
                 "recall": each.recall,
                 "best_global_step": each.global_step,
                 "best_epoch": each.epoch,
+                **each.model_dump(include=_BESIDE, exclude_none=True),
                 "per_label": {name: scores.model_dump() for name, scores in each.per_label.items()},
             }
     return {}

@@ -8,23 +8,17 @@ import hashlib
 import heapq
 import itertools
 import json
-import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime
-from pathlib import Path
 from typing import Final, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from receipt_dynamo import (
-    Dataset,
-    DynamoClient,
-    NotFound,
     Receipt,
     ReceiptClient,
     ReceiptWord,
@@ -32,24 +26,14 @@ from receipt_dynamo import (
     ValidationStatus,
 )
 from receipt_dynamo.receipt_client import LabelRange, label_ranges
-from receipt_layoutlm.data import Page, label_counts, read_snapshot
-from receipt_layoutlm.datasets import add_snapshot, describe, pinned
-from receipt_layoutlm.errors import UserError
-from receipt_layoutlm.forgotten import forgotten_ids
-from receipt_layoutlm.labels import CORE_LABELS, check_known
+from receipt_layoutlm.data import Page
 from receipt_layoutlm.page import DataError
 from receipt_layoutlm.receipts import CONTINUES_OVER_LINES, Notes, StoredReceipt, page_from_receipt, page_id_of
-from receipt_layoutlm.s3 import Bucket, NotStored, dataset_key
 
-DEFAULT_NAME: Final = "receipts"
 THREADS: Final = 8
 RULES: Final = 2  # raised when equal items would become other pages or marks than before, so that they are read again
 _AT_ONCE: Final = 50  # images that one thread looks up together
 _READ_STATUSES: Final = tuple(status for status in ValidationStatus if status is not ValidationStatus.INVALID)
-
-
-class NoLabels(UserError):
-    """The table has no label that somebody found valid."""
 
 
 class Mark(BaseModel):
@@ -286,97 +270,3 @@ def _sum(notes: Iterable[Notes]) -> Notes:
     while len(rows) > 1:
         rows = [left + right for left, right in itertools.zip_longest(rows[::2], rows[1::2], fillvalue=Notes())]
     return rows[0] if rows else Notes()
-
-
-# in the store
-
-
-def source_of(client: DynamoClient) -> str:
-    """How a Dataset names the table that it was taken from."""
-    return f"dynamo {client.table_name}"
-
-
-def read_table(
-    client: DynamoClient,
-    seen: Mapping[str, Seen],
-    on_progress: Callable[[Progress], None],
-    also_over_lines: Sequence[str] = (),
-) -> Taken:
-    """The table's receipts with a VALID label; `also_over_lines` adds to the labels that go on over a line break.
-
-    Raises NoLabels when there are none, LabelError for a label that is none of ours and none of the table's. Writes
-    nothing.
-    """
-    taken = take_snapshot(
-        ReceiptClient(client),
-        seen,
-        on_progress,
-        forgotten=forgotten_ids(client),
-        over_lines=CONTINUES_OVER_LINES.union(also_over_lines),
-    )
-    if not taken.pages and taken.report.forgotten:
-        raise NoLabels(
-            f"every labelled receipt of table {client.table_name!r} is forgotten: 'layoutlm-cli dataset forget --undo "
-            "PAGE' takes one back"
-        )
-    if not taken.pages:
-        raise no_labels(client)
-    check_known(also_over_lines, {*CORE_LABELS, *label_counts(taken.pages)})
-    return taken
-
-
-def no_labels(client: DynamoClient) -> NoLabels:
-    """The error for a table that nobody has validated anything in."""
-    return NoLabels(
-        f"table {client.table_name!r} has no receipt with a VALID label ('layoutlm-cli dataset count' shows the "
-        "labels): validate some, or load pages with 'layoutlm-cli dataset load FILE'"
-    )
-
-
-def keep_snapshot(client: DynamoClient, bucket: Bucket, name: str, taken: Taken, now: datetime) -> Dataset:
-    """Store the pages, what the next snapshot needs to know of them, and the Dataset that names them."""
-    dataset = describe(name, taken.pages, source_of(client), now, taken.report.forgotten)
-    put_marks(bucket, dataset, taken.marks)
-    return add_snapshot(client, bucket, dataset, taken.pages)
-
-
-def put_marks(bucket: Bucket, dataset: Dataset, marks: Iterable[Mark]) -> None:
-    """Lay what is known of the receipts beside the snapshot of their pages."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "marks.jsonl"
-        path.write_text("".join(f"{mark.model_dump_json()}\n" for mark in marks), encoding="utf-8")
-        bucket.put_file(path, _marks_key(dataset.fingerprint))
-
-
-def marks_of(bucket: Bucket, dataset: Dataset) -> list[Mark]:
-    """What is known of the receipts of a snapshot; nothing when it was not taken from a table."""
-    try:
-        lines = bucket.get_bytes(_marks_key(dataset.fingerprint)).splitlines()
-    except NotStored:
-        return []
-    try:
-        return [Mark.model_validate_json(line) for line in lines]
-    except ValidationError as error:
-        raise DataError(
-            "what is known of its receipts is damaged: snapshot the table anew", file=pinned(dataset)
-        ) from error
-
-
-def _marks_key(fingerprint: str) -> str:
-    return f"{dataset_key(fingerprint)}.marks"
-
-
-def last_snapshot(client: DynamoClient, bucket: Bucket, name: str) -> dict[str, Seen]:
-    """The newest snapshot of a name by page id; nothing when it is of another source or cannot be read whole."""
-    try:
-        dataset = client.get_dataset(name)
-        if dataset.source != source_of(client):
-            return {}
-        marks = marks_of(bucket, dataset)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "pages.jsonl.gz"
-            bucket.get_file(dataset_key(dataset.fingerprint), path)
-            pages = {page.page_id: page for page in read_snapshot(path, dataset.fingerprint)}
-        return {mark.page_id: Seen(pages[mark.page_id], mark) for mark in marks}
-    except (NotFound, NotStored, DataError, KeyError):
-        return {}

@@ -82,6 +82,14 @@ def resolve(
         raise ConfigError("continues is not given but follows from --resume JOB: leave it out")
     _check_split(values, given)
     config = parse_config({key: value for key, value in values.items() if key in TrainConfig.model_fields})
+    if config.snapshot_on_worker and "dataset" in given:
+        raise ConfigError(
+            f"snapshot_on_worker takes the pages from the table: leave the dataset ({given['dataset']}) out"
+        )
+    if config.over_lines and "dataset" in given:
+        raise ConfigError(
+            "over_lines says how the table's labels become pages, and a dataset has its pages: leave one of the two out"
+        )
     request = parse_model(JobRequest, {key: value for key, value in values.items() if key in JobRequest.model_fields})
     return Resolved(config, request, {key: source for key, source in given.items() if key in TrainConfig.model_fields})
 

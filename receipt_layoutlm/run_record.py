@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from receipt_layoutlm.check_report import Finding
 from receipt_layoutlm.class_weights import ClassWeights
 from receipt_layoutlm.comparability import Stamp
 from receipt_layoutlm.config import TrainConfig
@@ -81,6 +82,7 @@ class RunRecord(_Record):
     class_weights: ClassWeights | None = None  # None in records of earlier versions
     comparability: Stamp | None = None  # None in records of earlier versions
     evaluations: tuple[Evaluation, ...] = ()
+    health: tuple[Finding, ...] = ()  # what is wrong by the latest evaluation
     test: FinalScores | None = None
     summary: Summary | None = None
 

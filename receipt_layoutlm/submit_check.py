@@ -37,10 +37,15 @@ def pin_split(config: TrainConfig, bucket: Bucket, prefix: str) -> tuple[TrainCo
         return read_split(config)
     sha256 = frozen_sha256(config.split)
     assert sha256 is not None
+    return config, stored_split(bucket, prefix, sha256)
+
+
+def stored_split(bucket: Bucket, prefix: str, sha256: str) -> FrozenSplit:
+    """The frozen split of this hash, verified; raises NotStored, DamagedFolder."""
     content = bucket.get_bytes(split_key(sha256, prefix))
     if hashlib.sha256(content).hexdigest() != sha256:
         raise DamagedFolder("the stored split is not what its name says: give its file, as frozen:FILE")
-    return config, parse_frozen(content)
+    return parse_frozen(content)
 
 
 def put_split(bucket: Bucket, prefix: str, frozen: FrozenSplit) -> None:

@@ -5,13 +5,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 from safetensors.torch import load_file
 
+from receipt_layoutlm.best_metric import headline_name, keeps, parse_guard, value_in
+from receipt_layoutlm.calibration import calibration, fit_temperature
 from receipt_layoutlm.checkpoint import MODEL
 from receipt_layoutlm.decoding import Decoding, decode
 from receipt_layoutlm.encoded_part import EncodedPart
 from receipt_layoutlm.events import Evaluation
-from receipt_layoutlm.metrics import METRIC_NAME, Scores, score
+from receipt_layoutlm.field_match import score_fields
+from receipt_layoutlm.metrics import Scores, score
 from receipt_layoutlm.predictions import TEST, PredictedPage, evaluation_name, write_predictions
 from receipt_layoutlm.run_dir import RunDir
 from receipt_layoutlm.run_record import FinalScores
@@ -19,6 +23,7 @@ from receipt_layoutlm.train_epoch import Epoch
 from receipt_layoutlm.train_setup import Run
 from receipt_layoutlm.train_state import NonFiniteLoss
 from receipt_layoutlm.train_step import rate_of_last_step
+from receipt_layoutlm.word_report import word_report
 from receipt_layoutlm.word_scores import FloatArray, confidences, score_words
 
 DECODINGS: Final[tuple[Decoding, ...]] = ("argmax", "viterbi")
@@ -31,15 +36,21 @@ def evaluate(run: Run, epoch: Epoch, on_batch: Callable[[], None]) -> Evaluation
 
     `on_batch` is called before each batch and may raise to stop. Raises NonFiniteLoss.
     """
-    said = _tag(run, run.evaluation, on_batch)
-    scores, state = said.scores, run.state
-    evaluation = Evaluation(
+    said, state = _tag(run, run.evaluation, on_batch), run.state
+    scores, words = said.scores, word_report(said.scores.confusion)
+    measured = Evaluation(
         global_step=state.global_step,
         epoch=state.global_step / run.plan.steps_per_epoch,
-        metric_name=METRIC_NAME,
-        metric_value=scores.f1,
+        metric_name=headline_name(run.config.metric_for_best),
+        metric_value=0.0,
         precision=scores.precision,
         recall=scores.recall,
+        f1=scores.f1,
+        macro_f1=scores.macro_f1,
+        field_f1=_field_f1(run, run.evaluation, said),
+        word_accuracy=words.word_accuracy,
+        balanced_accuracy=words.balanced_accuracy,
+        train_f1=_tag(run, run.train_sample, on_batch).scores.f1,
         per_label=scores.per_label,
         train_loss=state.train_loss,
         eval_loss=said.loss,
@@ -49,19 +60,43 @@ def evaluate(run: Run, epoch: Epoch, on_batch: Callable[[], None]) -> Evaluation
         f1_by_decoding=said.f1_by_decoding,
         confusion=scores.confusion,
         predicted_labels=scores.predicted_labels,
-        is_best=state.is_new_best(scores.f1),
+        is_best=False,
         collapsed=scores.collapsed,
     )
+    evaluation = _judged(run, measured.model_copy(update=_calibration(run.evaluation, said)))
     best_step = evaluation.global_step if evaluation.is_best else state.best_step
     write_predictions(_rows(run, run.evaluation, said), run.run_dir.predictions / evaluation_name(state.global_step))
     _keep_predictions(run.run_dir, {best_step, evaluation.global_step})
     return evaluation
 
 
+def _judged(run: Run, measured: Evaluation) -> Evaluation:
+    """With its headline, and whether these are the best weights so far."""
+    value = value_in(measured, run.config.metric_for_best)
+    guard = None if run.config.guard is None else parse_guard(run.config.guard)
+    is_kept = guard is None or keeps(guard, run.state.evaluations, measured)
+    return measured.model_copy(update={"metric_value": value, "is_best": is_kept and run.state.is_new_best(value)})
+
+
+def _field_f1(run: Run, part: EncodedPart, said: "_Said") -> float:
+    pages, labels = list(part.pages), run.config.single_valued_labels or run.label_map.labels
+    return score_fields([page.words for page in pages], [page.tags for page in pages], said.tags, labels).f1
+
+
+def _calibration(part: EncodedPart, said: "_Said") -> dict[str, float]:
+    """How sure the model may be taken by its word, before and after the temperature that fits best."""
+    log_probs = np.concatenate(said.log_probs)
+    labels = np.concatenate([page.label_ids for page in part.pages])
+    temperature = fit_temperature(log_probs, labels)
+    raw, fitted = calibration(log_probs, labels), calibration(log_probs, labels, temperature)
+    return {"temperature": temperature, "ece": raw.ece, "ece_calibrated": fitted.ece}
+
+
 def score_test_part(run: Run, part: EncodedPart, on_batch: Callable[[], None]) -> FinalScores | None:
     """The best weights on a part that nothing was chosen by; None when their files are not here.
 
-    The model holds the best weights afterwards. `on_batch` is called before each batch and may raise to stop. Raises NonFiniteLoss.
+    The model holds the best weights afterwards. `on_batch` is called before each batch and may raise to stop.
+    Raises NonFiniteLoss.
     """
     weights = run.run_dir.best / MODEL
     if run.state.best_step is None or not weights.exists():
@@ -98,9 +133,13 @@ def _tag(run: Run, part: EncodedPart, on_batch: Callable[[], None]) -> _Said:
         raise NonFiniteLoss(())
     names = _names(run)
     truth = [page.tags for page in part.pages]
-    tags = {name: decode(found.log_probs, names, name) for name in DECODINGS}
+    single = run.config.single_valued_labels
+    ways = {name: (name, ()) for name in DECODINGS} | (
+        {f"{run.config.decoding}, single": (run.config.decoding, single)} if single else {}
+    )
+    tags = {name: decode(found.log_probs, names, decoding, labels) for name, (decoding, labels) in ways.items()}
     scores = {name: score(truth, each, run.label_map.labels) for name, each in tags.items()}
-    chosen = run.config.decoding
+    chosen = list(ways)[-1] if single else run.config.decoding
     return _Said(found.log_probs, tags[chosen], found.loss, scores[chosen], {n: each.f1 for n, each in scores.items()})
 
 

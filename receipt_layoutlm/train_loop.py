@@ -27,6 +27,7 @@ from receipt_layoutlm.data import DataError
 from receipt_layoutlm.encoded_part import EncodedPart
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.events import Checkpoint, EventWriter, Failed, Finished, FinishReason, Progress
+from receipt_layoutlm.health import health
 from receipt_layoutlm.labels import LabelError
 from receipt_layoutlm.page import validation_reason
 from receipt_layoutlm.run_dir import RunDir
@@ -162,7 +163,7 @@ def _evaluate(run: Run, epoch: Epoch, stop: Callable[[], bool], reporter: Report
     except StopRequested:
         return False
     run.state.record(evaluation)
-    reporter.evaluated(evaluation)
+    reporter.evaluated(run.state.evaluations)
     _write_record(run, summary=None)
     return True
 
@@ -305,5 +306,6 @@ def _summary(end: Finished | Failed, state: TrainState, wall_seconds: float) -> 
 
 
 def _write_record(run: Run, summary: Summary | None) -> None:
-    update = {"evaluations": tuple(run.state.evaluations), "summary": summary}
+    evaluations = tuple(run.state.evaluations)
+    update = {"evaluations": evaluations, "health": tuple(health(evaluations)), "summary": summary}
     write_run_record(run.record.model_copy(update=update), run.run_dir.run_json)

@@ -1,9 +1,10 @@
 """What a run tells the outside: events for the worker, lines on stdout for a person."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from receipt_layoutlm.events import Checkpoint, Evaluation, EventWriter, Log, Progress, Started
+from receipt_layoutlm.health import health
 from receipt_layoutlm.labels import OUTSIDE
 from receipt_layoutlm.run_record import DatasetRecord, FinalScores
 from receipt_layoutlm.train_setup import Run
@@ -82,8 +83,9 @@ class Reporter:
         if dropped := [source for source, target in merges.items() if target == OUTSIDE]:
             self.warn("merge_drops", f"dropped by a merge into {OUTSIDE}: {', '.join(dropped)}")
 
-    def evaluated(self, evaluation: Evaluation) -> None:
-        """One line and one event."""
+    def evaluated(self, history: Sequence[Evaluation]) -> None:
+        """One line and one event for the latest, and a warning for what was not wrong at the one before."""
+        evaluation = history[-1]
         train_loss = "-" if evaluation.train_loss is None else f"{evaluation.train_loss:.4f}"
         print(
             f"epoch {evaluation.epoch:.2f} step {evaluation.global_step}: "
@@ -93,12 +95,10 @@ class Reporter:
             flush=True,
         )
         self._events.write(evaluation)
-        if evaluation.collapsed:
-            (label,) = evaluation.predicted_labels
-            self.warn(
-                "collapsed",
-                f"every word is predicted as {label}: lower o_entity_ratio or change lr, or train longer",
-            )
+        known = {finding.check for finding in health(history[:-1])}
+        for finding in health(history):
+            if finding.check not in known:
+                self.warn(finding.check, finding.message)
 
     def tested(self, scores: FinalScores | None) -> None:
         """The scores of the test part, as a row of the job's log: what selects by metrics never sees them."""

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from receipt_layoutlm.augment_entities import donors_of
 from receipt_layoutlm.augment_epoch import Augmenter, Showing
+from receipt_layoutlm.best_metric import headline_name, label_in, parse_guard
 from receipt_layoutlm.checkpoint import Snapshot
 from receipt_layoutlm.class_weights import ClassWeights, class_weights
 from receipt_layoutlm.comparability import SCORER, Stamp, evaluation_text, labels_text, make_stamp, split_text
@@ -26,7 +27,6 @@ from receipt_layoutlm.frozen_split import frozen_sha256, read_frozen
 from receipt_layoutlm.labels import OUTSIDE, LabelMap, build_label_map
 from receipt_layoutlm.losses import LossRule
 from receipt_layoutlm.manifest import DamagedFolder
-from receipt_layoutlm.metrics import METRIC_NAME
 from receipt_layoutlm.page import UNSUPERVISED, Page
 from receipt_layoutlm.precision import available, choose, loss_scaler
 from receipt_layoutlm.pretrained_place import with_local_weights
@@ -39,6 +39,9 @@ from receipt_layoutlm.train_optim import freeze, make_optimizer, restore_optimiz
 from receipt_layoutlm.train_state import Plan, TrainState, initial_state, resumed_state
 
 DONOR_PAGES = 60  # generated receipts whose entities stand beside the training part's
+
+
+TRAIN_SAMPLE = 50  # training pages that each evaluation scores as well, to tell learning from learning by heart
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,7 @@ class Run:
     showing: Showing
     evaluation: EncodedPart
     test: EncodedPart | None
+    train_sample: EncodedPart  # a fixed sample of the training part, scored beside the evaluation part
     tokenizer: PreTrainedTokenizerFast
     model: PreTrainedModel
     optimizer: torch.optim.Optimizer
@@ -115,6 +119,7 @@ def prepare(run_dir: RunDir, config: TrainConfig, snapshot: Snapshot | None, wat
     """
     torch.set_num_threads(config.threads or min(torch.get_num_threads(), usable_cpus()))
     parts = load_parts(run_dir, config)
+    _check_named_labels(config, parts.label_map)
     task = load_task(config.task)
     weights = with_local_weights(config, run_dir)
     tokenizer = task.load_tokenizer(weights)
@@ -159,6 +164,7 @@ def prepare(run_dir: RunDir, config: TrainConfig, snapshot: Snapshot | None, wat
         showing=showing,
         evaluation=encoded[1],
         test=encoded[2] if parts.test else None,
+        train_sample=_train_sample(config, parts, encoded[0].features),
         tokenizer=tokenizer,
         model=model,
         optimizer=optimizer,
@@ -263,16 +269,26 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def _check_named_labels(config: TrainConfig, label_map: LabelMap) -> None:
+    """Labels that options name have to be learned; ConfigError."""
+    guarded = None if config.guard is None else parse_guard(config.guard).metric
+    of_metrics = [label_in(name) for name in (config.metric_for_best, guarded) if name is not None]
+    named = [*config.single_valued_labels, *config.label_weight, *(label for label in of_metrics if label is not None)]
+    if unknown := [label for label in named if label not in (OUTSIDE, *label_map.labels)]:
+        raise ConfigError(f"this run learns no label {unknown[0]}: name one of {', '.join(label_map.labels)}")
+
+
+def _train_sample(config: TrainConfig, parts: Parts, features: Features) -> EncodedPart:
+    sample = sample_pages(parts.train, min(TRAIN_SAMPLE, len(parts.train)), config.seed)
+    return select(features, [page.page_id for page in sample], parts.label_map)
+
+
 def weights_by_label(config: TrainConfig, part: EncodedPart, label_map: LabelMap) -> ClassWeights:
     """What words of each label weigh in the loss, by the words of the training part alone."""
     words = Counter(
         tag if tag == OUTSIDE else tag[2:] for page in part.pages for tag in page.tags if tag != UNSUPERVISED
     )
     counts = {label: words[label] for label in (OUTSIDE, *label_map.labels)}
-    if unknown := sorted(config.label_weight.keys() - counts.keys()):
-        raise ConfigError(
-            f"label_weight: this run learns no label {unknown[0]}; it learns {', '.join(label_map.labels)}"
-        )
     return class_weights(config.class_weights, counts, config.class_weight_clip, config.label_weight)
 
 
@@ -296,7 +312,9 @@ def _stamp(config: TrainConfig, parts: Parts, evaluation: EncodedPart) -> Stamp:
             "split": split_text(config),
             "labels": labels_text(parts.label_map.labels, parts.label_map.merges),
             "windows": f"{config.max_length} sub-tokens, {OVERLAP:g} of them seen twice",
-            "scorer": f"{METRIC_NAME}: {SCORER}, {config.decoding}",
+            "scorer": ", ".join(
+                [headline_name(config.metric_for_best), SCORER, config.decoding, *config.single_valued_labels]
+            ),
             "evaluation": evaluation_text("evaluation", ((page.page_id, page.tags) for page in evaluation.pages)),
         }
     )

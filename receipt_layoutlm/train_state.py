@@ -12,6 +12,8 @@ from receipt_layoutlm.events import Evaluation, FinishReason, Precision
 PLACE_AND_RHYTHM = frozenset(
     {
         "dataset",  # the fingerprint of its pages counts instead
+        "snapshot_on_worker",
+        "over_lines",
         "eval_dataset",
         "work_dir",
         "device",

@@ -46,7 +46,10 @@ class Trust:
         safe_name(job.name)
         self._check_storage(job.storage)
         self._check_pretrained(config.pretrained)
-        fingerprint_of(config.dataset)
+        if config.dataset is None and config.snapshot_on_worker:
+            _check_snapshot_place(job.storage)
+        else:
+            fingerprint_of(config.dataset)
         if config.eval_dataset is not None:
             fingerprint_of(config.eval_dataset, "eval_dataset")
         frozen_sha256(config.split)
@@ -94,6 +97,15 @@ class Trust:
 
     def _holds_folder(self, folder: Path) -> bool:
         return any(folder.resolve().is_relative_to(root) for root in self.folders)
+
+
+def _check_snapshot_place(storage: Storage | None) -> None:
+    """Snapshots lie at the top of a bucket, so a job that may write below a prefix only cannot make one."""
+    if storage is None or storage.prefix:
+        raise ConfigError(
+            "snapshot_on_worker: the snapshot goes to the top of the training bucket, and the job's files have to go "
+            "there too: submit it without --output-s3-path"
+        )
 
 
 def _holds(accepted: Storage, place: Storage) -> bool:

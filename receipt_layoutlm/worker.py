@@ -21,11 +21,16 @@ from receipt_dynamo import (
     StoreUnavailable,
 )
 from receipt_layoutlm.attempt import work_on
+from receipt_layoutlm.check_report import CheckFailed
 from receipt_layoutlm.config import ConfigError, is_known_version
 from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.labels import LabelError
 from receipt_layoutlm.manifest import DamagedFolder
+from receipt_layoutlm.page import DataError
+from receipt_layoutlm.patience import Stopped
 from receipt_layoutlm.redact import redacted
 from receipt_layoutlm.s3 import StorageError
+from receipt_layoutlm.table_snapshots import NoLabels
 from receipt_layoutlm.workplace import Workplace
 
 log = logging.getLogger(__name__)
@@ -100,8 +105,13 @@ def run_job(place: Workplace, lease: Lease) -> JobStatus | None:
     except LeaseLost as lost:
         log.error("%s", lost)
         return None
-    except ConfigError as error:
+    except (ConfigError, LabelError) as error:
         return _fail(place, lease, "bad_config", str(error))
+    except Stopped as stopped:
+        reason = str(stopped)
+        return _said(lambda: place.queue.release(lease, reason))
+    except (CheckFailed, DataError, NoLabels) as error:
+        return _fail(place, lease, "bad_data", str(error))
     except (StorageError, DamagedFolder, StoreError, OSError) as error:
         if place.must_go:
             log.warning("attempt %d was given up: %s", lease.attempt, error)

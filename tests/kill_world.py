@@ -161,6 +161,11 @@ class World:
     def unfinished(self) -> list[Job]:
         return [job for job in map(self._stored, self.jobs) if not job.status.is_final]
 
+    def committed_steps(self) -> int:
+        """Steps up to the resume points of all jobs, which only a trainer that lives long enough makes more."""
+        pointers = (self.queue.client.get_lease(job.job_id).checkpoint for job in self.jobs)
+        return sum(pointer.global_step for pointer in pointers if pointer is not None)
+
     def _stored(self, job: Job) -> Job:
         return self.queue.client.get_job(job.job_id, consistent=True)
 
@@ -230,10 +235,14 @@ def run_kills(world: World, kills: int, workers: int, between: tuple[float, floa
     _wait(world, lambda: not world.unfinished(), seconds=300)
     for _ in range(workers - 1):
         world.start_worker()
+    committed = world.committed_steps()
     while world.killed.total() < kills:
         while len(world.unfinished()) < workers + 1:
             world.submit()
         _PAUSE.wait(world.rng.uniform(*between))
+        if world.killed.total() % 4 == 3:  # on a busy machine every trainer would else be killed while it starts
+            _wait(world, lambda before=committed: world.committed_steps() > before, seconds=300)
+            committed = world.committed_steps()
         world.revive()
         world.strike()
         say(f"{world.killed.total()} of {kills} kills: {dict(world.killed)}, {len(world.jobs)} jobs")

@@ -27,16 +27,17 @@ TRAINING = tuple(
 TRAINING_FOLDERS = ("importers", "tasks")
 TORCH_FREE = tuple(
     "attempt attempt_end augment augment_amounts augment_boxes augment_entities augment_lines augment_words "
-    "calibration check_report checkpoint_history child comparability config continuation data dataset_check "
-    "dataset_choice datasets decoding draft encoded_place encoded_store entity_scores errors events exits "
-    "field_match file_upload find_job folder_upload forgotten frozen_split health heartbeat image_check image_size "
-    "infra job_rows jsonl_import key_match label_check label_table labels line_split local_aws local_engines "
-    "local_environment local_process local_start local_state manifest metrics mirror near_duplicates notice page "
-    "page_selection plain_words plan predictions pretrained_place pretraining publish pull reading_order "
-    "receipt_load receipt_snapshot receipts recorder redact request resume_point retention run_dir run_setup "
-    "running_workers s3 sample sample_layouts sample_merchants sampling source_text splits spot storage_errors "
-    "stored_predictions submit_check supervisor suspect_marks suspects timeline total_match trust verify_resume "
-    "watchdog weights why why_facts why_open word_report worker workplace".split()
+    "best_metric calibration check_report checkpoint_history child class_weights comparability config "
+    "continuation data dataset_check dataset_choice datasets decoding draft encoded_place encoded_store "
+    "entity_scores errors events exits field_match file_upload find_job folder_upload forgotten frozen_split "
+    "health heartbeat image_check image_size infra job_rows jsonl_import key_match label_check label_table labels "
+    "line_split local_aws local_engines local_environment local_process local_start local_state manifest metrics "
+    "mirror near_duplicates notice page page_selection patience plain_words plan predictions pretrained_place "
+    "pretraining publish pull reading_order receipt_load receipt_snapshot receipts recorder redact request "
+    "resume_point retention run_dir run_setup running_workers s3 sample sample_layouts sample_merchants sampling "
+    "source_text splits spot storage_errors stored_predictions submit_check supervisor suspect_marks suspects "
+    "table_snapshots timeline total_match trust verify_resume watchdog weights why why_facts why_open word_report "
+    "worker worker_snapshot workplace".split()
 )
 
 KEY_STRING = re.compile(

@@ -15,6 +15,7 @@ from receipt_layoutlm.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.labels import LabelMap
 from receipt_layoutlm.manifest import RESUME_ONLY, DamagedFolder, sha256_of, verify
 from receipt_layoutlm.run_dir import RunDir

@@ -110,10 +110,10 @@ def test_the_subset_is_a_snapshot_that_says_where_it_comes_from(cloud: DynamoCli
     (whole,) = [each for each in cloud.list_datasets() if each.name == shop]
     stored = cloud.get_dataset("sure")
     assert stored.source == (
-        f"jsonl shop.jsonl; selected from shop@{whole.fingerprint} by validated share >= 0, labels >= 2 "
+        f"jsonl shop.jsonl; selected from shop@{whole.fingerprint} by validated share >= 0.9, labels >= 2 "
         "(relaxed from validated share >= 0.9, labels >= 3)"
     )
-    assert told["selection"]["steps"][-1] == {"rule": "labels", "before": 3, "after": 2, "admitted": 8, "pages": 8}
+    assert told["selection"]["steps"][-1] == {"rule": "labels", "before": 3, "after": 2, "admitted": 7, "pages": 7}
     assert Bucket("the-bucket").exists(f"datasets/{stored.fingerprint}.jsonl.gz")
     job = json.loads(ok("train", "--dataset", "sure", "--split", "random", "--json"))
     assert job["job_config"]["dataset"] == f"sure@{stored.fingerprint}"

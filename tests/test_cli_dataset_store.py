@@ -83,11 +83,20 @@ def test_a_second_snapshot_reads_only_what_changed_unless_told_to_read_all(cloud
     assert len(cloud.list_datasets()) == 1
 
 
-def test_labels_that_go_on_over_lines_are_told_by_name(cloud: DynamoClient) -> None:
-    page = Page("p", "g", ("ice", "cream"), ((0, 0, 99, 20), (0, 40, 99, 60)), ("B-PRODUCT_NAME",) * 2, 100, 100)
+def load_as_the_original(client: DynamoClient, page: Page) -> None:
+    """Without a word on where its entities begin."""
     loaded = receipt_from_page(page, utcnow())
     labels = [label.model_copy(update={"begins": None}) for label in loaded.labels]
-    ReceiptClient(cloud).put([loaded.receipt], loaded.words, labels)
+    ReceiptClient(client).put([loaded.receipt], loaded.words, labels)
+
+
+def ice_cream(page_id: str) -> Page:
+    """One product on two lines."""
+    return Page(page_id, page_id, ("ice", "cream"), ((0, 0, 99, 20), (0, 40, 99, 60)), ("B-PRODUCT_NAME",) * 2, 9, 9)
+
+
+def test_labels_that_go_on_over_lines_are_told_by_name(cloud: DynamoClient) -> None:
+    load_as_the_original(cloud, ice_cream("p"))
 
     def entities(*arguments: str) -> int:
         told = json.loads(ok("dataset", "import", "dynamo", "--json", *arguments))
@@ -153,3 +162,23 @@ def test_a_dataset_from_elsewhere_goes_before_the_labels_of_the_table(cloud: Dyn
     ok("dataset", "import", "jsonl", pages, "--name", "shop")
 
     assert str(cloud.get_job(str(train()["job_id"])).job_config["dataset"]).startswith("shop@")
+
+
+def test_train_takes_its_snapshot_with_the_labels_that_go_on_over_lines(cloud: DynamoClient, pages: str) -> None:
+    load_as_the_original(cloud, ice_cream("p"))
+    load_as_the_original(cloud, ice_cream("q"))
+    over_lines = ("--over-lines", "PRODUCT_NAME")
+
+    plain = json.loads(ok("train", "--dry-run", "--json", *NO_SPLIT_TROUBLE))
+    planned = json.loads(ok("train", "--dry-run", "--json", *NO_SPLIT_TROUBLE, *over_lines))
+    assert [told["dataset"]["labels"]["PRODUCT_NAME"] for told in (plain, planned)] == [4, 2]
+    config = cloud.get_job(str(train(*over_lines)["job_id"])).job_config
+    assert config["dataset"] == f"receipts@{planned['dataset']['fingerprint']}"
+    assert config["over_lines"] == ["PRODUCT_NAME"]
+
+    for arguments in (("--dataset", "receipts"), ("--data", pages)):
+        result = run("train", *NO_SPLIT_TROUBLE, *over_lines, *arguments)
+        assert (result.exit_code, "over" in result.stderr) == (2, True)
+    ok("dataset", "import", "jsonl", pages, "--name", "shop")
+    result = run("train", *NO_SPLIT_TROUBLE, *over_lines)
+    assert (result.exit_code, "dataset import dynamo --over-lines" in result.stderr) == (2, True)

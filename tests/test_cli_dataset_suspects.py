@@ -15,11 +15,11 @@ from receipt_layoutlm.data import Page, write_snapshot
 from receipt_layoutlm.datasets import pinned
 from receipt_layoutlm.job_rows import JobRows
 from receipt_layoutlm.receipt_load import load_pages
-from receipt_layoutlm.receipt_snapshot import keep_snapshot, read_table
 from receipt_layoutlm.receipts import image_id_of
 from receipt_layoutlm.recorder import Recorder, Storehouse
 from receipt_layoutlm.run_dir import RunDir
 from receipt_layoutlm.s3 import RunPlaces
+from receipt_layoutlm.table_snapshots import keep_snapshot, read_table
 from receipt_layoutlm.train_loop import train
 from tests.runs import never, new_run, tiny_model
 from tests.stores import Store, open_store

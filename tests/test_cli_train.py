@@ -125,7 +125,15 @@ def test_every_training_flag_is_stored_with_its_source(shell: Shell, imported: s
 
 
 def test_every_training_option_is_in_the_table_above_or_has_a_test_of_its_own() -> None:
-    own_tests = {"config_version", "dataset", "eval_dataset", "merge_amounts", "continues"}
+    own_tests = {
+        "config_version",
+        "dataset",
+        "snapshot_on_worker",
+        "over_lines",
+        "eval_dataset",
+        "merge_amounts",
+        "continues",
+    }
 
     assert {key for _flag, _value, key, _stored in TRAINING_FLAGS} | own_tests == set(TrainConfig.model_fields)
 

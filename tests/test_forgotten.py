@@ -17,8 +17,8 @@ from receipt_layoutlm.forgotten import (
 )
 from receipt_layoutlm.page import DataError, Page
 from receipt_layoutlm.receipt_load import load_pages
-from receipt_layoutlm.receipt_snapshot import NoLabels, keep_snapshot, last_snapshot, read_table
 from receipt_layoutlm.s3 import dataset_key
+from receipt_layoutlm.table_snapshots import NoLabels, keep_snapshot, last_snapshot, read_table
 from tests.stores import Store
 from tests.tiny import tiny_pages
 

@@ -117,7 +117,7 @@ def test_a_word_that_is_surely_right_has_a_finite_gradient_under_a_small_gamma()
 
 
 def test_micro_batches_weigh_by_their_classes() -> None:
-    logits, labels = batch(seed=11)
+    _, labels = batch(seed=11)
     rule = LossRule(class_weights=WEIGHTS)
     pieces = [rule.weight_of(labels[row : row + 1]) for row in range(6)]
     assert sum(pieces) == pytest.approx(rule.weight_of(labels))

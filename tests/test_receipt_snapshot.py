@@ -13,16 +13,7 @@ from receipt_layoutlm.data import read_jsonl
 from receipt_layoutlm.page import DataError, Page
 from receipt_layoutlm.reading_order import page_in_reading_order
 from receipt_layoutlm.receipt_load import LoadReport, load_pages
-from receipt_layoutlm.receipt_snapshot import (
-    NoLabels,
-    Progress,
-    Seen,
-    Taken,
-    keep_snapshot,
-    last_snapshot,
-    read_table,
-    take_snapshot,
-)
+from receipt_layoutlm.receipt_snapshot import Progress, Seen, Taken, take_snapshot
 from receipt_layoutlm.receipts import (
     CONTINUES_OVER_LINES,
     StoredReceipt,
@@ -31,6 +22,7 @@ from receipt_layoutlm.receipts import (
     receipt_from_page,
 )
 from receipt_layoutlm.s3 import dataset_key
+from receipt_layoutlm.table_snapshots import NoLabels, keep_snapshot, last_snapshot, read_table
 from tests.spans import spans
 from tests.stores import Clock, Store
 from tests.tiny import tiny_pages

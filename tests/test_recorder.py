@@ -242,10 +242,16 @@ def test_the_log_files_of_a_bucket_that_refuses_them_end_no_attempt(store: Store
 
 def test_predictions_are_there_with_each_checkpoint(store: Store, run: Run) -> None:
     run.dir.predictions.mkdir()
-    (run.dir.predictions / "eval-10.jsonl.gz").write_bytes(b"predicted")
+    names = ("eval-10.jsonl.gz", "test.jsonl.gz")
+    for name in names:
+        (run.dir.predictions / name).write_bytes(name.encode())
+    (run.dir.predictions / ".eval-11.jsonl.gz.partial").write_bytes(b"half")
     run.commit_checkpoint(10, is_best=True)
 
-    assert store.bucket.get_bytes(run.places.attempt(1) + "predictions/eval-10.jsonl.gz") == b"predicted"
+    prefix = run.places.attempt(1) + "predictions/"
+    assert {key: store.bucket.get_bytes(key) for key in store.bucket.list_keys(prefix)} == {
+        prefix + name: name.encode() for name in names
+    }
 
 
 def test_predictions_that_the_trainer_removes_meanwhile_are_no_trouble(store: Store, run: Run) -> None:

@@ -249,6 +249,18 @@ def test_pages_are_pinned_by_64_lower_case_hex_digits(dataset: str | None) -> No
         assert "eval_dataset" in refusal(MACHINE, job(), config(eval_dataset=dataset))
 
 
+def test_a_job_whose_worker_takes_the_pages_names_none_and_keeps_its_files_at_the_top_of_the_bucket() -> None:
+    top = Storage(bucket="our-bucket")
+    unpinned = TrainConfig(snapshot_on_worker=True)
+    Trust.of_project([top]).check(job(storage=top), unpinned)
+
+    assert "snapshot_on_worker" in refusal(PROJECT, job(), unpinned)
+    assert "storage" in refusal(PROJECT, job(storage=top), unpinned)
+    assert "not pinned" in refusal(Trust.of_project([top]), job(storage=top), TrainConfig())
+    assert "not pinned" in refusal(MACHINE, job(), config(snapshot_on_worker=True, dataset="shop"))
+    PROJECT.check(job(), config(snapshot_on_worker=True))
+
+
 def test_a_jobs_work_dir_counts_only_where_submit_and_work_share_a_machine(tmp_path: Path) -> None:
     wanted = config(work_dir=str(tmp_path / "wanted"))
 

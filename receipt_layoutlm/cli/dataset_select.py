@@ -14,8 +14,8 @@ from receipt_layoutlm.config import parse_model
 from receipt_layoutlm.datasets import add_snapshot, describe, find_dataset, pinned
 from receipt_layoutlm.page_selection import RELAXED_IN_ORDER, Rules, Selection, facts_of, source_of_subset
 from receipt_layoutlm.page_selection import select as select_pages
-from receipt_layoutlm.receipt_snapshot import marks_of, put_marks
 from receipt_layoutlm.submit_check import stored_pages
+from receipt_layoutlm.table_snapshots import marks_of, put_marks
 
 
 @click.command()
@@ -46,9 +46,10 @@ def select(
     labels            entities on the page
     confidence        how sure the OCR was of the labelled words, on average; a page that lacks it fails the rule
 
-    Where too few pages pass, --min-pages relaxes one rule after the other: confidence by 0.05 down to 0 (it says
-    nothing of the labels), then the validated share by 0.05 down to 0 (undecided words are neither learned nor
-    scored), then the labels by 1 down to 1. Each step is reported with the number of pages that it let in.
+    Where too few pages pass, --min-pages relaxes the rules step by step: confidence by 0.05 down to 0 (it says nothing
+    of the labels), the validated share by 0.05 down to 0 (undecided words are neither learned nor scored), labels by 1
+    down to 1. Each step takes the first of these that alone keeps some page out; where none does, the first of those
+    that do so together. It is reported with the number of pages that it let in.
     """
     rules = parse_model(Rules, given_values((Rules,), values))
     client, bucket = connection.client(), connection.open_bucket(connection.default_bucket())

@@ -17,15 +17,8 @@ from receipt_layoutlm.cli.tables import clean, table
 from receipt_layoutlm.data import read_jsonl
 from receipt_layoutlm.datasets import describe, pinned
 from receipt_layoutlm.receipt_load import LoadReport, load_pages
-from receipt_layoutlm.receipt_snapshot import (
-    DEFAULT_NAME,
-    THREADS,
-    SnapshotReport,
-    keep_snapshot,
-    last_snapshot,
-    read_table,
-    source_of,
-)
+from receipt_layoutlm.receipt_snapshot import THREADS, SnapshotReport
+from receipt_layoutlm.table_snapshots import DEFAULT_NAME, keep_snapshot, last_snapshot, read_table, source_of
 
 SHOWN_CONFLICTS = 10
 

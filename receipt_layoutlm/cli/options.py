@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 C = TypeVar("C", bound=Callable[..., Any])
 
 # where the flag is not the field's own name: one value of several is given at a time
-_FLAGS = {"allowed_labels": "--allowed-label", "tags": "--tag"}
+_FLAGS = {"allowed_labels": "--allowed-label", "tags": "--tag", "single_valued_labels": "--single-valued-label"}
 _PAIRS = frozenset({"tags", "label_weight"})  # mappings of plain values, one KEY=VALUE at a time
 _NO_FLAG = frozenset({"config_version", "continues"})
 

@@ -3,22 +3,22 @@
 import json
 
 from receipt_dynamo import Dataset, Job, JsonObject
-from receipt_layoutlm.cli.tables import clean, score, table
+from receipt_layoutlm.cli.tables import BY_WORKER, clean, score, table
 from receipt_layoutlm.continuation import Parent
 from receipt_layoutlm.plan import Plan
 from receipt_layoutlm.request import Resolved
 
 
-def submitted_text(job: Job, plan: Plan, is_local: bool) -> str:
+def submitted_text(job: Job, plan: Plan | None, is_local: bool) -> str:
     """What was submitted and what to do next."""
     cli = "layoutlm-cli --local" if is_local else "layoutlm-cli"
     lines = [
         f"submitted {clean(job.name)}",
         f"  job id   {job.job_id}",
         f"  status   {job.status}",
-        f"  dataset  {clean(job.job_config.get('dataset'))}",
+        f"  dataset  {clean(job.job_config.get('dataset') or BY_WORKER)}",
         *([f"  from     {clean(job.job_config['continues'])}"] if job.job_config.get("continues") else []),
-        *(f"  warning  {clean(warning)}" for warning in plan.warnings),
+        *(f"  warning  {clean(warning)}" for warning in (plan.warnings if plan else ())),
         "next:",
         f"  {cli} worker run --once",
         f"  {cli} job show {job.job_id[:8]}",
@@ -40,6 +40,8 @@ def dry_run_text(resolved: Resolved, dataset: Dataset | None, plan: Plan | None)
         lines += [f"steps    {plan.steps}", f"time     {_estimate(plan.minutes, 'minutes')}"]
         lines += [f"cost     {_estimate(plan.dollars, 'US dollars')}"]
         lines += [f"warning  {warning}" for warning in plan.warnings]
+    elif resolved.config.snapshot_on_worker:
+        lines += [f"dataset  {BY_WORKER}: labels, steps and time are not known before"]
     return "\n".join([*lines, "nothing was written (--dry-run)"])
 
 

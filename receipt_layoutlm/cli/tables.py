@@ -16,6 +16,7 @@ from receipt_layoutlm.redact import printable
 from receipt_layoutlm.timeline import PHASES, Row, Timeline, Totals
 
 _OWN_TABLES = frozenset({"per_label", "test", "comparability"})  # of a job's results
+BY_WORKER = "as its worker will find the table"  # of a job that has not pinned its pages yet
 PHASE_TITLES = {"encode": "data"}
 
 
@@ -124,7 +125,7 @@ def show_text(job: Job) -> str:
         ("ended", when(job.ended_at)),
         ("queue", f"{job.queue}, priority {job.priority}"),
         ("tags", ", ".join(f"{key}={value}" for key, value in job.tags.items())),
-        ("dataset", job.job_config.get("dataset")),
+        ("dataset", job.job_config.get("dataset") or (BY_WORKER if job.job_config.get("snapshot_on_worker") else "")),
         ("config", _given_values(job)),
         *(("warning", text) for text in _warnings(job)),
         ("error", "" if job.error is None else f"{job.error.cause}: {job.error.message}"),

@@ -9,40 +9,37 @@ from typing import Any
 import click
 from pydantic import JsonValue
 
-from receipt_dynamo import Dataset, DynamoClient, Job, JobQueue, Storage, utcnow
+from receipt_dynamo import Dataset, DynamoClient, Job, Storage, utcnow
 from receipt_layoutlm.check_report import Report
 from receipt_layoutlm.cli.connection import Connection, store_options
-from receipt_layoutlm.cli.dataset_check import report_text
-from receipt_layoutlm.cli.dataset_forget import kept_pages, tell_forgotten
 from receipt_layoutlm.cli.extras import require
 from receipt_layoutlm.cli.options import given_values, model_options
 from receipt_layoutlm.cli.plan_text import dry_run_json, dry_run_text, parent_text, submitted_text
 from receipt_layoutlm.cli.run_here import work_here
 from receipt_layoutlm.cli.store_progress import snapshot_bar
+from receipt_layoutlm.cli.train_submit import described, submit, told_storage
 from receipt_layoutlm.cli.wait import wait_for
-from receipt_layoutlm.config import TrainConfig, to_document
+from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.continuation import Parent, continued, find_parent, submit_continuation
-from receipt_layoutlm.data import Page, read_jsonl
+from receipt_layoutlm.data import Page
 from receipt_layoutlm.dataset_check import Material, check_dataset
-from receipt_layoutlm.dataset_choice import dataset_to_plan_with, dataset_to_train_on, is_taken_from_table
+from receipt_layoutlm.dataset_choice import (
+    check_worker_can_snapshot,
+    dataset_to_plan_with,
+    is_taken_from_table,
+)
 from receipt_layoutlm.datasets import (
-    add_snapshot,
-    describe,
     ensure_snapshot_at,
     find_dataset,
     only_dataset,
-    pinned,
 )
 from receipt_layoutlm.frozen_split import is_pinned
 from receipt_layoutlm.plan import Plan, make_plan, with_estimate
 from receipt_layoutlm.request import QUICK, JobRequest, Resolved, read_config_file, resolve
-from receipt_layoutlm.s3 import Bucket, StorageError, dataset_key, parse_s3_uri
+from receipt_layoutlm.s3 import StorageError, dataset_key, parse_s3_uri
 from receipt_layoutlm.submit_check import (
     checked,
     copy_split,
-    pin_split,
-    put_split,
-    put_summary,
     read_split,
     without_errors,
 )
@@ -83,7 +80,8 @@ def train(
 
     Options come from flags, then a --config file, then the environment, then the defaults shown here. Without
     --dataset and LAYOUTLM_DATASET the VALID labels of the table's receipts are snapshotted, as `dataset import dynamo`
-    does it; where the store has a dataset from elsewhere, or no such labels, its only dataset is taken.
+    does it; where the store has a dataset from elsewhere, or no such labels, its only dataset is taken. With
+    --snapshot-on-worker the first worker takes and checks that snapshot, and pins it for every later attempt.
 
     With --resume the options and pages are those of the job that is continued. Its length and what does not decide
     the weights may be given anew: epochs, patience, checkpoints, time limits, device, micro-batch.
@@ -95,6 +93,7 @@ def train(
         raise click.UsageError("--run-here already stays until the job ends: leave --wait out")
     if run_here:
         require("train")
+    plan: Plan | None
     if resume is not None:
         parent = find_parent(connection.client(), connection.open_bucket, resume)
         resolved = continued(parent, flags, file)
@@ -106,45 +105,19 @@ def train(
         resolved = resolve(flags, file, os.environ, QUICK if quick else {})
         if data is not None and "dataset" in resolved.given:
             raise click.UsageError("--data imports a dataset and --dataset names one: give one of the two")
+        if data is not None and (resolved.config.snapshot_on_worker or resolved.config.over_lines):
+            raise click.UsageError(
+                "--data imports a dataset, so there is no snapshot for --snapshot-on-worker and --over-lines to take"
+            )
         if dry_run:
             click.echo(_dry_run(connection, resolved, data, as_json))
             return
-        job, plan = _submit(connection, resolved, data, unique_key)
+        job, plan = submit(connection, resolved, data, unique_key)
     click.echo(json.dumps(_as_json(job, plan)) if as_json else submitted_text(job, plan, connection.is_local))
     if run_here:
         sys.exit(work_here(connection, job))
     if wait:
         sys.exit(wait_for(connection.client(), job))
-
-
-def _submit(connection: Connection, resolved: Resolved, data: Path | None, unique_key: str | None) -> tuple[Job, Plan]:
-    client, config, request = connection.client(), resolved.config, resolved.request
-    home = connection.open_bucket(connection.default_bucket())
-    storage = parse_s3_uri(request.output_s3_path) if request.output_s3_path else Storage(bucket=home.name)
-    dataset = _imported(client, home, data) if data else _chosen_now(client, home, config.dataset)
-    evaluation = find_dataset(client, config.eval_dataset) if config.eval_dataset else None
-    target = home if storage.bucket == home.name else connection.open_bucket(storage.bucket)
-    config, frozen = pin_split(config, target, storage.prefix)
-    report = checked(home, dataset, evaluation, config, frozen)
-    plan = make_plan(config, dataset, evaluation, report)
-    for each in filter(None, (dataset, evaluation)):
-        ensure_snapshot_at(home, target, storage.prefix, each)
-    if frozen is not None:
-        put_split(target, storage.prefix, frozen)
-    put_summary(home, dataset, report_text(report))
-    pins = {"dataset": pinned(dataset), **({"eval_dataset": pinned(evaluation)} if evaluation else {})}
-    job = JobQueue(client).submit(
-        name=request.job_name,
-        config=to_document(config.model_copy(update=pins), resolved.given, plan.warnings),
-        created_by=connection.caller(),
-        queue=request.queue,
-        priority=request.priority,
-        unique_key=unique_key,
-        description=request.description,
-        tags=request.all_tags(),
-        storage=storage,
-    )
-    return job, plan
 
 
 def _submit_continued(
@@ -194,43 +167,25 @@ def _chosen(client: DynamoClient, spec: str | None) -> Dataset:
     return find_dataset(client, spec) if spec else only_dataset(client)
 
 
-def _chosen_now(client: DynamoClient, bucket: Bucket, spec: str | None) -> Dataset:
-    with snapshot_bar() as on_progress:
-        chosen = dataset_to_train_on(client, bucket, spec, utcnow(), on_progress)
-    if not spec:
-        tell_forgotten(chosen.counts.get("forgotten", 0))
-    return chosen
-
-
-def _chosen_dry(connection: Connection, client: DynamoClient, spec: str | None) -> tuple[Dataset, list[Page] | None]:
+def _chosen_dry(connection: Connection, client: DynamoClient, config: TrainConfig) -> tuple[Dataset, list[Page] | None]:
     with snapshot_bar() as on_progress:
         return dataset_to_plan_with(
-            client, lambda: connection.open_bucket(connection.default_bucket()), spec, utcnow(), on_progress
+            client, lambda: connection.open_bucket(connection.default_bucket()), config, utcnow(), on_progress
         )
-
-
-def _described(client: DynamoClient | None, path: Path) -> tuple[Dataset, list[Page]]:
-    """Without forgotten pages, as far as there is a table that knows of some."""
-    pages, forgotten = read_jsonl(path), 0
-    if client is not None:
-        pages, left_out = kept_pages(client, pages)
-        forgotten = len(left_out)
-    return describe(path.stem, pages, f"jsonl {path.name}", utcnow(), forgotten), pages
-
-
-def _imported(client: DynamoClient, bucket: Bucket, path: Path) -> Dataset:
-    dataset, pages = _described(client, path)
-    return add_snapshot(client, bucket, dataset, pages)
 
 
 def _dry_run(connection: Connection, resolved: Resolved, data: Path | None, as_json: bool) -> str:
     """Without a table, JSON output leaves null what only the store knows; for people it is an error."""
     client = connection.client() if connection.has_table() or not as_json else None
     dataset, plan, pages = None, None, None
-    if data is not None:
-        dataset, pages = _described(client, data)
+    if resolved.config.snapshot_on_worker:
+        if client is not None:
+            training_bucket = connection.default_bucket()
+            check_worker_can_snapshot(client, training_bucket, told_storage(resolved, training_bucket))
+    elif data is not None:
+        dataset, pages = described(client, data)
     elif client is not None and (not as_json or client.list_datasets() or is_taken_from_table(client)):
-        dataset, pages = _chosen_dry(connection, client, resolved.config.dataset)
+        dataset, pages = _chosen_dry(connection, client, resolved.config)
     if dataset is not None:
         evaluation = None
         if client is not None and resolved.config.eval_dataset:
@@ -258,5 +213,6 @@ def _dry_report(
     return checked(home, dataset, evaluation, config, frozen)
 
 
-def _as_json(job: Job, plan: Plan) -> dict[str, JsonValue]:
-    return {**job.model_dump(mode="json"), "plan": plan.model_dump(mode="json")}
+def _as_json(job: Job, plan: Plan | None) -> dict[str, JsonValue]:
+    """The plan is null where only the worker will know the pages."""
+    return {**job.model_dump(mode="json"), "plan": plan and plan.model_dump(mode="json")}
