@@ -63,11 +63,13 @@ VARIANTS: dict[str, Options] = {
     "pretrain-2000": {"pretrain_on": "sample:2000"},
     "argmax": {"decoding": "argmax"},
     "viterbi": {"decoding": "viterbi"},
-    "single-valued": {"decoding": "viterbi", "single_valued": SINGLE_VALUED},
+    "single-valued": {"decoding": "viterbi", "single_valued_labels": SINGLE_VALUED},
     "new-lr": {"new_parameter_lr": 1e-3},
     "layer-decay": {"layer_lr_decay": 0.8},
     "cosine": {"lr_schedule": "cosine"},
     "16-epochs": {"epochs": 16},
+    "lr-2e-4": {"lr": 2e-4},
+    "dropout-0.2": {"dropout": 0.2},
 }
 
 
@@ -157,6 +159,7 @@ def _scores(run_dir: RunDir, record: RunRecord) -> dict[str, object]:
         "precision": last.precision,
         "recall": last.recall,
         "labels": {label: score.f1 for label, score in last.per_label.items()},
+        "f1_by_decoding": last.f1_by_decoding,
         "field_f1": fields.pop(""),
         "field_labels": fields,
         "best_epoch": best.epoch,

@@ -23,6 +23,7 @@ class Row:
     precision: float = 0.0
     recall: float = 0.0
     labels: dict[str, float] = field(default_factory=dict)  # F1
+    f1_by_decoding: dict[str, float] = field(default_factory=dict)
     field_f1: float = 0.0
     field_labels: dict[str, float] = field(default_factory=dict)
     best_epoch: float = 0.0

@@ -136,7 +136,7 @@ def test_the_numbers_and_names_stand_in_the_text() -> None:
     assert lines[0].startswith("labels_never_found: not one of the true entities was found of TAX (7), TIP (3): ")
     assert "--label-weight TIP=2" in lines[0]
     assert told[0].examples == ("TAX", "TIP")
-    assert lines[1].startswith("overfitting: eval_f1 is 0.950 on pages it was trained on and 0.800 on others: ")
+    assert lines[1].startswith("overfitting: f1 is 0.950 on pages it was trained on and 0.800 on others: ")
     assert all("\n" not in line for line in lines)
     assert "predicted as O" in health(SICK[0][1])[0].message
     assert "of TAX 0.870" in health(SICK[-1][1])[0].message
