@@ -19,8 +19,8 @@ AWS = {"receipt_dynamo", "boto3", "botocore", "pynamodb"}
 TRAINING = tuple(
     "augment augment_amounts augment_boxes augment_entities augment_epoch augment_lines augment_words calibration "
     "checkpoint checkpoint_compare checkpoint_writer comparability config data decoding encoded_files encoded_part "
-    "encoded_place encoding entity_scores events field_match frozen_split health jsonl_import labels losses manifest "
-    "metrics page predictions pretrained_place pretraining reading_order run_dir run_record sampling splits "
+    "encoded_place encoding entity_scores events field_match flops frozen_split health jsonl_import labels losses "
+    "manifest metrics page predictions pretrained_place pretraining reading_order run_dir run_record sampling splits "
     "train_evaluation train_loop train_optim train_report train_setup train_state train_step trainer weights "
     "word_report".split()
 )
@@ -29,7 +29,7 @@ TORCH_FREE = tuple(
     "attempt attempt_end augment augment_amounts augment_boxes augment_entities augment_lines augment_words "
     "best_metric calibration check_report checkpoint_history child class_weights comparability config "
     "continuation data dataset_check dataset_choice datasets decoding draft encoded_place encoded_store "
-    "entity_scores errors events exits field_match file_upload find_job folder_upload forgotten frozen_split "
+    "entity_scores errors events exits field_match file_upload find_job flops folder_upload forgotten frozen_split "
     "health heartbeat image_check image_size infra job_rows jsonl_import key_match label_check label_table labels "
     "line_split local_aws local_engines local_environment local_process local_start local_state manifest metrics "
     "mirror near_duplicates notice page page_selection patience plain_words plan predictions pretrained_place "
