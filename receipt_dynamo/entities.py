@@ -272,7 +272,7 @@ class JobMetric(_Record):
     attempt: int | None = None
     seq: int | None = None
     is_best: bool = False
-    extras: JsonObject = {}  # what rows of the original system hold beside these
+    extras: JsonObject = {}  # what else was measured, or what rows of the original system hold beside these
 
 
 class JobLog(_Record):

@@ -50,6 +50,14 @@ def class_weights(
     return ClassWeights(scheme=scheme, weights=weights, words=dict(words), clipped=clipped)
 
 
+def weights_text(weights: ClassWeights) -> str:
+    """One line: each label's weight with its words in the training part, and which weights were clipped."""
+    labels = sorted(weights.weights, key=lambda label: (label != OUTSIDE, label))  # a store gives them in any order
+    rows = [f"{label} {weights.weights[label]:.3g} ({weights.words[label]} words)" for label in labels]
+    clipped = f"; clipped: {', '.join(weights.clipped)}" if weights.clipped else ""
+    return f"{weights.scheme}: {', '.join(rows)}{clipped}"
+
+
 def _raw(scheme: Scheme, label: str, words: Mapping[str, int]) -> float:
     of_o = max(words[OUTSIDE], 1)
     match scheme:

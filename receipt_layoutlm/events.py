@@ -105,6 +105,7 @@ class Evaluation(_Event):
     f1_by_decoding: dict[str, float] = {}  # the headline under each, whichever the run uses
     confusion: dict[str, dict[str, int]] = {}  # true label -> predicted label -> words
     predicted_labels: dict[str, int] = {}  # histogram over evaluated words
+    health: tuple[str, ...] = ()  # what is wrong by now, a line each
     is_best: bool
     collapsed: bool = False  # one class for every word
 

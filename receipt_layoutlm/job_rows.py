@@ -25,6 +25,20 @@ _METRIC_FIELDS = {
     "global_step",
     "is_best",
 }
+_EXTRAS = {
+    "f1",
+    "macro_f1",
+    "field_f1",
+    "word_accuracy",
+    "balanced_accuracy",
+    "train_f1",
+    "temperature",
+    "ece",
+    "ece_calibrated",
+    "f1_by_decoding",
+    "seen",
+    "health",
+}
 
 
 class JobRows:
@@ -59,6 +73,7 @@ class JobRows:
                 attempt=self._lease.attempt,
                 seq=event.seq,
                 per_label={name: score.model_dump() for name, score in event.per_label.items()},
+                extras=event.model_dump(mode="json", include=_EXTRAS, exclude_defaults=True),
                 **event.model_dump(include=_METRIC_FIELDS),
             )
             self._stored_at(event.seq, self._client.add_job_metric(self._lease, metric).timestamp)

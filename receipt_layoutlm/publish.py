@@ -21,6 +21,10 @@ _BESIDE = {
     "temperature",
     "ece",
     "ece_calibrated",
+    "f1_by_decoding",
+    "o_entity_ratio",
+    "seen",
+    "confusion",
 }
 OUT_OF_MEMORY_OUTCOME = "failed: out_of_memory"
 
@@ -49,17 +53,19 @@ def publish_results(client: DynamoClient, storehouse: Storehouse, recorder: Reco
         "best_uri": places.uri(best_key),
         "checkpoint_uri": places.uri(places.checkpoint(lease.checkpoint or pointer)),
         **_headline(record.evaluations, pointer),
-        **_test_and_stamp(record),
+        **_of_the_run(record),
     }
 
 
-def _test_and_stamp(record: RunRecord) -> JsonObject:
-    """The scores of the test part, and with whose numbers these may be compared, as far as the record has them."""
+def _of_the_run(record: RunRecord) -> JsonObject:
+    """Test scores, what is wrong, what labels weighed, and with whose numbers these compare, as far as known."""
     found: JsonObject = {}
     if record.test is not None:
         found["test"] = record.test.model_dump(mode="json")
     if record.health:
         found["health"] = list(health_lines(record.health))
+    if record.class_weights is not None:
+        found["class_weights"] = record.class_weights.model_dump(mode="json")
     if record.comparability is not None:
         found[STAMP] = record.comparability.model_dump(mode="json")
     return found

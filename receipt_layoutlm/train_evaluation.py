@@ -15,6 +15,7 @@ from receipt_layoutlm.decoding import Decoding, decode
 from receipt_layoutlm.encoded_part import EncodedPart
 from receipt_layoutlm.events import Evaluation
 from receipt_layoutlm.field_match import score_fields
+from receipt_layoutlm.health import health, health_lines
 from receipt_layoutlm.metrics import Scores, score
 from receipt_layoutlm.predictions import TEST, PredictedPage, evaluation_name, write_predictions
 from receipt_layoutlm.run_dir import RunDir
@@ -63,7 +64,9 @@ def evaluate(run: Run, epoch: Epoch, on_batch: Callable[[], None]) -> Evaluation
         is_best=False,
         collapsed=scores.collapsed,
     )
-    evaluation = _judged(run, measured.model_copy(update=_calibration(run.evaluation, said)))
+    lines = health_lines(health([*state.evaluations, measured]))
+    measured = measured.model_copy(update={"health": tuple(lines), **_calibration(run.evaluation, said)})
+    evaluation = _judged(run, measured)
     best_step = evaluation.global_step if evaluation.is_best else state.best_step
     write_predictions(_rows(run, run.evaluation, said), run.run_dir.predictions / evaluation_name(state.global_step))
     _keep_predictions(run.run_dir, {best_step, evaluation.global_step})

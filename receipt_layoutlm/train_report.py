@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from receipt_layoutlm.class_weights import ClassWeights, weights_text
 from receipt_layoutlm.events import Checkpoint, Evaluation, EventWriter, Log, Progress, Started
 from receipt_layoutlm.health import health
 from receipt_layoutlm.labels import OUTSIDE
@@ -65,7 +66,7 @@ class Reporter:
         self._events.write(progress.model_copy(update={"pages_per_second": rate}))
 
     def started(self, run: Run) -> None:
-        """Device, sizes and labels; then what is odd about the labels."""
+        """Device, sizes and labels; what labels weigh in the loss; then what is odd about the labels."""
         started = _started(run)
         print(
             f"{started.device}: {started.train_pages} training pages, {started.eval_pages} evaluation pages, "
@@ -75,7 +76,14 @@ class Reporter:
             flush=True,
         )
         self._events.write(started)
+        if run.record.class_weights is not None and not run.record.class_weights.is_plain:
+            self._weighted(run.record.class_weights)
         self._warn_about_labels(run.record.dataset, run.label_map.merges)
+
+    def _weighted(self, weights: ClassWeights) -> None:
+        text = f"class weights in the loss, {weights_text(weights)}"
+        print(text, flush=True)
+        self._events.write(Log(event="class_weights", message=text, data=weights.model_dump(mode="json")))
 
     def _warn_about_labels(self, dataset: DatasetRecord, merges: dict[str, str]) -> None:
         if empty := [label for label, count in dataset.train_label_counts.items() if count == 0]:

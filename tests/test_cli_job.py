@@ -1,6 +1,7 @@
 """layoutlm-cli job: what a person asks afterwards, as a table and as JSON."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,67 @@ def test_show_tells_what_was_asked_for_what_came_out_and_each_attempt(queue: Job
     assert job.job_id in text and "epochs=3" in text and "0.6667" in text
     assert told["results"]["metric_value"] == 0.75
     assert [attempt["outcome"] for attempt in told["attempts"]] == ["succeeded"]
+
+
+def test_show_reports_health_weights_decodings_and_scores_of_entities_and_of_words(queue: JobQueue) -> None:
+    submit(queue)
+    lease = claim(queue)
+    results = {
+        "metric_value": 0.75,
+        "macro_f1": 0.3125,
+        "ece_calibrated": 0.0625,
+        "per_label": {"DATE": {"precision": 1.0, "recall": 0.5, "f1": 0.6667, "support": 4}},
+        "seen": {"DATE": 77},
+        "f1_by_decoding": {"argmax": 0.5, "viterbi": 0.75},
+        "confusion": {"O": {"O": 90, "DATE": 2}, "DATE": {"O": 4, "DATE": 4}},
+        "class_weights": {
+            "scheme": "inverse",
+            "weights": {"O": 1.0, "DATE": 10.0},
+            "words": {"O": 900, "DATE": 9},
+            "clipped": ["DATE"],
+        },
+        "health": ["labels_never_found: raise --class-weights"],
+    }
+    queue.complete(lease, results=results, summary=log(lease, 9, "run_summary"))  # type: ignore[arg-type]
+
+    text, told = ok("show", "mine"), json.loads(ok("show", "mine", "--json"))
+
+    facts = dict(line.split("  ", 1) for line in text.splitlines() if "  " in line)
+    assert facts["health"].strip() == "labels_never_found: raise --class-weights"
+    assert facts["class weights"].strip() == "inverse: O 1 (900 words), DATE 10 (9 words); clipped: DATE"
+    assert facts["F1 by decoding"].strip() == "argmax 0.5000, viterbi 0.7500"
+    assert (facts["macro f1"].strip(), facts["ece calibrated"].strip()) == ("0.3125", "0.0625")
+    entities, words = text.partition("entity level")[2].split("word level (single words, no entity F1)")
+    assert re.search(r"DATE +1\.0000 +0\.5000 +0\.6667 +4 +77", entities)
+    assert re.search(r"DATE +0\.667 +0\.500 +0\.571 +8", words) and "balanced 0.739" in words
+    assert told["word_report"]["rows"]["DATE"]["word_recall"] == 0.5
+    assert told["word_report"]["weighted"]["words"] == 100
+    assert told["health"] == results["health"] and told["results"] == results
+
+
+def test_show_tells_the_health_of_a_job_that_still_runs_by_its_last_evaluation(queue: JobQueue) -> None:
+    submit(queue)
+    lease = claim(queue)
+    for step, said in ((1, ["collapsed: lower --lr"]), (2, ["overfitting: \x1b[31m raise --dropout"])):
+        metric = JobMetric(
+            job_id=lease.job_id,
+            timestamp=utcnow(),
+            metric_name="eval_f1",
+            metric_value=0.5,
+            global_step=step,
+            attempt=lease.attempt,
+            seq=step,
+            extras={"health": said, "macro_f1": 0.125 * step},
+        )
+        queue.client.add_job_metric(lease, metric)
+
+    text, told = ok("show", "mine"), json.loads(ok("show", "mine", "--json"))
+
+    assert "overfitting" in text and "collapsed" not in text and "\x1b" not in text
+    assert told["health"] == ["overfitting: \x1b[31m raise --dropout"] and told["word_report"] is None
+    header, _, *rows = ok("metrics", "mine").splitlines()
+    assert "macro_f1" in header and "field_f1" not in header
+    assert ["0.1250" in rows[0], "0.2500" in rows[1]] == [True, True]
 
 
 def test_show_has_a_timeline_of_waits_phases_losses_and_costs(cloud: DynamoClient) -> None:

@@ -87,6 +87,29 @@ def test_the_test_part_of_a_frozen_split_is_scored_apart_and_the_results_are_sta
     assert [log.data["pages"] for log in client.list_job_logs(job.job_id) if log.event == "test"] == [3]
 
 
+def test_what_was_measured_what_is_wrong_and_what_classes_weighed_is_stored(
+    place: Place, pages: list[Page], model: str
+) -> None:
+    job = place.submit(pages, pretrained=model, lr=1e-9, epochs=1, class_weights="inverse", class_weight_clip=[1, 2])
+
+    assert place.work() is JobStatus.SUCCEEDED
+
+    client = place.store.queue.client
+    results, (metric,) = client.get_job(job.job_id).results or {}, client.list_job_metrics(job.job_id)
+    measured = {"f1", "macro_f1", "field_f1", "word_accuracy", "balanced_accuracy", "train_f1", "temperature", "ece"}
+    assert {*measured, "ece_calibrated", "f1_by_decoding", "seen", "confusion", "o_entity_ratio"} <= results.keys()
+    assert measured <= metric.extras.keys() and metric.extras["f1"] == results["f1"]
+    weights, health = results["class_weights"], results["health"]
+    assert isinstance(weights, dict) and isinstance(health, list)
+    assert weights["weights"]["O"] == 1 and max(weights["weights"].values()) == 2 and weights["clipped"]
+    assert any("--class-weights" in line or "--warmup-ratio" in line for line in health)
+    assert metric.extras["health"] == health
+    logs = {log.event: log for log in client.list_job_logs(job.job_id)}
+    assert logs["class_weights"].data == weights
+    assert f"O 1 ({weights['words']['O']} words)" in logs["class_weights"].message
+    assert any(log.message in line for log in logs.values() for line in health)
+
+
 def test_a_stopped_worker_gives_the_job_back_and_the_next_goes_on_to_the_same_weights(
     place: Place, pages: list[Page], model: str, tmp_path: Path
 ) -> None:

@@ -11,11 +11,11 @@ from receipt_dynamo import Job, JobLog, JobMetric, JobQueue, JobStatus, StateCon
 from receipt_dynamo.entities import FINAL_CAUSES
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.job_compare import compare
+from receipt_layoutlm.cli.job_report import report_document, report_text
 from receipt_layoutlm.cli.tables import (
     clean,
     jobs_table,
     metrics_table,
-    per_label_table,
     show_text,
     timeline_text,
     when,
@@ -67,7 +67,11 @@ def list_(connection: Connection, status: str | None, name: str | None, limit: i
 @as_json_option
 @store_options
 def show(connection: Connection, reference: str, as_json: bool) -> None:
-    """Show one job: config, results, and a timeline of its attempts.
+    """Show one job: config, results, a timeline of its attempts, and a report of what it learned.
+
+    The report has what is wrong with the run (health, each with the option to turn), the weights of the classes, the
+    score under each way of decoding, the scores of entities, and at the end those of single words, which are higher
+    and mean less. While a job runs there is its health by the last evaluation.
 
     \b
     steps    from where it began -> the last one; "at least" while it runs and after a worker was lost,
@@ -83,20 +87,28 @@ def show(connection: Connection, reference: str, as_json: bool) -> None:
     attempts = queue.client.list_attempts(found.job_id)
     lease = lease_or_none(queue, found.job_id)
     told = timeline(found, lease, attempts, utcnow())
+    metrics = queue.client.list_job_metrics(found.job_id)
     if as_json:
         records = {"attempts": [each.model_dump(mode="json") for each in attempts]}
         rows, totals = (told.model_dump(mode="json")[name] for name in ("rows", "totals"))
         click.echo(
             json.dumps(
-                {**found.model_dump(mode="json"), **records, "timeline": rows, "totals": lease and totals}, indent=1
+                {
+                    **found.model_dump(mode="json"),
+                    **records,
+                    "timeline": rows,
+                    "totals": lease and totals,
+                    **report_document(found, metrics),
+                },
+                indent=1,
             )
         )
         return
     click.echo(show_text(found))
     if told.rows:
         click.echo(timeline_text(told))
-    if found.results and found.results.get("per_label"):
-        click.echo("\n" + per_label_table(found.results["per_label"]))
+    if report := report_text(found, metrics):
+        click.echo("\n" + report)
 
 
 @job.command("why")

@@ -88,6 +88,11 @@ def evaluation_line(event: events.Evaluation) -> str:
     mark += "  collapsed: one class for every word" if event.collapsed else ""
     return (
         f"epoch {event.epoch:.2f} step {event.global_step}: {clean(event.metric_name)} {score(event.metric_value)} "
-        f"(P {score(event.precision)} R {score(event.recall)}) "
+        f"(P {score(event.precision)} R {score(event.recall)}{_others(event)}) "
         f"train loss {score(event.train_loss)} eval loss {score(event.eval_loss)}{mark}"
     )
+
+
+def _others(event: events.Evaluation) -> str:
+    found = (("macro F1", event.macro_f1), ("field F1", event.field_f1), ("on training pages F1", event.train_f1))
+    return "".join(f", {name} {score(value)}" for name, value in found if value is not None)

@@ -15,9 +15,13 @@ from receipt_layoutlm.plain_words import duration
 from receipt_layoutlm.redact import printable
 from receipt_layoutlm.timeline import PHASES, Row, Timeline, Totals
 
-_OWN_TABLES = frozenset({"per_label", "test", "comparability"})  # of a job's results
+_OWN_PLACE = frozenset(  # of a job's results, those that job_report.py shows
+    {"per_label", "test", "comparability", "health", "f1_by_decoding", "seen", "confusion", "class_weights"}
+)
 BY_WORKER = "as its worker will find the table"  # of a job that has not pinned its pages yet
 PHASE_TITLES = {"encode": "data"}
+_EXTRAS = ("macro_f1", "field_f1", "train_f1")
+_LOSSES = ("train_loss", "eval_loss")
 
 
 def clean(text: object) -> str:
@@ -65,8 +69,8 @@ def _job_row(job: Job) -> tuple[object, ...]:
 
 def metrics_table(metrics: Sequence[JobMetric]) -> str:
     """One line an evaluation; a star marks each new best."""
-    header = ("step", "epoch", "metric", "value", "precision", "recall", "train_loss", "eval_loss", "lr", "best")
-    return table(header, [_metric_row(metric) for metric in metrics])
+    header = ("step", "epoch", "metric", "value", "precision", "recall", *_EXTRAS, *_LOSSES, "lr", "best")
+    return _filled(header, [_metric_row(metric) for metric in metrics]) if metrics else table(header, [])
 
 
 def _metric_row(metric: JobMetric) -> tuple[object, ...]:
@@ -77,21 +81,27 @@ def _metric_row(metric: JobMetric) -> tuple[object, ...]:
         score(metric.metric_value),
         score(metric.precision),
         score(metric.recall),
-        score(metric.train_loss),
-        score(metric.eval_loss),
+        *(score(metric.extras.get(name)) for name in _EXTRAS),
+        *(score(getattr(metric, name)) for name in _LOSSES),
         "" if metric.lr is None else f"{metric.lr:.2e}",
         "*" if metric.is_best else "",
     )
 
 
-def per_label_table(per_label: JsonValue) -> str:
-    """Entity scores by label."""
+def per_label_table(per_label: JsonValue, seen: JsonValue = None) -> str:
+    """Entity scores by label, and how many entities of each an epoch showed where that is known."""
+    shown = seen if isinstance(seen, dict) else {}
     rows = [
-        (label, *(score(scores.get(name)) for name in ("precision", "recall", "f1")), whole(scores.get("support")))
+        (
+            label,
+            *(score(scores.get(name)) for name in ("precision", "recall", "f1")),
+            whole(scores.get("support")),
+            whole(shown.get(label)),
+        )
         for label, scores in (per_label if isinstance(per_label, dict) else {}).items()
         if isinstance(scores, dict)
     ]
-    return table(("label", "precision", "recall", "f1", "support"), rows)
+    return _filled(("label", "precision", "recall", "f1", "support", "seen an epoch"), rows)
 
 
 def datasets_table(datasets: Sequence[Dataset]) -> str:
@@ -129,7 +139,7 @@ def show_text(job: Job) -> str:
         ("config", _given_values(job)),
         *(("warning", text) for text in _warnings(job)),
         ("error", "" if job.error is None else f"{job.error.cause}: {job.error.message}"),
-        *((name.replace("_", " "), value) for name, value in (job.results or {}).items() if name not in _OWN_TABLES),
+        *((name.replace("_", " "), value) for name, value in (job.results or {}).items() if name not in _OWN_PLACE),
     ]
     lines = [f"{name:16}  {clean(value)}" for name, value in facts if value not in ("", None)]
     return "\n".join(lines)
