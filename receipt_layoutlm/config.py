@@ -134,21 +134,35 @@ class TrainConfig(BaseModel):
         ge=0,
         description="Supervise at most R words O per entity word; drawn anew each epoch, evaluation untouched.",
     )
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of the target spread over all classes.")
-    focal_gamma: float = Field(0.0, ge=0, description="Focal loss: words that are right already count (1-p)^G as much.")
+    label_smoothing: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of the target that goes to all classes alike, so that the model is less sure of itself; 0.1 "
+        "is usual.",
+    )
+    focal_gamma: float = Field(
+        0.0,
+        ge=0,
+        description="Focal loss: a word counts (1-p)^G as much, where p is how sure the model is of its true class, so "
+        "that easy words count little. 0: off, 2 is usual.",
+    )
     class_weights: Literal["none", "inverse", "sqrt-inverse", "effective", "balanced"] = Field(
         "none",
-        description="Weigh words of rare labels more in the loss, by their frequency in the training part; every "
-        "scheme buys recall with precision, inverse too much of it.",
+        description="Weigh words of rare labels more in the loss, by their number in the training part: inverse (words "
+        "O per word of the label), sqrt-inverse (its root), effective (inverse of at most some 10,000 words), balanced "
+        "(each label as much in all). Every scheme buys recall with precision, inverse too much of it.",
     )
     class_weight_clip: tuple[PositiveFloat, PositiveFloat] = Field(
-        (0.1, 10.0), description="Bounds LO HI of these weights."
+        (0.1, 10.0), description="Bounds of these weights: two numbers, LO HI."
     )
     label_weight: dict[LabelName, PositiveFloat] = Field(
-        {}, description="LABEL=W: words of this label weigh W times as much in the loss; repeat for more."
+        {},
+        description="Words of one label weigh so many times as much in the loss, on top of any class weights: "
+        "PRODUCT_NAME=2; repeat for more.",
     )
     balanced_sampling: bool = Field(
-        False, description="Show pages with rare labels more often; what each label was seen is recorded."
+        False, description="Show pages with rare labels more often; how often each label was seen is recorded."
     )
 
     # model
@@ -158,7 +172,7 @@ class TrainConfig(BaseModel):
         "'minilm' (no network needed).",
     )
     layers: int | None = Field(None, ge=1, description="Keep only the first N encoder layers.")
-    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout of hidden states (attention keeps 0).")
+    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout of hidden states; attention has none.")
     max_length: int = Field(512, ge=16, le=512, description="Sub-tokens in one window, special tokens included.")
 
     decoding: Literal["argmax", "viterbi"] = Field(
@@ -191,8 +205,8 @@ class TrainConfig(BaseModel):
     tokens_per_batch: int | None = Field(
         None,
         ge=16,
-        description="Cut an optimizer step into micro-batches of at most N sub-tokens instead; the windows of a step "
-        "stay batch size times accumulation steps.",
+        description="Compute a step in pieces of at most N sub-tokens, not of batch size windows, which bounds memory. "
+        "A step still learns from batch size times accumulation steps windows, with the same result.",
     )
     gradient_accumulation_steps: int = Field(1, ge=1, description="Micro-batches in one optimizer step.")
     eval_batch_size: int | None = Field(
@@ -201,7 +215,10 @@ class TrainConfig(BaseModel):
     lr: float = Field(5e-5, gt=0, description="Peak learning rate.")
     lr_schedule: Literal["linear", "cosine"] = Field("linear", description="How the rate falls after its peak.")
     layer_lr_decay: float = Field(
-        1.0, gt=0, le=1, description="Each layer further down learns at this share of the rate of the one above it."
+        1.0,
+        gt=0,
+        le=1,
+        description="Each layer further down learns at this share of the rate of the one above it; 1: all alike.",
     )
     new_parameter_lr: float | None = Field(
         None,
