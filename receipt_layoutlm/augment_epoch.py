@@ -19,11 +19,14 @@ class Augmenter:
     names: tuple[Augmentation, ...]
     donors: Donors
     seed: int
-    encode: Callable[[Sequence[Page]], EncodedPart]
+    encode: Callable[[Sequence[Page], Callable[[], None]], EncodedPart]
 
-    def part(self, epoch: int) -> EncodedPart:
-        pages = [augmented(page, self.names, self.donors, self.seed, epoch) for page in self.pages]
-        return self.encode(pages)
+    def part(self, epoch: int, on_page: Callable[[], None]) -> EncodedPart:
+        pages = []
+        for page in self.pages:
+            on_page()
+            pages.append(augmented(page, self.names, self.donors, self.seed, epoch))
+        return self.encode(pages, on_page)
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,11 @@ class Showing:
         """Epochs until each window of the generated pages was shown."""
         return 0 if self.generated is None else math.ceil(len(self.generated.windows) / self.windows)
 
-    def part(self, epoch: int) -> EncodedPart:
-        """The pages of an epoch (from 0), the same in every attempt."""
+    def part(self, epoch: int, on_page: Callable[[], None]) -> EncodedPart:
+        """The pages of an epoch (from 0), the same in every attempt.
+
+        `on_page` is called before each page that is made anew and may raise to stop.
+        """
         if self.generated is not None and epoch < self.first_phase:
             return self.generated
-        return self.clean if self.augmenter is None else self.augmenter.part(epoch)
+        return self.clean if self.augmenter is None else self.augmenter.part(epoch, on_page)

@@ -68,6 +68,12 @@ def labels_text(labels: Iterable[str], merges: Mapping[str, str]) -> str:
     return ", ".join([*labels, *merged])
 
 
+def windows_text(config: TrainConfig, overlap: float) -> str:
+    """What the model is shown of a page at a time."""
+    text = f"{config.max_length} sub-tokens, {overlap:g} of them seen twice"
+    return text if config.max_sub_tokens is None else f"{text}, at most {config.max_sub_tokens} of a word"
+
+
 def evaluation_text(part: str, truth: Iterable[tuple[str, Sequence[str]]]) -> str:
     """A part's name, size and hash; `truth` holds its page ids, each with the tags that predictions are held against.
 

@@ -132,7 +132,8 @@ class TrainConfig(BaseModel):
     o_entity_ratio: float | None = Field(
         None,
         ge=0,
-        description="Supervise at most R words O per entity word; drawn anew each epoch, evaluation untouched.",
+        description="Supervise R words O per entity word, all where there are fewer; drawn anew each epoch, evaluation "
+        "untouched.",
     )
     label_smoothing: float = Field(
         0.0,
@@ -174,6 +175,11 @@ class TrainConfig(BaseModel):
     layers: int | None = Field(None, ge=1, description="Keep only the first N encoder layers.")
     dropout: float = Field(0.1, ge=0, lt=1, description="Dropout of hidden states; attention has none.")
     max_length: int = Field(512, ge=16, le=512, description="Sub-tokens in one window, special tokens included.")
+    max_sub_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="Read only the first N sub-tokens of a word. Numbers and codes have many: pages become shorter.",
+    )
 
     decoding: Literal["argmax", "viterbi"] = Field(
         "viterbi",

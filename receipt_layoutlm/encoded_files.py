@@ -42,7 +42,9 @@ class Content(BaseModel):
     special_ids: tuple[int, int]
 
 
-def encoded_key(task: str, fingerprint: str, tokenizer: PreTrainedTokenizerFast, max_length: int) -> str:
+def encoded_key(
+    task: str, fingerprint: str, tokenizer: PreTrainedTokenizerFast, max_length: int, max_sub_tokens: int | None = None
+) -> str:
     """SHA-256 of everything that decides what pages are encoded to."""
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()  # as encoding has it: what is set is that of the last call
@@ -54,7 +56,7 @@ def encoded_key(task: str, fingerprint: str, tokenizer: PreTrainedTokenizerFast,
         "tokenizer": hashlib.sha256(backend.to_str().encode()).hexdigest(),
         "special_ids": [tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.unk_token_id],
         "tokenizers": tokenizers.__version__,
-        "windows": [max_length, OVERLAP],
+        "windows": [max_length, OVERLAP, max_sub_tokens],
     }
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 

@@ -15,7 +15,8 @@ def encoded_name(config: TrainConfig, fingerprint: str) -> str:
     The worker knows no tokenizers, so the name of the weights stands for theirs. What lies there says itself what it
     was made with, and only what was made with the very tokenizer of a run is used.
     """
-    document = [ENCODING_VERSION, config.task, fingerprint, config.pretrained, config.max_length]
+    windows = [config.max_length, config.max_sub_tokens]
+    document = [ENCODING_VERSION, config.task, fingerprint, config.pretrained, *windows]
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()
 
 

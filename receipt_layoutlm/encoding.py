@@ -22,30 +22,38 @@ PAGES_AT_A_TIME = 1000  # whose words go to the tokenizer together; what it answ
 
 
 def encode_pages(
-    pages: Sequence[Page], tokenizer: PreTrainedTokenizerFast, max_length: int, on_page: Callable[[], None]
+    pages: Sequence[Page],
+    tokenizer: PreTrainedTokenizerFast,
+    max_length: int,
+    on_page: Callable[[], None],
+    max_sub_tokens: int | None = None,
 ) -> Features:
-    """Encode pages; `on_page` is called before each one and may raise to stop. Each distinct word is tokenised once."""
+    """Encode pages; `on_page` is called before each one and may raise to stop. Each distinct word is tokenised once.
+
+    Of a word at most `max_sub_tokens` are kept, its first ones, and never more than a window holds.
+    """
     budget = max_length - SPECIAL_TOKENS
+    cap = budget if max_sub_tokens is None else min(budget, max_sub_tokens)
     sub_tokens: dict[str, list[int]] = {}
     flat = _Flat()
     for start in range(0, len(pages), PAGES_AT_A_TIME):
         block = pages[start : start + PAGES_AT_A_TIME]
         fresh = {word for page in block for word in page.words} - sub_tokens.keys()
-        sub_tokens.update(_sub_tokens(fresh, tokenizer, budget))
+        sub_tokens.update(_sub_tokens(fresh, tokenizer, cap))
         for page in block:
             on_page()
             flat.add(page, sub_tokens, budget)
     return flat.features(tokenizer)
 
 
-def _sub_tokens(words: set[str], tokenizer: PreTrainedTokenizerFast, budget: int) -> dict[str, list[int]]:
-    """Sub-token ids of each word, cut to the budget; a word that the tokenizer drops becomes one unknown token."""
+def _sub_tokens(words: set[str], tokenizer: PreTrainedTokenizerFast, cap: int) -> dict[str, list[int]]:
+    """Sub-token ids of each word, the first `cap` of them; a word that the tokenizer drops becomes one unknown token."""
     backend = tokenizer.backend_tokenizer  # three times as fast as to call the tokenizer itself, which copies all ids
     backend.no_truncation()
     backend.no_padding()
     distinct = sorted(words)
     rows = [found.ids for found in backend.encode_batch_fast(distinct, add_special_tokens=False)]
-    return {word: row[:budget] or [tokenizer.unk_token_id] for word, row in zip(distinct, rows, strict=True)}
+    return {word: row[:cap] or [tokenizer.unk_token_id] for word, row in zip(distinct, rows, strict=True)}
 
 
 @dataclass

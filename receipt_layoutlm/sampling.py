@@ -23,7 +23,7 @@ _MEGABATCHES_WANTED = 4  # with fewer, items of like length would meet in one ba
 def supervised_masks(pages: Sequence[PageTags], ratio: float, seed: int, epoch: int) -> list[list[bool]]:
     """For each word of a training part, whether it is supervised: every entity word, and the O words drawn.
 
-    `ratio` O words per entity word are drawn over the whole part, rounded down, or all of them where there
+    `ratio` O words per entity word are drawn over the whole part, to the nearest word, or all of them where there
     are fewer. Every O word is as likely to be drawn as any other, and each page gives in proportion to its O
     words, so pages without entities are supervised too. Without any entity word there is no ratio: all words
     are supervised. The order of the pages changes nothing.
@@ -31,7 +31,7 @@ def supervised_masks(pages: Sequence[PageTags], ratio: float, seed: int, epoch: 
     entity_words, o_words = _count(pages)
     if entity_words == 0:
         return [[True] * len(tags) for _, tags in pages]
-    wanted = min(int(round(ratio * entity_words, 9)), o_words)
+    wanted = min(round(ratio * entity_words), o_words)
     masks: list[list[bool]] = [[] for _ in pages]
     seen = drawn = 0
     for index in sorted(range(len(pages)), key=lambda i: _digest(seed, epoch, pages[i][0])):

@@ -120,7 +120,7 @@ def _loop(
     reporter: Reporter,
 ) -> FinishReason:
     state, plan, config = run.state, run.plan, run.config
-    epoch = _epoch(run, max(state.global_step - 1, 0) // plan.steps_per_epoch)
+    epoch = _epoch(run, max(state.global_step - 1, 0) // plan.steps_per_epoch, stop, reporter)
     saved, saved_at, wanted = _position(state), clock(), False
     while True:
         evaluated = state.evaluation_due and _evaluate(run, epoch, stop, reporter)
@@ -136,17 +136,28 @@ def _loop(
         if stopping:
             _finish_saving(writer)
             return "stop_requested"
-        reporter.enter("train")
         if epoch.number != state.epoch:
-            epoch = _epoch(run, state.epoch)
+            try:
+                epoch = _epoch(run, state.epoch, stop, reporter)
+            except StopRequested:
+                continue
+        reporter.enter("train")
         pages = train_step(run, epoch, stop)
         reporter.trained(pages)
         if pages and (state.global_step % config.logging_steps == 0 or reporter.was_silent):
             reporter.progress(_progress(run, "train"))
 
 
-def _epoch(run: Run, number: int) -> Epoch:
-    return plan_epoch(run.config, run.showing.part(number), number, run.showing.windows)
+def _epoch(run: Run, number: int, stop: Callable[[], bool], reporter: Reporter) -> Epoch:
+    """What an epoch shows; StopRequested when a stop came while pages were made for it."""
+
+    def on_page() -> None:
+        if stop():
+            raise StopRequested
+        reporter.enter("encode")
+        reporter.progress(_progress(run, "encode"))
+
+    return plan_epoch(run.config, run.showing.part(number, on_page), number, run.showing.windows)
 
 
 def _evaluate(run: Run, epoch: Epoch, stop: Callable[[], bool], reporter: Reporter) -> bool:
@@ -273,7 +284,7 @@ def _prepare(
     return prepare(run_dir, config, snapshot, Watch(on_open, on_page, on_model, reporter.warn))
 
 
-def _progress(run: Run, phase: Literal["train", "evaluate"]) -> Progress:
+def _progress(run: Run, phase: Literal["encode", "train", "evaluate"]) -> Progress:
     return Progress(
         phase=phase,
         global_step=run.state.global_step,

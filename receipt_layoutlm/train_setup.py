@@ -17,7 +17,15 @@ from receipt_layoutlm.augment_epoch import Augmenter, Showing
 from receipt_layoutlm.best_metric import headline_name, label_in, parse_guard
 from receipt_layoutlm.checkpoint import Snapshot
 from receipt_layoutlm.class_weights import ClassWeights, class_weights
-from receipt_layoutlm.comparability import SCORER, Stamp, evaluation_text, labels_text, make_stamp, split_text
+from receipt_layoutlm.comparability import (
+    SCORER,
+    Stamp,
+    evaluation_text,
+    labels_text,
+    make_stamp,
+    split_text,
+    windows_text,
+)
 from receipt_layoutlm.config import ConfigError, TrainConfig
 from receipt_layoutlm.data import fingerprint, label_counts, read_snapshot, sample_pages
 from receipt_layoutlm.encoded_files import encoded_key, open_encoded, write_encoded
@@ -125,7 +133,7 @@ def prepare(run_dir: RunDir, config: TrainConfig, snapshot: Snapshot | None, wat
     tokenizer = task.load_tokenizer(weights)
     encoded = _encoded_parts(run_dir, config, parts, task, tokenizer, watch)
     generated = _generated(config, parts)
-    showing = _showing(config, parts, encoded[0], generated, task, tokenizer)
+    showing = _showing(config, parts, encoded[0], generated, task, tokenizer, watch)
     watch.check_stop()
     device = resolve_device(config.device)
     loaded = task.load_model(weights, parts.label_map)
@@ -189,8 +197,11 @@ def _encoded_parts(
     """The training, the evaluation and the test part."""
 
     def features(folder: Path, pages: list[Page], digest: str) -> Features:
-        encode = partial(task.encode, tokenizer=tokenizer, max_length=config.max_length)
-        return _features(folder, pages, encoded_key(config.task, digest, tokenizer, config.max_length), encode, watch)
+        encode = partial(
+            task.encode, tokenizer=tokenizer, max_length=config.max_length, max_sub_tokens=config.max_sub_tokens
+        )
+        key = encoded_key(config.task, digest, tokenizer, config.max_length, config.max_sub_tokens)
+        return _features(folder, pages, key, encode, watch)
 
     of_dataset = of_evaluation = features(run_dir.encoded, parts.pages, parts.fingerprint)
     if parts.eval_fingerprint is not None:
@@ -238,14 +249,17 @@ def _showing(
     generated: dict[str, list[Page]],
     task: ModuleType,
     tokenizer: PreTrainedTokenizerFast,
+    watch: Watch,
 ) -> Showing:
-    def encode(pages: Sequence[Page]) -> EncodedPart:
-        features = task.encode(pages, tokenizer, config.max_length, on_page=lambda: None)
+    def encode(pages: Sequence[Page], on_page: Callable[[], None]) -> EncodedPart:
+        features = task.encode(
+            pages, tokenizer, config.max_length, on_page=on_page, max_sub_tokens=config.max_sub_tokens
+        )
         return select(features, [page.page_id for page in pages], parts.label_map)
 
     donors = donors_of(parts.train, generated.get("donors", []))
     augmenter = Augmenter(parts.train, config.augment, donors, config.seed, encode) if config.augment else None
-    first = encode(generated["first phase"]) if "first phase" in generated else None
+    first = encode(generated["first phase"], watch.on_page) if "first phase" in generated else None
     return Showing(clean, windows_per_epoch(config, clean), augmenter, first)
 
 
@@ -311,7 +325,7 @@ def _stamp(config: TrainConfig, parts: Parts, evaluation: EncodedPart) -> Stamp:
             "eval_dataset": parts.eval_fingerprint or "",
             "split": split_text(config),
             "labels": labels_text(parts.label_map.labels, parts.label_map.merges),
-            "windows": f"{config.max_length} sub-tokens, {OVERLAP:g} of them seen twice",
+            "windows": windows_text(config, OVERLAP),
             "scorer": ", ".join(
                 [headline_name(config.metric_for_best), SCORER, config.decoding, *config.single_valued_labels]
             ),

@@ -1,6 +1,6 @@
 """Which pages an epoch shows: generated ones first, then the training part, another version of it each time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from receipt_layoutlm.encoding import encode_pages
 from receipt_layoutlm.labels import LabelMap
 from receipt_layoutlm.page import Page
 from receipt_layoutlm.sample import generate_pages
+from receipt_layoutlm.train_state import StopRequested
 from tests.tiny import tiny_layoutlm
 
 LABELS = LabelMap(merges={}, labels=("DATE", "MERCHANT_NAME"))
@@ -25,16 +26,20 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerFa
     return AutoTokenizer.from_pretrained(tiny_layoutlm(tmp_path_factory.mktemp("tiny"), PAGES))
 
 
+def nothing() -> None:
+    pass
+
+
 def showing(
     tokenizer: PreTrainedTokenizerFast, *names: Augmentation, generated: int = 0, max_length: int = 512
 ) -> Showing:
-    def encode(pages: Sequence[Page]) -> EncodedPart:
-        features = encode_pages(pages, tokenizer, max_length, on_page=lambda: None)
+    def encode(pages: Sequence[Page], on_page: Callable[[], None]) -> EncodedPart:
+        features = encode_pages(pages, tokenizer, max_length, on_page)
         return select(features, [page.page_id for page in pages], LABELS)
 
     augmenter = Augmenter(PAGES, names, donors_of(PAGES, []), 1, encode) if names else None
-    first = encode(generate_pages(generated, seed=2)) if generated else None
-    clean = encode(PAGES)
+    first = encode(generate_pages(generated, seed=2), nothing) if generated else None
+    clean = encode(PAGES, nothing)
     return Showing(clean, len(clean.windows), augmenter, first)
 
 
@@ -45,15 +50,15 @@ def content(part: EncodedPart) -> list[tuple[object, ...]]:
 
 def test_without_options_every_epoch_shows_the_pages_as_they_are(tokenizer: PreTrainedTokenizerFast) -> None:
     plain = showing(tokenizer)
-    assert all(plain.part(epoch) is plain.clean for epoch in range(3))
+    assert all(plain.part(epoch, nothing) is plain.clean for epoch in range(3))
 
 
 def test_an_epoch_is_the_same_again_and_another_one_is_another(tokenizer: PreTrainedTokenizerFast) -> None:
-    first = content(showing(tokenizer, "entities", "boxes").part(0))
+    first = content(showing(tokenizer, "entities", "boxes").part(0, nothing))
     again = showing(tokenizer, "entities", "boxes")
-    again.part(3)  # an attempt that resumes has drawn other epochs, or none
-    assert content(again.part(0)) == first
-    assert content(again.part(1)) != first != content(again.clean)
+    again.part(3, nothing)  # an attempt that resumes has drawn other epochs, or none
+    assert content(again.part(0, nothing)) == first
+    assert content(again.part(1, nothing)) != first != content(again.clean)
 
 
 @pytest.mark.parametrize("max_length", [60, 512])
@@ -61,7 +66,7 @@ def test_an_augmented_part_has_the_pages_of_the_clean_one_and_whole_windows(
     tokenizer: PreTrainedTokenizerFast, max_length: int
 ) -> None:
     source = showing(tokenizer, "entities", "drop", "ocr", "boxes", max_length=max_length)
-    part = source.part(0)
+    part = source.part(0, nothing)
     assert [page.page_id for page in part.pages] == [page.page_id for page in source.clean.pages]
     for window in part.windows:
         assert len(window.input_ids) <= max_length
@@ -71,13 +76,30 @@ def test_an_augmented_part_has_the_pages_of_the_clean_one_and_whole_windows(
 def test_generated_pages_come_first_and_only_then_augmented_ones(tokenizer: PreTrainedTokenizerFast) -> None:
     source = showing(tokenizer, "boxes", generated=len(PAGES) + 1)
     assert source.first_phase == 2
-    assert source.part(0) is source.part(1) is source.generated
-    assert {page.page_id for page in source.part(2).pages} == {page.page_id for page in PAGES}
-    assert content(source.part(2)) != content(source.clean)
+    assert source.part(0, nothing) is source.part(1, nothing) is source.generated
+    assert {page.page_id for page in source.part(2, nothing).pages} == {page.page_id for page in PAGES}
+    assert content(source.part(2, nothing)) != content(source.clean)
 
 
 def test_what_stays_clean_is_not_touched(tokenizer: PreTrainedTokenizerFast) -> None:
     source = showing(tokenizer, "boxes", "entities", "ocr", "drop")
     before = [window.bbox.copy() for window in source.clean.windows]
-    source.part(0)
+    source.part(0, nothing)
     assert all(np.array_equal(window.bbox, old) for window, old in zip(source.clean.windows, before, strict=True))
+
+
+def test_pages_that_are_made_anew_are_told_one_by_one_and_a_stop_comes_between_them(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    asked = []
+
+    def on_page() -> None:
+        asked.append(1)
+        if len(asked) == len(PAGES) // 2:
+            raise StopRequested
+
+    with pytest.raises(StopRequested):
+        showing(tokenizer, "ocr").part(0, on_page)
+    assert len(asked) == len(PAGES) // 2
+    showing(tokenizer).part(0, on_page)
+    assert len(asked) == len(PAGES) // 2

@@ -24,6 +24,23 @@ TRAINING_FLAGS = [
     ("--layers", "2", "layers", 2),
     ("--dropout", "0.3", "dropout", 0.3),
     ("--max-length", "128", "max_length", 128),
+    ("--max-sub-tokens", "4", "max_sub_tokens", 4),
+    ("--tokens-per-batch", "4096", "tokens_per_batch", 4096),
+    ("--precision", "fp16", "precision", "fp16"),
+    ("--threads", "1", "threads", 1),
+    ("--focal-gamma", "2", "focal_gamma", 2.0),
+    ("--class-weights", "sqrt-inverse", "class_weights", "sqrt-inverse"),
+    ("--label-weight", "DATE=2", "label_weight", {"DATE": 2.0}),
+    ("--lr-schedule", "cosine", "lr_schedule", "cosine"),
+    ("--layer-lr-decay", "0.8", "layer_lr_decay", 0.8),
+    ("--new-parameter-lr", "1e-3", "new_parameter_lr", 1e-3),
+    ("--freeze-layers", "1", "freeze_layers", 1),
+    ("--decoding", "argmax", "decoding", "argmax"),
+    ("--single-valued-label", "DATE", "single_valued_labels", ["DATE"]),
+    ("--metric-for-best", "eval_f1_GRAND_TOTAL", "metric_for_best", "f1_GRAND_TOTAL"),
+    ("--guard", "f1>=0.98*best", "guard", "f1>=0.98*best"),
+    ("--augment", "boxes,ocr", "augment", ["ocr", "boxes"]),
+    ("--pretrain-on", "sample:9", "pretrain_on", "sample:9"),
     ("--epochs", "20", "epochs", 20),
     ("--early-stopping-patience", "5", "early_stopping_patience", 5),
     ("--batch-size", "16", "batch_size", 16),
@@ -124,6 +141,27 @@ def test_every_training_flag_is_stored_with_its_source(shell: Shell, imported: s
     assert job.job_config["given"] == {key: "flag" for _flag, _value, key, _stored in TRAINING_FLAGS}
 
 
+@pytest.mark.parametrize(
+    ("flags", "field", "stored"),
+    [
+        (["--class-weight-clip", "0.5", "4"], "class_weight_clip", [0.5, 4.0]),
+        (["--balanced-sampling"], "balanced_sampling", True),
+        (["--freeze-embeddings"], "freeze_embeddings", True),
+        (["--fp16"], "precision", "fp16"),
+        (["--fp16", "--precision", "fp16"], "precision", "fp16"),
+    ],
+)
+def test_a_flag_without_or_with_two_values_is_stored(
+    shell: Shell, imported: str, flags: list[str], field: str, stored: object
+) -> None:
+    assert shell.train(*flags).job_config[field] == stored
+
+
+def test_an_alias_that_contradicts_its_option_is_refused(shell: Shell, imported: str) -> None:
+    text = shell.refused("--fp16", "--precision", "bf16")
+    assert "--fp16 is --precision fp16: give one of the two" in text
+
+
 def test_every_training_option_is_in_the_table_above_or_has_a_test_of_its_own() -> None:
     own_tests = {
         "config_version",
@@ -133,6 +171,9 @@ def test_every_training_option_is_in_the_table_above_or_has_a_test_of_its_own() 
         "eval_dataset",
         "merge_amounts",
         "continues",
+        "class_weight_clip",
+        "balanced_sampling",
+        "freeze_embeddings",
     }
 
     assert {key for _flag, _value, key, _stored in TRAINING_FLAGS} | own_tests == set(TrainConfig.model_fields)

@@ -205,6 +205,7 @@ def test_a_key_is_of_everything_that_decides_what_pages_are_encoded_to(
         encoded_key("layoutlm", "1" * 64, tokenizer, 512),
         encoded_key("layoutlm", KEY, other, 512),
         encoded_key("layoutlm", KEY, tokenizer, 511),
+        encoded_key("layoutlm", KEY, tokenizer, 512, 4),
     ]
     for name in ("ENCODING_VERSION", "OVERLAP"):
         with monkeypatch.context() as patch:

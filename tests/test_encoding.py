@@ -116,6 +116,20 @@ def test_every_word_of_every_page_is_in_a_window_and_scored_once_however_long_pa
         assert (len(windows) > 1) == (sum(min(size, max_length - 2) for size in sizes) > max_length - 2)
 
 
+@pytest.mark.parametrize("cap", [1, 3])
+def test_of_a_word_only_its_first_sub_tokens_are_read_where_they_are_capped(
+    tokenizer: PreTrainedTokenizerFast, cap: int
+) -> None:
+    pages = [page_of_sizes("p", [1, 3, 9])]
+    whole, capped = (encode_pages(pages, tokenizer, 512, lambda: None, most) for most in (None, cap))
+    assert np.diff(whole.piece_starts).tolist() == [1, 3, 9]
+    assert np.diff(capped.piece_starts).tolist() == [min(size, cap) for size in (1, 3, 9)]
+    for word in range(3):
+        begin, end = capped.piece_starts[word : word + 2]
+        of_whole = whole.pieces[whole.piece_starts[word] :]
+        assert capped.pieces[begin:end].tolist() == of_whole[: end - begin].tolist()
+
+
 def test_a_window_holds_whole_words_between_the_special_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
     page = long_page(40)
     for window in encode([page], tokenizer, 32).windows:

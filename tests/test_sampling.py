@@ -37,7 +37,7 @@ def test_the_ratio_is_reached_within_ten_percent_or_everything_is_supervised(
     pages: list[PageTags], ratio: float, epoch: int
 ) -> None:
     wanted = ratio * sum(tag[0] == "B" for _, tags in pages for tag in tags)
-    assume(wanted >= 10)  # rounding down costs at most one word
+    assume(wanted >= 5)  # rounding costs at most half a word
     masks = supervised_masks(pages, ratio, seed=1, epoch=epoch)
     everything = [[True] * len(tags) for _, tags in pages]
     there, achieved = achieved_ratio(pages, everything), achieved_ratio(pages, masks)
@@ -45,7 +45,7 @@ def test_the_ratio_is_reached_within_ten_percent_or_everything_is_supervised(
     if there <= ratio:
         assert masks == everything
     else:
-        assert 0.9 * ratio <= achieved <= ratio + 1e-9  # the product of floats is rounded before it is cut
+        assert 0.9 * ratio <= achieved <= 1.1 * ratio
 
 
 @pytest.mark.parametrize("lengths", [[3, 4, 5, 6, 7, 8] * 100, [40, 80, 116, 140] * 5])
@@ -124,10 +124,11 @@ def test_a_part_without_entities_is_supervised_whole_and_has_no_ratio() -> None:
     assert achieved_ratio(pages, [[True, True]]) is None
 
 
-def test_a_product_that_floats_miss_by_a_hair_is_not_rounded_down_by_a_word() -> None:
+def test_the_nearest_number_of_words_is_drawn() -> None:
     pages: list[PageTags] = [("a", ["B-X"] * 100 + ["O"] * 100)]
     assert int(0.29 * 100) == 28
-    assert achieved_ratio(pages, supervised_masks(pages, 0.29, seed=1, epoch=0)) == 0.29
+    for ratio, nearest in ((0.29, 0.29), (0.294, 0.29), (0.296, 0.30)):
+        assert achieved_ratio(pages, supervised_masks(pages, ratio, seed=1, epoch=0)) == nearest
 
 
 def test_a_ratio_of_nought_leaves_the_entities_alone() -> None:

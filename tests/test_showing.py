@@ -9,7 +9,7 @@ import pytest
 from receipt_layoutlm.events import Finished
 from receipt_layoutlm.run_dir import RunDir
 from receipt_layoutlm.train_loop import train
-from tests.runs import continued, never, new_run, tiny_model
+from tests.runs import StopAfter, continued, never, new_run, tiny_model
 from tests.test_trainer import EXACT, outcome
 
 OPTIONS: list[dict[str, object]] = [
@@ -46,6 +46,22 @@ def test_a_run_that_was_interrupted_after_every_step_ends_bit_for_bit_the_same(
         run_dir = continued(run_dir, tmp_path / str(step))
     train(run_dir, never)
     assert outcome(run_dir) == outcome(whole)
+
+
+@pytest.mark.parametrize("stride", [11, pytest.param(1, marks=pytest.mark.long)])
+def test_a_stop_at_any_question_also_while_pages_are_made_anew_ends_the_same(
+    model: Path, tmp_path: Path, stride: int
+) -> None:
+    options, count = EXACT | {"augment": ["boxes"]}, StopAfter(10**9)
+    whole = new_run(tmp_path / "whole", model, **options)
+    train(whole, count)
+    for asked in range(1, count.asked, stride):
+        first = new_run(tmp_path / f"{asked}-a", model, **options)
+        end = train(first, StopAfter(asked))
+        assert isinstance(end, Finished) and end.reason == "stop_requested"
+        second = continued(first, tmp_path / f"{asked}-b")
+        train(second, never)
+        assert outcome(second) == outcome(whole), asked
 
 
 def test_the_first_phase_comes_on_top_of_the_epochs(model: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ C = TypeVar("C", bound=Callable[..., Any])
 _FLAGS = {"allowed_labels": "--allowed-label", "tags": "--tag", "single_valued_labels": "--single-valued-label"}
 _PAIRS = frozenset({"tags", "label_weight"})  # mappings of plain values, one KEY=VALUE at a time
 _NO_FLAG = frozenset({"config_version", "continues"})
+_ALIASES = {"fp16": ("precision", "fp16")}  # a flag that stands for one value of a field
 
 
 class JsonOption(click.ParamType[Any]):
@@ -48,6 +49,10 @@ def model_options(*models: type[BaseModel]) -> Callable[[C], C]:
     def add(command: C) -> C:
         for model in reversed(models):
             for name, field in reversed(model.model_fields.items()):
+                for alias, (of_field, value) in _ALIASES.items():
+                    if of_field == name:
+                        text = f"The same as {flag_of(name)} {value}."
+                        command = click.option(f"--{alias}", is_flag=True, help=text)(command)
                 if name not in _NO_FLAG:
                     command = _option(name, field)(command)
         return command
@@ -59,6 +64,9 @@ def given_values(models: tuple[type[BaseModel], ...], values: Mapping[str, Any])
     """The options of these models that were given, by field name."""
     names = {name for model in models for name in model.model_fields}
     given = {name: value for name, value in values.items() if name in names and value not in (None, ())}
+    for alias, (name, value) in _ALIASES.items():
+        if values.get(alias) and given.setdefault(name, value) != value:
+            raise click.UsageError(f"--{alias} is {flag_of(name)} {value}: give one of the two")
     return {name: dict(values[name]) if name in _PAIRS else value for name, value in given.items()}
 
 

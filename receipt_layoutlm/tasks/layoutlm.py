@@ -33,10 +33,14 @@ def load_model(config: TrainConfig, label_map: LabelMap) -> Loaded:
 
 
 def encode(
-    pages: Sequence[Page], tokenizer: PreTrainedTokenizerFast, max_length: int, on_page: Callable[[], None]
+    pages: Sequence[Page],
+    tokenizer: PreTrainedTokenizerFast,
+    max_length: int,
+    on_page: Callable[[], None],
+    max_sub_tokens: int | None = None,
 ) -> Features:
     """See encoding.encode_pages."""
-    return encode_pages(pages, tokenizer, max_length, on_page)
+    return encode_pages(pages, tokenizer, max_length, on_page, max_sub_tokens)
 
 
 def word_logits(model: LayoutLMForTokenClassification, batch: PackedBatch, device: torch.device) -> torch.Tensor:
