@@ -267,6 +267,12 @@ class TrainConfig(BaseModel):
     precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(
         "auto", description="Number format; auto: bf16, else fp16 where a GPU has it in hardware, fp32 on a CPU."
     )
+    processes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Processes that train together, one on each GPU; the optimizer's steps stay as they are.",
+    )
     threads: int | None = Field(None, ge=1, description="Threads to compute with (default: the CPUs it may use).")
     work_dir: str = Field(DEFAULT_WORK_DIR, description="Folder on the worker that holds the run directories.")
 

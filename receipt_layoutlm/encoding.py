@@ -47,7 +47,7 @@ def encode_pages(
 
 
 def _sub_tokens(words: set[str], tokenizer: PreTrainedTokenizerFast, cap: int) -> dict[str, list[int]]:
-    """Sub-token ids of each word, the first `cap` of them; a word that the tokenizer drops becomes one unknown token."""
+    """The first `cap` sub-token ids of each word; a word that the tokenizer drops becomes one unknown token."""
     backend = tokenizer.backend_tokenizer  # three times as fast as to call the tokenizer itself, which copies all ids
     backend.no_truncation()
     backend.no_padding()

@@ -81,6 +81,17 @@ def _order(config: TrainConfig, part: EncodedPart, windows: Sequence[int], numbe
     return epoch_order(lengths, config.batch_size * config.gradient_accumulation_steps, config.seed, number)
 
 
+def fair_shares(lengths: Sequence[int], count: int) -> list[list[int]]:
+    """Places of the lengths in that many shares, of about as many tokens each: the longest first, to who has least."""
+    shares: list[list[int]] = [[] for _ in range(count)]
+    tokens = [0] * count
+    for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
+        poorest = min(range(count), key=tokens.__getitem__)
+        shares[poorest].append(place)
+        tokens[poorest] += lengths[place]
+    return [sorted(share) for share in shares]
+
+
 def micro_batches(config: TrainConfig, part: EncodedPart, shown: Sequence[Shown]) -> list[PackedBatch]:
     """The windows of one optimizer step, packed: by `tokens_per_batch` where it is given, else by `batch_size`."""
     windows = [part.windows[each.window] for each in shown]

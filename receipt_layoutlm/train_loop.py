@@ -32,6 +32,9 @@ from receipt_layoutlm.labels import LabelError
 from receipt_layoutlm.page import validation_reason
 from receipt_layoutlm.run_dir import RunDir
 from receipt_layoutlm.run_record import Summary, write_run_record
+from receipt_layoutlm.team import ALONE, Team
+from receipt_layoutlm.team_model import in_team
+from receipt_layoutlm.team_start import own_folder
 from receipt_layoutlm.train_epoch import Epoch, plan_epoch
 from receipt_layoutlm.train_evaluation import evaluate, score_test_part
 from receipt_layoutlm.train_optim import optimizer_tensors, rng_tensors
@@ -59,6 +62,7 @@ def train(
     save_now: Callable[[], bool] = never,
     until: int | None = None,
     began: float | None = None,
+    team: Team = ALONE,
 ) -> Finished | Failed:
     """Train what the run directory says, from its newest checkpoint if there is one; returns the last event.
 
@@ -68,6 +72,9 @@ def train(
     Failed; anything else is raised.
     """
     began = clock() if began is None else began
+    if not team.is_first:
+        team.wait()  # for what the first one prepares
+        run_dir = own_folder(run_dir, team.rank)
     events = EventWriter(run_dir.events)
     reporter = Reporter(events, clock, began)
     snapshot: Snapshot | None = None
@@ -77,13 +84,17 @@ def train(
         config = TrainConfig.model_validate_json(run_dir.config.read_bytes())
         folder = newest_checkpoint(run_dir)
         snapshot = None if folder is None else read_checkpoint(folder)
-        run = _prepare(run_dir, config, snapshot, stop, reporter)
-        if folder is not None and run.state.is_at_best:
+        run = _prepare(run_dir, config, snapshot, stop, reporter, team)
+        if team.is_first:
+            team.wait()  # the others prepare theirs
+        run, stop = in_team(run), team.agreed(stop)
+        if folder is not None and run.state.is_at_best and team.is_first:
             link_best(run_dir, folder)
         _write_record(run, summary=None)
         reporter.started(run)
         with CheckpointWriter(reporter.not_saved) as writer:
             reason = _loop(run, writer, stop, save_now, until, clock, reporter)
+        team.wait()  # for the best weights to be written
         if run.test is not None and reason != "stop_requested" and until is None:
             run, reason = _tested(run, run.test, stop, reason, reporter)
         end = _finished(reason, run.state)
@@ -127,7 +138,7 @@ def _loop(
         stopping = stop() or state.global_step == until
         wanted = wanted or save_now()
         timed = clock() - saved_at >= config.checkpoint_every and not writer.is_busy
-        if _position(state) != saved and (evaluated or timed or stopping or wanted):
+        if run.team.is_first and _position(state) != saved and (evaluated or timed or stopping or wanted):
             _save(run, writer, reporter)
             saved, saved_at, wanted = _position(state), clock(), False
         if not state.evaluation_due and (reason := end_reason(state, plan)) is not None:
@@ -261,6 +272,7 @@ def _prepare(
     snapshot: Snapshot | None,
     stop: Callable[[], bool],
     reporter: Reporter,
+    team: Team,
 ) -> Run:
     step = 0 if snapshot is None else snapshot.state.global_step
 
@@ -281,7 +293,7 @@ def _prepare(
         check_stop()
         reporter.enter("start")
 
-    return prepare(run_dir, config, snapshot, Watch(on_open, on_page, on_model, reporter.warn))
+    return prepare(run_dir, config, snapshot, Watch(on_open, on_page, on_model, reporter.warn), team)
 
 
 def _progress(run: Run, phase: Literal["encode", "train", "evaluate"]) -> Progress:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from receipt_layoutlm.augment_entities import donors_of
@@ -42,6 +43,8 @@ from receipt_layoutlm.run_dir import RunDir
 from receipt_layoutlm.run_record import DatasetRecord, Hardware, RunRecord, git_sha, usable_cpus, versions
 from receipt_layoutlm.splits import divide
 from receipt_layoutlm.tasks import load_task
+from receipt_layoutlm.team import ALONE, Team
+from receipt_layoutlm.team_model import Words
 from receipt_layoutlm.train_epoch import windows_per_epoch
 from receipt_layoutlm.train_optim import freeze, make_optimizer, restore_optimizer, restore_rng
 from receipt_layoutlm.train_state import Plan, TrainState, initial_state, resumed_state
@@ -92,6 +95,8 @@ class Run:
     model: PreTrainedModel
     optimizer: torch.optim.Optimizer
     device: torch.device
+    team: Team
+    words: nn.Module  # a PackedBatch -> (chosen, classes) logits, for training
     scaler: torch.amp.GradScaler
     loss_rule: LossRule
     plan: Plan
@@ -120,12 +125,12 @@ def load_parts(run_dir: RunDir, config: TrainConfig) -> Parts:
     return Parts(pages, train, evaluation, test, label_map, fingerprint(pages), eval_fingerprint)
 
 
-def prepare(run_dir: RunDir, config: TrainConfig, snapshot: Snapshot | None, watch: Watch) -> Run:
+def prepare(run_dir: RunDir, config: TrainConfig, snapshot: Snapshot | None, watch: Watch, team: Team = ALONE) -> Run:
     """Build a run, at its beginning or where the snapshot stands.
 
     Raises DataError, LabelError, ConfigError, and what the task raises when it loads weights.
     """
-    torch.set_num_threads(config.threads or min(torch.get_num_threads(), usable_cpus()))
+    torch.set_num_threads(config.threads or max(1, min(torch.get_num_threads(), usable_cpus()) // team.size))
     parts = load_parts(run_dir, config)
     _check_named_labels(config, parts.label_map)
     task = load_task(config.task)
@@ -135,7 +140,9 @@ def prepare(run_dir: RunDir, config: TrainConfig, snapshot: Snapshot | None, wat
     generated = _generated(config, parts)
     showing = _showing(config, parts, encoded[0], generated, task, tokenizer, watch)
     watch.check_stop()
-    device = resolve_device(config.device)
+    device = resolve_device(config.device, team)
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32 where the GPU has it
     loaded = task.load_model(weights, parts.label_map)
     model = loaded.model
     freeze(model, config, loaded.fresh)
@@ -177,6 +184,8 @@ def prepare(run_dir: RunDir, config: TrainConfig, snapshot: Snapshot | None, wat
         model=model,
         optimizer=optimizer,
         device=device,
+        team=team,
+        words=Words(task, model, device),
         scaler=scaler,
         loss_rule=loss_rule(config, weights_of_labels, parts.label_map, device),
         plan=_plan(config, showing),
@@ -273,11 +282,19 @@ def _plan(config: TrainConfig, showing: Showing) -> Plan:
     )
 
 
-def resolve_device(name: str) -> torch.device:
-    """`auto` is cuda, else mps, else cpu; ConfigError when the device that was asked for is not there."""
+def resolve_device(name: str, team: Team = ALONE) -> torch.device:
+    """`auto` is cuda, else mps, else cpu; ConfigError when the device that was asked for is not there.
+
+    Each process of a team has a GPU of its own.
+    """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        return torch.device(next(device for device, found in there.items() if found))
+        name = next(device for device, found in there.items() if found)
+    if name == "cuda" and torch.cuda.is_available() and team.size > 1:
+        if team.size > torch.cuda.device_count():
+            raise ConfigError(f"processes={team.size}, but there are {torch.cuda.device_count()} GPUs: one for each")
+        torch.cuda.set_device(team.rank)
+        return torch.device("cuda", team.rank)
     if not there[name]:
         raise ConfigError(f"device {name} is not available here: give auto or cpu")
     return torch.device(name)

@@ -22,6 +22,7 @@ PLACE_AND_RHYTHM = frozenset(
         "tokens_per_batch",
         "eval_batch_size",
         "precision",  # what was chosen is in the state
+        "processes",
         "threads",
         "checkpoint_every",
         "keep_checkpoints",

@@ -1,6 +1,7 @@
 """One optimizer step."""
 
 import math
+import random
 from collections.abc import Callable
 
 import torch
@@ -8,6 +9,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from receipt_layoutlm.losses import token_loss
 from receipt_layoutlm.precision import autocast
+from receipt_layoutlm.team_model import gradients_kept, own_share
 from receipt_layoutlm.train_epoch import Epoch, Shown, micro_batches
 from receipt_layoutlm.train_optim import learning_rate, restore_rng, rng_tensors, set_rate
 from receipt_layoutlm.train_setup import Run
@@ -23,24 +25,28 @@ def train_step(run: Run, epoch: Epoch, stop: Callable[[], bool]) -> int:
     """
     state, config = run.state, run.config
     shown = epoch.steps[state.step_in_epoch]
-    batches = micro_batches(config, epoch.part, shown)
+    batches = micro_batches(config, epoch.part, own_share(run.team, epoch.part, shown))
     labels = [torch.from_numpy(batch.labels) for batch in batches]
-    weight = sum(run.loss_rule.weight_of(each) for each in labels)
+    weight = _summed(run, sum(run.loss_rule.weight_of(each) for each in labels))
+    if not run.team.is_first:
+        torch.manual_seed(_dropout_seed(run))
     rng = rng_tensors(run.device)
     loss_sum = torch.zeros((), device=run.device)
-    for batch, truth in zip(batches, labels, strict=True):
-        if stop():
+    for place, (batch, truth) in enumerate(zip(batches, labels, strict=True)):
+        if run.team.size == 1 and stop():  # in a team all go through a step, which have not as many batches each
             run.optimizer.zero_grad()
             restore_rng(run.device, rng)
             return 0
-        with autocast(run.device, state.precision):
-            logits = run.task.word_logits(run.model, batch, run.device)
-        loss = token_loss(logits, truth.to(run.device), run.loss_rule).total
-        run.scaler.scale(loss / max(weight, 1e-9)).backward()  # type: ignore[no-untyped-call]
+        with gradients_kept(run, place < len(batches) - 1):
+            with autocast(run.device, state.precision):
+                logits = run.words(batch)
+            loss = token_loss(logits, truth.to(run.device), run.loss_rule).total
+            mean = loss * run.team.size / max(weight, 1e-9)  # a team averages its gradients
+            run.scaler.scale(mean).backward()  # type: ignore[no-untyped-call]
         loss_sum += loss.detach()
     run.scaler.unscale_(run.optimizer)
     norm = clip_grad_norm_(run.model.parameters(), config.max_grad_norm or math.inf)
-    total = loss_sum.item()
+    total = _summed(run, loss_sum.item())
     if not math.isfinite(total) or _has_exploded(run, norm.item()):
         raise NonFiniteLoss(_page_ids(epoch, shown))
     set_rate(run.optimizer, _rate(run, state.global_step))
@@ -49,6 +55,15 @@ def train_step(run: Run, epoch: Epoch, stop: Callable[[], bool]) -> int:
     run.optimizer.zero_grad()
     state.step_done(run.plan, total, weight)
     return len(shown)
+
+
+def _summed(run: Run, number: float) -> float:
+    return run.team.summed(torch.tensor(number, dtype=torch.float64)).item()
+
+
+def _dropout_seed(run: Run) -> int:
+    """Of the others in a team: a checkpoint has the generator of the first one alone."""
+    return random.Random(f"{run.config.seed} {run.team.rank} {run.state.global_step}").getrandbits(63)
 
 
 def _has_exploded(run: Run, norm: float) -> bool:

@@ -31,6 +31,7 @@ def main(arguments: list[str]) -> int:
     from transformers.utils import logging
 
     from receipt_layoutlm.events import Finished
+    from receipt_layoutlm.team_start import gathered
     from receipt_layoutlm.train_loop import train
 
     logging.disable_progress_bar()
@@ -41,8 +42,9 @@ def main(arguments: list[str]) -> int:
         save.clear()
         return wanted
 
-    run_dir, until = Path(arguments[0]), int(arguments[1]) if len(arguments) > 1 else None
-    end = train(RunDir(run_dir), stop.is_set, save_now=save_now, until=until, began=began)
+    run_dir, until = RunDir(Path(arguments[0])), int(arguments[1]) if len(arguments) > 1 else None
+    with gathered(run_dir, arguments) as team:
+        end = train(run_dir, stop.is_set, save_now=save_now, until=until, began=began, team=team)
     return 0 if isinstance(end, Finished) else 1
 
 

@@ -13,6 +13,7 @@ from receipt_layoutlm.encoded_part import EncodedPart
 from receipt_layoutlm.losses import PLAIN, token_loss
 from receipt_layoutlm.packing import cut_by_tokens, pack
 from receipt_layoutlm.precision import autocast
+from receipt_layoutlm.team import Team
 from receipt_layoutlm.train_setup import Run
 
 FloatArray = npt.NDArray[np.float32]
@@ -34,10 +35,14 @@ def score_words(run: Run, part: EncodedPart, on_batch: Callable[[], None]) -> Wo
     """
     rows = [np.zeros((len(page.tags), len(run.label_map.label2id)), np.float32) for page in part.pages]
     total, words = 0.0, 0
+    batches, team = _batches(run.config, part), run.team
     run.model.eval()
     try:
-        for indices in _batches(run.config, part):
+        for place in range(0, len(batches), team.size):
             on_batch()
+            if place + team.rank >= len(batches):
+                break
+            indices = batches[place + team.rank]
             windows = [part.windows[index] for index in indices]
             batch = pack(windows, [window.scored for window in windows])
             with autocast(run.device, run.state.precision):
@@ -50,7 +55,17 @@ def score_words(run: Run, part: EncodedPart, on_batch: Callable[[], None]) -> Wo
                 rows[window.page][window.word_index[window.scored]] = piece
     finally:
         run.model.train()
+    rows = _of_all(team, rows)
+    total, words = team.summed(torch.tensor([total, words], dtype=torch.float64)).tolist()
     return WordScores(rows, total / max(words, 1))
+
+
+def _of_all(team: Team, rows: list[FloatArray]) -> list[FloatArray]:
+    """Each process has scored some of the words; where it has not, its rows are 0."""
+    if team.size == 1 or not rows:
+        return rows
+    everything = team.summed(torch.from_numpy(np.concatenate(rows))).numpy()
+    return np.split(everything, np.cumsum([len(row) for row in rows])[:-1])
 
 
 def _batches(config: TrainConfig, part: EncodedPart) -> list[list[int]]:

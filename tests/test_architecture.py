@@ -17,27 +17,28 @@ AWS = {"receipt_dynamo", "boto3", "botocore", "pynamodb"}
 
 # names relative to the package; a name may be a module or a folder, and may not exist yet
 TRAINING = tuple(
-    "augment augment_amounts augment_boxes augment_entities augment_epoch augment_lines augment_words calibration "
-    "checkpoint checkpoint_compare checkpoint_writer comparability config data decoding encoded_files encoded_part "
-    "encoded_place encoding entity_scores events field_match flops frozen_split health jsonl_import labels losses "
-    "manifest metrics page predictions pretrained_place pretraining reading_order run_dir run_record sampling splits "
+    "augment augment_amounts augment_boxes augment_entities augment_epoch augment_lines augment_words best_metric "
+    "calibration checkpoint checkpoint_compare checkpoint_writer class_weights comparability config data decoding "
+    "encoded_files encoded_part encoded_place encoding entity_scores events field_match flops frozen_split health "
+    "jsonl_import labels losses manifest metrics packed_attention packing page precision predictions pretrained_place "
+    "pretraining reading_order repeats run_dir run_record sampling splits team team_model team_start train_epoch "
     "train_evaluation train_loop train_optim train_report train_setup train_state train_step trainer weights "
-    "word_report".split()
+    "word_report word_scores".split()
 )
 TRAINING_FOLDERS = ("importers", "tasks")
 TORCH_FREE = tuple(
     "attempt attempt_end augment augment_amounts augment_boxes augment_entities augment_lines augment_words "
-    "best_metric calibration check_report checkpoint_history child class_weights comparability config "
-    "continuation data dataset_check dataset_choice datasets decoding draft encoded_place encoded_store "
-    "entity_scores errors events exits field_match file_upload find_job flops folder_upload forgotten frozen_split "
-    "health heartbeat image_check image_size infra job_rows jsonl_import key_match label_check label_table labels "
-    "line_split local_aws local_engines local_environment local_process local_start local_state manifest metrics "
-    "mirror near_duplicates notice page page_selection patience plain_words plan predictions pretrained_place "
-    "pretraining publish pull reading_order receipt_load receipt_snapshot receipts recorder redact request "
-    "resume_point retention run_dir run_setup running_workers s3 sample sample_layouts sample_merchants sampling "
-    "source_text splits spot storage_errors stored_predictions submit_check supervisor suspect_marks suspects "
-    "table_snapshots timeline total_match trust verify_resume watchdog weights why why_facts why_open word_report "
-    "worker worker_snapshot workplace".split()
+    "best_metric calibration check_report checkpoint_history child class_weights comparability config continuation "
+    "data dataset_check dataset_choice datasets decoding draft encoded_place encoded_store entity_scores errors "
+    "events exits field_match file_upload find_job flops folder_upload forgotten frozen_split health heartbeat "
+    "image_check image_size infra job_rows jsonl_import key_match label_check label_table labels line_split local_aws "
+    "local_engines local_environment local_process local_start local_state manifest metrics mirror near_duplicates "
+    "notice page page_selection patience plain_words plan predictions pretrained_place pretraining publish pull "
+    "reading_order receipt_load receipt_snapshot receipts recorder redact request resume_point retention run_dir "
+    "run_setup running_workers s3 sample sample_layouts sample_merchants sampling source_text splits spot "
+    "storage_errors stored_predictions submit_check supervisor suspect_marks suspects table_snapshots team_start "
+    "timeline total_match trust verify_resume watchdog weights why why_facts why_open word_report worker "
+    "worker_snapshot workplace".split()
 )
 
 KEY_STRING = re.compile(

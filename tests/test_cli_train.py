@@ -27,6 +27,7 @@ TRAINING_FLAGS = [
     ("--max-sub-tokens", "4", "max_sub_tokens", 4),
     ("--tokens-per-batch", "4096", "tokens_per_batch", 4096),
     ("--precision", "fp16", "precision", "fp16"),
+    ("--processes", "2", "processes", 2),
     ("--threads", "1", "threads", 1),
     ("--focal-gamma", "2", "focal_gamma", 2.0),
     ("--class-weights", "sqrt-inverse", "class_weights", "sqrt-inverse"),
