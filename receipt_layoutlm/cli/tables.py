@@ -139,10 +139,18 @@ def show_text(job: Job) -> str:
         ("config", _given_values(job)),
         *(("warning", text) for text in _warnings(job)),
         ("error", "" if job.error is None else f"{job.error.cause}: {job.error.message}"),
-        *((name.replace("_", " "), value) for name, value in (job.results or {}).items() if name not in _OWN_PLACE),
+        *((name.replace("_", " "), _short(value)) for name, value in _plain_results(job)),
     ]
     lines = [f"{name:16}  {clean(value)}" for name, value in facts if value not in ("", None)]
     return "\n".join(lines)
+
+
+def _plain_results(job: Job) -> list[tuple[str, JsonValue]]:
+    return [(name, value) for name, value in (job.results or {}).items() if name not in _OWN_PLACE]
+
+
+def _short(value: JsonValue) -> JsonValue:
+    return f"{value:.4g}" if isinstance(value, float) else value
 
 
 def _warnings(job: Job) -> list[str]:
