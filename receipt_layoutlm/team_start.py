@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,17 +27,20 @@ ADDRESS = "LAYOUTLM_TEAM_ADDRESS"
 
 
 @contextmanager
-def gathered(run_dir: RunDir, arguments: Sequence[str]) -> Iterator["Team"]:
-    """The team of this process, which ends with the block. `arguments` are those of the trainer."""
+def gathered(run_dir: RunDir, arguments: Sequence[str], environment: Mapping[str, str]) -> Iterator["Team"]:
+    """The team of this process, which ends with the block. `arguments` are those of the trainer.
+
+    In the environment stands who this is, in torchrun's names, where another process has started it.
+    """
     from receipt_layoutlm.team import ALONE, join, leave  # torch takes seconds, after the signal handlers
 
-    if (size := int(os.environ.get("WORLD_SIZE", 1))) > 1:
-        team = join(int(os.environ["RANK"]), size, os.environ.get(ADDRESS, "env://"))
+    if (size := int(environment.get("WORLD_SIZE", 1))) > 1:
+        team = join(int(environment["RANK"]), size, environment.get(ADDRESS, "env://"))
         yield team
         leave(team)
     elif (size := _wanted(run_dir)) > 1:
         address = _address(run_dir)
-        with _others(run_dir, arguments, size, address):
+        with _others(run_dir, arguments, environment, size, address):
             team = join(0, size, address)
             yield team
             leave(team)
@@ -74,7 +77,9 @@ def _address(run_dir: RunDir) -> str:
 
 
 @contextmanager
-def _others(run_dir: RunDir, arguments: Sequence[str], size: int, address: str) -> Iterator[None]:
+def _others(
+    run_dir: RunDir, arguments: Sequence[str], environment: Mapping[str, str], size: int, address: str
+) -> Iterator[None]:
     """Start the others; they end with the block, and with this process, whose end closes their stdin."""
     others, closing = [], threading.Event()
     try:
@@ -87,7 +92,7 @@ def _others(run_dir: RunDir, arguments: Sequence[str], size: int, address: str) 
                     stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=output,
-                    env={**os.environ, **{name: str(value) for name, value in names.items()}},
+                    env={**environment, **{name: str(value) for name, value in names.items()}},
                 )
             others.append(other)
             threading.Thread(target=_end_with, args=(other, log, closing), daemon=True).start()

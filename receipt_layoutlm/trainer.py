@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
         return wanted
 
     run_dir, until = RunDir(Path(arguments[0])), int(arguments[1]) if len(arguments) > 1 else None
-    with gathered(run_dir, arguments) as team:
+    with gathered(run_dir, arguments, os.environ) as team:
         end = train(run_dir, stop.is_set, save_now=save_now, until=until, began=began, team=team)
     return 0 if isinstance(end, Finished) else 1
 

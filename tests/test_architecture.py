@@ -207,7 +207,10 @@ def test_the_environment_is_read_at_the_edge_only() -> None:
         for path, node in nodes(STORE, PRODUCT)
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
     }
-    assert {path for path in found if not path.startswith("receipt_layoutlm/cli")} == {"receipt_dynamo/client.py"}
+    assert {path for path in found if not path.startswith("receipt_layoutlm/cli")} == {
+        "receipt_dynamo/client.py",
+        "receipt_layoutlm/trainer.py",  # torchrun says there which process of several it is
+    }
 
 
 def test_no_module_or_class_has_a_name_that_says_nothing() -> None:

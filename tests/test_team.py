@@ -75,7 +75,9 @@ def test_a_team_takes_the_steps_that_one_process_takes(model: Path, tmp_path: Pa
     team = new_run(tmp_path / "team", model, PAGES, **OPTIONS, dropout=0.0, processes=3)
     train(alone, never)
     assert trained(team) == 0, team.train_log.read_text()
-    torch.testing.assert_close(weights(team), weights(alone), rtol=0, atol=1e-4)  # Adam magnifies what sums in another order differ by
+    torch.testing.assert_close(
+        weights(team), weights(alone), rtol=0, atol=1e-4
+    )  # Adam magnifies what sums in another order differ by
     for one, other in zip(evaluations(alone), evaluations(team), strict=True):
         assert other.eval_loss == pytest.approx(one.eval_loss, abs=1e-4)
         assert other.train_loss == pytest.approx(one.train_loss, abs=1e-4)
@@ -104,7 +106,9 @@ def test_torchrun_may_start_the_team(model: Path, tmp_path: Path) -> None:
     with team.train_log.open("ab") as log:
         words = [*torchrun, *command(team)[1:]]
         assert subprocess.Popen(words, stdin=subprocess.PIPE, stdout=log, stderr=log).wait(300) == 0
-    torch.testing.assert_close(weights(team), weights(alone), rtol=0, atol=1e-4)  # Adam magnifies what sums in another order differ by
+    torch.testing.assert_close(
+        weights(team), weights(alone), rtol=0, atol=1e-4
+    )  # Adam magnifies what sums in another order differ by
 
 
 def test_a_stop_and_the_loss_of_a_process_end_the_team(model: Path, tmp_path: Path) -> None:

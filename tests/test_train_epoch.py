@@ -7,7 +7,7 @@ from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.encoded_part import EncodedPart, select
 from receipt_layoutlm.labels import LabelMap
 from receipt_layoutlm.tasks.layoutlm import encode, load_tokenizer
-from receipt_layoutlm.train_epoch import Epoch, micro_batches, plan_epoch, steps_per_epoch
+from receipt_layoutlm.train_epoch import Epoch, micro_batches, plan_epoch, windows_per_epoch
 from tests.runs import tiny_model
 from tests.tiny import tiny_pages
 
@@ -26,6 +26,10 @@ def config(**options: object) -> TrainConfig:
     return TrainConfig.model_validate({"batch_size": 4, **options})
 
 
+def planned(options: TrainConfig, part: EncodedPart, number: int) -> Epoch:
+    return plan_epoch(options, part, number, windows_per_epoch(options, part))
+
+
 def shape(epoch: Epoch) -> list[list[tuple[int, list[bool] | None]]]:
     return [
         [(each.window, None if each.supervised is None else each.supervised.tolist()) for each in step]
@@ -35,19 +39,19 @@ def shape(epoch: Epoch) -> list[list[tuple[int, list[bool] | None]]]:
 
 @pytest.mark.parametrize("options", [{}, {"o_entity_ratio": 1.0}, {"balanced_sampling": True}])
 def test_an_epoch_is_the_same_each_time_and_another_one_is_not(part: EncodedPart, options: dict[str, object]) -> None:
-    assert shape(plan_epoch(config(**options), part, 3)) == shape(plan_epoch(config(**options), part, 3))
-    assert shape(plan_epoch(config(**options), part, 3)) != shape(plan_epoch(config(**options), part, 4))
+    assert shape(planned(config(**options), part, 3)) == shape(planned(config(**options), part, 3))
+    assert shape(planned(config(**options), part, 3)) != shape(planned(config(**options), part, 4))
 
 
 def test_every_window_is_shown_once_and_whole(part: EncodedPart) -> None:
-    epoch = plan_epoch(config(), part, 0)
+    epoch = planned(config(), part, 0)
     shown = [each for step in epoch.steps for each in step]
     assert sorted(each.window for each in shown) == list(range(len(part.windows)))
     assert all(each.supervised is None for each in shown)
 
 
 def test_micro_batches_cut_a_step_in_any_way_and_hold_the_same(part: EncodedPart) -> None:
-    shown = plan_epoch(config(gradient_accumulation_steps=2), part, 0).steps[0]
+    shown = planned(config(gradient_accumulation_steps=2), part, 0).steps[0]
     whole = micro_batches(config(batch_size=8), part, shown)
     pieces = micro_batches(config(batch_size=2), part, shown)
     by_tokens = micro_batches(config(tokens_per_batch=32), part, shown)
@@ -59,7 +63,7 @@ def test_micro_batches_cut_a_step_in_any_way_and_hold_the_same(part: EncodedPart
 
 
 def test_the_ratio_is_drawn_over_what_is_shown_and_recorded(part: EncodedPart) -> None:
-    epoch = plan_epoch(config(o_entity_ratio=0.5), part, 0)
+    epoch = planned(config(o_entity_ratio=0.5), part, 0)
     batches = [batch for step in epoch.steps for batch in micro_batches(config(), part, step)]
     labels = np.concatenate([batch.labels for batch in batches])
     assert epoch.o_entity_ratio == pytest.approx((labels == 0).sum() / (labels != 0).sum())
@@ -67,22 +71,22 @@ def test_the_ratio_is_drawn_over_what_is_shown_and_recorded(part: EncodedPart) -
 
 
 def test_without_a_ratio_that_of_the_data_is_recorded(part: EncodedPart) -> None:
-    epoch = plan_epoch(config(), part, 0)
+    epoch = planned(config(), part, 0)
     tags = [tag for place in range(len(part.windows)) for tag in part.window_tags(place)]
     assert epoch.o_entity_ratio == pytest.approx(tags.count("O") / (len(tags) - tags.count("O")))
 
 
 def test_balanced_sampling_shows_rare_labels_more_often_and_every_epoch_is_as_long(part: EncodedPart) -> None:
     rare = select(part.features, part.features.page_ids[:1] * 1 + part.features.page_ids[1:], LABELS)
-    plain, balanced = (plan_epoch(config(balanced_sampling=on), rare, 0) for on in (False, True))
+    plain, balanced = (planned(config(balanced_sampling=on), rare, 0) for on in (False, True))
     assert sum(balanced.seen.values()) >= sum(plain.seen.values())
-    sizes = {sum(map(len, plan_epoch(config(balanced_sampling=True), rare, number).steps)) for number in range(5)}
+    sizes = {sum(map(len, planned(config(balanced_sampling=True), rare, number).steps)) for number in range(5)}
     assert len(sizes) == 1
-    assert steps_per_epoch(config(balanced_sampling=True), rare) == len(balanced.steps)
+    assert windows_per_epoch(config(balanced_sampling=True), rare) == sum(len(step) for step in balanced.steps)
 
 
 def test_entities_that_an_epoch_shows_are_counted(part: EncodedPart) -> None:
-    seen = plan_epoch(config(), part, 0).seen
+    seen = planned(config(), part, 0).seen
     expected = {
         label: sum(part.window_tags(place).count(f"B-{label}") for place in range(len(part.windows)))
         for label in LABELS.labels
