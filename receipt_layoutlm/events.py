@@ -74,7 +74,10 @@ class Progress(_Event):
     epoch: float
     train_loss: float | None = None
     lr: float | None = None
-    pages_per_second: float | None = None
+    pages_per_second: float | None = None  # windows, in the time of training steps alone, as those below
+    tokens_per_second: float | None = None
+    mfu: float | None = None  # share of the GPU's dense peak, None where no data sheet is known
+    gpu_memory: int | None = None  # bytes, the most that this process had in use
 
 
 class Evaluation(_Event):

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
 from receipt_layoutlm.encoded_part import EncodedPart
-from receipt_layoutlm.packing import PackedBatch
+from receipt_layoutlm.packed_tensors import PackedTensors
 from receipt_layoutlm.team import Team
 from receipt_layoutlm.train_epoch import Shown, fair_shares
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 class Words(nn.Module):
     """A task's word_logits as a module, which is what DistributedDataParallel wraps."""
 
-    def __init__(self, task: ModuleType, model: PreTrainedModel, device: torch.device) -> None:
+    def __init__(self, task: ModuleType, model: PreTrainedModel) -> None:
         super().__init__()
-        self.task, self.model, self.device = task, model, device
+        self.task, self.model = task, model
 
-    def forward(self, batch: PackedBatch) -> torch.Tensor:
-        logits: torch.Tensor = self.task.word_logits(self.model, batch, self.device)
+    def forward(self, batch: PackedTensors) -> torch.Tensor:
+        logits: torch.Tensor = self.task.word_logits(self.model, batch)
         return logits
 
 

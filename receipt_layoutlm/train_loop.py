@@ -27,6 +27,7 @@ from receipt_layoutlm.data import DataError
 from receipt_layoutlm.encoded_part import EncodedPart
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.events import Checkpoint, EventWriter, Failed, Finished, FinishReason, Progress
+from receipt_layoutlm.flops import EncoderSize
 from receipt_layoutlm.health import health
 from receipt_layoutlm.labels import LabelError
 from receipt_layoutlm.page import validation_reason
@@ -42,6 +43,7 @@ from receipt_layoutlm.train_report import Reporter
 from receipt_layoutlm.train_setup import Run, Watch, prepare
 from receipt_layoutlm.train_state import NonFiniteLoss, StopRequested, TrainState, end_reason
 from receipt_layoutlm.train_step import rate_of_last_step, train_step
+from receipt_layoutlm.train_work import work_of
 
 FREE_DISK = "free disk space, or give --work-dir on another disk"
 
@@ -133,6 +135,7 @@ def _loop(
     state, plan, config = run.state, run.plan, run.config
     epoch = _epoch(run, max(state.global_step - 1, 0) // plan.steps_per_epoch, stop, reporter)
     saved, saved_at, wanted = _position(state), clock(), False
+    size = EncoderSize.of(run.model.config)
     while True:
         evaluated = state.evaluation_due and _evaluate(run, epoch, stop, reporter)
         stopping = stop() or state.global_step == until
@@ -153,9 +156,11 @@ def _loop(
             except StopRequested:
                 continue
         reporter.enter("train")
-        pages = train_step(run, epoch, stop)
-        reporter.trained(pages)
-        if pages and (state.global_step % config.logging_steps == 0 or reporter.was_silent):
+        shown = epoch.steps[state.step_in_epoch]
+        done = train_step(run, epoch, stop)
+        if done:
+            reporter.trained(work_of(shown, epoch.part, size))
+        if done and (state.global_step % config.logging_steps == 0 or reporter.was_silent):
             reporter.progress(_progress(run, "train"))
 
 

@@ -3,12 +3,16 @@
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+import torch
+
 from receipt_layoutlm.class_weights import ClassWeights, weights_text
 from receipt_layoutlm.events import Checkpoint, Evaluation, EventWriter, Log, Progress, Started
+from receipt_layoutlm.flops import peak_flops
 from receipt_layoutlm.health import health
 from receipt_layoutlm.labels import OUTSIDE
 from receipt_layoutlm.run_record import DatasetRecord, FinalScores
 from receipt_layoutlm.train_setup import Run
+from receipt_layoutlm.train_work import Work
 
 PROGRESS_SECONDS = 1.0  # at least, between two progress events
 SILENCE_SECONDS = 30.0  # at most, while steps are done: who watches takes a longer silence for a hang
@@ -26,8 +30,9 @@ class Reporter:
         self._phase_since = began
         self._seconds: dict[str, float] = {}
         self._told_at = clock() - PROGRESS_SECONDS
-        self._pages = 0
-        self._pages_since = clock()
+        self._work = Work()
+        self._trained_until = 0.0  # seconds of training steps, at the last progress event
+        self._run: Run | None = None
 
     def enter(self, phase: Phase) -> None:
         """From now on time counts for this phase."""
@@ -50,24 +55,39 @@ class Reporter:
         print(f"warning: {message}", flush=True)
         self._events.write(Log(level="warning", event=event, message=message))
 
-    def trained(self, pages: int) -> None:
-        """Count trained pages (windows) for the rate of the next progress event."""
-        self._pages += pages
+    def trained(self, work: Work) -> None:
+        """Count an optimizer step for the rates of the next progress event."""
+        self._work += work
 
     def progress(self, progress: Progress) -> None:
         """Write it, unless the last one is less than a second old."""
         now = self._clock()
         if now - self._told_at < PROGRESS_SECONDS:
             return
-        elapsed = now - self._pages_since
-        rate = self._pages / elapsed if self._pages and elapsed > 0 else None
-        self._told_at = self._pages_since = now
-        self._pages = 0
-        self._events.write(progress.model_copy(update={"pages_per_second": rate}))
+        self._told_at = now
+        trained = self.phase_seconds().get("train", 0.0)
+        rates = self._rates(trained - self._trained_until) if self._work.windows else {}
+        self._work, self._trained_until = Work(), trained
+        self._events.write(progress.model_copy(update=rates))
+
+    def _rates(self, seconds: float) -> dict[str, float | int | None]:
+        """Of the steps since the last progress event."""
+        if self._run is None or seconds <= 0:
+            return {}
+        device, mfu = self._run.device, None
+        if device.type == "cuda":
+            peak = peak_flops(torch.cuda.get_device_name(device), self._run.state.precision)
+            mfu = None if peak is None else self._work.flops / seconds / (peak * self._run.team.size)
+        return {
+            "pages_per_second": self._work.windows / seconds,
+            "tokens_per_second": self._work.tokens / seconds,
+            "mfu": mfu,
+            "gpu_memory": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
+        }
 
     def started(self, run: Run) -> None:
         """Device, sizes and labels; what labels weigh in the loss; then what is odd about the labels."""
-        started = _started(run)
+        started, self._run = _started(run), run
         print(
             f"{started.device}: {started.train_pages} training pages, {started.eval_pages} evaluation pages, "
             f"{started.total_steps} steps, {started.parameters:,} parameters "

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from receipt_layoutlm.ahead import Ahead
 from receipt_layoutlm.augment_entities import donors_of
 from receipt_layoutlm.augment_epoch import Augmenter, Showing
 from receipt_layoutlm.best_metric import headline_name, label_in, parse_guard
@@ -36,6 +37,7 @@ from receipt_layoutlm.frozen_split import frozen_sha256, read_frozen
 from receipt_layoutlm.labels import OUTSIDE, LabelMap, build_label_map
 from receipt_layoutlm.losses import LossRule
 from receipt_layoutlm.manifest import DamagedFolder
+from receipt_layoutlm.packed_tensors import PackedTensors
 from receipt_layoutlm.page import UNSUPERVISED, Page
 from receipt_layoutlm.precision import available, choose, loss_scaler
 from receipt_layoutlm.pretrained_place import with_local_weights
@@ -79,6 +81,14 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True)
+class StepBatches:
+    """What one process trains on in an optimizer step; weight: what its losses are divided by, its share of it."""
+
+    micro: list[PackedTensors]
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """All of a run but its place in time; the loop changes model, optimizer and state, and nothing else."""
 
@@ -96,7 +106,8 @@ class Run:
     optimizer: torch.optim.Optimizer
     device: torch.device
     team: Team
-    words: nn.Module  # a PackedBatch -> (chosen, classes) logits, for training
+    words: nn.Module  # PackedTensors -> (chosen, classes) logits, for training
+    ahead: Ahead[StepBatches]
     scaler: torch.amp.GradScaler
     loss_rule: LossRule
     plan: Plan
@@ -185,7 +196,8 @@ def prepare(run_dir: RunDir, config: TrainConfig, snapshot: Snapshot | None, wat
         optimizer=optimizer,
         device=device,
         team=team,
-        words=Words(task, model, device),
+        words=Words(task, model),
+        ahead=Ahead(device.type == "cuda"),
         scaler=scaler,
         loss_rule=loss_rule(config, weights_of_labels, parts.label_map, device),
         plan=_plan(config, showing),

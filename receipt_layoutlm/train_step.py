@@ -3,16 +3,18 @@
 import math
 import random
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch.nn.utils import clip_grad_norm_
 
 from receipt_layoutlm.losses import token_loss
+from receipt_layoutlm.packed_tensors import on_device
 from receipt_layoutlm.precision import autocast
 from receipt_layoutlm.team_model import gradients_kept, own_share
 from receipt_layoutlm.train_epoch import Epoch, Shown, micro_batches
 from receipt_layoutlm.train_optim import learning_rate, restore_rng, rng_tensors, set_rate
-from receipt_layoutlm.train_setup import Run
+from receipt_layoutlm.train_setup import Run, StepBatches
 from receipt_layoutlm.train_state import NonFiniteLoss
 
 LOWEST_SCALE = 1.0  # of an fp16 loss: below it the numbers themselves overflow
@@ -25,22 +27,21 @@ def train_step(run: Run, epoch: Epoch, stop: Callable[[], bool]) -> int:
     """
     state, config = run.state, run.config
     shown = epoch.steps[state.step_in_epoch]
-    batches = micro_batches(config, epoch.part, own_share(run.team, epoch.part, shown))
-    labels = [torch.from_numpy(batch.labels) for batch in batches]
-    weight = _summed(run, sum(run.loss_rule.weight_of(each) for each in labels))
+    batches = run.ahead.take(partial(_batches, run, epoch), epoch.number, state.step_in_epoch, len(epoch.steps))
+    weight = _summed(run, batches.weight)
     if not run.team.is_first:
         torch.manual_seed(_dropout_seed(run))
     rng = rng_tensors(run.device)
     loss_sum = torch.zeros((), device=run.device)
-    for place, (batch, truth) in enumerate(zip(batches, labels, strict=True)):
+    for place, batch in enumerate(batches.micro):
         if run.team.size == 1 and stop():  # in a team all go through a step, which have not as many batches each
             run.optimizer.zero_grad()
             restore_rng(run.device, rng)
             return 0
-        with gradients_kept(run, place < len(batches) - 1):
+        with gradients_kept(run, place < len(batches.micro) - 1):
             with autocast(run.device, state.precision):
                 logits = run.words(batch)
-            loss = token_loss(logits, truth.to(run.device), run.loss_rule).total
+            loss = token_loss(logits, batch.labels, run.loss_rule).total
             mean = loss * run.team.size / max(weight, 1e-9)  # a team averages its gradients
             run.scaler.scale(mean).backward()  # type: ignore[no-untyped-call]
         loss_sum += loss.detach()
@@ -55,6 +56,13 @@ def train_step(run: Run, epoch: Epoch, stop: Callable[[], bool]) -> int:
     run.optimizer.zero_grad()
     state.step_done(run.plan, total, weight)
     return len(shown)
+
+
+def _batches(run: Run, epoch: Epoch, step: int) -> StepBatches:
+    """Of this process, on its device."""
+    own = micro_batches(run.config, epoch.part, own_share(run.team, epoch.part, epoch.steps[step]))
+    weight = sum(run.loss_rule.weight_of(torch.from_numpy(batch.labels)) for batch in own)
+    return StepBatches([on_device(batch, run.device) for batch in own], weight)
 
 
 def _summed(run: Run, number: float) -> float:

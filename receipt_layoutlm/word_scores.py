@@ -11,6 +11,7 @@ import torch
 from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.encoded_part import EncodedPart
 from receipt_layoutlm.losses import PLAIN, token_loss
+from receipt_layoutlm.packed_tensors import on_device
 from receipt_layoutlm.packing import cut_by_tokens, pack
 from receipt_layoutlm.precision import autocast
 from receipt_layoutlm.team import Team
@@ -44,10 +45,10 @@ def score_words(run: Run, part: EncodedPart, on_batch: Callable[[], None]) -> Wo
                 break
             indices = batches[place + team.rank]
             windows = [part.windows[index] for index in indices]
-            batch = pack(windows, [window.scored for window in windows])
+            batch = on_device(pack(windows, [window.scored for window in windows]), run.device)
             with autocast(run.device, run.state.precision):
-                logits = run.task.word_logits(run.model, batch, run.device).float()
-            loss = token_loss(logits, torch.from_numpy(batch.labels).to(run.device), PLAIN)
+                logits = run.task.word_logits(run.model, batch).float()
+            loss = token_loss(logits, batch.labels, PLAIN)
             total, words = total + loss.total.item(), words + loss.count
             scores = logits.log_softmax(-1).cpu().numpy()
             ends = np.cumsum([window.scored.sum() for window in windows])

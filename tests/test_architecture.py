@@ -17,13 +17,13 @@ AWS = {"receipt_dynamo", "boto3", "botocore", "pynamodb"}
 
 # names relative to the package; a name may be a module or a folder, and may not exist yet
 TRAINING = tuple(
-    "augment augment_amounts augment_boxes augment_entities augment_epoch augment_lines augment_words best_metric "
-    "calibration checkpoint checkpoint_compare checkpoint_writer class_weights comparability config data decoding "
-    "encoded_files encoded_part encoded_place encoding entity_scores events field_match flops frozen_split health "
-    "jsonl_import labels losses manifest metrics packed_attention packing page precision predictions pretrained_place "
-    "pretraining reading_order repeats run_dir run_record sampling splits team team_model team_start train_epoch "
-    "train_evaluation train_loop train_optim train_report train_setup train_state train_step trainer weights "
-    "word_report word_scores".split()
+    "ahead augment augment_amounts augment_boxes augment_entities augment_epoch augment_lines augment_words "
+    "best_metric calibration checkpoint checkpoint_compare checkpoint_writer class_weights comparability config data "
+    "decoding encoded_files encoded_part encoded_place encoding entity_scores events field_match flops frozen_split "
+    "health jsonl_import labels losses manifest metrics packed_attention packed_tensors packing page precision "
+    "predictions pretrained_place pretraining reading_order repeats run_dir run_record sampling splits team "
+    "team_model team_start train_epoch train_evaluation train_loop train_optim train_report train_setup train_state "
+    "train_step train_work trainer weights word_report word_scores".split()
 )
 TRAINING_FOLDERS = ("importers", "tasks")
 TORCH_FREE = tuple(

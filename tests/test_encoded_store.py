@@ -47,7 +47,9 @@ def kept(bucket: Bucket, *entries: Entry) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"max_length": 256}, {"max_sub_tokens": 4}, {"pretrained": "other"}, {"dataset": "d@" + "b" * 64}], ids=str
+    "options",
+    [{"max_length": 256}, {"max_sub_tokens": 4}, {"pretrained": "other"}, {"dataset": "d@" + "b" * 64}],
+    ids=str,
 )
 def test_what_is_encoded_otherwise_has_another_name(tmp_path: Path, options: dict[str, object]) -> None:
     assert entry(tmp_path, CONFIG.model_copy(update=options)).folder != entry(tmp_path).folder

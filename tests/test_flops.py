@@ -15,6 +15,7 @@ from transformers import LayoutLMForTokenClassification
 from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.flops import EncoderSize, forward_flops, peak_flops, step_flops
 from receipt_layoutlm.labels import LabelMap
+from receipt_layoutlm.packed_tensors import on_device
 from receipt_layoutlm.packing import PackedBatch
 from receipt_layoutlm.tasks.layoutlm import load_model, word_logits
 from tests.runs import tiny_model
@@ -60,7 +61,7 @@ def test_a_step_counts_what_torch_counts(
     batch, size = batch_of(lengths, chosen), EncoderSize.of(model.config)
 
     def forward() -> torch.Tensor:
-        return word_logits(model, batch, torch.device("cpu"))
+        return word_logits(model, on_device(batch, torch.device("cpu")))
 
     assert counted(forward) == forward_flops(size, lengths, len(chosen))
     assert counted(lambda: forward().sum().backward()) == step_flops(size, lengths, len(chosen))

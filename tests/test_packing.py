@@ -13,6 +13,7 @@ from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.encoded_part import EncodedPart, select
 from receipt_layoutlm.labels import LabelMap
 from receipt_layoutlm.losses import IGNORE_INDEX, LossRule, token_loss
+from receipt_layoutlm.packed_tensors import on_device
 from receipt_layoutlm.packing import PackedBatch, cut_by_tokens, pack
 from receipt_layoutlm.tasks.layoutlm import encode, load_model, load_tokenizer, word_logits
 from tests.padded import collate
@@ -89,7 +90,7 @@ def test_loss_and_gradients_are_those_of_the_padded_stock_step(model_dir: Path, 
 
     model, batch = load_model(config, LABELS).model, packed(part)
     rule, labels = LossRule(), torch.from_numpy(batch.labels)
-    loss = token_loss(word_logits(model, batch, CPU), labels, rule).total / rule.weight_of(labels)
+    loss = token_loss(word_logits(model, on_device(batch, CPU)), labels, rule).total / rule.weight_of(labels)
     loss.backward()
 
     assert loss.item() == pytest.approx(stock_loss, abs=1e-6)
@@ -101,16 +102,16 @@ def test_loss_and_gradients_are_those_of_the_padded_stock_step(model_dir: Path, 
 
 def test_no_window_sees_another(model_dir: Path, part: EncodedPart) -> None:
     model = load_model(TrainConfig(pretrained=str(model_dir)), LABELS).model.eval()
-    together = word_logits(model, packed(part), CPU)
-    alone = [word_logits(model, pack([window], [None]), CPU) for window in part.windows]
+    together = word_logits(model, on_device(packed(part), CPU))
+    alone = [word_logits(model, on_device(pack([window], [None]), CPU)) for window in part.windows]
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-5)
 
 
 def test_the_order_of_windows_in_a_batch_changes_nothing_for_any_of_them(model_dir: Path, part: EncodedPart) -> None:
     model = load_model(TrainConfig(pretrained=str(model_dir)), LABELS).model.eval()
     first, second = part.windows[:2]
-    forward = word_logits(model, pack([first, second], [None, None]), CPU)
-    backward = word_logits(model, pack([second, first], [None, None]), CPU)
+    forward = word_logits(model, on_device(pack([first, second], [None, None]), CPU))
+    backward = word_logits(model, on_device(pack([second, first], [None, None]), CPU))
     words = len(first.first)
     torch.testing.assert_close(forward[:words], backward[-words:], atol=1e-5, rtol=1e-5)
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.packed_tensors import on_device
 from receipt_layoutlm.packing import pack
 from receipt_layoutlm.train_setup import Run, Watch, prepare
 from receipt_layoutlm.word_scores import confidences, score_words
@@ -46,7 +47,7 @@ def test_each_word_has_the_scores_of_its_most_central_window(run: Run) -> None:
     run.model.eval()
     for window in run.evaluation.windows:
         with torch.no_grad():
-            logits = run.task.word_logits(run.model, pack([window], [window.scored]), run.device)
+            logits = run.task.word_logits(run.model, on_device(pack([window], [window.scored]), run.device))
         words = window.word_index[window.scored]
         np.testing.assert_allclose(found[window.page][words], logits.log_softmax(-1).numpy(), atol=1e-4)
     run.model.train()

@@ -47,11 +47,13 @@ class ProgressView:
         if self._task is None:
             self._task = self._bar.add_task("", total=event.total_steps)
         loss = "" if event.train_loss is None else f"  loss {event.train_loss:.3f}"
+        rate = "" if event.pages_per_second is None else f"  {event.pages_per_second:.1f} pages/s"
+        share = "" if event.mfu is None else f"  {event.mfu:.0%} of the GPU"
         self._bar.update(
             self._task,
             total=event.total_steps,
             completed=event.global_step,
-            description=f"{event.phase} epoch {event.epoch:.1f}{loss}",
+            description=f"{event.phase} epoch {event.epoch:.1f}{loss}{rate}{share}",
         )
 
     def _say(self, line: str) -> None:
