@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
-from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
+
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # torch before 2.10
+    varlen_attn = None  # type: ignore[assignment]
 
 PACKED = "receipt_layoutlm_packed"
 
@@ -45,7 +49,8 @@ def packed_attention(
 
     The mask is ignored: where every token is one of a sequence there is nothing to hide.
     """
-    if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and dropout == 0.0:
+    is_half = query.dtype in (torch.float16, torch.bfloat16)
+    if varlen_attn is not None and query.is_cuda and is_half and dropout == 0.0:
         return _flash(query, key, value, lengths, scaling), None
     pieces = [
         scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling)
