@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from receipt_layoutlm.best_metric import label_in, parse_guard
 from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.page import UNSUPERVISED
@@ -154,6 +155,16 @@ def build_label_map(config: TrainConfig, known_labels: Iterable[str]) -> LabelMa
     if not kept:
         raise LabelError("no label is left to learn: the data has none, or the merges drop them all")
     return LabelMap(merges=merges, labels=tuple(sorted(kept)))
+
+
+def check_named(config: TrainConfig, learned: Collection[str]) -> None:
+    """Raises LabelError unless the run learns each label that its options name; O may be weighted too."""
+    guarded = None if config.guard is None else parse_guard(config.guard).metric
+    of_metrics = [label_in(name) for name in (config.metric_for_best, guarded) if name is not None]
+    weighted = [label for label in config.label_weight if label != OUTSIDE]
+    for label in (*config.single_valued_labels, *weighted, *(label for label in of_metrics if label is not None)):
+        if label not in learned:
+            raise LabelError(f"this run learns no label {label}: name one of {', '.join(sorted(learned))}")
 
 
 def check_known(labels: Iterable[str], known: Collection[str]) -> None:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from receipt_dynamo import Attempt, Dataset, DynamoClient, Job
 from receipt_layoutlm.check_report import Report
 from receipt_layoutlm.config import TrainConfig
-from receipt_layoutlm.labels import LabelMap, build_label_map, missing_labels
+from receipt_layoutlm.labels import LabelMap, build_label_map, check_named, missing_labels
 
 SHAPE = ("task", "pretrained", "layers", "batch_size", "gradient_accumulation_steps", "max_length", "device")
 """Two jobs with equal values here take about the same time per step."""
@@ -29,9 +29,10 @@ class Plan(BaseModel):
 def make_plan(config: TrainConfig, dataset: Dataset, evaluation: Dataset | None, report: Report | None = None) -> Plan:
     """Without a report on the pages, their number is reckoned from the shares, and less can be warned of.
 
-    Raises LabelError when the labels, merges and data contradict each other.
+    Raises LabelError when the labels, merges and data contradict each other, or options name what is not learned.
     """
     label_map = build_label_map(config, dataset.labels)
+    check_named(config, label_map.labels if report is None else report.kept)  # the report knows the training part
     counts = kept_counts(label_map, dataset.labels)
     warnings = [
         f"label {label} has no example in {dataset.name}" for label in missing_labels(label_map, dataset.labels)

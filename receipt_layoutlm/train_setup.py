@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from receipt_layoutlm.ahead import Ahead
 from receipt_layoutlm.augment_entities import donors_of
 from receipt_layoutlm.augment_epoch import Augmenter, Showing
-from receipt_layoutlm.best_metric import headline_name, label_in, parse_guard
+from receipt_layoutlm.best_metric import headline_name
 from receipt_layoutlm.checkpoint import Snapshot
 from receipt_layoutlm.class_weights import ClassWeights, class_weights
 from receipt_layoutlm.comparability import (
@@ -34,7 +34,7 @@ from receipt_layoutlm.encoded_files import encoded_key, open_encoded, write_enco
 from receipt_layoutlm.encoded_part import EncodedPart, Features, select
 from receipt_layoutlm.encoding import OVERLAP
 from receipt_layoutlm.frozen_split import frozen_sha256, read_frozen
-from receipt_layoutlm.labels import OUTSIDE, LabelMap, build_label_map
+from receipt_layoutlm.labels import OUTSIDE, LabelMap, build_label_map, check_named
 from receipt_layoutlm.losses import LossRule
 from receipt_layoutlm.manifest import DamagedFolder
 from receipt_layoutlm.packed_tensors import PackedTensors
@@ -143,7 +143,7 @@ def prepare(run_dir: RunDir, config: TrainConfig, snapshot: Snapshot | None, wat
     """
     torch.set_num_threads(config.threads or max(1, min(torch.get_num_threads(), usable_cpus()) // team.size))
     parts = load_parts(run_dir, config)
-    _check_named_labels(config, parts.label_map)
+    check_named(config, parts.label_map.labels)
     task = load_task(config.task)
     weights = with_local_weights(config, run_dir)
     tokenizer = task.load_tokenizer(weights)
@@ -310,15 +310,6 @@ def resolve_device(name: str, team: Team = ALONE) -> torch.device:
     if not there[name]:
         raise ConfigError(f"device {name} is not available here: give auto or cpu")
     return torch.device(name)
-
-
-def _check_named_labels(config: TrainConfig, label_map: LabelMap) -> None:
-    """Labels that options name have to be learned; ConfigError."""
-    guarded = None if config.guard is None else parse_guard(config.guard).metric
-    of_metrics = [label_in(name) for name in (config.metric_for_best, guarded) if name is not None]
-    named = [*config.single_valued_labels, *config.label_weight, *(label for label in of_metrics if label is not None)]
-    if unknown := [label for label in named if label not in (OUTSIDE, *label_map.labels)]:
-        raise ConfigError(f"this run learns no label {unknown[0]}: name one of {', '.join(label_map.labels)}")
 
 
 def _train_sample(config: TrainConfig, parts: Parts, features: Features) -> EncodedPart:

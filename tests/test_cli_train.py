@@ -271,6 +271,37 @@ def test_what_cannot_be_is_refused_with_the_way_out_and_nothing_is_stored(
     assert words in shell.refused(*arguments)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--metric-for-best", "f1_TIP"],
+        ["--guard", "f1_TIP>=0.9*best"],
+        ["--single-valued-label", "TIP"],
+        ["--label-weight", "TIP=2"],
+    ],
+)
+def test_an_option_that_names_a_label_the_run_does_not_learn_is_refused_before_it_costs_anything(
+    shell: Shell, imported: str, pages: Path, arguments: list[str]
+) -> None:
+    words = "this run learns no label TIP: name one of GRAND_TOTAL, MERCHANT_NAME"
+
+    assert words in shell.refused(*arguments)
+    assert words in shell.refused("--dry-run", *arguments)
+    assert words in shell.refused("--dry-run", "--data", str(pages), *arguments)
+
+
+def test_a_label_that_only_the_evaluation_part_has_is_not_learned(shell: Shell, imported: str, pages: Path) -> None:
+    lines = [json.loads(line) for line in pages.read_text().splitlines()]
+    for line in lines[:2]:
+        line["labels"][1] = "B-TIP"
+    pages.write_text("\n".join(map(json.dumps, lines)))
+    split = pages.with_name("split.json")
+    split.write_text(json.dumps({"by": "page", "train": [f"p{i}" for i in range(2, 20)], "validation": ["p0", "p1"]}))
+    arguments = ("--data", str(pages), "--split", f"frozen:{split}", "--label-weight", "TIP=2")
+
+    assert "learns no label TIP" in shell.refused("--dry-run", *arguments)
+
+
 def test_a_bad_file_leaves_nothing_behind(shell: Shell, tmp_path: Path) -> None:
     path = tmp_path / "bad.jsonl"
     path.write_text('{"id": "a", "words": ["x"], "bboxes": [[0, 0, 2000, 9]], "labels": ["O"]}\n')

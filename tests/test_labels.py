@@ -12,6 +12,7 @@ from receipt_layoutlm.labels import (
     LabelError,
     LabelMap,
     build_label_map,
+    check_named,
     missing_labels,
     resolve_merges,
 )
@@ -176,6 +177,28 @@ def test_applying_keeps_every_kept_entity_as_one_and_twice_is_once(
     kept = [(label if label in label_map.labels else None, length) for label, length in merged]
     assert list(applied) == tags_of(kept)
     assert label_map.apply(applied) == applied
+
+
+NAMED = [
+    {"single_valued_labels": ("TIP",)},
+    {"label_weight": {"TIP": 2.0}},
+    {"metric_for_best": "f1_TIP"},
+    {"guard": "recall_TIP>=0.9*best"},
+]
+
+
+@pytest.mark.parametrize("options", NAMED, ids=lambda options: next(iter(options)))
+def test_an_option_may_only_name_a_label_that_is_learned(options: dict[str, object]) -> None:
+    config = TrainConfig.model_validate(options)
+    with pytest.raises(LabelError, match="this run learns no label TIP: name one of DATE, TAX"):
+        check_named(config, ("TAX", "DATE"))
+    check_named(config, ("TAX", "TIP"))
+
+
+def test_words_outside_of_entities_have_a_weight_but_no_score() -> None:
+    check_named(TrainConfig(label_weight={"O": 0.5}, metric_for_best="f1", guard="macro_f1>=0.9*best"), ("TAX",))
+    with pytest.raises(LabelError, match="no label O"):
+        check_named(TrainConfig(metric_for_best="f1_O"), ("TAX",))
 
 
 @given(label_maps)

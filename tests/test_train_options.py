@@ -240,6 +240,13 @@ def test_so_many_threads_compute_as_were_asked_for(trained: Trained) -> None:
         torch.set_num_threads(before)
 
 
+def test_an_option_that_names_a_label_the_run_does_not_learn_is_refused(folder: Path) -> None:
+    end = train(run_with(folder, "unlearned", {"label_weight": {"COUPON": 2.0}}), never)
+
+    assert isinstance(end, Failed) and end.cause == "bad_config"
+    assert end.message.startswith("this run learns no label COUPON: name one of ")
+
+
 def test_a_format_that_is_not_computed_in_hardware_is_refused(folder: Path) -> None:
     end = train(run_with(folder, "bf16", {"precision": "bf16"}), never)  # on a CPU
 
