@@ -64,7 +64,7 @@ def evaluate(run: Run, epoch: Epoch, on_batch: Callable[[], None]) -> Evaluation
         is_best=False,
         collapsed=scores.collapsed,
     )
-    lines = health_lines(health([*state.evaluations, measured]))
+    lines = health_lines(health([*state.evaluations, measured], run.config))
     measured = measured.model_copy(update={"health": tuple(lines), **_calibration(run.evaluation, said)})
     evaluation = _judged(run, measured)
     best_step = evaluation.global_step if evaluation.is_best else state.best_step

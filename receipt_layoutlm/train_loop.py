@@ -335,5 +335,5 @@ def _summary(end: Finished | Failed, state: TrainState, wall_seconds: float) -> 
 
 def _write_record(run: Run, summary: Summary | None) -> None:
     evaluations = tuple(run.state.evaluations)
-    update = {"evaluations": evaluations, "health": tuple(health(evaluations)), "summary": summary}
+    update = {"evaluations": evaluations, "health": tuple(health(evaluations, run.config)), "summary": summary}
     write_run_record(run.record.model_copy(update=update), run.run_dir.run_json)

@@ -123,8 +123,9 @@ class Reporter:
             flush=True,
         )
         self._events.write(evaluation)
-        known = {finding.check for finding in health(history[:-1])}
-        for finding in health(history):
+        config = None if self._run is None else self._run.config
+        known = {finding.check for finding in health(history[:-1], config)}
+        for finding in health(history, config):
             if finding.check not in known:
                 self.warn(finding.check, finding.message)
 

@@ -142,5 +142,57 @@ def test_the_numbers_and_names_stand_in_the_text() -> None:
     assert "of TAX 0.870" in health(SICK[-1][1])[0].message
 
 
+# what is turned already is not named again; each with what stays
+
+TURNED = [
+    ("collapsed", {"o_entity_ratio": 2.0}, {"--lr", "--warmup-ratio", "--epochs"}),
+    (
+        "labels_never_found",
+        {"class_weights": "balanced"},
+        {"--label-weight", "--balanced-sampling", "--o-entity-ratio"},
+    ),
+    ("labels_never_found", {"balanced_sampling": True}, {"--class-weights", "--label-weight", "--o-entity-ratio"}),
+    (
+        "labels_never_found",
+        {"label_weight": {"TIP": 2}},
+        {"--class-weights", "--balanced-sampling", "--o-entity-ratio"},
+    ),
+    ("overfitting", {"augment": ["ocr"], "label_smoothing": 0.1}, {"--dropout", "--epochs"}),
+    ("evaluation_loss_rising", {"early_stopping_patience": 3}, {"--epochs", "--lr", "--label-smoothing", "--dropout"}),
+    ("loss_flat", {"early_stopping_patience": 3}, {"--lr", "--epochs"}),
+    ("unbalanced", {"focal_gamma": 2.0, "o_entity_ratio": 1.0}, {"--class-weights", "--balanced-sampling"}),
+]
+
+
+def told_with(check: str, **options: object) -> str:
+    """The finding's text in a run with these options."""
+    history, train_f1 = next((history, value) for name, history, value in SICK if name == check)
+    latest = history[-1].model_copy(update={"train_f1": train_f1, "f1": history[-1].metric_value})
+    (finding,) = health([*history[:-1], latest], TrainConfig.model_validate(options))
+    return finding.message
+
+
+@pytest.mark.parametrize(("check", "options", "left"), TURNED)
+def test_what_is_turned_already_is_not_advised(check: str, options: dict[str, object], left: set[str]) -> None:
+    assert set(re.findall(r"--[a-z][a-z-]*", told_with(check, **options))) == left
+    assert left < set(re.findall(r"--[a-z][a-z-]*", told_with(check)))
+
+
+def test_a_weight_is_advised_for_the_rarest_label_that_has_none() -> None:
+    latest = at(per_label={"TAX": row(0, 7), "TIP": row(0, 3), "DATE": row(0.9, 2)})
+    (finding,) = health([latest], TrainConfig(label_weight={"TIP": 4.0, "DATE": 2.0}))
+    assert "--label-weight TAX=2" in finding.message
+
+
+def test_where_everything_is_turned_that_is_said() -> None:
+    options = {"class_weights": "inverse", "focal_gamma": 2, "balanced_sampling": True, "o_entity_ratio": 2}
+    on_already = "--class-weights, --focal-gamma, --balanced-sampling, --o-entity-ratio are on already"
+    assert told_with("unbalanced", **options).endswith(f"(of TAX 0.870): {on_already}")
+    told = told_with("labels_never_found", **options, label_weight={"TIP": 2})
+    assert told.endswith(
+        ": label more of them; --class-weights, --label-weight, --balanced-sampling, --o-entity-ratio are on already"
+    )
+
+
 def test_nothing_wrong_is_no_line() -> None:
     assert health_lines([]) == []

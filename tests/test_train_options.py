@@ -12,7 +12,7 @@ import torch
 
 from receipt_layoutlm.checkpoint import read_checkpoint
 from receipt_layoutlm.data import write_snapshot
-from receipt_layoutlm.events import Evaluation, Failed, Finished
+from receipt_layoutlm.events import Evaluation, EventReader, Failed, Finished, Log
 from receipt_layoutlm.run_dir import RunDir
 from receipt_layoutlm.run_record import RunRecord
 from receipt_layoutlm.sample import generate_pages
@@ -238,6 +238,18 @@ def test_so_many_threads_compute_as_were_asked_for(trained: Trained) -> None:
         assert [trained(threads=threads).record.hardware.threads for threads in (2, 1)] == [2, 1]
     finally:
         torch.set_num_threads(before)
+
+
+def test_health_names_no_option_that_the_run_has_turned(trained: Trained) -> None:
+    def named(**options: object) -> list[bool]:
+        """In the evaluation, in the record, in the log."""
+        run = trained(**options)
+        log = [event.message for event in EventReader(run.run_dir.events).read() if isinstance(event, Log)]
+        in_record = [finding.message for finding in run.record.health]
+        return ["--o-entity-ratio" in " ".join(texts) for texts in (run.evaluations[-1].health, in_record, log)]
+
+    assert named(lr=1e-5) == [True] * 3  # it has learned nothing yet
+    assert named(lr=1e-5, o_entity_ratio=0.5) == [False] * 3
 
 
 def test_an_option_that_names_a_label_the_run_does_not_learn_is_refused(folder: Path) -> None:
