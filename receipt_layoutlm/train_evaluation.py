@@ -82,8 +82,10 @@ def _judged(run: Run, measured: Evaluation) -> Evaluation:
 
 
 def _field_f1(run: Run, part: EncodedPart, said: "_Said") -> float:
-    pages, labels = list(part.pages), run.config.single_valued_labels or run.label_map.labels
-    return score_fields([page.words for page in pages], [page.tags for page in pages], said.tags, labels).f1
+    pages = part.pages
+    return score_fields(
+        [page.words for page in pages], [page.tags for page in pages], said.tags, run.label_map.labels
+    ).f1
 
 
 def _calibration(part: EncodedPart, said: "_Said") -> dict[str, float]:

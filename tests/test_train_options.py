@@ -13,6 +13,8 @@ import torch
 from receipt_layoutlm.checkpoint import read_checkpoint
 from receipt_layoutlm.data import write_snapshot
 from receipt_layoutlm.events import Evaluation, EventReader, Failed, Finished, Log
+from receipt_layoutlm.field_match import score_fields
+from receipt_layoutlm.predictions import read_predictions
 from receipt_layoutlm.run_dir import RunDir
 from receipt_layoutlm.run_record import RunRecord
 from receipt_layoutlm.sample import generate_pages
@@ -209,6 +211,16 @@ def test_a_single_valued_label_has_one_entity_on_each_page(trained: Trained) -> 
     assert most() > 1
     assert most(single_valued_labels=["LINE_TOTAL"]) == 1
     assert "viterbi, single" in trained(epochs=3, single_valued_labels=["LINE_TOTAL"]).evaluations[-1].f1_by_decoding
+
+
+def test_the_field_score_counts_all_labels_whatever_is_single_valued(trained: Trained) -> None:
+    run = trained(epochs=3, single_valued_labels=["LINE_TOTAL"])
+    pages = read_predictions((run.run_dir.predictions / "eval-9.jsonl.gz").read_bytes(), "eval-9")
+    columns = [[getattr(page, name) for page in pages] for name in ("words", "true", "predicted")]
+
+    labels = list(run.evaluations[-1].per_label)
+    assert run.evaluations[-1].field_f1 == score_fields(*columns, labels).f1
+    assert run.evaluations[-1].field_f1 != score_fields(*columns, ["LINE_TOTAL"]).f1
 
 
 def test_metric_and_guard_decide_which_weights_are_the_best(trained: Trained) -> None:
