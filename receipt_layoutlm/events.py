@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
+from receipt_layoutlm.hardware import Hardware
+
 FailureCause = Literal[
     "out_of_memory",
     "non_finite_loss",
@@ -25,7 +27,6 @@ FailureCause = Literal[
     "unknown",
 ]
 FinishReason = Literal["completed", "early_stopped", "stop_requested"]
-Precision = Literal["fp32", "fp16", "bf16"]
 
 
 class _Event(BaseModel):
@@ -51,6 +52,7 @@ class Started(_Event):
 
     kind: Literal["started"] = "started"
     device: str
+    hardware: Hardware | None = None  # None in events of earlier versions
     train_pages: int
     eval_pages: int
     test_pages: int = 0

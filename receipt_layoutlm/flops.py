@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from receipt_layoutlm.events import Precision
+from receipt_layoutlm.hardware import Precision
 
 if TYPE_CHECKING:
     from transformers import LayoutLMConfig

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 
 from receipt_layoutlm.config import ConfigError
-from receipt_layoutlm.events import Precision
+from receipt_layoutlm.hardware import Precision
 
 _TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -44,6 +44,14 @@ def choose(asked: Literal["auto"] | Precision, pinned: Precision | None, there: 
     if asked not in there:
         raise ConfigError(f"precision {asked} is not computed in hardware here: give auto, or {' or '.join(there)}")
     return Chosen(asked)
+
+
+def use_tf32(device: torch.device) -> bool:
+    """Let products of fp32 matrices be computed in TF32; whether the device does."""
+    if device.type != "cuda":
+        return False
+    torch.set_float32_matmul_precision("high")
+    return torch.cuda.is_tf32_supported()
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:

@@ -58,8 +58,8 @@ def publish_results(client: DynamoClient, storehouse: Storehouse, recorder: Reco
 
 
 def _of_the_run(record: RunRecord) -> JsonObject:
-    """Test scores, what is wrong, what labels weighed, and with whose numbers these compare, as far as known."""
-    found: JsonObject = {}
+    """What it ran on, test scores, what is wrong, what labels weighed, and with whose numbers these compare."""
+    found: JsonObject = {"hardware": record.hardware.model_dump(mode="json")}
     if record.test is not None:
         found["test"] = record.test.model_dump(mode="json")
     if record.health:

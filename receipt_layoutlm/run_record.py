@@ -1,10 +1,10 @@
 """run.json: the whole history of a run in one file, replaced at once, readable at any moment."""
 
-import os
+import json
 import platform
 import subprocess
-import sys
-from importlib.metadata import PackageNotFoundError, version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -14,8 +14,10 @@ from receipt_layoutlm.class_weights import ClassWeights
 from receipt_layoutlm.comparability import Stamp
 from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.events import Evaluation, FailureCause, FinishReason, LabelScore
+from receipt_layoutlm.hardware import Hardware
 
 PACKAGES = ("receipt-layoutlm", "torch", "transformers", "tokenizers", "safetensors", "seqeval", "numpy", "Faker")
+ROOT = Path(__file__).parents[1]  # of a checkout, or the folder that packages are installed in
 
 
 class _Record(BaseModel):
@@ -33,16 +35,6 @@ class DatasetRecord(_Record):
     eval_label_counts: dict[str, int]
     test_pages: int = 0
     test_label_counts: dict[str, int] = {}
-
-
-class Hardware(_Record):
-    """What this attempt ran on."""
-
-    device: str
-    device_name: str
-    machine: str
-    cpus: int  # that this process may use
-    threads: int
 
 
 class Summary(_Record):
@@ -78,6 +70,7 @@ class RunRecord(_Record):
     dataset: DatasetRecord
     versions: dict[str, str]
     git_sha: str | None
+    wheel_sha256: str | None = None  # of an installed package, where its installer wrote it down
     hardware: Hardware
     class_weights: ClassWeights | None = None  # None in records of earlier versions
     comparability: Stamp | None = None  # None in records of earlier versions
@@ -107,19 +100,22 @@ def versions() -> dict[str, str]:
 
 def git_sha() -> str | None:
     """The commit of the checkout that this code runs from; None for an installed package."""
-    root = Path(__file__).parents[1]
-    if not (root / ".git").exists():
+    if not (ROOT / ".git").exists():
         return None
     try:
-        command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+        command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=5)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
 
 
-def usable_cpus() -> int:
-    """CPUs that this process may use."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def wheel_sha256(root: Path = ROOT) -> str | None:
+    """Of the wheel that the package in this folder was installed from, by its direct_url.json (PEP 610).
+
+    Installers write that for a file or an address. None for a checkout, and for a package from an index.
+    """
+    for found in distributions(name=PACKAGES[0], path=[str(root)]):
+        with suppress(ValueError, KeyError, TypeError):
+            return str(json.loads(found.read_text("direct_url.json") or "")["archive_info"]["hashes"]["sha256"])
+    return None

@@ -89,7 +89,7 @@ class Reporter:
         """Device, sizes and labels; what labels weigh in the loss; then what is odd about the labels."""
         started, self._run = _started(run), run
         print(
-            f"{started.device}: {started.train_pages} training pages, {started.eval_pages} evaluation pages, "
+            f"{run.record.hardware.text}: {started.train_pages} training pages, {started.eval_pages} evaluation pages, "
             f"{started.total_steps} steps, {started.parameters:,} parameters "
             f"({started.trainable_parameters:,} trainable)\n"
             f"entities for training: {started.label_counts}",
@@ -151,6 +151,7 @@ def _started(run: Run) -> Started:
     parameters = list(run.model.parameters())
     return Started(
         device=run.device.type,
+        hardware=run.record.hardware,
         train_pages=len(run.train.pages),
         eval_pages=len(run.evaluation.pages),
         test_pages=0 if run.test is None else len(run.test.pages),

@@ -34,15 +34,16 @@ from receipt_layoutlm.encoded_files import encoded_key, open_encoded, write_enco
 from receipt_layoutlm.encoded_part import EncodedPart, Features, select
 from receipt_layoutlm.encoding import OVERLAP
 from receipt_layoutlm.frozen_split import frozen_sha256, read_frozen
+from receipt_layoutlm.hardware import Hardware, Precision, usable_cpus
 from receipt_layoutlm.labels import OUTSIDE, LabelMap, build_label_map, check_named
 from receipt_layoutlm.losses import LossRule
 from receipt_layoutlm.manifest import DamagedFolder
 from receipt_layoutlm.packed_tensors import PackedTensors
 from receipt_layoutlm.page import UNSUPERVISED, Page
-from receipt_layoutlm.precision import available, choose, loss_scaler
+from receipt_layoutlm.precision import available, choose, loss_scaler, use_tf32
 from receipt_layoutlm.pretrained_place import with_local_weights
 from receipt_layoutlm.run_dir import RunDir
-from receipt_layoutlm.run_record import DatasetRecord, Hardware, RunRecord, git_sha, usable_cpus, versions
+from receipt_layoutlm.run_record import DatasetRecord, RunRecord, git_sha, versions, wheel_sha256
 from receipt_layoutlm.splits import divide
 from receipt_layoutlm.tasks import load_task
 from receipt_layoutlm.team import ALONE, Team
@@ -152,8 +153,7 @@ def prepare(run_dir: RunDir, config: TrainConfig, snapshot: Snapshot | None, wat
     showing = _showing(config, parts, encoded[0], generated, task, tokenizer, watch)
     watch.check_stop()
     device = resolve_device(config.device, team)
-    if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")  # TF32 where the GPU has it
+    tf32 = use_tf32(device)
     loaded = task.load_model(weights, parts.label_map)
     model = loaded.model
     freeze(model, config, loaded.fresh)
@@ -202,7 +202,13 @@ def prepare(run_dir: RunDir, config: TrainConfig, snapshot: Snapshot | None, wat
         loss_rule=loss_rule(config, weights_of_labels, parts.label_map, device),
         plan=_plan(config, showing),
         state=state,
-        record=_record(config, parts, device, _stamp(config, parts, encoded[1]), weights_of_labels),
+        record=_record(
+            config,
+            parts,
+            _hardware(device, team, state.precision, tf32),
+            _stamp(config, parts, encoded[1]),
+            weights_of_labels,
+        ),
         resumed_from=None if snapshot is None else state.global_step,
     )
 
@@ -354,7 +360,20 @@ def _stamp(config: TrainConfig, parts: Parts, evaluation: EncodedPart) -> Stamp:
     )
 
 
-def _record(config: TrainConfig, parts: Parts, device: torch.device, stamp: Stamp, weights: ClassWeights) -> RunRecord:
+def _hardware(device: torch.device, team: Team, precision: Precision, tf32: bool) -> Hardware:
+    return Hardware(
+        device=device.type,
+        device_name=torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor(),
+        machine=platform.machine(),
+        cpus=usable_cpus(),
+        threads=torch.get_num_threads(),
+        precision=precision,
+        tf32=tf32,
+        processes=team.size,
+    )
+
+
+def _record(config: TrainConfig, parts: Parts, hardware: Hardware, stamp: Stamp, weights: ClassWeights) -> RunRecord:
     return RunRecord(
         config=config,
         label_map=parts.label_map.label2id,
@@ -373,13 +392,8 @@ def _record(config: TrainConfig, parts: Parts, device: torch.device, stamp: Stam
         class_weights=weights,
         versions=versions(),
         git_sha=git_sha(),
-        hardware=Hardware(
-            device=device.type,
-            device_name=torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor(),
-            machine=platform.machine(),
-            cpus=usable_cpus(),
-            threads=torch.get_num_threads(),
-        ),
+        wheel_sha256=wheel_sha256(),
+        hardware=hardware,
     )
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict
 
 from receipt_layoutlm.config import ConfigError, TrainConfig
-from receipt_layoutlm.events import Evaluation, FinishReason, Precision
+from receipt_layoutlm.events import Evaluation, FinishReason
+from receipt_layoutlm.hardware import Precision
 
 PLACE_AND_RHYTHM = frozenset(
     {

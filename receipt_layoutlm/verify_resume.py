@@ -185,14 +185,18 @@ def _record_of(span: Span, attempt: int) -> RunRecord | None:
 def unlike(there: RunRecord, here: RunRecord) -> list[str]:
     """What two runs of one job did not have in common and their numbers may depend on, in words."""
     found = []
-    for name in ("device", "device_name", "machine", "threads"):
+    for name in ("device", "device_name", "machine", "threads", "precision", "processes"):
         one, other = getattr(there.hardware, name), getattr(here.hardware, name)
         found += [f"{name.replace('_', ' ')} {one or 'unknown'} there, {other or 'unknown'} here"] * (one != other)
     for name in sorted(there.versions.keys() | here.versions.keys()):
         one, other = there.versions.get(name, "none"), here.versions.get(name, "none")
         found += [f"{name} {one} there, {other} here"] * (one != other)
-    if there.git_sha != here.git_sha and there.git_sha and here.git_sha:
-        found.append(f"code of commit {there.git_sha[:12]} there, {here.git_sha[:12]} here")
+    for code, one, other in (
+        ("commit", there.git_sha, here.git_sha),
+        ("wheel", there.wheel_sha256, here.wheel_sha256),
+    ):
+        if one != other and one and other:
+            found.append(f"code of {code} {one[:12]} there, {other[:12]} here")
     if there.config.batch_size != here.config.batch_size:
         sizes = f"{there.config.batch_size} windows there, {here.config.batch_size} here"
         found.append(f"micro-batches of {sizes}: halved after running out of memory, which is not bit-exact")

@@ -142,6 +142,16 @@ def test_show_reports_health_weights_decodings_and_scores_of_entities_and_of_wor
             "clipped": ["DATE"],
         },
         "health": ["labels_never_found: raise --class-weights"],
+        "hardware": {
+            "device": "cuda",
+            "device_name": "Tesla T4",
+            "machine": "x86_64",
+            "cpus": 4,
+            "threads": 4,
+            "precision": "fp16",
+            "tf32": False,
+            "processes": 2,
+        },
     }
     queue.complete(lease, results=results, summary=log(lease, 9, "run_summary"))  # type: ignore[arg-type]
 
@@ -149,6 +159,7 @@ def test_show_reports_health_weights_decodings_and_scores_of_entities_and_of_wor
 
     facts = dict(line.split("  ", 1) for line in text.splitlines() if "  " in line)
     assert facts["health"].strip() == "labels_never_found: raise --class-weights"
+    assert facts["hardware"].strip() == "cuda (Tesla T4), fp16, 2 processes, 4 threads"
     assert facts["class weights"].strip() == "inverse: O 1 (900 words), DATE 10 (9 words); clipped: DATE"
     assert facts["F1 by decoding"].strip() == "argmax 0.5000, viterbi 0.7500"
     assert (facts["macro f1"].strip(), facts["ece calibrated"].strip()) == ("0.3125", "0.0625")

@@ -18,6 +18,7 @@ from receipt_layoutlm.events import (
     Progress,
     Started,
 )
+from receipt_layoutlm.hardware import Hardware
 from receipt_layoutlm.job_rows import LOG_BYTES, JobRows
 from receipt_layoutlm.manifest import DamagedFolder, write_manifest
 from receipt_layoutlm.recorder import Recorder, Storehouse
@@ -289,6 +290,9 @@ def test_logs_and_the_start_become_log_rows_in_order(store: Store, lease: Lease,
     run.writer.write(
         Started(
             device="cpu",
+            hardware=Hardware(
+                device="cpu", device_name="", machine="m", cpus=2, threads=2, precision="fp32", tf32=False
+            ),
             train_pages=8,
             eval_pages=2,
             train_windows=8,
@@ -307,6 +311,8 @@ def test_logs_and_the_start_become_log_rows_in_order(store: Store, lease: Lease,
     rows = store.queue.client.list_job_logs(lease.job_id)
     assert [row.event for row in rows] == ["run_config", "started", "label_without_examples"]
     assert rows[1].data["trainable_parameters"] == 90
+    assert rows[1].message == "training on cpu, fp32, 2 threads"
+    assert rows[1].data["hardware"]["precision"] == "fp32"  # type: ignore[index, call-overload]
     assert rows[2].level == "warning"
     assert [row.seq for row in rows] == [0, 1, 2]
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from receipt_layoutlm.checkpoint import read_checkpoint
 from receipt_layoutlm.events import Evaluation, Failed, Finished
 from receipt_layoutlm.run_dir import RunDir
+from receipt_layoutlm.run_record import RunRecord
 from receipt_layoutlm.team_start import ONE_LOST
 from receipt_layoutlm.train_epoch import fair_shares
 from receipt_layoutlm.train_loop import train
@@ -85,6 +86,7 @@ def test_a_team_takes_the_steps_that_one_process_takes(model: Path, tmp_path: Pa
     assert [type(event) for event in events_of(team)].count(Evaluation) == len(evaluations(alone))
     assert (team.predictions / "test.jsonl.gz").exists() and team.best.is_dir()
     assert checkpoint_steps(RunDir(team.path / "rank-1")) == []
+    assert RunRecord.model_validate_json(team.run_json.read_bytes()).hardware.processes == 3
 
 
 def test_a_team_that_was_stopped_goes_on_to_the_same_weights(model: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from receipt_layoutlm.checkpoint import read_checkpoint
 from receipt_layoutlm.data import write_snapshot
-from receipt_layoutlm.events import Evaluation, EventReader, Failed, Finished, Log
+from receipt_layoutlm.events import Evaluation, EventReader, Failed, Finished, Log, Started
 from receipt_layoutlm.field_match import score_fields
 from receipt_layoutlm.predictions import read_predictions
 from receipt_layoutlm.run_dir import RunDir
@@ -269,6 +269,15 @@ def test_an_option_that_names_a_label_the_run_does_not_learn_is_refused(folder: 
 
     assert isinstance(end, Failed) and end.cause == "bad_config"
     assert end.message.startswith("this run learns no label COUPON: name one of ")
+
+
+def test_what_a_run_computes_on_is_recorded_and_told(trained: Trained) -> None:
+    run = trained()
+    hardware = run.record.hardware
+
+    assert (hardware.device, hardware.precision, hardware.tf32, hardware.processes) == ("cpu", "fp32", False, 1)
+    started = next(event for event in EventReader(run.run_dir.events).read() if isinstance(event, Started))
+    assert started.hardware == hardware
 
 
 def test_a_format_that_is_not_computed_in_hardware_is_refused(folder: Path) -> None:

@@ -151,7 +151,7 @@ def test_what_is_unlike_the_machine_of_the_job_is_named(
 
     job = succeeded(store, changed(run, tmp_path / "run", 2 * EPOCH, spoil))
     record = json.loads(job.run_dir.run_json.read_bytes())
-    record["hardware"] |= {"threads": 64, "device": "cuda"}
+    record["hardware"] |= {"threads": 64, "device": "cuda", "precision": "bf16", "processes": 2}
     record["versions"] |= {"torch": "1.0"}
     record["config"] |= {"batch_size": 1, "gradient_accumulation_steps": 2}
     key = job.places.attempt(1) + "run.json"
@@ -162,6 +162,8 @@ def test_what_is_unlike_the_machine_of_the_job_is_named(
     assert "1 of " in text and "the largest absolute difference is 2\n" in text
     assert "attempt 1: device cuda there, cpu here" in text
     assert "attempt 1: threads 64 there, " in text
+    assert "attempt 1: precision bf16 there, fp32 here" in text
+    assert "attempt 1: processes 2 there, 1 here" in text
     assert "attempt 1: torch 1.0 there, " in text
     assert "halved after running out of memory, which is not bit-exact" in text
 
@@ -170,6 +172,19 @@ def test_two_runs_that_have_everything_in_common_are_not_unlike(run: RunDir) -> 
     record = RunRecord.model_validate_json(run.run_json.read_bytes())
 
     assert unlike(record, record) == []
+
+
+def test_code_of_another_commit_or_wheel_is_named(run: RunDir) -> None:
+    record = RunRecord.model_validate_json(run.run_json.read_bytes())
+    one = record.model_copy(update={"git_sha": "a" * 40, "wheel_sha256": "b" * 64})
+    other = record.model_copy(update={"git_sha": "c" * 40, "wheel_sha256": "d" * 64})
+
+    code = [
+        "code of commit aaaaaaaaaaaa there, cccccccccccc here",
+        "code of wheel bbbbbbbbbbbb there, dddddddddddd here",
+    ]
+    assert unlike(one, other) == code
+    assert unlike(one, other.model_copy(update={"git_sha": None, "wheel_sha256": None})) == []
 
 
 def test_a_replay_that_fails_says_why(store: Store, model: Path, tmp_path: Path, verify: Callable[..., Result]) -> None:

@@ -8,6 +8,7 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 from receipt_dynamo import Job, JobMetric
 from receipt_layoutlm.class_weights import ClassWeights, weights_text
 from receipt_layoutlm.cli.tables import clean, per_label_table, score
+from receipt_layoutlm.hardware import Hardware
 from receipt_layoutlm.word_report import WordReport, word_report, word_report_lines
 
 _CONFUSION: TypeAdapter[dict[str, dict[str, int]]] = TypeAdapter(dict[str, dict[str, int]])
@@ -17,6 +18,8 @@ def report_text(job: Job, metrics: Sequence[JobMetric]) -> str:
     """Facts a line each, then the two tables, each as far as the job has it; empty without any."""
     results = job.results or {}
     facts = [("health", line) for line in health_of(job, metrics)]
+    if (hardware := _hardware(results)) is not None:
+        facts.append(("hardware", hardware.text))
     if (weights := _weights(results)) is not None and not weights.is_plain:
         facts.append(("class weights", weights_text(weights)))
     if isinstance(ways := results.get("f1_by_decoding"), dict) and ways:
@@ -50,6 +53,13 @@ def words_of(results: Mapping[str, JsonValue]) -> WordReport | None:
     except ValidationError:
         return None
     return word_report(confusion) if confusion else None
+
+
+def _hardware(results: Mapping[str, JsonValue]) -> Hardware | None:
+    try:
+        return Hardware.model_validate(results.get("hardware"))
+    except ValidationError:
+        return None
 
 
 def _weights(results: Mapping[str, JsonValue]) -> ClassWeights | None:

@@ -16,7 +16,7 @@ from receipt_layoutlm.redact import printable
 from receipt_layoutlm.timeline import PHASES, Row, Timeline, Totals
 
 _OWN_PLACE = frozenset(  # of a job's results, those that job_report.py shows
-    {"per_label", "test", "comparability", "health", "f1_by_decoding", "seen", "confusion", "class_weights"}
+    {"per_label", "test", "comparability", "health", "f1_by_decoding", "seen", "confusion", "class_weights", "hardware"}
 )
 BY_WORKER = "as its worker will find the table"  # of a job that has not pinned its pages yet
 PHASE_TITLES = {"encode": "data"}

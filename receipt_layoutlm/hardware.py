@@ -1,0 +1,39 @@
+"""What an attempt computes on: device, number format, processes and threads."""
+
+import os
+import sys
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Precision = Literal["fp32", "fp16", "bf16"]
+
+
+class Hardware(BaseModel):
+    """What an attempt runs on; what has a default is not in records of earlier versions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    device: str
+    device_name: str
+    machine: str
+    cpus: int  # that this process may use
+    threads: int  # of each process
+    precision: Precision | None = None  # that was chosen for the run, or what stands in for it here
+    tf32: bool | None = None  # whether products of fp32 matrices are computed in it
+    processes: int = 1
+
+    @property
+    def text(self) -> str:
+        """One line for people."""
+        device = f"{self.device} ({self.device_name})" if self.device_name else self.device
+        processes = f"{self.processes} processes" if self.processes > 1 else ""
+        threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
+        return ", ".join(filter(None, (device, self.precision, "TF32" if self.tf32 else "", processes, threads)))
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,57 @@
+"""What a record says of the code and of the machine it ran on."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from receipt_layoutlm.hardware import Hardware
+from receipt_layoutlm.run_record import wheel_sha256
+
+SHA256 = "ab" * 32
+ARCHIVE = {
+    "url": "file:///wheels/receipt_layoutlm-0.1.0-py3-none-any.whl",
+    "archive_info": {"hashes": {"sha256": SHA256}},
+}
+
+
+def installed(folder: Path, direct_url: object, name: str = "receipt_layoutlm") -> Path:
+    """A folder of packages as pip leaves it."""
+    info = folder / f"{name}-0.1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 0.1.0\n")
+    if direct_url is not None:
+        (info / "direct_url.json").write_text(json.dumps(direct_url))
+    return folder
+
+
+def test_the_wheel_that_a_package_was_installed_from_is_named_by_its_hash(tmp_path: Path) -> None:
+    assert wheel_sha256(installed(tmp_path, ARCHIVE)) == SHA256
+
+
+@pytest.mark.parametrize(
+    "direct_url",
+    [None, {"url": "file:///code", "dir_info": {"editable": True}}, {"url": "x", "archive_info": {}}, [], "text"],
+)
+def test_without_a_hash_of_a_wheel_there_is_none(tmp_path: Path, direct_url: object) -> None:
+    assert wheel_sha256(installed(tmp_path, direct_url)) is None
+
+
+def test_another_package_or_one_elsewhere_says_nothing_of_this_code(tmp_path: Path) -> None:
+    assert wheel_sha256(installed(tmp_path, ARCHIVE, name="something_else")) is None
+    assert wheel_sha256() is None  # a checkout
+
+
+def test_hardware_of_earlier_versions_is_still_read_and_told() -> None:
+    earlier = {"device": "cpu", "device_name": "", "machine": "x86_64", "cpus": 2, "threads": 1}
+    assert Hardware.model_validate(earlier).text == "cpu, 1 thread"
+    gpus = {
+        "device": "cuda",
+        "device_name": "NVIDIA H200",
+        "threads": 8,
+        "precision": "bf16",
+        "tf32": True,
+        "processes": 4,
+    }
+    told = "cuda (NVIDIA H200), bf16, TF32, 4 processes, 8 threads"
+    assert Hardware.model_validate(earlier | gpus).text == told
