@@ -1,7 +1,7 @@
 """What share of the machine's matrix speed the training reaches: matrix products and training steps by turns.
 
     python bench/limit.py --threads 2
-    python bench/limit.py --device cuda --size base --batch-size 32 --steps 40
+    python bench/limit.py --device cuda --size base --batch-size 32
 
 The peak is the fastest of several products, square ones and those of the model's layers, in the run's precision and
 with its threads; of each the best of several tries, in every round anew, because a shared machine is not always equally

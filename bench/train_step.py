@@ -2,7 +2,7 @@
 
     python bench/train_step.py --threads 2 --memory
     python bench/train_step.py --curve 200
-    python bench/train_step.py --device cuda --size base --steps 40 --batch-size 32 --memory
+    python bench/train_step.py --device cuda --size base --batch-size 32 --memory
 
 stock: `Trainer.train()`, padded to 512, dropout 0.1 (attention too), cross-entropy, AdamW as it comes. tuned: padded to
 the longest of batches of like lengths, no dropout in attention, fused AdamW. ours: the project's train_step over packed

@@ -29,6 +29,7 @@ from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.events import Checkpoint, EventWriter, Failed, Finished, FinishReason, Progress
 from receipt_layoutlm.flops import EncoderSize
 from receipt_layoutlm.health import health
+from receipt_layoutlm.heap import trim_heap
 from receipt_layoutlm.labels import LabelError
 from receipt_layoutlm.page import validation_reason
 from receipt_layoutlm.run_dir import RunDir
@@ -191,6 +192,7 @@ def _evaluate(run: Run, epoch: Epoch, stop: Callable[[], bool], reporter: Report
         return False
     run.state.record(evaluation)
     reporter.evaluated(run.state.evaluations)
+    trim_heap()
     _write_record(run, summary=None)
     return True
 
