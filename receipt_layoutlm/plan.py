@@ -10,7 +10,16 @@ from receipt_layoutlm.check_report import Report
 from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.labels import LabelMap, build_label_map, check_named, missing_labels
 
-SHAPE = ("task", "pretrained", "layers", "batch_size", "gradient_accumulation_steps", "max_length", "device")
+SHAPE = (
+    "task",
+    "pretrained",
+    "layers",
+    "batch_size",
+    "gradient_accumulation_steps",
+    "max_length",
+    "device",
+    "processes",
+)
 """Two jobs with equal values here take about the same time per step."""
 
 
