@@ -59,6 +59,25 @@ class FinalScores(_Record):
     per_label: dict[str, LabelScore]
     loss: float
     pages: int
+    macro_f1: float | None = None  # None in records of earlier versions, as those below
+    field_f1: float | None = None
+    word_accuracy: float | None = None
+    balanced_accuracy: float | None = None
+    ece: float | None = None
+    ece_calibrated: float | None = None  # after the temperature that fits the evaluation part, not this one
+
+    @property
+    def text(self) -> str:
+        """One line for people."""
+        beside = {
+            "macro F1": self.macro_f1,
+            "field F1": self.field_f1,
+            "balanced accuracy of words": self.balanced_accuracy,
+            "ECE": self.ece,
+            "ECE calibrated": self.ece_calibrated,
+        }
+        rest = "".join(f", {name} {value:.4f}" for name, value in beside.items() if value is not None)
+        return f"{self.metric_name} {self.metric_value:.4f}{rest} of the best weights on {self.pages} test pages"
 
 
 class RunRecord(_Record):

@@ -9,7 +9,7 @@ import numpy as np
 from safetensors.torch import load_file
 
 from receipt_layoutlm.best_metric import headline_name, keeps, parse_guard, value_in
-from receipt_layoutlm.calibration import calibration, fit_temperature
+from receipt_layoutlm.calibration import IntArray, calibration, fit_temperature
 from receipt_layoutlm.checkpoint import MODEL
 from receipt_layoutlm.decoding import Decoding, decode
 from receipt_layoutlm.encoded_part import EncodedPart
@@ -90,11 +90,21 @@ def _field_f1(run: Run, part: EncodedPart, said: "_Said") -> float:
 
 def _calibration(part: EncodedPart, said: "_Said") -> dict[str, float]:
     """How sure the model may be taken by its word, before and after the temperature that fits best."""
-    log_probs = np.concatenate(said.log_probs)
-    labels = np.concatenate([page.label_ids for page in part.pages])
-    temperature = fit_temperature(log_probs, labels)
-    raw, fitted = calibration(log_probs, labels), calibration(log_probs, labels, temperature)
-    return {"temperature": temperature, "ece": raw.ece, "ece_calibrated": fitted.ece}
+    temperature = fit_temperature(*_words_of(part, said))
+    return {"temperature": temperature, **_calibration_at(part, said, temperature)}
+
+
+def _calibration_at(part: EncodedPart, said: "_Said", temperature: float | None) -> dict[str, float]:
+    """The same with a temperature that is given; None: it is not known."""
+    log_probs, labels = _words_of(part, said)
+    found = {"ece": calibration(log_probs, labels).ece}
+    if temperature is not None:
+        found["ece_calibrated"] = calibration(log_probs, labels, temperature).ece
+    return found
+
+
+def _words_of(part: EncodedPart, said: "_Said") -> tuple[FloatArray, IntArray]:
+    return np.concatenate(said.log_probs), np.concatenate([page.label_ids for page in part.pages])
 
 
 def score_test_part(run: Run, part: EncodedPart, on_batch: Callable[[], None]) -> FinalScores | None:
@@ -108,6 +118,7 @@ def score_test_part(run: Run, part: EncodedPart, on_batch: Callable[[], None]) -
         return None
     run.model.load_state_dict(load_file(weights), strict=True)
     said = _tag(run, part, on_batch)
+    words = word_report(said.scores.confusion)
     write_predictions(_rows(run, part, said), run.run_dir.predictions / TEST)
     return FinalScores(
         global_step=run.state.best_step,
@@ -118,7 +129,18 @@ def score_test_part(run: Run, part: EncodedPart, on_batch: Callable[[], None]) -
         per_label=said.scores.per_label,
         loss=said.loss,
         pages=len(part.pages),
+        macro_f1=said.scores.macro_f1,
+        field_f1=_field_f1(run, part, said),
+        word_accuracy=words.word_accuracy,
+        balanced_accuracy=words.balanced_accuracy,
+        **_calibration_at(part, said, _best_temperature(run)),
     )
+
+
+def _best_temperature(run: Run) -> float | None:
+    """That was fitted to the evaluation part at the best weights."""
+    found = (each.temperature for each in run.state.evaluations if each.global_step == run.state.best_step)
+    return next(found, None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,9 +134,8 @@ class Reporter:
         if scores is None:
             self.warn("test_left_out", "the best weights are not on this machine, so the test part was not scored")
             return
-        text = f"{scores.metric_name} {scores.metric_value:.4f} of the best weights on {scores.pages} test pages"
-        print(text, flush=True)
-        self._events.write(Log(event="test", message=text, data=scores.model_dump(mode="json")))
+        print(scores.text, flush=True)
+        self._events.write(Log(event="test", message=scores.text, data=scores.model_dump(mode="json")))
 
     def not_saved(self, reason: str) -> None:
         """A checkpoint could not be written. Called on the thread that tried."""

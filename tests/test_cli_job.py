@@ -142,6 +142,18 @@ def test_show_reports_health_weights_decodings_and_scores_of_entities_and_of_wor
             "clipped": ["DATE"],
         },
         "health": ["labels_never_found: raise --class-weights"],
+        "test": {
+            "global_step": 9,
+            "metric_name": "test_f1",
+            "metric_value": 0.5,
+            "precision": 0.5,
+            "recall": 0.5,
+            "per_label": {},
+            "loss": 1.0,
+            "pages": 6,
+            "field_f1": 0.625,
+            "ece_calibrated": 0.03125,
+        },
         "hardware": {
             "device": "cuda",
             "device_name": "Tesla T4",
@@ -160,6 +172,8 @@ def test_show_reports_health_weights_decodings_and_scores_of_entities_and_of_wor
     facts = dict(line.split("  ", 1) for line in text.splitlines() if "  " in line)
     assert facts["health"].strip() == "labels_never_found: raise --class-weights"
     assert facts["hardware"].strip() == "cuda (Tesla T4), fp16, 2 processes, 4 threads"
+    told_of_test = "test_f1 0.5000, field F1 0.6250, ECE calibrated 0.0312 of the best weights on 6 test pages"
+    assert facts["test part"].strip() == told_of_test
     assert facts["class weights"].strip() == "inverse: O 1 (900 words), DATE 10 (9 words); clipped: DATE"
     assert facts["F1 by decoding"].strip() == "argmax 0.5000, viterbi 0.7500"
     assert (facts["macro f1"].strip(), facts["ece calibrated"].strip()) == ("0.3125", "0.0625")

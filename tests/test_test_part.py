@@ -5,13 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from receipt_layoutlm.checkpoint import newest_checkpoint, read_checkpoint
 from receipt_layoutlm.data import read_snapshot, write_snapshot
 from receipt_layoutlm.events import Evaluation, Finished, Log, Started
 from receipt_layoutlm.frozen_split import FrozenSplit, pinned_frozen
 from receipt_layoutlm.run_dir import RunDir
 from receipt_layoutlm.run_record import RunRecord
 from receipt_layoutlm.splits import divide
+from receipt_layoutlm.train_evaluation import score_test_part
 from receipt_layoutlm.train_loop import train
+from receipt_layoutlm.train_setup import Watch, prepare
 from tests.runs import StopAfter, continued, events_of, never, new_run, tiny_model, untimed
 from tests.tiny import tiny_pages
 
@@ -31,6 +34,10 @@ def tested(model: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     return run_dir
 
 
+def nothing(*_: object) -> None:
+    return None
+
+
 def record_of(run_dir: RunDir) -> RunRecord:
     return RunRecord.model_validate_json(run_dir.run_json.read_bytes())
 
@@ -48,6 +55,7 @@ def test_the_best_weights_are_scored_on_it_once_after_the_last_step(tested: RunD
     assert set(record.test.per_label) == {"DATE", "GRAND_TOTAL"}
     (told,) = (event for event in events if isinstance(event, Log) and event.event == "test")
     assert told.data["metric_value"] == record.test.metric_value
+    assert told.message == record.test.text and f", ECE calibrated {record.test.ece_calibrated:.4f} of" in told.message
     assert events.index(told) > max(events.index(each) for each in evaluations_of(tested))
     assert (tested.predictions / "test.jsonl.gz").exists()
 
@@ -70,6 +78,33 @@ def test_it_is_the_best_weights_that_are_scored_and_not_the_last(model: Path, tm
     assert record.test is not None and record.summary is not None
     assert record.evaluations[-1].metric_value < record.summary.best_metric_value
     assert record.test.metric_value == record.summary.best_metric_value
+    best = next(each for each in record.evaluations if each.global_step == record.test.global_step)
+    for name in ("macro_f1", "field_f1", "word_accuracy", "balanced_accuracy"):
+        assert getattr(record.test, name) == getattr(best, name), name
+    for name in ("ece", "ece_calibrated"):  # by the temperature of the best weights
+        assert getattr(record.test, name) == pytest.approx(getattr(best, name), abs=1e-6), name
+
+
+def test_its_calibration_is_by_the_temperature_that_fits_the_evaluation_part(tested: RunDir) -> None:
+    folder = newest_checkpoint(tested)
+    assert folder is not None
+    run = prepare(tested, record_of(tested).config, read_checkpoint(folder), Watch(nothing, nothing, nothing, nothing))
+    assert run.test is not None
+    place = next(n for n, each in enumerate(run.state.evaluations) if each.global_step == run.state.best_step)
+
+    def errors(temperature: float | None) -> tuple[float | None, float | None]:
+        evaluation = run.state.evaluations[place].model_copy(update={"temperature": temperature})
+        run.state.evaluations[place] = evaluation
+        found = score_test_part(run, run.test, nothing)
+        assert found is not None
+        return found.ece, found.ece_calibrated
+
+    raw = errors(None)[0]
+    assert raw is not None and raw > 0
+    assert errors(None) == (raw, None)  # of an earlier version
+    assert errors(1.0) == (raw, raw)
+    other = errors(5.0)
+    assert other[0] == raw and other[1] != raw
 
 
 def test_its_pages_are_in_no_other_part(tested: RunDir) -> None:

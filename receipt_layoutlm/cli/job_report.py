@@ -9,6 +9,7 @@ from receipt_dynamo import Job, JobMetric
 from receipt_layoutlm.class_weights import ClassWeights, weights_text
 from receipt_layoutlm.cli.tables import clean, per_label_table, score
 from receipt_layoutlm.hardware import Hardware
+from receipt_layoutlm.run_record import FinalScores
 from receipt_layoutlm.word_report import WordReport, word_report, word_report_lines
 
 _CONFUSION: TypeAdapter[dict[str, dict[str, int]]] = TypeAdapter(dict[str, dict[str, int]])
@@ -24,6 +25,8 @@ def report_text(job: Job, metrics: Sequence[JobMetric]) -> str:
         facts.append(("class weights", weights_text(weights)))
     if isinstance(ways := results.get("f1_by_decoding"), dict) and ways:
         facts.append(("F1 by decoding", ", ".join(f"{way} {score(value)}" for way, value in ways.items())))
+    if (test := _test_scores(results)) is not None:
+        facts.append(("test part", test.text))
     parts = ["\n".join(f"{name:16}  {clean(text)}" for name, text in facts)]
     if results.get("per_label"):
         parts.append("entity level\n" + per_label_table(results["per_label"], results.get("seen")))
@@ -58,6 +61,13 @@ def words_of(results: Mapping[str, JsonValue]) -> WordReport | None:
 def _hardware(results: Mapping[str, JsonValue]) -> Hardware | None:
     try:
         return Hardware.model_validate(results.get("hardware"))
+    except ValidationError:
+        return None
+
+
+def _test_scores(results: Mapping[str, JsonValue]) -> FinalScores | None:
+    try:
+        return FinalScores.model_validate(results.get("test"))
     except ValidationError:
         return None
 
