@@ -1,6 +1,7 @@
 """job compare ranks runs measured by one rule, and says why it does not rank others; @best keeps to it too."""
 
 import json
+import re
 
 import pytest
 from click.testing import CliRunner, Result
@@ -19,7 +20,7 @@ class Shell:
     def run(self, *arguments: str) -> Result:
         return CliRunner().invoke(cli, ["job", *arguments])
 
-    def succeeded(self, name: str, value: float | None, **fields: str) -> Job:
+    def succeeded(self, name: str, value: float | None, beside: JsonObject | None = None, **fields: str) -> Job:
         """A job that has ended with this score; fields of its stamp that are not as in the others'."""
         job = self.queue.submit(
             name=name, config={"config_version": 1}, created_by="tests", storage=Storage(bucket="the-bucket")
@@ -30,6 +31,7 @@ class Shell:
         if value is not None:
             results |= {"metric_name": "eval_f1", "metric_value": value, "per_label": {"DATE": {"f1": value / 2}}}
             results |= {"comparability": make_stamp({**STAMP, **fields}).model_dump(mode="json")}
+        results |= beside or {}
         row = JobLog(
             job_id=job.job_id, timestamp=utcnow(), level="info", event="run_summary", message="", attempt=1, seq=9
         )
@@ -85,6 +87,19 @@ def test_by_force_they_are_shown_but_marked_and_without_a_rank(shell: Shell) -> 
     assert [(row["name"], row["rank"]) for row in rows] == [("two", 1), ("one", 2), ("other", None)]
     assert rows[-1]["not_comparable"] == ["split: some split against random"]
     assert text.splitlines()[-1].startswith("! other")
+
+
+def test_macro_and_field_scores_stand_beside_the_headline(shell: Shell) -> None:
+    shell.succeeded("measured", 0.75, {"macro_f1": 0.625, "field_f1": 0.875})
+    shell.succeeded("earlier version", 0.5)
+
+    rows = json.loads(shell.run("compare", "measured", "earlier version", "--json").stdout)
+    header, _, one, other = shell.run("compare", "measured", "earlier version").stdout.splitlines()
+
+    assert [(row["macro_f1"], row["field_f1"]) for row in rows] == [(0.625, 0.875), (None, None)]
+    assert re.search(r"eval_f1 +macro F1 +field F1 +DATE", header)
+    assert re.search(r"0\.7500 +0\.6250 +0\.8750 ", one)
+    assert re.search(r"0\.5000 +- +- ", other)
 
 
 def test_a_job_without_a_score_is_not_compared(shell: Shell) -> None:

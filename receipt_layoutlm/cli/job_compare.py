@@ -29,6 +29,8 @@ class Row(BaseModel):
     name: str
     metric_name: str | None
     metric_value: float | None
+    macro_f1: float | None
+    field_f1: float | None
     test_value: float | None  # on the test part, which nobody should choose by
     per_label: dict[str, float]  # label -> F1
     global_step: int | None
@@ -99,6 +101,8 @@ def _row(client: DynamoClient, job: Job, reasons: tuple[str, ...]) -> Row:
         name=job.name,
         metric_name=name if isinstance(name, str) else None,
         metric_value=metric_value(job),
+        macro_f1=_number(results.get("macro_f1")),
+        field_f1=_number(results.get("field_f1")),
         test_value=_number(test.get("metric_value")) if isinstance(test, dict) else None,
         per_label=_per_label(results.get("per_label")),
         global_step=int(step) if isinstance(step, int | float) else None,
@@ -134,13 +138,15 @@ def rows_text(rows: Sequence[Row]) -> str:
     labels = sorted({label for row in rows for label in row.per_label})
     has_test = ["test"] if any(row.test_value is not None for row in rows) else []
     metric = next((row.metric_name for row in rows if row.metric_name), "score")
-    header = ("rank", "id", "name", metric, *has_test, *labels, "steps", "cost USD", "time")
+    header = ("rank", "id", "name", metric, "macro F1", "field F1", *has_test, *labels, "steps", "cost USD", "time")
     cells = [
         (
             row.rank or "!",
             row.job_id[:8],
             row.name,
             score(row.metric_value),
+            score(row.macro_f1) or "-",
+            score(row.field_f1) or "-",
             *(score(row.test_value) for _ in has_test),
             *(score(row.per_label.get(label)) for label in labels),
             "" if row.global_step is None else row.global_step,
