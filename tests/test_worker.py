@@ -97,12 +97,20 @@ def test_what_was_measured_what_is_wrong_and_what_classes_weighed_is_stored(
     client = place.store.queue.client
     results, (metric,) = client.get_job(job.job_id).results or {}, client.list_job_metrics(job.job_id)
     measured = {"f1", "macro_f1", "field_f1", "word_accuracy", "balanced_accuracy", "train_f1", "temperature", "ece"}
-    assert {*measured, "ece_calibrated", "f1_by_decoding", "seen", "confusion", "o_entity_ratio"} <= results.keys()
+    assert {
+        *measured,
+        "ece_calibrated",
+        "f1_by_decoding",
+        "seen",
+        "confusion",
+        "o_entity_ratio",
+        "hardware",
+    } <= results.keys()
     assert measured <= metric.extras.keys() and metric.extras["f1"] == results["f1"]
     weights, health = results["class_weights"], results["health"]
     assert isinstance(weights, dict) and isinstance(health, list)
     assert weights["weights"]["O"] == 1 and max(weights["weights"].values()) == 2 and weights["clipped"]
-    assert any("--class-weights" in line or "--warmup-ratio" in line for line in health)
+    assert any("--o-entity-ratio" in line for line in health) and "--class-weights" not in " ".join(health)  # is on
     assert metric.extras["health"] == health
     logs = {log.event: log for log in client.list_job_logs(job.job_id)}
     assert logs["class_weights"].data == weights
