@@ -69,6 +69,7 @@ def test_what_is_written_comes_back(tmp_path: Path) -> None:
             b'"true_confidence":[1]}\n'
         ),
     ],
+    ids=["no gzip", "no indices", "cut off", "no confidences"],  # gzip's bytes hold the time: no name of a test
 )
 def test_a_file_that_cannot_be_used_is_named_with_what_to_do(content: bytes) -> None:
     with pytest.raises(DataError, match=r"^there/eval-3.jsonl.gz: .*train again"):
