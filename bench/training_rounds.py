@@ -26,7 +26,8 @@ from receipt_layoutlm.run_dir import RunDir
 from receipt_layoutlm.sample import generate_pages
 from receipt_layoutlm.tasks.layoutlm import load_tokenizer
 from receipt_layoutlm.train_epoch import plan_epoch
-from receipt_layoutlm.train_setup import Run, Watch, prepare
+from receipt_layoutlm.train_parts import Watch
+from receipt_layoutlm.train_setup import Run, prepare
 from receipt_layoutlm.train_step import train_step
 
 SROIE = Path(__file__).parents[2] / "shared" / "data" / "sroie"

@@ -115,6 +115,24 @@ class Evaluation(_Event):
     collapsed: bool = False  # one class for every word
 
 
+MEASURED = frozenset(
+    {
+        "f1",
+        "macro_f1",
+        "field_f1",
+        "word_accuracy",
+        "balanced_accuracy",
+        "train_f1",
+        "temperature",
+        "ece",
+        "ece_calibrated",
+        "f1_by_decoding",
+        "seen",
+    }
+)
+"""Fields of an evaluation that are stored beside its headline."""
+
+
 class Checkpoint(_Event):
     """A checkpoint folder was renamed into place and its manifest is final."""
 

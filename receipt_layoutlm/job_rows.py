@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from receipt_dynamo import DynamoClient, JobLog, JobMetric, JsonObject, Lease
-from receipt_layoutlm.events import Evaluation
+from receipt_layoutlm.events import MEASURED, Evaluation
 from receipt_layoutlm.redact import redacted, redacted_document
 
 LOG_BYTES: Final = 32_000  # of a log row's data; the rest is in events.jsonl
@@ -25,20 +25,7 @@ _METRIC_FIELDS = {
     "global_step",
     "is_best",
 }
-_EXTRAS = {
-    "f1",
-    "macro_f1",
-    "field_f1",
-    "word_accuracy",
-    "balanced_accuracy",
-    "train_f1",
-    "temperature",
-    "ece",
-    "ece_calibrated",
-    "f1_by_decoding",
-    "seen",
-    "health",
-}
+_EXTRAS = {*MEASURED, "health"}
 
 
 class JobRows:

@@ -4,28 +4,14 @@ from collections.abc import Sequence
 
 from receipt_dynamo import DynamoClient, JsonObject, Pointer
 from receipt_layoutlm.comparability import STAMP
-from receipt_layoutlm.events import Evaluation, Finished
+from receipt_layoutlm.events import MEASURED, Evaluation, Finished
 from receipt_layoutlm.health import health_lines
 from receipt_layoutlm.manifest import RESUME_ONLY
 from receipt_layoutlm.recorder import Recorder, Storehouse
 from receipt_layoutlm.run_record import RunRecord
 from receipt_layoutlm.s3 import StorageError
 
-_BESIDE = {
-    "f1",
-    "macro_f1",
-    "field_f1",
-    "word_accuracy",
-    "balanced_accuracy",
-    "train_f1",
-    "temperature",
-    "ece",
-    "ece_calibrated",
-    "f1_by_decoding",
-    "o_entity_ratio",
-    "seen",
-    "confusion",
-}
+_BESIDE = {*MEASURED, "o_entity_ratio", "confusion"}
 OUT_OF_MEMORY_OUTCOME = "failed: out_of_memory"
 
 

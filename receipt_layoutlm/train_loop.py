@@ -40,8 +40,9 @@ from receipt_layoutlm.team_start import own_folder
 from receipt_layoutlm.train_epoch import Epoch, plan_epoch
 from receipt_layoutlm.train_evaluation import evaluate, score_test_part
 from receipt_layoutlm.train_optim import optimizer_tensors, rng_tensors
+from receipt_layoutlm.train_parts import Watch
 from receipt_layoutlm.train_report import Reporter
-from receipt_layoutlm.train_setup import Run, Watch, prepare
+from receipt_layoutlm.train_setup import Run, prepare
 from receipt_layoutlm.train_state import NonFiniteLoss, StopRequested, TrainState, end_reason
 from receipt_layoutlm.train_step import rate_of_last_step, train_step
 from receipt_layoutlm.train_work import work_of

@@ -9,6 +9,8 @@ from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.data import write_snapshot
 from receipt_layoutlm.events import Evaluation, Event, EventReader
 from receipt_layoutlm.run_dir import RunDir
+from receipt_layoutlm.train_parts import Watch
+from receipt_layoutlm.train_setup import Run, prepare
 from tests.tiny import tiny_layoutlm, tiny_pages
 
 PAGES = 12
@@ -40,6 +42,17 @@ def new_run(folder: Path, pretrained: Path, pages: int = PAGES, **options: objec
     run_dir.config.write_text(config.model_dump_json())
     write_snapshot(tiny_pages(pages), run_dir.dataset)
     return run_dir
+
+
+def prepared_run(folder: Path, **options: object) -> Run:
+    """A run before its first step, some of whose pages have several windows."""
+    run_dir = new_run(folder / "run", tiny_model(folder / "model"), max_length=16, **options)
+    config = TrainConfig.model_validate_json(run_dir.config.read_bytes())
+    return prepare(run_dir, config, None, Watch(nothing, nothing, nothing, nothing))
+
+
+def nothing(*_: object) -> None:
+    return None
 
 
 def tiny_model(folder: Path) -> Path:

@@ -22,8 +22,8 @@ TRAINING = tuple(
     "decoding encoded_files encoded_part encoded_place encoding entity_scores events field_match flops frozen_split "
     "hardware health heap jsonl_import labels losses manifest metrics packed_attention packed_tensors packing page "
     "precision predictions pretrained_place pretraining reading_order repeats run_dir run_record sampling splits team "
-    "team_model team_start train_epoch train_evaluation train_loop train_optim train_report train_setup train_state "
-    "train_step train_work trainer weights word_report word_scores".split()
+    "team_model team_start train_epoch train_evaluation train_loop train_optim train_parts train_record train_report "
+    "train_setup train_state train_step train_work trainer weights word_report word_scores".split()
 )
 TRAINING_FOLDERS = ("importers", "tasks")
 TORCH_FREE = tuple(

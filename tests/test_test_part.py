@@ -14,7 +14,8 @@ from receipt_layoutlm.run_record import RunRecord
 from receipt_layoutlm.splits import divide
 from receipt_layoutlm.train_evaluation import score_test_part
 from receipt_layoutlm.train_loop import train
-from receipt_layoutlm.train_setup import Watch, prepare
+from receipt_layoutlm.train_parts import Watch
+from receipt_layoutlm.train_setup import prepare
 from tests.runs import StopAfter, continued, events_of, never, new_run, tiny_model, untimed
 from tests.tiny import tiny_pages
 

@@ -4,14 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.events import EventReader, EventWriter, Progress
 from receipt_layoutlm.flops import EncoderSize, step_flops
 from receipt_layoutlm.train_epoch import Shown, plan_epoch, windows_per_epoch
 from receipt_layoutlm.train_report import Reporter
-from receipt_layoutlm.train_setup import Run, Watch, prepare
+from receipt_layoutlm.train_setup import Run
 from receipt_layoutlm.train_work import Work, work_of
-from tests.runs import new_run, tiny_model
+from tests.runs import prepared_run
 
 
 class Clock:
@@ -24,16 +23,9 @@ class Clock:
         return self.now
 
 
-def nothing(*_: object) -> None:
-    return None
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    folder = tmp_path_factory.mktemp("run")
-    run_dir = new_run(folder / "run", tiny_model(folder / "model"), max_length=16)
-    config = TrainConfig.model_validate_json(run_dir.config.read_bytes())
-    return prepare(run_dir, config, None, Watch(nothing, nothing, nothing, nothing))
+    return prepared_run(tmp_path_factory.mktemp("run"))
 
 
 def told(path: Path) -> list[Progress]:

@@ -7,25 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.packed_tensors import on_device
 from receipt_layoutlm.packing import pack
-from receipt_layoutlm.train_setup import Run, Watch, prepare
+from receipt_layoutlm.train_setup import Run
 from receipt_layoutlm.word_scores import confidences, score_words
-from tests.runs import new_run, tiny_model
-
-
-def nothing(*_: object) -> None:
-    return None
+from tests.runs import nothing, prepared_run
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run before its first step, some of whose pages have several windows."""
-    folder = tmp_path_factory.mktemp("run")
-    run_dir = new_run(folder / "run", tiny_model(folder / "model"), max_length=16)
-    config = TrainConfig.model_validate_json(run_dir.config.read_bytes())
-    found = prepare(run_dir, config, None, Watch(nothing, nothing, nothing, nothing))
+    found = prepared_run(tmp_path_factory.mktemp("run"))
     assert len(found.evaluation.windows) > len(found.evaluation.pages)
     return found
 
