@@ -33,6 +33,8 @@ from receipt_dynamo.errors import (
     TableNotFound,
     WriteTimeout,
 )
+from receipt_dynamo.fleet_client import FleetRows
+from receipt_dynamo.fleets import FleetCost, FleetPause
 from receipt_dynamo.queue import JobQueue
 from receipt_dynamo.receipt_client import ReceiptClient
 from receipt_dynamo.receipts import Receipt, ReceiptWord, ReceiptWordLabel, ValidationStatus
@@ -44,6 +46,9 @@ __all__ = [
     "Budgets",
     "Dataset",
     "DynamoClient",
+    "FleetCost",
+    "FleetPause",
+    "FleetRows",
     "ForgottenPage",
     "InvalidInput",
     "Job",

@@ -101,7 +101,7 @@ class DynamoClient:
 
     def get_job(self, job_id: str, *, consistent: bool = False) -> Job:
         """Raises NotFound, or InvalidInput for a malformed id."""
-        raw = self._get(items.job_key(parse_job_id(job_id)), consistent=consistent)
+        raw = self.get_row(items.job_key(parse_job_id(job_id)), consistent=consistent)
         if raw is None:
             raise NotFound(f"no job {job_id} in table {self.table_name!r}")
         return items.job_from(raw)
@@ -136,13 +136,13 @@ class DynamoClient:
 
     def get_lease(self, job_id: str) -> Lease:
         """A consistent read. Raises NotFound: jobs of the original system have no lease and are read-only."""
-        raw = self._get(items.lease_key(parse_job_id(job_id)), consistent=True)
+        raw = self.get_row(items.lease_key(parse_job_id(job_id)), consistent=True)
         if raw is None:
             raise NotFound(f"job {job_id} has no lease: a job of the original system is read-only")
         return items.lease_from(raw)
 
     def get_attempt(self, job_id: str, attempt: int) -> Attempt:
-        raw = self._get(items.attempt_key(parse_job_id(job_id), attempt), consistent=True)
+        raw = self.get_row(items.attempt_key(parse_job_id(job_id), attempt), consistent=True)
         if raw is None:
             raise NotFound(f"job {job_id} has no attempt {attempt}")
         return items.attempt_from(raw)
@@ -251,7 +251,8 @@ class DynamoClient:
 
     # requests
 
-    def _get(self, key: RawItem, *, consistent: bool) -> RawItem | None:
+    def get_row(self, key: RawItem, *, consistent: bool) -> RawItem | None:
+        """One item by its key, as it is stored; None when there is none."""
         try:
             reply = self.raw.get_item(TableName=self.table_name, Key=key, ConsistentRead=consistent)
         except (ClientError, BotoCoreError) as error:

@@ -155,11 +155,22 @@ class Timing(_Record):
     rescue_grace_seconds: float = 30.0  # added to the lease, so that clocks may differ by as much
     first_backoff_seconds: float = 30.0
     longest_backoff_seconds: float = 1800.0
+    # so many interruptions within the window send a job to the queue of machines that nobody takes away; 0 = never
+    ondemand_after: int = 0
+    ondemand_window_seconds: float = 3600.0
 
     def backoff(self, errors_in_a_row: int, rng: random.Random) -> timedelta:
         """Wait before the next attempt: full jitter under a bound that doubles with each error in a row."""
         bound = self.first_backoff_seconds * 2 ** max(0, errors_in_a_row - 1)
         return timedelta(seconds=rng.uniform(0, min(self.longest_backoff_seconds, bound)))
+
+
+ONDEMAND_SUFFIX = ".ondemand"
+
+
+def ondemand_queue(queue: str) -> str:
+    """The queue of on-demand machines beside a queue of spot machines; that of such a queue is itself."""
+    return queue if queue.endswith(ONDEMAND_SUFFIX) else queue + ONDEMAND_SUFFIX
 
 
 class Storage(_Record):
@@ -181,6 +192,7 @@ class Job(_Record):
     description: str = ""
     priority: Priority = Priority.MEDIUM
     queue: str = "default"
+    interrupted_at: tuple[Time, ...] = ()  # its last interruptions, kept where Timing.ondemand_after counts them
     attempt: int = 0  # number of the newest attempt, 0 before the first claim
     budgets: Budgets = Budgets()
     not_before: Time | None = None

@@ -4,6 +4,7 @@ The models serve as the mapping alone (serialize, from_raw_data, discriminators,
 through DynamoClient, because a PynamoDB model is bound to one table for the whole process.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -126,6 +127,7 @@ class JobItem(TableItem, discriminator="JOB"):
     description = UnicodeAttribute(null=True)
     priority = UnicodeAttribute(null=True)
     queue = UnicodeAttribute(null=True)
+    interrupted_at = DocumentAttribute(null=True)
     attempt = NumberAttribute(null=True)
     budgets = DocumentAttribute(null=True)
     not_before = TimeAttribute(null=True)
@@ -217,8 +219,10 @@ def job_item(job: Job) -> JobItem:
         gsi1_sk=CREATED_PREFIX + stamp(job.created_at),
         gsi2_pk=name_pk(job.name),
         gsi2_sk=CREATED_PREFIX + stamp(job.created_at),
-        **job.model_dump(exclude={"job_id"}, exclude_none=True, mode="python"),
+        **job.model_dump(exclude={"job_id", "interrupted_at"}, exclude_none=True, mode="python"),
     )
+    if job.interrupted_at:
+        item.interrupted_at = times_document(job.interrupted_at)
     if job.status.is_claimable:
         item.gsi3_pk = queue_pk(job.queue)
         item.gsi3_sk = queue_sk(job.priority, job.created_at, job.job_id)
@@ -237,6 +241,7 @@ def job_from(raw: RawItem) -> Job:
         description=item.description or "",
         priority=Priority(item.priority or Priority.MEDIUM),
         queue=item.queue or "default",
+        interrupted_at=_times(item.interrupted_at),
         attempt=int(item.attempt or 0),
         budgets=Budgets.model_validate(item.budgets or {}),
         not_before=item.not_before,
@@ -404,6 +409,15 @@ def forgotten_from(raw: RawItem) -> ForgottenPage:
         forgotten_at=item.forgotten_at,
         forgotten_by=item.forgotten_by,
     )
+
+
+def times_document(times: Iterable[datetime]) -> JsonValue:
+    """Times as an opaque document holds them."""
+    return [stamp(time) for time in times]
+
+
+def _times(document: JsonValue) -> tuple[datetime, ...]:
+    return tuple(datetime.fromisoformat(str(text)) for text in document) if isinstance(document, list) else ()
 
 
 def _id_of(raw: RawItem) -> str:

@@ -5,14 +5,26 @@ Built here, sent by JobQueue alone.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import cast
 
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 
 from receipt_dynamo import items
-from receipt_dynamo.entities import Attempt, AttemptEnd, Job, JobError, JobStatus, JsonObject, Lease, Machine, Pointer
+from receipt_dynamo.entities import (
+    Attempt,
+    AttemptEnd,
+    Job,
+    JobError,
+    JobStatus,
+    JsonObject,
+    Lease,
+    Machine,
+    Pointer,
+    Timing,
+    ondemand_queue,
+)
 from receipt_dynamo.items import AttemptItem, JobItem, LeaseItem, PointerMap, lease_key
 from receipt_dynamo.writes import Write, check, put, update
 
@@ -46,14 +58,27 @@ def queue_keys(job: Job) -> list[Action]:
     ]
 
 
-def interrupted(job: Job, lease: Lease) -> Move:
-    """interrupted and back in the queue; failed when the interruptions are used up."""
+def interrupted(job: Job, lease: Lease, timing: Timing, now: datetime) -> Move:
+    """interrupted and back in a queue; failed when the interruptions are used up."""
     budgets = job.budgets.after_interruption(progressed=progressed(lease))
     used = JobItem.budgets.set(budgets.model_dump(mode="json"))
     if budgets.exhausted_by is None:
-        return Move(JobStatus.INTERRUPTED, [used, *queue_keys(job)])
+        return Move(JobStatus.INTERRUPTED, [used, *_queue_after_interruption(job, timing, now)])
     error = JobError(cause="interruptions", message=f"given up after {budgets.exhausted_by}")
     return Move(JobStatus.FAILED, [used, JobItem.error.set(error.model_dump(mode="json"))])
+
+
+def _queue_after_interruption(job: Job, timing: Timing, now: datetime) -> list[Action]:
+    """The keys of its queue; after so many interruptions within the window those of the on-demand queue."""
+    if timing.ondemand_after == 0:
+        return queue_keys(job)
+    since = now - timedelta(seconds=timing.ondemand_window_seconds)
+    recent = [*(time for time in job.interrupted_at if time > since), now]
+    kept = JobItem.interrupted_at.set(items.times_document(recent))
+    if len(recent) < timing.ondemand_after:
+        return [kept, *queue_keys(job)]
+    moved = job.model_copy(update={"queue": ondemand_queue(job.queue)})
+    return [kept, JobItem.queue.set(moved.queue), *queue_keys(moved)]
 
 
 def is_behind(pointer: Pointer) -> Condition:

@@ -43,9 +43,9 @@ TORCH_FREE = tuple(
 
 KEY_STRING = re.compile(
     r"#?(JOB|STATUS|METRIC|LOG|QUEUE|ATTEMPT|JOB_NAME|DATASET|SNAPSHOT|CREATED|FORGOTTEN"
-    r"|IMAGE|RECEIPT|LINE|WORD|LABEL|VALIDATION_STATUS)#"
+    r"|FLEET|COST|IMAGE|RECEIPT|LINE|WORD|LABEL|VALIDATION_STATUS)#"
 )
-ITEMS_MODULES = (STORE / "items.py", STORE / "receipt_items.py")
+ITEMS_MODULES = (STORE / "items.py", STORE / "receipt_items.py", STORE / "fleet_items.py")
 VAGUE_MODULES = {"utils", "util", "common", "helpers", "base", "manager", "handler", "service", "misc"}
 VAGUE_CLASS = re.compile(r"(Manager|Handler|Helper|Base|Abstract|Mixin)(?![a-z])|^I[A-Z][a-z]")
 

@@ -40,6 +40,7 @@ JOB = Job(
     description="a try",
     priority=Priority.HIGH,
     queue="gpu",
+    interrupted_at=(NOON,),
     attempt=2,
     budgets=Budgets(errors=1),
     not_before=NOON,

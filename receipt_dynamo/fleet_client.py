@@ -1,0 +1,56 @@
+"""FleetRows: the pause of a fleet and its costs of a day, one method per access pattern."""
+
+from collections.abc import Callable
+from datetime import date, datetime
+
+from pynamodb.expressions.condition import Condition
+
+from receipt_dynamo import fleet_items as items
+from receipt_dynamo.client import DynamoClient
+from receipt_dynamo.entities import utcnow
+from receipt_dynamo.fleet_items import FleetCostItem
+from receipt_dynamo.fleets import FleetCost, FleetPause
+from receipt_dynamo.writes import ConditionFailed, delete, put
+
+
+class FleetRows:
+    """Reads and writes the rows of fleets through one DynamoClient's connection."""
+
+    def __init__(self, client: DynamoClient, now: Callable[[], datetime] = utcnow) -> None:
+        self._client = client
+        self._now = now
+
+    def get_pause(self, fleet: str) -> FleetPause | None:
+        """Why the fleet takes no jobs now; None when it does, also when a pause is over but still stored."""
+        raw = self._client.get_row(items.pause_key(fleet), consistent=False)
+        pause = None if raw is None else items.pause_from(fleet, raw)
+        return None if pause is None or pause.until <= self._now() else pause
+
+    def put_pause(self, pause: FleetPause) -> None:
+        """Pause the fleet; a pause that is there is replaced."""
+        self._client.writer.execute(put(items.pause_item(pause)))
+
+    def remove_pause(self, fleet: str) -> None:
+        """Removing what is not there changes nothing."""
+        self._client.writer.execute(delete(items.pause_key(fleet)))
+
+    def get_cost(self, fleet: str, day: date) -> FleetCost:
+        """What was metered of a day; nothing yet is 0 dollars. A consistent read."""
+        raw = self._client.get_row(items.cost_key(fleet, day), consistent=True)
+        return FleetCost(fleet=fleet, day=day) if raw is None else items.cost_from(fleet, day, raw)
+
+    def add_cost(self, read: FleetCost, dollars: float, metered_until: datetime) -> bool:
+        """Add to a day's costs as they were read; False when somebody else has metered since."""
+        new = read.model_copy(update={"dollars": read.dollars + dollars, "metered_until": metered_until})
+        try:
+            self._client.writer.execute(put(items.cost_item(new), _as_read(read)))
+        except ConditionFailed as lost:
+            stored = lost.losers[0]  # our own write, whose reply was lost?
+            return stored is not None and items.cost_from(read.fleet, read.day, stored) == new
+        return True
+
+
+def _as_read(cost: FleetCost) -> Condition:
+    if cost.metered_until is None:
+        return FleetCostItem.pk.does_not_exist()
+    return FleetCostItem.metered_until == cost.metered_until

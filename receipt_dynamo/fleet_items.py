@@ -1,0 +1,73 @@
+"""PynamoDB items of a fleet: FLEET#{name} / PAUSE and FLEET#{name} / COST#{day}."""
+
+from datetime import UTC, date, datetime, timedelta
+
+from pynamodb.attributes import NumberAttribute, UnicodeAttribute
+
+from receipt_dynamo.attributes import TimeAttribute
+from receipt_dynamo.fleets import FleetCost, FleetPause
+from receipt_dynamo.items import RawItem, TableItem, key
+
+KEPT_DAYS = 60  # of the costs; a pause goes a day after its end
+
+
+class FleetPauseItem(TableItem, discriminator="FLEET_PAUSE"):
+    reason = UnicodeAttribute()
+    paused_at = TimeAttribute()
+    until = TimeAttribute()
+    time_to_live = NumberAttribute()
+
+
+class FleetCostItem(TableItem, discriminator="FLEET_COST"):
+    dollars = NumberAttribute()
+    metered_until = TimeAttribute()
+    time_to_live = NumberAttribute()
+
+
+def fleet_pk(fleet: str) -> str:
+    return f"FLEET#{fleet}"
+
+
+def pause_key(fleet: str) -> RawItem:
+    return key(fleet_pk(fleet), "PAUSE")
+
+
+def cost_key(fleet: str, day: date) -> RawItem:
+    return key(fleet_pk(fleet), f"COST#{day.isoformat()}")
+
+
+def pause_item(pause: FleetPause) -> FleetPauseItem:
+    row = pause_key(pause.fleet)
+    return FleetPauseItem(
+        pk=row["PK"]["S"],
+        sk=row["SK"]["S"],
+        time_to_live=_epoch(pause.until + timedelta(days=1)),
+        **pause.model_dump(exclude={"fleet"}),
+    )
+
+
+def pause_from(fleet: str, raw: RawItem) -> FleetPause:
+    item = FleetPauseItem.from_raw_data(raw)
+    return FleetPause(fleet=fleet, reason=item.reason, paused_at=item.paused_at, until=item.until)
+
+
+def cost_item(cost: FleetCost) -> FleetCostItem:
+    row = cost_key(cost.fleet, cost.day)
+    midnight = datetime(cost.day.year, cost.day.month, cost.day.day, tzinfo=UTC)
+    return FleetCostItem(
+        pk=row["PK"]["S"],
+        sk=row["SK"]["S"],
+        time_to_live=_epoch(midnight + timedelta(days=KEPT_DAYS)),
+        dollars=cost.dollars,
+        metered_until=cost.metered_until,
+    )
+
+
+def cost_from(fleet: str, day: date, raw: RawItem) -> FleetCost:
+    item = FleetCostItem.from_raw_data(raw)
+    return FleetCost(fleet=fleet, day=day, dollars=float(item.dollars), metered_until=item.metered_until)
+
+
+def _epoch(moment: datetime) -> int:
+    """Seconds, as a table's time to live wants them."""
+    return int(moment.timestamp())
