@@ -1,0 +1,155 @@
+#!/bin/bash
+# Makes a worker of a machine of the Deep Learning AMI. user_data.sh runs it; running it again changes nothing.
+#
+# A step that fails ends this script, and user_data.sh then ends the machine. Settings come from worker.env.
+set -Eeuo pipefail
+umask 022
+
+root=${DESTDIR:-}
+bundle=$(cd "$(dirname "$0")" && pwd -P)
+opt=$root/opt/layoutlm
+venv=$opt/venv
+units=$root/etc/systemd/system
+logs=$root/var/log/layoutlm
+python=${LAYOUTLM_PYTHON:-/opt/pytorch/bin/python}  # the AMI's, beside its torch
+nvme=$root/opt/dlami/nvme  # where the AMI mounts instance store
+agent=$root/opt/aws/amazon-cloudwatch-agent/bin/amazon-cloudwatch-agent-ctl
+
+main() {
+  load_settings
+  ship_logs
+  swapoff -a  # a swapping trainer is slower than one that is ended and resumed with smaller batches
+  make_user
+  choose_work_dir
+  make_venv
+  check_device
+  install_units
+  start_workers
+  systemctl stop layoutlm-deadline.timer
+  say "ready"
+}
+
+say() { echo "bootstrap: $*"; }
+
+load_settings() {
+  set -a
+  # shellcheck source=/dev/null
+  . "$root/etc/layoutlm/worker.env"
+  set +a
+}
+
+# Of the whole boot, so that a machine that ends itself says why. Logs are no reason to do without a machine.
+ship_logs() {
+  mkdir -p "$logs" "$root/etc/logrotate.d"
+  cat >"$root/etc/logrotate.d/layoutlm" <<'END'
+/var/log/layoutlm/*.log {
+    daily
+    maxsize 50M
+    rotate 3
+    compress
+    copytruncate
+    missingok
+    notifempty
+}
+END
+  [ -x "$agent" ] || return 0
+  log_settings >"$root/etc/layoutlm/logs.json"
+  "$agent" -a fetch-config -m ec2 -s -c "file:$root/etc/layoutlm/logs.json" || say "logs are not shipped"
+}
+
+log_settings() {
+  local slot
+  echo '{"logs": {"logs_collected": {"files": {"collect_list": ['
+  for slot in $(seq 0 $((LAYOUTLM_SLOTS - 1))); do
+    log_file "/var/log/layoutlm/worker-$slot.log" "worker-$slot"
+    echo ,
+  done
+  log_file /var/log/cloud-init-output.log boot
+  echo ']}}}}'
+}
+
+log_file() {
+  printf '{"file_path": "%s", "log_group_name": "/layoutlm/%s/workers", "log_stream_name": "{instance_id}/%s"}\n' \
+    "$1" "$LAYOUTLM_FLEET" "$2"
+}
+
+make_user() {
+  id layoutlm >/dev/null 2>&1 && return
+  useradd --system --user-group --home-dir /var/lib/layoutlm --shell /usr/sbin/nologin layoutlm
+}
+
+# Instance store where the machine has some: it is faster than the volume, and costs nothing more.
+choose_work_dir() {
+  systemctl start dlami-nvme.service || say "no service mounts instance store"
+  work=/var/lib/layoutlm/work
+  mountpoint --quiet "$nvme" && work=/opt/dlami/nvme/layoutlm
+  mkdir -p "$root$work"
+  chown layoutlm:layoutlm "$root$work"
+  chmod 700 "$root$work"
+  say "run directories: $work"
+}
+
+# The AMI's torch is shown to the venv by a .pth file: the AMI's Python is itself that of a venv, and a venv made from
+# it with --system-site-packages shows the packages of the interpreter below both. The file comes last, so that pip
+# takes nothing of the AMI for what the lock asks for.
+make_venv() {
+  [ "$(cat "$venv/bundle" 2>/dev/null)" = "$LAYOUTLM_BUNDLE" ] && return
+  local ami site wheels=("$bundle"/receipt_layoutlm-*.whl)
+  rm -rf "$venv"
+  "$python" -m venv --without-pip "$venv"
+  install_packages --require-hashes --requirement "$bundle/worker.lock"
+  install_packages --no-index "${wheels[@]}"
+  ami=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+  site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+  echo "$ami" >"$site/ami.pth"
+  echo "$LAYOUTLM_BUNDLE" >"$venv/bundle"
+}
+
+install_packages() {
+  "$python" -m pip --python "$venv/bin/python" --disable-pip-version-check --no-input install \
+    --no-deps --only-binary :all: --quiet "$@"
+}
+
+# A machine with NVIDIA hardware has to show it to torch, one device for each slot; asked as the workers' user.
+check_device() {
+  local needed=0
+  grep -qs 0x10de "$root"/sys/bus/pci/devices/*/vendor && needed=$LAYOUTLM_SLOTS
+  [ "${LAYOUTLM_ALLOW_CPU:-0}" = 1 ] && needed=0
+  runuser --user layoutlm -- "$venv/bin/python" - "$needed" <<'END'
+import sys
+
+import torch
+import transformers
+
+import receipt_layoutlm.worker
+
+found, needed = torch.cuda.device_count(), int(sys.argv[1])
+print(f"torch {torch.__version__}, transformers {transformers.__version__}, {found} devices, {needed} needed")
+sys.exit(0 if found >= needed else f"torch sees {found} devices, and {needed} workers are to start")
+END
+}
+
+install_units() {
+  local one_device=""
+  # with one slot the worker has all devices
+  [ "$LAYOUTLM_SLOTS" -gt 1 ] && one_device="Environment=CUDA_VISIBLE_DEVICES=%i"
+  mkdir -p "$units/worker@.service.d"
+  cp "$bundle/worker@.service" "$units/worker@.service"
+  cat >"$units/worker@.service.d/machine.conf" <<END
+[Service]
+ReadWritePaths=$work
+Environment=LAYOUTLM_WORK_DIR=$work/%i HF_HOME=$work/%i/hub
+$one_device
+END
+  systemctl daemon-reload
+}
+
+# Returns once each worker has said that it is ready (Type=notify).
+start_workers() {
+  local slot names=()
+  for slot in $(seq 0 $((LAYOUTLM_SLOTS - 1))); do names+=("worker@$slot.service"); done
+  systemctl enable "${names[@]}"
+  systemctl start "${names[@]}"
+}
+
+main
