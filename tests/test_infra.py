@@ -56,8 +56,10 @@ def test_the_template_recovers_expires_and_outlives_its_stack() -> None:
     assert value(*table, "Properties", "PointInTimeRecoverySpecification", "PointInTimeRecoveryEnabled") == "true"
     assert value(*table, "Properties", "TimeToLiveSpecification", "AttributeName") == "time_to_live"
     assert value(*table, "Properties", "StreamSpecification", "StreamViewType") == "NEW_AND_OLD_IMAGES"
-    for resource in ("Table", "Bucket"):
-        assert value("Resources", resource, "DeletionPolicy") == "Retain"
+    # a bucket of a first deployment that failed is empty: it goes, so that its name is free for the next
+    kept = {"Table": "Retain", "Bucket": "RetainExceptOnCreate", "BucketPolicy": "RetainExceptOnCreate"}
+    for resource, policy in kept.items():
+        assert value("Resources", resource, "DeletionPolicy") == policy
         assert value("Resources", resource, "UpdateReplacePolicy") == "Retain"
 
 
@@ -66,8 +68,6 @@ def test_the_template_closes_the_bucket() -> None:
     blocks = section(*bucket, "PublicAccessBlockConfiguration")
     assert [setting.value for _name, setting in blocks.value] == ["true"] * 4
     assert value(*bucket, "VersioningConfiguration", "Status") == "Enabled"
-    (rule,) = section(*bucket, "LifecycleConfiguration", "Rules").value
-    assert "DaysAfterInitiation" in yaml.serialize(rule)
     (encryption,) = section(*bucket, "BucketEncryption", "ServerSideEncryptionConfiguration").value
     assert "AES256" in yaml.serialize(encryption)
     (statement,) = section("Resources", "BucketPolicy", "Properties", "PolicyDocument", "Statement").value
