@@ -1,0 +1,54 @@
+"""A ministack that a test starts for itself: AWS with CloudFormation and rights that are enforced."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+
+from receipt_layoutlm import local_process
+from receipt_layoutlm.local_engines import MINISTACK, EngineUnavailable
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
+
+REGION = "us-east-1"
+START_SECONDS = 60.0
+IMAGE = "/test/image"  # stands for the public parameter that names the AMI, which only AWS has
+
+
+@contextmanager
+def ministack(folder: Path) -> Iterator[str]:
+    """Its address. The keys test/test are the account's root; everybody else has the rights of his policies alone."""
+    try:
+        program = MINISTACK.find("", folder)[0]
+    except EngineUnavailable as error:
+        pytest.skip(str(error))
+    (port,) = local_process.free_ports(1)
+    settings = {key: value for key, value in MINISTACK.environment((port,), folder).items() if "PERSIST" not in key}
+    del settings["SERVICES"]  # all of them
+    command, log = [*program], folder / "ministack.log"
+    pid = local_process.start(command, {**settings, "AUTH": "true"}, folder, log)
+    try:
+        ready = local_process.wait_until(
+            lambda: local_process.answers(port, MINISTACK.health_path, MINISTACK.signature), START_SECONDS
+        )
+        assert ready, f"ministack did not come up:{local_process.last_lines(log)}"
+        endpoint = f"http://{local_process.LOOPBACK}:{port}"
+        ssm = boto3.client("ssm", endpoint_url=endpoint, region_name=REGION)
+        ssm.put_parameter(Name=IMAGE, Value="ami-0123456789abcdef0", Type="String")
+        yield endpoint
+    finally:
+        local_process.stop(pid, command)
+
+
+def a_moment(_seconds: float) -> None:
+    """Between two looks at a server on this machine."""
+    threading.Event().wait(0.05)
+
+
+def cloudformation(endpoint: str) -> "CloudFormationClient":
+    return boto3.client("cloudformation", endpoint_url=endpoint, region_name=REGION)
