@@ -1,0 +1,161 @@
+"""The scaler's entry on AWS Lambda: woken by the table's stream, by a schedule, and by each machine that ends."""
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+
+import boto3
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from receipt_dynamo import DynamoClient, FleetRows, Job, JobQueue, JobStatus, JsonObject, Timing, utcnow
+from receipt_dynamo.items import RawItem, job_from
+from receipt_layoutlm.fleet_costs import FleetInstance, list_instances
+from receipt_layoutlm.fleet_metrics import Metric, publish
+from receipt_layoutlm.prices import SpotPrice, price_per_hour, spot_prices
+from receipt_layoutlm.scaler import Look, Scaler, look
+from receipt_layoutlm.scaler_settings import VARIABLE, ScalerSettings, parse_settings
+from receipt_layoutlm.scaling_group import aws_group
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudwatch import CloudWatchClient
+    from mypy_boto3_ec2 import EC2Client
+
+log = logging.getLogger(__name__)
+
+# every module of this package that the zip has to hold, beside receipt_dynamo
+MODULES = tuple(
+    "best_metric config errors events fleet_costs fleet_metrics hardware prices queue_work scaler scaler_lambda "
+    "scaler_settings scaling scaling_group".split()
+)
+
+
+class LookFailed(Exception):
+    """Part of a look failed: raised when everything else is done, so that AWS tries again and its alarm sees it."""
+
+
+class _Images(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    old: RawItem = Field({}, alias="OldImage")
+    new: RawItem = Field(alias="NewImage")
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    dynamodb: _Images
+
+
+def run(event: Mapping[str, object], _context: object) -> JsonObject:
+    """One look at the fleet; returns what is also logged. Raises LookFailed."""
+    changes = list(_changes(event))
+    container = container_of(os.environ.get(VARIABLE))
+    seen = look(container.scaler, [job.job_id for _, job in changes if job.status.is_claimable])
+    told = _told(seen)
+    print(json.dumps(told))  # one line of the log group
+    failed = sum(job.status is JobStatus.FAILED and was != JobStatus.FAILED for was, job in changes)
+    publish(lambda: container.cloudwatch, container.settings.fleet, figures_of(seen, failed), utcnow())
+    if seen.errors:
+        raise LookFailed("; ".join(seen.errors))
+    return told
+
+
+def _changes(event: Mapping[str, object]) -> Iterator[tuple[str | None, Job]]:
+    """The jobs in a stream's records, each with the status it had before; the other triggers bring none."""
+    records = event.get("Records", ())
+    for record in records if isinstance(records, list) else ():
+        try:
+            images = _Record.model_validate(record).dynamodb
+            yield images.old.get("status", {}).get("S"), job_from(images.new)
+        except (ValidationError, ValueError, TypeError, KeyError) as error:
+            log.warning("a record of the stream holds no job that can be read: %s", type(error).__name__)
+
+
+def figures_of(seen: Look, failed: int) -> dict[Metric, float]:
+    """What a look tells CloudWatch, all groups together."""
+    return {
+        "Backlog": sum(each.claimable for each in seen.groups),
+        "OldestPendingAge": max((each.oldest_seconds for each in seen.groups), default=0.0),
+        "Running": sum(each.running for each in seen.groups),
+        "JobsFailed": failed,
+        "ScalerErrors": len(seen.errors),
+        "OldestInstanceAge": seen.costs.oldest_instance_hours,
+    }
+
+
+def _told(seen: Look) -> JsonObject:
+    return {
+        "groups": [
+            {
+                "name": each.group,
+                "claimable": each.claimable,
+                "running": each.running,
+                "oldest_seconds": round(each.oldest_seconds),
+                "raised_to": each.raised_to,
+                "reason": each.reason,
+            }
+            for each in seen.groups
+        ],
+        "rescued": [job.job_id for job in seen.rescued],
+        "dollars_today": seen.costs.spent.dollars if seen.costs.spent else None,
+        "oldest_instance_hours": round(seen.costs.oldest_instance_hours, 2),
+        "errors": list(seen.errors),
+    }
+
+
+@dataclass(frozen=True)
+class Container:
+    """What one container of the function keeps between looks. Clients of what an idle fleet does not need come late."""
+
+    settings: ScalerSettings
+
+    @cached_property
+    def scaler(self) -> Scaler:
+        settings, client = self.settings, DynamoClient(self.settings.table)
+        autoscaling = boto3.client("autoscaling")
+        return Scaler(
+            fleet=settings.fleet,
+            queue=JobQueue(client, timing=Timing(ondemand_after=settings.ondemand_after)),
+            rows=FleetRows(client),
+            groups=[aws_group(autoscaling, each.name, each.queue, each.maximum) for each in settings.groups],
+            slots=settings.slots,
+            instances=self.instances,
+            price=self.price,
+            max_cost_per_day=settings.max_cost_per_day,
+        )
+
+    @cached_property
+    def ec2(self) -> "EC2Client":
+        return boto3.client("ec2")
+
+    @cached_property
+    def cloudwatch(self) -> "CloudWatchClient":
+        return boto3.client("cloudwatch")
+
+    @cached_property
+    def spot_price(self) -> SpotPrice:
+        return spot_prices(self.ec2, utcnow())
+
+    def instances(self) -> list[FleetInstance]:
+        limit = timedelta(hours=self.settings.max_instance_hours)
+        found = list_instances(self.ec2, self.settings.fleet)
+        for each in found:
+            if utcnow() - each.launched_at > limit:
+                log.warning("instance %s has run since %s, longer than its limit", each.instance_id, each.launched_at)
+        return found
+
+    def price(self, each: FleetInstance) -> float | None:
+        """A spot machine whose price nobody tells is counted as on demand, which is not less."""
+        place, table = each.zone, self.settings.prices
+        spot = price_per_hour(each.instance_type, True, place, table, self.spot_price) if each.spot else None
+        return spot if spot is not None else price_per_hour(each.instance_type, False, place, table)
+
+
+@lru_cache(maxsize=1)
+def container_of(settings: str | None) -> Container:
+    return Container(parse_settings(settings))

@@ -1,0 +1,114 @@
+"""An autoscaling group as the scaler sees it: its figures, what it started lately, and its capacity raised."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+from receipt_dynamo import utcnow
+
+if TYPE_CHECKING:
+    from mypy_boto3_autoscaling import AutoScalingClient
+    from mypy_boto3_autoscaling.type_defs import ActivityTypeDef, AutoScalingGroupTypeDef
+
+RECENT_ACTIVITIES = 100  # one page, the newest first
+
+
+class GroupMissing(Exception):
+    """No autoscaling group has this name here."""
+
+
+class NotSettled(Exception):
+    """The group is being changed and takes no new capacity just now."""
+
+
+@dataclass(frozen=True)
+class GroupFigures:
+    """A group as it was read: machines wanted and allowed, which there are, why it cannot start any (or None)."""
+
+    desired: int
+    largest: int
+    instances: frozenset[str]
+    unsettled: str | None
+    read_at: datetime
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One start of a machine."""
+
+    instance_id: str
+    started_at: datetime
+
+
+@dataclass(frozen=True)
+class Group:
+    """One group and the queue it serves. The three calls go to AWS, or to a simulation."""
+
+    name: str
+    queue: str
+    maximum: int
+    read: Callable[[], GroupFigures]
+    launches: Callable[[], Sequence[Launch]]
+    raise_to: Callable[[int], None]
+
+
+def aws_group(
+    client: "AutoScalingClient", name: str, queue: str, maximum: int, now: Callable[[], datetime] = utcnow
+) -> Group:
+    """A group of the account that `client` belongs to. Its calls raise ClientError, GroupMissing and NotSettled."""
+    return Group(
+        name=name,
+        queue=queue,
+        maximum=maximum,
+        read=partial(_read, client, name, now),
+        launches=partial(_launches, client, name),
+        raise_to=partial(_raise_to, client, name),
+    )
+
+
+def _read(client: "AutoScalingClient", name: str, now: Callable[[], datetime]) -> GroupFigures:
+    read_at = now()
+    found = client.describe_auto_scaling_groups(AutoScalingGroupNames=[name])["AutoScalingGroups"]
+    if not found:
+        raise GroupMissing(f"there is no autoscaling group {name!r}: 'layoutlm-cli fleet deploy' makes it")
+    group = found[0]
+    # one that ends, or has ended but is still listed, takes no job any more
+    alive = [each for each in group.get("Instances", []) if not each["LifecycleState"].startswith("Termina")]
+    return GroupFigures(
+        desired=group["DesiredCapacity"],
+        largest=group["MaxSize"],
+        instances=frozenset(each["InstanceId"] for each in alive),
+        unsettled=_unsettled(group),
+        read_at=read_at,
+    )
+
+
+def _unsettled(group: "AutoScalingGroupTypeDef") -> str | None:
+    if group.get("Status"):  # set only while the group is being deleted
+        return f"the group is being deleted ({group['Status']})"
+    if any(each.get("ProcessName") == "Launch" for each in group.get("SuspendedProcesses", [])):
+        return "its Launch process is suspended"
+    return None
+
+
+def _launches(client: "AutoScalingClient", name: str) -> list[Launch]:
+    found = client.describe_scaling_activities(AutoScalingGroupName=name, MaxRecords=RECENT_ACTIVITIES)
+    launches = [_launch(each) for each in found["Activities"]]
+    return [launch for launch in launches if launch is not None]
+
+
+def _launch(activity: "ActivityTypeDef") -> Launch | None:
+    started = re.fullmatch(r"Launching a new EC2 instance: (i-[0-9a-f]+)", activity.get("Description", ""))
+    return Launch(started[1], activity["StartTime"]) if started else None
+
+
+def _raise_to(client: "AutoScalingClient", name: str, capacity: int) -> None:
+    # a rebalance between zones would end busy machines, and CloudFormation has no property against it; it stays so
+    client.suspend_processes(AutoScalingGroupName=name, ScalingProcesses=["AZRebalance"])
+    try:
+        client.set_desired_capacity(AutoScalingGroupName=name, DesiredCapacity=capacity, HonorCooldown=False)
+    except (client.exceptions.ScalingActivityInProgressFault, client.exceptions.ResourceContentionFault) as busy:
+        raise NotSettled(str(busy)) from busy
