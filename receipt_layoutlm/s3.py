@@ -4,7 +4,7 @@ import hashlib
 import random
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -181,9 +181,7 @@ class Bucket:
         return True
 
     def list_keys(self, prefix: str) -> Iterator[str]:
-        with explained(self.name, prefix):
-            for page in self.raw.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
-                yield from (entry["Key"] for entry in page.get("Contents", []))
+        return (key for key, _size in self.sizes(prefix))
 
     def delete_prefix(self, prefix: str) -> int:
         """Remove every object below a prefix, the manifests first; returns how many."""
@@ -192,6 +190,18 @@ class Bucket:
             with explained(self.name, key):
                 self.raw.delete_object(Bucket=self.name, Key=key)
         return len(keys)
+
+    def tag(self, key: str, tags: Mapping[str, str]) -> None:
+        """Replace an object's tags, by which the bucket's lifecycle rules know it."""
+        with explained(self.name, key):
+            pairs = [{"Key": name, "Value": value} for name, value in tags.items()]
+            self.raw.put_object_tagging(Bucket=self.name, Key=key, Tagging={"TagSet": pairs})
+
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Key and bytes of every object below a prefix, as they are now (without superseded versions)."""
+        with explained(self.name, prefix):
+            for page in self.raw.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
+                yield from ((entry["Key"], entry["Size"]) for entry in page.get("Contents", []))
 
     # folders
 

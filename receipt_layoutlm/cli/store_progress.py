@@ -1,4 +1,4 @@
-"""Bars for what takes a while at the table: on a terminal, on stderr, nowhere else."""
+"""Bars for what takes a while at the table or the bucket: on a terminal, on stderr, nowhere else."""
 
 import sys
 from collections.abc import Callable, Iterator
