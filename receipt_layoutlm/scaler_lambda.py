@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-import boto3
+import botocore.session
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from receipt_dynamo import DynamoClient, FleetRows, Job, JobQueue, JobStatus, JsonObject, Timing, utcnow
+from receipt_dynamo.client import resolve_region
 from receipt_dynamo.items import RawItem, job_from
 from receipt_layoutlm.fleet_costs import FleetInstance, list_instances
 from receipt_layoutlm.fleet_metrics import Metric, publish
@@ -22,6 +23,7 @@ from receipt_layoutlm.scaler_settings import VARIABLE, ScalerSettings, parse_set
 from receipt_layoutlm.scaling_group import aws_group
 
 if TYPE_CHECKING:
+    from mypy_boto3_autoscaling import AutoScalingClient
     from mypy_boto3_cloudwatch import CloudWatchClient
     from mypy_boto3_ec2 import EC2Client
 
@@ -117,7 +119,7 @@ class Container:
     @cached_property
     def scaler(self) -> Scaler:
         settings, client = self.settings, DynamoClient(self.settings.table)
-        autoscaling = boto3.client("autoscaling")
+        autoscaling = cast("AutoScalingClient", _client("autoscaling"))
         return Scaler(
             fleet=settings.fleet,
             queue=JobQueue(client, timing=Timing(ondemand_after=settings.ondemand_after)),
@@ -131,11 +133,11 @@ class Container:
 
     @cached_property
     def ec2(self) -> "EC2Client":
-        return boto3.client("ec2")
+        return cast("EC2Client", _client("ec2"))
 
     @cached_property
     def cloudwatch(self) -> "CloudWatchClient":
-        return boto3.client("cloudwatch")
+        return cast("CloudWatchClient", _client("cloudwatch"))
 
     @cached_property
     def spot_price(self) -> SpotPrice:
@@ -154,6 +156,11 @@ class Container:
         place, table = each.zone, self.settings.prices
         spot = price_per_hour(each.instance_type, True, place, table, self.spot_price) if each.spot else None
         return spot if spot is not None else price_per_hour(each.instance_type, False, place, table)
+
+
+def _client(service: str) -> object:
+    """A client without boto3, whose import takes as long as everything else here together."""
+    return botocore.session.get_session().create_client(service, region_name=resolve_region())
 
 
 @lru_cache(maxsize=1)

@@ -245,10 +245,10 @@ before = set(sys.modules)
 import receipt_layoutlm.scaler_lambda
 print(*sorted(set(sys.modules) - before))
 """
-# beside the standard library: botocore and boto3 come with the runtime (dateutil, jmespath, s3transfer, urllib3, six
-# and certifi are theirs), the others are in the zip
+# beside the standard library: botocore comes with the runtime (certifi, dateutil, jmespath, six and urllib3 are its
+# own), the others are in the zip
 THIRD_PARTY = set(
-    "boto3 botocore certifi dateutil jmespath s3transfer urllib3 six pydantic pydantic_core annotated_types "
+    "botocore certifi dateutil jmespath urllib3 six pydantic pydantic_core annotated_types "
     "typing_extensions typing_inspection pynamodb receipt_dynamo receipt_layoutlm".split()
 )
 
