@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from receipt_layoutlm.fleet_parameters import Template
 from receipt_layoutlm.stack_errors import LeftOver, StackBusy, StackError, TemplateRefused, because, explained
-from receipt_layoutlm.stack_events import POLL_SECONDS, StackEvent, StackStory
+from receipt_layoutlm.stack_events import POLL_SECONDS, StackEvent, StackStory, failure_details
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -114,6 +114,8 @@ class FleetStack:
         try:
             reason = self._wait_until_ready(plan)
             if reason is not None and not any(text in reason for text in _NO_CHANGES):
+                details = failure_details(self._client, self.name, ChangeSetName=plan.change_set_arn)
+                reason = "\n".join([reason, *details])
                 raise because(f"stack {self.name}: {reason}", reason, TemplateRefused)
             if reason is None:
                 return Plan(self.name, made["Id"], state is None, tuple(self._changes(made["Id"])))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from receipt_layoutlm.stack_errors import because, explained
+from receipt_layoutlm.stack_errors import StackError, because, explained
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -13,6 +13,12 @@ if TYPE_CHECKING:
 
 POLL_SECONDS: Final = 2.0
 _STACK_TYPE: Final = "AWS::CloudFormation::Stack"
+_DONE: Final = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "DELETE_COMPLETE")
+# CREATE_FAILED and UPDATE_FAILED are followed by a rollback
+_ENDS: Final = (
+    *_DONE,
+    *("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "UPDATE_ROLLBACK_COMPLETE", "UPDATE_ROLLBACK_FAILED", "DELETE_FAILED"),
+)
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class StackEvent:
 
     @property
     def is_end(self) -> bool:
-        return self.resource_type == _STACK_TYPE and not self.status.endswith("IN_PROGRESS")
+        return self.resource_type == _STACK_TYPE and self.status in _ENDS
 
     @property
     def is_failure(self) -> bool:
@@ -56,8 +62,17 @@ class StackStory:
                 on_event(event)
                 failed = failed or (event if event.is_failure else None)
                 if event.is_end:
-                    return _check_end(self._name, event, failed)
+                    return self._check_end(event, failed)
             wait(POLL_SECONDS)
+
+    def _check_end(self, end: StackEvent, failed: StackEvent | None) -> None:
+        if end.status in _DONE:
+            return
+        first = failed or end
+        details = failure_details(self._client, self._name, StackName=self._stack_id)
+        reason = "\n".join([first.reason, *details])
+        text = f"stack {self._name} is {end.status}, because of {first.resource} ({first.resource_type}): {reason}"
+        raise because(text, f"{first.resource_type}: {reason}")
 
     def _new_events(self) -> list[StackEvent]:
         """Oldest first. AWS tells them newest first, page by page."""
@@ -77,13 +92,18 @@ class StackStory:
         return found
 
 
-def _check_end(name: str, end: StackEvent, failed: StackEvent | None) -> None:
-    if end.status in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "DELETE_COMPLETE"):
-        return
-    if failed is None:
-        raise because(f"stack {name} is {end.status}: {end.reason}", end.reason)
-    text = f"stack {name} is {end.status}, because of {failed.resource} ({failed.resource_type}): {failed.reason}"
-    raise because(text, f"{failed.resource_type}: {failed.reason}")
+def failure_details(client: "CloudFormationClient", name: str, **which: str) -> list[str]:
+    """What a validation found before anything was made: a stack's events and a plan's status only point to it.
+
+    `which` is ChangeSetName=ARN or StackName=id. Nothing where the caller may not ask.
+    """
+    try:
+        with explained(name):
+            events = client.describe_events(Filters={"FailedEvents": True}, **which)["OperationEvents"]
+    except StackError:
+        return []
+    found = [f"{each.get('LogicalResourceId', '')}: {each.get('ValidationStatusReason', '')}" for each in events]
+    return [text for text in dict.fromkeys(found) if not text.endswith(": ")]
 
 
 def _event(raw: "StackEventTypeDef") -> StackEvent:

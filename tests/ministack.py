@@ -10,7 +10,7 @@ import boto3
 import pytest
 
 from receipt_layoutlm import local_process
-from receipt_layoutlm.local_engines import MINISTACK, EngineUnavailable
+from receipt_layoutlm.local_engines import ACCESS_KEY, MINISTACK, SECRET_KEY, EngineUnavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -22,7 +22,7 @@ IMAGE = "/test/image"  # stands for the public parameter that names the AMI, whi
 
 @contextmanager
 def ministack(folder: Path) -> Iterator[str]:
-    """Its address. The keys test/test are the account's root; everybody else has the rights of his policies alone."""
+    """Its address. A test's own keys are the account's root; everybody else may do what his policies say."""
     try:
         program = MINISTACK.find("", folder)[0]
     except EngineUnavailable as error:
@@ -31,14 +31,17 @@ def ministack(folder: Path) -> Iterator[str]:
     settings = {key: value for key, value in MINISTACK.environment((port,), folder).items() if "PERSIST" not in key}
     del settings["SERVICES"]  # all of them
     command, log = [*program], folder / "ministack.log"
-    pid = local_process.start(command, {**settings, "AUTH": "true"}, folder, log)
+    root = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+    pid = local_process.start(command, {**settings, **root, "AUTH": "true"}, folder, log)
     try:
         ready = local_process.wait_until(
             lambda: local_process.answers(port, MINISTACK.health_path, MINISTACK.signature), START_SECONDS
         )
         assert ready, f"ministack did not come up:{local_process.last_lines(log)}"
         endpoint = f"http://{local_process.LOOPBACK}:{port}"
-        ssm = boto3.client("ssm", endpoint_url=endpoint, region_name=REGION)
+        keys = {"aws_access_key_id": ACCESS_KEY, "aws_secret_access_key": SECRET_KEY}  # a fixture of a module may run
+        # before the environment of a test is set
+        ssm = boto3.client("ssm", endpoint_url=endpoint, region_name=REGION, **keys)
         ssm.put_parameter(Name=IMAGE, Value="ami-0123456789abcdef0", Type="String")
         yield endpoint
     finally:
