@@ -9,15 +9,13 @@ from typing import Self
 from receipt_dynamo import Job, Storage
 from receipt_layoutlm.config import DEFAULT_WORK_DIR, ConfigError, TrainConfig
 from receipt_layoutlm.frozen_split import frozen_sha256
-from receipt_layoutlm.pretrained_place import is_in_bucket
+from receipt_layoutlm.pretrained_place import is_hub_name, is_in_bucket
 from receipt_layoutlm.run_setup import fingerprint_of, safe_name, weights_place
 
 ANY_BUCKET = Storage(bucket="*")
 """Every bucket of the engine: for the embedded AWS, which holds nothing but its user's own."""
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")  # no ARN, which would lead to another account
-_HUB_WORD = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
-_HUB_NAME = re.compile(rf"(?:{_HUB_WORD}/)?{_HUB_WORD}")
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ class Trust:
             return
         if is_in_bucket(pretrained):
             self._check_place("pretrained", weights_place(pretrained))
-        elif not _is_hub_name(pretrained) or Path(pretrained).exists():  # a folder here would shadow the hub's
+        elif not is_hub_name(pretrained) or Path(pretrained).exists():  # a folder here would shadow the hub's
             self._check_folder(pretrained)
 
     def _check_folder(self, pretrained: str) -> None:
@@ -116,12 +114,6 @@ def _is_normal(prefix: str) -> bool:
     """Empty, or parts that each end in '/': so the end of an accepted prefix is the end of a part."""
     *parts, rest = prefix.split("/")
     return rest == "" and all(part not in ("", ".", "..") and part.isprintable() for part in parts)
-
-
-def _is_hub_name(text: str) -> bool:
-    """NAME or OWNER/NAME by the hub's own rules (huggingface_hub's validate_repo_id)."""
-    forbidden = ".." in text or "--" in text or text.endswith(".git")
-    return _HUB_NAME.fullmatch(text) is not None and not forbidden
 
 
 def _uri(place: Storage) -> str:

@@ -12,6 +12,7 @@ COMMANDS = {
     "job": ("receipt_layoutlm.cli.job:job", "List, explain, show, cancel, retry, pull and delete jobs."),
     "rescue": ("receipt_layoutlm.cli.rescue:rescue", "Take jobs away from workers that fell silent."),
     "dataset": ("receipt_layoutlm.cli.dataset:dataset", "Import labelled pages and pin snapshots of them."),
+    "weights": ("receipt_layoutlm.cli.weights:weights", "Base weights of the model hub in the bucket."),
     "storage": ("receipt_layoutlm.cli.storage:storage", "What lies in the bucket."),
     "local": ("receipt_layoutlm.cli.local:local", "The embedded AWS behind --local: up, down, status."),
     "doctor": ("receipt_layoutlm.cli.doctor:doctor", "Check this machine and say what to fix."),

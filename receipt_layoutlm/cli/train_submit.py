@@ -15,17 +15,19 @@ from receipt_layoutlm.plan import Plan, make_plan
 from receipt_layoutlm.request import JobRequest, Resolved
 from receipt_layoutlm.s3 import Bucket, parse_s3_uri
 from receipt_layoutlm.submit_check import checked, pin_split, put_split, put_summary
+from receipt_layoutlm.weights_mirror import mirrored
 
 
 def submit(
     connection: Connection, resolved: Resolved, data: Path | None, unique_key: str | None
 ) -> tuple[Job, Plan | None]:
     """The job, and the plan where the pages are known before a worker takes them."""
-    client, config = connection.client(), resolved.config
+    client = connection.client()
     home = connection.open_bucket(connection.default_bucket())
+    config = mirrored(home, resolved.config)
     storage = told_storage(resolved, home.name)
     if config.snapshot_on_worker:
-        return _submit_unsnapshotted(connection, client, resolved, home, storage, unique_key), None
+        return _submit_unsnapshotted(connection, client, resolved, config, home, storage, unique_key), None
     dataset = _imported(client, home, data) if data else _chosen_now(client, home, config)
     evaluation = find_dataset(client, config.eval_dataset) if config.eval_dataset else None
     target = home if storage.bucket == home.name else connection.open_bucket(storage.bucket)
@@ -52,13 +54,14 @@ def _submit_unsnapshotted(
     connection: Connection,
     client: DynamoClient,
     resolved: Resolved,
+    config: TrainConfig,
     home: Bucket,
     storage: Storage,
     unique_key: str | None,
 ) -> Job:
     """A job whose worker takes the pages: what names a file or another dataset is pinned here all the same."""
     check_worker_can_snapshot(client, home.name, storage)
-    config, frozen = pin_split(resolved.config, home, "")
+    config, frozen = pin_split(config, home, "")
     if config.eval_dataset:
         config = config.model_copy(update={"eval_dataset": pinned(find_dataset(client, config.eval_dataset))})
     if frozen is not None:
