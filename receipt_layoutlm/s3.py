@@ -39,6 +39,7 @@ from receipt_layoutlm.storage_errors import (
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import TagTypeDef
 
 __all__ = [
     "Bucket",
@@ -194,7 +195,7 @@ class Bucket:
     def tag(self, key: str, tags: Mapping[str, str]) -> None:
         """Replace an object's tags, by which the bucket's lifecycle rules know it."""
         with explained(self.name, key):
-            pairs = [{"Key": name, "Value": value} for name, value in tags.items()]
+            pairs: list[TagTypeDef] = [{"Key": name, "Value": value} for name, value in tags.items()]
             self.raw.put_object_tagging(Bucket=self.name, Key=key, Tagging={"TagSet": pairs})
 
     def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
