@@ -4,16 +4,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import boto3
 import pytest
 
 from receipt_layoutlm import local_process
 from receipt_layoutlm.local_engines import ACCESS_KEY, MINISTACK, SECRET_KEY, EngineUnavailable
-
-if TYPE_CHECKING:
-    from mypy_boto3_cloudformation import CloudFormationClient
 
 REGION = "us-east-1"
 START_SECONDS = 60.0
@@ -39,10 +36,7 @@ def ministack(folder: Path) -> Iterator[str]:
         )
         assert ready, f"ministack did not come up:{local_process.last_lines(log)}"
         endpoint = f"http://{local_process.LOOPBACK}:{port}"
-        keys = {"aws_access_key_id": ACCESS_KEY, "aws_secret_access_key": SECRET_KEY}  # a fixture of a module may run
-        # before the environment of a test is set
-        ssm = boto3.client("ssm", endpoint_url=endpoint, region_name=REGION, **keys)
-        ssm.put_parameter(Name=IMAGE, Value="ami-0123456789abcdef0", Type="String")
+        aws(endpoint, "ssm").put_parameter(Name=IMAGE, Value="ami-0123456789abcdef0", Type="String")
         yield endpoint
     finally:
         local_process.stop(pid, command)
@@ -53,5 +47,7 @@ def a_moment(_seconds: float) -> None:
     threading.Event().wait(0.05)
 
 
-def cloudformation(endpoint: str) -> "CloudFormationClient":
-    return boto3.client("cloudformation", endpoint_url=endpoint, region_name=REGION)
+def aws(endpoint: str, service: Any) -> Any:
+    """A client of the root. Its keys are given, since a fixture of a module runs before a test's environment is set."""
+    keys = {"aws_access_key_id": ACCESS_KEY, "aws_secret_access_key": SECRET_KEY}
+    return boto3.client(service, endpoint_url=endpoint, region_name=REGION, **keys)

@@ -24,7 +24,7 @@ from receipt_layoutlm.stack_errors import (
     explained,
 )
 from receipt_layoutlm.stack_events import StackEvent
-from tests.ministack import REGION, a_moment, cloudformation, ministack
+from tests.ministack import REGION, a_moment, aws, ministack
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -41,7 +41,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def client(endpoint: str) -> "CloudFormationClient":
-    return cloudformation(endpoint)
+    return aws(endpoint, "cloudformation")  # type: ignore[no-any-return]
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_a_new_stack_is_planned_built_and_told(stack: FleetStack, endpoint: str)
     for name in ("Table", "Bucket", "BucketPolicy", stack.name):
         assert story.statuses(name)[-1] == "CREATE_COMPLETE"
     assert story.events[-1].resource == stack.name, "nothing is told after the end"
-    table = boto3.client("dynamodb", endpoint_url=endpoint).describe_table(TableName=state.outputs["TableName"])
+    table = aws(endpoint, "dynamodb").describe_table(TableName=state.outputs["TableName"])
     assert table["Table"]["LatestStreamArn"] == state.outputs["TableStreamArn"]
     assert {name for name, _ in stack.resources()} == {"Table", "Bucket", "BucketPolicy"}
 
@@ -166,8 +166,8 @@ def test_deleting_keeps_table_and_bucket(stack: FleetStack, endpoint: str) -> No
 
     assert stack.state() is None
     assert story.statuses(stack.name)[-1] == "DELETE_COMPLETE"
-    boto3.client("s3", endpoint_url=endpoint).head_bucket(Bucket=state.outputs["BucketName"])
-    table = boto3.client("dynamodb", endpoint_url=endpoint).describe_table(TableName=state.outputs["TableName"])
+    aws(endpoint, "s3").head_bucket(Bucket=state.outputs["BucketName"])
+    table = aws(endpoint, "dynamodb").describe_table(TableName=state.outputs["TableName"])
     assert table["Table"]["TableStatus"] == "ACTIVE"
 
 
@@ -205,7 +205,7 @@ def test_a_value_that_the_template_refuses_leaves_no_stack(stack: FleetStack) ->
 
 @engine
 def test_a_caller_without_rights_is_told_which_are_missing(endpoint: str, stack: FleetStack) -> None:
-    iam = boto3.client("iam", endpoint_url=endpoint)
+    iam = aws(endpoint, "iam")
     iam.create_user(UserName=stack.name)
     key = iam.create_access_key(UserName=stack.name)["AccessKey"]
     powerless = boto3.client(
