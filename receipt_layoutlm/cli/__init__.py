@@ -11,6 +11,7 @@ COMMANDS = {
     "worker": ("receipt_layoutlm.cli.worker:worker", "Claim and run submitted jobs."),
     "job": ("receipt_layoutlm.cli.job:job", "List, explain, show, cancel, retry, pull and delete jobs."),
     "rescue": ("receipt_layoutlm.cli.rescue:rescue", "Take jobs away from workers that fell silent."),
+    "fleet": ("receipt_layoutlm.cli.fleet:fleet", "Machines in your AWS account that work the queue."),
     "dataset": ("receipt_layoutlm.cli.dataset:dataset", "Import labelled pages and pin snapshots of them."),
     "weights": ("receipt_layoutlm.cli.weights:weights", "Base weights of the model hub in the bucket."),
     "storage": ("receipt_layoutlm.cli.storage:storage", "What lies in the bucket."),

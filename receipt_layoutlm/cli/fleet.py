@@ -8,6 +8,10 @@ import click
 # name -> where the command lives, and its line in --help, as in cli/__init__.py
 COMMANDS: Final = {
     "deploy": ("receipt_layoutlm.cli.fleet_deploy:deploy", "Build or change a fleet."),
+    "status": ("receipt_layoutlm.cli.fleet_status:status", "Show queues, machines, leases, and what today cost."),
+    "scale": ("receipt_layoutlm.cli.fleet_scale:scale", "Allow more or fewer machines, or start some ahead of work."),
+    "drain": ("receipt_layoutlm.cli.fleet_drain:drain", "Let machines finish what they have; start no others."),
+    "resume": ("receipt_layoutlm.cli.fleet_drain:resume", "Take jobs again."),
     "destroy": ("receipt_layoutlm.cli.fleet_destroy:destroy", "Delete a fleet; its table and bucket stay."),
 }
 

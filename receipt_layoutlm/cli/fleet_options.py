@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -11,6 +12,10 @@ from receipt_layoutlm.cli.tables import clean
 from receipt_layoutlm.fleet_names import DEFAULT_FLEET
 
 if TYPE_CHECKING:
+    from receipt_dynamo import DynamoClient
+    from receipt_layoutlm.fleet_deploy import Aws
+    from receipt_layoutlm.fleet_stack import StackState
+    from receipt_layoutlm.fleet_status import Sources
     from receipt_layoutlm.stack_events import StackEvent
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -46,3 +51,42 @@ def tell_event(event: "StackEvent") -> None:
         f"({clean(event.resource_type)}){reason}",
         err=True,
     )
+
+
+@dataclass(frozen=True)
+class StandingFleet:
+    """A fleet that was deployed, and the clients of its region."""
+
+    name: str
+    aws: "Aws"
+    workers: "StackState"
+
+    def client(self) -> "DynamoClient":
+        """Of the fleet's table."""
+        from receipt_dynamo import DynamoClient
+
+        return DynamoClient(self.workers.parameters["TableName"], self.aws.region)
+
+    def sources(self) -> "Sources":
+        """What a status is read from."""
+        import boto3
+
+        from receipt_layoutlm.fleet_costs import list_instances
+        from receipt_layoutlm.fleet_status import Sources
+
+        ec2 = boto3.client("ec2", region_name=self.aws.region)
+        return Sources(self.workers, self.client(), self.aws.autoscaling, lambda: list_instances(ec2, self.name))
+
+
+def standing_fleet(fleet: str, region: str | None) -> StandingFleet:
+    """Raises NoFleet, StackError."""
+    from receipt_layoutlm.fleet_deploy import open_aws
+    from receipt_layoutlm.fleet_names import workers_stack
+    from receipt_layoutlm.fleet_stack import FleetStack
+    from receipt_layoutlm.fleet_status import NoFleet
+
+    aws = open_aws(region)
+    workers = FleetStack(aws.cloudformation, workers_stack(fleet)).state()
+    if workers is None or workers.is_planned_only:
+        raise NoFleet(f"there is no fleet {fleet} in {aws.region}: name it with --fleet and --region, or deploy it")
+    return StandingFleet(fleet, aws, workers)

@@ -1,0 +1,186 @@
+"""What a fleet does now: its queues, its machines with their jobs and leases, what it cost today. Only reads."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from receipt_dynamo import DynamoClient, FleetCost, FleetPause, FleetRows, Job, JobStatus, Lease, NotFound
+from receipt_dynamo.entities import ondemand_queue
+from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.fleet_costs import FleetInstance
+from receipt_layoutlm.fleet_destroy import group_names
+from receipt_layoutlm.fleet_names import instance_of
+from receipt_layoutlm.queue_work import waiting_since
+from receipt_layoutlm.stack_errors import explained
+from receipt_layoutlm.timeline import Position, parse_progress
+
+if TYPE_CHECKING:
+    from mypy_boto3_autoscaling import AutoScalingClient
+
+    from receipt_layoutlm.fleet_stack import StackState
+
+NO_GROUP = "none"  # of a machine that its group has let go, or does not have yet
+
+
+class NoFleet(UserError):
+    """There is no such fleet here."""
+
+
+@dataclass(frozen=True)
+class QueueRow:
+    """Jobs of a queue: `due` can be claimed now, `later` wait after an error; the oldest has been due so long."""
+
+    queue: str
+    due: int
+    later: int
+    running: int
+    oldest_seconds: float
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """Machines that a group should have, and at most may have."""
+
+    group: str
+    desired: int
+    maximum: int
+
+
+@dataclass(frozen=True)
+class HeldJob:
+    """A job on a machine: where its worker last said to be, and for how long its lease holds without a renewal."""
+
+    job_id: str
+    name: str
+    attempt: int
+    position: Position | None
+    lease_seconds: float
+
+
+@dataclass(frozen=True)
+class MachineRow:
+    """A machine that is paid for, and its jobs."""
+
+    instance_id: str
+    instance_type: str
+    spot: bool
+    zone: str
+    group: str
+    state: str
+    age_seconds: float
+    jobs: Sequence[HeldJob]
+
+
+@dataclass(frozen=True)
+class FleetStatus:
+    """One look; `elsewhere` are jobs whose workers are on no machine of the fleet."""
+
+    fleet: str
+    at: datetime
+    queues: Sequence[QueueRow]
+    groups: Sequence[GroupRow]
+    machines: Sequence[MachineRow]
+    elsewhere: Sequence[HeldJob]
+    cost: FleetCost
+    max_cost_per_day: float
+    pause: FleetPause | None
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where a status comes from."""
+
+    workers: "StackState"
+    client: DynamoClient
+    autoscaling: "AutoScalingClient"
+    instances: Callable[[], Sequence[FleetInstance]]
+
+
+@dataclass(frozen=True)
+class _InGroup:
+    group: str
+    state: str
+
+
+def fleet_status(fleet: str, sources: Sources, now: datetime) -> FleetStatus:
+    """Raises StoreError, StackError, ClientError."""
+    settings, client = sources.workers.parameters, sources.client
+    running = [(job, lease) for job in client.list_jobs_by_status(JobStatus.RUNNING) for lease in _held(client, job)]
+    groups, members = _groups(sources)
+    instances = sources.instances()
+    by_machine = {each.instance_id: [_job(*pair, now) for pair in _of(running, each.instance_id)] for each in instances}
+    spot_queue = settings.get("QueueName", "default")
+    rows = FleetRows(client, lambda: now)
+    return FleetStatus(
+        fleet=fleet,
+        at=now,
+        queues=[_queue(client, name, [job for job, _ in running], now) for name in _names(spot_queue)],
+        groups=groups,
+        machines=[_machine(each, members, by_machine[each.instance_id], now) for each in instances],
+        elsewhere=[_job(job, lease, now) for job, lease in running if _machine_of(lease) not in by_machine],
+        cost=rows.get_cost(fleet, now.date()),
+        max_cost_per_day=float(settings.get("MaxCostPerDay", 0)),
+        pause=rows.get_pause(fleet),
+    )
+
+
+def _names(queue: str) -> tuple[str, str]:
+    return queue, ondemand_queue(queue)
+
+
+def _held(client: DynamoClient, job: Job) -> list[Lease]:
+    try:
+        return [client.get_lease(job.job_id)]
+    except NotFound:  # of the original system
+        return []
+
+
+def _machine_of(lease: Lease) -> str | None:
+    return instance_of(lease.worker_id) if lease.worker_id else None
+
+
+def _of(running: Iterable[tuple[Job, Lease]], instance_id: str) -> list[tuple[Job, Lease]]:
+    return [(job, lease) for job, lease in running if _machine_of(lease) == instance_id]
+
+
+def _job(job: Job, lease: Lease, now: datetime) -> HeldJob:
+    left = (lease.expires_at - now).total_seconds() if lease.expires_at else 0.0
+    return HeldJob(job.job_id, job.name, lease.attempt, parse_progress(lease.progress), left)
+
+
+def _queue(client: DynamoClient, name: str, running: Iterable[Job], now: datetime) -> QueueRow:
+    jobs = list(client.iter_queue(name))
+    due = [job for job in jobs if job.not_before is None or job.not_before <= now]
+    oldest = min((waiting_since(client, job) for job in due), default=now)
+    here = sum(job.queue == name for job in running)
+    return QueueRow(name, len(due), len(jobs) - len(due), here, (now - oldest).total_seconds())
+
+
+def _groups(sources: Sources) -> tuple[list[GroupRow], dict[str, _InGroup]]:
+    names = group_names(sources.workers)
+    with explained(", ".join(names)):
+        found = sources.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=names)["AutoScalingGroups"]
+    rows = [GroupRow(each["AutoScalingGroupName"], each["DesiredCapacity"], each["MaxSize"]) for each in found]
+    members = {
+        instance["InstanceId"]: _InGroup(each["AutoScalingGroupName"], instance["LifecycleState"])
+        for each in found
+        for instance in each.get("Instances", [])
+    }
+    return rows, members
+
+
+def _machine(
+    instance: FleetInstance, members: dict[str, _InGroup], jobs: Sequence[HeldJob], now: datetime
+) -> MachineRow:
+    member = members.get(instance.instance_id, _InGroup(NO_GROUP, "on its own"))
+    return MachineRow(
+        instance_id=instance.instance_id,
+        instance_type=instance.instance_type,
+        spot=instance.spot,
+        zone=instance.zone,
+        group=member.group,
+        state=member.state,
+        age_seconds=(now - instance.launched_at).total_seconds(),
+        jobs=jobs,
+    )

@@ -1,0 +1,200 @@
+"""fleet status, drain, resume and scale: what is told of a fleet, and what is stored."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import boto3
+import pytest
+from click.testing import CliRunner, Result
+from fleets import FLEET, REGION, TYPE, Fleet, make_group
+from stores import Clock
+
+from receipt_dynamo import DynamoClient, FleetPause, FleetRows, JobError, JobQueue, Lease, utcnow
+from receipt_layoutlm import infra
+from receipt_layoutlm.cli import cli
+from receipt_layoutlm.fleet_costs import list_instances
+from receipt_layoutlm.fleet_names import worker_id
+from receipt_layoutlm.fleet_scale import TooMany, warm_up
+from receipt_layoutlm.fleet_stack import StackState
+from receipt_layoutlm.fleet_status import FleetStatus, Sources, fleet_status
+from tests.small_aws import ministack
+
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+GROUP = f"{FLEET}-workers"
+STACK = {
+    "Parameters": {"TableName": {"Type": "String"}, "QueueName": {"Type": "String"}},
+    "Resources": {"Any": {"Type": "AWS::SNS::Topic"}},
+}
+
+
+@pytest.fixture
+def fleet(moto_aws: None, table_name: str, dynamo_endpoint: str) -> Fleet:
+    client = DynamoClient(table_name, endpoint_url=dynamo_endpoint)
+    return Fleet(client, make_group(GROUP), Clock(NOON))
+
+
+def seen(fleet: Fleet, **settings: str) -> FleetStatus:
+    ec2 = boto3.client("ec2", region_name=REGION)
+    workers = StackState("id", "CREATE_COMPLETE", settings, {"GroupName": GROUP})
+    sources = Sources(workers, fleet.queue.client, fleet.stored.client, lambda: list_instances(ec2, FLEET))
+    return fleet_status(FLEET, sources, fleet.clock.time)
+
+
+def claimed_on(fleet: Fleet, instance_id: str) -> Lease:
+    lease = fleet.queue.claim(worker_id(instance_id, 0))
+    assert lease is not None
+    return fleet.queue.renew(lease, '["train", 30, 90, 1.5]')
+
+
+@pytest.mark.engine
+def test_queues_tell_what_is_due_what_waits_and_for_how_long(fleet: Fleet) -> None:
+    fleet.submit(3)
+    fleet.submit(1, queue="default.ondemand")
+    fleet.queue.fail(fleet.claim(), JobError(cause="hang", message="no step"))  # due again after a while
+    fleet.clock.pass_seconds(1)
+    fleet.claim()
+    spot, ondemand = seen(fleet).queues
+    assert (spot.queue, spot.due, spot.later, spot.running) == ("default", 1, 1, 1)
+    assert 1 < spot.oldest_seconds < 2
+    assert (ondemand.queue, ondemand.due, ondemand.running) == ("default.ondemand", 1, 0)
+
+
+@pytest.mark.engine
+def test_each_machine_tells_its_job_with_where_it_is_and_the_leases_countdown(fleet: Fleet) -> None:
+    fleet.submit(2)
+    fleet.stored.order(2)
+    busy, idle = sorted(fleet.stored.instances)
+    lease = claimed_on(fleet, busy)
+    fleet.clock.pass_seconds(50)
+    outside = fleet.queue.claim("laptop-1-abcdef")
+    assert outside is not None
+    found = seen(fleet)
+    assert [(each.group, each.desired, each.maximum) for each in found.groups] == [(GROUP, 2, 8)]
+    machines = {each.instance_id: each for each in found.machines}
+    (job,) = machines[busy].jobs
+    assert (job.job_id, job.attempt, job.position and job.position.step) == (lease.job_id, 1, 30)
+    assert 39 < job.lease_seconds < 41
+    assert (machines[idle].jobs, machines[idle].instance_type, machines[idle].state) == ([], TYPE, "InService")
+    assert [each.job_id for each in found.elsewhere] == [outside.job_id]
+
+
+@pytest.mark.engine
+def test_a_machine_that_its_group_has_let_go_is_still_told_as_long_as_it_costs(fleet: Fleet) -> None:
+    fleet.stored.order(1)
+    (alone,) = fleet.stored.instances
+    fleet.stored.client.detach_instances(
+        InstanceIds=[alone], AutoScalingGroupName=GROUP, ShouldDecrementDesiredCapacity=True
+    )
+    (machine,) = seen(fleet).machines
+    assert (machine.instance_id, machine.group, machine.state) == (alone, "none", "on its own")
+
+
+@pytest.mark.engine
+def test_costs_and_a_pause_are_told(fleet: Fleet) -> None:
+    rows, now = FleetRows(fleet.queue.client, fleet.clock), fleet.clock.time
+    rows.add_cost(rows.get_cost(FLEET, now.date()), 3.25, now)
+    rows.put_pause(FleetPause(fleet=FLEET, reason="holiday", paused_at=now, until=now + timedelta(hours=1)))
+    found = seen(fleet, MaxCostPerDay="20")
+    assert (found.cost.dollars, found.max_cost_per_day, found.pause and found.pause.reason) == (3.25, 20, "holiday")
+
+
+@pytest.mark.engine
+def test_machines_are_started_ahead_of_work_but_never_more_than_the_group_may_have(fleet: Fleet) -> None:
+    group = fleet.group()
+    assert (warm_up(group, 3), fleet.stored.desired) == (3, 3)
+    assert (warm_up(group, 2), fleet.stored.desired) == (0, 3)
+    with pytest.raises(TooMany, match="may have 8 machines"):
+        warm_up(group, 9)
+    assert fleet.stored.desired == 3
+
+
+# the commands, on an AWS that has stacks
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with ministack(tmp_path_factory.mktemp("ministack")) as address:
+        yield address
+
+
+class Standing:
+    """A stack that says what the workers' stack says, its group, and a table."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.name = f"f{uuid.uuid4().hex[:12]}"
+        self.table = DynamoClient(self.name, endpoint_url=endpoint)
+        infra.create_table(self.table.raw, self.name)
+        self.group = make_group(f"{self.name}-workers")
+        values = {"TableName": self.name, "QueueName": "default"}
+        outputs = {"GroupName": {"Value": self.group.name}}
+        boto3.client("cloudformation", region_name=REGION).create_stack(
+            StackName=self.group.name,
+            TemplateBody=json.dumps({**STACK, "Outputs": outputs}),
+            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in values.items()],
+        )
+
+    def run(self, *words: str) -> Result:
+        return run(*words, fleet=self.name)
+
+    def pause(self) -> FleetPause | None:
+        return FleetRows(self.table).get_pause(self.name)
+
+
+def run(*words: str, fleet: str) -> Result:
+    return CliRunner().invoke(cli, ["fleet", *words, "--fleet", fleet, "--region", REGION])
+
+
+@pytest.fixture
+def standing(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Standing:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    return Standing(endpoint)
+
+
+@pytest.mark.engine
+def test_status_is_a_table_for_people_and_json_for_programs(standing: Standing) -> None:
+    JobQueue(standing.table).submit(name="a-job", config={"config_version": 1}, created_by="me")
+    shown = json.loads(standing.run("status", "--json").stdout)
+    assert [(row["queue"], row["due"]) for row in shown["queues"]] == [("default", 1), ("default.ondemand", 0)]
+    assert [(row["group"], row["desired"]) for row in shown["groups"]] == [(standing.group.name, 0)]
+    text = standing.run("status").stdout
+    assert "0.00 dollars today" in text and "no machine runs" in text and "PAUSED" not in text
+
+
+@pytest.mark.engine
+def test_a_drained_fleet_is_paused_until_it_is_resumed(standing: Standing) -> None:
+    assert "would pause" in standing.run("drain", "--dry-run").stdout
+    assert standing.pause() is None
+    assert standing.run("drain", "--reason", "prices are up").exit_code == 0
+    pause = standing.pause()
+    assert pause is not None and pause.reason == "prices are up" and pause.until > utcnow() + timedelta(days=3000)
+    assert "prices are up" in standing.run("status").stdout
+    assert "would end" in standing.run("resume", "--dry-run").stdout
+    assert standing.pause() is not None
+    assert standing.run("resume").exit_code == 0
+    assert standing.pause() is None
+    assert "is not paused" in standing.run("resume").stdout
+
+
+@pytest.mark.engine
+def test_a_pause_may_be_for_some_hours(standing: Standing) -> None:
+    assert standing.run("drain", "--for", "2h").exit_code == 0
+    pause = standing.pause()
+    assert pause is not None and timedelta(hours=1.9) < pause.until - utcnow() < timedelta(hours=2.1)
+    assert "such as 30d" in standing.run("drain", "--for", "a while").output
+
+
+@pytest.mark.engine
+def test_how_many_machines_would_be_started_ahead_of_work_is_told(standing: Standing) -> None:
+    assert "would order 3 machines" in standing.run("scale", "--warm", "3", "--dry-run").stdout
+    assert standing.group.desired == 0
+    assert "--maximum allows more" in standing.run("scale", "--warm", "9").output
+    assert standing.run("scale").exit_code == standing.run("scale", "--warm", "1", "--maximum", "2").exit_code == 2
+
+
+@pytest.mark.engine
+def test_a_fleet_that_does_not_stand_is_told_with_the_fix(standing: Standing) -> None:
+    for words in (["status"], ["drain"], ["resume"], ["scale", "--warm", "1"]):
+        result = run(*words, fleet="another")
+        assert result.exit_code == 1 and "--fleet" in result.output, words
