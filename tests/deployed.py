@@ -6,7 +6,7 @@ from typing import Any
 
 from receipt_layoutlm.fleet_parameters import read_template
 from receipt_layoutlm.fleet_stack import FleetStack, StackState
-from tests.ministack import IMAGE, a_moment, aws
+from tests.small_aws import IMAGE, a_moment, aws
 
 BUNDLE, SCALER = "a" * 64, "b" * 64
 

@@ -24,7 +24,7 @@ from receipt_layoutlm.stack_errors import (
     explained,
 )
 from receipt_layoutlm.stack_events import StackEvent
-from tests.ministack import REGION, a_moment, aws, ministack
+from tests.small_aws import REGION, a_moment, aws, ministack
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient

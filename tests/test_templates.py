@@ -25,7 +25,7 @@ from receipt_layoutlm.fleet_parameters import read_template
 from receipt_layoutlm.infra import template_path
 from receipt_layoutlm.scaler_settings import parse_settings
 from tests.deployed import Fleet, deploy
-from tests.ministack import ministack
+from tests.small_aws import ministack
 
 engine = pytest.mark.engine
 
@@ -159,6 +159,14 @@ def test_user_data_asks_for_nothing_that_the_template_does_not_give() -> None:
 def test_a_group_is_never_told_how_many_machines_to_have() -> None:
     for name in ("Group", "OnDemandGroup"):
         assert "DesiredCapacity" not in properties("workers.yaml", name)
+
+
+def test_both_roles_take_a_boundary() -> None:
+    roles = [each["Properties"] for each in resources("workers.yaml").values() if each["Type"] == "AWS::IAM::Role"]
+
+    assert [each["PermissionsBoundary"]["Fn::If"][:2] for each in roles] == [
+        ["HasBoundary", {"Ref": "PermissionsBoundaryArn"}]
+    ] * 2
 
 
 def test_machines_are_mixed_spot_first_and_not_moved_between_zones() -> None:
