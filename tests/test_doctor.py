@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from receipt_layoutlm.cli import doctor
+from receipt_layoutlm.finding import Finding
 from receipt_layoutlm.local_engines import dynoxide_path, platform_key, programs_dir
 
 
-def states(findings: list[doctor.Finding]) -> dict[str, str]:
+def states(findings: list[Finding]) -> dict[str, str]:
     return {each.name: each.state for each in findings}
 
 
@@ -28,11 +29,11 @@ def test_windows_is_told_what_works_there() -> None:
 def test_a_package_is_looked_up_without_being_imported() -> None:
     assert doctor.package_finding("click", "missing", "").state == "ok"
     absent = doctor.package_finding("no-such-package-anywhere", "warn", "pip install it")
-    assert absent == doctor.Finding("no-such-package-anywhere", "warn", "not installed", "pip install it")
+    assert absent == Finding("no-such-package-anywhere", "warn", "not installed", "pip install it")
 
 
 def test_the_device_is_what_a_child_says() -> None:
-    assert doctor.device_finding([sys.executable, "-c", "print('mps')"]) == doctor.Finding("device", "ok", "mps")
+    assert doctor.device_finding([sys.executable, "-c", "print('mps')"]) == Finding("device", "ok", "mps")
     broken = doctor.device_finding([sys.executable, "-c", "raise ImportError('libtorch.so: not found')"])
     assert broken.state == "missing"
     assert "libtorch.so: not found" in broken.advice
@@ -67,7 +68,7 @@ def test_room_is_measured_where_the_folder_will_be(tmp_path: Path) -> None:
 
 
 def test_text_has_the_advice_below_its_line() -> None:
-    text = doctor.as_text([doctor.Finding("torch", "missing", "not installed", "pip install it")])
+    text = doctor.as_text([Finding("torch", "missing", "not installed", "pip install it")])
     assert [line.split() for line in text.splitlines()][1] == ["->", "pip", "install", "it"]
 
 

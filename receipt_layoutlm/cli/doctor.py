@@ -1,23 +1,23 @@
-"""layoutlm-cli doctor: what this machine has for a local training run, and what to do about the rest."""
+"""layoutlm-cli doctor: what this machine has for a local training run, or the account for a fleet, and the fixes."""
 
 import json
 import os
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
 
 import click
 
 from receipt_layoutlm import local_engines
+from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.config import DEFAULT_WORK_DIR
+from receipt_layoutlm.finding import Finding, State
 from receipt_layoutlm.local_engines import DYNOXIDE_INTEGRITY, EngineUnavailable
 from receipt_layoutlm.local_state import state_dir
 
-State = Literal["ok", "warn", "missing"]
 COLOURS: dict[State, str] = {"ok": "green", "warn": "yellow", "missing": "red"}
 OLDEST_PYTHON = (3, 11)
 GIGABYTE = 10**9
@@ -31,24 +31,33 @@ TRAIN_EXTRA = "pip install 'receipt-layoutlm[train]'"
 TRAIN_PACKAGES = ("torch", "transformers", "seqeval", "safetensors", "numpy")
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at. `missing` means that `--local train` cannot work without it."""
-
-    name: str
-    state: State
-    found: str
-    advice: str = ""
-
-
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def doctor(as_json: bool) -> None:
-    """Check this machine and say what to fix; exit code 1 when --local train cannot work."""
-    findings = examine(local_engines.platform_key(), local_engines.programs_dir(), state_dir(os.environ))
+@click.option("--fleet", envvar="LAYOUTLM_FLEET", metavar="NAME", help="Check the account of this fleet.")
+@store_options
+def doctor(connection: Connection, as_json: bool, fleet: str | None) -> None:
+    """Check this machine, or your AWS account, and say what to fix; exit code 1 when something is missing.
+
+    Where a table, a bucket or a fleet is named (by flag or environment, and not --local), the account is looked at:
+    credentials, your rights (simulated), the table's shape, the bucket, quotas for the fleet's instance types, and
+    the wheel that `fleet deploy` would take. Else this machine: what --local train needs.
+    """
+    if not connection.is_local and (fleet or connection.has_table() or connection.has_bucket()):
+        findings = _examine_account(connection, fleet)
+    else:
+        findings = examine(local_engines.platform_key(), local_engines.programs_dir(), state_dir(os.environ))
     click.echo(json.dumps([asdict(each) for each in findings], indent=1) if as_json else as_text(findings))
     if any(each.state == "missing" for each in findings):
         sys.exit(1)
+
+
+def _examine_account(connection: Connection, fleet: str | None) -> list[Finding]:
+    from receipt_layoutlm.account_check import Account, examine_account
+    from receipt_layoutlm.fleet_names import DEFAULT_FLEET
+
+    table = connection.table_name() if connection.has_table() else None
+    bucket = connection.default_bucket() if connection.has_bucket() else None
+    return examine_account(Account(connection.region, fleet or DEFAULT_FLEET, table, bucket, Path("dist")))
 
 
 def examine(platform: str, programs: Path, state: Path) -> list[Finding]:

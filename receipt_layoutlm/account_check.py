@@ -1,0 +1,125 @@
+"""What an AWS account has for a fleet: credentials, rights, table, bucket, quotas, wheel; and what to fix."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from receipt_dynamo.client import resolve_region
+from receipt_layoutlm.account_quotas import quota_findings
+from receipt_layoutlm.account_rights import rights_finding
+from receipt_layoutlm.bundle import BundleError, find_wheel
+from receipt_layoutlm.existing_bucket import look_at_bucket
+from receipt_layoutlm.existing_storage import Finding as Fault
+from receipt_layoutlm.existing_storage import NotUsable, look_at_table
+from receipt_layoutlm.finding import Finding, State
+from receipt_layoutlm.fleet_names import workers_stack
+from receipt_layoutlm.fleet_parameters import read_template
+from receipt_layoutlm.fleet_stack import FleetStack, StackState
+from receipt_layoutlm.stack_errors import StackError
+
+if TYPE_CHECKING:
+    from mypy_boto3_sts.type_defs import GetCallerIdentityResponseTypeDef
+
+TYPES = tuple(f"InstanceType{number}" for number in range(1, 5))  # parameters of workers.yaml
+LOG_IN = "run 'aws configure' or 'aws sso login', or set AWS_PROFILE"
+
+
+@dataclass(frozen=True)
+class Account:
+    """What to look at. Table and bucket that are not named are those of the fleet, if there is one."""
+
+    region: str | None
+    fleet: str
+    table: str | None
+    bucket: str | None
+    dist: Path
+
+
+def examine_account(account: Account) -> list[Finding]:
+    """Everything a fleet needs, in the order in which it needs it. Changes nothing."""
+    region = resolve_region(account.region)
+    wheel = wheel_finding(account.dist)
+    try:
+        caller = boto3.client("sts", region_name=region).get_caller_identity()
+    except (BotoCoreError, ClientError) as error:
+        return [Finding("credentials", "missing", str(error), LOG_IN), wheel]
+    stack, fleet = fleet_finding(account.fleet, region)
+    settings = {} if stack is None else dict(stack.parameters)
+    table, bucket = account.table or settings.get("TableName"), account.bucket or settings.get("BucketName")
+    return [
+        Finding("credentials", "ok", f"{caller['Arn']} in {region}"),
+        fleet,
+        _rights(caller, region, table, bucket),
+        _storage_finding("table", table, region, _table_faults),
+        _storage_finding("bucket", bucket, region, _bucket_faults),
+        *quota_findings(region, _instance_types(settings)),
+        wheel,
+    ]
+
+
+def fleet_finding(fleet: str, region: str) -> tuple[StackState | None, Finding]:
+    """The workers' stack as it stands."""
+    try:
+        state = FleetStack(boto3.client("cloudformation", region_name=region), workers_stack(fleet)).state()
+    except StackError as error:
+        return None, Finding("fleet", "warn", str(error), "ask for cloudformation:DescribeStacks")
+    if state is None:
+        return None, Finding("fleet", "warn", f"no fleet {fleet} in {region}", "make one: layoutlm-cli fleet deploy")
+    whole = state.status.endswith("_COMPLETE") and "ROLLBACK" not in state.status
+    advice = "" if whole else "look at its events in the CloudFormation console, then deploy again"
+    return state, Finding("fleet", "ok" if whole else "warn", f"{workers_stack(fleet)}: {state.status}", advice)
+
+
+def _rights(caller: "GetCallerIdentityResponseTypeDef", region: str, table: str | None, bucket: str | None) -> Finding:
+    partition, account = caller["Arn"].split(":")[1], caller["Account"]
+    resources = {
+        "dynamodb": table and f"arn:{partition}:dynamodb:{region}:{account}:table/{table}",
+        "s3": bucket and f"arn:{partition}:s3:::{bucket}",
+    }
+    named = {service: arn for service, arn in resources.items() if arn}
+    return rights_finding(boto3.client("iam", region_name=region), caller["Arn"], named)
+
+
+def _storage_finding(
+    kind: str, name: str | None, region: str, faults_of: Callable[[str, str], Iterable[Fault]]
+) -> Finding:
+    if name is None:
+        return Finding(
+            kind, "warn", "none is named", f"name one, or have it made by 'fleet deploy' ({kind} of a fleet)"
+        )
+    try:
+        faults = list(faults_of(name, region))
+    except NotUsable as error:
+        return Finding(kind, "missing", name, str(error))
+    if not faults:
+        return Finding(kind, "ok", name)
+    state: State = "missing" if any(each.level == "error" for each in faults) else "warn"
+    said = "; ".join(each.text for each in faults)
+    return Finding(kind, state, f"{name}: {said}", "; ".join(each.fix for each in faults))
+
+
+def _table_faults(name: str, region: str) -> Iterable[Fault]:
+    return look_at_table(boto3.client("dynamodb", region_name=region), name).findings
+
+
+def _bucket_faults(name: str, region: str) -> Iterable[Fault]:
+    return look_at_bucket(boto3.client("s3", region_name=region), name).findings
+
+
+def _instance_types(settings: dict[str, str]) -> list[str]:
+    """Those of the fleet, else those that the template would take."""
+    defaults = read_template("workers.yaml").parameters
+    chosen = [settings.get(name, defaults[name].default or "") for name in TYPES]
+    return [each for each in chosen if each]
+
+
+def wheel_finding(dist: Path) -> Finding:
+    """What the machines of a fleet would install."""
+    try:
+        return Finding("wheel", "ok", str(find_wheel(dist)))
+    except BundleError as error:
+        return Finding("wheel", "warn", "none to deploy", str(error))

@@ -1,0 +1,167 @@
+"""doctor on an AWS account: each finding says what is there and what to do."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+from click.testing import CliRunner
+
+from receipt_dynamo import DynamoClient
+from receipt_layoutlm.account_check import Account, examine_account, wheel_finding
+from receipt_layoutlm.account_quotas import MARKETS, market_finding
+from receipt_layoutlm.account_rights import rights_finding
+from receipt_layoutlm.cli import cli
+from receipt_layoutlm.finding import Finding
+from tests.small_aws import REGION, ministack
+
+if TYPE_CHECKING:
+    from mypy_boto3_iam import IAMClient
+
+TABLE, BUCKET = "arn:aws:dynamodb:us-east-1:000000000000:table/jobs", "arn:aws:s3:::files"
+BOTH = {"dynamodb": TABLE, "s3": BUCKET}
+TYPES = ["g5.xlarge", "g4dn.xlarge"]  # of 4 virtual CPUs each
+
+
+def by_name(findings: list[Finding]) -> dict[str, Finding]:
+    return {each.name: each for each in findings}
+
+
+# rights
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with ministack(tmp_path_factory.mktemp("aws")) as address:
+        yield address
+
+
+@pytest.fixture
+def iam(endpoint: str) -> "IAMClient":
+    return boto3.client("iam", endpoint_url=endpoint, region_name=REGION)
+
+
+def user_who_may(iam: "IAMClient", name: str, *statements: tuple[list[str], list[str]]) -> str:
+    arn = iam.create_user(UserName=name)["User"]["Arn"]
+    allowed = [{"Effect": "Allow", "Action": actions, "Resource": resources} for actions, resources in statements]
+    document = {"Version": "2012-10-17", "Statement": allowed}
+    iam.put_user_policy(UserName=name, PolicyName="own", PolicyDocument=json.dumps(document))
+    return arn
+
+
+@pytest.mark.engine
+def test_who_may_do_everything_is_told_so(iam: "IAMClient") -> None:
+    arn = user_who_may(iam, "able", (["dynamodb:*"], [TABLE]), (["s3:*"], [BUCKET, f"{BUCKET}/*"]))
+    assert rights_finding(iam, arn, BOTH) == Finding("rights", "ok", "all 8 that are needed")
+    assert rights_finding(iam, arn, {"s3": BUCKET}).found == "all 3 that are needed"
+
+
+@pytest.mark.engine
+def test_each_right_that_is_missing_is_named(iam: "IAMClient") -> None:
+    reads = ["dynamodb:GetItem", "dynamodb:Query", "s3:ListBucket", "s3:GetObject"]
+    arn = user_who_may(iam, "reader", (reads, [TABLE, BUCKET, f"{BUCKET}/*"]))
+    found = rights_finding(iam, arn, BOTH)
+    assert found.state == "missing"
+    missing = "dynamodb:ConditionCheckItem, dynamodb:PutItem, dynamodb:UpdateItem, s3:PutObject"
+    assert (found.found, arn in found.advice) == (f"you may not {missing}", True)
+
+
+@pytest.mark.engine
+def test_a_session_is_judged_by_its_role_wherever_that_lies(iam: "IAMClient") -> None:
+    trust = {"Version": "2012-10-17", "Statement": []}
+    iam.create_role(RoleName="engineer", Path="/team/", AssumeRolePolicyDocument=json.dumps(trust))
+    session = "arn:aws:sts::000000000000:assumed-role/engineer/me"
+    assert rights_finding(iam, session, BOTH).state == "missing"
+    nobody = rights_finding(iam, "arn:aws:sts::000000000000:assumed-role/gone/me", BOTH)
+    assert (nobody.state, "SimulatePrincipalPolicy" in nobody.advice) == ("warn", True)
+
+
+def test_root_and_a_caller_without_a_table_are_told_what_to_do(moto_aws: None) -> None:
+    client = boto3.client("iam", region_name=REGION)
+    assert "of your own" in rights_finding(client, "arn:aws:iam::000000000000:root", BOTH).advice
+    assert rights_finding(client, "arn:aws:iam::000000000000:user/me", {}).state == "warn"
+
+
+# quotas
+
+
+@pytest.mark.parametrize(
+    ("allowed", "state", "found"),
+    [(64.0, "ok", "room for 16 g5.xlarge, 16 g4dn.xlarge"), (3.0, "missing", "no room for any of")],
+)
+def test_a_quota_is_counted_in_machines(moto_aws: None, allowed: float, state: str, found: str) -> None:
+    finding = finding_with(allowed, "spot")
+    assert (finding.state, found in finding.found) == (state, True)
+    assert ("request-service-quota-increase" in finding.advice) == (state == "missing")
+
+
+def test_without_on_demand_machines_there_is_only_no_way_out(moto_aws: None) -> None:
+    assert (finding_with(0.0, "spot").state, finding_with(0.0, "on-demand").state) == ("missing", "warn")
+
+
+def finding_with(allowed: float, market: str) -> Finding:
+    """A quota as Service Quotas would answer it, which no engine here has."""
+    quotas = boto3.client("service-quotas", region_name=REGION)
+    (chosen,) = [each for each in MARKETS if each == market]
+    with Stubber(quotas) as stub:
+        for _ in TYPES:
+            stub.add_response("get_service_quota", {"Quota": {"Value": allowed}})
+        return market_finding(quotas, boto3.client("ec2", region_name=REGION), chosen, TYPES)
+
+
+def test_a_quota_that_was_never_changed_has_its_default(moto_aws: None) -> None:
+    quotas = boto3.client("service-quotas", region_name=REGION)
+    with Stubber(quotas) as stub:
+        stub.add_client_error("get_service_quota", "NoSuchResourceException")
+        stub.add_response("get_aws_default_service_quota", {"Quota": {"Value": 8.0}})
+        ec2 = boto3.client("ec2", region_name=REGION)
+        assert market_finding(quotas, ec2, "spot", TYPES[:1]).found == "room for 2 g5.xlarge"
+
+
+def test_quotas_that_may_not_be_seen_are_no_obstacle(moto_aws: None) -> None:
+    quotas = boto3.client("service-quotas", region_name=REGION)
+    with Stubber(quotas) as stub:
+        stub.add_client_error("get_service_quota", "AccessDeniedException")
+        finding = market_finding(quotas, boto3.client("ec2", region_name=REGION), "spot", TYPES)
+    assert (finding.state, "GetServiceQuota" in finding.advice) == ("warn", True)
+
+
+# the rest
+
+
+def test_without_credentials_that_is_the_first_thing_to_mend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    found = by_name(examine_account(Account(REGION, "layoutlm", "the-table", None, tmp_path)))
+    assert (found["credentials"].state, "aws configure" in found["credentials"].advice) == ("missing", True)
+
+
+def test_a_wheel_is_found_or_how_to_make_one(tmp_path: Path) -> None:
+    assert "scripts/build_wheel" in wheel_finding(tmp_path).advice
+    (tmp_path / "receipt_layoutlm-0.1.0-py3-none-any.whl").touch()
+    assert wheel_finding(tmp_path).state == "ok"
+
+
+@pytest.mark.engine
+def test_doctor_looks_at_the_account_where_a_table_is_named(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("AWS_REGION", REGION)
+    keys = DynamoClient("plain", endpoint_url=endpoint)
+    keys.raw.create_table(
+        TableName="plain",
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    words = ["doctor", "--json", "--dynamo-table", "plain", "--bucket", "no-such-bucket"]
+    result = CliRunner().invoke(cli, words)
+    shown = {row["name"]: row for row in json.loads(result.stdout)}
+    assert result.exit_code == 1
+    assert shown["credentials"]["state"] == "ok"
+    assert shown["fleet"]["found"] == f"no fleet layoutlm in {REGION}"
+    assert shown["table"]["state"] == "missing" and "PK and SK" in shown["table"]["found"]
+    assert shown["bucket"]["state"] == "missing" and "--bucket" in shown["bucket"]["advice"]
+    assert {"rights", "spot quota", "on-demand quota", "wheel"} <= shown.keys()
