@@ -74,11 +74,11 @@ def destroy_workers(
     if state is None:
         return
     for name in group_names(state):
-        _empty(client, name, wait)
+        empty_group(client, name, wait)
     stack.delete(on_event)
 
 
-def _empty(client: "AutoScalingClient", group: str, wait: Callable[[float], object]) -> None:
+def empty_group(client: "AutoScalingClient", group: str, wait: Callable[[float], object]) -> None:
     """Leave no machine protected: CloudFormation would wait for it for ever.
 
     The scaler cannot raise a group whose largest size is 0. A machine that is still starting comes up protected.
