@@ -115,7 +115,7 @@ check_device() {
   local needed=0
   grep -qs 0x10de "$root"/sys/bus/pci/devices/*/vendor && needed=$LAYOUTLM_SLOTS
   [ "${LAYOUTLM_ALLOW_CPU:-0}" = 1 ] && needed=0
-  runuser --user layoutlm -- "$venv/bin/python" - "$needed" <<'END'
+  runuser --user layoutlm -- "$venv/bin/python" -I - "$needed" <<'END'
 import sys
 
 import torch

@@ -17,25 +17,25 @@ slot=$1
 patience=${LAYOUTLM_DRAIN_SECONDS:-30}  # for idle workers to end
 
 main() {
-  [ "$(systemctl is-system-running)" = stopping ] && say "the machine is going down anyway" && return
+  [ "$(systemctl is-system-running)" = stopping ] && say "the machine is going down anyway" && return 0
   mkdir -p "$run" && touch "$run/asked-$slot"
   exec 9>"$run/ending.lock"
-  flock --wait 60 9 || { say "another slot decides" && return; }
-  [ -e "$run/ending" ] && say "it is being ended already" && return
-  [ "$run/resumed" -nt "$run/asked-$slot" ] && say "the workers were started again" && return
+  flock --wait 60 9 || { say "another slot decides" && return 0; }
+  [ -e "$run/ending" ] && say "it is being ended already" && return 0
+  [ "$run/resumed" -nt "$run/asked-$slot" ] && say "the workers were started again" && return 0
   why=$(how_it_ended)
   say "why: $why"
   drain_others
   if [ -n "$(running_slots)" ]; then
     say "left to the slots that run: $(running_slots)"
     [ "$why" = idle ] && systemctl start --no-block "worker@$slot.service"
-    return
+    return 0
   fi
   if [ "$why" = idle ] && has_work && ! resumed_in_vain; then
     say "there is work again"
     touch "$run/resumed"
     for each in $(slots); do systemctl start --no-block "worker@$each.service"; done
-    return
+    return 0
   fi
   end_instance "$(group_size)"
 }

@@ -75,6 +75,8 @@ def work_on(place: Workplace, lease: Lease) -> JobStatus:
         if snapshot is not None:
             _log_pin(work, snapshot)
         recorder.phase_seconds["prepare"] = round(time.monotonic() - began, 3)
+        if (boot_seconds := place.boot_seconds()) is not None:
+            recorder.phase_seconds["boot"] = round(boot_seconds, 3)
         try:
             return finish(work, _train(work))
         finally:
@@ -122,7 +124,7 @@ def _train(work: Work) -> Ended:
         runtime_left = config.max_runtime - ran_before(place.queue.client.list_attempts(work.job.job_id))
     with start_trainer(work.run_dir, child_environment(place.environment)) as trainer:
         watchdog = Watchdog(work.run_dir.events, config.hang_timeout, runtime_left)
-        return supervise(trainer, work.recorder, Signs(place, work.heartbeat, watchdog))
+        return supervise(trainer, work.recorder, Signs(place, work.heartbeat, watchdog, work.run_dir.path))
 
 
 def _leave_no_checkpoints(run_dir: RunDir) -> None:

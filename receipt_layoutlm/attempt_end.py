@@ -88,6 +88,7 @@ def _publish(work: Work, end: Finished) -> JsonObject:
     place, heartbeat, until = work.place, work.heartbeat, time.monotonic() + END_PATIENCE_SECONDS
 
     def give_up() -> bool:
+        place.notify.alive()
         return place.must_go or heartbeat.must_stop or heartbeat.cancel_requested or time.monotonic() > until
 
     def publish() -> JsonObject:
@@ -105,6 +106,7 @@ def _stored(work: Work, action: Callable[[], T]) -> T:
             if work.heartbeat.must_stop:
                 raise
             log.warning("%s; trying again", error)
+            work.place.notify.alive()
             time.sleep(RETRY_SECONDS)
 
 

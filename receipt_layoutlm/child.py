@@ -15,6 +15,7 @@ LOG_TAIL_LINES = 80  # a stack inside a transformer has about 40 frames, its inn
 LINE_CHARACTERS = 500  # faulthandler lists every extension module in one line
 KILL_SECONDS = 10.0
 ABORT_SECONDS = 5.0  # for faulthandler to write where every thread stands
+OOM_SCORE = "500"  # of 1000: when memory runs out, the kernel ends the trainer, and its worker can say so
 
 
 class Trainer:
@@ -68,6 +69,8 @@ def start_trainer(run_dir: RunDir, environment: Mapping[str, str]) -> Iterator[T
             env=dict(environment),
             start_new_session=True,
         )
+    with suppress(OSError):  # not Linux, or the trainer has ended already
+        Path(f"/proc/{process.pid}/oom_score_adj").write_text(OOM_SCORE)
     trainer = Trainer(process)
     try:
         yield trainer

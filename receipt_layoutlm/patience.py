@@ -26,6 +26,7 @@ class Patience:
         return keep_trying(action, self._gives_up, self._place.stop.wait)
 
     def _gives_up(self) -> bool:
+        self._place.notify.alive()
         return self._place.must_go or self._heartbeat.must_stop or self._heartbeat.cancel_requested
 
     def check(self) -> None:

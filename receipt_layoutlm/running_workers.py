@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 DRAIN_SIGNAL = signal.SIGUSR1
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+CLAIMED = "claimed"  # a file beside the entries, touched at each claim on this machine
 
 
 class WorkerUnreachable(UserError):
@@ -31,6 +32,7 @@ class RunningWorker(BaseModel):
     pid: int
     worker_id: str
     started: str
+    busy: bool = False  # a job is in hand; infra/terminate_instance.sh reads this as text
 
 
 def workers_dir(environ: Mapping[str, str]) -> Path:
@@ -38,22 +40,63 @@ def workers_dir(environ: Mapping[str, str]) -> Path:
     return state_dir(environ) / "workers"
 
 
+class Registration:
+    """A worker's own entry: what the others of its machine see of it, and what it sees of them."""
+
+    def __init__(self, folder: Path, worker: RunningWorker) -> None:
+        self._folder = folder
+        self._worker = worker
+        self.is_first_claim = False  # whether the job in hand is the first that was claimed on this machine
+
+    @contextlib.contextmanager
+    def busy(self) -> Iterator[None]:
+        """A job is in hand for as long as the block lasts, and one was claimed here."""
+        self.is_first_claim = self._note_claim()
+        self.show(busy=True)
+        try:
+            yield
+        finally:
+            self.show()
+
+    def others_busy(self) -> bool:
+        """Whether another worker of this machine has a job in hand."""
+        return any(each.busy for each in running(self._folder) if each.pid != self._worker.pid)
+
+    def _note_claim(self) -> bool:
+        try:
+            try:
+                (self._folder / CLAIMED).touch(exist_ok=False)
+            except FileExistsError:
+                (self._folder / CLAIMED).touch()  # when the last one was
+                return False
+        except OSError as error:
+            log.warning("that a job was claimed here cannot be noted: %s", error)
+            return False
+        return True
+
+    def show(self, busy: bool = False) -> None:
+        """Write the entry."""
+        worker = self._worker.model_copy(update={"busy": busy})
+        try:
+            _write(self._folder / f"{worker.pid}.json", worker)
+        except OSError as error:
+            log.warning("'worker drain' will not find this worker, stop it by SIGTERM instead: %s", error)
+
+
 @contextlib.contextmanager
-def registered(folder: Path, worker_id: str) -> Iterator[None]:
+def registered(folder: Path, worker_id: str) -> Iterator[Registration]:
     """Be found by `running` for as long as the block lasts.
 
     The handler of DRAIN_SIGNAL has to stand before: without one the signal ends the process.
     """
-    entry = folder / f"{os.getpid()}.json"
+    worker = RunningWorker(pid=os.getpid(), worker_id=worker_id, started=start_of(os.getpid()) or "")
+    registration = Registration(folder, worker)
+    registration.show()
     try:
-        _write(entry, RunningWorker(pid=os.getpid(), worker_id=worker_id, started=start_of(os.getpid()) or ""))
-    except OSError as error:
-        log.warning("'worker drain' will not find this worker, stop it by SIGTERM instead: %s", error)
-    try:
-        yield
+        yield registration
     finally:
         with contextlib.suppress(OSError):
-            entry.unlink()
+            (folder / f"{worker.pid}.json").unlink()
 
 
 def _write(entry: Path, worker: RunningWorker) -> None:

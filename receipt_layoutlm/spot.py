@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Self
 
@@ -26,6 +26,7 @@ TOKEN_HEADER = "X-aws-ec2-metadata-token"
 TOKEN_SECONDS = 21_600  # the longest that EC2 gives
 USED_SHARE = 0.9  # of a token's time; then comes the next
 LONGEST_ANSWER = 65_536  # bytes
+GROUP_SECONDS = 60.0  # that an autoscaling group's instance is counted on to last once it is to go: EC2 says no time
 
 
 class MetadataUnavailable(UserError):
@@ -64,6 +65,18 @@ class InstanceMetadata:
             region=self._get("meta-data/placement/region"),
             spot=self._get("meta-data/instance-life-cycle") == "spot",
         )
+
+    def instance_id(self) -> str | None:
+        """The name of this instance, such as i-0123456789abcdef0."""
+        return self._get("meta-data/instance-id")
+
+    def zone(self) -> str | None:
+        """The availability zone, in which a spot instance has its price."""
+        return self._get("meta-data/placement/availability-zone")
+
+    def group_wants_end(self) -> bool:
+        """Whether the autoscaling group is taking this instance away (there is no notice for that)."""
+        return self._get("meta-data/autoscaling/target-lifecycle-state") == "Terminated"
 
     def interruption(self) -> Notice | None:
         """The spot notice; None as long as there is none."""
@@ -164,7 +177,7 @@ class SpotWatch:
     def poll(self) -> None:
         """One look. Metadata that does not answer is said once, until it has answered again."""
         try:
-            self.interruption = self.interruption or self._metadata.interruption()
+            self.interruption = self.interruption or self._metadata.interruption() or self._end_by_group()
             self.rebalance_recommended = self.rebalance_recommended or self._metadata.rebalance() is not None
         except MetadataUnavailable as error:
             if self._is_answering:
@@ -172,6 +185,11 @@ class SpotWatch:
             self._is_answering = False
         else:
             self._is_answering = True
+
+    def _end_by_group(self) -> Notice | None:
+        if not self._metadata.group_wants_end():
+            return None
+        return Notice("terminate by its group", self._now() + timedelta(seconds=GROUP_SECONDS))
 
     def _run(self) -> None:
         self.poll()

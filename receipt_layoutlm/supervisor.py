@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from receipt_dynamo import LeaseLost
@@ -49,6 +50,7 @@ class Signs:
     place: Workplace
     heartbeat: Heartbeat
     watchdog: Watchdog
+    run_dir: Path
 
     def order(self, recorder: Recorder) -> Order | None:
         """The most pressing reason to end a running trainer, or None."""
@@ -68,7 +70,13 @@ class Signs:
     @property
     def wants_checkpoint(self) -> bool:
         """Whether the machine may soon get a notice."""
-        return self.place.spot is not None and self.place.spot.rebalance_recommended
+        return self.place.is_at_risk
+
+    def look_round(self) -> None:
+        """Once in each round: say that this side still moves, see to the disk."""
+        self.place.notify.alive()
+        if self.place.disk is not None:
+            self.place.disk.while_training(self.run_dir)
 
     def check_lease(self) -> None:
         """Raises LeaseLost when the lease is gone or about to run out."""
@@ -88,6 +96,7 @@ def supervise(
     def may_go_on() -> bool:
         """Of what is left to store when the trainer has ended; who wants the machine then is heard too."""
         nonlocal order, ends_at
+        signs.look_round()
         signs.check_lease()
         if order is None and (order := signs.outside_order(recorder)) is not None:
             ends_at = min(ends_at, monotonic() + order.seconds)
@@ -95,6 +104,7 @@ def supervise(
 
     try:
         while (code := trainer.exit_code(POLL_SECONDS)) is None:
+            signs.look_round()
             signs.check_lease()
             if order is None and (order := signs.order(recorder)) is not None:
                 ends_at = monotonic() + order.seconds

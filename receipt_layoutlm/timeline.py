@@ -3,10 +3,13 @@
 The wait of an attempt is the time from when the job was free to when it was claimed: from its submission, or from
 the end of the attempt before. A pause after an error counts as waiting, and so does the time that a failed job lay
 until somebody retried it. So the running and the waiting time of a job make up its wall time.
+
+The way to an attempt's first training step is its wait (of which the machine took `boot` to come up, where it was
+started meanwhile), then prepare (pages, weights and checkpoint are fetched), start, and cached or encode.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,7 +17,8 @@ from pydantic import BaseModel, ConfigDict
 
 from receipt_dynamo import Attempt, Job, Lease
 
-PHASES = ("start", "cached", "encode", "train", "evaluate", "checkpoint", "upload")
+PHASES = ("boot", "prepare", "start", "cached", "encode", "train", "evaluate", "checkpoint", "upload")
+BEFORE_FIRST_STEP = ("prepare", "start", "cached", "encode")  # from the claim on; the boot is part of the wait
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Row(BaseModel):
     wait_seconds: float
     running_seconds: float  # so far, while it runs
     phase_seconds: dict[str, float]
+    first_step_seconds: float | None  # from when the job was free to its first training step
     resume_step: int
     last_step: int | None
     lost_steps: int | None
@@ -83,18 +88,26 @@ def timeline(job: Job, lease: Lease | None, attempts: Sequence[Attempt], now: da
 def _row(attempt: Attempt, free_since: datetime, later: Sequence[Attempt], lease: Lease | None, now: datetime) -> Row:
     last_step, is_at_least = _last_step(attempt, lease)
     ended = attempt.ended_at or now
+    waited = _between(free_since, attempt.started_at)
     return Row(
         **attempt.model_dump(include={"attempt", "worker_id", "started_at", "ended_at", "resume_step", "outcome"}),
         instance_type=attempt.machine.instance_type,
         spot=attempt.machine.spot,
-        wait_seconds=_between(free_since, attempt.started_at),
+        wait_seconds=waited,
         running_seconds=_between(attempt.started_at, ended),
         phase_seconds=attempt.phase_seconds,
+        first_step_seconds=_first_step_seconds(waited, attempt.phase_seconds),
         last_step=last_step,
         lost_steps=_lost_steps(attempt, last_step, later, lease),
         is_at_least=is_at_least,
         cost=attempt.model_copy(update={"ended_at": ended}).cost,
     )
+
+
+def _first_step_seconds(waited: float, phase_seconds: Mapping[str, float]) -> float | None:
+    if "train" not in phase_seconds:  # it never trained, or never said how long anything took
+        return None
+    return waited + sum(phase_seconds.get(phase, 0.0) for phase in BEFORE_FIRST_STEP)
 
 
 def _last_step(attempt: Attempt, lease: Lease | None) -> tuple[int | None, bool]:

@@ -60,37 +60,60 @@ def run_worker(place: Workplace, queue_name: str, max_jobs: int | None, idle_tim
     """Claim and run jobs until stopped, `max_jobs` were claimed, or `idle_timeout` seconds brought no work.
 
     Before a claim, from time to time, the jobs of dead workers are taken away from them. A table that does not
-    answer is waited for, up to the idle timeout. Raises WorkerUnfit.
+    answer is waited for, up to the idle timeout; a pause counts as idle, another busy worker of this machine does
+    not. A machine that EC2 may soon take away takes no further job; one that has done none yet still does, or the
+    next machine would be lost to the same advice. Raises WorkerUnfit.
     """
     ended: list[JobStatus] = []
     failing: set[str] = set()  # jobs in a row that failed here and will be tried again
     claimed = 0
     idle_since = rescue_at = time.monotonic()
+    place.notify.ready()
     while not place.takes_no_more and (max_jobs is None or claimed < max_jobs):
+        if place.is_at_risk and claimed:
+            log.info("EC2 may soon take this machine away: no further job is taken")
+            break
+        place.notify.alive()
         lease, trouble = None, None
         try:
             if time.monotonic() >= rescue_at:
                 rescue_at = time.monotonic() + place.rescue_seconds
                 _rescue(place.queue)
-            lease = place.queue.claim(place.worker_id, queue_name, accepts=accepts, machine=place.machine)
+            lease = _claim(place, queue_name)
         except StoreUnavailable as error:
             trouble = error
             log.warning("%s; trying again", error)
         if lease is not None:
             claimed += 1
-            status = run_job(place, lease)
+            place.notify.status(f"job {lease.job_id}, attempt {lease.attempt}")
+            with place.busy():
+                status = run_job(place, lease)
+            place.notify.status("looking for a job")
             ended += [status] if status is not None else []
             failing = failing | {lease.job_id} if status is JobStatus.PENDING else set()
             if len(failing) >= UNFIT_AFTER:
                 raise WorkerUnfit(f"{UNFIT_AFTER} jobs in a row failed on this machine: look at its disk and device")
             idle_since = time.monotonic()
+        elif place.others_busy():  # one machine ends as a whole
+            idle_since = time.monotonic()
+            place.stop.wait(place.idle_seconds)
         elif idle_timeout is not None and time.monotonic() - idle_since >= idle_timeout:
             if trouble is not None:
                 raise trouble
             break
         else:
             place.stop.wait(place.idle_seconds if idle_timeout is None else min(place.idle_seconds, idle_timeout))
+    place.notify.stopping()
     return ended
+
+
+def _claim(place: Workplace, queue_name: str) -> Lease | None:
+    """The next job, unless the fleet is paused. WorkerUnfit when the disk has no room for one."""
+    if place.is_paused():
+        return None
+    if place.disk is not None and (lack := place.disk.before_claim()) is not None:
+        raise WorkerUnfit(f"no job is taken: {lack}")
+    return place.queue.claim(place.worker_id, queue_name, accepts=accepts, machine=place.machine)
 
 
 def _rescue(queue: JobQueue) -> None:

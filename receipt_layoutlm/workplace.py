@@ -2,21 +2,35 @@
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from receipt_dynamo import Job, JobQueue, Machine, utcnow
+from receipt_layoutlm.disk_watch import DiskWatch
 from receipt_layoutlm.events import Event
 from receipt_layoutlm.redact import secrets_of
 from receipt_layoutlm.s3 import Bucket
 from receipt_layoutlm.spot import SpotWatch
+from receipt_layoutlm.systemd_notify import SILENT, Notifier
 from receipt_layoutlm.trust import Trust
+
+WhyEnded = Literal["idle", "drained", "stopped", "leaving"]
 
 
 def _ignore(_job: Job, _event: Event) -> None:
     pass
+
+
+def _no() -> bool:
+    return False
+
+
+def _unknown() -> None:
+    return None
 
 
 @dataclass(frozen=True)
@@ -37,6 +51,12 @@ class Workplace:
     rescue_seconds: float = 20.0  # between two looks for dead workers: 90 + 30 + 20 + 5 < 150 s to be found
     now: Callable[[], datetime] = utcnow
     observe: Callable[[Job, Event], None] = _ignore
+    is_paused: Callable[[], bool] = _no  # whether the fleet takes no jobs now
+    busy: Callable[[], AbstractContextManager[None]] = nullcontext  # entered while a job is in hand
+    others_busy: Callable[[], bool] = _no  # whether another worker of this machine has a job in hand
+    boot_seconds: Callable[[], float | None] = _unknown  # that the machine took, for the first job claimed on it
+    disk: DiskWatch | None = None
+    notify: Notifier = SILENT
 
     @property
     def must_go(self) -> bool:
@@ -46,6 +66,20 @@ class Workplace:
     @property
     def takes_no_more(self) -> bool:
         return self.must_go or self.drain.is_set()
+
+    @property
+    def is_at_risk(self) -> bool:
+        """Whether EC2 has said that a notice has become more likely."""
+        return self.spot is not None and self.spot.rebalance_recommended
+
+    @property
+    def why_ended(self) -> WhyEnded:
+        """Of a worker that has ended in order: infra/terminate_instance.sh acts on this word."""
+        if self.is_at_risk or (self.spot is not None and self.spot.interruption is not None):
+            return "leaving"
+        if self.stop.is_set():
+            return "stopped"
+        return "drained" if self.drain.is_set() else "idle"
 
     @cached_property
     def secrets(self) -> tuple[str, ...]:

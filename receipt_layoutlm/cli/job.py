@@ -11,6 +11,7 @@ from receipt_dynamo import Job, JobLog, JobMetric, JobQueue, JobStatus, StateCon
 from receipt_dynamo.entities import FINAL_CAUSES
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.job_compare import compare
+from receipt_layoutlm.cli.job_prune import prune
 from receipt_layoutlm.cli.job_report import report_document, report_text
 from receipt_layoutlm.cli.tables import (
     clean,
@@ -39,6 +40,7 @@ def job() -> None:
 
 
 job.add_command(compare)
+job.add_command(prune)
 job.add_command(verify_resume)
 
 
@@ -80,6 +82,10 @@ def show(connection: Connection, reference: str, as_json: bool) -> None:
     cost     the machine's price per hour, where the worker knows it, times the time from claim to end
     waited   from the submission, or from the end of the attempt before, to the claim: the pause after
              an error and the time until a retry count as waiting
+    first step  from the submission, or from the end of the attempt before, to the first training
+             step: waited, prepare, start, cached or data
+    boot     of the waiting: the machine's start to its worker, for the first job on that machine
+    prepare  from the claim to the trainer's start: pages, weights, checkpoint
     data     encoding the pages; empty where a phase was not measured
     """
     queue = connection.queue()

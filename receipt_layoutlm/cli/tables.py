@@ -197,14 +197,15 @@ def _attempt_cells(row: Row) -> tuple[object, ...]:
 
 
 def phases_table(rows: Sequence[Row]) -> str:
-    """One line a try: seconds of waiting and of each phase; empty where it was not measured."""
-    header = ("attempt", "waited", *(PHASE_TITLES.get(phase, phase) for phase in PHASES), "running")
+    """One line a try: how long to the first step, waiting and each phase; empty where it was not measured."""
+    header = ("attempt", "first step", "waited", *(PHASE_TITLES.get(phase, phase) for phase in PHASES), "running")
     return _filled(header, [_phase_cells(row) for row in rows])
 
 
 def _phase_cells(row: Row) -> tuple[object, ...]:
     phases = (duration(row.phase_seconds[phase]) if phase in row.phase_seconds else "" for phase in PHASES)
-    return row.attempt, duration(row.wait_seconds), *phases, duration(row.running_seconds)
+    first_step = "" if row.first_step_seconds is None else duration(row.first_step_seconds)
+    return row.attempt, first_step, duration(row.wait_seconds), *phases, duration(row.running_seconds)
 
 
 def _totals_line(totals: Totals) -> str:
