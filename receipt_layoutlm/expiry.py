@@ -13,7 +13,7 @@ from receipt_layoutlm.s3 import Bucket, RunPlaces, StorageError
 log = logging.getLogger(__name__)
 
 SUPERSEDED = {"layoutlm:state": "superseded"}  # the tag that a rule of infra/storage.yaml expires
-ENDED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
+ENDED = tuple(status for status in JobStatus if status.is_final)
 UNITS = {"h": 1 / 24, "d": 1, "w": 7}  # in days
 
 

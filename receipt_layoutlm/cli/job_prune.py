@@ -1,6 +1,7 @@
 """layoutlm-cli job prune: remove the checkpoints of jobs that ended long ago."""
 
 import json
+from typing import TYPE_CHECKING
 
 import click
 from rich.filesize import decimal
@@ -9,7 +10,9 @@ from receipt_dynamo import JobStatus, utcnow
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.store_progress import counting_bar
 from receipt_layoutlm.cli.tables import table
-from receipt_layoutlm.expiry import ENDED, Leftover, age_of, leftovers, remove
+
+if TYPE_CHECKING:
+    from receipt_layoutlm.expiry import Leftover
 
 
 @click.command()
@@ -17,7 +20,7 @@ from receipt_layoutlm.expiry import ENDED, Leftover, age_of, leftovers, remove
 @click.option(
     "--status",
     "statuses",
-    type=click.Choice([status.value for status in ENDED]),
+    type=click.Choice([status.value for status in JobStatus if status.is_final]),
     multiple=True,
     help="Only jobs that ended so; repeat for more.",
 )
@@ -35,6 +38,8 @@ def prune(
     """
     if as_json and not (yes or dry_run):
         raise click.UsageError("--json asks nothing: give --yes or --dry-run with it")
+    from receipt_layoutlm.expiry import ENDED, age_of, leftovers, remove  # boto3: too slow a start for --help
+
     before = utcnow() - age_of(older_than)
     chosen = [JobStatus(status) for status in statuses] or ENDED
     found = list(leftovers(connection.client(), connection.open_bucket, before, chosen))
@@ -53,12 +58,12 @@ def prune(
             count()
 
 
-def _document(left: Leftover, *, removed: bool) -> dict[str, object]:
+def _document(left: "Leftover", *, removed: bool) -> dict[str, object]:
     job = left.job.model_dump(mode="json", include={"job_id", "name", "status", "ended_at"})
     return {**job, "checkpoints": len(left.folders), "size": left.size, "removed": removed}
 
 
-def _text(found: list[Leftover], older_than: str) -> str:
+def _text(found: "list[Leftover]", older_than: str) -> str:
     if not found:
         return f"no job that ended more than {older_than} ago has checkpoints"
     rows = [(left.job.name, left.job.status, len(left.folders), decimal(left.size)) for left in found]

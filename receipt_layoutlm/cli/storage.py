@@ -3,13 +3,16 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 from rich.filesize import decimal
 
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.tables import table
-from receipt_layoutlm.storage_usage import Amount, usage_of
+
+if TYPE_CHECKING:
+    from receipt_layoutlm.storage_usage import Amount
 
 
 @click.group()
@@ -26,6 +29,8 @@ def usage(connection: Connection, job_count: int, as_json: bool) -> None:
 
     Versions that S3 keeps of what was replaced or removed are not counted: the bucket's lifecycle rules expire them.
     """
+    from receipt_layoutlm.storage_usage import usage_of
+
     found = usage_of(connection.open_bucket(connection.default_bucket()))
     largest = dict(_by_size(found.jobs)[:job_count])
     if as_json:
@@ -38,9 +43,9 @@ def usage(connection: Connection, job_count: int, as_json: bool) -> None:
         click.echo("\n" + _table("job", list(largest.items())))
 
 
-def _by_size(amounts: Mapping[str, Amount]) -> list[tuple[str, Amount]]:
+def _by_size(amounts: "Mapping[str, Amount]") -> "list[tuple[str, Amount]]":
     return sorted(amounts.items(), key=lambda pair: (-pair[1].size, pair[0]))
 
 
-def _table(title: str, rows: list[tuple[str, Amount]]) -> str:
+def _table(title: str, rows: "list[tuple[str, Amount]]") -> str:
     return table((title, "objects", "size"), [(name, each.objects, decimal(each.size)) for name, each in rows])
