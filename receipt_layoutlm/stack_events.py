@@ -33,8 +33,12 @@ class StackEvent:
     reason: str
 
     @property
+    def is_of_stack(self) -> bool:
+        return self.resource_type == _STACK_TYPE
+
+    @property
     def is_end(self) -> bool:
-        return self.resource_type == _STACK_TYPE and self.status in _ENDS
+        return self.is_of_stack and self.status in _ENDS
 
     @property
     def is_failure(self) -> bool:

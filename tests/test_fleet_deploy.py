@@ -279,8 +279,9 @@ def test_progress_is_on_stderr_and_the_result_on_stdout(standing_fleet: str, the
         (("--price-table", "cheap"), "must be JSON on one line"),
         (("--subnet-ids", "here"), "must match"),
         (("--keep-code", "--wheel", __file__), "give one of the two"),
+        (("--instance-type", "g6.xlarge") * 5, "at most 4"),
     ],
-    ids=["zones", "few", "word", "prices", "subnets", "code"],
+    ids=["zones", "few", "word", "prices", "subnets", "code", "types"],
 )
 def test_a_wrong_value_is_a_usage_error(words: tuple[str, ...], text: str) -> None:
     result = run("deploy", *words)

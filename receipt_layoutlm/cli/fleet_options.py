@@ -44,7 +44,12 @@ def fleet_options(command: F) -> F:
 
 
 def tell_event(event: "StackEvent") -> None:
-    """One line on stderr: when, what became of it, what it is, and why if it went wrong."""
+    """One line on stderr: when, what became of it, what it is, and why if it went wrong.
+
+    That something has begun is told of the stack alone.
+    """
+    if event.status.endswith("IN_PROGRESS") and not event.is_of_stack:
+        return
     reason = f": {clean(event.reason)}" if event.is_failure else ""
     click.echo(
         f"{event.at.astimezone():%H:%M:%S} {clean(event.status):28} {clean(event.resource)} "

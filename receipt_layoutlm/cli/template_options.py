@@ -1,7 +1,7 @@
 """Options made from the parameters of templates: each is stated once, there, with its default, bounds and help."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -30,9 +30,13 @@ class ParameterValue(click.ParamType[str]):
 def parameter_options(parameters: Iterable[Parameter]) -> Callable[[C], C]:
     """Add one option per parameter. One that was not given arrives as None (or an empty tuple)."""
 
+    kinds: dict[str, list[Parameter]] = {}
+    for parameter in parameters:
+        kinds.setdefault(_numbered(parameter.name)[0], []).append(parameter)
+
     def add(command: C) -> C:
-        for parameter in reversed([each for each in parameters if _is_first(each.name)]):
-            command = _option(parameter)(command)
+        for kind, several in reversed(kinds.items()):
+            command = _option(kind, several)(command)
         return command
 
     return add
@@ -41,9 +45,13 @@ def parameter_options(parameters: Iterable[Parameter]) -> Callable[[C], C]:
 def given_values(parameters: Iterable[Parameter], values: Mapping[str, Any]) -> dict[str, str]:
     """Values of the options that were given, by parameter. Fewer of a kind than there are leave the others empty."""
     given: dict[str, str] = {}
+    parameters = list(parameters)
     for parameter in parameters:
         kind, number = _numbered(parameter.name)
         value = values.get(_variable(kind))
+        most = sum(_numbered(each.name)[0] == kind for each in parameters)
+        if number is not None and value and len(value) > most:
+            raise click.UsageError(f"{flag_of(kind)} is given {len(value)} times: at most {most}")
         if number is not None and value:
             given[parameter.name] = value[number - 1] if number <= len(value) else ""
         elif number is None and value is not None:
@@ -56,22 +64,17 @@ def flag_of(name: str) -> str:
     return "--" + re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
 
 
-def _option(parameter: Parameter) -> Callable[[C], C]:
-    kind, number = _numbered(parameter.name)
-    flag, variable, text = flag_of(kind), _variable(kind), _help(parameter, number is not None)
-    if parameter.is_flag:
-        return click.option(f"{flag}/--no-{flag[2:]}", variable, default=None, help=text)
-    return click.option(flag, variable, type=ParameterValue(parameter), multiple=number is not None, help=text)
+def _option(kind: str, several: Sequence[Parameter]) -> Callable[[C], C]:
+    flag, first, text = flag_of(kind), several[0], _help(several)
+    if first.is_flag:
+        return click.option(f"{flag}/--no-{flag[2:]}", _variable(kind), default=None, help=text)
+    return click.option(flag, _variable(kind), type=ParameterValue(first), multiple=len(several) > 1, help=text)
 
 
-def _help(parameter: Parameter, is_repeated: bool) -> str:
-    repeated = " Repeat for more, the template's own go." if is_repeated else ""
-    default = "" if parameter.default in (None, "", "false") else f"  [default: {parameter.default}]"
-    return parameter.description + repeated + default
-
-
-def _is_first(name: str) -> bool:
-    return _numbered(name)[1] in (None, 1)
+def _help(several: Sequence[Parameter]) -> str:
+    repeated = f" Give it up to {len(several)} times." if len(several) > 1 else ""
+    defaults = " ".join(each.default for each in several if each.default not in (None, "", "false"))
+    return several[0].description + repeated + (f"  [default: {defaults}]" if defaults else "")
 
 
 def _numbered(name: str) -> tuple[str, int | None]:
