@@ -23,7 +23,7 @@ from receipt_layoutlm.stack_errors import (
     because,
     explained,
 )
-from receipt_layoutlm.stack_events import StackEvent
+from receipt_layoutlm.stack_events import StackEvent, StackStory
 from tests.small_aws import REGION, a_moment, aws, ministack
 
 if TYPE_CHECKING:
@@ -218,6 +218,33 @@ def test_a_caller_without_rights_is_told_which_are_missing(endpoint: str, stack:
 
     with pytest.raises(NoRights, match=r"cloudformation:DescribeStacks(.|\n)*allow that action"):
         FleetStack(powerless, stack.name, a_moment).state()
+
+
+def test_a_failed_build_is_followed_until_it_is_undone() -> None:
+    client, story = boto3.client("cloudformation", region_name=REGION), Story()
+    begun, failed, undone = (raw_event(n, status) for n, status in enumerate(("REVIEW", "CREATE_FAILED", "ROLLBACK")))
+    with Stubber(client) as stubber:
+        for events in ([begun], [failed, begun], [undone, failed, begun]):
+            stubber.add_response("describe_stack_events", {"StackEvents": events})
+        stubber.add_response("describe_events", {"OperationEvents": []})
+
+        with pytest.raises(StackFailed, match="ROLLBACK_COMPLETE, because of"):
+            StackStory(client, "layoutlm-workers", "id").follow(story.events.append, a_moment)
+
+    assert story.statuses("layoutlm-workers") == ["CREATE_FAILED", "ROLLBACK_COMPLETE"]
+
+
+def raw_event(number: int, status: str) -> dict[str, object]:
+    return {
+        "StackId": "id",
+        "StackName": "layoutlm-workers",
+        "EventId": f"event-{number}",
+        "Timestamp": f"2026-01-01T00:00:0{number}Z",
+        "LogicalResourceId": "layoutlm-workers",
+        "ResourceType": "AWS::CloudFormation::Stack",
+        "ResourceStatus": {"REVIEW": "REVIEW_IN_PROGRESS", "ROLLBACK": "ROLLBACK_COMPLETE"}.get(status, status),
+        "ResourceStatusReason": "a reason",
+    }
 
 
 @pytest.mark.parametrize(
