@@ -71,10 +71,12 @@ def check_wheel(wheel: Path) -> None:
         raise BundleError(f"{wheel} is not a wheel of {PACKAGE}: {BUILD}")
 
 
-def make_scaler_zip(folder: Path, python: str = LAMBDA_PYTHON, platform: str = LAMBDA_PLATFORM) -> Path:
-    """{sha256}.zip: this project's code and what infra/scaler.lock pins, for the Lambda's Python and platform."""
+def make_scaler_zip(
+    folder: Path, python: str = LAMBDA_PYTHON, platform: str = LAMBDA_PLATFORM, lock: Path | None = None
+) -> Path:
+    """{sha256}.zip: this project's code and what a lock (infra/scaler.lock) pins, for a Lambda's Python."""
     site = folder / f"scaler-{python}-{platform}"
-    _install(template_path("scaler.lock"), site, python, platform)
+    _install(lock or template_path("scaler.lock"), site, python, platform)
     installed = {path.relative_to(site).as_posix(): path for path in sorted(site.rglob("*")) if path.is_file()}
     root = Path(__file__).parents[1]
     own = {

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 
 TABLE, BUCKET = "arn:aws:dynamodb:us-east-1:000000000000:table/jobs", "arn:aws:s3:::files"
 BOTH = {"dynamodb": TABLE, "s3": BUCKET}
+OF_ANOTHER_SHAPE = {
+    "TableName": "plain",
+    "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+    "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+    "BillingMode": "PAY_PER_REQUEST",
+}
 TYPES = ["g5.xlarge", "g4dn.xlarge"]  # of 4 virtual CPUs each
 
 
@@ -149,13 +155,7 @@ def test_a_wheel_is_found_or_how_to_make_one(tmp_path: Path) -> None:
 def test_doctor_looks_at_the_account_where_a_table_is_named(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     monkeypatch.setenv("AWS_REGION", REGION)
-    keys = DynamoClient("plain", endpoint_url=endpoint)
-    keys.raw.create_table(
-        TableName="plain",
-        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-        BillingMode="PAY_PER_REQUEST",
-    )
+    DynamoClient("plain", endpoint_url=endpoint).raw.create_table(**OF_ANOTHER_SHAPE)  # type: ignore[arg-type]
     words = ["doctor", "--json", "--dynamo-table", "plain", "--bucket", "no-such-bucket"]
     result = CliRunner().invoke(cli, words)
     shown = {row["name"]: row for row in json.loads(result.stdout)}

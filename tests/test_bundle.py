@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from receipt_layoutlm import bundle
 from receipt_layoutlm.bundle import BundleError, find_wheel, make_bundle, make_scaler_zip, upload
 from receipt_layoutlm.infra import template_path
 from receipt_layoutlm.s3 import Bucket
@@ -105,7 +104,6 @@ def test_the_scalers_zip_holds_all_that_its_lambda_imports(tmp_path: Path) -> No
 def test_a_scaler_that_cannot_be_fetched_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = tmp_path / "scaler.lock"
     lock.write_text("no-such-package-of-anybody==1.0 --hash=sha256:" + "0" * 64)
-    monkeypatch.setattr(bundle, "template_path", lambda _name: lock)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(BundleError, match="no-such-package-of-anybody"):
-        make_scaler_zip(tmp_path)
+        make_scaler_zip(tmp_path, lock=lock)
