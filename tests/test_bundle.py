@@ -12,7 +12,6 @@ import pytest
 
 from receipt_layoutlm.bundle import BundleError, find_wheel, make_bundle, make_scaler_zip, upload
 from receipt_layoutlm.infra import template_path
-from receipt_layoutlm.s3 import Bucket
 from tests.stores import Store
 
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
