@@ -130,6 +130,7 @@ def _row(scenario: str, conditions: Conditions, seed: int, found: Found, lost: i
 @contextlib.contextmanager
 def engine() -> Iterator[Callable[[], DynamoClient]]:
     """A DynamoDB in memory; each call is a client of another empty table."""
+    os.environ.update({"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY})
     (port,) = local_process.free_ports(1)
     command = [*DYNOXIDE.find(platform_key(), programs_dir())[0], "serve", "-p", str(port)]
     with tempfile.TemporaryDirectory() as folder:
@@ -174,7 +175,6 @@ def main() -> None:
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
     print(HEADING)
     rows = []
-    os.environ.update({"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY})
     with engine() as table:
         for name in options.scenarios or SCENARIOS:
             for seed in range(options.seeds):

@@ -119,17 +119,20 @@ class Container:
     @cached_property
     def scaler(self) -> Scaler:
         settings, client = self.settings, DynamoClient(self.settings.table)
-        autoscaling = cast("AutoScalingClient", _client("autoscaling"))
         return Scaler(
             fleet=settings.fleet,
             queue=JobQueue(client, timing=Timing(ondemand_after=settings.ondemand_after)),
             rows=FleetRows(client),
-            groups=[aws_group(autoscaling, each.name, each.queue, each.maximum) for each in settings.groups],
+            groups=[aws_group(self.autoscaling, each.name, each.queue, each.maximum) for each in settings.groups],
             slots=settings.slots,
             instances=self.instances,
             price=self.price,
             max_cost_per_day=settings.max_cost_per_day,
         )
+
+    @cached_property
+    def autoscaling(self) -> "AutoScalingClient":
+        return cast("AutoScalingClient", _client("autoscaling"))
 
     @cached_property
     def ec2(self) -> "EC2Client":
