@@ -4,9 +4,10 @@
 
 Requests and read units are counted from botocore's events while the function's own entry looks at an idle fleet of two
 groups: the table is a real local engine's, autoscaling and CloudWatch are moto's. The function's time is the CPU time
-of a warm look on this machine (moto's part in it included), as slow as the function's memory makes it, and NETWORK_SECONDS a request; so is a cold
-start's, measured in a process of its own. Alarms are counted apart, from the template. Not counted, because they grow
-with what is kept: storage and backups of table and bucket. The free tier is not taken off.
+of a warm look on this machine (moto's part in it included), as slow as the function's memory makes it, and
+NETWORK_SECONDS a request; so is a cold start's, measured in a process of its own. Alarms are counted apart, from the
+template. Not counted, because they grow with what is kept: storage and backups of table and bucket. The free tier is
+not taken off.
 """
 
 import argparse
