@@ -29,7 +29,7 @@ IDLE_LOOK = 5.0  # between two looks of an idle worker, and of its watch for a s
 IDLE_RESCUE = 20.0
 NOTICE = 120.0
 LAST_LOOK = 4.0  # from the end of a machine's last worker to `worker peek`
-LAST_CALLS = 3.0  # from there to the call that ends it
+LAST_CALLS = 6.0  # from there to the call that ends it: two runs of the AWS CLI
 ORDERED = (2.0, 8.0)  # from a raised capacity to the start of machines
 REPLACED = (20.0, 60.0)  # from the end of a machine that is still ordered to the start of the next
 ENDED = (30.0, 60.0)  # from a machine's end to the event that tells it
@@ -164,7 +164,7 @@ class SimulatedMachine:
         self.world.after(LAST_CALLS, partial(self.end, "shrinks"))
         if self.world.races_left:
             self.world.races_left -= 1
-            self.world.after(LAST_CALLS * self.world.rng.random(), self.world.race)
+            self.world.after(LAST_CALLS * self.world.rng.uniform(0, 0.5), self.world.race)
 
     def end(self, size: str) -> None:
         """Terminate this machine; the group `stays` as large, or `shrinks`."""
