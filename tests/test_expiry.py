@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from receipt_dynamo import DynamoClient, Job, JobLog, JobQueue, JobStatus, Storage, utcnow
 from receipt_layoutlm.cli import cli
 from receipt_layoutlm.expiry import SUPERSEDED, BadAge, age_of, leftovers, mark_checkpoints, remove
+from receipt_layoutlm.manifest import write_manifest
 from receipt_layoutlm.s3 import Bucket, RunPlaces
 from receipt_layoutlm.storage_usage import usage_of
 from tests.stores import Store
@@ -64,6 +65,20 @@ def test_after_a_success_checkpoints_are_marked_to_expire_and_nothing_else_is(
         tags = s3.get_object_tagging(Bucket=store.bucket.name, Key=places.run + name)["TagSet"]
         expected = SUPERSEDED if "/checkpoint-" in name else {}
         assert {tag["Key"]: tag["Value"] for tag in tags} == expected, name
+
+
+@pytest.mark.engine
+def test_a_copy_of_a_marked_checkpoint_does_not_expire(store: Store, s3: "S3Client", tmp_path: Path) -> None:
+    """A job that goes on from another one's checkpoint begins with a copy of it."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"weights")
+    write_manifest(folder, 5)
+    store.bucket.put_folder(folder, "from/")
+    store.bucket.tag("from/model.safetensors", SUPERSEDED)
+    store.bucket.copy_folder("from/", "to/", ["model.safetensors"])
+    for key, tags in (("from/model.safetensors", 1), ("to/model.safetensors", 0)):
+        assert len(s3.get_object_tagging(Bucket=store.bucket.name, Key=key)["TagSet"]) == tags, key
 
 
 @pytest.mark.engine

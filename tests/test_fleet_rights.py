@@ -251,9 +251,14 @@ def test_a_worker_lists_below_the_projects_prefixes(fleet: Fleet, prefix: str) -
     assert allowed(fleet, "WorkerRoleArn", "s3:ListBucket", "{bucket}", {"s3:prefix": prefix})
 
 
-@pytest.mark.parametrize("brings", [{}, {"s3:prefix": ""}, {"s3:prefix": "elsewhere/"}])
-def test_a_worker_lists_nothing_else(fleet: Fleet, brings: dict[str, str]) -> None:
-    assert not allowed(fleet, "WorkerRoleArn", "s3:ListBucket", "{bucket}", brings)
+@pytest.mark.parametrize("prefix", ["", "elsewhere/"])
+def test_a_worker_lists_nothing_else(fleet: Fleet, prefix: str) -> None:
+    assert not allowed(fleet, "WorkerRoleArn", "s3:ListBucket", "{bucket}", {"s3:prefix": prefix})
+
+
+def test_a_worker_is_told_that_an_object_is_not_there(fleet: Fleet) -> None:
+    """S3 tells it to who may list the bucket, and asks that without a prefix."""
+    assert allowed(fleet, "WorkerRoleArn", "s3:ListBucket", "{bucket}", {})
 
 
 def test_the_scaler_publishes_figures_of_its_own_fleet(fleet: Fleet) -> None:

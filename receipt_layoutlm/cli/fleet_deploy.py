@@ -68,12 +68,12 @@ def deploy(
     if keep_code and wheel is not None:
         raise click.UsageError("--wheel brings new code, --keep-code keeps the old: give one of the two")
     wanted = Wanted(fleet, table_name, bucket, given_values(PARAMETERS, options))
-    deployment = Deployment(open_aws(region), wanted, Listener(_tell_finding, _tell_plan, tell_event), time.sleep)
+    deployment = Deployment(open_aws(region), wanted, Listener(tell_finding, tell_plan, tell_event), time.sleep)
     with tempfile.TemporaryDirectory() as folder:
         code = None if keep_code else _make_code(wheel, Path(folder))
         if dry_run:
             plans = deployment.preview(code)
-            click.echo(_plans_as_json(plans) if as_json else _plans_text(plans))
+            click.echo(_plans_as_json(plans) if as_json else plans_text(plans))
             click.echo("nothing was changed (--dry-run)", err=True)
         else:
             done = deployment.deploy(code)
@@ -89,11 +89,11 @@ def _make_code(wheel: Path | None, folder: Path) -> "Code":
     return Code(machine, bundle.make_scaler_zip(folder))
 
 
-def _tell_finding(name: str, finding: "Finding") -> None:
+def tell_finding(name: str, finding: "Finding") -> None:
     click.echo(f"warning: {clean(name)}: {clean(finding.text)}. Fix: {clean(finding.fix)}", err=True)
 
 
-def _tell_plan(stack: str, plan: "Plan | None") -> None:
+def tell_plan(stack: str, plan: "Plan | None") -> None:
     count = 0 if plan is None else len(plan.changes)
     click.echo(f"stack {stack}: {f'{count} changes' if count != 1 else '1 change'}", err=True)
 
@@ -106,7 +106,7 @@ def _plans_as_json(plans: "list[Plan]") -> str:
     return json.dumps({"dry_run": True, "stacks": shown}, indent=1)
 
 
-def _plans_text(plans: "list[Plan]") -> str:
+def plans_text(plans: "list[Plan]") -> str:
     if not plans:
         return "nothing would change"
     rows = [

@@ -35,14 +35,14 @@ def scale(fleet: str, region: str | None, maximum: int | None, warm: int | None,
 
 def _set_maximum(fleet: str, region: str | None, maximum: int, dry_run: bool) -> None:
     """As `fleet deploy --maximum-instances` with the code that runs: group and scaler learn of it together."""
-    from receipt_layoutlm.cli.fleet_deploy import _plans_text, _tell_finding, _tell_plan
+    from receipt_layoutlm.cli.fleet_deploy import plans_text, tell_finding, tell_plan
     from receipt_layoutlm.fleet_deploy import Deployment, Listener, Wanted, open_aws
 
     wanted = Wanted(fleet, values={"MaximumInstances": str(maximum)})
-    listener = Listener(_tell_finding, _tell_plan, tell_event)
+    listener = Listener(tell_finding, tell_plan, tell_event)
     deployment = Deployment(open_aws(region), wanted, listener, time.sleep)
     if dry_run:
-        click.echo(_plans_text(deployment.preview(None)))
+        click.echo(plans_text(deployment.preview(None)))
         return
     deployment.deploy(None)
     click.echo(f"fleet {fleet} has at most {maximum} machines")
