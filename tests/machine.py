@@ -58,6 +58,8 @@ for unit in units:
         (drains / unit).touch()
         if not (machine / "deaf").exists():
             (active / unit).unlink(missing_ok=True)
+if verb == "is-active":
+    sys.exit(0 if any(path.match(unit) for unit in units for path in active.iterdir()) else 3)
 if verb == "is-system-running":
     print((machine / "system").read_text())
 """

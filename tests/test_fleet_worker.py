@@ -3,8 +3,10 @@
 import json
 import logging
 import os
+import signal
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,12 +29,15 @@ from receipt_dynamo import (
 )
 from receipt_layoutlm.child import OOM_SCORE, start_trainer
 from receipt_layoutlm.cli import cli
-from receipt_layoutlm.cli.run_here import uptime_seconds
+from receipt_layoutlm.cli.connection import Connection
+from receipt_layoutlm.cli.progress import ProgressView
+from receipt_layoutlm.cli.run_here import WorkerOptions, open_workplace, uptime_seconds
 from receipt_layoutlm.disk_watch import LOOK_SECONDS, DiskWatch
 from receipt_layoutlm.fleet_names import instance_of
 from receipt_layoutlm.fleet_pause import PauseWatch
 from receipt_layoutlm.run_dir import RunDir
-from receipt_layoutlm.running_workers import RunningWorker, registered, running, start_of, workers_dir
+from receipt_layoutlm.running_workers import DRAIN_SIGNAL, RunningWorker, registered, running, start_of, workers_dir
+from receipt_layoutlm.sample import generate_pages
 from receipt_layoutlm.spot import GROUP_SECONDS, InstanceMetadata, Notice, SpotWatch
 from receipt_layoutlm.systemd_notify import Notifier
 from receipt_layoutlm.timeline import timeline
@@ -40,12 +45,26 @@ from receipt_layoutlm.trust import Trust
 from receipt_layoutlm.worker import WorkerUnfit, run_worker
 from receipt_layoutlm.workplace import Workplace
 from tests.imds import Imds, serve
-from tests.places import own_trainers
-from tests.stores import Clock
+from tests.places import Place, own_trainers
+from tests.stores import Clock, Store
 from tests.test_systemd_notify import ServiceSocket
+from tests.tiny import tiny_layoutlm
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 INSTANCE = "i-0123456789abcdef0"
+
+
+@pytest.fixture(autouse=True)
+def _leave_no_handlers() -> Iterator[None]:
+    """The command takes this process's signals and its log for its own."""
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, DRAIN_SIGNAL)
+    before, logger = [signal.getsignal(number) for number in signals], logging.getLogger("receipt_layoutlm")
+    handlers, level = list(logger.handlers), logger.level
+    yield
+    for number, handler in zip(signals, before, strict=True):
+        signal.signal(number, handler)
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
 
 
 @pytest.fixture
@@ -387,6 +406,49 @@ def test_the_boot_is_of_the_first_job_on_a_machine_and_told_by_the_system(tmp_pa
 
     assert uptime_seconds(uptime) == 123.45
     assert uptime_seconds(tmp_path / "none") is None
+
+
+def opened(fleet: str | None) -> AbstractContextManager[Workplace]:
+    connection = Connection(False, "the-table", None, "the-bucket")
+    options = WorkerOptions("default", fleet=fleet)
+    return open_workplace(connection, ProgressView(), Trust.of_project([]), options)
+
+
+@pytest.mark.skipif(not Path("/proc/uptime").exists(), reason="only Linux says when it was started")
+def test_only_the_first_job_on_a_fleets_machine_has_waited_for_its_boot(cloud: DynamoClient) -> None:
+    with opened("layoutlm") as place:
+        assert place.boot_seconds() is None
+        with place.busy():
+            assert (place.boot_seconds() or 0) > 0
+        with place.busy():
+            assert place.boot_seconds() is None
+
+
+def test_a_person_who_works_a_queue_booted_the_machine_for_other_reasons(cloud: DynamoClient) -> None:
+    with opened(None) as place, place.busy():
+        assert place.boot_seconds() is None
+
+
+@pytest.mark.engine
+def test_a_trained_job_has_the_boot_among_its_phases_and_its_worker_was_alive_throughout(
+    store: Store, tmp_path: Path
+) -> None:
+    pages = generate_pages(12, seed=1)
+    listener, clock = ServiceSocket(str(tmp_path / "notify")), Clock()
+    work = Place(store, tmp_path / "work")
+    notify = Notifier(listener.address, lambda: clock.pass_seconds(5) or clock.monotonic())
+    work.workplace = replace(work.workplace, boot_seconds=lambda: 200.0, notify=notify)
+    rounds: list[int] = []
+    work.on_event = lambda _event: rounds.append(len(listener.heard()))
+    job = work.submit(pages, pretrained=str(tiny_layoutlm(tmp_path / "tiny", pages)), epochs=1)
+
+    work.work()
+
+    (attempt,) = store.queue.client.list_attempts(job.job_id)
+    assert attempt.phase_seconds["boot"] == 200
+    assert {"prepare", "start", "train"} <= attempt.phase_seconds.keys()
+    assert sum(rounds) > 0
+    listener.close()
 
 
 def ended(queue: JobQueue, lease: Lease, clock: Clock, seconds: float, phases: dict[str, float]) -> None:

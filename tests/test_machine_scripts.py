@@ -533,6 +533,11 @@ def changed_package(_machine: WorkerMachine, delivery: Delivery) -> dict[str, An
     return {}
 
 
+def package_without_hash(_machine: WorkerMachine, delivery: Delivery) -> dict[str, Any]:
+    delivery.files["worker.lock"] = b"transformers==1.0\n"
+    return {}
+
+
 def no_wheel(_machine: WorkerMachine, delivery: Delivery) -> dict[str, Any]:
     del delivery.files[delivery.wheel_name]
     return {}
@@ -591,6 +596,7 @@ BREAKS: dict[Break, str] = {
     no_bundle: "Not Found|NoSuchKey",
     changed_bundle: "bundle: FAILED",
     changed_package: "PACKAGES DO NOT MATCH THE HASHES",
+    package_without_hash: "[Hh]ashes are required",
     no_wheel: r"receipt_layoutlm-\*.whl",
     broken_wheel: "No module named 'nothing'",
     no_gpu: "torch sees 0 devices, and 1 workers are to start",
@@ -638,6 +644,22 @@ def test_the_deadline_is_armed_before_anything_can_hang(machine: WorkerMachine, 
     assert DEADLINE in machine.names("active")
     timer = (machine.root / f"etc/systemd/system/{DEADLINE}").read_text()
     assert "OnActiveSec=10min\n" in timer and "WantedBy=timers.target\n" in timer
+
+
+@pytest.mark.parametrize("is_ready", [True, False])
+def test_at_the_deadline_a_machine_ends_unless_a_worker_is_ready(
+    machine: WorkerMachine, group: Group, boot: Boot, is_ready: bool
+) -> None:
+    boot()
+    if not is_ready:
+        (machine.state / "active" / WORKER).unlink()
+    service = (machine.root / "etc/systemd/system/layoutlm-deadline.service").read_text()
+    condition, command = re.findall(r"^Exec\w+=(.+)$", service, re.MULTILINE)
+
+    if machine.run("-c", condition).returncode == 0:
+        machine.run("-c", command.replace("/opt", f"{machine.root}/opt"))
+
+    assert group.is_ended is not is_ready
 
 
 def test_a_log_agent_that_is_there_gets_the_workers_log(machine: WorkerMachine, boot: Boot) -> None:
