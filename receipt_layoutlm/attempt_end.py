@@ -12,6 +12,7 @@ from receipt_layoutlm.child import tail
 from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.events import Failed, Finished
 from receipt_layoutlm.exits import OomCounter, classify
+from receipt_layoutlm.expiry import mark_checkpoints
 from receipt_layoutlm.heartbeat import Heartbeat
 from receipt_layoutlm.publish import publish_results
 from receipt_layoutlm.recorder import Recorder, Storehouse
@@ -69,7 +70,10 @@ def _complete(work: Work, end: Finished) -> JobStatus:
     results = _publish(work, end)
     summary = recorder.rows.last_row("info", "run_summary", f"stopped: {end.reason}", results)
     numbers = recorder.attempt_end()
-    return _stored(work, lambda: queue.complete(recorder.lease, results=results, summary=summary, end=numbers))
+    status = _stored(work, lambda: queue.complete(recorder.lease, results=results, summary=summary, end=numbers))
+    if status is JobStatus.SUCCEEDED:  # only then: what is marked expires, and until then it may have to be resumed
+        mark_checkpoints(work.storehouse.bucket, work.storehouse.places)
+    return status
 
 
 def _fail(work: Work, error: JobError) -> JobStatus:

@@ -11,7 +11,7 @@ from receipt_layoutlm.data import Page
 from receipt_layoutlm.events import Checkpoint, Evaluation
 from receipt_layoutlm.frozen_split import FrozenSplit, pinned_frozen
 from receipt_layoutlm.manifest import verify
-from receipt_layoutlm.s3 import RunPlaces, split_key
+from receipt_layoutlm.s3 import Bucket, RunPlaces, split_key
 from receipt_layoutlm.sample import generate_pages
 from receipt_layoutlm.worker import run_worker
 from tests.places import Place, last_weights, lease_of, signal_trainer
@@ -66,6 +66,16 @@ def test_a_job_ends_succeeded_with_its_metrics_logs_checkpoint_and_best(
     (attempt,) = client.list_attempts(job.job_id)
     assert (attempt.outcome, attempt.machine.instance_type) == ("succeeded", "test")
     assert attempt.last_step == lease.checkpoint.global_step
+    assert {key.split("/")[-2].partition("-")[0] for key in marked_keys(bucket, places)} == {"checkpoint"}
+
+
+def marked_keys(bucket: Bucket, places: RunPlaces) -> list[str]:
+    """What the bucket's rules let expire."""
+    return [
+        key
+        for key in bucket.list_keys(places.run)
+        if bucket.raw.get_object_tagging(Bucket=bucket.name, Key=key)["TagSet"]
+    ]
 
 
 def test_the_test_part_of_a_frozen_split_is_scored_apart_and_the_results_are_stamped(
@@ -130,6 +140,8 @@ def test_a_stopped_worker_gives_the_job_back_and_the_next_goes_on_to_the_same_we
     assert place.work() is JobStatus.INTERRUPTED
     resume_step = lease_of(place, broken).checkpoint
     assert resume_step is not None
+    bucket = place.store.bucket
+    assert marked_keys(bucket, RunPlaces(Storage(bucket=bucket.name), broken.job_id)) == []  # it is resumed from there
     place.stop.clear()
     place.on_event = lambda _event: None
     assert place.work() is JobStatus.SUCCEEDED
