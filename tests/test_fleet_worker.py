@@ -303,6 +303,14 @@ def test_a_worker_shows_that_it_is_busy_while_it_has_a_job(folder: Path) -> None
         assert [each.busy for each in running(folder)] == [False]
 
 
+def test_a_worker_is_busy_from_its_claim_to_the_end_of_the_job(folder: Path, queue: JobQueue, place: Workplace) -> None:
+    submit(queue)
+    with registered(folder, "worker-1") as registration:
+        run_worker(replace(place, busy=registration.busy), "default", 1, idle_timeout=0)
+
+    assert (folder / "claimed").exists()
+
+
 def test_only_the_first_claim_on_a_machine_is_the_first(folder: Path) -> None:
     with registered(folder, "worker-1") as registration:
         with registration.busy():
