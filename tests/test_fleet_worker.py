@@ -311,6 +311,11 @@ def test_a_worker_is_busy_from_its_claim_to_the_end_of_the_job(folder: Path, que
     assert (folder / "claimed").exists()
 
 
+def test_a_worker_with_a_job_is_no_other_to_itself(folder: Path) -> None:
+    with registered(folder, "worker-1") as registration, registration.busy():
+        assert not registration.others_busy()
+
+
 def test_only_the_first_claim_on_a_machine_is_the_first(folder: Path) -> None:
     with registered(folder, "worker-1") as registration:
         with registration.busy():
@@ -375,6 +380,17 @@ def test_a_fleets_worker_is_called_by_its_instance_and_slot(queue: JobQueue, on_
 
     assert worker_id.startswith(f"{INSTANCE}-3-")
     assert instance_of(worker_id) == INSTANCE
+
+
+def test_a_worker_whose_machine_is_taken_away_leaves_that_word_behind(
+    on_ec2: dict[str, str], imds: Imds, tmp_path: Path
+) -> None:
+    imds.interrupt(utcnow() + timedelta(minutes=2))
+    told = tmp_path / "ended-3"
+
+    assert run("run", **on_ec2 | {"LAYOUTLM_IDLE_SECONDS": "60", "LAYOUTLM_ENDED_FILE": str(told)}).exit_code == 0
+
+    assert told.read_text() == "leaving"
 
 
 def test_a_worker_on_ec2_outside_of_a_fleet_is_called_as_ever(queue: JobQueue, on_ec2: dict[str, str]) -> None:
