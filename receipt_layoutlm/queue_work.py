@@ -36,7 +36,8 @@ def read_work(queue: JobQueue, name: str, most: int, hints: Hints, now: datetime
     moved = {job.job_id: job for job in hints.rescued}
     known = (moved.get(job.job_id, job) for job in queue.due_jobs(name))  # the index may lag behind a rescue
     waiting = {job.job_id: job for job in itertools.islice(_claimable(known, name, now), most)}
-    for job in _claimable(itertools.chain(moved.values(), _named(queue.client, hints.named, waiting)), name, now):
+    newest = itertools.islice(dict.fromkeys(reversed(hints.named)), most)
+    for job in _claimable(itertools.chain(moved.values(), _named(queue.client, newest, waiting)), name, now):
         if len(waiting) >= most:
             break
         waiting.setdefault(job.job_id, job)
@@ -50,7 +51,7 @@ def _claimable(jobs: Iterable[Job], name: str, now: datetime) -> Iterator[Job]:
             yield job
 
 
-def _named(client: DynamoClient, job_ids: Sequence[str], listed: dict[str, Job]) -> Iterator[Job]:
+def _named(client: DynamoClient, job_ids: Iterable[str], listed: dict[str, Job]) -> Iterator[Job]:
     """The jobs of these ids as they are stored; one that was listed, or is gone, is left out."""
     for job_id in job_ids:
         if job_id not in listed:

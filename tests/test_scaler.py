@@ -194,6 +194,13 @@ def test_a_named_job_that_is_gone_is_nothing(fleet: Fleet) -> None:
     assert (only(seen.groups).claimable, seen.errors) == (0, [])
 
 
+def test_of_many_names_as_many_as_there_are_places_are_read(fleet: Fleet) -> None:
+    read: list[str] = []
+    fleet.client.raw.meta.events.register("before-send.dynamodb.GetItem", lambda **_: read.append("one"))
+    look(fleet.scaler(fleet.group(maximum=4)), [f"{n:08x}-0000-4000-8000-000000000000" for n in range(1000)])
+    assert len(read) == 5
+
+
 def test_one_entry_more_than_the_places_is_read_and_no_further_page(fleet: Fleet) -> None:
     fleet.submit(8, description="x" * 300_000)  # four to a page of 1 MB, at most
     pages = counted(fleet.client, "GSI3")
