@@ -455,9 +455,9 @@ def test_the_venv_has_the_amis_torch_and_all_else_from_the_lock(machine: WorkerM
 
     python = machine.root / "opt/layoutlm/venv/bin/python"
     code = "import torch, transformers; print(torch.__version__, transformers.__version__)"
-    done = subprocess.run([str(python), "-c", code], capture_output=True, text=True)
+    done = machine.run("-c", f'"{python}" -c "{code}"')
     assert done.stdout.split() == ["2.12", "5"]
-    cli = subprocess.run([str(python.parent / "layoutlm-cli")], capture_output=True, text=True)
+    cli = machine.run("-c", f"{python.parent}/layoutlm-cli")
     assert cli.stdout == "worker\n"
 
 
