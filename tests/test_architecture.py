@@ -27,18 +27,22 @@ TRAINING = tuple(
 )
 TRAINING_FOLDERS = ("importers", "tasks")
 TORCH_FREE = tuple(
-    "attempt attempt_end augment augment_amounts augment_boxes augment_entities augment_lines augment_words "
-    "best_metric calibration check_report checkpoint_history child class_weights comparability config continuation "
-    "data dataset_check dataset_choice datasets decoding draft encoded_place encoded_store entity_scores errors "
-    "events exits field_match file_upload find_job flops folder_upload forgotten frozen_split hardware health heap "
-    "heartbeat image_check image_size infra job_rows jsonl_import key_match label_check label_table labels line_split "
-    "local_aws local_engines local_environment local_process local_start local_state manifest metrics mirror "
-    "near_duplicates notice page page_selection patience plain_words plan predictions pretrained_place pretraining "
-    "publish pull reading_order receipt_load receipt_snapshot receipts recorder redact request resume_point retention "
-    "run_dir run_setup running_workers s3 sample sample_layouts sample_merchants sampling source_text splits spot "
-    "storage_errors stored_predictions submit_check supervisor suspect_marks suspects table_snapshots team_start "
-    "timeline total_match trust verify_resume watchdog weights why why_facts why_open word_report worker "
-    "worker_snapshot workplace".split()
+    "account_check account_quotas account_rights attempt attempt_end augment augment_amounts augment_boxes "
+    "augment_entities augment_lines augment_words best_metric bundle calibration check_report checkpoint_history "
+    "child class_weights comparability config continuation data dataset_check dataset_choice datasets decoding "
+    "disk_watch draft encoded_place encoded_store entity_scores errors events existing_bucket existing_storage "
+    "exits expiry field_match file_upload find_job finding fleet_costs fleet_deploy fleet_destroy fleet_metrics "
+    "fleet_names fleet_parameters fleet_pause fleet_scale fleet_stack fleet_status fleet_storage flops "
+    "folder_upload forgotten frozen_split hardware health heap heartbeat image_check image_size infra job_rows "
+    "jsonl_import key_match label_check label_table labels line_split local_aws local_engines local_environment "
+    "local_process local_start local_state manifest metrics mirror near_duplicates notice page page_selection "
+    "patience plain_words plan predictions pretrained_place pretraining prices publish pull queue_work "
+    "reading_order receipt_load receipt_snapshot receipts recorder redact request resume_point retention run_dir "
+    "run_setup running_workers s3 sample sample_layouts sample_merchants sampling scaler scaler_lambda "
+    "scaler_settings scaling scaling_group source_text splits spot stack_errors stack_events storage_errors "
+    "storage_usage stored_predictions submit_check supervisor suspect_marks suspects systemd_notify "
+    "table_snapshots team_start timeline total_match trust verify_resume watchdog weights weights_mirror why "
+    "why_facts why_open word_report worker worker_snapshot workplace".split()
 )
 
 KEY_STRING = re.compile(
@@ -209,6 +213,7 @@ def test_the_environment_is_read_at_the_edge_only() -> None:
     }
     assert {path for path in found if not path.startswith("receipt_layoutlm/cli")} == {
         "receipt_dynamo/client.py",
+        "receipt_layoutlm/scaler_lambda.py",  # a Lambda is told in this way alone
         "receipt_layoutlm/trainer.py",  # torchrun says there which process of several it is
     }
 

@@ -53,7 +53,7 @@ def indexes_without(name: str) -> list[Any]:
     return [each for each in infra.table_request("x")["GlobalSecondaryIndexes"] if each["IndexName"] != name]
 
 
-def indexes_with(name: str, **changes: object) -> list[Any]:
+def indexes_with(name: str, changes: dict[str, object]) -> list[Any]:
     return [
         {**each, **changes} if each["IndexName"] == name else each
         for each in infra.table_request("x")["GlobalSecondaryIndexes"]
@@ -76,9 +76,16 @@ def test_a_table_of_the_template_will_do(dynamodb: "DynamoDBClient") -> None:
         ({"StreamSpecification": None}, "stream.*--stream-specification"),
         ({"StreamSpecification": {"StreamEnabled": True, "StreamViewType": "KEYS_ONLY"}}, "stream"),
         ({"GlobalSecondaryIndexes": indexes_without("GSI3")}, "GSI3 is missing.*update-table"),
-        ({"GlobalSecondaryIndexes": indexes_with("GSI1", Projection={"ProjectionType": "KEYS_ONLY"})}, "whole items"),
         (
-            {"GlobalSecondaryIndexes": indexes_with("GSI2", KeySchema=[{"AttributeName": "PK", "KeyType": "HASH"}])},
+            {"GlobalSecondaryIndexes": indexes_with("GSI1", {"Projection": {"ProjectionType": "KEYS_ONLY"}})},
+            "whole items",
+        ),
+        (
+            {
+                "GlobalSecondaryIndexes": indexes_with(
+                    "GSI2", {"KeySchema": [{"AttributeName": "PK", "KeyType": "HASH"}]}
+                )
+            },
             "GSI2 has other keys",
         ),
         ({"KeySchema": [{"AttributeName": "PK", "KeyType": "HASH"}]}, "keys are not.*another table"),
