@@ -24,6 +24,8 @@ REGION = "us-east-1"
 ZONE = "us-east-1a"
 FLEET = "the-fleet"
 TYPE: Final = "g5.xlarge"
+IMAGE = "ami-0123456789abcdef0"
+NO_IMAGES = ("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # they take moto a second to read for each test
 PRICE = 1.0  # dollars an hour
 
 
@@ -59,8 +61,7 @@ def make_group(name: str, largest: int = 8) -> StoredGroup:
     """A group of its own launch template, empty."""
     ec2 = boto3.client("ec2", region_name=REGION)
     client = boto3.client("autoscaling", region_name=REGION)
-    image = ec2.describe_images()["Images"][0]["ImageId"]
-    ec2.create_launch_template(LaunchTemplateName=name, LaunchTemplateData={"ImageId": image, "InstanceType": TYPE})
+    ec2.create_launch_template(LaunchTemplateName=name, LaunchTemplateData={"ImageId": IMAGE, "InstanceType": TYPE})
     client.create_auto_scaling_group(
         AutoScalingGroupName=name,
         MinSize=0,

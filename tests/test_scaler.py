@@ -9,7 +9,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 from botocore.stub import ANY, Stubber
-from fleets import FLEET, REGION, TYPE, Fleet, counted, lagging_index, make_group
+from fleets import FLEET, NO_IMAGES, REGION, TYPE, Fleet, counted, lagging_index, make_group
 from stores import Clock
 
 from receipt_dynamo import DynamoClient, FleetPause, JobError, JobStatus
@@ -29,7 +29,8 @@ LEASE_AND_GRACE = 121.0  # seconds
 
 
 @pytest.fixture
-def fleet(moto_aws: None, table_name: str, dynamo_endpoint: str) -> Fleet:
+def fleet(moto_aws: None, table_name: str, dynamo_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Fleet:
+    monkeypatch.setenv(*NO_IMAGES)
     client = DynamoClient(table_name, endpoint_url=dynamo_endpoint)
     return Fleet(client, make_group(f"{FLEET}-workers"), Clock(NOON))
 

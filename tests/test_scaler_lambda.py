@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import boto3
 import pytest
-from fleets import FLEET, REGION, StoredGroup, lagging_index, make_group
+from fleets import FLEET, NO_IMAGES, REGION, StoredGroup, lagging_index, make_group
 from stores import Clock
 
 from receipt_dynamo import DynamoClient, FleetRows, Job, JobError, JobQueue, JobStatus, utcnow
@@ -98,6 +98,7 @@ def cloud(
         "prices": None,
     }
     text = json.dumps(settings)
+    monkeypatch.setenv(*NO_IMAGES)
     monkeypatch.setenv("LAYOUTLM_SCALER", text)
     monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", dynamo_endpoint)
     queue = JobQueue(DynamoClient(table_name, endpoint_url=dynamo_endpoint))
