@@ -275,9 +275,17 @@ class SimulatedWorker:
         return self._resumed_at + max(0.0, self._world.clock.seconds - self._first_step_at)
 
     def renews(self) -> None:
-        """Send the last renewal that was due by now, dated as of then: of all before it nothing would be left."""
-        if self.lease is None:
+        """Send the last renewal that was due by now, dated as of then: of all before it nothing would be left.
+
+        As long as the stored lease has not run out, a reader could tell no difference, and nothing is sent.
+        """
+        if self.lease is None or (self.lease.expires_at or self._world.clock()) > self._world.clock():
             return
+        self.renews_at_last()
+
+    def renews_at_last(self) -> None:
+        """Send it in any case: the holder dies now, and this is when its lease runs out."""
+        assert self.lease is not None
         seconds = self._world.conditions.renew_seconds
         due = math.floor((self._world.clock.seconds - self._claimed_at) / seconds)
         if due > self._renewals:
@@ -331,7 +339,7 @@ class SimulatedWorker:
 
     def dies(self) -> None:
         if self.lease is not None:
-            self.renews()
+            self.renews_at_last()
             self._note_trained()
             self._world.died_with(self.lease.job_id)
             self.ends()

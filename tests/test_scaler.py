@@ -110,8 +110,9 @@ def test_a_group_counts_the_jobs_of_its_own_queue(fleet: Fleet) -> None:
     fleet.submit(3)
     fleet.submit(1, queue="default.ondemand")
     fleet.submit(1, queue="another")
-    look(fleet.scaler(fleet.group("default.ondemand")))
-    assert fleet.stored.desired == 1
+    fleet.claim("another")
+    seen = only(look(fleet.scaler(fleet.group("default.ondemand"))).groups)
+    assert (seen.claimable, seen.running, fleet.stored.desired) == (1, 0, 1)
 
 
 def test_a_raised_group_no_longer_rebalances_its_zones(fleet: Fleet) -> None:
