@@ -115,6 +115,15 @@ def test_a_group_counts_the_jobs_of_its_own_queue(fleet: Fleet) -> None:
     assert (seen.claimable, seen.running, fleet.stored.desired) == (1, 0, 1)
 
 
+def test_a_job_of_another_queue_that_is_named_or_rescued_buys_nothing_here(fleet: Fleet) -> None:
+    fleet.submit(1, queue="another")
+    fleet.claim("another")
+    fleet.clock.pass_seconds(LEASE_AND_GRACE)
+    (named,) = fleet.submit(1, queue="another")
+    seen = look(fleet.scaler(), [named.job_id])
+    assert (len(seen.rescued), only(seen.groups).claimable, fleet.stored.desired) == (1, 0, 0)
+
+
 def test_a_raised_group_no_longer_rebalances_its_zones(fleet: Fleet) -> None:
     fleet.submit(1)
     look(fleet.scaler())
