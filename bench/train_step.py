@@ -1,6 +1,7 @@
 """Receipts a second of transformers' Trainer as people use it, of the same tuned, and of this project's training.
 
     python bench/train_step.py --threads 2 --memory
+    python bench/train_step.py --threads 2 --memory --tokens-per-batch 2048
     python bench/train_step.py --curve 200
     python bench/train_step.py --device cuda --size base --batch-size 32 --memory
 

@@ -58,6 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=("auto", "fp32", "fp16", "bf16"), default="auto", help="default auto")
     parser.add_argument("--threads", type=int, help="default: the CPUs that may be used")
     parser.add_argument("--batch-size", type=int, default=8, help="windows in an optimizer step (default 8)")
+    parser.add_argument(
+        "--tokens-per-batch", type=int, metavar="N", help="ours: pieces of a step (default: whole steps)"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="default 5")
     parser.add_argument("--steps", type=int, default=10, help="timed optimizer steps of a round (default 10)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
@@ -77,7 +80,10 @@ def prepared(arguments: argparse.Namespace, folder: Path, **options: object) -> 
         "pretrained": arguments.pretrained
         or str(random_weights(arguments.size, arguments.tokenizer, folder / "model")),
         "lr": 4e-4,
-        **{name: getattr(arguments, name) for name in ("device", "precision", "threads", "batch_size")},
+        **{
+            name: getattr(arguments, name)
+            for name in ("device", "precision", "threads", "batch_size", "tokens_per_batch")
+        },
         **options,
     }
     config = parse_config(values)

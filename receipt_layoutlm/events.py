@@ -65,6 +65,11 @@ class Started(_Event):
     label_counts: dict[str, int]  # entities of the training part after merges and whitelist
     resumed_from: int | None = None  # global_step of the checkpoint this attempt continues
 
+    @property
+    def place(self) -> str:
+        """What it computes on, for people."""
+        return self.device if self.hardware is None else self.hardware.text
+
 
 class Progress(_Event):
     """At most one a second."""

@@ -123,8 +123,7 @@ class Recorder:
                 self._record_checkpoint(event)
             case Started():
                 document = event.model_dump(mode="json", exclude={"seq", "time", "kind"})
-                place = event.device if event.hardware is None else event.hardware.text
-                self.rows.add_log("info", "started", f"training on {place}", document, event.seq)
+                self.rows.add_log("info", "started", f"training on {event.place}", document, event.seq)
             case Log():
                 self.rows.add_log(event.level, event.event, event.message, event.data, event.seq)
             case Failed() | Finished():

@@ -90,13 +90,13 @@ def _field_f1(run: Run, part: EncodedPart, said: "_Said") -> float:
 
 def _calibration(part: EncodedPart, said: "_Said") -> dict[str, float]:
     """How sure the model may be taken by its word, before and after the temperature that fits best."""
-    temperature = fit_temperature(*_words_of(part, said))
-    return {"temperature": temperature, **_calibration_at(part, said, temperature)}
-
-
-def _calibration_at(part: EncodedPart, said: "_Said", temperature: float | None) -> dict[str, float]:
-    """The same with a temperature that is given; None: it is not known."""
     log_probs, labels = _words_of(part, said)
+    temperature = fit_temperature(log_probs, labels)
+    return {"temperature": temperature, **_calibration_at(log_probs, labels, temperature)}
+
+
+def _calibration_at(log_probs: FloatArray, labels: IntArray, temperature: float | None) -> dict[str, float]:
+    """The same with a temperature that is given; None: it is not known."""
     found = {"ece": calibration(log_probs, labels).ece}
     if temperature is not None:
         found["ece_calibrated"] = calibration(log_probs, labels, temperature).ece
@@ -133,7 +133,7 @@ def score_test_part(run: Run, part: EncodedPart, on_batch: Callable[[], None]) -
         field_f1=_field_f1(run, part, said),
         word_accuracy=words.word_accuracy,
         balanced_accuracy=words.balanced_accuracy,
-        **_calibration_at(part, said, _best_temperature(run)),
+        **_calibration_at(*_words_of(part, said), _best_temperature(run)),
     )
 
 

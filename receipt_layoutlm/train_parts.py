@@ -23,7 +23,6 @@ from receipt_layoutlm.splits import divide
 from receipt_layoutlm.train_epoch import windows_per_epoch
 
 DONOR_PAGES = 60  # generated receipts whose entities stand beside the training part's
-
 TRAIN_SAMPLE = 50  # training pages that each evaluation scores as well, to tell learning from learning by heart
 
 
@@ -79,11 +78,9 @@ def encoded_parts(
     watch: Watch,
 ) -> list[EncodedPart]:
     """The training, the evaluation and the test part."""
+    encode = _encoder(config, task, tokenizer)
 
     def features(folder: Path, pages: list[Page], digest: str) -> Features:
-        encode = partial(
-            task.encode, tokenizer=tokenizer, max_length=config.max_length, max_sub_tokens=config.max_sub_tokens
-        )
         key = encoded_key(config.task, digest, tokenizer, config.max_length, config.max_sub_tokens)
         return _features(folder, pages, key, encode, watch)
 
@@ -91,9 +88,18 @@ def encoded_parts(
     if parts.eval_fingerprint is not None:
         of_evaluation = features(run_dir.eval_encoded, parts.evaluation, parts.eval_fingerprint)
     return [
-        select(flat, [page.page_id for page in pages], parts.label_map)
+        _of_pages(flat, pages, parts.label_map)
         for flat, pages in ((of_dataset, parts.train), (of_evaluation, parts.evaluation), (of_dataset, parts.test))
     ]
+
+
+def _encoder(config: TrainConfig, task: ModuleType, tokenizer: PreTrainedTokenizerFast) -> Callable[..., Features]:
+    """As the run encodes; takes the pages and `on_page`."""
+    return partial(task.encode, tokenizer=tokenizer, max_length=config.max_length, max_sub_tokens=config.max_sub_tokens)
+
+
+def _of_pages(features: Features, pages: Sequence[Page], label_map: LabelMap) -> EncodedPart:
+    return select(features, [page.page_id for page in pages], label_map)
 
 
 def _features(folder: Path, pages: list[Page], key: str, encode: Callable[..., Features], watch: Watch) -> Features:
@@ -135,11 +141,10 @@ def showing_of(
     tokenizer: PreTrainedTokenizerFast,
     watch: Watch,
 ) -> Showing:
+    to_features = _encoder(config, task, tokenizer)
+
     def encode(pages: Sequence[Page], on_page: Callable[[], None]) -> EncodedPart:
-        features = task.encode(
-            pages, tokenizer, config.max_length, on_page=on_page, max_sub_tokens=config.max_sub_tokens
-        )
-        return select(features, [page.page_id for page in pages], parts.label_map)
+        return _of_pages(to_features(pages, on_page=on_page), pages, parts.label_map)
 
     donors = donors_of(parts.train, generated.get("donors", []))
     augmenter = Augmenter(parts.train, config.augment, donors, config.seed, encode) if config.augment else None
@@ -149,4 +154,4 @@ def showing_of(
 
 def train_sample_of(config: TrainConfig, parts: Parts, features: Features) -> EncodedPart:
     sample = sample_pages(parts.train, min(TRAIN_SAMPLE, len(parts.train)), config.seed)
-    return select(features, [page.page_id for page in sample], parts.label_map)
+    return _of_pages(features, sample, parts.label_map)

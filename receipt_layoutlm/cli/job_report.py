@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import TypeVar
 
-from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
 from receipt_dynamo import Job, JobMetric
 from receipt_layoutlm.class_weights import ClassWeights, weights_text
@@ -12,6 +13,8 @@ from receipt_layoutlm.hardware import Hardware
 from receipt_layoutlm.run_record import FinalScores
 from receipt_layoutlm.word_report import WordReport, word_report, word_report_lines
 
+R = TypeVar("R", bound=BaseModel)
+
 _CONFUSION: TypeAdapter[dict[str, dict[str, int]]] = TypeAdapter(dict[str, dict[str, int]])
 
 
@@ -19,13 +22,13 @@ def report_text(job: Job, metrics: Sequence[JobMetric]) -> str:
     """Facts a line each, then the two tables, each as far as the job has it; empty without any."""
     results = job.results or {}
     facts = [("health", line) for line in health_of(job, metrics)]
-    if (hardware := _hardware(results)) is not None:
+    if (hardware := _read(Hardware, results.get("hardware"))) is not None:
         facts.append(("hardware", hardware.text))
-    if (weights := _weights(results)) is not None and not weights.is_plain:
+    if (weights := _read(ClassWeights, results.get("class_weights"))) is not None and not weights.is_plain:
         facts.append(("class weights", weights_text(weights)))
     if isinstance(ways := results.get("f1_by_decoding"), dict) and ways:
         facts.append(("F1 by decoding", ", ".join(f"{way} {score(value)}" for way, value in ways.items())))
-    if (test := _test_scores(results)) is not None:
+    if (test := _read(FinalScores, results.get("test"))) is not None:
         facts.append(("test part", test.text))
     parts = ["\n".join(f"{name:16}  {clean(text)}" for name, text in facts)]
     if results.get("per_label"):
@@ -58,22 +61,9 @@ def words_of(results: Mapping[str, JsonValue]) -> WordReport | None:
     return word_report(confusion) if confusion else None
 
 
-def _hardware(results: Mapping[str, JsonValue]) -> Hardware | None:
+def _read(kind: type[R], document: JsonValue) -> R | None:
+    """None where the job did not store it, or a newer version stored it otherwise."""
     try:
-        return Hardware.model_validate(results.get("hardware"))
-    except ValidationError:
-        return None
-
-
-def _test_scores(results: Mapping[str, JsonValue]) -> FinalScores | None:
-    try:
-        return FinalScores.model_validate(results.get("test"))
-    except ValidationError:
-        return None
-
-
-def _weights(results: Mapping[str, JsonValue]) -> ClassWeights | None:
-    try:
-        return ClassWeights.model_validate(results.get("class_weights"))
+        return kind.model_validate(document)
     except ValidationError:
         return None

@@ -75,10 +75,9 @@ class ProgressView:
 def started_line(job: Job, event: events.Started) -> str:
     """Device, part sizes, parameters and label counts."""
     labels = ", ".join(f"{label} {count}" for label, count in event.label_counts.items())
-    place = event.device if event.hardware is None else event.hardware.text
     resumed = "" if event.resumed_from is None else f", resumed from step {event.resumed_from}"
     return (
-        f"{clean(job.name)}: {clean(place)}, "
+        f"{clean(job.name)}: {clean(event.place)}, "
         f"{event.train_pages} pages to train and {event.eval_pages} to evaluate, "
         f"{event.parameters:,} parameters ({event.trainable_parameters:,} trainable), "
         f"{event.total_steps} steps{resumed}\nlabels: {clean(labels)}"
