@@ -264,6 +264,7 @@ class SimulatedWorker:
         self._world.found.repeated_seconds += max(0.0, self._world.trained.get(lease.job_id, 0.0) - self._resumed_at)
         self._claimed_at, self._renewals = now, 0
         self._first_step_at, self._stopped_with = now + conditions.start_seconds, None
+        self._world.trains(lease.job_id, self._first_step_at, self._machine.started)
         left = conditions.job_seconds - self._resumed_at
         self._after(conditions.start_seconds + left, partial(self._completes))
         self._after(conditions.start_seconds + conditions.checkpoint_seconds, partial(self._saves))

@@ -26,7 +26,7 @@ from receipt_layoutlm import infra, local_process
 from receipt_layoutlm.local_engines import ACCESS_KEY, DYNOXIDE, SECRET_KEY, platform_key, programs_dir
 
 MINUTE, HOUR = 60.0, 3600.0
-PROMISED = {"waste": 1.20, "busy_ended": 0, "jobs_lost": 0, "wait": 30.0}
+PROMISED = {"waste": 1.20, "busy_ended": 0, "jobs_lost": 0, "wait": 30.0, "raise": 15.0, "cold": 360.0, "warm": 60.0}
 
 BURST = Conditions(jobs=100, job_seconds=30 * MINUTE, maximum=20, reclaimed_per_hour=0.20)
 
@@ -49,6 +49,13 @@ SCENARIOS = {
         maximum=20,
         reclaimed_per_hour=0.20,
         arrivals=tuple((each * 12 * MINUTE, 1) for each in range(60)),
+    ),
+    # pairs: the first job finds no machine, the second one that is idle
+    "pairs": Conditions(
+        jobs=40,
+        job_seconds=10 * MINUTE,
+        maximum=4,
+        arrivals=tuple((pair * 45 * MINUTE + later, 1) for pair in range(20) for later in (0.0, 17.5 * MINUTE)),
     ),
     "races": Conditions(jobs=1, job_seconds=5 * MINUTE, maximum=4, races=20),
     "races, schedule alone": Conditions(jobs=1, job_seconds=5 * MINUTE, maximum=4, races=20, wakes_at_ends="no"),
@@ -88,6 +95,8 @@ class Row:
     longest_unnoticed: float
     longest_race_wait: float
     longest_raise: float  # from a job's submit, or return, to the capacity raised
+    longest_cold_start: float  # from a submit to the first step on a machine that was started after it
+    longest_warm_start: float
     looks: int
     ran_seconds: float
 
@@ -122,6 +131,8 @@ def _row(scenario: str, conditions: Conditions, seed: int, found: Found, lost: i
         longest_unnoticed=round(max(found.unnoticed, default=0.0), 1),
         longest_race_wait=round(max(found.race_waits, default=0.0), 1),
         longest_raise=round(max(found.raise_waits, default=0.0), 1),
+        longest_cold_start=round(max(found.cold_starts, default=0.0), 1),
+        longest_warm_start=round(max(found.warm_starts, default=0.0), 1),
         looks=found.looks,
         ran_seconds=round(time.monotonic() - begun, 1),
     )
@@ -151,8 +162,8 @@ def new_table(endpoint: str) -> DynamoClient:
 
 
 HEADING = """\
-                        jobs  lost drained   ideal   hours  waste machines   busy repeated  wait found  race   ran
-                                   minutes   machine-hours      (reclaimed) ended    hours  longest, seconds     s"""
+                        jobs  lost drained   ideal   hours  waste machines   busy repeated  wait found  race raise  cold  warm   ran
+                                   minutes   machine-hours      (reclaimed) ended    hours  longest, seconds                       s"""
 
 
 def show(row: Row) -> None:
@@ -160,7 +171,8 @@ def show(row: Row) -> None:
         f"{row.scenario:22} {row.jobs:5} {row.jobs_lost:5} {row.drained_minutes:7.0f} {row.ideal_hours:7.1f} "
         f"{row.instance_hours:7.1f} {row.waste:6.3f} {row.machines:4} ({row.reclaimed:3}) {row.busy_ended:5} "
         f"{row.repeated_hours:8.2f} {row.longest_wait:5.1f} {row.longest_unnoticed:5.0f} "
-        f"{row.longest_race_wait:5.0f} {row.ran_seconds:5.0f}",
+        f"{row.longest_race_wait:5.0f} {row.longest_raise:5.1f} {row.longest_cold_start:5.0f} "
+        f"{row.longest_warm_start:5.0f} {row.ran_seconds:5.0f}",
         flush=True,
     )
 

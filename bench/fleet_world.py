@@ -79,6 +79,9 @@ class Found:
     unnoticed: list[float] = field(default_factory=list)  # from a death without notice to the rescue
     race_waits: list[float] = field(default_factory=list)  # from a submit while the last machine ended to the claim
     raise_waits: list[float] = field(default_factory=list)  # from a submit to the look that raised the capacity
+    # from a submit to the first training step, waiting in line included
+    cold_starts: list[float] = field(default_factory=list)  # on a machine that was started after the submit
+    warm_starts: list[float] = field(default_factory=list)  # on one that was there before
     looks: int = 0
     lowered: int = 0  # looks that left less ordered than there was
 
@@ -123,6 +126,7 @@ class World:
         self._died: dict[str, float] = {}  # jobs of machines that are gone without notice
         self._freed: dict[str, float] = {}  # jobs that were released or rescued, and wait
         self._raced: dict[str, float] = {}
+        self._submitted: dict[str, float] = {}
         self.groups = [SimulatedGroup(self, QUEUE, conditions.maximum, conditions.reclaimed_per_hour)]
         if conditions.ondemand_maximum:
             self.groups.append(SimulatedGroup(self, ondemand_queue(QUEUE), conditions.ondemand_maximum, 0.0))
@@ -184,6 +188,7 @@ class World:
         name = f"job-{len(self.job_ids)}"
         self.queue.submit(name=name, config={"config_version": 1}, created_by="bench", job_id=job_id)
         self.job_ids.append(job_id)
+        self._submitted[job_id] = self.clock.seconds
         self._claimable(job_id)
         return job_id
 
@@ -204,6 +209,12 @@ class World:
 
     def died_with(self, job_id: str) -> None:
         self._died[job_id] = self.clock.seconds
+
+    def trains(self, job_id: str, first_step_at: float, machine_started: float) -> None:
+        submitted = self._submitted.pop(job_id, None)
+        if submitted is not None:
+            found = self.found.cold_starts if machine_started > submitted else self.found.warm_starts
+            found.append(first_step_at - submitted)
 
     def claimed(self, job_id: str, free_since: float) -> None:
         now = self.clock.seconds

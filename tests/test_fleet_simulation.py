@@ -19,6 +19,7 @@ MINUTE, HOUR = 60.0, 3600.0
 LONGEST_WASTE = 1.20  # instance hours over the ideal
 LONGEST_WAIT = 30.0  # seconds from a release to the next claim by a worker that was free
 LONGEST_RAISE = 15.0  # seconds from a submit to the capacity raised
+LONGEST_COLD, LONGEST_WARM = 360.0, 60.0  # seconds from a submit to the first step, without and with an idle machine
 BOOT_AND_EVENT = 264 + 60 + 3 + 8 + 5  # seconds: the slowest boot, the event of an end, the look, the group, the worker
 
 Simulate = Callable[..., Any]
@@ -100,6 +101,15 @@ def test_a_job_that_comes_while_the_last_machine_ends_is_not_left_to_the_schedul
 def test_capacity_is_raised_within_seconds_of_a_submit(bench: ModuleType, simulate: Simulate) -> None:
     row = simulate(small(bench, jobs=4, reclaimed_per_hour=0.0))
     assert row.longest_raise <= LONGEST_RAISE
+
+
+def test_a_first_step_comes_in_six_minutes_without_a_machine_and_in_one_with(
+    bench: ModuleType, simulate: Simulate
+) -> None:
+    row = simulate(replace(bench.SCENARIOS["pairs"], jobs=4, arrivals=bench.SCENARIOS["pairs"].arrivals[:4]))
+    keeps_its_promises(row)
+    assert LONGEST_WARM < row.longest_cold_start <= LONGEST_COLD
+    assert 0 < row.longest_warm_start <= LONGEST_WARM
 
 
 def test_an_image_that_does_not_start_is_tried_on_one_machine_at_a_time(bench: ModuleType, simulate: Simulate) -> None:
