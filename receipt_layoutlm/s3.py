@@ -249,8 +249,8 @@ class Bucket:
         part = whole.model_copy(update={"files": {name: whole.files[name] for name in names}})
         for name, expected in part.files.items():
             with explained(self.name, source + name):
-                # without the tags, by which superseded checkpoints expire
-                untagged = {"TaggingDirective": "REPLACE", "Tagging": ""}
+                # without the tags, by which superseded checkpoints expire; to name other ones needs the right to tag
+                untagged = {"TaggingDirective": "REPLACE"}
                 self.raw.copy({"Bucket": self.name, "Key": source + name}, self.name, target + name, untagged)
             if self._sha256(target + name) != expected.sha256:
                 raise StorageError(f"s3://{self.name}/{target}{name} is not what its manifest says")

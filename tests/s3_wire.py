@@ -28,10 +28,12 @@ WITH_BODY = ("PutObject", "UploadPart")
 
 @dataclass
 class S3Wire:
-    """`sent` names every HTTP request; `accepted` counts the bytes of the bodies that the bucket took, by key."""
+    """`sent` names every HTTP request, `headers` all their headers, in lower case; `accepted` counts the bytes of the
+    bodies that the bucket took, by key."""
 
     bucket: Bucket
     sent: list[str] = field(default_factory=list)
+    headers: set[str] = field(default_factory=set)
     accepted: Counter[str] = field(default_factory=Counter)
     _faults: list[tuple[str, str, Fault]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -69,6 +71,7 @@ class S3Wire:
         key = request.url.partition("?")[0]
         with self._lock:  # parts come from several threads
             self.sent.append(operation)
+            self.headers |= {name.lower() for name in request.headers}
             fault = self._next_fault(operation, key)
         reply = fault(request) if fault is not None and fault is not _send_and_lose else None
         if reply is None and operation in WITH_BODY:

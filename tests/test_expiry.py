@@ -14,6 +14,7 @@ from receipt_layoutlm.expiry import SUPERSEDED, BadAge, age_of, leftovers, mark_
 from receipt_layoutlm.manifest import write_manifest
 from receipt_layoutlm.s3 import Bucket, RunPlaces
 from receipt_layoutlm.storage_usage import usage_of
+from tests.s3_wire import S3Wire
 from tests.stores import Store
 
 if TYPE_CHECKING:
@@ -68,15 +69,21 @@ def test_after_a_success_checkpoints_are_marked_to_expire_and_nothing_else_is(
 
 
 @pytest.mark.engine
-def test_a_copy_of_a_marked_checkpoint_does_not_expire(store: Store, s3: "S3Client", tmp_path: Path) -> None:
-    """A job that goes on from another one's checkpoint begins with a copy of it."""
+@pytest.mark.parametrize("size", [7, 9 << 20], ids=["in one piece", "in parts"])
+def test_a_copy_of_a_marked_checkpoint_does_not_expire_and_asks_for_no_right_to_tag(
+    store: Store, s3: "S3Client", tmp_path: Path, size: int
+) -> None:
+    """best/ is such a copy, and a worker's role may tag below checkpoint-*/ alone."""
     folder = tmp_path / "folder"
     folder.mkdir()
-    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "model.safetensors").write_bytes(bytes(size))
     write_manifest(folder, 5)
     store.bucket.put_folder(folder, "from/")
     store.bucket.tag("from/model.safetensors", SUPERSEDED)
+    wire = S3Wire(store.bucket)
     store.bucket.copy_folder("from/", "to/", ["model.safetensors"])
+    assert "x-amz-copy-source" in wire.headers
+    assert "x-amz-tagging" not in wire.headers and "PutObjectTagging" not in wire.sent
     for key, tags in (("from/model.safetensors", 1), ("to/model.safetensors", 0)):
         assert len(s3.get_object_tagging(Bucket=store.bucket.name, Key=key)["TagSet"]) == tags, key
 
