@@ -61,7 +61,8 @@ def run(event: Mapping[str, object], _context: object) -> JsonObject:
     told = _told(seen)
     print(json.dumps(told))  # one line of the log group
     failed = sum(job.status is JobStatus.FAILED and was != JobStatus.FAILED for was, job in changes)
-    publish(lambda: container.cloudwatch, container.settings.fleet, figures_of(seen, failed), utcnow())
+    counted = 0 if seen.errors else failed  # after an error the stream brings the same changes again
+    publish(lambda: container.cloudwatch, container.settings.fleet, figures_of(seen, counted), utcnow())
     if seen.errors:
         raise LookFailed("; ".join(seen.errors))
     return told

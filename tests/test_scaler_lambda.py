@@ -189,21 +189,42 @@ def test_the_oldest_machine_is_told_while_there_are_machines(cloud: Cloud) -> No
 
 
 def test_a_job_that_failed_is_counted_once(cloud: Cloud) -> None:
+    before, failed = failure(cloud)
+    run(cloud.stream((before, failed), (failed, failed)), None)
+    assert cloud.published() == {"JobsFailed": 1}
+
+
+def test_a_job_that_failed_is_counted_once_when_the_stream_brings_it_again_after_an_error(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = cloud.stream(failure(cloud))
+    with monkeypatch.context() as broken:
+        broken.setenv("LAYOUTLM_SCALER", with_a_missing_group(cloud))
+        with pytest.raises(LookFailed):
+            run(event, None)
+    run(event, None)
+    assert cloud.published() == {"JobsFailed": 1, "ScalerErrors": 1}
+
+
+def failure(cloud: Cloud) -> tuple[dict[str, object], dict[str, object]]:
+    """A job that failed, before and after."""
     job = cloud.submit()
     before = cloud.image(job)
     lease = cloud.queue.claim("a-worker")
     assert lease is not None
     cloud.queue.fail(lease, JobError(cause="bad_data", message="no pages"))
-    failed = cloud.image(job)
     assert cloud.queue.client.get_job(job.job_id).status is JobStatus.FAILED
-    run(cloud.stream((before, failed), (failed, failed)), None)
-    assert cloud.published() == {"JobsFailed": 1}
+    return before, cloud.image(job)
+
+
+def with_a_missing_group(cloud: Cloud) -> str:
+    settings = json.loads(cloud.settings)
+    settings["groups"].append({"name": "no-such-group", "queue": "default", "maximum": 1})
+    return json.dumps(settings)
 
 
 def test_what_fails_is_told_and_raised_after_the_rest_was_done(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = json.loads(cloud.settings)
-    settings["groups"].append({"name": "no-such-group", "queue": "default", "maximum": 1})
-    monkeypatch.setenv("LAYOUTLM_SCALER", json.dumps(settings))
+    monkeypatch.setenv("LAYOUTLM_SCALER", with_a_missing_group(cloud))
     cloud.submit()
     with pytest.raises(LookFailed, match="no-such-group"):
         run(SCHEDULE, None)
