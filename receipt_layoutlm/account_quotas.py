@@ -1,5 +1,8 @@
 """How many virtual CPUs of the wanted instance types an account may have: a new account may have none with a GPU."""
 
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 import boto3
@@ -12,14 +15,32 @@ if TYPE_CHECKING:
     from mypy_boto3_service_quotas import ServiceQuotasClient
 
 Market = Literal["spot", "on-demand"]
-# by the beginning of a type's name, https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html
-CODES: Final[dict[str, dict[Market, str]]] = {
-    "g": {"spot": "L-3819A6DF", "on-demand": "L-DB2E81BA"},
-    "vt": {"spot": "L-3819A6DF", "on-demand": "L-DB2E81BA"},
-    "p": {"spot": "L-7212CCBC", "on-demand": "L-417A185B"},
+# by family, with its generation where that matters: a quota's name tells which families it is about,
+# https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html, and no spot quota tells of P6
+_G: Final = ("g", "gr", "vt")
+CODES: Final[dict[Market, dict[str, str]]] = {
+    "spot": {
+        **dict.fromkeys(_G, "L-3819A6DF"),
+        **dict.fromkeys(("p2", "p3", "p4"), "L-7212CCBC"),
+        "p5": "L-C4BD4855",
+    },
+    "on-demand": {**dict.fromkeys(_G, "L-DB2E81BA"), "p": "L-417A185B"},
 }
-STANDARD: Final[dict[Market, str]] = {"spot": "L-34B43A08", "on-demand": "L-1216C47A"}
 MARKETS: Final[tuple[Market, ...]] = ("spot", "on-demand")
+
+
+@dataclass(frozen=True)
+class _Room:
+    """Virtual CPUs that one machine takes, and those that the quota of its family allows."""
+
+    instance_type: str
+    cpus: int
+    code: str
+    allowed: float
+
+    @property
+    def machines(self) -> int:
+        return int(self.allowed // self.cpus)
 
 
 def quota_findings(region: str, types: list[str]) -> list[Finding]:
@@ -34,30 +55,54 @@ def market_finding(quotas: "ServiceQuotasClient", ec2: "EC2Client", market: Mark
     name = f"{market} quota"
     try:
         cpus = _cpus(ec2, types)
-        allowed = {each: _allowed(quotas, _code(each, market)) for each in types}
+        rooms = list(_rooms(quotas, market, cpus))
     except (ClientError, BotoCoreError) as error:
-        return Finding(name, "warn", f"not known: {error}", "ask for servicequotas:GetServiceQuota, or just try")
-    found = ", ".join(f"{int(allowed[each] // cpus[each])} {each}" for each in types if each in cpus)
-    if any(allowed[each] >= cpus[each] for each in types if each in cpus):
-        return Finding(name, "ok", f"room for {found}")
-    least = min((cpus[each] for each in types if each in cpus), default=4)
-    ask = (
-        "aws service-quotas request-service-quota-increase --service-code ec2 "
-        f"--quota-code {_code(types[0], market)} --desired-value {4 * least} --region {ec2.meta.region_name}"
-    )
+        said = f"of {', '.join(types)} not known: {error}"
+        return Finding(name, "warn", said, "ask for servicequotas:GetServiceQuota, or just try")
+    if not cpus:
+        return Finding(name, "missing", f"this region has none of {', '.join(types)}", "deploy with --instance-type")
+    unknown = [each for each in cpus if quota_code(each, market) is None]
+    aside = f"not known which quota {', '.join(unknown)} has"
+    if any(each.machines for each in rooms):
+        found = ", ".join(f"{each.machines} {each.instance_type}" for each in rooms)
+        return Finding(name, "ok", f"room for {found}" + (f"; {aside}" if unknown else ""))
+    if unknown:
+        return Finding(name, "warn", aside, "look it up in the console of Service Quotas, or just try")
     # on-demand machines are a way out only
-    return Finding(name, "missing" if market == "spot" else "warn", f"no room for any of {', '.join(types)}", ask)
+    state: Literal["warn", "missing"] = "missing" if market == "spot" else "warn"
+    return Finding(name, state, f"no room for any of {', '.join(cpus)}", _request(rooms, ec2.meta.region_name))
 
 
-def _code(instance_type: str, market: Market) -> str:
-    family = instance_type.split(".")[0].rstrip("abcdefghijklmnopqrstuvwxyz-").rstrip("0123456789")
-    return CODES.get(family, STANDARD)[market]
+def quota_code(instance_type: str, market: Market) -> str | None:
+    """None where it is not known which quota a type counts against."""
+    family = re.match(r"([a-z]+)(\d+)", instance_type)
+    if family is None:
+        return None
+    codes = CODES[market]
+    return codes.get(family[1]) or codes.get(family[0])
+
+
+def _rooms(client: "ServiceQuotasClient", market: Market, cpus: dict[str, int]) -> Iterable[_Room]:
+    for instance_type, count in cpus.items():
+        code = quota_code(instance_type, market)
+        if code is not None:
+            yield _Room(instance_type, count, code, _allowed(client, code))
+
+
+def _request(rooms: list[_Room], region: str) -> str:
+    """Asks for room for four of the smallest machines."""
+    least = min(rooms, key=lambda each: each.cpus)
+    return (
+        "aws service-quotas request-service-quota-increase --service-code ec2 "
+        f"--quota-code {least.code} --desired-value {4 * least.cpus} --region {region}"
+    )
 
 
 def _cpus(client: "EC2Client", types: list[str]) -> dict[str, int]:
-    """Virtual CPUs by type, of those that the region has."""
+    """Virtual CPUs by type, of those that the region has, in the order in which they are wanted."""
     found = client.describe_instance_types(Filters=[{"Name": "instance-type", "Values": types}])
-    return {each["InstanceType"]: each["VCpuInfo"]["DefaultVCpus"] for each in found["InstanceTypes"]}
+    cpus = {each["InstanceType"]: each["VCpuInfo"]["DefaultVCpus"] for each in found["InstanceTypes"]}
+    return {each: cpus[each] for each in types if each in cpus}
 
 
 def _allowed(client: "ServiceQuotasClient", code: str) -> float:

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from receipt_dynamo import DynamoClient
 from receipt_layoutlm.account_check import Account, examine_account, wheel_finding
-from receipt_layoutlm.account_quotas import MARKETS, market_finding
+from receipt_layoutlm.account_quotas import Market, market_finding, quota_code
 from receipt_layoutlm.account_rights import rights_finding
 from receipt_layoutlm.cli import cli
 from receipt_layoutlm.finding import Finding
@@ -108,14 +108,54 @@ def test_without_on_demand_machines_there_is_only_no_way_out(moto_aws: None) -> 
     assert (finding_with(0.0, "spot").state, finding_with(0.0, "on-demand").state) == ("missing", "warn")
 
 
-def finding_with(allowed: float, market: str) -> Finding:
+@pytest.mark.parametrize(
+    ("instance_type", "spot", "on_demand"),
+    [
+        ("g4dn.xlarge", "L-3819A6DF", "L-DB2E81BA"),
+        ("g5g.xlarge", "L-3819A6DF", "L-DB2E81BA"),
+        ("g6e.12xlarge", "L-3819A6DF", "L-DB2E81BA"),
+        ("gr6.4xlarge", "L-3819A6DF", "L-DB2E81BA"),
+        ("p2.xlarge", "L-7212CCBC", "L-417A185B"),
+        ("p3dn.24xlarge", "L-7212CCBC", "L-417A185B"),
+        ("p4de.24xlarge", "L-7212CCBC", "L-417A185B"),
+        ("p5.48xlarge", "L-C4BD4855", "L-417A185B"),
+        ("p5en.48xlarge", "L-C4BD4855", "L-417A185B"),
+        ("p6-b200.48xlarge", None, "L-417A185B"),
+        ("m5.large", None, None),
+        ("trn1.2xlarge", None, None),
+        ("u-6tb1.metal", None, None),
+    ],
+)
+def test_each_family_has_its_own_quota(instance_type: str, spot: str | None, on_demand: str | None) -> None:
+    assert (quota_code(instance_type, "spot"), quota_code(instance_type, "on-demand")) == (spot, on_demand)
+
+
+def test_more_is_asked_for_of_the_quota_that_the_smallest_machine_has(moto_aws: None) -> None:
+    advice = finding_with(0.0, "spot", "p4d.24xlarge", "g5.xlarge").advice
+    assert "--quota-code L-3819A6DF --desired-value 16" in advice
+
+
+def test_a_quota_that_nobody_knows_is_not_guessed(moto_aws: None) -> None:
+    alone = finding_with(0.0, "spot", "m5.large")
+    assert (alone.state, alone.found) == ("warn", "not known which quota m5.large has")
+    assert "Service Quotas" in alone.advice
+    beside = finding_with(8.0, "spot", "g5.xlarge", "m5.large")
+    assert (beside.state, beside.found) == ("ok", "room for 2 g5.xlarge; not known which quota m5.large has")
+    assert finding_with(0.0, "spot", "g5.xlarge", "m5.large").state == "warn"
+
+
+def test_types_that_a_region_has_not_are_told(moto_aws: None) -> None:
+    finding = finding_with(64.0, "spot", "g99.xlarge")
+    assert (finding.state, finding.found) == ("missing", "this region has none of g99.xlarge")
+
+
+def finding_with(allowed: float, market: Market, *types: str) -> Finding:
     """A quota as Service Quotas would answer it, which no engine here has."""
     quotas = boto3.client("service-quotas", region_name=REGION)
-    (chosen,) = [each for each in MARKETS if each == market]
     with Stubber(quotas) as stub:
-        for _ in TYPES:
+        for _ in types or TYPES:
             stub.add_response("get_service_quota", {"Quota": {"Value": allowed}})
-        return market_finding(quotas, boto3.client("ec2", region_name=REGION), chosen, TYPES)
+        return market_finding(quotas, boto3.client("ec2", region_name=REGION), market, list(types) or TYPES)
 
 
 def test_a_quota_that_was_never_changed_has_its_default(moto_aws: None) -> None:
