@@ -1,7 +1,7 @@
 """What an AWS account has for a fleet: credentials, rights, table, bucket, quotas, wheel; and what to fix."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +13,8 @@ from receipt_layoutlm.account_quotas import quota_findings
 from receipt_layoutlm.account_rights import rights_finding
 from receipt_layoutlm.bundle import BundleError, find_wheel
 from receipt_layoutlm.existing_bucket import look_at_bucket
-from receipt_layoutlm.existing_storage import Finding as Fault
 from receipt_layoutlm.existing_storage import NotUsable, look_at_table
-from receipt_layoutlm.finding import Finding, State
+from receipt_layoutlm.finding import Finding
 from receipt_layoutlm.fleet_names import workers_stack
 from receipt_layoutlm.fleet_parameters import read_template
 from receipt_layoutlm.fleet_stack import FleetStack, StackState
@@ -54,8 +53,8 @@ def examine_account(account: Account) -> list[Finding]:
         Finding("credentials", "ok", f"{caller['Arn']} in {region}"),
         fleet,
         _rights(caller, region, table, bucket),
-        _storage_finding("table", table, region, _table_faults),
-        _storage_finding("bucket", bucket, region, _bucket_faults),
+        *_storage_findings("table", table, region, _table_findings),
+        *_storage_findings("bucket", bucket, region, _bucket_findings),
         *quota_findings(region, _instance_types(settings)),
         wheel,
     ]
@@ -84,29 +83,24 @@ def _rights(caller: "GetCallerIdentityResponseTypeDef", region: str, table: str 
     return rights_finding(boto3.client("iam", region_name=region), caller["Arn"], named)
 
 
-def _storage_finding(
-    kind: str, name: str | None, region: str, faults_of: Callable[[str, str], Iterable[Fault]]
-) -> Finding:
+def _storage_findings(
+    kind: str, name: str | None, region: str, look: Callable[[str, str], Iterable[Finding]]
+) -> list[Finding]:
+    """What is wrong, one by one; else that it is there."""
     if name is None:
-        return Finding(
-            kind, "warn", "none is named", f"name one, or have it made by 'fleet deploy' ({kind} of a fleet)"
-        )
+        return [Finding(kind, "warn", "none is named", "name one, or have it made by 'fleet deploy'")]
     try:
-        faults = list(faults_of(name, region))
+        found = [replace(each, found=f"{name}: {each.found}") for each in look(name, region)]
     except NotUsable as error:
-        return Finding(kind, "missing", name, str(error))
-    if not faults:
-        return Finding(kind, "ok", name)
-    state: State = "missing" if any(each.level == "error" for each in faults) else "warn"
-    said = "; ".join(each.text for each in faults)
-    return Finding(kind, state, f"{name}: {said}", "; ".join(each.fix for each in faults))
+        return [Finding(kind, "missing", name, str(error))]
+    return found or [Finding(kind, "ok", name)]
 
 
-def _table_faults(name: str, region: str) -> Iterable[Fault]:
+def _table_findings(name: str, region: str) -> Iterable[Finding]:
     return look_at_table(boto3.client("dynamodb", region_name=region), name).findings
 
 
-def _bucket_faults(name: str, region: str) -> Iterable[Fault]:
+def _bucket_findings(name: str, region: str) -> Iterable[Finding]:
     return look_at_bucket(boto3.client("s3", region_name=region), name).findings
 
 

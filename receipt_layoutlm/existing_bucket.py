@@ -2,21 +2,21 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from receipt_layoutlm.existing_storage import Finding, NotUsable, asked
+from receipt_layoutlm.existing_storage import NotUsable, asked
+from receipt_layoutlm.finding import Finding
+from receipt_layoutlm.fleet_names import STATE_TAG
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-_SUPERSEDED: Final = "layoutlm:state"  # the tag by which storage.yaml lets checkpoints go
-
 
 @dataclass(frozen=True)
 class ExistingBucket:
-    """A bucket as it stands."""
+    """A bucket as it stands, with what is not as storage.yaml makes it."""
 
     name: str
     findings: tuple[Finding, ...]
@@ -52,7 +52,10 @@ def _absence(error: ClientError, name: str) -> str:
 def _region_findings(there: str | None, here: str) -> Iterator[Finding]:
     if there is not None and there != here:
         yield Finding(
-            "error", f"it lies in {there}, the fleet in {here}", f"give --region {there}, or leave --bucket away"
+            "bucket",
+            "missing",
+            f"it lies in {there}, the fleet in {here}",
+            f"give --region {there}, or leave --bucket away",
         )
 
 
@@ -60,7 +63,8 @@ def _access_findings(client: "S3Client", name: str) -> Iterator[Finding]:
     status = asked(lambda: client.get_bucket_policy_status(Bucket=name)["PolicyStatus"])
     if status is not None and status.get("IsPublic"):
         yield Finding(
-            "error",
+            "bucket",
+            "missing",
             "its policy lets everybody in, and machines run what lies in it",
             f"'aws s3api put-public-access-block --bucket {name} --public-access-block-configuration "
             "BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true'",
@@ -69,7 +73,10 @@ def _access_findings(client: "S3Client", name: str) -> Iterator[Finding]:
     blocks = asked(lambda: client.get_public_access_block(Bucket=name)["PublicAccessBlockConfiguration"]) or {}
     if len(blocks) < 4 or not all(blocks.values()):
         yield Finding(
-            "warning", "it can be opened to the public", "'aws s3api put-public-access-block' with all four settings"
+            "bucket",
+            "warn",
+            "it can be opened to the public",
+            "'aws s3api put-public-access-block' with all four settings",
         )
 
 
@@ -77,7 +84,8 @@ def _version_findings(client: "S3Client", name: str) -> Iterator[Finding]:
     seen = asked(lambda: client.get_bucket_versioning(Bucket=name))
     if seen is not None and seen.get("Status") != "Enabled":
         yield Finding(
-            "warning",
+            "bucket",
+            "warn",
             "what is replaced or deleted there is gone",
             f"'aws s3api put-bucket-versioning --bucket {name} --versioning-configuration Status=Enabled'",
         )
@@ -88,7 +96,8 @@ def _encryption_findings(client: "S3Client", name: str) -> Iterator[Finding]:
     kinds = [rule.get("ApplyServerSideEncryptionByDefault", {}).get("SSEAlgorithm") for rule in seen or []]
     if any(kind != "AES256" for kind in kinds):
         yield Finding(
-            "warning",
+            "bucket",
+            "warn",
             "it encrypts with a key of its own",
             "let the key's policy allow kms:Decrypt and kms:GenerateDataKey to the worker's role",
         )
@@ -96,9 +105,10 @@ def _encryption_findings(client: "S3Client", name: str) -> Iterator[Finding]:
 
 def _lifecycle_findings(client: "S3Client", name: str) -> Iterator[Finding]:
     rules = asked(lambda: client.get_bucket_lifecycle_configuration(Bucket=name)["Rules"]) or []
-    if not any(_SUPERSEDED in str(rule.get("Filter")) for rule in rules):
+    if not any(STATE_TAG in str(rule.get("Filter")) for rule in rules):
         yield Finding(
-            "warning",
+            "bucket",
+            "warn",
             "superseded checkpoints and old versions stay for ever",
             "give it the lifecycle rules of infra/storage.yaml",
         )

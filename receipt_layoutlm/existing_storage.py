@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.finding import Finding
 from receipt_layoutlm.infra import table_request
 
 if TYPE_CHECKING:
@@ -24,17 +25,11 @@ class NotUsable(UserError):
 
 
 @dataclass(frozen=True)
-class Finding:
-    """Something that is not as storage.yaml makes it; with "error" the fleet could not work."""
-
-    level: Literal["error", "warning"]
-    text: str
-    fix: str
-
-
-@dataclass(frozen=True)
 class ExistingTable:
-    """A table as it stands; `stream_arn` is None where nothing tells of its changes."""
+    """A table as it stands; `stream_arn` is None where nothing tells of its changes.
+
+    What is not as storage.yaml makes it is found: "missing" where the fleet could not work with it.
+    """
 
     name: str
     stream_arn: str | None
@@ -43,7 +38,7 @@ class ExistingTable:
 
 def check_usable(name: str, findings: Iterable[Finding]) -> None:
     """Raises NotUsable that tells every error with its fix."""
-    errors = [f"{each.text}: {each.fix}" for each in findings if each.level == "error"]
+    errors = [f"{each.found}: {each.advice}" for each in findings if each.state == "missing"]
     if errors:
         raise NotUsable("\n".join([f"{name} cannot be used as it is:", *errors]))
 
@@ -76,7 +71,8 @@ def _key_findings(table: "TableDescriptionTypeDef") -> Iterator[Finding]:
     types = {each["AttributeName"]: each["AttributeType"] for each in table["AttributeDefinitions"]}
     if _keys(table["KeySchema"]) != wanted or any(types.get(name) != "S" for name, _ in wanted):
         yield Finding(
-            "error",
+            "table",
+            "missing",
             "its keys are not the strings PK and SK",
             "keys cannot be changed: name another table, or have one made",
         )
@@ -89,7 +85,8 @@ def _index_findings(table: "TableDescriptionTypeDef") -> Iterator[Finding]:
         text = _index_fault(there.get(name), _keys(wanted["KeySchema"]))
         if text is not None:
             yield Finding(
-                "error",
+                "table",
+                "missing",
                 f"index {name} {text}",
                 f"make {name} with {name}PK, {name}SK (strings) and projection ALL with 'aws dynamodb update-table'",
             )
@@ -119,7 +116,8 @@ def _stream_findings(table: "TableDescriptionTypeDef") -> Iterator[Finding]:
     if not _streams(table):
         on = "StreamEnabled=true,StreamViewType=NEW_AND_OLD_IMAGES"
         yield Finding(
-            "error",
+            "table",
+            "missing",
             "no stream tells its new items, so that the scaler would not hear of jobs",
             f"'aws dynamodb update-table --table-name {table['TableName']} --stream-specification {on}'",
         )
@@ -129,15 +127,17 @@ def _care_findings(table: "TableDescriptionTypeDef") -> Iterator[Finding]:
     update = f"'aws dynamodb update-table --table-name {table['TableName']}"
     if table.get("BillingModeSummary", {}).get("BillingMode") != "PAY_PER_REQUEST":
         yield Finding(
-            "warning",
+            "table",
+            "warn",
             "its capacity is provisioned: it costs money while idle and throttles a busy fleet",
             f"{update} --billing-mode PAY_PER_REQUEST'",
         )
     if not table.get("DeletionProtectionEnabled"):
-        yield Finding("warning", "it can be deleted by mistake", f"{update} --deletion-protection-enabled'")
+        yield Finding("table", "warn", "it can be deleted by mistake", f"{update} --deletion-protection-enabled'")
     if table.get("SSEDescription", {}).get("SSEType") == "KMS":
         yield Finding(
-            "warning",
+            "table",
+            "warn",
             "it is encrypted with a key of its own",
             "let the key's policy allow kms:Decrypt and kms:GenerateDataKey to the roles of the fleet",
         )
@@ -147,7 +147,8 @@ def _expiry_findings(client: "DynamoDBClient", name: str) -> Iterator[Finding]:
     seen = asked(lambda: client.describe_time_to_live(TableName=name)["TimeToLiveDescription"])
     if seen is not None and seen.get("AttributeName") != _TTL:
         yield Finding(
-            "warning",
+            "table",
+            "warn",
             f"what has a {_TTL} stays for ever",
             f"'aws dynamodb update-time-to-live --table-name {name} --time-to-live-specification "
             f"Enabled=true,AttributeName={_TTL}'",
@@ -159,7 +160,8 @@ def _recovery_findings(client: "DynamoDBClient", name: str) -> Iterator[Finding]
     state = None if seen is None else seen.get("PointInTimeRecoveryDescription", {})
     if state is not None and state.get("PointInTimeRecoveryStatus") != "ENABLED":
         yield Finding(
-            "warning",
+            "table",
+            "warn",
             "nothing that was deleted or spoilt can be brought back",
             f"'aws dynamodb update-continuous-backups --table-name {name} --point-in-time-recovery-specification "
             "PointInTimeRecoveryEnabled=true'",

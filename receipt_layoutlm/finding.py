@@ -1,4 +1,4 @@
-"""One thing that `doctor` looked at."""
+"""One thing that `doctor` or `fleet deploy` looked at."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -11,8 +11,9 @@ from botocore.config import Config
 from receipt_dynamo.client import resolve_region
 from receipt_layoutlm import bundle
 from receipt_layoutlm.existing_bucket import look_at_bucket
-from receipt_layoutlm.existing_storage import Finding, check_usable, look_at_table
-from receipt_layoutlm.fleet_names import storage_stack, workers_stack
+from receipt_layoutlm.existing_storage import check_usable, look_at_table
+from receipt_layoutlm.finding import Finding
+from receipt_layoutlm.fleet_names import FLEET_TAG, storage_stack, workers_stack
 from receipt_layoutlm.fleet_parameters import Template, read_template
 from receipt_layoutlm.fleet_stack import FleetStack, Plan, StackState
 from receipt_layoutlm.fleet_storage import Storage, StorageChoice, choose, planned
@@ -105,7 +106,7 @@ class Deployment:
         self._storage = FleetStack(aws.cloudformation, storage_stack(wanted.fleet), wait)
         self._workers = FleetStack(aws.cloudformation, workers_stack(wanted.fleet), wait)
         self._templates = {name: read_template(name) for name in (STORAGE, WORKERS)}
-        self._tags = {"layoutlm:fleet": wanted.fleet}
+        self._tags = {FLEET_TAG: wanted.fleet}
 
     def preview(self, code: Code | None) -> list[Plan]:
         """What deploying would do, told and forgotten again: nothing stays of it. Raises StackError, NotUsable."""
@@ -162,7 +163,7 @@ class Deployment:
 
     def _tell(self, name: str, findings: tuple[Finding, ...]) -> None:
         for finding in findings:
-            if finding.level == "warning":
+            if finding.state == "warn":
                 self._listener.on_finding(name, finding)
         check_usable(name, findings)
 

@@ -1,9 +1,11 @@
-"""Names of a fleet: its stacks, and its workers, whose ids tell the machine they run on."""
+"""Names of a fleet: its stacks, its tags, and its workers, whose ids tell the machine they run on."""
 
 import re
 import uuid
 
 DEFAULT_FLEET = "layoutlm"
+FLEET_TAG = "layoutlm:fleet"  # on everything that a fleet's templates make, and on its machines
+STATE_TAG = "layoutlm:state"  # on objects that a lifecycle rule of infra/storage.yaml expires
 _WORKER_ID = re.compile(r"(i-[0-9a-f]{8,17})-\d+-[0-9a-f]{6}")
 
 

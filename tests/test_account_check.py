@@ -198,10 +198,13 @@ def test_doctor_looks_at_the_account_where_a_table_is_named(endpoint: str, monke
     DynamoClient("plain", endpoint_url=endpoint).raw.create_table(**OF_ANOTHER_SHAPE)  # type: ignore[arg-type]
     words = ["doctor", "--json", "--dynamo-table", "plain", "--bucket", "no-such-bucket"]
     result = CliRunner().invoke(cli, words)
-    shown = {row["name"]: row for row in json.loads(result.stdout)}
+    rows = json.loads(result.stdout)
+    shown = {row["name"]: row for row in rows}
     assert result.exit_code == 1
     assert shown["credentials"]["state"] == "ok"
     assert shown["fleet"]["found"] == f"no fleet layoutlm in {REGION}"
-    assert shown["table"]["state"] == "missing" and "PK and SK" in shown["table"]["found"]
+    keys = next(row for row in rows if "PK and SK" in row["found"])
+    assert (keys["name"], keys["state"]) == ("table", "missing") and "another table" in keys["advice"]
+    assert "plain: index GSI3 is missing" in [row["found"] for row in rows]
     assert shown["bucket"]["state"] == "missing" and "--bucket" in shown["bucket"]["advice"]
     assert {"rights", "spot quota", "on-demand quota", "wheel"} <= shown.keys()

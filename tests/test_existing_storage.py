@@ -9,7 +9,8 @@ import pytest
 
 from receipt_layoutlm import infra
 from receipt_layoutlm.existing_bucket import look_at_bucket
-from receipt_layoutlm.existing_storage import Finding, NotUsable, check_usable, look_at_table
+from receipt_layoutlm.existing_storage import NotUsable, check_usable, look_at_table
+from receipt_layoutlm.finding import Finding
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -45,8 +46,8 @@ def make_table(client: Any, **changes: object) -> str:
     return "there"
 
 
-def told(findings: Iterable[Finding], level: str) -> str:
-    return "\n".join(f"{each.text}: {each.fix}" for each in findings if each.level == level)
+def warnings(findings: Iterable[Finding]) -> str:
+    return "\n".join(f"{each.found}: {each.advice}" for each in findings if each.state == "warn")
 
 
 def indexes_without(name: str) -> list[Any]:
@@ -118,7 +119,7 @@ def test_a_table_of_the_original_system_works_and_is_warned_of(dynamodb: "Dynamo
 
     check_usable("there", found.findings)
     for text in ("PAY_PER_REQUEST", "deletion-protection", "time_to_live", "point-in-time"):
-        assert text in told(found.findings, "warning")
+        assert text in warnings(found.findings)
 
 
 def test_looking_changes_nothing(dynamodb: "DynamoDBClient") -> None:
@@ -164,7 +165,7 @@ def test_a_bare_bucket_works_and_is_warned_of(s3: "S3Client") -> None:
 
     check_usable("there", found.findings)
     for text in ("versioning", "public-access-block", "lifecycle"):
-        assert text in told(found.findings, "warning")
+        assert text in warnings(found.findings)
 
 
 def test_a_bucket_that_is_open_to_everybody_is_refused(s3: "S3Client") -> None:
@@ -188,7 +189,7 @@ def test_a_key_of_ones_own_needs_rights(s3: "S3Client") -> None:
     rule: Any = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms"}}
     s3.put_bucket_encryption(Bucket=make_bucket(s3), ServerSideEncryptionConfiguration={"Rules": [rule]})
 
-    assert "kms:Decrypt" in told(look_at_bucket(s3, "there").findings, "warning")
+    assert "kms:Decrypt" in warnings(look_at_bucket(s3, "there").findings)
 
 
 def test_a_missing_bucket_says_how_to_have_one_made(s3: "S3Client") -> None:

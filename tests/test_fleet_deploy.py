@@ -16,7 +16,8 @@ from receipt_dynamo import DynamoClient, JobQueue
 from receipt_layoutlm import infra
 from receipt_layoutlm.cli.fleet import fleet as fleet_group
 from receipt_layoutlm.cli.template_options import given_values
-from receipt_layoutlm.existing_storage import Finding, NotUsable
+from receipt_layoutlm.existing_storage import NotUsable
+from receipt_layoutlm.finding import Finding
 from receipt_layoutlm.fleet_deploy import Aws, Code, Deployment, Listener, Wanted, open_aws
 from receipt_layoutlm.fleet_destroy import RunningJob, empty_group, jobs_on
 from receipt_layoutlm.fleet_parameters import read_template

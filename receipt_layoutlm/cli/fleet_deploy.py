@@ -15,7 +15,7 @@ from receipt_layoutlm.cli.template_options import given_values, parameter_option
 from receipt_layoutlm.fleet_parameters import Parameter, read_template
 
 if TYPE_CHECKING:
-    from receipt_layoutlm.existing_storage import Finding
+    from receipt_layoutlm.finding import Finding
     from receipt_layoutlm.fleet_deploy import Code, Deployed
     from receipt_layoutlm.fleet_stack import Plan
 
@@ -90,7 +90,7 @@ def _make_code(wheel: Path | None, folder: Path) -> "Code":
 
 
 def tell_finding(name: str, finding: "Finding") -> None:
-    click.echo(f"warning: {clean(name)}: {clean(finding.text)}. Fix: {clean(finding.fix)}", err=True)
+    click.echo(f"warning: {clean(name)}: {clean(finding.found)}. Fix: {clean(finding.advice)}", err=True)
 
 
 def tell_plan(stack: str, plan: "Plan | None") -> None:
