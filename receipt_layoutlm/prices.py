@@ -2,8 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime
-from functools import cache
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -21,6 +20,8 @@ log = logging.getLogger(__name__)
 # differ: a table that the user gives comes first.
 LIST_PRICES_AS_OF = "2025-06"
 LIST_PRICES = {"g4dn.xlarge": 0.526, "g5.xlarge": 1.006, "g6.xlarge": 0.8048}
+HOLDS = timedelta(hours=1)  # what EC2 has told; it smooths spot prices over days
+RETRY = timedelta(minutes=1)  # after EC2 has told nothing
 
 
 class BadPrices(UserError):
@@ -66,26 +67,41 @@ def price_per_hour(
 ) -> float | None:
     """US dollars an hour in an availability zone, or the dearest of a region; None when nobody knows.
 
-    A price in the table is used as it is. Else `ask` tells spot prices, and the list the on-demand ones.
+    A price in the table is used as it is. Else `ask` tells spot prices, and the list the on-demand ones. A spot
+    machine whose price nobody tells counts as one on demand, which is not less.
     """
     given = (table or {}).get(instance_type, Price())
     if spot:
-        return given.spot if given.spot is not None else ask(instance_type, place)
+        found = given.spot if given.spot is not None else ask(instance_type, place)
+        if found is not None:
+            return found
     return given.on_demand if given.on_demand is not None else LIST_PRICES.get(instance_type)
 
 
-def spot_prices(client: "EC2Client", now: datetime) -> SpotPrice:
-    """Asks EC2 for the price at `now`, once for each type and place; None when it may not be asked or does not know."""
+def spot_prices(client: "EC2Client", now: Callable[[], datetime]) -> SpotPrice:
+    """Asks EC2 once an hour for each type and place.
 
-    @cache
+    It is asked again in a minute when it did not answer or does not know; until then the price before holds, if any.
+    """
+    told: dict[tuple[str, str], tuple[float | None, datetime]] = {}  # with the time when it is asked again
+
     def ask(instance_type: str, place: str) -> float | None:
-        try:
-            return _dearest(client, instance_type, place, now.astimezone(UTC))
-        except (ClientError, BotoCoreError) as error:
-            log.warning("the spot price of %s in %s is not known: %s", instance_type, place, error)
-            return None
+        before, ask_at = told.get((instance_type, place), (None, None))
+        if ask_at is not None and now() < ask_at:
+            return before
+        price = _told(client, instance_type, place, now())
+        told[instance_type, place] = (before, now() + RETRY) if price is None else (price, now() + HOLDS)
+        return told[instance_type, place][0]
 
     return ask
+
+
+def _told(client: "EC2Client", instance_type: str, place: str, now: datetime) -> float | None:
+    try:
+        return _dearest(client, instance_type, place, now.astimezone(UTC))
+    except (ClientError, BotoCoreError) as error:
+        log.warning("the spot price of %s in %s is not known: %s", instance_type, place, error)
+        return None
 
 
 def _dearest(client: "EC2Client", instance_type: str, place: str, now: datetime) -> float | None:

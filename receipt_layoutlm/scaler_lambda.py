@@ -145,7 +145,7 @@ class Container:
 
     @cached_property
     def spot_price(self) -> SpotPrice:
-        return spot_prices(self.ec2, utcnow())
+        return spot_prices(self.ec2, utcnow)
 
     def instances(self) -> list[FleetInstance]:
         limit = timedelta(hours=self.settings.max_instance_hours)
@@ -156,10 +156,7 @@ class Container:
         return found
 
     def price(self, each: FleetInstance) -> float | None:
-        """A spot machine whose price nobody tells is counted as on demand, which is not less."""
-        place, table = each.zone, self.settings.prices
-        spot = price_per_hour(each.instance_type, True, place, table, self.spot_price) if each.spot else None
-        return spot if spot is not None else price_per_hour(each.instance_type, False, place, table)
+        return price_per_hour(each.instance_type, each.spot, each.zone, self.settings.prices, self.spot_price)
 
 
 def _client(service: str) -> object:

@@ -4,11 +4,21 @@ from datetime import UTC, datetime
 
 import boto3
 import pytest
-from botocore.stub import Stubber
+from botocore.stub import ANY, Stubber
 
-from receipt_layoutlm.prices import BadPrices, Price, no_spot_price, parse_prices, price_per_hour, spot_prices
+from receipt_layoutlm.prices import (
+    BadPrices,
+    Price,
+    PriceTable,
+    no_spot_price,
+    parse_prices,
+    price_per_hour,
+    spot_prices,
+)
+from tests.stores import Clock
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+REQUEST = {"InstanceTypes": ["g5.xlarge"], "ProductDescriptions": ["Linux/UNIX"]}
 TABLE = parse_prices('{"g5.xlarge": {"spot": 0.4, "on-demand": 1.1}, "g6.xlarge": {"spot": 0.3}}')
 
 
@@ -30,16 +40,25 @@ def test_a_price_comes_from_the_first_that_knows_it(instance_type: str, spot: bo
     assert price_per_hour(instance_type, spot, "us-east-1a", TABLE, ask) == price
 
 
-def test_a_spot_price_that_nobody_tells_is_unknown() -> None:
-    assert price_per_hour("g5.xlarge", True, "us-east-1a") is None
-    assert no_spot_price("g5.xlarge", "us-east-1a") is None
+@pytest.mark.parametrize(
+    ("instance_type", "table", "price"),
+    [
+        pytest.param("g5.xlarge", None, 1.006, id="of the list"),
+        pytest.param("g5.xlarge", parse_prices('{"g5.xlarge": {"on-demand": 1.1}}'), 1.1, id="of the table"),
+        pytest.param("p5.48xlarge", None, None, id="unknown too"),
+    ],
+)
+def test_a_spot_price_that_nobody_tells_counts_as_the_one_on_demand(
+    instance_type: str, table: PriceTable | None, price: float | None
+) -> None:
+    assert price_per_hour(instance_type, True, "us-east-1a", table, no_spot_price) == price
 
 
 def test_ec2_is_asked_once_for_each_type_and_zone(moto_aws: None) -> None:
     client = boto3.client("ec2", region_name="us-east-1")
     asked: list[str] = []
     client.meta.events.register("before-send.ec2.*", lambda request, **_: asked.append(str(request.body)))
-    price = spot_prices(client, NOW)
+    price = spot_prices(client, lambda: NOW)
     assert price("g5.xlarge", "us-east-1a") == price("g5.xlarge", "us-east-1a") == 0.00001
     assert len(asked) == 1
     assert price("g4dn.xlarge", "us-east-1a") == 0.00001
@@ -53,18 +72,42 @@ def test_the_price_of_a_region_is_that_of_its_dearest_zone() -> None:
         stub.add_response(
             "describe_spot_price_history",
             {"SpotPriceHistory": found},
-            {"InstanceTypes": ["g5.xlarge"], "ProductDescriptions": ["Linux/UNIX"], "StartTime": NOW, "Filters": []},
+            {"StartTime": NOW, "Filters": [], **REQUEST},
         )
-        assert spot_prices(client, NOW)("g5.xlarge", "us-east-1") == 0.52
+        assert spot_prices(client, lambda: NOW)("g5.xlarge", "us-east-1") == 0.52
 
 
-def test_without_the_right_to_ask_the_price_is_unknown_and_it_is_not_asked_again() -> None:
-    client = boto3.client("ec2", region_name="us-east-1")
+def test_without_the_right_to_ask_the_price_is_unknown_and_is_not_asked_for_at_each_look() -> None:
+    client, clock = boto3.client("ec2", region_name="us-east-1"), Clock(NOW)
     with Stubber(client) as stub:
         stub.add_client_error("describe_spot_price_history", "UnauthorizedOperation", http_status_code=403)
-        price = spot_prices(client, NOW)
+        price = spot_prices(client, clock)
         assert price("g5.xlarge", "us-east-1a") is None
+        clock.pass_seconds(50)
         assert price("g5.xlarge", "us-east-1a") is None  # a second request would find no answer prepared
+
+
+def test_a_price_is_asked_for_again_after_a_failure_and_when_it_has_held_for_an_hour() -> None:
+    client, clock = boto3.client("ec2", region_name="us-east-1"), Clock(NOW)
+    with Stubber(client) as stub:
+        price = spot_prices(client, clock)
+
+        def told_after(seconds: float, answer: str | None) -> float | None:
+            clock.pass_seconds(seconds)
+            if answer is None:
+                stub.add_client_error("describe_spot_price_history", "RequestLimitExceeded", http_status_code=503)
+            else:
+                found = {"SpotPriceHistory": [{"SpotPrice": answer}]}
+                stub.add_response("describe_spot_price_history", found, {"StartTime": ANY, "Filters": ANY, **REQUEST})
+            told = price("g5.xlarge", "us-east-1a")
+            stub.assert_no_pending_responses()
+            return told
+
+        assert told_after(0, None) is None
+        assert told_after(60, "0.4") == 0.4
+        assert told_after(3600, "0.6") == 0.6
+        assert told_after(3600, None) == 0.6
+        assert told_after(60, "0.5") == 0.5
 
 
 @pytest.mark.parametrize("text", ["", "  \n"])

@@ -138,7 +138,7 @@ def _found_price(machine: Machine, metadata: InstanceMetadata) -> float | None:
         return None
     table = parse_prices(os.environ.get(PRICES_VARIABLE, ""))
     patience = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 2})  # no reason to start late
-    ask = spot_prices(boto3.client("ec2", region_name=machine.region, config=patience), utcnow())
+    ask = spot_prices(boto3.client("ec2", region_name=machine.region, config=patience), utcnow)
     place = metadata.zone() or machine.region or ""
     return price_per_hour(machine.instance_type, bool(machine.spot), place, table, ask)
 
