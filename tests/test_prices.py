@@ -81,10 +81,11 @@ def test_without_the_right_to_ask_the_price_is_unknown_and_is_not_asked_for_at_e
     client, clock = boto3.client("ec2", region_name="us-east-1"), Clock(NOW)
     with Stubber(client) as stub:
         stub.add_client_error("describe_spot_price_history", "UnauthorizedOperation", http_status_code=403)
+        stub.add_response("describe_spot_price_history", {"SpotPriceHistory": [{"SpotPrice": "0.4"}]})
         price = spot_prices(client, clock)
         assert price("g5.xlarge", "us-east-1a") is None
         clock.pass_seconds(50)
-        assert price("g5.xlarge", "us-east-1a") is None  # a second request would find no answer prepared
+        assert price("g5.xlarge", "us-east-1a") is None  # a second request would be answered
 
 
 def test_a_price_is_asked_for_again_after_a_failure_and_when_it_has_held_for_an_hour() -> None:
