@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from receipt_dynamo import FleetRows
+from receipt_layoutlm.fleet_names import FLEET_TAG
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
 
-FLEET_TAG = "layoutlm:fleet"
 METERED_AGAIN = timedelta(seconds=30)  # looks that come sooner, as in a burst of submits, meter nothing
 
 

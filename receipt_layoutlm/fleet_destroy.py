@@ -1,11 +1,8 @@
-"""fleet destroy: which jobs still run, machines ended, stacks deleted; table and bucket stay."""
+"""fleet destroy: machines ended, stacks deleted; table and bucket stay."""
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from receipt_dynamo import DynamoClient, JobStatus, NotFound
-from receipt_layoutlm.fleet_names import instance_of
 from receipt_layoutlm.fleet_stack import FleetStack, StackState
 from receipt_layoutlm.stack_errors import explained
 from receipt_layoutlm.stack_events import StackEvent
@@ -17,15 +14,6 @@ if TYPE_CHECKING:
 _GROUPS = ("GroupName", "OnDemandGroupName")  # outputs of workers.yaml
 _AT_ONCE = 50  # instances that one SetInstanceProtection takes
 _STARTING_SECONDS = 5.0  # between two looks at a machine that is still starting
-
-
-@dataclass(frozen=True)
-class RunningJob:
-    """A job and the machine that works on it."""
-
-    job_id: str
-    name: str
-    instance_id: str
 
 
 def group_names(workers: StackState) -> list[str]:
@@ -43,24 +31,6 @@ def _instances(client: "AutoScalingClient", group: str) -> "list[InstanceTypeDef
     with explained(group):
         groups = client.describe_auto_scaling_groups(AutoScalingGroupNames=[group])["AutoScalingGroups"]
     return [instance for each in groups for instance in each["Instances"]]
-
-
-def jobs_on(client: DynamoClient, instances: Collection[str]) -> list[RunningJob]:
-    """Running jobs whose lease is held on one of these machines."""
-    found = []
-    for job in client.list_jobs_by_status(JobStatus.RUNNING) if instances else []:
-        instance = _holder(client, job.job_id)
-        if instance in instances:
-            found.append(RunningJob(job.job_id, job.name, instance))
-    return found
-
-
-def _holder(client: DynamoClient, job_id: str) -> str:
-    try:
-        lease = client.get_lease(job_id)
-    except NotFound:  # of the original system
-        return ""
-    return (instance_of(lease.worker_id) if lease.lease_token and lease.worker_id else None) or ""
 
 
 def destroy_workers(

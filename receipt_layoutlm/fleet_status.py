@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from receipt_dynamo import DynamoClient, FleetCost, FleetPause, FleetRows, Job, JobStatus, Lease, NotFound
+from receipt_dynamo import DynamoClient, FleetCost, FleetPause, FleetRows, Job, Lease
 from receipt_dynamo.entities import ondemand_queue
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.fleet_costs import FleetInstance
 from receipt_layoutlm.fleet_destroy import group_names
-from receipt_layoutlm.fleet_names import instance_of
+from receipt_layoutlm.fleet_jobs import held_by_machine
+from receipt_layoutlm.fleet_names import workers_stack
 from receipt_layoutlm.queue_work import waiting_since
 from receipt_layoutlm.stack_errors import explained
 from receipt_layoutlm.timeline import Position, parse_progress
@@ -104,21 +105,24 @@ class _InGroup:
 
 
 def fleet_status(fleet: str, sources: Sources, now: datetime) -> FleetStatus:
-    """Raises StoreError, StackError, ClientError."""
+    """Raises StoreError, StackError."""
     settings, client = sources.workers.parameters, sources.client
-    running = [(job, lease) for job in client.list_jobs_by_status(JobStatus.RUNNING) for lease in _held(client, job)]
-    groups, members = _groups(sources)
-    instances = sources.instances()
-    by_machine = {each.instance_id: [_job(*pair, now) for pair in _of(running, each.instance_id)] for each in instances}
+    held = held_by_machine(client)
+    running = [job for pairs in held.values() for job, _ in pairs]
+    jobs = {machine: [_job(job, lease, now) for job, lease in pairs] for machine, pairs in held.items()}
+    with explained(workers_stack(fleet)):
+        groups, members = _groups(sources)
+        instances = sources.instances()
+    there = {each.instance_id for each in instances}
     spot_queue = settings.get("QueueName", "default")
     rows = FleetRows(client, lambda: now)
     return FleetStatus(
         fleet=fleet,
         at=now,
-        queues=[_queue(client, name, [job for job, _ in running], now) for name in _names(spot_queue)],
+        queues=[_queue(client, name, running, now) for name in _names(spot_queue)],
         groups=groups,
-        machines=[_machine(each, members, by_machine[each.instance_id], now) for each in instances],
-        elsewhere=[_job(job, lease, now) for job, lease in running if _machine_of(lease) not in by_machine],
+        machines=[_machine(each, members, jobs.get(each.instance_id, []), now) for each in instances],
+        elsewhere=[job for machine, several in jobs.items() if machine not in there for job in several],
         cost=rows.get_cost(fleet, now.date()),
         max_cost_per_day=float(settings.get("MaxCostPerDay", 0)),
         pause=rows.get_pause(fleet),
@@ -127,21 +131,6 @@ def fleet_status(fleet: str, sources: Sources, now: datetime) -> FleetStatus:
 
 def _names(queue: str) -> tuple[str, str]:
     return queue, ondemand_queue(queue)
-
-
-def _held(client: DynamoClient, job: Job) -> list[Lease]:
-    try:
-        return [client.get_lease(job.job_id)]
-    except NotFound:  # of the original system
-        return []
-
-
-def _machine_of(lease: Lease) -> str | None:
-    return instance_of(lease.worker_id) if lease.worker_id else None
-
-
-def _of(running: Iterable[tuple[Job, Lease]], instance_id: str) -> list[tuple[Job, Lease]]:
-    return [(job, lease) for job, lease in running if _machine_of(lease) == instance_id]
 
 
 def _job(job: Job, lease: Lease, now: datetime) -> HeldJob:
@@ -159,8 +148,9 @@ def _queue(client: DynamoClient, name: str, running: Iterable[Job], now: datetim
 
 def _groups(sources: Sources) -> tuple[list[GroupRow], dict[str, _InGroup]]:
     names = group_names(sources.workers)
-    with explained(", ".join(names)):
-        found = sources.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=names)["AutoScalingGroups"]
+    if not names:  # AWS would tell of every group
+        return [], {}
+    found = sources.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=names)["AutoScalingGroups"]
     rows = [GroupRow(each["AutoScalingGroupName"], each["DesiredCapacity"], each["MaxSize"]) for each in found]
     members = {
         instance["InstanceId"]: _InGroup(each["AutoScalingGroupName"], instance["LifecycleState"])

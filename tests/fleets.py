@@ -12,7 +12,8 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from stores import Clock
 
 from receipt_dynamo import DynamoClient, FleetRows, Job, JobQueue, Lease
-from receipt_layoutlm.fleet_costs import FLEET_TAG, FleetInstance
+from receipt_layoutlm.fleet_costs import FleetInstance
+from receipt_layoutlm.fleet_names import FLEET_TAG
 from receipt_layoutlm.scaler import Scaler
 from receipt_layoutlm.scaling_group import Group, aws_group
 

@@ -12,14 +12,13 @@ import boto3
 import pytest
 from click.testing import CliRunner, Result
 
-from receipt_dynamo import DynamoClient, JobQueue
 from receipt_layoutlm import infra
 from receipt_layoutlm.cli.fleet import fleet as fleet_group
 from receipt_layoutlm.cli.template_options import given_values
 from receipt_layoutlm.existing_storage import NotUsable
 from receipt_layoutlm.finding import Finding
 from receipt_layoutlm.fleet_deploy import Aws, Code, Deployment, Listener, Wanted, open_aws
-from receipt_layoutlm.fleet_destroy import RunningJob, empty_group, jobs_on
+from receipt_layoutlm.fleet_destroy import empty_group
 from receipt_layoutlm.fleet_parameters import read_template
 from receipt_layoutlm.fleet_stack import FleetStack, Plan, StackState
 from receipt_layoutlm.fleet_storage import choose
@@ -352,20 +351,7 @@ def test_a_fleet_that_is_not_there_cannot_be_destroyed(there: Aws) -> None:
     assert f"no fleet nowhere in {REGION}" in result.stderr
 
 
-# machines and their jobs
-
-
-def test_jobs_on_a_fleets_machines_are_found_by_their_leases(cloud: DynamoClient) -> None:
-    queue = JobQueue(cloud)
-    for name, worker in (("mine", "i-0123456789abcdef0-0-abcdef"), ("elsewhere", "laptop-1"), ("waits", None)):
-        queue.submit(name=name, config={"config_version": 1}, created_by="tests")
-        if worker is not None:
-            assert queue.claim(worker) is not None
-
-    (job,) = jobs_on(cloud, ["i-0123456789abcdef0", "i-0aaaaaaaaaaaaaaaa"])
-
-    assert job == RunningJob(job.job_id, "mine", "i-0123456789abcdef0")
-    assert jobs_on(cloud, []) == []
+# machines
 
 
 def test_an_emptied_group_cannot_grow_and_holds_no_machine_back(moto_aws: None) -> None:

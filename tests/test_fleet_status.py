@@ -3,26 +3,33 @@
 import json
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from click.testing import CliRunner, Result
-from fleets import FLEET, REGION, TYPE, Fleet, make_group
+from fleets import FLEET, REGION, TYPE, Fleet, lagging_index, make_group
 from stores import Clock
 
-from receipt_dynamo import DynamoClient, FleetPause, FleetRows, JobError, JobQueue, Lease, utcnow
+from receipt_dynamo import DynamoClient, FleetPause, FleetRows, JobError, JobQueue, JobStatus, Lease, utcnow
+from receipt_dynamo.items import job_item
 from receipt_layoutlm import infra
 from receipt_layoutlm.cli import cli
-from receipt_layoutlm.fleet_costs import list_instances
+from receipt_layoutlm.fleet_costs import FleetInstance, list_instances
+from receipt_layoutlm.fleet_jobs import held_by_machine
 from receipt_layoutlm.fleet_names import worker_id
 from receipt_layoutlm.fleet_scale import TooMany, warm_up
 from receipt_layoutlm.fleet_stack import StackState
 from receipt_layoutlm.fleet_status import FleetStatus, Sources, fleet_status
+from receipt_layoutlm.stack_errors import NoRights
 from tests.small_aws import ministack
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 GROUP = f"{FLEET}-workers"
+BUSY = "i-0123456789abcdef0"
+STANDS = StackState("id", "CREATE_COMPLETE", outputs={"GroupName": GROUP})
 STACK = {
     "Parameters": {"TableName": {"Type": "String"}, "QueueName": {"Type": "String"}},
     "Resources": {"Any": {"Type": "AWS::SNS::Topic"}},
@@ -37,7 +44,7 @@ def fleet(moto_aws: None, table_name: str, dynamo_endpoint: str) -> Fleet:
 
 def seen(fleet: Fleet, **settings: str) -> FleetStatus:
     ec2 = boto3.client("ec2", region_name=REGION)
-    workers = StackState("id", "CREATE_COMPLETE", settings, {"GroupName": GROUP})
+    workers = replace(STANDS, parameters=settings)
     sources = Sources(workers, fleet.queue.client, fleet.stored.client, lambda: list_instances(ec2, FLEET))
     return fleet_status(FLEET, sources, fleet.clock.time)
 
@@ -92,6 +99,21 @@ def test_a_machine_that_its_group_has_let_go_is_still_told_as_long_as_it_costs(f
 
 
 @pytest.mark.engine
+def test_a_stack_that_has_made_no_group_is_not_told_of_other_peoples(fleet: Fleet) -> None:
+    broken = StackState("id", "ROLLBACK_COMPLETE")
+    assert fleet_status(FLEET, Sources(broken, fleet.client, fleet.stored.client, list), NOON).groups == []
+
+
+@pytest.mark.engine
+def test_who_may_not_see_the_machines_is_told_what_to_ask_for(fleet: Fleet) -> None:
+    def refused() -> list[FleetInstance]:
+        raise ClientError({"Error": {"Code": "UnauthorizedOperation", "Message": "no"}}, "DescribeInstances")
+
+    with pytest.raises(NoRights, match="allow that action"):
+        fleet_status(FLEET, Sources(STANDS, fleet.client, fleet.stored.client, refused), NOON)
+
+
+@pytest.mark.engine
 def test_costs_and_a_pause_are_told(fleet: Fleet) -> None:
     rows, now = FleetRows(fleet.queue.client, fleet.clock), fleet.clock.time
     rows.add_cost(rows.get_cost(FLEET, now.date()), 3.25, now)
@@ -108,6 +130,34 @@ def test_machines_are_started_ahead_of_work_but_never_more_than_the_group_may_ha
     with pytest.raises(TooMany, match="may have 8 machines"):
         warm_up(group, 9)
     assert fleet.stored.desired == 3
+
+
+# which job is held where
+
+
+@pytest.mark.engine
+def test_jobs_are_found_by_the_machine_that_holds_their_lease(fleet: Fleet) -> None:
+    fleet.submit(4)
+    workers = (worker_id(BUSY, 0), worker_id(BUSY, 1), "laptop-1-abcdef")
+    one, two, outside = (fleet.queue.claim(each) for each in workers)
+    assert one and two and outside
+    held = held_by_machine(fleet.client)
+    assert {machine: {job.job_id for job, _ in pairs} for machine, pairs in held.items()} == {
+        BUSY: {one.job_id, two.job_id},
+        None: {outside.job_id},
+    }
+    assert {lease.lease_token for _, lease in held[BUSY]} == {one.lease_token, two.lease_token}
+
+
+@pytest.mark.engine
+def test_a_job_without_a_lease_is_held_nowhere_whatever_the_index_says(fleet: Fleet) -> None:
+    fleet.submit(1)
+    lease = claimed_on(fleet, BUSY)
+    (running,) = fleet.client.list_jobs_by_status(JobStatus.RUNNING)
+    original = running.model_copy(update={"job_id": str(uuid.uuid4())})  # of the original system
+    fleet.queue.release(lease, "the machine goes")
+    lagging_index(fleet.client, "GSI1", [job_item(each).serialize() for each in (running, original)])
+    assert held_by_machine(fleet.client) == {}
 
 
 # the commands, on an AWS that has stacks

@@ -10,7 +10,6 @@ from receipt_layoutlm.cli.tables import clean, table
 
 if TYPE_CHECKING:
     from receipt_layoutlm.fleet_deploy import Aws
-    from receipt_layoutlm.fleet_destroy import RunningJob
     from receipt_layoutlm.fleet_stack import FleetStack, StackState
 
 
@@ -54,24 +53,24 @@ def destroy(fleet: str, region: str | None, storage: bool, yes: bool, dry_run: b
 def _tell_jobs(aws: "Aws", workers: "StackState") -> None:
     """What still runs on the fleet's machines, on stderr. A table that cannot be read is no reason to keep a fleet."""
     from receipt_dynamo import DynamoClient, StoreError
-    from receipt_layoutlm.fleet_destroy import jobs_on, machines
+    from receipt_layoutlm.fleet_destroy import machines
+    from receipt_layoutlm.fleet_jobs import held_by_machine
 
     instances = machines(aws.autoscaling, workers)
     name = workers.parameters.get("TableName", "")
     click.echo(f"machines that end: {len(instances)}", err=True)
     try:
-        running = jobs_on(DynamoClient(name, aws.region), instances) if instances else []
+        held = held_by_machine(DynamoClient(name, aws.region)) if instances else {}
     except StoreError as error:
         click.echo(f"warning: which jobs run there is not known: {clean(error)}", err=True)
         return
-    for job in running:
-        click.echo(_job_line(job), err=True)
-    if running:
+    lines = [
+        f"runs on {each}: {clean(job.name)} ({job.job_id[:8]})" for each in instances for job, _ in held.get(each, ())
+    ]
+    for line in lines:
+        click.echo(line, err=True)
+    if lines:
         click.echo("these jobs go back to the queue, where nothing takes them until a worker runs again", err=True)
-
-
-def _job_line(job: "RunningJob") -> str:
-    return f"runs on {job.instance_id}: {clean(job.name)} ({job.job_id[:8]})"
 
 
 def _contents(stacks: "list[FleetStack]") -> str:
