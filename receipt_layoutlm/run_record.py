@@ -16,7 +16,7 @@ from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.events import Evaluation, FailureCause, FinishReason, LabelScore
 from receipt_layoutlm.hardware import Hardware
 
-PACKAGES = ("receipt-layoutlm", "torch", "transformers", "tokenizers", "safetensors", "seqeval", "numpy", "Faker")
+PACKAGES = ("receipt-layoutlm", "torch", "transformers", "tokenizers", "safetensors", "numpy", "Faker")
 ROOT = Path(__file__).parents[1]  # of a checkout, or the folder that packages are installed in
 
 

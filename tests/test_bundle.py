@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -13,7 +14,12 @@ import pytest
 from receipt_layoutlm.bundle import BundleError, find_wheel, make_bundle, make_scaler_zip, upload
 from receipt_layoutlm.infra import template_path
 from tests.stores import Store
+from tests.test_architecture import PRODUCT, STORE, imports, sources
 
+LOCKS = ("worker.lock", "scaler.lock")
+OWN = {"receipt_layoutlm", "receipt_dynamo"}
+OF_THE_IMAGE = {"torch"}  # what a machine's image brings, and no lock names
+NAMED_OTHERWISE = {"yaml": "pyyaml"}  # packages whose module has another name
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 CALL = """
 import sys
@@ -74,6 +80,28 @@ def test_the_wheel_is_the_newest_built_one_else_the_one_that_was_installed(
     wheel.unlink()
     with pytest.raises(BundleError, match="scripts/build_wheel"):
         find_wheel(tmp_path / "empty")
+
+
+def pinned(name: str) -> list[tuple[str, int]]:
+    """Each package of a lock in infra/, and how many files it may come as."""
+    entries = re.split(r"^(?=[a-z0-9])", template_path(name).read_text(), flags=re.MULTILINE)
+    return [(each.partition("==")[0], each.count("--hash=")) for each in entries if "==" in each]
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_every_pinned_package_has_a_wheel(name: str) -> None:
+    """Machines and scaler build nothing (--only-binary :all:); a single file is a source archive without a wheel."""
+    assert len(pinned(name)) > 5
+    assert [package for package, files in pinned(name) if files < 2] == []
+
+
+def test_a_machine_installs_all_that_the_code_imports() -> None:
+    modules = {module for path in sources(STORE, PRODUCT) for module, _line in imports(path)}
+    foreign = modules - sys.stdlib_module_names - OWN - OF_THE_IMAGE
+
+    assert {"boto3", "faker", "transformers"} <= foreign
+    installed = {package for package, _files in pinned("worker.lock")}
+    assert {NAMED_OTHERWISE.get(each, each.replace("_", "-")) for each in foreign} - installed == set()
 
 
 @pytest.mark.engine

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 import click
 
-MODULES = {"train": ("torch", "transformers", "seqeval", "safetensors"), "local": ("faker",)}
+MODULES = {"train": ("torch", "transformers", "safetensors"), "local": ("faker",)}
 
 
 def require(extra: str) -> None:
