@@ -95,7 +95,7 @@ def rendered_user_data(**values: str) -> str:
         "Queue": "default",
         "Slots": "1",
         "IdleMinutes": "5",
-        "OnDemandAfter": "3",
+        "MovesAfter": "3",
         "PriceTable": '{"g5.xlarge": {"spot": 0.4, "on-demand": 1.0}}',
         "BundleSha256": "0" * 64,
         **values,

@@ -148,13 +148,13 @@ def test_both_launch_templates_carry_the_user_data_word_for_word() -> None:
     for name in ("LaunchTemplate", "OnDemandLaunchTemplate"):
         data = properties("workers.yaml", name)["LaunchTemplateData"]["UserData"]["Fn::Base64"]["Fn::Sub"]
         assert data[0] == text, f"{name}: copy infra/user_data.sh into infra/workers.yaml"
-        assert set(data[1]) == {"Group", "Queue"}
+        assert set(data[1]) == {"Group", "Queue", "MovesAfter"}
 
 
 def test_user_data_asks_for_nothing_that_the_template_does_not_give() -> None:
     asked = set(re.findall(r"\$\{([^!}][^}]*)\}", template_path("user_data.sh").read_text()))
 
-    assert asked <= set(read_template("workers.yaml").parameters) | {"AWS::Region", "Group", "Queue"}
+    assert asked <= set(read_template("workers.yaml").parameters) | {"AWS::Region", "Group", "Queue", "MovesAfter"}
 
 
 def test_a_group_is_never_told_how_many_machines_to_have() -> None:
@@ -326,6 +326,8 @@ def test_without_on_demand_machines_there_is_no_group_for_them(endpoint: str) ->
 
     assert made(fleet) & {"OnDemandGroup", "OnDemandLaunchTemplate"} == set()
     assert [each.name for each in settings(fleet).groups] == [f"{fleet.name}-workers"]
+    assert settings(fleet).ondemand_after == 0, "no job moves to a queue that nobody serves"
+    assert "LAYOUTLM_ONDEMAND_AFTER='0'" in user_data(fleet, "workers")
 
 
 def settings(fleet: Fleet) -> Any:
@@ -345,6 +347,7 @@ def test_the_scaler_can_read_what_it_is_told(endpoint: str) -> None:
         (f"{fleet.name}-ondemand", "night.ondemand", 1),
     ]
     assert (told.fleet, told.table, told.slots, told.max_cost_per_day) == (fleet.name, fleet.name, 2, 12.5)
+    assert told.ondemand_after == 3
     assert told.prices["g5.xlarge"].spot == 0.41
 
 
@@ -374,6 +377,7 @@ def test_each_group_starts_machines_for_its_own_queue(fleet: Fleet) -> None:
     for kind, queue in (("workers", "default"), ("ondemand", "default.ondemand")):
         assert f"LAYOUTLM_QUEUE='{queue}'" in texts[kind]
         assert f"LAYOUTLM_GROUP='{fleet.name}-{kind}'" in texts[kind]
+        assert "LAYOUTLM_ONDEMAND_AFTER='3'" in texts[kind]
         assert "${" not in texts[kind]
 
 
