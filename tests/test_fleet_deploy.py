@@ -270,6 +270,30 @@ def test_progress_is_on_stderr_and_the_result_on_stdout(standing_fleet: str, the
     assert workers.parameters["SessionManager"] == "true"
 
 
+@engine
+def test_scale_changes_how_many_machines_group_and_scaler_allow(standing_fleet: str, there: Aws) -> None:
+    words = ("scale", "--fleet", standing_fleet, "--maximum", "7")
+
+    shown = run(*words, "--dry-run")
+
+    assert shown.exit_code == 0, shown.stderr
+    assert "AWS::AutoScaling::AutoScalingGroup" in shown.stdout
+    assert allowed(there, standing_fleet) == (4, 4)
+    done = run(*words)
+    assert done.exit_code == 0, done.stderr
+    assert allowed(there, standing_fleet) == (7, 7)
+
+
+def allowed(there: Aws, fleet: str) -> tuple[int, int]:
+    """By the group, and by what its scaler is told."""
+    (group,) = there.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[f"{fleet}-workers"])[
+        "AutoScalingGroups"
+    ]
+    function = boto3.client("lambda").get_function_configuration(FunctionName=f"{fleet}-scaler")
+    settings = json.loads(function["Environment"]["Variables"]["LAYOUTLM_SCALER"])
+    return group["MaxSize"], settings["groups"][0]["maximum"]
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [

@@ -1,6 +1,7 @@
 """fleet status, drain, resume and scale: what is told of a fleet, and what is stored."""
 
 import json
+import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,7 +11,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 from click.testing import CliRunner, Result
-from fleets import FLEET, REGION, TYPE, Fleet, lagging_index, make_group
+from fleets import FLEET, NO_IMAGES, REGION, TYPE, Fleet, lagging_index, make_group
 from stores import Clock
 
 from receipt_dynamo import DynamoClient, FleetPause, FleetRows, JobError, JobQueue, JobStatus, Lease, utcnow
@@ -19,10 +20,12 @@ from receipt_layoutlm import infra
 from receipt_layoutlm.cli import cli
 from receipt_layoutlm.fleet_costs import FleetInstance, list_instances
 from receipt_layoutlm.fleet_jobs import held_by_machine
-from receipt_layoutlm.fleet_names import worker_id
-from receipt_layoutlm.fleet_scale import TooMany, warm_up
+from receipt_layoutlm.fleet_names import FLEET_TAG, worker_id
+from receipt_layoutlm.fleet_scale import CannotScale, warm_up
 from receipt_layoutlm.fleet_stack import StackState
 from receipt_layoutlm.fleet_status import FleetStatus, Sources, fleet_status
+from receipt_layoutlm.local_engines import ACCESS_KEY, SECRET_KEY
+from receipt_layoutlm.scaling_group import NotSettled
 from receipt_layoutlm.stack_errors import NoRights
 from tests.small_aws import ministack
 
@@ -127,9 +130,18 @@ def test_machines_are_started_ahead_of_work_but_never_more_than_the_group_may_ha
     group = fleet.group()
     assert (warm_up(group, 3), fleet.stored.desired) == (3, 3)
     assert (warm_up(group, 2), fleet.stored.desired) == (0, 3)
-    with pytest.raises(TooMany, match="may have 8 machines"):
+    with pytest.raises(CannotScale, match="may have 8 machines"):
         warm_up(group, 9)
     assert fleet.stored.desired == 3
+
+
+@pytest.mark.engine
+def test_a_group_that_is_being_changed_is_tried_again_later(fleet: Fleet) -> None:
+    def busy(_capacity: int) -> None:
+        raise NotSettled("ScalingActivityInProgress")
+
+    with pytest.raises(CannotScale, match="try again"):
+        warm_up(replace(fleet.group(), raise_to=busy), 2)
 
 
 # which job is held where
@@ -172,11 +184,13 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 class Standing:
     """A stack that says what the workers' stack says, its group, and a table."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str | None = None) -> None:
         self.name = f"f{uuid.uuid4().hex[:12]}"
         self.table = DynamoClient(self.name, endpoint_url=endpoint)
         infra.create_table(self.table.raw, self.name)
         self.group = make_group(f"{self.name}-workers")
+        where = {"ResourceId": self.group.name, "ResourceType": "auto-scaling-group", "PropagateAtLaunch": True}
+        self.group.client.create_or_update_tags(Tags=[{**where, "Key": FLEET_TAG, "Value": self.name}])
         values = {"TableName": self.name, "QueueName": "default"}
         outputs = {"GroupName": {"Value": self.group.name}}
         boto3.client("cloudformation", region_name=REGION).create_stack(
@@ -202,6 +216,16 @@ def standing(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Standing:
     return Standing(endpoint)
 
 
+@pytest.fixture
+def with_machines(endpoint: str, moto_aws: None, monkeypatch: pytest.MonkeyPatch) -> Standing:
+    """All but its stack is on moto, where a group starts machines and its processes can be suspended."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDFORMATION", endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)  # moto has put its own in its place
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    monkeypatch.setenv(*NO_IMAGES)
+    return Standing()
+
+
 @pytest.mark.engine
 def test_status_is_a_table_for_people_and_json_for_programs(standing: Standing) -> None:
     JobQueue(standing.table).submit(name="a-job", config={"config_version": 1}, created_by="me")
@@ -210,6 +234,32 @@ def test_status_is_a_table_for_people_and_json_for_programs(standing: Standing) 
     assert [(row["group"], row["desired"]) for row in shown["groups"]] == [(standing.group.name, 0)]
     text = standing.run("status").stdout
     assert "0.00 dollars today" in text and "no machine runs" in text and "PAUSED" not in text
+
+
+@pytest.mark.engine
+def test_people_see_each_machine_with_its_job_and_how_long_the_lease_holds(with_machines: Standing) -> None:
+    with_machines.group.order(2)
+    busy, idle = sorted(with_machines.group.instances)
+    queue, an_hour_ago = JobQueue(with_machines.table), Clock(utcnow() - timedelta(hours=1))
+    for name in ("receipts", "forgotten"):
+        queue.submit(name=name, config={"config_version": 1}, created_by="me")
+    lease = queue.claim(worker_id(busy, 0))
+    silent = JobQueue(with_machines.table, now=an_hour_ago).claim("laptop-1-abcdef")
+    assert lease and silent
+    queue.renew(lease, '["train", 30, 90, 1.5]')
+
+    result = with_machines.run("status")
+
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
+    (own,) = [line for line in lines if busy in line]
+    for text in (TYPE, "on-demand", "InService", f"receipts ({lease.job_id[:8]}), attempt 1", "train, step 30 of 90"):
+        assert text in own
+    assert re.search(r"1 min|\b[5-9]\d s", own), "of 90 seconds, some are left"
+    (other,) = [line for line in lines if idle in line]
+    assert "idle" in other
+    (outside,) = [line for line in lines if silent.job_id[:8] in line]
+    assert "forgotten" in outside and outside.endswith("EXPIRED")
 
 
 @pytest.mark.engine
@@ -241,6 +291,27 @@ def test_how_many_machines_would_be_started_ahead_of_work_is_told(standing: Stan
     assert standing.group.desired == 0
     assert "--maximum allows more" in standing.run("scale", "--warm", "9").output
     assert standing.run("scale").exit_code == standing.run("scale", "--warm", "1", "--maximum", "2").exit_code == 2
+
+
+@pytest.mark.engine
+def test_machines_that_are_ordered_ahead_of_work_stay_ordered(with_machines: Standing) -> None:
+    assert with_machines.run("scale", "--warm", "3").stdout == "ordered 3 machines\n"
+    assert with_machines.group.desired == 3
+    assert with_machines.run("scale", "--warm", "2").stdout == "they are there or ordered\n"
+    assert with_machines.group.desired == 3
+
+
+@pytest.mark.engine
+def test_a_group_that_is_gone_is_told_with_the_fix(standing: Standing) -> None:
+    standing.group.client.delete_auto_scaling_group(AutoScalingGroupName=standing.group.name, ForceDelete=True)
+    result = standing.run("scale", "--warm", "1")
+    assert (result.exit_code, "fleet deploy" in result.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(("number", "text"), [("0", "at least 1"), ("501", "at most 500"), ("many", "a number")])
+def test_a_maximum_is_one_that_the_template_takes(number: str, text: str) -> None:
+    result = run("scale", "--maximum", number, fleet="any")
+    assert (result.exit_code, text in result.stderr) == (2, True)
 
 
 @pytest.mark.engine
