@@ -53,7 +53,8 @@ LAYOUTLM_ONDEMAND_AFTER='${MovesAfter}'
 LAYOUTLM_PRICES='${PriceTable}'
 LAYOUTLM_BUNDLE='${BundleSha256}'
 END
-echo "LAYOUTLM_IDLE_SECONDS='$((${IdleMinutes} * 60))'" >>"$etc/worker.env"
+idle=$(printf '%.0f' '${IdleMinutes}')  # the stack takes fractions, arithmetic does not
+echo "LAYOUTLM_IDLE_SECONDS='$((idle * 60))'" >>"$etc/worker.env"
 
 if [ ! -d "$opt/${BundleSha256}" ]; then
   for wait in 2 4 8 16 32 0; do  # the rights of a new instance may take a moment to arrive

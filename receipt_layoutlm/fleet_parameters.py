@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import ParameterTypeDef
 
 YES_OR_NO: Final = ("true", "false")
+FRACTIONS: Final = ("MaxCostPerDay",)  # CloudFormation's numbers may all have some; what a machine counts may not
 _SECTION: Final = re.compile(r"^Parameters:\n(?:(?:[ #].*)?\n)+", re.MULTILINE)
 
 
@@ -50,6 +51,8 @@ class Parameter:
     def _number_refusal(self, value: str) -> str | None:
         if re.fullmatch(r"\d+(\.\d+)?", value) is None:
             return "must be a number"
+        if "." in value and self.name not in FRACTIONS:
+            return "must be a whole number"
         if self.least is not None and float(value) < self.least:
             return f"must be at least {self.least:g}"
         if self.most is not None and float(value) > self.most:

@@ -450,6 +450,14 @@ def test_the_worker_gets_the_stacks_settings(machine: WorkerMachine, boot: Boot)
     assert settings.splitlines() == ["420 default.ondemand", '{"g5.xlarge": {"spot": 0.4, "on-demand": 1.0}}']
 
 
+def test_a_fraction_of_a_minute_that_no_command_line_has_checked_breaks_no_machine(
+    machine: WorkerMachine, boot: Boot
+) -> None:
+    assert boot(IdleMinutes="2.5").returncode == 0
+
+    assert machine.run("-c", '. "$DESTDIR/etc/layoutlm/worker.env"; echo "$LAYOUTLM_IDLE_SECONDS"').stdout == "120\n"
+
+
 def test_the_venv_has_the_amis_torch_and_all_else_from_the_lock(machine: WorkerMachine, boot: Boot) -> None:
     boot()
 

@@ -157,6 +157,32 @@ def test_user_data_asks_for_nothing_that_the_template_does_not_give() -> None:
     assert asked <= set(read_template("workers.yaml").parameters) | {"AWS::Region", "Group", "Queue", "MovesAfter"}
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "refusal"),
+    [
+        ("IdleMinutes", "5", None),
+        ("IdleMinutes", "2.5", "must be a whole number"),
+        ("IdleMinutes", "5.0", "must be a whole number"),
+        ("IdleMinutes", "0", "must be at least 1"),
+        ("IdleMinutes", "1441", "must be at most 1440"),
+        ("IdleMinutes", "-5", "must be a number"),
+        ("IdleMinutes", "1e1", "must be a number"),
+        ("Slots", "1.5", "must be a whole number"),
+        ("MaximumInstances", "2.5", "must be a whole number"),
+        ("OnDemandAfter", "2.5", "must be a whole number"),
+        ("OnDemandShare", "12.5", "must be a whole number"),
+        ("VolumeGigabytes", "125.5", "must be a whole number"),
+        ("MaxInstanceHours", "1.5", "must be a whole number"),
+        ("AlarmPendingSeconds", "300.5", "must be a whole number"),
+        ("MaxCostPerDay", "12.5", None),
+        ("MaxCostPerDay", "0", None),
+        ("MaxCostPerDay", "12,5", "must be a number"),
+    ],
+)
+def test_numbers_are_whole_but_for_money(name: str, value: str, refusal: str | None) -> None:
+    assert read_template("workers.yaml").parameters[name].refusal(value) == refusal
+
+
 def test_a_group_is_never_told_how_many_machines_to_have() -> None:
     for name in ("Group", "OnDemandGroup"):
         assert "DesiredCapacity" not in properties("workers.yaml", name)
