@@ -75,7 +75,7 @@ def work_on(place: Workplace, lease: Lease) -> JobStatus:
         if snapshot is not None:
             _log_pin(work, snapshot)
         recorder.phase_seconds["prepare"] = round(time.monotonic() - began, 3)
-        if (boot_seconds := place.boot_seconds()) is not None:
+        if (boot_seconds := place.boot_seconds(job)) is not None:
             recorder.phase_seconds["boot"] = round(boot_seconds, 3)
         try:
             return finish(work, _train(work))

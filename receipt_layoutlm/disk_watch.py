@@ -6,7 +6,7 @@ Only for a work_dir that is the worker's own: what it removes is in the bucket, 
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from receipt_layoutlm.encoded_store import FOLDER
@@ -22,18 +22,22 @@ def free_bytes(folder: Path) -> int:
 
 
 class DiskWatch:
-    """Sees that at least `min_free` bytes are free below `work_dir`. `caches` are folders that may be emptied."""
+    """Sees that at least `min_free` bytes are free below `work_dir`. `caches` are folders that may be emptied.
+
+    `jobs_in_hand` tells the ids of the jobs of every worker here: several may share one work_dir.
+    """
 
     def __init__(
         self,
         work_dir: Path,
         min_free: int,
         caches: Sequence[Path] = (),
+        jobs_in_hand: Callable[[], Collection[str]] = frozenset,
         free: Callable[[Path], int] = free_bytes,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._work_dir, self._min_free = work_dir, min_free
-        self._caches = caches
+        self._caches, self._jobs_in_hand = caches, jobs_in_hand
         self._free, self._monotonic = free, monotonic
         self._look_at = float("-inf")
         self._has_warned = False
@@ -62,9 +66,10 @@ class DiskWatch:
         return f"{free / 1e9:.1f} GB are free below {self._work_dir}, and {self._min_free / 1e9:.1f} GB are wanted"
 
     def _attempts(self, in_use: Path | None) -> list[Path]:
-        """Run directories of other attempts, the oldest first."""
-        found = [path for path in self._work_dir.glob(".attempts/*/*") if in_use is None or not _same(path, in_use)]
-        return sorted(found, key=_age)
+        """Run directories of attempts that nobody works on, the oldest first."""
+        jobs = self._jobs_in_hand()
+        found = [path for path in self._work_dir.glob(".attempts/*/*") if path.parent.name not in jobs]
+        return sorted((path for path in found if in_use is None or not _same(path, in_use)), key=_age)
 
     def _cached(self) -> Iterator[Path]:
         for cache in (self._work_dir / FOLDER, *self._caches):

@@ -33,6 +33,7 @@ class RunningWorker(BaseModel):
     worker_id: str
     started: str
     busy: bool = False  # a job is in hand; infra/terminate_instance.sh reads this as text
+    job_id: str | None = None  # that job
 
 
 def workers_dir(environ: Mapping[str, str]) -> Path:
@@ -49,10 +50,10 @@ class Registration:
         self.is_first_claim = False  # whether the job in hand is the first that was claimed on this machine
 
     @contextlib.contextmanager
-    def busy(self) -> Iterator[None]:
-        """A job is in hand for as long as the block lasts, and one was claimed here."""
+    def busy(self, job_id: str) -> Iterator[None]:
+        """A job is in hand for as long as the block lasts, and was claimed here."""
         self.is_first_claim = self._note_claim()
-        self.show(busy=True)
+        self.show(job_id)
         try:
             yield
         finally:
@@ -61,6 +62,10 @@ class Registration:
     def others_busy(self) -> bool:
         """Whether another worker of this machine has a job in hand."""
         return any(each.busy for each in running(self._folder) if each.pid != self._worker.pid)
+
+    def jobs_in_hand(self) -> set[str]:
+        """The ids of the jobs on which this machine's workers work now, this one's too."""
+        return {each.job_id for each in running(self._folder) if each.job_id is not None}
 
     def _note_claim(self) -> bool:
         try:
@@ -74,9 +79,9 @@ class Registration:
             return False
         return True
 
-    def show(self, busy: bool = False) -> None:
-        """Write the entry."""
-        worker = self._worker.model_copy(update={"busy": busy})
+    def show(self, job_id: str | None = None) -> None:
+        """Write the entry, with the job that is in hand."""
+        worker = self._worker.model_copy(update={"busy": job_id is not None, "job_id": job_id})
         try:
             _write(self._folder / f"{worker.pid}.json", worker)
         except OSError as error:

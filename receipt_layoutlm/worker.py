@@ -83,28 +83,44 @@ def run_worker(place: Workplace, queue_name: str, max_jobs: int | None, idle_tim
         except StoreUnavailable as error:
             trouble = error
             log.warning("%s; trying again", error)
-        if lease is not None:
-            claimed += 1
-            place.notify.status(f"job {lease.job_id}, attempt {lease.attempt}")
-            with place.busy():
-                status = run_job(place, lease)
-            place.notify.status("looking for a job")
-            ended += [status] if status is not None else []
-            failing = failing | {lease.job_id} if status is JobStatus.PENDING else set()
-            if len(failing) >= UNFIT_AFTER:
-                raise WorkerUnfit(f"{UNFIT_AFTER} jobs in a row failed on this machine: look at its disk and device")
-            idle_since = time.monotonic()
-        elif place.others_busy():  # one machine ends as a whole
-            idle_since = time.monotonic()
-            place.stop.wait(place.idle_seconds)
-        elif idle_timeout is not None and time.monotonic() - idle_since >= idle_timeout:
-            if trouble is not None:
-                raise trouble
-            break
-        else:
-            place.stop.wait(place.idle_seconds if idle_timeout is None else min(place.idle_seconds, idle_timeout))
+        if lease is None:
+            since = _wait(place, idle_since, idle_timeout, trouble)
+            if since is None:
+                break
+            idle_since = since
+            continue
+        claimed += 1
+        status = _work(place, lease)
+        ended += [status] if status is not None else []
+        failing = failing | {lease.job_id} if status is JobStatus.PENDING else set()
+        if len(failing) >= UNFIT_AFTER:
+            raise WorkerUnfit(f"{UNFIT_AFTER} jobs in a row failed on this machine: look at its disk and device")
+        idle_since = time.monotonic()
     place.notify.stopping()
     return ended
+
+
+def _wait(
+    place: Workplace, idle_since: float, idle_timeout: float | None, trouble: StoreUnavailable | None
+) -> float | None:
+    """Until the next look; returns since when there was no work, None after too long. Raises the trouble then."""
+    if place.others_busy():  # one machine ends as a whole
+        idle_since, idle_timeout = time.monotonic(), None
+    if idle_timeout is not None and time.monotonic() - idle_since >= idle_timeout:
+        if trouble is not None:
+            raise trouble
+        return None
+    place.stop.wait(place.idle_seconds if idle_timeout is None else min(place.idle_seconds, idle_timeout))
+    return idle_since
+
+
+def _work(place: Workplace, lease: Lease) -> JobStatus | None:
+    """As run_job, told to the other workers of this machine and to its service manager."""
+    place.notify.status(f"job {lease.job_id}, attempt {lease.attempt}")
+    with place.busy(lease.job_id):
+        status = run_job(place, lease)
+    place.notify.status("looking for a job")
+    return status
 
 
 def _claim(place: Workplace, queue_name: str) -> Lease | None:
@@ -113,7 +129,7 @@ def _claim(place: Workplace, queue_name: str) -> Lease | None:
         return None
     if place.disk is not None and (lack := place.disk.before_claim()) is not None:
         raise WorkerUnfit(f"no job is taken: {lack}")
-    return place.queue.claim(place.worker_id, queue_name, accepts=accepts, machine=place.machine)
+    return place.queue.claim(place.worker_id, queue_name, accepts=accepts, machine=place.priced_machine)
 
 
 def _rescue(queue: JobQueue) -> None:

@@ -33,6 +33,10 @@ def _unknown() -> None:
     return None
 
 
+def _none_of(_job: Job) -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class Workplace:
     """What a worker works with. `open_bucket` is called with a job's bucket name."""
@@ -52,9 +56,10 @@ class Workplace:
     now: Callable[[], datetime] = utcnow
     observe: Callable[[Job, Event], None] = _ignore
     is_paused: Callable[[], bool] = _no  # whether the fleet takes no jobs now
-    busy: Callable[[], AbstractContextManager[None]] = nullcontext  # entered while a job is in hand
+    busy: Callable[[str], AbstractContextManager[object]] = nullcontext  # entered while this job (its id) is in hand
     others_busy: Callable[[], bool] = _no  # whether another worker of this machine has a job in hand
-    boot_seconds: Callable[[], float | None] = _unknown  # that the machine took, for the first job claimed on it
+    price_per_hour: Callable[[], float | None] = _unknown  # of this machine now, in US dollars
+    boot_seconds: Callable[[Job], float | None] = _none_of  # of its wait, for the first job claimed on a machine
     disk: DiskWatch | None = None
     notify: Notifier = SILENT
 
@@ -62,6 +67,11 @@ class Workplace:
     def must_go(self) -> bool:
         """Whether the job in hand has to be given back now."""
         return self.stop.is_set() or (self.spot is not None and self.spot.interruption is not None)
+
+    @property
+    def priced_machine(self) -> Machine:
+        """This machine with its price of now, as an attempt keeps it."""
+        return self.machine.model_copy(update={"price_per_hour": self.price_per_hour()})
 
     @property
     def takes_no_more(self) -> bool:

@@ -32,7 +32,7 @@ TORCH_FREE = tuple(
     "child class_weights comparability config continuation data dataset_check dataset_choice datasets decoding "
     "disk_watch draft encoded_place encoded_store entity_scores errors events existing_bucket existing_storage "
     "exits expiry field_match file_upload find_job finding fleet_costs fleet_deploy fleet_destroy fleet_metrics "
-    "fleet_names fleet_parameters fleet_pause fleet_scale fleet_stack fleet_status fleet_storage flops "
+    "fleet_machine fleet_names fleet_parameters fleet_pause fleet_scale fleet_stack fleet_status fleet_storage flops "
     "folder_upload forgotten frozen_split hardware health heap heartbeat image_check image_size infra job_rows "
     "jsonl_import key_match label_check label_table labels line_split local_aws local_engines local_environment "
     "local_process local_start local_state manifest metrics mirror near_duplicates notice page page_selection "

@@ -4,14 +4,16 @@ import http.server
 import logging
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from botocore.utils import InstanceMetadataFetcher
 
-from receipt_dynamo import Machine
+from receipt_dynamo import DynamoClient, JobQueue, JobStatus, Machine
 from receipt_layoutlm.spot import (
     ENDPOINT_VARIABLE,
+    GROUP_SECONDS,
     TOKEN_SECONDS,
     InstanceMetadata,
     MetadataUnavailable,
@@ -19,7 +21,10 @@ from receipt_layoutlm.spot import (
     SpotWatch,
     find_metadata,
 )
+from receipt_layoutlm.worker import run_worker
+from receipt_layoutlm.workplace import Workplace
 from tests.imds import ROLE, Imds, serve
+from tests.moto_worker import a_worker, status, submit
 from tests.stores import Clock
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -223,3 +228,88 @@ def test_the_fake_gives_boto3_the_keys_of_a_role(imds: Imds) -> None:
 def test_the_fake_answers_nobody_without_a_token(imds: Imds) -> None:
     assert imds.answer("/latest/meta-data/instance-type", None)[0] == 401
     assert imds.answer("/latest/meta-data/instance-type", "made-up")[0] == 401
+
+
+# what a worker does about it, and when its group takes the machine away
+
+
+@pytest.fixture
+def queue(cloud: DynamoClient) -> JobQueue:
+    return JobQueue(cloud)
+
+
+@pytest.fixture
+def place(queue: JobQueue) -> Workplace:
+    return a_worker(queue)
+
+
+def test_why_a_worker_ended(imds: Imds, place: Workplace) -> None:
+    watch = SpotWatch(InstanceMetadata(imds.endpoint), now=lambda: NOON)
+    place = replace(place, spot=watch)
+    assert place.why_ended == "idle"
+    place.drain.set()
+    assert place.why_ended == "drained"
+    place.stop.set()
+    assert place.why_ended == "stopped"
+    imds.interrupt(NOON)
+    watch.poll()
+    assert place.why_ended == "leaving"
+
+
+def test_a_machine_that_its_group_takes_away_is_given_up_like_one_with_a_notice(imds: Imds) -> None:
+    watch = SpotWatch(InstanceMetadata(imds.endpoint), now=lambda: NOON)
+    watch.poll()
+    assert watch.interruption is None
+
+    imds.paths["autoscaling/target-lifecycle-state"] = "Terminated"
+    watch.poll()
+
+    assert watch.interruption == Notice("terminate by its group", NOON + timedelta(seconds=GROUP_SECONDS))
+
+
+def test_a_spot_notice_comes_before_what_the_group_wants(imds: Imds) -> None:
+    watch = SpotWatch(InstanceMetadata(imds.endpoint), now=lambda: NOON)
+    imds.interrupt(NOON + timedelta(minutes=2))
+    imds.paths["autoscaling/target-lifecycle-state"] = "Terminated"
+
+    watch.poll()
+
+    assert watch.seconds_left() == 120
+
+
+@pytest.mark.parametrize("state", ["InService", "Warmed:Running", None])
+def test_a_machine_that_its_group_keeps_goes_on(imds: Imds, state: str | None) -> None:
+    imds.paths.pop("autoscaling/target-lifecycle-state")
+    if state:
+        imds.paths["autoscaling/target-lifecycle-state"] = state
+    watch = SpotWatch(InstanceMetadata(imds.endpoint))
+
+    watch.poll()
+
+    assert watch.interruption is None
+
+
+def test_a_worker_whose_machine_its_group_takes_away_claims_nothing(
+    imds: Imds, queue: JobQueue, place: Workplace
+) -> None:
+    job = submit(queue)
+    imds.paths["autoscaling/target-lifecycle-state"] = "Terminated"
+    watch = SpotWatch(InstanceMetadata(imds.endpoint))
+    watch.poll()
+
+    run_worker(replace(place, spot=watch), "default", None, idle_timeout=0)
+
+    assert status(queue, job) is JobStatus.PENDING
+
+
+def test_after_a_rebalance_recommendation_one_job_is_the_last(imds: Imds, queue: JobQueue, place: Workplace) -> None:
+    first, second = submit(queue), submit(queue)
+    imds.recommend_rebalance(NOON)
+    watch = SpotWatch(InstanceMetadata(imds.endpoint))
+    watch.poll()
+    place = replace(place, spot=watch)
+
+    assert len(run_worker(place, "default", None, idle_timeout=None)) == 1
+
+    assert [status(queue, job) for job in (first, second)].count(JobStatus.PENDING) == 1
+    assert place.why_ended == "leaving"

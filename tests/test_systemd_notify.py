@@ -2,11 +2,16 @@
 
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from receipt_dynamo import DynamoClient, JobQueue
 from receipt_layoutlm.systemd_notify import SECONDS_BETWEEN, Notifier, take_notifier
+from receipt_layoutlm.worker import run_worker
+from receipt_layoutlm.workplace import Workplace
+from tests.moto_worker import a_worker, submit
 from tests.stores import Clock
 
 
@@ -102,3 +107,41 @@ def test_a_manager_that_does_not_read_holds_nobody_up(manager: ServiceSocket) ->
         notify.alive()
 
     assert 0 < len(manager.heard()) < 2000
+
+
+# what a worker says
+
+
+@pytest.fixture
+def place(cloud: DynamoClient) -> Workplace:
+    return a_worker(JobQueue(cloud))
+
+
+def test_an_idle_worker_is_ready_before_its_first_claim_and_alive_as_long_as_it_looks(
+    place: Workplace, tmp_path: Path
+) -> None:
+    manager, clock = ServiceSocket(str(tmp_path / "notify")), Clock()
+    looks = 0
+
+    def others_busy() -> bool:
+        nonlocal looks
+        looks += 1
+        clock.pass_seconds(5)
+        return looks < 3
+
+    notify = Notifier(manager.address, clock.monotonic)
+
+    run_worker(replace(place, notify=notify, others_busy=others_busy), "default", None, idle_timeout=0)
+
+    assert manager.heard() == ["READY=1\nWATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1", "STOPPING=1"]
+    manager.close()
+
+
+def test_a_worker_says_which_job_it_has(place: Workplace, tmp_path: Path) -> None:
+    manager = ServiceSocket(str(tmp_path / "notify"))
+    job = submit(place.queue)
+
+    run_worker(replace(place, notify=Notifier(manager.address)), "default", 1, idle_timeout=0)
+
+    assert f"STATUS=job {job.job_id}, attempt 1" in manager.heard()
+    manager.close()

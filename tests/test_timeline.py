@@ -142,3 +142,18 @@ def test_progress_that_cannot_be_read_is_no_progress(text: str) -> None:
 
 def test_progress_is_read_back_as_the_recorder_writes_it() -> None:
     assert parse_progress(json.dumps(["train", 120, 400, 3.25])) == Position("train", 120, 400, 3.25)
+
+
+def test_the_way_to_the_first_step_is_split_by_phase() -> None:
+    phases = {"boot": 200.0, "prepare": 8.0, "start": 11.0, "encode": 20.0, "train": 60.0, "upload": 3.0}
+
+    (row,) = of(attempt(1, 240, 340, outcome="interrupted: x", phase_seconds=phases)).rows
+
+    assert (row.wait_seconds, row.phase_seconds["boot"]) == (240, 200)
+    assert row.first_step_seconds == 240 + 8 + 11 + 20  # the boot is part of the wait
+
+
+def test_an_attempt_that_never_trained_has_no_first_step() -> None:
+    (row,) = of(attempt(1, 0, 5, outcome="interrupted: x", phase_seconds={"prepare": 1.0, "start": 2.0})).rows
+
+    assert row.first_step_seconds is None

@@ -13,6 +13,7 @@ from receipt_layoutlm.cli.connection import Connection, explain_errors, store_op
 from receipt_layoutlm.cli.extras import require
 from receipt_layoutlm.cli.run_here import WorkerOptions, log_to_stderr, work_queue
 from receipt_layoutlm.cli.tables import clean
+from receipt_layoutlm.fleet_machine import MachineOptions
 from receipt_layoutlm.fleet_pause import PauseWatch
 from receipt_layoutlm.running_workers import RunningWorker, running, workers_dir
 from receipt_layoutlm.running_workers import drain as ask_to_drain
@@ -139,12 +140,9 @@ def run(
         idle_timeout=idle_timeout,
         work_dir=work_dir,
         accepted=accepted,
-        price_per_hour=price_per_hour,
-        fleet=fleet,
-        slot=slot,
         ondemand_after=ondemand_after,
-        min_free_disk=min_free_disk,
         ended_file=ended_file,
+        machine=MachineOptions(fleet, slot, price_per_hour, min_free_disk),
     )
     ended = work_queue(connection, options)
     if not ended:

@@ -1,0 +1,131 @@
+"""What a worker knows of the machine it runs on: its name there, price, boot, disk, and the other workers."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+import boto3
+from botocore.config import Config
+
+from receipt_dynamo import DynamoClient, FleetRows, Job, Machine, utcnow
+from receipt_layoutlm import fleet_names
+from receipt_layoutlm.config import DEFAULT_WORK_DIR
+from receipt_layoutlm.disk_watch import DiskWatch
+from receipt_layoutlm.fleet_pause import PauseWatch
+from receipt_layoutlm.prices import parse_prices, price_per_hour, spot_prices
+from receipt_layoutlm.running_workers import Registration, registered, workers_dir
+from receipt_layoutlm.spot import InstanceMetadata, SpotWatch
+from receipt_layoutlm.workplace import Workplace
+
+PRICES_VARIABLE = "LAYOUTLM_PRICES"  # the fleet's price table, in JSON
+HUB_VARIABLE = "HF_HOME"
+UPTIME = Path("/proc/uptime")
+QUICK = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 2})  # no reason to claim late
+
+
+@dataclass(frozen=True)
+class MachineOptions:
+    """What a worker was told of its machine. What it does for a fleet is done only where one is named."""
+
+    fleet: str | None = None
+    slot: int = 0
+    price_per_hour: float | None = None  # US dollars; on a fleet's machine it is looked up
+    min_free_disk: float = 0.0  # GB; 0 leaves the disk alone
+
+
+@contextmanager
+def on_this_machine(
+    place: Workplace, options: MachineOptions, metadata: InstanceMetadata | None
+) -> Iterator[Workplace]:
+    """The workplace of a registered worker, with what its machine is and what it may soon do; `metadata` is EC2's.
+
+    The handler of DRAIN_SIGNAL has to stand before.
+    """
+    place = _identified(place, options, metadata)
+    with ExitStack() as stack:
+        registration = stack.enter_context(registered(workers_dir(place.environment), place.worker_id))
+        place = replace(
+            place,
+            spot=None if metadata is None else stack.enter_context(SpotWatch(metadata)),
+            busy=registration.busy,
+            disk=_disk_watch(place, options, registration),
+        )
+        yield place if options.fleet is None else _of_fleet(place, options.fleet, registration)
+
+
+def _identified(place: Workplace, options: MachineOptions, metadata: InstanceMetadata | None) -> Workplace:
+    """What this machine is; in a fleet the worker is called after it and knows its price."""
+    place = replace(place, price_per_hour=lambda: options.price_per_hour)
+    if metadata is None:
+        return place
+    machine = metadata.identity()
+    place = replace(place, machine=machine)
+    if options.fleet is None:
+        return place
+    if (instance_id := metadata.instance_id()) is not None:
+        place = replace(place, worker_id=fleet_names.worker_id(instance_id, options.slot))
+    if options.price_per_hour is None and machine.instance_type is not None:
+        zone = metadata.zone() or machine.region or ""
+        place = replace(place, price_per_hour=_found_price(machine, machine.instance_type, zone, place.environment))
+    return place
+
+
+def _found_price(
+    machine: Machine, instance_type: str, zone: str, environ: Mapping[str, str]
+) -> Callable[[], float | None]:
+    """US dollars an hour, of the fleet's table or as the scaler finds them out too."""
+    table = parse_prices(environ.get(PRICES_VARIABLE, ""))
+    ask = spot_prices(boto3.client("ec2", region_name=machine.region, config=QUICK), utcnow)
+    return partial(price_per_hour, instance_type, bool(machine.spot), zone, table, ask)
+
+
+def _disk_watch(place: Workplace, options: MachineOptions, registration: Registration) -> DiskWatch | None:
+    if not options.min_free_disk:
+        return None
+    hub = place.environment.get(HUB_VARIABLE)
+    caches = [Path(hub) / "hub"] if hub else []  # huggingface_hub keeps what it downloads there
+    work_dir, min_free = place.work_dir or Path(DEFAULT_WORK_DIR), int(options.min_free_disk * 1e9)
+    return DiskWatch(work_dir, min_free, caches, registration.jobs_in_hand)
+
+
+def _of_fleet(place: Workplace, fleet: str, registration: Registration) -> Workplace:
+    """The same on a machine of a fleet: it can be paused, it ends as a whole, and it came up for a job."""
+    uptime, ready_at = uptime_seconds(), place.now()
+
+    def boot_seconds(job: Job) -> float | None:
+        if uptime is None or not registration.is_first_claim:
+            return None
+        return boot_of_wait(uptime, ready_at, free_since(place.queue.client, job))
+
+    return replace(
+        place,
+        is_paused=PauseWatch(FleetRows(place.queue.client), fleet),
+        others_busy=registration.others_busy,
+        boot_seconds=boot_seconds,
+    )
+
+
+def uptime_seconds(proc_uptime: Path = UPTIME) -> float | None:
+    """Since this machine was started; None where the system does not say so."""
+    try:
+        return float(proc_uptime.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def free_since(client: DynamoClient, job: Job) -> datetime:
+    """From when a job that was just claimed could be claimed, as timeline.py counts it."""
+    before = client.get_attempt(job.job_id, job.attempt - 1) if job.attempt > 1 else None
+    return before.ended_at or job.created_at if before is not None else job.created_at
+
+
+def boot_of_wait(uptime: float, ready_at: datetime, free_at: datetime) -> float | None:
+    """Seconds of a job's wait in which its machine, up for `uptime` when its worker was ready, came up.
+
+    None for a job that became free later: the machine was there before it.
+    """
+    waited = (ready_at - free_at).total_seconds()
+    return min(uptime, waited) if waited > 0 else None
