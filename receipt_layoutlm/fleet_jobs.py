@@ -1,4 +1,4 @@
-"""Which running jobs are held on which machine, as their leases say."""
+"""Which jobs are held on which machine, as their leases say, and which need the machines of a queue."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -16,6 +16,12 @@ def held_by_machine(client: DynamoClient) -> Mapping[str | None, Sequence[tuple[
         if lease is not None and lease.lease_token is not None:
             held[instance_of(lease.worker_id or "")].append((job, lease))
     return held
+
+
+def jobs_of_queue(client: DynamoClient, queue: str) -> list[Job]:
+    """What waits in a queue, then what runs and would come back to it. Raises StoreError."""
+    running = [job for job in client.list_jobs_by_status(JobStatus.RUNNING) if job.queue == queue]
+    return list({job.job_id: job for job in [*client.iter_queue(queue), *running]}.values())
 
 
 def _lease(client: DynamoClient, job: Job) -> Lease | None:

@@ -12,6 +12,7 @@ import boto3
 import pytest
 from click.testing import CliRunner, Result
 
+from receipt_dynamo import DynamoClient, JobQueue
 from receipt_layoutlm import infra
 from receipt_layoutlm.cli.fleet import fleet as fleet_group
 from receipt_layoutlm.cli.template_options import given_values
@@ -19,6 +20,7 @@ from receipt_layoutlm.existing_storage import NotUsable
 from receipt_layoutlm.finding import Finding
 from receipt_layoutlm.fleet_deploy import Aws, Code, Deployment, Listener, Wanted, open_aws
 from receipt_layoutlm.fleet_destroy import empty_group
+from receipt_layoutlm.fleet_names import worker_id
 from receipt_layoutlm.fleet_parameters import read_template
 from receipt_layoutlm.fleet_stack import FleetStack, Plan, StackState
 from receipt_layoutlm.fleet_storage import choose
@@ -284,6 +286,40 @@ def test_scale_changes_how_many_machines_group_and_scaler_allow(standing_fleet: 
     assert allowed(there, standing_fleet) == (7, 7)
 
 
+@engine
+def test_jobs_that_wait_for_the_on_demand_group_are_told_before_it_goes(standing_fleet: str, there: Aws) -> None:
+    queue = JobQueue(DynamoClient(standing_fleet))
+    for name in ("waits", "runs"):
+        queue.submit(name=name, config={"config_version": 1}, created_by="me", queue="default.ondemand")
+    assert queue.claim("i-0123456789abcdef0-0-abcdef", "default.ondemand") is not None
+    words = ("deploy", "--fleet", standing_fleet, "--keep-code", "--on-demand-maximum", "0")
+
+    refused, shown = run(*words, input="n\n"), run(*words, "--dry-run")
+
+    assert (refused.exit_code, shown.exit_code) == (1, 0)
+    for result in (refused, shown):
+        assert "queue default.ondemand has 2 jobs" in result.stderr
+        assert "worker run --queue default.ondemand" in result.stderr
+    assert on_demand_groups(there, standing_fleet) == 1
+    assert run(*words, "--yes").exit_code == 0
+    assert on_demand_groups(there, standing_fleet) == 0
+
+
+@engine
+def test_an_on_demand_group_without_jobs_goes_unasked(standing_fleet: str, there: Aws) -> None:
+    JobQueue(DynamoClient(standing_fleet)).submit(name="spot", config={"config_version": 1}, created_by="me")
+
+    result = run("deploy", "--fleet", standing_fleet, "--keep-code", "--on-demand-maximum", "0")
+
+    assert (result.exit_code, "warning: queue" in result.stderr) == (0, False)
+    assert on_demand_groups(there, standing_fleet) == 0
+
+
+def on_demand_groups(there: Aws, fleet: str) -> int:
+    found = there.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[f"{fleet}-ondemand"])
+    return len(found["AutoScalingGroups"])
+
+
 def allowed(there: Aws, fleet: str) -> tuple[int, int]:
     """By the group, and by what its scaler is told."""
     (group,) = there.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[f"{fleet}-workers"])[
@@ -338,6 +374,24 @@ def test_destroy_says_what_it_would_delete_and_asks(standing_fleet: str, there: 
     assert "AWS::DynamoDB::Table" not in shown.stdout
     assert refused.exit_code == 1
     assert state(there, f"{standing_fleet}-workers") is not None
+
+
+@engine
+def test_destroy_says_which_jobs_its_machines_have_in_hand(standing_fleet: str, there: Aws) -> None:
+    group = f"{standing_fleet}-workers"
+    there.autoscaling.set_desired_capacity(AutoScalingGroupName=group, DesiredCapacity=1)
+    (found,) = there.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[group])["AutoScalingGroups"]
+    (machine,) = [each["InstanceId"] for each in found["Instances"]]
+    queue = JobQueue(DynamoClient(standing_fleet))
+    for name, worker in (("mine", worker_id(machine, 0)), ("elsewhere", "laptop-1-abcdef")):
+        queue.submit(name=name, config={"config_version": 1}, created_by="me")
+        assert queue.claim(worker) is not None
+
+    told = run("destroy", "--fleet", standing_fleet, "--dry-run").stderr
+
+    assert "machines that end: 1" in told
+    assert f"runs on {machine}: mine (" in told
+    assert "elsewhere" not in told
 
 
 @engine

@@ -16,7 +16,7 @@ from receipt_layoutlm.fleet_parameters import Parameter, read_template
 
 if TYPE_CHECKING:
     from receipt_layoutlm.finding import Finding
-    from receipt_layoutlm.fleet_deploy import Code, Deployed
+    from receipt_layoutlm.fleet_deploy import Aws, Code, Deployed, Wanted
     from receipt_layoutlm.fleet_stack import Plan
 
 # what deploy finds out or makes itself, and what has an option of its own
@@ -42,6 +42,7 @@ PARAMETERS: Final = _parameters()
     help="What the machines install (else the newest in dist/, else what this was installed from).",
 )
 @click.option("--keep-code", is_flag=True, help="Change nothing of what machines and scaler run.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Show what would change and leave no trace of it.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @parameter_options(PARAMETERS)
@@ -53,6 +54,7 @@ def deploy(
     bucket: str | None,
     wheel: Path | None,
     keep_code: bool,
+    yes: bool,
     dry_run: bool,
     as_json: bool,
     **options: Any,
@@ -68,7 +70,10 @@ def deploy(
     if keep_code and wheel is not None:
         raise click.UsageError("--wheel brings new code, --keep-code keeps the old: give one of the two")
     wanted = Wanted(fleet, table_name, bucket, given_values(PARAMETERS, options))
-    deployment = Deployment(open_aws(region), wanted, Listener(tell_finding, tell_plan, tell_event), time.sleep)
+    aws = open_aws(region)
+    if _leaves_jobs(aws, wanted) and not (yes or dry_run):
+        click.confirm("Take the on-demand group away all the same?", abort=True, err=True)
+    deployment = Deployment(aws, wanted, Listener(tell_finding, tell_plan, tell_event), time.sleep)
     with tempfile.TemporaryDirectory() as folder:
         code = None if keep_code else _make_code(wheel, Path(folder))
         if dry_run:
@@ -78,6 +83,36 @@ def deploy(
         else:
             done = deployment.deploy(code)
             click.echo(json.dumps(asdict(done), indent=1) if as_json else _deployed_text(done))
+
+
+def _leaves_jobs(aws: "Aws", wanted: "Wanted") -> bool:
+    """Whether the on-demand group goes while its queue has jobs, which is told on stderr with the ways out."""
+    from receipt_dynamo import DynamoClient, StoreError
+    from receipt_dynamo.entities import ondemand_queue
+    from receipt_layoutlm.fleet_jobs import jobs_of_queue
+    from receipt_layoutlm.fleet_names import workers_stack
+    from receipt_layoutlm.fleet_stack import FleetStack
+
+    if float(wanted.values.get("OnDemandMaximum", 1)) > 0:
+        return False
+    before = FleetStack(aws.cloudformation, workers_stack(wanted.fleet)).state()
+    if before is None or "TableName" not in before.parameters:
+        return False
+    queue = ondemand_queue(before.parameters["QueueName"])
+    try:
+        jobs = jobs_of_queue(DynamoClient(before.parameters["TableName"], aws.region), queue)
+    except StoreError as error:
+        click.echo(f"warning: whether queue {queue} has jobs is not known: {clean(error)}", err=True)
+        return False
+    if jobs:
+        named = ", ".join(f"{clean(job.name)} ({job.job_id[:8]})" for job in jobs[:3])
+        click.echo(
+            f"warning: queue {queue} has {len(jobs)} jobs ({named}{', …' if len(jobs) > 3 else ''}), which no machine "
+            f"would take any more. Fix: wait until they are done, run 'layoutlm-cli worker run --queue {queue}' "
+            "somewhere, or bring the group back with 'layoutlm-cli fleet deploy --on-demand-maximum 1'",
+            err=True,
+        )
+    return bool(jobs)
 
 
 def _make_code(wheel: Path | None, folder: Path) -> "Code":
