@@ -18,6 +18,7 @@ agent=$root/opt/aws/amazon-cloudwatch-agent/bin/amazon-cloudwatch-agent-ctl
 main() {
   load_settings
   ship_logs
+  stop_updates
   swapoff -a  # a swapping trainer is slower than one that is ended and resumed with smaller batches
   make_user
   choose_work_dir
@@ -71,6 +72,13 @@ log_settings() {
 log_file() {
   printf '{"file_path": "%s", "log_group_name": "/layoutlm/%s/workers", "log_stream_name": "{instance_id}/%s"}\n' \
     "$1" "$LAYOUTLM_FLEET" "$2"
+}
+
+# Ubuntu's own updates restart services, a worker with its job among them. An image without them needs no stopping.
+stop_updates() {
+  systemctl mask --now apt-daily.timer apt-daily-upgrade.timer unattended-upgrades.service || say "no updates to stop"
+  mkdir -p "$root/etc/needrestart/conf.d"
+  echo "\$nrconf{restart} = 'l';" >"$root/etc/needrestart/conf.d/layoutlm.conf"  # one that runs already only lists them
 }
 
 make_user() {

@@ -50,6 +50,8 @@ for unit in units:
         (enabled / unit).touch()
         if "--now" in sys.argv:
             (active / unit).touch()
+    if verb == "mask":
+        (machine / "masked" / unit).touch()
     if verb == "stop":
         (active / unit).unlink(missing_ok=True)
     if verb == "show":
@@ -175,7 +177,10 @@ class WorkerMachine:
     def __init__(self, folder: Path, instance_id: str) -> None:
         self.root, self.state, self.cli = folder / "root", folder / "machine", Cli()
         self._programs = folder / "bin"
-        for path in (self._programs, *(self.state / name for name in ("active", "enabled", "drained", "broken"))):
+        for path in (
+            self._programs,
+            *(self.state / name for name in ("active", "enabled", "drained", "masked", "broken")),
+        ):
             path.mkdir(parents=True)
         (self.state / "system").write_text("running")
         for name, text in SHELL.items():
@@ -218,7 +223,7 @@ class WorkerMachine:
         return path.read_text().splitlines() if path.exists() else []
 
     def names(self, folder: str) -> set[str]:
-        """Units that are active, enabled, or drained."""
+        """Units that are active, enabled, drained, or masked."""
         return {path.name for path in (self.state / folder).iterdir()}
 
     def files(self) -> dict[str, str]:

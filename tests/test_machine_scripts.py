@@ -486,6 +486,19 @@ def venv_time(machine: WorkerMachine) -> int:
     return (machine.root / "opt/layoutlm/venv/pyvenv.cfg").stat().st_mtime_ns
 
 
+def test_no_update_of_the_system_restarts_a_worker(machine: WorkerMachine, boot: Boot) -> None:
+    boot()
+
+    assert machine.names("masked") == {"apt-daily.timer", "apt-daily-upgrade.timer", "unattended-upgrades.service"}
+    assert (machine.root / "etc/needrestart/conf.d/layoutlm.conf").read_text() == "$nrconf{restart} = 'l';\n"
+
+
+def test_an_image_without_updates_makes_a_worker_as_well(machine: WorkerMachine, boot: Boot) -> None:
+    machine.breaks("systemctl-mask")
+
+    assert boot().returncode == 0
+
+
 def test_run_directories_go_to_instance_store_where_there_is_some(machine: WorkerMachine, boot: Boot) -> None:
     boot()
     conf = machine.root / "etc/systemd/system/worker@.service.d/machine.conf"
