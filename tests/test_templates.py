@@ -242,7 +242,8 @@ def test_old_files_go_and_the_best_never_do() -> None:
 def test_silence_is_no_alarm() -> None:
     alarms = [each["Properties"] for each in resources("workers.yaml").values() if each["Type"].endswith("Alarm")]
 
-    assert {each["MetricName"] for each in alarms} == {"OldestPendingAge", "JobsFailed", "Errors", "OldestInstanceAge"}
+    metrics = {"OldestPendingAge", "JobsFailed", "Errors", "OldestInstanceAge", "IdleMachines"}
+    assert {each["MetricName"] for each in alarms} == metrics
     assert {each["TreatMissingData"] for each in alarms} == {"notBreaching"}
 
 
@@ -448,3 +449,17 @@ def test_the_scaler_is_called_when_a_machine_has_ended_and_every_five_minutes(fl
     (pattern,) = [json.loads(each["EventPattern"]) for each in own if each.get("EventPattern")]
     assert pattern["detail-type"] == ["EC2 Instance Terminate Successful"]
     assert pattern["detail"]["AutoScalingGroupName"] == [f"{fleet.name}-workers", f"{fleet.name}-ondemand"]
+
+
+@engine
+def test_machines_that_have_nothing_to_do_for_an_hour_are_told_of(fleet: Fleet) -> None:
+    (alarm,) = fleet.client("cloudwatch").describe_alarms(AlarmNames=[f"{fleet.name}-idle-machines"])["MetricAlarms"]
+
+    assert (alarm["Namespace"], alarm["MetricName"]) == (f"LayoutLM/{fleet.name}", "IdleMachines")
+    assert (alarm["Statistic"], alarm["Threshold"], alarm["ComparisonOperator"]) == (
+        "Minimum",
+        1.0,
+        "GreaterThanOrEqualToThreshold",
+    )
+    assert alarm["Period"] * alarm["EvaluationPeriods"] == 3600
+    assert alarm["DatapointsToAlarm"] == alarm["EvaluationPeriods"] - 1
