@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from receipt_dynamo import DynamoClient, Job, JobStatus
 from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.manifest import MANIFEST
 from receipt_layoutlm.retention import left_folders
 from receipt_layoutlm.s3 import Bucket, RunPlaces, StorageError
 
@@ -51,7 +52,7 @@ def age_of(text: str) -> timedelta:
 
 @dataclass(frozen=True)
 class Leftover:
-    """The checkpoints that a job keeps after its end."""
+    """The checkpoints that a job keeps after its end and nobody needs."""
 
     job: Job
     folders: tuple[str, ...]
@@ -61,19 +62,30 @@ class Leftover:
 def leftovers(
     client: DynamoClient, open_bucket: Callable[[str], Bucket], before: datetime, statuses: Iterable[JobStatus] = ENDED
 ) -> Iterator[Leftover]:
-    """Jobs that ended before a time and still have checkpoints, those of one status after the other."""
+    """Jobs that ended before a time and still have such checkpoints, those of one status after the other."""
     for status in statuses:
         for job in client.iter_jobs_by_status(status):
             if job.storage is None or job.ended_at is None or job.ended_at >= before:
                 continue
-            found = _leftover(open_bucket(job.storage.bucket), RunPlaces(job.storage, job.job_id), job)
+            found = _leftover(client, open_bucket(job.storage.bucket), RunPlaces(job.storage, job.job_id), job)
             if found.folders:
                 yield found
 
 
-def _leftover(bucket: Bucket, places: RunPlaces, job: Job) -> Leftover:
-    folders = tuple(places.checkpoint_at(each.attempt, each.global_step) for each in left_folders(bucket, places))
+def _leftover(client: DynamoClient, bucket: Bucket, places: RunPlaces, job: Job) -> Leftover:
+    stored = [places.checkpoint_at(each.attempt, each.global_step) for each in left_folders(bucket, places)]
+    kept = _only_weights(client, bucket, places) if stored else None
+    folders = tuple(folder for folder in stored if folder != kept)
     return Leftover(job, folders, sum(size for folder in folders for _key, size in bucket.sizes(folder)))
+
+
+def _only_weights(client: DynamoClient, bucket: Bucket, places: RunPlaces) -> str | None:
+    """The best checkpoint of a job that has published no best/, as a failed or cancelled one; None where it has."""
+    if any(key.endswith(f"/best/{MANIFEST}") for key in bucket.list_keys(places.run)):
+        return None
+    lease = client.get_lease(places.job_id)
+    pointer = lease.best or lease.checkpoint
+    return None if pointer is None else places.checkpoint(pointer)
 
 
 def remove(bucket: Bucket, left: Leftover) -> int:

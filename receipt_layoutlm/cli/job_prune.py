@@ -33,8 +33,9 @@ def prune(
 ) -> None:
     """Remove the checkpoints of jobs that ended long ago.
 
-    What they learned stays: best/ (the weights), predictions, logs, and every row of the table. A failed job whose
-    checkpoints are gone starts at the beginning when it is retried. `job delete` removes a job whole.
+    What they learned stays: best/ (the weights), or the best checkpoint of a job that failed or was cancelled and so
+    has no best/; predictions, logs, and every row of the table. A failed job goes on from its last checkpoint when it
+    is retried, or starts at the beginning when that one is gone. `job delete` removes a job whole.
     """
     if as_json and not (yes or dry_run):
         raise click.UsageError("--json asks nothing: give --yes or --dry-run with it")
@@ -65,7 +66,7 @@ def _document(left: "Leftover", *, removed: bool) -> dict[str, object]:
 
 def _text(found: "list[Leftover]", older_than: str) -> str:
     if not found:
-        return f"no job that ended more than {older_than} ago has checkpoints"
+        return f"no job that ended more than {older_than} ago has checkpoints that nobody needs"
     rows = [(left.job.name, left.job.status, len(left.folders), decimal(left.size)) for left in found]
     total = ("total", "", sum(len(left.folders) for left in found), decimal(sum(left.size for left in found)))
     return table(("job", "status", "checkpoints", "size"), [*rows, total])
