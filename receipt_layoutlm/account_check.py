@@ -10,8 +10,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from receipt_dynamo.client import resolve_region
 from receipt_layoutlm.account_quotas import quota_findings
-from receipt_layoutlm.account_rights import rights_finding
+from receipt_layoutlm.account_rights import deploy_finding, submit_finding, submit_rights
 from receipt_layoutlm.bundle import BundleError, find_wheel
+from receipt_layoutlm.deploy_rights import Building
 from receipt_layoutlm.existing_bucket import look_at_bucket
 from receipt_layoutlm.existing_storage import NotUsable, look_at_table
 from receipt_layoutlm.finding import Finding
@@ -49,13 +50,23 @@ def examine_account(account: Account) -> list[Finding]:
     stack, fleet = fleet_finding(account.fleet, region)
     settings = {} if stack is None else dict(stack.parameters)
     table, bucket = account.table or settings.get("TableName"), account.bucket or settings.get("BucketName")
+    building = Building(
+        partition=caller["Arn"].split(":")[1],
+        region=region,
+        account=caller["Account"],
+        fleet=account.fleet,
+        table=table,
+        bucket=bucket,
+        subnets=settings.get("SubnetIds", ""),
+        image=_setting(settings, "AmiId"),
+    )
     return [
         Finding("credentials", "ok", f"{caller['Arn']} in {region}"),
         fleet,
-        _rights(caller, region, table, bucket),
+        *_rights(caller, building),
         *_storage_findings("table", table, region, _table_findings),
         *_storage_findings("bucket", bucket, region, _bucket_findings),
-        *quota_findings(region, _instance_types(settings)),
+        *quota_findings(region, [each for name in TYPES if (each := _setting(settings, name))]),
         wheel,
     ]
 
@@ -73,14 +84,15 @@ def fleet_finding(fleet: str, region: str) -> tuple[StackState | None, Finding]:
     return state, Finding("fleet", "ok" if whole else "warn", f"{workers_stack(fleet)}: {state.status}", advice)
 
 
-def _rights(caller: "GetCallerIdentityResponseTypeDef", region: str, table: str | None, bucket: str | None) -> Finding:
-    partition, account = caller["Arn"].split(":")[1], caller["Account"]
-    resources = {
-        "dynamodb": table and f"arn:{partition}:dynamodb:{region}:{account}:table/{table}",
-        "s3": bucket and f"arn:{partition}:s3:::{bucket}",
-    }
-    named = {service: arn for service, arn in resources.items() if arn}
-    return rights_finding(boto3.client("iam", region_name=region), caller["Arn"], named)
+def _rights(caller: "GetCallerIdentityResponseTypeDef", building: Building) -> list[Finding]:
+    iam = boto3.client("iam", region_name=building.region)
+    place = f"arn:{building.partition}"
+    table = building.table and f"{place}:dynamodb:{building.region}:{building.account}:table/{building.table}"
+    bucket = building.bucket and f"{place}:s3:::{building.bucket}"
+    return [
+        submit_finding(iam, caller["Arn"], submit_rights(table, bucket)),
+        deploy_finding(iam, caller["Arn"], building.rights()),
+    ]
 
 
 def _storage_findings(
@@ -104,11 +116,9 @@ def _bucket_findings(name: str, region: str) -> Iterable[Finding]:
     return look_at_bucket(boto3.client("s3", region_name=region), name).findings
 
 
-def _instance_types(settings: dict[str, str]) -> list[str]:
-    """Those of the fleet, else those that the template would take."""
-    defaults = read_template("workers.yaml").parameters
-    chosen = [settings.get(name, defaults[name].default or "") for name in TYPES]
-    return [each for each in chosen if each]
+def _setting(settings: dict[str, str], name: str) -> str:
+    """That of the fleet, else the one that the template would take."""
+    return settings.get(name, read_template("workers.yaml").parameters[name].default or "")
 
 
 def wheel_finding(dist: Path) -> Finding:

@@ -1,7 +1,9 @@
 """doctor on an AWS account: each finding says what is there and what to do."""
 
 import json
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,18 +13,21 @@ from botocore.stub import Stubber
 from click.testing import CliRunner
 
 from receipt_dynamo import DynamoClient
+from receipt_layoutlm import deploy_rights
 from receipt_layoutlm.account_check import Account, examine_account, wheel_finding
 from receipt_layoutlm.account_quotas import Market, market_finding, quota_code
-from receipt_layoutlm.account_rights import rights_finding
+from receipt_layoutlm.account_rights import deploy_finding, submit_finding, submit_rights
 from receipt_layoutlm.cli import cli
+from receipt_layoutlm.deploy_rights import Building
 from receipt_layoutlm.finding import Finding
+from receipt_layoutlm.infra import template_path
 from tests.small_aws import REGION, ministack
 
 if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
 
 TABLE, BUCKET = "arn:aws:dynamodb:us-east-1:000000000000:table/jobs", "arn:aws:s3:::files"
-BOTH = {"dynamodb": TABLE, "s3": BUCKET}
+BOTH = submit_rights(TABLE, BUCKET)
 OF_ANOTHER_SHAPE = {
     "TableName": "plain",
     "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
@@ -60,19 +65,74 @@ def user_who_may(iam: "IAMClient", name: str, *statements: tuple[list[str], list
 
 @pytest.mark.engine
 def test_who_may_do_everything_is_told_so(iam: "IAMClient") -> None:
-    arn = user_who_may(iam, "able", (["dynamodb:*"], [TABLE]), (["s3:*"], [BUCKET, f"{BUCKET}/*"]))
-    assert rights_finding(iam, arn, BOTH) == Finding("rights", "ok", "all 8 that are needed")
-    assert rights_finding(iam, arn, {"s3": BUCKET}).found == "all 3 that are needed"
+    arn = user_who_may(iam, "able", (["dynamodb:*"], [TABLE, f"{TABLE}/index/*"]), (["s3:*"], [BUCKET, f"{BUCKET}/*"]))
+    assert submit_finding(iam, arn, BOTH) == Finding("rights", "ok", "all 9 that are needed")
+    assert submit_finding(iam, arn, submit_rights(None, BUCKET)).found == "all 3 that are needed"
 
 
 @pytest.mark.engine
 def test_each_right_that_is_missing_is_named(iam: "IAMClient") -> None:
     reads = ["dynamodb:GetItem", "dynamodb:Query", "s3:ListBucket", "s3:GetObject"]
-    arn = user_who_may(iam, "reader", (reads, [TABLE, BUCKET, f"{BUCKET}/*"]))
-    found = rights_finding(iam, arn, BOTH)
+    arn = user_who_may(iam, "reader", (reads, [TABLE, f"{TABLE}/index/*", BUCKET, f"{BUCKET}/*"]))
+    found = submit_finding(iam, arn, BOTH)
     assert found.state == "missing"
     missing = "dynamodb:ConditionCheckItem, dynamodb:PutItem, dynamodb:UpdateItem, s3:PutObject"
     assert (found.found, arn in found.advice) == (f"you may not {missing}", True)
+
+
+@pytest.mark.engine
+def test_a_policy_that_forgets_the_indexes_is_told_so(iam: "IAMClient") -> None:
+    arn = user_who_may(iam, "forgetful", (["dynamodb:*"], [TABLE]), (["s3:*"], [BUCKET, f"{BUCKET}/*"]))
+    found = submit_finding(iam, arn, BOTH)
+    assert (found.state, found.found) == ("missing", f"you may not dynamodb:Query on {TABLE}/index/*")
+
+
+BUILDING = Building(
+    partition="aws",
+    region=REGION,
+    account="000000000000",
+    fleet="layoutlm",
+    table=None,
+    bucket=None,
+    subnets="",
+    image="/aws/service/an-image",
+)
+
+
+@pytest.mark.engine
+def test_who_only_submits_is_warned_of_what_building_a_fleet_takes(iam: "IAMClient") -> None:
+    arn = user_who_may(iam, "submitter", (["dynamodb:*"], [TABLE]), (["s3:*"], [BUCKET, f"{BUCKET}/*"]))
+    found = deploy_finding(iam, arn, BUILDING.rights())
+    assert (found.state, "only for 'fleet deploy'" in found.advice) == ("warn", True)
+    for action in ("cloudformation:CreateChangeSet", "iam:PassRole", "ec2:RunInstances", "ssm:GetParameters"):
+        assert action in found.found
+
+
+@pytest.mark.engine
+def test_each_right_of_building_that_is_missing_is_named(iam: "IAMClient") -> None:
+    builder = [(list(right.actions), [right.arn]) for right in BUILDING.rights()]
+    able = user_who_may(iam, "builder", *builder)
+    assert deploy_finding(iam, able, BUILDING.rights()).state == "ok"
+    kept = [([each for each in actions if each != "iam:PassRole"], places) for actions, places in builder]
+    nearly = user_who_may(iam, "nearly-a-builder", *kept)
+    assert deploy_finding(iam, nearly, BUILDING.rights()).found == "you may not iam:PassRole"
+
+
+def test_what_exists_already_need_not_be_made() -> None:
+    there = replace(BUILDING, table="jobs", bucket="files", subnets="subnet-1")
+    asked = {action for right in there.rights() for action in right.actions}
+    new = {action for right in BUILDING.rights() for action in right.actions}
+    assert asked < new
+    for action in ("ec2:CreateVpc", "dynamodb:CreateTable", "s3:CreateBucket"):
+        assert action in new - asked
+    assert "arn:aws:s3:::files/wheels/1.zip" in {right.arn for right in there.rights()}
+
+
+def test_everything_that_the_templates_make_is_asked_for_and_nothing_else() -> None:
+    texts = [template_path(name).read_text() for name in ("workers.yaml", "storage.yaml")]
+    made = {kind for text in texts for kind in re.findall(r"^ +Type: (AWS::\S+)$", text, flags=re.MULTILINE)}
+    parts = (deploy_rights.WORKERS, deploy_rights.NETWORK, deploy_rights.TABLE, deploy_rights.BUCKET)
+    assert {kind for part in parts for kind in part} == made
 
 
 @pytest.mark.engine
@@ -80,15 +140,15 @@ def test_a_session_is_judged_by_its_role_wherever_that_lies(iam: "IAMClient") ->
     trust = {"Version": "2012-10-17", "Statement": []}
     iam.create_role(RoleName="engineer", Path="/team/", AssumeRolePolicyDocument=json.dumps(trust))
     session = "arn:aws:sts::000000000000:assumed-role/engineer/me"
-    assert rights_finding(iam, session, BOTH).state == "missing"
-    nobody = rights_finding(iam, "arn:aws:sts::000000000000:assumed-role/gone/me", BOTH)
+    assert submit_finding(iam, session, BOTH).state == "missing"
+    nobody = submit_finding(iam, "arn:aws:sts::000000000000:assumed-role/gone/me", BOTH)
     assert (nobody.state, "SimulatePrincipalPolicy" in nobody.advice) == ("warn", True)
 
 
 def test_root_and_a_caller_without_a_table_are_told_what_to_do(moto_aws: None) -> None:
     client = boto3.client("iam", region_name=REGION)
-    assert "of your own" in rights_finding(client, "arn:aws:iam::000000000000:root", BOTH).advice
-    assert rights_finding(client, "arn:aws:iam::000000000000:user/me", {}).state == "warn"
+    assert "of your own" in submit_finding(client, "arn:aws:iam::000000000000:root", BOTH).advice
+    assert submit_finding(client, "arn:aws:iam::000000000000:user/me", []).state == "warn"
 
 
 # quotas

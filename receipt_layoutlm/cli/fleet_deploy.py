@@ -92,6 +92,7 @@ def _leaves_jobs(aws: "Aws", wanted: "Wanted") -> bool:
     from receipt_layoutlm.fleet_jobs import jobs_of_queue
     from receipt_layoutlm.fleet_names import workers_stack
     from receipt_layoutlm.fleet_stack import FleetStack
+    from receipt_layoutlm.plain_words import count
 
     if float(wanted.values.get("OnDemandMaximum", 1)) > 0:
         return False
@@ -105,9 +106,9 @@ def _leaves_jobs(aws: "Aws", wanted: "Wanted") -> bool:
         click.echo(f"warning: whether queue {queue} has jobs is not known: {clean(error)}", err=True)
         return False
     if jobs:
-        named = ", ".join(f"{clean(job.name)} ({job.job_id[:8]})" for job in jobs[:3])
+        named = ", ".join(f"{clean(job.name)} ({job.job_id[:8]})" for job in jobs[:3]) + ", …" * (len(jobs) > 3)
         click.echo(
-            f"warning: queue {queue} has {len(jobs)} jobs ({named}{', …' if len(jobs) > 3 else ''}), which no machine "
+            f"warning: queue {queue} has {count(len(jobs), 'job')} ({named}), which no machine "
             f"would take any more. Fix: wait until they are done, run 'layoutlm-cli worker run --queue {queue}' "
             "somewhere, or bring the group back with 'layoutlm-cli fleet deploy --on-demand-maximum 1'",
             err=True,
