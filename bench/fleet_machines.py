@@ -1,12 +1,6 @@
-"""Simulated machines: a group that starts them, workers that train on them, how they are reclaimed and end themselves.
+"""Simulated machines: a group that starts them, how they are reclaimed, and how they end themselves.
 
-The group is behind scaling_group.Group, as AWS's own is. A worker does with the real queue what worker.py does: it
-claims, renews, records checkpoints, releases at a notice, completes, and rescues while it is idle. A machine ends as
-terminate_instance.sh ends it.
-
-Requests that nobody could tell from none are saved: an idle worker's look every 5 s is sent only when something was put
-into the queue since its last one, and a renewal every 15 s only when somebody is about to read leases, dated as it
-would have been.
+The group is behind scaling_group.Group, as AWS's own is. A machine ends as terminate_instance.sh ends it.
 """
 
 import math
@@ -14,7 +8,9 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from receipt_dynamo import JobLog, JobStatus, Lease, Machine, Pointer
+from fleet_workers import IDLE_LOOK, TYPE, SimulatedWorker
+
+from receipt_dynamo import JobStatus
 from receipt_layoutlm.fleet_costs import FleetInstance
 from receipt_layoutlm.fleet_names import instance_of
 from receipt_layoutlm.scaling_group import Group, GroupFigures, Launch
@@ -22,12 +18,9 @@ from receipt_layoutlm.scaling_group import Group, GroupFigures, Launch
 if TYPE_CHECKING:
     from fleet_world import World
 
-TYPE = "g5.xlarge"
-
 # seconds
-IDLE_LOOK = 5.0  # between two looks of an idle worker, and of its watch for a spot notice
-IDLE_RESCUE = 20.0
 NOTICE = 120.0
+DRAIN = 2.0  # from the end of an idle slot to the signal that the others obey
 LAST_LOOK = 4.0  # from the end of a machine's last worker to `worker peek`
 LAST_CALLS = 6.0  # from there to the call that ends it: two runs of the AWS CLI
 ORDERED = (2.0, 8.0)  # from a raised capacity to the start of machines
@@ -67,6 +60,11 @@ class SimulatedGroup:
             self.alive[machine.instance_id] = machine
             self._launched.append(Launch(machine.instance_id, self.world.clock()))
 
+    def free_since(self, claimer_since: float) -> float:
+        """Since when a worker was free that could have taken what a claimer took now."""
+        workers = [worker for machine in self.alive.values() for worker in machine.workers if worker.is_free]
+        return min([claimer_since, *(worker.free_since for worker in workers)])
+
     def shrink(self) -> None:
         self.desired = max(0, self.desired - 1)
 
@@ -82,10 +80,10 @@ class SimulatedMachine:
     def __init__(self, group: SimulatedGroup, instance_id: str) -> None:
         self.group, self.world, self.instance_id = group, group.world, instance_id
         self.started = self.world.clock.seconds
-        self.is_gone = self.is_leaving = False
+        self.is_gone = self.is_leaving = self._is_ending = False
         self.workers: list[SimulatedWorker] = []
         rng, conditions = self.world.rng, self.world.conditions
-        self._is_broken = self.started < conditions.broken_until
+        self._is_broken = conditions.broken_from <= self.started < conditions.broken_until
         self.world.after(conditions.boot_seconds * rng.uniform(0.9, 1.1), self._booted)
         if group.reclaimed_per_hour:
             # so that the chance to be there an hour longer is 1 - reclaimed_per_hour, at any time
@@ -149,22 +147,46 @@ class SimulatedMachine:
     def _has_work(self) -> bool:
         return next(self.world.queue.due_jobs(self.group.queue), None) is not None
 
-    def workers_ended_idle(self) -> None:
+    def slot_ended_idle(self, ended: SimulatedWorker) -> None:
+        """The other slots still claim until they are told to end. One slot decides for the machine."""
+        ended.ends()
+        if self._is_ending:
+            return
+        self._is_ending = True
+        if len(self.workers) > 1:
+            self._may_race(DRAIN)
+        self.world.after(DRAIN, self._drained)
+
+    def _drained(self) -> None:
+        if self.is_gone or self.is_leaving:
+            return
+        if self.is_busy() and self.world.conditions.drains == "yes":
+            self._resume()
+            return
         for worker in self.workers:
             worker.ends()
         self.world.after(LAST_LOOK, self._last_look)
+
+    def _resume(self) -> None:
+        self._is_ending = False
+        for worker in self.workers:
+            if worker.lease is None:
+                worker.becomes_free()
+
+    def _may_race(self, within: float) -> None:
+        if self.world.races_left:
+            self.world.races_left -= 1
+            self.world.after(within * self.world.rng.uniform(0, 0.5), self.world.race)
 
     def _last_look(self) -> None:
         if self.is_gone or self.is_leaving:
             return
         if self._has_work():
-            for worker in self.workers:
-                worker.becomes_free()
+            self._resume()
             return
         self.world.after(LAST_CALLS, partial(self.end, "shrinks"))
-        if self.world.races_left:
-            self.world.races_left -= 1
-            self.world.after(LAST_CALLS * self.world.rng.uniform(0, 0.5), self.world.race)
+        if len(self.workers) == 1:
+            self._may_race(LAST_CALLS)
 
     def end(self, size: str) -> None:
         """Terminate this machine; the group `stays` as large, or `shrinks`."""
@@ -192,160 +214,3 @@ class SimulatedMachine:
             and lease.expires_at > now
             for lease in leases
         )
-
-
-class SimulatedWorker:
-    """The worker of one slot: free, or at a job. What was planned before its last change of mind is void (`_turn`)."""
-
-    def __init__(self, machine: SimulatedMachine, slot: int) -> None:
-        self._machine, self._world = machine, machine.world
-        self._worker_id = f"{machine.instance_id}-{slot}-{self._world.rng.getrandbits(24):06x}"
-        self.lease: Lease | None = None
-        self._turn = 0
-        self._free_since = self._idle_since = self._rescue_at = 0.0
-        self._puts_seen = -1
-        self._claimed_at = self._resumed_at = self._first_step_at = 0.0
-        self._renewals = 0
-        self._stopped_with: float | None = None
-
-    def _after(self, seconds: float, do: "partial[None]") -> None:
-        turn = self._turn
-
-        def unless_void() -> None:
-            if turn == self._turn and not self._machine.is_gone:
-                do()
-
-        self._world.after(seconds, unless_void)
-
-    # free
-
-    def becomes_free(self) -> None:
-        self.ends()
-        self._free_since = self._idle_since = self._rescue_at = self._world.clock.seconds
-        self._puts_seen = -1
-        if not self._machine.is_leaving:
-            self._looks()
-
-    def ends(self) -> None:
-        self._turn += 1
-        self.lease = None
-
-    def _looks(self) -> None:
-        now, conditions = self._world.clock.seconds, self._world.conditions
-        if now >= self._rescue_at:
-            self._rescue_at = now + IDLE_RESCUE
-            self._world.rescue()
-        lease = self._claims()
-        if lease is not None:
-            self._begins(lease)
-            return
-        if self._machine.is_busy():
-            self._idle_since = now  # one machine ends as a whole
-        if now - self._idle_since >= conditions.idle_seconds:
-            self._machine.workers_ended_idle()
-            return
-        self._after(IDLE_LOOK, partial(self._looks))
-
-    def _claims(self) -> Lease | None:
-        if self._puts_seen == self._world.puts:
-            return None
-        self._puts_seen = self._world.puts
-        machine = Machine(instance_type=TYPE, spot=True)
-        return self._world.queue.claim(self._worker_id, self._machine.group.queue, machine=machine)
-
-    # at a job
-
-    def _begins(self, lease: Lease) -> None:
-        self._turn += 1
-        self.lease = lease
-        conditions, now = self._world.conditions, self._world.clock.seconds
-        self._world.claimed(lease.job_id, self._free_since)
-        self._resumed_at = float(lease.checkpoint.global_step) if lease.checkpoint else 0.0
-        self._world.found.repeated_seconds += max(0.0, self._world.trained.get(lease.job_id, 0.0) - self._resumed_at)
-        self._claimed_at, self._renewals = now, 0
-        self._first_step_at, self._stopped_with = now + conditions.start_seconds, None
-        self._world.trains(lease.job_id, self._first_step_at, self._machine.started)
-        left = conditions.job_seconds - self._resumed_at
-        self._after(conditions.start_seconds + left, partial(self._completes))
-        self._after(conditions.start_seconds + conditions.checkpoint_seconds, partial(self._saves))
-
-    def _trained(self) -> float:
-        """Seconds of training that the job has now."""
-        if self._stopped_with is not None:
-            return self._stopped_with
-        return self._resumed_at + max(0.0, self._world.clock.seconds - self._first_step_at)
-
-    def renews(self) -> None:
-        """Send the last renewal that was due by now, dated as of then: of all before it nothing would be left.
-
-        As long as the stored lease has not run out, a reader could tell no difference, and nothing is sent.
-        """
-        if self.lease is None or (self.lease.expires_at or self._world.clock()) > self._world.clock():
-            return
-        self.renews_at_last()
-
-    def renews_at_last(self) -> None:
-        """Send it in any case: the holder dies now, and this is when its lease runs out."""
-        assert self.lease is not None
-        seconds = self._world.conditions.renew_seconds
-        due = math.floor((self._world.clock.seconds - self._claimed_at) / seconds)
-        if due > self._renewals:
-            self._renewals = due
-            with self._world.clock.set_to(self._claimed_at + due * seconds):
-                self.lease = self._world.queue.renew(self.lease)
-
-    def _saves(self) -> None:
-        self._save()
-        self._after(self._world.conditions.checkpoint_seconds, partial(self._saves))
-
-    def _save(self) -> None:
-        assert self.lease is not None
-        step = int(self._trained())
-        stored = self.lease.checkpoint
-        if stored is None or step > stored.global_step:
-            pointer = Pointer(attempt=self.lease.attempt, global_step=step, manifest_sha256=f"{step:064x}")
-            self.lease = self._world.queue.record_checkpoint(self.lease, pointer, None)
-
-    def _completes(self) -> None:
-        lease = self.lease
-        assert lease is not None
-        summary = JobLog(
-            job_id=lease.job_id,
-            timestamp=self._world.clock(),
-            level="info",
-            event="run_summary",
-            message="done",
-            attempt=lease.attempt,
-            seq=1,
-        )
-        self._world.queue.complete(lease, results={}, summary=summary)
-        self._world.succeeded()
-        self.becomes_free()
-
-    def stops(self) -> None:
-        """A notice: no further step, and a last checkpoint. What was planned is void."""
-        if self.lease is None:
-            self.ends()
-            return
-        self._stopped_with = self._trained()
-        self._turn += 1
-
-    def gives_back(self) -> None:
-        if self.lease is not None:
-            self._note_trained()
-            self._save()
-            self._world.queue.release(self.lease, "spot")
-            self._world.released(self.lease.job_id)
-            self.ends()
-
-    def dies(self) -> None:
-        if self.lease is not None:
-            self.renews_at_last()
-            self._note_trained()
-            self._world.died_with(self.lease.job_id)
-            self.ends()
-
-    def _note_trained(self) -> None:
-        assert self.lease is not None
-        known = self._world.trained.get(self.lease.job_id, 0.0)
-        self._world.trained[self.lease.job_id] = max(known, self._trained())

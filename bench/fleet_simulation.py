@@ -69,6 +69,15 @@ SCENARIOS = {
         ondemand_after=3,
     ),
     "broken image": Conditions(jobs=100, job_seconds=30 * MINUTE, maximum=20, broken_until=6 * HOUR),
+    "slot races": Conditions(jobs=1, job_seconds=5 * MINUTE, maximum=2, slots=4, races=20),
+    "broken beside a good one": Conditions(
+        jobs=21,
+        job_seconds=3 * HOUR,
+        maximum=20,
+        arrivals=((0.0, 1), (10 * MINUTE, 20)),
+        broken_from=8 * MINUTE,
+        broken_until=6 * HOUR,
+    ),
     "broken, no trials": Conditions(jobs=100, job_seconds=30 * MINUTE, maximum=20, broken_until=6 * HOUR, trials="no"),
 }
 
@@ -161,20 +170,34 @@ def new_table(endpoint: str) -> DynamoClient:
     return client
 
 
-HEADING = """\
-                        jobs  lost drained   ideal   hours  waste machines   busy repeated  wait found  race raise  cold  warm   ran
-                                   minutes   machine-hours      (reclaimed) ended    hours  longest, seconds                       s"""
+# heading, width and field of each column; hours are of machines, waits in seconds and the longest
+COLUMNS = (
+    ("jobs", "5", "jobs"),
+    ("lost", "5", "jobs_lost"),
+    ("minutes", "8.0f", "drained_minutes"),
+    ("ideal h", "8.1f", "ideal_hours"),
+    ("hours", "7.1f", "instance_hours"),
+    ("waste", "6.3f", "waste"),
+    ("machines", "9", "machines"),
+    ("reclaimed", "10", "reclaimed"),
+    ("busy ended", "11", "busy_ended"),
+    ("repeated h", "11.2f", "repeated_hours"),
+    ("wait", "6.1f", "longest_wait"),
+    ("found", "6.0f", "longest_unnoticed"),
+    ("race", "6.0f", "longest_race_wait"),
+    ("raise", "6.1f", "longest_raise"),
+    ("cold", "6.0f", "longest_cold_start"),
+    ("warm", "6.0f", "longest_warm_start"),
+    ("ran s", "6.0f", "ran_seconds"),
+)
+
+
+def show_heading() -> None:
+    print(" " * 24 + "".join(f"{heading:>{form.split('.')[0]}}" for heading, form, _ in COLUMNS))
 
 
 def show(row: Row) -> None:
-    print(
-        f"{row.scenario:22} {row.jobs:5} {row.jobs_lost:5} {row.drained_minutes:7.0f} {row.ideal_hours:7.1f} "
-        f"{row.instance_hours:7.1f} {row.waste:6.3f} {row.machines:4} ({row.reclaimed:3}) {row.busy_ended:5} "
-        f"{row.repeated_hours:8.2f} {row.longest_wait:5.1f} {row.longest_unnoticed:5.0f} "
-        f"{row.longest_race_wait:5.0f} {row.longest_raise:5.1f} {row.longest_cold_start:5.0f} "
-        f"{row.longest_warm_start:5.0f} {row.ran_seconds:5.0f}",
-        flush=True,
-    )
+    print(f"{row.scenario:24}" + "".join(f"{getattr(row, field):{form}}" for _, form, field in COLUMNS), flush=True)
 
 
 def main() -> None:
@@ -185,7 +208,7 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.scenarios) - SCENARIOS.keys():
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
-    print(HEADING)
+    show_heading()
     rows = []
     with engine() as table:
         for name in options.scenarios or SCENARIOS:

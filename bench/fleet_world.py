@@ -26,8 +26,9 @@ QUEUE = "default"
 
 # seconds
 SCHEDULE = 300.0
-STREAM_WINDOW = 2.0  # in which records are gathered
-STREAM_DELAY = (0.3, 1.3)  # from there to the function's first request
+STREAM_WINDOW = 2.0  # in which records are gathered: MaximumBatchingWindowInSeconds of infra/workers.yaml
+STREAM_DELAY = (0.3, 4.3)  # from there to the function's first request: four looks a second, and a container's start
+LOOK = 1.0  # from there to the capacity raised
 EVENT_DELAY = (1.0, 3.0)
 
 
@@ -48,8 +49,10 @@ class Conditions:
     start_seconds: float = 60.0  # from a claim to the first step
     stop_seconds: float = 20.0  # from a notice that was seen to the checkpoint in the bucket
     checkpoint_seconds: float = 600.0
-    broken_until: float = 0.0  # machines that start before end themselves instead of taking a job
-    races: int = 0  # jobs more that come between a machine's last look at the queue and its end
+    broken_from: float = 0.0
+    broken_until: float = 0.0  # machines that start between these end themselves instead of taking a job
+    races: int = 0  # jobs more that come while a machine ends itself
+    drains: str = "yes"  # whether a machine looks once more at its slots before it ends
     wakes_at_ends: str = "yes"
     trials: str = "yes"
     lease_seconds: float = 90.0
@@ -130,16 +133,17 @@ class World:
         self.groups = [SimulatedGroup(self, QUEUE, conditions.maximum, conditions.reclaimed_per_hour)]
         if conditions.ondemand_maximum:
             self.groups.append(SimulatedGroup(self, ondemand_queue(QUEUE), conditions.ondemand_maximum, 0.0))
-        self._scaler = self._new_scaler(client)
+        self.rows = FleetRows(client, now=self.clock)
+        self._scaler = self._new_scaler()
         self._named: list[str] = []
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
 
-    def _new_scaler(self, client: DynamoClient) -> Scaler:
+    def _new_scaler(self) -> Scaler:
         return Scaler(
             fleet=FLEET,
             queue=self.queue,
-            rows=FleetRows(client, now=self.clock),
+            rows=self.rows,
             groups=[group.seen() for group in self.groups],
             slots=self.conditions.slots,
             instances=lambda: [machine.paid(BEGINS) for machine in self.machines()],
@@ -210,6 +214,9 @@ class World:
     def died_with(self, job_id: str) -> None:
         self._died[job_id] = self.clock.seconds
 
+    def note_claim(self, instance_id: str) -> None:
+        self.rows.note_claim(FLEET, instance_id)
+
     def trains(self, job_id: str, first_step_at: float, machine_started: float) -> None:
         submitted = self._submitted.pop(job_id, None)
         if submitted is not None:
@@ -269,7 +276,7 @@ class World:
         self.found.looks += 1
         self.found.lowered += sum(group.desired < was for group, was in zip(self.groups, before, strict=True))
         if any(each.raised_to is not None for each in seen.groups):
-            self.found.raise_waits.append(max(each.oldest_seconds for each in seen.groups))
+            self.found.raise_waits.append(max(each.oldest_seconds for each in seen.groups) + LOOK)
         self._note_rescued(seen.rescued)
         return seen
 

@@ -123,9 +123,12 @@ class DynamoClient:
         rows = self._query("GSI2", items.name_pk(name), prefix=items.CREATED_PREFIX, newest_first=True)
         return _take(_readable(rows), limit)
 
-    def iter_queue(self, queue: str = "default") -> Iterator[Job]:
-        """Claimable jobs in claim order. A hint: the index lags, so claim reads the lease consistently."""
-        return _readable(self._query("GSI3", items.queue_pk(queue)))
+    def iter_queue(self, queue: str = "default", *, page: int | None = None) -> Iterator[Job]:
+        """Claimable jobs in claim order, read `page` at a time, by default as many as go into one reply.
+
+        A hint: the index lags, so claim reads the lease consistently.
+        """
+        return _readable(self._query("GSI3", items.queue_pk(queue), page=page))
 
     def iter_job_rows(self, job_id: str) -> Iterator[RawItem]:
         """Keys of everything that is stored about a job."""

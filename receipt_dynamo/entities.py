@@ -203,6 +203,10 @@ class Job(_Record):
     results: JsonObject | None = None
     error: JobError | None = None
 
+    def is_due(self, now: datetime) -> bool:
+        """Whether it may be claimed, as far as time goes: a job waits for a while after an error."""
+        return self.not_before is None or self.not_before <= now
+
 
 class Machine(_Record):
     """What an attempt ran on."""

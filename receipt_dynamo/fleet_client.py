@@ -1,4 +1,4 @@
-"""FleetRows: the pause of a fleet and its costs of a day, one method per access pattern."""
+"""FleetRows: a fleet's pause, its costs of a day and which machines took jobs, one method per access pattern."""
 
 from collections.abc import Callable
 from datetime import date, datetime
@@ -48,6 +48,14 @@ class FleetRows:
             stored = lost.losers[0]  # our own write, whose reply was lost?
             return stored is not None and items.cost_from(read.fleet, read.day, stored) == new
         return True
+
+    def note_claim(self, fleet: str, instance_id: str) -> None:
+        """This machine took a job, so what it runs is not broken. Noting it again changes nothing that matters."""
+        self._client.writer.execute(put(items.machine_item(fleet, instance_id, self._now())))
+
+    def has_claimed(self, fleet: str, instance_id: str) -> bool:
+        """Whether a machine ever took a job, in the last 60 days."""
+        return self._client.get_row(items.machine_key(fleet, instance_id), consistent=False) is not None
 
 
 def _as_read(cost: FleetCost) -> Condition:

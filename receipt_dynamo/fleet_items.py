@@ -1,4 +1,4 @@
-"""PynamoDB items of a fleet: FLEET#{name} / PAUSE and FLEET#{name} / COST#{day}."""
+"""PynamoDB items of a fleet: FLEET#{name} / PAUSE and COST#{day}, and FLEET#{name}#CLAIMED / {instance_id}."""
 
 from datetime import UTC, date, datetime, timedelta
 
@@ -8,7 +8,7 @@ from receipt_dynamo.attributes import TimeAttribute
 from receipt_dynamo.fleets import FleetCost, FleetPause
 from receipt_dynamo.items import RawItem, TableItem, key
 
-KEPT_DAYS = 60  # of the costs; a pause goes a day after its end
+KEPT_DAYS = 60  # of costs and machines; a pause goes a day after its end
 
 
 class FleetPauseItem(TableItem, discriminator="FLEET_PAUSE"):
@@ -24,6 +24,11 @@ class FleetCostItem(TableItem, discriminator="FLEET_COST"):
     time_to_live = NumberAttribute()
 
 
+class FleetMachineItem(TableItem, discriminator="FLEET_MACHINE"):
+    claimed_at = TimeAttribute()
+    time_to_live = NumberAttribute()
+
+
 def fleet_pk(fleet: str) -> str:
     return f"FLEET#{fleet}"
 
@@ -34,6 +39,21 @@ def pause_key(fleet: str) -> RawItem:
 
 def cost_key(fleet: str, day: date) -> RawItem:
     return key(fleet_pk(fleet), f"COST#{day.isoformat()}")
+
+
+def machine_key(fleet: str, instance_id: str) -> RawItem:
+    """A partition of its own: workers may write here, and neither pauses nor costs."""
+    return key(f"{fleet_pk(fleet)}#CLAIMED", instance_id)
+
+
+def machine_item(fleet: str, instance_id: str, claimed_at: datetime) -> FleetMachineItem:
+    row = machine_key(fleet, instance_id)
+    return FleetMachineItem(
+        pk=row["PK"]["S"],
+        sk=row["SK"]["S"],
+        time_to_live=_epoch(claimed_at + timedelta(days=KEPT_DAYS)),
+        claimed_at=claimed_at,
+    )
 
 
 def pause_item(pause: FleetPause) -> FleetPauseItem:

@@ -58,6 +58,7 @@ from receipt_dynamo.writes import DEFAULT_PATIENCE_SECONDS, ConditionFailed, del
 log = logging.getLogger(__name__)
 
 WORKER_ID_BYTES = 100
+CLAIM_PAGE = 25  # entries read at once: a claim takes one of the first, and 1,000 jobs are 128 read units
 PROGRESS_BYTES = 200  # with the longest worker id, a full lease stays under the 1,024 bytes of one write unit
 
 
@@ -164,11 +165,12 @@ class JobQueue:
                     return lease
         return None
 
-    def due_jobs(self, queue: str = "default") -> Iterator[Job]:
-        """What can be claimed now, in claim order; a job that waits after an error is passed over."""
-        for job in self.client.iter_queue(queue):
-            if job.not_before is None or job.not_before <= self._now():
-                yield job
+    def due_jobs(self, queue: str = "default", *, page: int = CLAIM_PAGE) -> Iterator[Job]:
+        """What can be claimed now, in claim order, read `page` entries at a time.
+
+        A job that waits after an error is passed over.
+        """
+        return (job for job in self.client.iter_queue(queue, page=page) if job.is_due(self._now()))
 
     def claim_job(self, job_id: str, worker_id: str, *, machine: Machine | None = None) -> Lease | None:
         """Claim one named job; None when it cannot be claimed now: held, ended, or waiting after an error."""
@@ -381,7 +383,7 @@ class JobQueue:
         if job.status is not JobStatus.FAILED:
             raise StateConflict(f"job {job_id} is {job.status}: only a failed job can be tried again")
         try:
-            self.client.writer.execute(*retry_writes(job, lease))
+            self.client.writer.execute(*retry_writes(job, lease, self._now()))
         except ConditionFailed:
             stored = self.client.get_job(job_id, consistent=True)
             if stored.status is JobStatus.FAILED:
@@ -389,11 +391,15 @@ class JobQueue:
             return stored  # our own lost reply, or somebody else who retried it
         return self.client.get_job(job_id, consistent=True)
 
-    def expired(self) -> list[Lease]:
-        """Leases of dead workers: those that rescue would take away now."""
+    def held(self) -> list[Lease]:
+        """Leases of the running jobs, as somebody holds them."""
         running = self.client.list_jobs_by_status(JobStatus.RUNNING)
         leases = [self._lease_or_none(job.job_id) for job in running]
-        return [lease for lease in leases if lease is not None and self._is_expired(lease)]
+        return [lease for lease in leases if lease is not None and lease.lease_token is not None]
+
+    def expired(self) -> list[Lease]:
+        """Leases of dead workers: those that rescue would take away now."""
+        return [lease for lease in self.held() if self._is_expired(lease)]
 
     def rescue(self) -> list[Job]:
         """Take expired leases away from dead workers; returns the jobs that moved, as they are now."""
@@ -411,8 +417,7 @@ class JobQueue:
 
     def _is_expired(self, lease: Lease) -> bool:
         grace = timedelta(seconds=self.timing.rescue_grace_seconds)
-        held_until = lease.expires_at if lease.lease_token is not None else None
-        return held_until is not None and held_until + grace < self._now()
+        return lease.expires_at is not None and lease.expires_at + grace < self._now()
 
     def _rescue(self, lease: Lease) -> Job | None:
         job_id, now = lease.job_id, self._now()

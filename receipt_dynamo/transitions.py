@@ -130,12 +130,12 @@ def rescued_attempt(lease: Lease, moved: Move, now: datetime) -> Write:
     )
 
 
-def retry_writes(job: Job, lease: Lease) -> list[Write]:
-    """A failed job -> pending with nothing used up; its lease, which nobody holds, stays as it is."""
+def retry_writes(job: Job, lease: Lease, now: datetime) -> list[Write]:
+    """A failed job -> pending, due from now on and with nothing used up; its lease, which nobody holds, stays."""
     actions = [
         *_status_actions(JobStatus.PENDING),
         JobItem.budgets.set(job.budgets.unused().model_dump(mode="json")),
-        JobItem.not_before.remove(),
+        JobItem.not_before.set(now),
         JobItem.ended_at.remove(),
         *queue_keys(job),
     ]

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
 
-Metric = Literal["Backlog", "OldestPendingAge", "Running", "JobsFailed", "ScalerErrors", "OldestInstanceAge"]
+Metric = Literal["Backlog", "OldestPendingAge", "Running", "JobsFailed", "IdleMachines", "OldestInstanceAge"]
 
 UNITS: Mapping[Metric, Literal["Count", "Seconds", "None"]] = {
     "Backlog": "Count",
     "OldestPendingAge": "Seconds",
     "Running": "Count",
     "JobsFailed": "Count",
-    "ScalerErrors": "Count",
+    "IdleMachines": "Count",  # while nothing waits and nothing runs
     "OldestInstanceAge": "None",  # hours, which CloudWatch has no unit for
 }
 

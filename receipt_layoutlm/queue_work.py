@@ -2,12 +2,13 @@
 
 import contextlib
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 
-from receipt_dynamo import DynamoClient, Job, JobQueue, JobStatus, NotFound
+from receipt_dynamo import DynamoClient, Job, JobQueue, NotFound
 from receipt_layoutlm.config import is_known_version
+from receipt_layoutlm.fleet_names import instance_of
 
 
 @dataclass(frozen=True)
@@ -23,18 +24,20 @@ class QueueWork:
     """`waiting` are due, in claim order as far as the index knows; both parts as they were at `read_at`."""
 
     waiting: Sequence[Job]
-    running: int
+    running: int  # on machines of the group
     read_at: datetime
 
 
-def read_work(queue: JobQueue, name: str, most: int, hints: Hints, now: datetime) -> QueueWork:
-    """Read at most `most` due entries of a queue, and count its running jobs. Raises StoreError.
+def read_work(queue: JobQueue, name: str, instances: Set[str], most: int, hints: Hints, now: datetime) -> QueueWork:
+    """Read at most `most` due entries of a queue, and count the jobs that run on these instances. Raises StoreError.
 
     A job that is not due, or whose config only a newer worker knows, counts not: it would buy a machine for nothing.
+    Nor does one that runs elsewhere, on somebody's laptop: its worker needs no machine.
     """
-    running = {job.job_id for job in queue.client.iter_jobs_by_status(JobStatus.RUNNING) if job.queue == name}
+    running = {lease.job_id for lease in queue.held() if instance_of(lease.worker_id or "") in instances}
     moved = {job.job_id: job for job in hints.rescued}
-    known = (moved.get(job.job_id, job) for job in queue.due_jobs(name))  # the index may lag behind a rescue
+    # the index may lag behind a rescue
+    known = (moved.get(job.job_id, job) for job in queue.due_jobs(name, page=most))
     waiting = {job.job_id: job for job in itertools.islice(_claimable(known, name, now), most)}
     newest = itertools.islice(dict.fromkeys(reversed(hints.named)), most)
     for job in _claimable(itertools.chain(moved.values(), _named(queue.client, newest, waiting)), name, now):
@@ -46,8 +49,7 @@ def read_work(queue: JobQueue, name: str, most: int, hints: Hints, now: datetime
 
 def _claimable(jobs: Iterable[Job], name: str, now: datetime) -> Iterator[Job]:
     for job in jobs:
-        is_due = job.not_before is None or job.not_before <= now
-        if job.status.is_claimable and job.queue == name and is_due and is_known_version(job.job_config):
+        if job.status.is_claimable and job.queue == name and job.is_due(now) and is_known_version(job.job_config):
             yield job
 
 
@@ -62,7 +64,7 @@ def _named(client: DynamoClient, job_ids: Iterable[str], listed: dict[str, Job])
 
 
 def waiting_since(client: DynamoClient, job: Job) -> datetime:
-    """When a job that can be claimed became so: submitted, given back by its last attempt, or due after an error."""
+    """When a job that can be claimed became so: submitted, given back, or due after an error or a retry."""
     since = job.created_at
     if job.attempt:
         with contextlib.suppress(NotFound):

@@ -15,12 +15,13 @@ from receipt_dynamo import FleetPause, FleetRows, Job, JobQueue, StoreError, utc
 from receipt_layoutlm.fleet_costs import FleetInstance, Spent, meter, midnight_of
 from receipt_layoutlm.queue_work import Hints, QueueWork, read_work, waiting_since
 from receipt_layoutlm.scaling import desired_workers, next_trial_at
-from receipt_layoutlm.scaling_group import Group, GroupFigures, GroupMissing, NotSettled
+from receipt_layoutlm.scaling_group import Group, GroupFigures, GroupMissing, Launch, NotSettled
 
 log = logging.getLogger(__name__)
 
 FRESH = timedelta(seconds=20)  # figures older than this may be of another fleet by now: they are read again
 READINGS = 3
+LAST_METERED = timedelta(minutes=15)  # so long after the last metering a machine may have ended that is not paid yet
 LISTED_AFTER = timedelta(minutes=2)  # a machine that the group started before and does not list has ended
 TROUBLE = (StoreError, ClientError, BotoCoreError, GroupMissing)
 
@@ -47,6 +48,7 @@ class GroupLook:
     group: str
     claimable: int = 0  # at most one more than the group has places for
     running: int = 0
+    machines: int = 0
     oldest_seconds: float = 0.0  # how long the job that waits longest has been due
     raised_to: int | None = None
     reason: str = ""
@@ -82,11 +84,12 @@ def look(scaler: Scaler, named: Sequence[str] = ()) -> Look:
     rescued = _tried(scaler.queue.rescue, "rescue", errors) or []
     read = [(group, _tried(group.read, group.name, errors)) for group in scaler.groups]
     reached = [(group, figures) for group, figures in read if figures is not None]
-    costs = Costs(budget=scaler.max_cost_per_day or None)
-    if any(figures.instances for _, figures in reached):  # an idle fleet asks EC2 nothing
-        costs = _tried(lambda: _costs(scaler), "metering", errors) or _unknown_costs(scaler)
+    has_machines = any(figures.instances for _, figures in reached)
+    costs = _tried(lambda: _costs(scaler, has_machines), "metering", errors) or _unknown_costs(scaler)
     hints = Hints(rescued, named)
     looks = [_guarded_look(scaler, group, figures, costs, hints, errors) for group, figures in reached]
+    if any(each.reason == costs.trouble != "" for each in looks):
+        errors.append(costs.trouble)  # nothing starts until somebody sees to it
     return Look(rescued, looks, costs, errors)
 
 
@@ -102,11 +105,16 @@ def _tried(call: Callable[[], T], what: str, errors: list[str]) -> T | None:
         return None
 
 
-def _costs(scaler: Scaler) -> Costs:
+def _costs(scaler: Scaler, has_machines: bool) -> Costs:
     """Meter the machines; pause the fleet until midnight (UTC) when the day's limit is reached."""
-    now, instances, limit = scaler.now(), scaler.instances(), scaler.max_cost_per_day
-    spent = meter(scaler.rows, scaler.fleet, instances, scaler.price, now)
-    hours = max(((now - each.launched_at) / timedelta(hours=1) for each in instances), default=0.0)
+    now, limit = scaler.now(), scaler.max_cost_per_day
+    stored = scaler.rows.get_cost(scaler.fleet, now.date())
+    is_idle = stored.metered_until is None or now - stored.metered_until > LAST_METERED
+    if is_idle and not has_machines:  # EC2 is asked nothing
+        return Costs(limit - stored.dollars if limit else None)
+    instances = scaler.instances()
+    spent = meter(scaler.rows, stored, instances, scaler.price, now)
+    hours = max(((now - each.launched_at) / timedelta(hours=1) for each in instances if not each.ended_at), default=0.0)
     if not limit:
         return Costs(spent=spent, oldest_instance_hours=hours)
     if spent.dollars >= limit:
@@ -121,10 +129,10 @@ def _unknown_costs(scaler: Scaler) -> Costs:
 
 
 def _pause(scaler: Scaler, dollars: float, now: datetime) -> None:
-    """Workers read this row before they claim; each finishes the job in hand."""
-    if scaler.rows.get_pause(scaler.fleet) is None:
+    """Workers read this row before they claim; each finishes the job in hand. A pause that is longer stands."""
+    pause, tomorrow = scaler.rows.get_pause(scaler.fleet), midnight_of(now) + timedelta(days=1)
+    if pause is None or pause.until < tomorrow:
         reason = f"{dollars:.2f} dollars were spent on {now.date()}, of {scaler.max_cost_per_day:.2f} a day"
-        tomorrow = midnight_of(now) + timedelta(days=1)
         scaler.rows.put_pause(FleetPause(fleet=scaler.fleet, reason=reason, paused_at=now, until=tomorrow))
 
 
@@ -141,15 +149,16 @@ def _guarded_look(
 def _look_at(scaler: Scaler, group: Group, figures: GroupFigures, costs: Costs, hints: Hints) -> GroupLook:
     most = group.maximum * scaler.slots + 1
     for _ in range(READINGS):
-        work = read_work(scaler.queue, group.queue, most, hints, scaler.now())
+        work = read_work(scaler.queue, group.queue, figures.instances, most, hints, scaler.now())
         since = min((waiting_since(scaler.queue.client, job) for job in work.waiting), default=work.read_at)
-        seen = GroupLook(group.name, len(work.waiting), work.running, max(0.0, (work.read_at - since).total_seconds()))
+        waited = max(0.0, (work.read_at - since).total_seconds())
+        seen = GroupLook(group.name, len(work.waiting), work.running, len(figures.instances), waited)
         wanted = desired_workers(
             len(work.waiting), work.running, scaler.slots, min(group.maximum, figures.largest), costs.budget
         )
         reason = _reason_not_to(scaler, figures, work, wanted, costs)
-        if not reason and not work.running:
-            wanted, reason = _on_trial(group, figures, since, wanted, work.read_at)
+        if not reason:
+            wanted, reason = _on_trial(scaler, group, figures, since, wanted, work.read_at)
         if reason:
             return replace(seen, reason=reason)
         if scaler.now() - min(work.read_at, figures.read_at) <= FRESH:
@@ -172,22 +181,45 @@ def _reason_not_to(scaler: Scaler, figures: GroupFigures, work: QueueWork, wante
     return f"paused until {pause.until:%Y-%m-%d %H:%M} UTC: {pause.reason}" if pause else costs.trouble
 
 
-def _on_trial(group: Group, figures: GroupFigures, since: datetime, wanted: int, now: datetime) -> tuple[int, str]:
-    """Nothing runs. Where machines that started since the oldest job was due have ended, none of them took it:
-    one machine is tried, later and later, until one takes a job."""
-    ended = [
+def _on_trial(
+    scaler: Scaler, group: Group, figures: GroupFigures, since: datetime, wanted: int, now: datetime
+) -> tuple[int, str]:
+    """Where machines that started since the oldest job was due have ended without ever taking a job, the next one is
+    tried alone, later and later, until one takes a job: what they run may be broken."""
+    trials = _trials(scaler, group, since)
+    gone = [
         launch.started_at
-        for launch in group.launches()
+        for launch in trials.without_claim
         if launch.instance_id not in figures.instances and launch.started_at < now - LISTED_AFTER
     ]
-    trial_at = next_trial_at(since, ended)
+    trial_at = next_trial_at(trials.since, gone)
     if trial_at is None:
         return wanted, ""
-    if figures.desired:
+    if any(launch.instance_id in figures.instances for launch in trials.without_claim):
         return figures.desired, "machines ended without taking a job: the ones that are there come first"
     if now < trial_at:
-        return 0, f"machines ended without taking a job: the next one is tried at {trial_at:%H:%M} UTC"
-    return min(wanted, 1), ""
+        return figures.desired, f"machines ended without taking a job: the next one is tried at {trial_at:%H:%M} UTC"
+    return min(wanted, figures.desired + 1), ""
+
+
+@dataclass(frozen=True)
+class _Trials:
+    """Starts of machines that have taken no job, all after `since`, when the last one did or jobs began to wait."""
+
+    since: datetime
+    without_claim: Sequence[Launch]
+
+
+def _trials(scaler: Scaler, group: Group, since: datetime) -> _Trials:
+    found = []
+    for launch in sorted(group.launches(), key=lambda each: each.started_at, reverse=True):
+        if launch.started_at < since:
+            break
+        if scaler.rows.has_claimed(scaler.fleet, launch.instance_id):
+            since = launch.started_at
+            break
+        found.append(launch)
+    return _Trials(since, found)
 
 
 def _raised(group: Group, wanted: int, seen: GroupLook) -> GroupLook:

@@ -5,7 +5,6 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, cast
 
@@ -15,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from receipt_dynamo import DynamoClient, FleetRows, Job, JobQueue, JobStatus, JsonObject, Timing, utcnow
 from receipt_dynamo.client import resolve_region
 from receipt_dynamo.items import RawItem, job_from
-from receipt_layoutlm.fleet_costs import FleetInstance, list_instances
+from receipt_layoutlm.fleet_costs import PAID, FleetInstance, list_instances
 from receipt_layoutlm.fleet_metrics import Metric, publish
 from receipt_layoutlm.prices import SpotPrice, price_per_hour, spot_prices
 from receipt_layoutlm.scaler import Look, Scaler, look
@@ -31,8 +30,8 @@ log = logging.getLogger(__name__)
 
 # every module of this package that the zip has to hold, beside receipt_dynamo
 MODULES = tuple(
-    "best_metric config errors events fleet_costs fleet_metrics hardware prices queue_work scaler scaler_lambda "
-    "scaler_settings scaling scaling_group".split()
+    "best_metric config errors events fleet_costs fleet_metrics fleet_names hardware prices queue_work scaler "
+    "scaler_lambda scaler_settings scaling scaling_group".split()
 )
 
 
@@ -80,13 +79,14 @@ def _changes(event: Mapping[str, object]) -> Iterator[tuple[str | None, Job]]:
 
 
 def figures_of(seen: Look, failed: int) -> dict[Metric, float]:
-    """What a look tells CloudWatch, all groups together."""
+    """What a look tells CloudWatch, all groups together. Its errors are the function's own, which AWS counts."""
+    has_work = any(each.claimable or each.running for each in seen.groups)
     return {
         "Backlog": sum(each.claimable for each in seen.groups),
         "OldestPendingAge": max((each.oldest_seconds for each in seen.groups), default=0.0),
         "Running": sum(each.running for each in seen.groups),
         "JobsFailed": failed,
-        "ScalerErrors": len(seen.errors),
+        "IdleMachines": 0 if has_work else sum(each.machines for each in seen.groups),
         "OldestInstanceAge": seen.costs.oldest_instance_hours,
     }
 
@@ -148,12 +148,7 @@ class Container:
         return spot_prices(self.ec2, utcnow)
 
     def instances(self) -> list[FleetInstance]:
-        limit = timedelta(hours=self.settings.max_instance_hours)
-        found = list_instances(self.ec2, self.settings.fleet)
-        for each in found:
-            if utcnow() - each.launched_at > limit:
-                log.warning("instance %s has run since %s, longer than its limit", each.instance_id, each.launched_at)
-        return found
+        return list_instances(self.ec2, self.settings.fleet, PAID)
 
     def price(self, each: FleetInstance) -> float | None:
         return price_per_hour(each.instance_type, each.spot, each.zone, self.settings.prices, self.spot_price)

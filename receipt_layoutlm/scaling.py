@@ -20,13 +20,13 @@ def desired_workers(claimable_now: int, running: int, slots: int, maximum: int, 
     return min(maximum, -(-(claimable_now + running) // slots))
 
 
-def next_trial_at(waiting_since: datetime, ended: Sequence[datetime]) -> datetime | None:
-    """When the next machine may start, after `ended`: the starts of machines that are gone, none of which took a job.
+def next_trial_at(since: datetime, ended: Sequence[datetime]) -> datetime | None:
+    """When the next machine may start, after `ended`: the starts since then of machines that are gone without a job.
 
     None when there is nothing of the kind. Each wait is as long as the trials before it took together, so the time
     between two doubles, up to an hour: a wheel that does not start costs one machine's boot a trial, all day long.
     """
-    last = max((start for start in ended if start >= waiting_since), default=None)
-    if last is None:
+    if not ended:
         return None
-    return last + min(max(last - waiting_since, SHORTEST_TRIAL), LONGEST_TRIAL)
+    last = max(ended)
+    return last + min(max(last - since, SHORTEST_TRIAL), LONGEST_TRIAL)

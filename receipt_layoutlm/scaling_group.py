@@ -106,6 +106,9 @@ def _launch(activity: "ActivityTypeDef") -> Launch | None:
 
 
 def _raise_to(client: "AutoScalingClient", name: str, capacity: int) -> None:
+    """Never lowers it: somebody else may have raised it further since it was read."""
+    if _read(client, name, utcnow).desired >= capacity:
+        return
     # a rebalance between zones would end busy machines, and CloudFormation has no property against it; it stays so
     client.suspend_processes(AutoScalingGroupName=name, ScalingProcesses=["AZRebalance"])
     try:

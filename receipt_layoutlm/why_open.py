@@ -19,7 +19,7 @@ def pending(facts: Facts, lease: Lease) -> Iterator[str]:
     if job.attempt == 0:
         submitted = ago(job.created_at, facts.now)
         yield f"{job.name} is pending: no worker has taken it since it was submitted at {submitted}."
-    elif job.not_before is None:  # an error always sets it, a retry always removes it
+    elif job.budgets.errors == 0:  # an error counts, a retry makes nothing of all that counted
         reason = f": {cause(job.error)}" if job.error else ""
         yield f"{job.name} is pending: a retry put it back after it had failed with attempt {job.attempt}{reason}."
     else:

@@ -13,7 +13,7 @@ from stores import Clock
 
 from receipt_dynamo import DynamoClient, FleetRows, Job, JobQueue, Lease
 from receipt_layoutlm.fleet_costs import FleetInstance
-from receipt_layoutlm.fleet_names import FLEET_TAG
+from receipt_layoutlm.fleet_names import FLEET_TAG, worker_id
 from receipt_layoutlm.scaler import Scaler
 from receipt_layoutlm.scaling_group import Group, aws_group
 
@@ -108,9 +108,11 @@ class Fleet:
         config = {"config_version": version}
         return [self.queue.submit(name=f"job-{n}", config=config, created_by="me", **more) for n in range(many)]  # type: ignore[arg-type]
 
-    def claim(self, queue: str = "default") -> Lease:
-        lease = self.queue.claim("i-00000000-0-abcdef", queue)
+    def claim(self, queue: str = "default", instance_id: str = "i-00000000") -> Lease:
+        """As the worker of a machine does, which also tells that the machine takes jobs."""
+        lease = self.queue.claim(worker_id(instance_id, 0), queue)
         assert lease is not None
+        self.rows.note_claim(FLEET, instance_id)
         return lease
 
     def pay_for(self, many: int, since: datetime, instance_type: str = TYPE) -> None:
@@ -143,3 +145,10 @@ def counted(client: DynamoClient, index: str) -> Callable[[], int]:
 
     client.raw.meta.events.register_first("before-send.dynamodb.Query", note)
     return lambda: asked.count(index)
+
+
+def listed(client: DynamoClient) -> Callable[[], int]:
+    """How many entries queries have returned since."""
+    counts: list[int] = []
+    client.raw.meta.events.register("after-call.dynamodb.Query", lambda parsed, **_: counts.append(parsed["Count"]))
+    return lambda: sum(counts)

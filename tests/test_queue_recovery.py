@@ -149,7 +149,7 @@ def test_a_failed_job_that_is_retried_is_pending_with_nothing_used_up_and_its_li
 
     assert job == stored_job(queue, lease.job_id)
     assert (job.status, job.budgets, job.attempt) == (JobStatus.PENDING, limits, 2)
-    assert (job.not_before, job.ended_at) == (None, None)
+    assert (job.not_before, job.ended_at) == (clock.time, None)
 
 
 def test_a_retried_job_goes_on_from_its_checkpoint_at_once(queue: JobQueue, clock: Clock) -> None:

@@ -9,12 +9,12 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 from botocore.stub import ANY, Stubber
-from fleets import FLEET, NO_IMAGES, REGION, TYPE, Fleet, counted, lagging_index, make_group
+from fleets import FLEET, NO_IMAGES, REGION, TYPE, Fleet, counted, lagging_index, listed, make_group
 from stores import Clock
 
 from receipt_dynamo import DynamoClient, FleetPause, JobError, JobStatus
 from receipt_dynamo.items import job_item
-from receipt_layoutlm.fleet_costs import FleetInstance, list_instances
+from receipt_layoutlm.fleet_costs import PAID, FleetInstance, list_instances
 from receipt_layoutlm.scaler import GroupLook, look
 from receipt_layoutlm.scaling_group import GroupFigures, Launch, aws_group
 
@@ -88,9 +88,19 @@ def test_capacity_is_never_lowered(fleet: Fleet) -> None:
 def test_the_machines_of_running_jobs_are_not_counted_on(fleet: Fleet) -> None:
     fleet.submit(3)
     fleet.stored.order(2)
-    fleet.claim(), fleet.claim()
+    for instance_id in fleet.stored.instances:
+        fleet.claim(instance_id=instance_id)
     seen = only(look(fleet.scaler()).groups)
     assert (seen.claimable, seen.running, fleet.stored.desired) == (1, 2, 3)
+
+
+def test_jobs_of_workers_outside_of_the_fleet_need_no_machine(fleet: Fleet) -> None:
+    fleet.submit(3)
+    fleet.stored.order(1)
+    fleet.claim(instance_id=fleet.stored.instances[0])
+    fleet.queue.claim("somebodys-laptop")
+    seen = only(look(fleet.scaler()).groups)
+    assert (seen.claimable, seen.running, fleet.stored.desired) == (1, 1, 2)
 
 
 def test_jobs_share_a_machine_of_several_slots(fleet: Fleet) -> None:
@@ -187,7 +197,8 @@ def test_a_job_that_is_named_and_listed_counts_once(fleet: Fleet) -> None:
 
 def test_a_job_claimed_since_the_stream_named_it_counts_as_running_only(fleet: Fleet) -> None:
     (job,) = fleet.submit(1)
-    fleet.claim()
+    fleet.stored.order(1)
+    fleet.claim(instance_id=fleet.stored.instances[0])
     seen = only(look(fleet.scaler(), [job.job_id]).groups)
     assert (seen.claimable, seen.running) == (0, 1)
 
@@ -209,15 +220,24 @@ def test_of_many_names_as_many_as_there_are_places_are_read(fleet: Fleet) -> Non
     read: list[str] = []
     fleet.client.raw.meta.events.register("before-send.dynamodb.GetItem", lambda **_: read.append("one"))
     look(fleet.scaler(fleet.group(maximum=4)), [f"{n:08x}-0000-4000-8000-000000000000" for n in range(1000)])
-    assert len(read) == 5
+    assert len(read) == 5 + 1  # the day's costs
 
 
 def test_one_entry_more_than_the_places_is_read_and_no_further_page(fleet: Fleet) -> None:
-    fleet.submit(8, description="x" * 300_000)  # four to a page of 1 MB, at most
-    pages = counted(fleet.client, "GSI3")
+    fleet.submit(8)
+    pages, entries = counted(fleet.client, "GSI3"), listed(fleet.client)
     seen = only(look(fleet.scaler(fleet.group(maximum=1), slots=2)).groups)
-    assert (seen.claimable, pages()) == (3, 1)
+    assert (seen.claimable, pages(), entries()) == (3, 1, 3)
     assert fleet.stored.desired == 1
+
+
+def test_jobs_that_wait_after_an_error_hide_none_that_is_due(fleet: Fleet) -> None:
+    fleet.submit(4)
+    for _ in range(4):
+        fleet.queue.fail(fleet.claim(), HANG)
+    fleet.submit(1)
+    seen = only(look(fleet.scaler(fleet.group(maximum=1))).groups)
+    assert (seen.claimable, fleet.stored.desired) == (1, 1)
 
 
 def test_the_oldest_age_is_that_of_due_jobs(fleet: Fleet) -> None:
@@ -283,11 +303,23 @@ def test_a_group_that_is_busy_is_left_to_the_next_look(
     with Stubber(autoscaling) as stub:
         stub.add_response("describe_auto_scaling_groups", described())
         stub.add_response("describe_scaling_activities", {"Activities": []})
+        stub.add_response("describe_auto_scaling_groups", described())
         stub.add_response("suspend_processes", {})
         stub.add_client_error("set_desired_capacity", code)
         seen = look(fleet.scaler(aws_group(autoscaling, "a-group", "default", 4, fleet.clock)))
     assert (only(seen.groups).raised_to, seen.errors) == (None, [])
     assert "has not settled" in only(seen.groups).reason
+
+
+def test_a_capacity_that_somebody_else_has_raised_further_stands(fleet: Fleet) -> None:
+    fleet.submit(2)
+
+    def launches() -> list[Launch]:
+        fleet.stored.order(5)  # between the look's reading of the group and its order
+        return []
+
+    look(fleet.scaler(replace(fleet.group(), launches=launches)))
+    assert fleet.stored.desired == 5
 
 
 def test_figures_that_are_stale_are_read_again(fleet: Fleet) -> None:
@@ -364,21 +396,63 @@ def test_where_machines_ended_without_taking_a_job_one_is_tried_now_and_then(
     assert fleet.stored.desired == desired
 
 
+def on_trial(fleet: Fleet, *ago: float) -> int:
+    """The capacity after a look two hours later, after machines of which `started` tells, and those that are there."""
+    fleet.clock.time = NOON + hours(2)
+    there = [Launch(each, NOON + hours(2) - timedelta(minutes=1)) for each in fleet.stored.instances]
+    look(fleet.scaler(replace(fleet.group(), launches=lambda: [*there, *started(*ago)()])))
+    return fleet.stored.desired
+
+
 def test_while_one_is_on_trial_no_other_is_started(fleet: Fleet) -> None:
     fleet.submit(3)
     fleet.stored.order(1)
-    fleet.clock.time = NOON + hours(2)
-    look(fleet.scaler(replace(fleet.group(), launches=started(119))))
-    assert fleet.stored.desired == 1
+    assert on_trial(fleet, 119) == 1
 
 
 def test_once_one_has_taken_a_job_the_others_follow(fleet: Fleet) -> None:
     fleet.submit(3)
     fleet.stored.order(1)
+    fleet.claim(instance_id=fleet.stored.instances[0])
+    assert on_trial(fleet, 119) == 3
+
+
+def test_a_good_machine_from_before_says_nothing_of_those_that_end_without_a_job(fleet: Fleet) -> None:
+    fleet.stored.order(1)
+    (good,) = fleet.stored.instances
+    fleet.submit(4)
+    fleet.claim(instance_id=good)
     fleet.clock.time = NOON + hours(2)
-    fleet.claim()
-    look(fleet.scaler(replace(fleet.group(), launches=started(119))))
-    assert fleet.stored.desired == 3
+
+    def launches() -> list[Launch]:
+        return [Launch(good, NOON - hours(1)), *started(10, 11)()]
+
+    look(fleet.scaler(replace(fleet.group(), launches=launches)))
+    assert fleet.stored.desired == 1
+    fleet.clock.pass_seconds(3600)
+    look(fleet.scaler(replace(fleet.group(), launches=launches)))
+    assert fleet.stored.desired == 2  # one trial, beside what works
+
+
+def test_machines_that_took_jobs_and_ended_say_nothing_against_the_next(fleet: Fleet) -> None:
+    fleet.submit(3)
+    fleet.rows.note_claim(FLEET, "i-00000000")
+    assert on_trial(fleet, 15) == 3
+
+
+def test_a_retried_job_waits_since_its_retry(fleet: Fleet) -> None:
+    fleet.submit(1)
+    failed = fleet.claim()
+    for _ in range(3):
+        fleet.queue.fail(failed, HANG)
+        fleet.clock.pass_seconds(3600)
+        if fleet.client.get_job(failed.job_id, consistent=True).status is JobStatus.FAILED:
+            break
+        failed = fleet.claim()
+    fleet.clock.pass_seconds(86_400)
+    fleet.queue.retry(failed.job_id)
+    fleet.clock.pass_seconds(60)
+    assert only(look(fleet.scaler()).groups).oldest_seconds == pytest.approx(60, abs=1)
 
 
 def test_launches_are_found_among_the_activities_of_a_group(autoscaling: "AutoScalingClient") -> None:
@@ -511,6 +585,36 @@ def test_without_the_right_to_see_machines_a_limit_cannot_be_kept(fleet: Fleet, 
     assert "UnauthorizedOperation" in seen.errors[0]
 
 
+def test_what_was_spent_counts_although_no_machine_is_left(fleet: Fleet) -> None:
+    fleet.submit(3)
+    spent = fleet.rows.get_cost(FLEET, NOON.date())
+    fleet.rows.add_cost(spent, 6.0, NOON - hours(1))
+    assert "reached their limit" in only(look(fleet.scaler(max_cost_per_day=5.0)).groups).reason
+    assert fleet.stored.desired == 0
+
+
+def test_a_persons_pause_that_is_shorter_gives_way_to_that_of_the_limit(fleet: Fleet) -> None:
+    fleet.rows.put_pause(FleetPause(fleet=FLEET, reason="lunch", paused_at=NOON, until=NOON + hours(1)))
+    fleet.stored.order(2)
+    fleet.pay_for(2, since=NOON - hours(3))
+    look(fleet.scaler(max_cost_per_day=5.0))
+    pause = fleet.rows.get_pause(FLEET)
+    assert pause is not None
+    assert pause.until == datetime(2026, 5, 2, tzinfo=UTC)
+
+
+def test_the_last_minutes_of_a_machine_that_ended_are_paid(fleet: Fleet) -> None:
+    fleet.stored.order(1)
+    fleet.pay_for(1, since=NOON - hours(1))
+    look(fleet.scaler())
+    fleet.clock.pass_seconds(240)
+    fleet.paid[0] = replace(fleet.paid[0], ended_at=NOON + timedelta(minutes=3))
+    fleet.stored.end_an_instance()
+    spent = look(fleet.scaler()).costs.spent
+    assert spent is not None
+    assert spent.dollars == pytest.approx(1.05, abs=1e-4)
+
+
 def test_an_idle_fleet_asks_ec2_nothing(fleet: Fleet) -> None:
     asked: list[str] = []
 
@@ -530,3 +634,5 @@ def test_machines_of_the_fleet_are_found_by_their_tag(fleet: Fleet) -> None:
         (fleet.stored.instances[0], TYPE, False)
     ]
     assert list_instances(ec2, "another-fleet") == []
+    ended = [each.ended_at for each in list_instances(ec2, FLEET, PAID) if each.ended_at]
+    assert [each.tzinfo for each in ended] == [UTC]

@@ -16,6 +16,7 @@ from stores import Clock
 from receipt_dynamo import DynamoClient, FleetRows, Job, JobError, JobQueue, JobStatus, utcnow
 from receipt_layoutlm import scaler_lambda
 from receipt_layoutlm.fleet_metrics import namespace
+from receipt_layoutlm.fleet_names import worker_id
 from receipt_layoutlm.scaler_lambda import LookFailed, run
 from receipt_layoutlm.scaler_settings import BadSettings, parse_settings
 
@@ -175,17 +176,21 @@ def test_an_idle_fleet_tells_cloudwatch_nothing(cloud: Cloud) -> None:
 def test_waiting_and_running_jobs_are_told_while_there_are_any(cloud: Cloud) -> None:
     cloud.submit()
     cloud.submit()
-    assert cloud.queue.claim("a-worker") is not None
+    cloud.group.order(1)
+    assert cloud.queue.claim(worker_id(cloud.group.instances[0], 0)) is not None
     run(SCHEDULE, None)
     published = cloud.published()
     assert published.pop("OldestPendingAge") > 0
+    assert published.pop("OldestInstanceAge") > 0
     assert published == {"Backlog": 1, "Running": 1}
 
 
-def test_the_oldest_machine_is_told_while_there_are_machines(cloud: Cloud) -> None:
-    cloud.group.order(1)
+def test_machines_without_any_work_are_told_with_the_age_of_the_oldest(cloud: Cloud) -> None:
+    cloud.group.order(2)
     run(SCHEDULE, None)
-    assert set(cloud.published()) == {"OldestInstanceAge"}
+    published = cloud.published()
+    assert published.pop("OldestInstanceAge") > 0
+    assert published == {"IdleMachines": 2}
 
 
 def test_a_job_that_failed_is_counted_once(cloud: Cloud) -> None:
@@ -203,7 +208,7 @@ def test_a_job_that_failed_is_counted_once_when_the_stream_brings_it_again_after
         with pytest.raises(LookFailed):
             run(event, None)
     run(event, None)
-    assert cloud.published() == {"JobsFailed": 1, "ScalerErrors": 1}
+    assert cloud.published() == {"JobsFailed": 1}
 
 
 def failure(cloud: Cloud) -> tuple[dict[str, object], dict[str, object]]:
@@ -229,7 +234,7 @@ def test_what_fails_is_told_and_raised_after_the_rest_was_done(cloud: Cloud, mon
     with pytest.raises(LookFailed, match="no-such-group"):
         run(SCHEDULE, None)
     assert cloud.group.desired == 1
-    assert cloud.published()["ScalerErrors"] == 1
+    assert cloud.published()["Backlog"] == 1
 
 
 def test_the_prices_of_the_settings_meter_the_machines(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,6 @@ def test_figures_that_cannot_be_are_refused(wrong: tuple[int, int, int, int]) ->
     ("ended", "trial"),
     [
         pytest.param([], None, id="no machine ended"),
-        pytest.param([-9.0], None, id="one that started before the job was due says nothing"),
         pytest.param([0.5, 0.1, 0.3], 5.5, id="after the first ones the shortest wait"),
         pytest.param([0.5, 8.0], 16.0, id="then as long as it took so far"),
         pytest.param([0.5, 8.0, 16.0], 32.0, id="which doubles"),
