@@ -2,7 +2,9 @@
 
 import json
 import platform
+import re
 import subprocess
+import sys
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
@@ -90,6 +92,7 @@ class RunRecord(_Record):
     versions: dict[str, str]
     git_sha: str | None
     wheel_sha256: str | None = None  # of an installed package, where its installer wrote it down
+    bundle_sha256: str | None = None  # of all that a fleet's machine was made of
     hardware: Hardware
     class_weights: ClassWeights | None = None  # None in records of earlier versions
     comparability: Stamp | None = None  # None in records of earlier versions
@@ -138,3 +141,10 @@ def wheel_sha256(root: Path = ROOT) -> str | None:
         with suppress(ValueError, KeyError, TypeError):
             return str(json.loads(found.read_text("direct_url.json") or "")["archive_info"]["hashes"]["sha256"])
     return None
+
+
+def bundle_sha256(venv: Path = Path(sys.prefix)) -> str | None:
+    """Of the archive that this environment was made from on a machine of a fleet: infra/bootstrap.sh wrote it down."""
+    note = venv / "bundle"
+    text = note.read_text().strip() if note.is_file() else ""
+    return text if re.fullmatch(r"[0-9a-f]{64}", text) else None

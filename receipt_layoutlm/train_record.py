@@ -23,7 +23,7 @@ from receipt_layoutlm.encoding import OVERLAP
 from receipt_layoutlm.hardware import Hardware, Precision, usable_cpus
 from receipt_layoutlm.labels import LabelMap
 from receipt_layoutlm.page import Page
-from receipt_layoutlm.run_record import DatasetRecord, RunRecord, git_sha, versions, wheel_sha256
+from receipt_layoutlm.run_record import DatasetRecord, RunRecord, bundle_sha256, git_sha, versions, wheel_sha256
 from receipt_layoutlm.team import Team
 from receipt_layoutlm.train_parts import Parts
 
@@ -81,6 +81,7 @@ def make_record(
         versions=versions(),
         git_sha=git_sha(),
         wheel_sha256=wheel_sha256(),
+        bundle_sha256=bundle_sha256(),
         hardware=hardware,
     )
 

@@ -17,6 +17,7 @@ import pytest
 from moto import mock_aws
 
 from receipt_layoutlm.infra import template_path
+from receipt_layoutlm.run_record import bundle_sha256
 from receipt_layoutlm.running_workers import RunningWorker
 from tests.machine import BUCKET, REGION, WorkerMachine, answering, bundle, rendered_user_data, wheel
 
@@ -467,6 +468,13 @@ def test_the_venv_has_the_amis_torch_and_all_else_from_the_lock(machine: WorkerM
     assert done.stdout.split() == ["2.12", "5"]
     cli = machine.run("-c", f"{python.parent}/layoutlm-cli")
     assert cli.stdout == "worker\n"
+
+
+def test_a_run_on_the_machine_can_tell_what_the_machine_was_made_of(machine: WorkerMachine, boot: Boot) -> None:
+    boot()
+
+    made_of = (machine.root / "opt/layoutlm/current").readlink().name
+    assert bundle_sha256(machine.root / "opt/layoutlm/venv") == made_of
 
 
 def test_a_second_run_changes_nothing(machine: WorkerMachine, group: Group, boot: Boot) -> None:
