@@ -15,10 +15,10 @@ from receipt_layoutlm.bundle import BundleError, find_wheel
 from receipt_layoutlm.deploy_rights import Building
 from receipt_layoutlm.existing_bucket import look_at_bucket
 from receipt_layoutlm.existing_storage import NotUsable, look_at_table
-from receipt_layoutlm.finding import Finding
+from receipt_layoutlm.finding import Finding, State
 from receipt_layoutlm.fleet_names import workers_stack
 from receipt_layoutlm.fleet_parameters import read_template
-from receipt_layoutlm.fleet_stack import FleetStack, StackState
+from receipt_layoutlm.fleet_stack import FleetStack, StackState, refuse_unless_changeable
 from receipt_layoutlm.stack_errors import StackError
 
 if TYPE_CHECKING:
@@ -77,11 +77,21 @@ def fleet_finding(fleet: str, region: str) -> tuple[StackState | None, Finding]:
         state = FleetStack(boto3.client("cloudformation", region_name=region), workers_stack(fleet)).state()
     except StackError as error:
         return None, Finding("fleet", "warn", str(error), "ask for cloudformation:DescribeStacks")
-    if state is None:
+    if state is None or state.is_planned_only:
         return None, Finding("fleet", "warn", f"no fleet {fleet} in {region}", "make one: layoutlm-cli fleet deploy")
-    whole = state.status.endswith("_COMPLETE") and "ROLLBACK" not in state.status
-    advice = "" if whole else "look at its events in the CloudFormation console, then deploy again"
-    return state, Finding("fleet", "ok" if whole else "warn", f"{workers_stack(fleet)}: {state.status}", advice)
+    return state, Finding("fleet", *_condition(workers_stack(fleet), state))
+
+
+def _condition(name: str, state: StackState) -> tuple[State, str, str]:
+    found = f"{name}: {state.status}"
+    try:
+        refuse_unless_changeable(name, state)
+    except StackError as error:
+        return "warn", found, str(error)
+    if "ROLLBACK" in state.status:
+        why = f"see why with 'aws cloudformation describe-stack-events --stack-name {name}'"
+        return "warn", found, f"the last change was undone: {why}, then deploy again"
+    return "ok", found, ""
 
 
 def _rights(caller: "GetCallerIdentityResponseTypeDef", building: Building) -> list[Finding]:

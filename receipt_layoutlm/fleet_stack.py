@@ -97,7 +97,7 @@ class FleetStack:
         Values that are not given stay as the stack has them.
         """
         state = self.state()
-        _refuse_unless_changeable(self.name, state)
+        refuse_unless_changeable(self.name, state)
         before = None if state is None or state.is_planned_only else state
         kind: ChangeSetTypeType = "CREATE" if before is None else "UPDATE"
         with explained(self.name):
@@ -176,7 +176,8 @@ class FleetStack:
         story.follow(on_event, self._wait)
 
 
-def _refuse_unless_changeable(name: str, state: StackState | None) -> None:
+def refuse_unless_changeable(name: str, state: StackState | None) -> None:
+    """Raises LeftOver or StackBusy, with what to do first, where a stack takes no change as it stands."""
     if state is None or state.is_planned_only:
         return
     if state.status in _LEFT_OVER:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,8 @@ from receipt_layoutlm.cli import cli
 from receipt_layoutlm.deploy_rights import Building
 from receipt_layoutlm.finding import Finding
 from receipt_layoutlm.infra import template_path
-from tests.small_aws import REGION, ministack
+from tests.deployed import deploy
+from tests.small_aws import REGION, aws, ministack
 
 if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
@@ -268,3 +270,58 @@ def test_doctor_looks_at_the_account_where_a_table_is_named(endpoint: str, monke
     assert "plain: index GSI3 is missing" in [row["found"] for row in rows]
     assert shown["bucket"]["state"] == "missing" and "--bucket" in shown["bucket"]["advice"]
     assert {"rights", "spot quota", "on-demand quota", "wheel"} <= shown.keys()
+
+
+# a fleet that stands
+
+
+def doctor_of(fleet: str, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("AWS_REGION", REGION)
+    rows: list[dict[str, str]] = json.loads(CliRunner().invoke(cli, ["doctor", "--json", "--fleet", fleet]).stdout)
+    return rows
+
+
+def by_kind(rows: list[dict[str, str]]) -> dict[str, dict[str, str]]:
+    return {row["name"]: row for row in rows}
+
+
+@pytest.mark.engine
+def test_of_a_fleet_its_own_table_bucket_and_instance_types_are_looked_at(
+    endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    types = {"InstanceType1": "g6e.2xlarge", "InstanceType2": "g5.2xlarge", "InstanceType3": "", "InstanceType4": ""}
+    fleet = deploy(endpoint, **types)
+    rows = doctor_of(fleet.name, endpoint, monkeypatch)
+    found = by_kind(rows)
+    assert (found["fleet"]["state"], found["fleet"]["found"]) == ("ok", f"{fleet.name}-workers: CREATE_COMPLETE")
+    for kind, output in (("table", "TableName"), ("bucket", "BucketName")):
+        told = [row for row in rows if row["name"] == kind]
+        # the engine makes neither expiry nor backups, which are only warned of
+        assert told and all(row["state"] != "missing" and fleet.storage.outputs[output] in row["found"] for row in told)
+    for market in ("spot", "on-demand"):
+        assert "g6e.2xlarge, g5.2xlarge" in found[f"{market} quota"]["found"]
+
+
+@pytest.mark.engine
+def test_a_stack_that_was_rolled_back_is_told_with_what_to_do(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken, name = f"taken-{uuid.uuid4().hex[:8]}", f"f{uuid.uuid4().hex[:12]}"
+    aws(endpoint, "s3").create_bucket(Bucket=taken)
+    stacks = aws(endpoint, "cloudformation")
+    topic, bucket = {"Type": "AWS::SNS::Topic"}, {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": taken}}
+    broken, whole, both = (
+        json.dumps({"Resources": each}) for each in ({"Any": bucket}, {"Any": topic}, {"Any": topic, "Other": bucket})
+    )
+
+    stacks.create_stack(StackName=f"{name}-workers", TemplateBody=broken)
+    left = by_kind(doctor_of(name, endpoint, monkeypatch))["fleet"]
+    assert (left["state"], left["found"]) == ("warn", f"{name}-workers: ROLLBACK_COMPLETE")
+    assert "'layoutlm-cli fleet destroy' removes it" in left["advice"]
+
+    stacks.delete_stack(StackName=f"{name}-workers")
+    stacks.create_stack(StackName=f"{name}-workers", TemplateBody=whole)
+    assert by_kind(doctor_of(name, endpoint, monkeypatch))["fleet"]["state"] == "ok"
+    stacks.update_stack(StackName=f"{name}-workers", TemplateBody=both)
+    undone = by_kind(doctor_of(name, endpoint, monkeypatch))["fleet"]
+    assert (undone["state"], undone["found"]) == ("warn", f"{name}-workers: UPDATE_ROLLBACK_COMPLETE")
+    assert "describe-stack-events" in undone["advice"] and "deploy again" in undone["advice"]
