@@ -25,7 +25,7 @@ class GroupSettings(BaseModel):
 
 
 class ScalerSettings(BaseModel):
-    """`max_cost_per_day` in US dollars, 0 for no limit; `max_instance_hours` only warns."""
+    """`max_cost_per_day` in US dollars, 0 for no limit."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,7 +35,7 @@ class ScalerSettings(BaseModel):
     slots: int = Field(1, ge=1)
     max_cost_per_day: float = Field(0.0, ge=0, allow_inf_nan=False)
     ondemand_after: int = Field(0, ge=0)
-    max_instance_hours: float = Field(24.0, gt=0)
+    max_instance_hours: object = None  # the template writes it, and nothing reads it: OldInstanceAlarm has the limit
     prices: Annotated[PriceTable | None, BeforeValidator(lambda given: given or None)] = None
 
 

@@ -16,7 +16,7 @@ COMMANDS = {
     "weights": ("receipt_layoutlm.cli.weights:weights", "Base weights of the model hub in the bucket."),
     "storage": ("receipt_layoutlm.cli.storage:storage", "What lies in the bucket."),
     "local": ("receipt_layoutlm.cli.local:local", "The embedded AWS behind --local: up, down, status."),
-    "doctor": ("receipt_layoutlm.cli.doctor:doctor", "Check this machine and say what to fix."),
+    "doctor": ("receipt_layoutlm.cli.doctor:doctor", "Check this machine, or your AWS account, and say what to fix."),
     "demo": ("receipt_layoutlm.cli.demo:demo", "Run the whole system once on generated receipts."),
 }
 

@@ -33,14 +33,17 @@ TRAIN_PACKAGES = ("torch", "transformers", "seqeval", "safetensors", "numpy")
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--fleet", envvar="LAYOUTLM_FLEET", metavar="NAME", help="Check the account of this fleet.")
+@click.option(
+    "--fleet", envvar="LAYOUTLM_FLEET", metavar="NAME", show_envvar=True, help="Check the account for this fleet."
+)
 @store_options
 def doctor(connection: Connection, as_json: bool, fleet: str | None) -> None:
     """Check this machine, or your AWS account, and say what to fix; exit code 1 when something is missing.
 
     Where a table, a bucket or a fleet is named (by flag or environment, and not --local), the account is looked at:
-    credentials, your rights (simulated), the table's shape, the bucket, quotas for the fleet's instance types, and
-    the wheel that `fleet deploy` would take. Else this machine: what --local train needs.
+    credentials, the fleet's stack, your rights to submit jobs and to deploy a fleet (simulated), the table's shape,
+    the bucket, quotas for the fleet's instance types, and the wheel that `fleet deploy` would take. Else this
+    machine: what `layoutlm-cli --local train` needs.
     """
     if not connection.is_local and (fleet or connection.has_table() or connection.has_bucket()):
         findings = _examine_account(connection, fleet)
