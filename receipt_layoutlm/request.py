@@ -28,7 +28,9 @@ class JobRequest(BaseModel):
     priority: Priority = Field(Priority.MEDIUM, description="Claim order.")
     queue: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = Field("default", description="Queue to wait in.")
     output_s3_path: str | None = Field(
-        None, description="s3://BUCKET[/PREFIX] for the run's files (default: the training bucket)."
+        None,
+        description="s3://BUCKET[/PREFIX] for the run's files (default: the training bucket). A fleet's machines take "
+        "jobs without a PREFIX alone.",
     )
 
     @field_validator("job_name")

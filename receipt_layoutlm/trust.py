@@ -15,6 +15,9 @@ from receipt_layoutlm.run_setup import fingerprint_of, safe_name, weights_place
 ANY_BUCKET = Storage(bucket="*")
 """Every bucket of the engine: for the embedded AWS, which holds nothing but its user's own."""
 
+FLEET_READS = ("datasets/", "encoded/", "runs/", "splits/", "weights/", "wheels/")
+"""What a fleet's machines read of their bucket, as their role in infra/workers.yaml has it."""
+
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")  # no ARN, which would lead to another account
 
 
@@ -28,11 +31,17 @@ class Trust:
 
     buckets: tuple[Storage, ...]
     folders: tuple[Path, ...]
+    fleet_bucket: str | None = None  # of which the machine's role reaches a part only
 
     @classmethod
     def of_project(cls, buckets: Iterable[Storage]) -> Self:
         """A worker that others send jobs to."""
         return cls(tuple(buckets), ())
+
+    @classmethod
+    def of_fleet(cls, bucket: str, accepted: Iterable[Storage]) -> Self:
+        """A machine of a fleet, with the fleet's bucket; what it was told to accept besides is not doubted."""
+        return cls((Storage(bucket=bucket), *accepted), (), bucket)
 
     @classmethod
     def of_this_machine(cls, buckets: Iterable[Storage]) -> Self:
@@ -63,14 +72,34 @@ class Trust:
         if storage is None:
             raise ConfigError("storage: the job names no bucket: submit it with --bucket or --output-s3-path")
         self._check_place("storage", storage)
+        if storage.prefix and not self._has_rights(storage):
+            raise ConfigError(
+                f"storage {_uri(storage)!r}: machines of a fleet may write at the top of their bucket alone: submit "
+                "the job again without --output-s3-path"
+            )
 
     def _check_pretrained(self, pretrained: str) -> None:
         if pretrained == "minilm":
             return
         if is_in_bucket(pretrained):
-            self._check_place("pretrained", weights_place(pretrained))
+            self._check_weights(weights_place(pretrained))
         elif not is_hub_name(pretrained) or Path(pretrained).exists():  # a folder here would shadow the hub's
             self._check_folder(pretrained)
+
+    def _check_weights(self, place: Storage) -> None:
+        self._check_place("pretrained", place)
+        if not place.prefix.startswith(FLEET_READS) and not self._has_rights(place):
+            raise ConfigError(
+                f"pretrained {_uri(place)!r}: machines of a fleet may read {', '.join(FLEET_READS)} of their bucket, "
+                "no more: copy the folder below weights/ and name that one"
+            )
+
+    def _has_rights(self, place: Storage) -> bool:
+        """Outside of a fleet's bucket, and for what was accepted besides, somebody has seen to them."""
+        if place.bucket != self.fleet_bucket:
+            return True
+        besides = [accepted for accepted in self.buckets if accepted != Storage(bucket=self.fleet_bucket)]
+        return any(_holds(accepted, place) for accepted in besides)
 
     def _check_folder(self, pretrained: str) -> None:
         if "://" in pretrained or not pretrained.isprintable() or not self._holds_folder(Path(pretrained)):

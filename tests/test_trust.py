@@ -1,18 +1,21 @@
 """What the table says is hostile input: what reaches a path, a bucket or a loader is refused, or used as it is."""
 
 import gzip
+import re
 from pathlib import Path
 
 import pytest
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from receipt_dynamo import Job, JobStatus, Storage, utcnow
+from receipt_dynamo.entities import FINAL_CAUSES
 from receipt_layoutlm.config import DEFAULT_WORK_DIR, ConfigError, TrainConfig
+from receipt_layoutlm.infra import template_path
 from receipt_layoutlm.manifest import DamagedFolder, write_manifest
 from receipt_layoutlm.run_dir import RunDir
 from receipt_layoutlm.run_setup import NAME_BYTES, get_weights, prepare_run_dir
 from receipt_layoutlm.s3 import RunPlaces, dataset_key
-from receipt_layoutlm.trust import ANY_BUCKET, Trust
+from receipt_layoutlm.trust import ANY_BUCKET, FLEET_READS, Trust
 from tests.stores import Store
 
 PINNED = "shop@" + "0123456789abcdef" * 4
@@ -268,6 +271,43 @@ def test_a_jobs_work_dir_counts_only_where_submit_and_work_share_a_machine(tmp_p
     assert PROJECT.work_dir(wanted, None) == Path(DEFAULT_WORK_DIR)
     for trust in (PROJECT, MACHINE):
         assert trust.work_dir(wanted, tmp_path / "own") == tmp_path / "own"
+
+
+# a machine of a fleet
+
+FLEET = Trust.of_fleet("our-bucket", [Storage(bucket="their-bucket", prefix="team/")])
+TOP = Storage(bucket="our-bucket")
+
+
+@pytest.mark.parametrize("prefix", ["team/a/", "runs/a/", "encoded/"])
+def test_a_fleets_machine_refuses_a_job_that_its_role_could_not_write(prefix: str) -> None:
+    told = refusal(FLEET, job(storage=Storage(bucket="our-bucket", prefix=prefix)), config())
+
+    assert told.startswith(f"storage 's3://our-bucket/{prefix}'") and "without --output-s3-path" in told
+    assert "bad_config" in FINAL_CAUSES, "such a job is not tried again"
+
+
+def test_a_fleets_machine_takes_the_jobs_of_its_bucket_and_what_it_was_told_to_accept() -> None:
+    FLEET.check(job(storage=TOP), config())
+    FLEET.check(job(storage=Storage(bucket="their-bucket", prefix="team/a/")), config())
+    Trust.of_fleet("our-bucket", [OURS]).check(job(storage=OURS), config())
+
+    assert "storage" in refusal(FLEET, job(storage=Storage(bucket="their-bucket")), config())
+
+
+def test_a_fleets_machine_takes_weights_of_where_it_may_read() -> None:
+    for prefix in FLEET_READS:
+        FLEET.check(job(storage=TOP), config(pretrained=f"s3://our-bucket/{prefix}x"))
+    FLEET.check(job(storage=TOP), config(pretrained="s3://their-bucket/team/x"))
+
+    assert "weights/" in refusal(FLEET, job(storage=TOP), config(pretrained="s3://our-bucket/team/x"))
+
+
+def test_a_fleets_machines_may_read_what_their_role_says() -> None:
+    text = template_path("workers.yaml").read_text()
+    (statement,) = re.findall(r"- Sid: ReadFiles\n(.*?)- Sid:", text, re.DOTALL)
+
+    assert tuple(sorted(re.findall(r"\$\{BucketName\}/(\S+)\*", statement))) == FLEET_READS
 
 
 # weights from a bucket
