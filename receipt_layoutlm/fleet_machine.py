@@ -1,5 +1,6 @@
 """What a worker knows of the machine it runs on: its name there, price, boot, disk, and the other workers."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from pathlib import Path
 import boto3
 from botocore.config import Config
 
-from receipt_dynamo import DynamoClient, FleetRows, Job, Machine, utcnow
+from receipt_dynamo import DynamoClient, FleetRows, Job, Machine, StoreError, utcnow
 from receipt_layoutlm import fleet_names
 from receipt_layoutlm.config import DEFAULT_WORK_DIR
 from receipt_layoutlm.disk_watch import DiskWatch
@@ -19,6 +20,8 @@ from receipt_layoutlm.prices import parse_prices, price_per_hour, spot_prices
 from receipt_layoutlm.running_workers import Registration, registered, workers_dir
 from receipt_layoutlm.spot import InstanceMetadata, SpotWatch
 from receipt_layoutlm.workplace import Workplace
+
+log = logging.getLogger(__name__)
 
 PRICES_VARIABLE = "LAYOUTLM_PRICES"  # the fleet's price table, in JSON
 HUB_VARIABLE = "HF_HOME"
@@ -92,8 +95,15 @@ def _disk_watch(place: Workplace, options: MachineOptions, registration: Registr
 
 
 def _of_fleet(place: Workplace, fleet: str, registration: Registration) -> Workplace:
-    """The same on a machine of a fleet: it can be paused, it ends as a whole, and it came up for a job."""
+    """The same on a machine of a fleet: it can be paused, ends as a whole, came up for a job, and tells of its claims."""
     uptime, ready_at = uptime_seconds(), place.now()
+    rows = FleetRows(place.queue.client)
+
+    @contextmanager
+    def busy(job_id: str) -> Iterator[None]:
+        with registration.busy(job_id):
+            _note_claim(rows, fleet, fleet_names.instance_of(place.worker_id))
+            yield
 
     def boot_seconds(job: Job) -> float | None:
         if uptime is None or not registration.is_first_claim:
@@ -102,10 +112,21 @@ def _of_fleet(place: Workplace, fleet: str, registration: Registration) -> Workp
 
     return replace(
         place,
-        is_paused=PauseWatch(FleetRows(place.queue.client), fleet),
+        is_paused=PauseWatch(rows, fleet),
+        busy=busy,
         others_busy=registration.others_busy,
         boot_seconds=boot_seconds,
     )
+
+
+def _note_claim(rows: FleetRows, fleet: str, instance_id: str | None) -> None:
+    """So that the scaler takes this machine for a sound one after its end; not worth a job."""
+    if instance_id is None:
+        return
+    try:
+        rows.note_claim(fleet, instance_id)
+    except StoreError as error:
+        log.warning("the scaler will not know that this machine took a job: %s", error)
 
 
 def uptime_seconds(proc_uptime: Path = UPTIME) -> float | None:
