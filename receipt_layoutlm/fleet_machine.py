@@ -95,7 +95,7 @@ def _disk_watch(place: Workplace, options: MachineOptions, registration: Registr
 
 
 def _of_fleet(place: Workplace, fleet: str, registration: Registration) -> Workplace:
-    """The same on a machine of a fleet: it can be paused, ends as a whole, came up for a job, and tells of its claims."""
+    """The same on a fleet's machine: it can be paused, ends as a whole, came up for a job, and tells of its claims."""
     uptime, ready_at = uptime_seconds(), place.now()
     rows = FleetRows(place.queue.client)
 

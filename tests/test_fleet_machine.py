@@ -27,6 +27,7 @@ from tests.places import Place
 from tests.stores import Clock, Store
 from tests.test_systemd_notify import ServiceSocket
 from tests.tiny import tiny_layoutlm
+from tests.wire import Wire
 
 INSTANCE = "i-0123456789abcdef0"
 
@@ -148,6 +149,17 @@ def opened(fleet: str | None) -> Iterator[Workplace]:
     options = WorkerOptions("default", machine=MachineOptions(fleet=fleet))
     with kept_handlers(), open_workplace(connection, ProgressView(), Trust.of_project([]), options) as place:
         yield place
+
+
+def test_a_claim_that_cannot_be_told_is_worth_no_job(
+    cloud: DynamoClient, on_ec2: dict[str, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, value in on_ec2.items():
+        monkeypatch.setenv(name, value)
+    with opened("layoutlm") as place:
+        Wire(place.queue.client).refuse("PutItem", "AccessDenied")
+        with place.busy("job-1"):
+            assert "will not know that this machine took a job" in caplog.text
 
 
 def claimed(client: DynamoClient, submitted_at: datetime) -> Job:
