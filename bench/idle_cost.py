@@ -15,11 +15,13 @@ import contextlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import boto3
@@ -34,7 +36,7 @@ PRICES_AS_OF = "2025-06"
 READ_UNIT = 0.125e-6  # https://aws.amazon.com/dynamodb/pricing/on-demand/
 WRITE_UNIT = 0.625e-6
 LAMBDA_REQUEST = 0.20e-6  # https://aws.amazon.com/lambda/pricing/
-LAMBDA_GB_SECOND = 13.3334e-6  # arm64; the time of a cold start is paid for too
+LAMBDA_GB_SECOND = {"x86_64": 16.6667e-6, "arm64": 13.3334e-6}  # the time of a cold start is paid for too
 LOG_GB = 0.50  # https://aws.amazon.com/cloudwatch/pricing/
 ALARM = 0.10
 METRIC = 0.30
@@ -43,11 +45,9 @@ FREE = "autoscaling's and EC2's API, Lambda's reading of the stream, gateway end
 
 PROMISED = 0.10
 MONTH_HOURS = 730
-LOOKS = MONTH_HOURS * 12
 COLD_STARTS = MONTH_HOURS / 2  # a container that is used every five minutes was seen to live for some two hours
 NETWORK_SECONDS = 0.010
-MEMORY_GB = 0.5
-CPU_SHARE = 512 / 1769  # of one processor, which 1,769 MB are given
+WHOLE_PROCESSOR = 1769  # MB of memory that come with one
 LOG_LINES_BYTES = 3 * 140 + 4 * 26  # what Lambda itself writes (START, END, REPORT), and 26 bytes a line
 KEPT_JOBS = 200  # in the table, all succeeded
 
@@ -58,6 +58,38 @@ from receipt_layoutlm.scaler_lambda import container_of
 container_of(os.environ["LAYOUTLM_SCALER"]).scaler
 print(time.process_time() - began)
 """
+
+
+@dataclass(frozen=True)
+class Function:
+    """What the template says of the scaler's function."""
+
+    memory_mb: int
+    architecture: str
+    minutes: int  # between two looks
+
+    @property
+    def looks(self) -> float:
+        """A month."""
+        return MONTH_HOURS * 60 / self.minutes
+
+    def dollars(self, cpu_seconds: float, network_seconds: float = 0.0) -> float:
+        """Of one run."""
+        seconds = cpu_seconds * WHOLE_PROCESSOR / self.memory_mb + network_seconds
+        return seconds * self.memory_mb / 1024 * LAMBDA_GB_SECOND[self.architecture]
+
+
+def function_of(template: str) -> Function:
+    def stated(pattern: str) -> str:
+        found = re.search(pattern, template)
+        assert found, pattern
+        return found[1]
+
+    return Function(
+        memory_mb=int(stated(r"MemorySize: (\d+)")),
+        architecture=stated(r"Architectures: \[(\w+)\]"),
+        minutes=int(stated(r"ScheduleExpression: rate\((\d+) minutes\)")),
+    )
 
 
 def filled(client: DynamoClient) -> None:
@@ -104,7 +136,7 @@ class Meter:
 
     def __init__(self, scaler: scaler_lambda.Container) -> None:
         self.requests: Counter[str] = Counter()
-        self.units: Counter[str] = Counter()
+        self.units: dict[str, float] = {}
         dynamo = scaler.scaler.queue.client.raw.meta.events
         dynamo.register_first("provide-client-params.dynamodb", self._ask)
         dynamo.register("after-call.dynamodb", self._answered)
@@ -120,10 +152,21 @@ class Meter:
 
     def _answered(self, parsed: dict[str, dict[str, float]], model: object, **_: object) -> None:
         kind = "read" if getattr(model, "name", "") in ("Query", "GetItem") else "write"
-        self.units[kind] += parsed["ConsumedCapacity"]["CapacityUnits"]
+        self.units[kind] = self.units.get(kind, 0.0) + parsed["ConsumedCapacity"]["CapacityUnits"]
 
 
-def measured(table: Callable[[], DynamoClient], repeats: int = 20) -> dict[str, object]:
+@dataclass(frozen=True)
+class Look:
+    """What one look at an idle fleet asks for and takes."""
+
+    requests: dict[str, int]
+    units: dict[str, float]
+    warm_cpu_seconds: float
+    cold_cpu_seconds: float
+    log_bytes: int
+
+
+def measured(table: Callable[[], DynamoClient], repeats: int = 20) -> Look:
     client = table()
     filled(client)
     os.environ["LAYOUTLM_SCALER"] = settings(client.table_name)
@@ -138,35 +181,23 @@ def measured(table: Callable[[], DynamoClient], repeats: int = 20) -> dict[str, 
             scaler_lambda.run({}, None)
         warm = (time.process_time() - began) / repeats
     cold = subprocess.run([sys.executable, "-c", COLD], capture_output=True, text=True, check=True)
-    return {
-        "requests": requests,
-        "units": units,
-        "warm_cpu_seconds": warm,
-        "cold_cpu_seconds": float(cold.stdout),
-        "log_bytes": len(json.dumps(told)) + LOG_LINES_BYTES,
-    }
+    return Look(requests, units, warm, float(cold.stdout), len(json.dumps(told)) + LOG_LINES_BYTES)
 
 
-def by_item(found: dict[str, object]) -> dict[str, float]:
+def by_item(function: Function, found: Look) -> dict[str, float]:
     """Dollars a month."""
-    units, requests = found["units"], found["requests"]
-    assert isinstance(units, dict) and isinstance(requests, dict)
-    warm = float(str(found["warm_cpu_seconds"])) / CPU_SHARE + NETWORK_SECONDS * sum(requests.values())
-    cold = float(str(found["cold_cpu_seconds"])) / CPU_SHARE
+    requests = sum(found.requests.values())
     return {
-        "table: read units": LOOKS * units.get("read", 0) * READ_UNIT,
-        "table: write units": LOOKS * units.get("write", 0) * WRITE_UNIT,
-        "function: requests": LOOKS * LAMBDA_REQUEST,
-        "function: time of the looks": LOOKS * warm * MEMORY_GB * LAMBDA_GB_SECOND,
-        "function: cold starts": COLD_STARTS * cold * MEMORY_GB * LAMBDA_GB_SECOND,
-        "schedule": LOOKS * SCHEDULED_EVENT,
-        "log": LOOKS * int(str(found["log_bytes"])) / 1e9 * LOG_GB,
-        "figures: nothing is published": METRIC * sum("PutMetricData" in name for name in requests),
+        "table: read units": function.looks * found.units.get("read", 0) * READ_UNIT,
+        "table: write units": function.looks * found.units.get("write", 0) * WRITE_UNIT,
+        "function: requests": function.looks * LAMBDA_REQUEST,
+        "function: time of the looks": function.looks
+        * function.dollars(found.warm_cpu_seconds, NETWORK_SECONDS * requests),
+        "function: cold starts": COLD_STARTS * function.dollars(found.cold_cpu_seconds),
+        "schedule": function.looks * SCHEDULED_EVENT,
+        "log": function.looks * found.log_bytes / 1e9 * LOG_GB,
+        "figures: nothing is published": METRIC * sum("PutMetricData" in name for name in found.requests),
     }
-
-
-def alarms() -> int:
-    return infra.template_path("workers.yaml").read_text().count("Type: AWS::CloudWatch::Alarm")
 
 
 def main() -> None:
@@ -174,21 +205,23 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures there too")
     options = parser.parse_args()
     os.environ["AWS_DEFAULT_REGION"] = "us-east-1"
+    template = infra.template_path("workers.yaml").read_text()
+    function, alarms = function_of(template), template.count("Type: AWS::CloudWatch::Alarm")
     with engine() as table:
         found = measured(table)
-    items = by_item(found)
+    items = by_item(function, found)
     total = sum(items.values())
-    every_cold = LOOKS / COLD_STARTS * items["function: cold starts"]
+    every_cold = function.looks / COLD_STARTS * items["function: cold starts"]
     for name, dollars in items.items():
         print(f"{name:32} {dollars:9.5f}")
     print(f"{'a month':32} {total:9.5f}  (promised: at most {PROMISED:.2f})")
     print(f"{'if every look were a cold start':32} {total - items['function: cold starts'] + every_cold:9.5f}")
-    print(f"{f'{alarms()} alarms, apart':32} {alarms() * ALARM:9.5f}")
-    print(f"one look: {found['requests']}, units {found['units']}, {found['log_bytes']} bytes of log; free: {FREE}")
+    print(f"{f'{alarms} alarms, apart':32} {alarms * ALARM:9.5f}")
+    print(f"one look: {found.requests}, units {found.units}, {found.log_bytes} bytes of log; free: {FREE}")
     if options.json:
         document = {"prices_as_of": PRICES_AS_OF, "promised": PROMISED, "dollars_a_month": total, "items": items}
-        alarm = {"alarms": alarms(), "alarms_dollars_a_month": alarms() * ALARM}
-        options.json.write_text(json.dumps({**document, **alarm, "one_look": found}, indent=1) + "\n")
+        alarm = {"alarms": alarms, "alarms_dollars_a_month": alarms * ALARM}
+        options.json.write_text(json.dumps({**document, **alarm, "one_look": vars(found)}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
