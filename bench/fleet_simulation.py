@@ -50,8 +50,8 @@ SCENARIOS = {
         reclaimed_per_hour=0.20,
         arrivals=tuple((each * 12 * MINUTE, 1) for each in range(60)),
     ),
-    # the first job of a pair finds no machine, the second one that is idle. Its start: 17 s were measured with weights of
-    # base size on two busy cores (README); added are 440 MB out of the bucket, and CUDA
+    # the first job of a pair finds no machine, the second one that is idle. Its start: 17 s were measured with
+    # weights of base size on two busy cores (README); added are 440 MB out of the bucket, and CUDA
     "pairs": Conditions(
         jobs=40,
         job_seconds=10 * MINUTE,
