@@ -19,22 +19,22 @@ patience=${LAYOUTLM_DRAIN_SECONDS:-30}  # for idle workers to end
 main() {
   [ "$(systemctl is-system-running)" = stopping ] && say "the machine is going down anyway" && return 0
   mkdir -p "$run" && touch "$run/asked-$slot"
-  exec 9>"$run/ending.lock"
-  flock --wait 60 9 || { say "another slot decides" && return 0; }
-  [ -e "$run/ending" ] && say "it is being ended already" && return 0
-  [ "$run/resumed" -nt "$run/asked-$slot" ] && say "the workers were started again" && return 0
   why=$(how_it_ended)
+  exec 9>"$run/ending.lock"
+  flock --wait 30 9 || { say "another slot decides" && return 0; }
+  [ -e "$run/ending" ] && say "it is being ended already" && return 0
+  [ "$run/started" -nt "$run/asked-$slot" ] && say "the workers were started again" && return 0
   say "why: $why"
   drain_others
   if [ -n "$(running_slots)" ]; then
     say "left to the slots that run: $(running_slots)"
-    [ "$why" = idle ] && systemctl start --no-block "worker@$slot.service"
+    [ "$why" = idle ] && start_slots
     return 0
   fi
   if [ "$why" = idle ] && has_work && ! resumed_in_vain; then
     say "there is work again"
     touch "$run/resumed"
-    for each in $(slots); do systemctl start --no-block "worker@$each.service"; done
+    start_slots
     return 0
   fi
   end_instance "$(group_size)"
@@ -44,12 +44,23 @@ say() { echo "terminate_instance ($slot): $*"; }
 
 slots() { seq 0 $((${LAYOUTLM_SLOTS:-1} - 1)); }
 
-# What the worker left behind when it ended in order; without that it crashed.
+# Every one that does not run: those that ended with this one have to work on as well.
+start_slots() {
+  local each
+  touch "$run/started"
+  for each in $(slots); do
+    [ "$(main_pid "$each")" = 0 ] && systemctl start --no-block "worker@$each.service"
+  done
+}
+
+# What the worker left behind when it ended in order; without that it crashed. One that was asked to end because
+# another had nothing to do is idle, too, even if it took a job at that very moment and has ended after it.
 how_it_ended() {
   case $slot in *[!0-9]*) echo "$slot" && return ;; esac
   local word
   word=$(head -c 20 "$told/ended-$slot" 2>/dev/null)
-  rm -f "$told/ended-$slot"
+  [ "$word" = drained ] && [ -e "$run/idle-$slot" ] && word=idle
+  rm -f "$told/ended-$slot" "$run/idle-$slot"
   case $word in
     idle | drained | stopped | leaving) echo "$word" ;;
     *) if [ -e "$workers/claimed" ]; then echo "crashed after a claim"; else echo "crashed before any claim"; fi ;;
@@ -69,10 +80,15 @@ running_slots() {
 
 is_busy() { grep -qs '"busy":true' "$workers/$(main_pid "$1").json"; }
 
-# The others take no more jobs. One that waits for a job ends at once; one that has a job is not waited for.
+# The others take no more jobs. One that waits for a job ends at once; one that has a job is not waited for, and it
+# goes on to the next job when this slot only had nothing to do.
 drain_others() {
   local each waited=0 idle
   for each in $(running_slots); do
+    if [ "$why" = idle ]; then
+      is_busy "$each" && continue
+      touch "$run/idle-$each"
+    fi
     systemctl kill --kill-who=main --signal=SIGUSR1 "worker@$each.service"
   done
   while [ "$waited" -lt "$patience" ]; do
@@ -86,7 +102,7 @@ drain_others() {
 
 # A queue that cannot be asked holds no work for this machine.
 has_work() {
-  [ "$(timeout 30 runuser --user layoutlm -- "$root/opt/layoutlm/venv/bin/layoutlm-cli" worker peek | tail -n 1)" = claimable ]
+  [ "$(timeout 15 runuser --user layoutlm -- "$root/opt/layoutlm/venv/bin/layoutlm-cli" worker peek | tail -n 1)" = claimable ]
 }
 
 # Since the last look no job was claimed: what waits is not for these workers.

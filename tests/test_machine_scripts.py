@@ -1,6 +1,7 @@
 """The scripts of a worker machine, run for real below a folder; what they did to the group is read from the group."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.engine  # child processes
 
 SCRIPTS = ("user_data.sh", "bootstrap.sh", "terminate_instance.sh")
 STUB_BYTES = 4096  # agreed with the template, which carries it twice
-WORKER, OTHER = "worker@0.service", "worker@1.service"
+WORKER, OTHER, THIRD = "worker@0.service", "worker@1.service", "worker@2.service"
 DEADLINE = "layoutlm-deadline.timer"
 AGENT = "opt/aws/amazon-cloudwatch-agent/bin/amazon-cloudwatch-agent-ctl"
 
@@ -263,8 +264,75 @@ def test_a_slot_with_a_job_keeps_the_machine(
 
     assert (group.is_ended, group.desired, machine.told("shutdown")) == (False, 1, [])
     assert "left to the slots that run: 1" in said
-    assert OTHER in machine.names("drained")
-    assert machine.told("started") == ([WORKER] if (slot, word) == ("0", "idle") else [])
+    has_nothing_to_do = (slot, word) == ("0", "idle")
+    assert machine.names("drained") == (set() if has_nothing_to_do else {OTHER})
+    assert machine.told("started") == ([WORKER] if has_nothing_to_do else [])
+
+
+@pytest.fixture
+def three(machine: WorkerMachine, group: Group, end: Callable[..., str]) -> Callable[..., str]:
+    """Slot 0 has ended, slot 1 works on a job, slot 2 waits for one."""
+    machine.write("etc/layoutlm/worker.env", f"AWS_REGION={REGION}\nLAYOUTLM_GROUP={group.name}\nLAYOUTLM_SLOTS=3\n")
+    runs(machine, OTHER, 99, busy=True)
+    runs(machine, THIRD, 98, busy=False)
+    claimed(machine)
+    return end
+
+
+def test_when_one_slot_works_the_idle_ones_wait_for_jobs_again(
+    machine: WorkerMachine, group: Group, three: Callable[..., str]
+) -> None:
+    three("0", "idle")
+
+    assert machine.names("drained") == {THIRD}, "the one with a job goes on to the next"
+    assert machine.names("active") == {WORKER, OTHER, THIRD}
+
+    three("2", "drained")  # late: the first one has decided already
+
+    assert OTHER not in machine.names("drained")
+    assert machine.names("active") == {WORKER, OTHER, THIRD}
+    assert not group.is_ended
+
+
+def test_a_slot_that_took_a_job_when_it_was_asked_to_end_goes_on_after_it(
+    machine: WorkerMachine, group: Group, three: Callable[..., str]
+) -> None:
+    (machine.state / "deaf").touch()
+    three("0", "idle")
+    assert machine.names("active") == {WORKER, OTHER, THIRD}
+    (machine.state / "active" / THIRD).unlink()
+
+    three("2", "drained")
+
+    assert machine.told("started") == [WORKER, THIRD]
+    assert not group.is_ended
+
+
+def test_after_the_crash_of_a_slot_the_others_finish_their_jobs_and_the_machine_goes(
+    machine: WorkerMachine, group: Group, three: Callable[..., str]
+) -> None:
+    (machine.state / "deaf").touch()
+    three("0")
+    assert machine.names("drained") == {OTHER, THIRD}
+
+    for slot, unit in (("2", THIRD), ("1", OTHER)):
+        (machine.state / "active" / unit).unlink()
+        assert not group.is_ended
+        three(slot, "drained")
+
+    assert machine.told("started") == []
+    assert group.is_ended
+
+
+def test_a_slot_that_was_started_again_is_not_taken_for_what_it_was_before(
+    machine: WorkerMachine, group: Group, end: Callable[..., str]
+) -> None:
+    started = machine.write("run/layoutlm-end/started", "")
+    os.utime(started, (2e9, 2e9))  # while this slot waited for its turn
+    assert "started again" in end(word="drained")
+    os.utime(started, (1e9, 1e9))
+
+    assert "why: crashed" in end()
 
 
 def test_a_slot_that_does_not_say_what_it_does_keeps_the_machine(

@@ -13,6 +13,7 @@ from receipt_layoutlm.supervisor import STOP_GRACE_SECONDS
 from tests.machine import rendered_user_data
 
 SPOT_SECONDS = 120.0  # between a notice and the end of the machine
+SLACK_SECONDS = 30  # for all that a script does between its waits, on a machine with many slots
 EXPOSED_AT_MOST = 2.5  # of 10, as systemd-analyze counts; below 4 it says OK
 
 
@@ -68,6 +69,15 @@ def test_the_worker_may_do_little(units: list[Path]) -> None:
 def test_the_worker_is_stopped_inside_a_spot_notice_and_after_its_own_grace(unit: configparser.SectionProxy) -> None:
     assert STOP_GRACE_SECONDS < float(unit["TimeoutStopSec"]) < SPOT_SECONDS
     assert unit["KillMode"] == "mixed"  # SIGTERM reaches the worker alone: it asks its trainer itself
+
+
+def test_the_end_of_the_machine_is_sure_before_the_script_for_it_is_ended(unit: configparser.SectionProxy) -> None:
+    script = template_path("terminate_instance.sh").read_text()
+    patterns = (r"flock --wait (\d+)", r"_SECONDS:-(\d+)\}", r"\btimeout (\d+) runuser")
+    waits = [re.findall(pattern, script) for pattern in patterns]
+
+    assert [len(each) for each in waits] == [1, 1, 1], "the lock, the other slots, the queue; then it switches off"
+    assert sum(int(seconds) for (seconds,) in waits) + SLACK_SECONDS <= float(unit["TimeoutStopSec"])
 
 
 def test_the_worker_outlives_a_trainer_that_the_kernel_ends_for_its_memory(unit: configparser.SectionProxy) -> None:
