@@ -46,10 +46,11 @@ slots() { seq 0 $((${LAYOUTLM_SLOTS:-1} - 1)); }
 
 # Every one that does not run: those that ended with this one have to work on as well.
 start_slots() {
-  local each
+  local each running
+  running=$(running_slots)
   touch "$run/started"
   for each in $(slots); do
-    [ "$(main_pid "$each")" = 0 ] && systemctl start --no-block "worker@$each.service"
+    grep -qx "$each" <<<"$running" || systemctl start --no-block "worker@$each.service"
   done
 }
 
