@@ -183,6 +183,17 @@ def test_numbers_are_whole_but_for_money(name: str, value: str, refusal: str | N
     assert read_template("workers.yaml").parameters[name].refusal(value) == refusal
 
 
+def test_the_disks_of_all_machines_take_the_key_that_is_named() -> None:
+    """Read from the template: ministack keeps nothing of a disk's key."""
+    for name in ("LaunchTemplate", "OnDemandLaunchTemplate"):
+        (disk,) = properties("workers.yaml", name)["LaunchTemplateData"]["BlockDeviceMappings"]
+        named = {"Fn::If": ["HasVolumeKey", {"Ref": "VolumeKeyArn"}, {"Ref": "AWS::NoValue"}]}
+        assert (disk["Ebs"]["Encrypted"], disk["Ebs"]["KmsKeyId"]) == (True, named)
+    key = read_template("workers.yaml").parameters["VolumeKeyArn"]
+    assert key.refusal("arn:aws:kms:us-east-1:012345678901:key/0a-1") is None
+    assert key.refusal("alias/aws/ebs") is not None
+
+
 def test_a_group_is_never_told_how_many_machines_to_have() -> None:
     for name in ("Group", "OnDemandGroup"):
         assert "DesiredCapacity" not in properties("workers.yaml", name)
