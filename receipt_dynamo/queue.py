@@ -391,15 +391,15 @@ class JobQueue:
             return stored  # our own lost reply, or somebody else who retried it
         return self.client.get_job(job_id, consistent=True)
 
-    def held(self) -> list[Lease]:
-        """Leases of the running jobs, as somebody holds them."""
+    def held(self) -> list[tuple[Job, Lease]]:
+        """The running jobs, each with the lease by which somebody holds it; one that was let go since is left out."""
         running = self.client.list_jobs_by_status(JobStatus.RUNNING)
-        leases = [self._lease_or_none(job.job_id) for job in running]
-        return [lease for lease in leases if lease is not None and lease.lease_token is not None]
+        leases = [(job, self._lease_or_none(job.job_id)) for job in running]
+        return [(job, lease) for job, lease in leases if lease is not None and lease.lease_token is not None]
 
     def expired(self) -> list[Lease]:
         """Leases of dead workers: those that rescue would take away now."""
-        return [lease for lease in self.held() if self._is_expired(lease)]
+        return [lease for _, lease in self.held() if self._is_expired(lease)]
 
     def rescue(self) -> list[Job]:
         """Take expired leases away from dead workers; returns the jobs that moved, as they are now."""

@@ -7,13 +7,14 @@ from datetime import datetime, timedelta
 
 from receipt_dynamo import DynamoClient, Job, JobStatus
 from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.fleet_names import STATE_TAG
 from receipt_layoutlm.manifest import MANIFEST
 from receipt_layoutlm.retention import left_folders
 from receipt_layoutlm.s3 import Bucket, RunPlaces, StorageError
 
 log = logging.getLogger(__name__)
 
-SUPERSEDED = {"layoutlm:state": "superseded"}  # the tag that a rule of infra/storage.yaml expires
+SUPERSEDED = {STATE_TAG: "superseded"}  # the tag that a rule of infra/storage.yaml expires
 ENDED = tuple(status for status in JobStatus if status.is_final)
 UNITS = {"h": 1 / 24, "d": 1, "w": 7}  # in days
 

@@ -3,18 +3,15 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from receipt_dynamo import DynamoClient, Job, JobStatus, Lease, NotFound
+from receipt_dynamo import DynamoClient, Job, JobQueue, JobStatus, Lease
 from receipt_layoutlm.fleet_names import instance_of
 
 
 def held_by_machine(client: DynamoClient) -> Mapping[str | None, Sequence[tuple[Job, Lease]]]:
     """Running jobs by the instance of their worker; None stands for workers outside of any fleet. Raises StoreError."""
     held = defaultdict(list)
-    for job in client.list_jobs_by_status(JobStatus.RUNNING):
-        lease = _lease(client, job)
-        # the index lags: the job may have been let go since
-        if lease is not None and lease.lease_token is not None:
-            held[instance_of(lease.worker_id or "")].append((job, lease))
+    for job, lease in JobQueue(client).held():
+        held[instance_of(lease.worker_id or "")].append((job, lease))
     return held
 
 
@@ -22,10 +19,3 @@ def jobs_of_queue(client: DynamoClient, queue: str) -> list[Job]:
     """What waits in a queue, then what runs and would come back to it. Raises StoreError."""
     running = [job for job in client.list_jobs_by_status(JobStatus.RUNNING) if job.queue == queue]
     return list({job.job_id: job for job in [*client.iter_queue(queue), *running]}.values())
-
-
-def _lease(client: DynamoClient, job: Job) -> Lease | None:
-    try:
-        return client.get_lease(job.job_id)
-    except NotFound:  # of the original system
-        return None
