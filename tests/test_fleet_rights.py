@@ -366,7 +366,7 @@ def test_what_is_denied_is_denied_when_it_is_tried(endpoint: str) -> None:
     assert s3.list_objects_v2(Bucket=bucket, Prefix="runs/")["KeyCount"] == 1
     for attempt in (
         lambda: s3.put_object(Bucket=bucket, Key="wheels/1.tar.gz", Body=b"mine"),
-        lambda: s3.list_objects_v2(Bucket=bucket),
+        lambda: s3.list_objects_v2(Bucket=bucket, Prefix="elsewhere/"),
         lambda: s3.delete_object(Bucket=bucket, Key="runs/1/attempt-001/run.json"),
         lambda: dynamodb.scan(TableName=table),
         lambda: dynamodb.delete_item(TableName=table, Key={"PK": {"S": "JOB#1"}, "SK": {"S": "JOB"}}),
