@@ -35,7 +35,6 @@ class ScalerSettings(BaseModel):
     slots: int = Field(1, ge=1)
     max_cost_per_day: float = Field(0.0, ge=0, allow_inf_nan=False)
     ondemand_after: int = Field(0, ge=0)
-    max_instance_hours: object = None  # the template writes it, and nothing reads it: OldInstanceAlarm has the limit
     prices: Annotated[PriceTable | None, BeforeValidator(lambda given: given or None)] = None
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from receipt_dynamo import DynamoClient, JobQueue, JobStatus, utcnow
+from receipt_dynamo import DynamoClient, JobQueue, JobStatus, Storage, utcnow
 from receipt_layoutlm.cli.connection import Connection
-from receipt_layoutlm.cli.run_here import work_here
+from receipt_layoutlm.cli.run_here import WorkerOptions, trust_of_worker, work_here
+from receipt_layoutlm.fleet_machine import MachineOptions
 from receipt_layoutlm.running_workers import CLAIMED, workers_dir
+from receipt_layoutlm.trust import Trust
 from tests.moto_worker import beside, kept_handlers, pause, run, status, submit
 
 
@@ -104,3 +106,16 @@ def test_what_another_worker_of_this_machine_trains_on_is_not_deleted_for_room(q
     run("run", "--idle-timeout", "0", "--work-dir", str(tmp_path / "work"), "--min-free-disk", "1000000")
 
     assert (kept.exists(), old.exists()) == (True, False)
+
+
+def test_a_worker_of_a_fleet_trusts_what_the_role_of_its_machine_reaches() -> None:
+    connection = Connection(is_local=False, table="jobs", region=None, bucket_name="runs")
+    accepted = ("s3://other/team",)
+
+    def trust(fleet: str | None) -> Trust:
+        return trust_of_worker(connection, WorkerOptions("default", accepted=accepted, machine=MachineOptions(fleet)))
+
+    places = [Storage(bucket="runs"), Storage(bucket="other", prefix="team/")]
+    assert trust("layoutlm") == Trust.of_fleet("runs", places[1:])
+    assert trust(None) == Trust.of_project(places)
+    assert trust("layoutlm") != trust(None)

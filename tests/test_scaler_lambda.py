@@ -95,7 +95,6 @@ def cloud(
         "slots": 1,
         "max_cost_per_day": 0,
         "ondemand_after": 3,
-        "max_instance_hours": 24,
         "prices": None,
     }
     text = json.dumps(settings)

@@ -28,7 +28,7 @@ DEVICE_PROBE = (
     "'mps' if torch.backends.mps.is_available() else 'cpu')"
 )
 TRAIN_EXTRA = "pip install 'receipt-layoutlm[train]'"
-TRAIN_PACKAGES = ("torch", "transformers", "seqeval", "safetensors", "numpy")
+TRAIN_PACKAGES = ("torch", "transformers", "safetensors", "numpy")
 
 
 @click.command()

@@ -74,11 +74,14 @@ def open_workplace(
         yield here
 
 
-def trust_of_worker(connection: Connection, accepted: Sequence[str]) -> Trust:
+def trust_of_worker(connection: Connection, options: WorkerOptions) -> Trust:
     """A worker that serves a queue takes jobs of its own bucket; with --local, of everything on this machine."""
     if connection.is_local:
         return Trust.of_this_machine([ANY_BUCKET])
-    return Trust.of_project([Storage(bucket=connection.default_bucket()), *map(parse_s3_uri, accepted)])
+    accepted = [parse_s3_uri(each) for each in options.accepted]
+    if options.machine.fleet is not None:
+        return Trust.of_fleet(connection.default_bucket(), accepted)
+    return Trust.of_project([Storage(bucket=connection.default_bucket()), *accepted])
 
 
 def drain_on_signal() -> threading.Event:
@@ -143,7 +146,7 @@ def work_here(connection: Connection, job: Job) -> int:
 
 def work_queue(connection: Connection, options: WorkerOptions) -> list[JobStatus]:
     """Claim and run jobs of a queue until idle, stopped or drained; which of these goes into the file for it."""
-    trust = trust_of_worker(connection, options.accepted)
+    trust = trust_of_worker(connection, options)
     with ProgressView() as view, open_workplace(connection, view, trust, options) as place:
         ended = run_worker(place, options.queue, options.max_jobs, options.idle_timeout)
         if options.ended_file is not None:
