@@ -9,6 +9,7 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from receipt_layoutlm.finding import Finding
+from receipt_layoutlm.machine_types import describe_types
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -54,7 +55,7 @@ def market_finding(quotas: "ServiceQuotasClient", ec2: "EC2Client", market: Mark
     """Whether at least one machine fits, bought in this way."""
     name = f"{market} quota"
     try:
-        cpus = _cpus(ec2, types)
+        cpus = {name: each.cpus for name, each in describe_types(ec2, types).items()}
         rooms = list(_rooms(quotas, market, cpus))
     except (ClientError, BotoCoreError) as error:
         said = f"of {', '.join(types)} not known: {error}"
@@ -96,13 +97,6 @@ def _request(rooms: list[_Room], region: str) -> str:
         "aws service-quotas request-service-quota-increase --service-code ec2 "
         f"--quota-code {least.code} --desired-value {4 * least.cpus} --region {region}"
     )
-
-
-def _cpus(client: "EC2Client", types: list[str]) -> dict[str, int]:
-    """Virtual CPUs by type, of those that the region has, in the order in which they are wanted."""
-    found = client.describe_instance_types(Filters=[{"Name": "instance-type", "Values": types}])
-    cpus = {each["InstanceType"]: each["VCpuInfo"]["DefaultVCpus"] for each in found["InstanceTypes"]}
-    return {each: cpus[each] for each in types if each in cpus}
 
 
 def _allowed(client: "ServiceQuotasClient", code: str) -> float:

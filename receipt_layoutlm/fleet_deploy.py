@@ -17,6 +17,7 @@ from receipt_layoutlm.fleet_names import FLEET_TAG, storage_stack, workers_stack
 from receipt_layoutlm.fleet_parameters import Template, read_template
 from receipt_layoutlm.fleet_stack import FleetStack, Plan, StackState
 from receipt_layoutlm.fleet_storage import Storage, StorageChoice, choose, planned
+from receipt_layoutlm.machine_types import check_slots
 from receipt_layoutlm.s3 import Bucket
 from receipt_layoutlm.stack_events import StackEvent
 
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
     from mypy_boto3_autoscaling import AutoScalingClient
     from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_s3 import S3Client
 
 STORAGE, WORKERS = "storage.yaml", "workers.yaml"
+_TYPES = ("InstanceType1", "InstanceType2", "InstanceType3", "InstanceType4")
 _CODE = ("BundleSha256", "ScalerSha256")  # parameters of workers.yaml
 
 
@@ -37,6 +40,7 @@ class Aws:
     region: str
     cloudformation: "CloudFormationClient"
     autoscaling: "AutoScalingClient"
+    ec2: "EC2Client"
     dynamodb: "DynamoDBClient"
     s3: "S3Client"
 
@@ -49,6 +53,7 @@ def open_aws(region: str | None) -> Aws:
         region=region,
         cloudformation=boto3.client("cloudformation", region_name=region, config=config),
         autoscaling=boto3.client("autoscaling", region_name=region, config=config),
+        ec2=boto3.client("ec2", region_name=region, config=config),
         dynamodb=boto3.client("dynamodb", region_name=region, config=config),
         s3=boto3.client("s3", region_name=region, config=config),
     )
@@ -109,7 +114,8 @@ class Deployment:
         self._tags = {FLEET_TAG: wanted.fleet}
 
     def preview(self, code: Code | None) -> list[Plan]:
-        """What deploying would do, told and forgotten again: nothing stays of it. Raises StackError, NotUsable."""
+        """What deploying would do, told and forgotten again: nothing stays of it. As deploy raises."""
+        self._check_machines()
         before = self._storage.state()
         choice = self._choose(before)
         existing = self._look(choice)
@@ -121,8 +127,9 @@ class Deployment:
     def deploy(self, code: Code | None) -> Deployed:
         """Build or change what is not yet as wanted; without code, what runs now stays.
 
-        Raises StackError, NotUsable, StorageError.
+        Raises StackError, NotUsable, StorageError, TooFewGpus.
         """
+        self._check_machines()
         before = self._storage.state()
         choice = self._choose(before)
         existing = self._look(choice)
@@ -145,6 +152,14 @@ class Deployment:
             outputs=workers.outputs,
             code={name: workers.parameters[name] for name in _CODE},
         )
+
+    def _check_machines(self) -> None:
+        """Before anything is made: whether each slot of a machine has a GPU."""
+        before = self._workers.state()
+        defaults = {name: each.default or "" for name, each in self._templates[WORKERS].parameters.items()}
+        values = {**defaults, **(before.parameters if before else {}), **self._wanted.values}
+        if int(values["Slots"]) > 1:
+            check_slots(self._aws.ec2, [values[name] for name in _TYPES if values[name]], int(values["Slots"]))
 
     def _choose(self, storage: StackState | None) -> StorageChoice:
         return choose(self._wanted.table, self._wanted.bucket, storage, self._workers.state())

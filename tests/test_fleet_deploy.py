@@ -4,12 +4,13 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
+from botocore.stub import Stubber
 from click.testing import CliRunner, Result
 
 from receipt_dynamo import DynamoClient, JobQueue
@@ -24,6 +25,7 @@ from receipt_layoutlm.fleet_names import worker_id
 from receipt_layoutlm.fleet_parameters import read_template
 from receipt_layoutlm.fleet_stack import FleetStack, Plan, StackState
 from receipt_layoutlm.fleet_storage import choose
+from receipt_layoutlm.machine_types import TooFewGpus
 from receipt_layoutlm.stack_errors import TemplateRefused
 from receipt_layoutlm.stack_events import StackEvent
 from tests.small_aws import IMAGE, REGION, a_moment, ministack
@@ -170,6 +172,18 @@ def test_a_preview_of_a_change_tells_the_change_alone(there: Aws, code: Code) ->
     workers = state(there, f"{name}-workers")
     assert workers is not None
     assert workers.parameters["MaximumInstances"] == "4"
+
+
+@engine
+def test_too_few_gpus_for_the_slots_stop_it_before_anything_is_made(there: Aws, code: Code) -> None:
+    ec2 = boto3.client("ec2", region_name=REGION)  # ministack knows no types
+    types = [{"InstanceType": "g5.xlarge", "VCpuInfo": {"DefaultVCpus": 4}, "GpuInfo": {"Gpus": [{"Count": 1}]}}]
+    wanted = Wanted(a_fleet(), values={"Slots": "2", "InstanceType1": "g5.xlarge"})
+    with Stubber(ec2) as stub:
+        stub.add_response("describe_instance_types", {"InstanceTypes": types})
+        with pytest.raises(TooFewGpus, match=r"g5.xlarge has 1"):
+            Deployment(replace(there, ec2=ec2), wanted, Heard().listener(), a_moment).deploy(code)
+    assert FleetStack(there.cloudformation, f"{wanted.fleet}-storage").state() is None
 
 
 @engine
