@@ -571,6 +571,7 @@ def test_a_price_that_nobody_knows_stops_only_a_fleet_with_a_limit(fleet: Fleet,
     seen = look(replace(fleet.scaler(max_cost_per_day=limit), price=lambda _: None))
     assert fleet.stored.desired == desired
     assert ("the price of x9.huge is not known" in only(seen.groups).reason) == bool(limit)
+    assert len(seen.errors) == bool(limit)  # so that the alarm of the scaler tells
 
 
 @pytest.mark.parametrize(("limit", "desired"), [(5.0, 1), (0.0, 3)], ids=["with a limit", "without a limit"])
