@@ -45,8 +45,12 @@ class SimulatedGroup:
     def _read(self) -> GroupFigures:
         return GroupFigures(self.desired, self.maximum, frozenset(self.alive), None, self.world.clock())
 
-    def _launches(self) -> list[Launch]:
-        return self._launched[-50:] if self.world.conditions.trials == "yes" else []
+    def _launches(self, since: datetime) -> list[Launch]:
+        return (
+            [each for each in self._launched if each.started_at >= since]
+            if self.world.conditions.trials == "yes"
+            else []
+        )
 
     def _raise_to(self, capacity: int) -> None:
         assert capacity <= self.maximum

@@ -76,9 +76,11 @@ log_file() {
 
 # Ubuntu's own updates restart services, a worker with its job among them. An image without them needs no stopping.
 stop_updates() {
-  systemctl mask --now apt-daily.timer apt-daily-upgrade.timer unattended-upgrades.service || say "no updates to stop"
+  local updates=(apt-daily.timer apt-daily-upgrade.timer unattended-upgrades.service)
   mkdir -p "$root/etc/needrestart/conf.d"
   echo "\$nrconf{restart} = 'l';" >"$root/etc/needrestart/conf.d/layoutlm.conf"  # one that runs already only lists them
+  systemctl mask "${updates[@]}" || say "no updates to mask"
+  systemctl stop --no-block "${updates[@]}" || say "no updates to stop"  # one in progress may take half an hour to stop
 }
 
 make_user() {

@@ -47,8 +47,8 @@ slots() { seq 0 $((${LAYOUTLM_SLOTS:-1} - 1)); }
 # Every one that does not run: those that ended with this one have to work on as well.
 start_slots() {
   local each running
+  touch "$run/started"  # first: a slot that ends after the next line is started by its own script
   running=$(running_slots)
-  touch "$run/started"
   for each in $(slots); do
     grep -qx "$each" <<<"$running" || systemctl start --no-block "worker@$each.service"
   done

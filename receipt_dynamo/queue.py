@@ -401,9 +401,13 @@ class JobQueue:
         """Leases of dead workers: those that rescue would take away now."""
         return [lease for _, lease in self.held() if self._is_expired(lease)]
 
-    def rescue(self) -> list[Job]:
-        """Take expired leases away from dead workers; returns the jobs that moved, as they are now."""
-        rescued = [self._rescue(lease) for lease in self.expired()]
+    def rescue(self, held: Sequence[tuple[Job, Lease]] | None = None) -> list[Job]:
+        """Take expired leases away from dead workers; returns the jobs that moved, as they are now.
+
+        `held` is what the method of this name returned just before, where somebody has asked already.
+        """
+        expired = [lease for _, lease in (self.held() if held is None else held) if self._is_expired(lease)]
+        rescued = [self._rescue(lease) for lease in expired]
         return [job for job in rescued if job is not None]
 
     def _lease_or_none(self, job_id: str) -> Lease | None:

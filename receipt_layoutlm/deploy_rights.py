@@ -80,9 +80,11 @@ BUCKET: Final[Mapping[str, Mapping[str, str]]] = {
 OWN: Final[Mapping[str, str]] = {
     _STACK: (
         "cloudformation:DescribeStacks cloudformation:CreateChangeSet cloudformation:DescribeChangeSet "
-        "cloudformation:ExecuteChangeSet cloudformation:DeleteChangeSet cloudformation:DescribeStackEvents"
+        "cloudformation:ExecuteChangeSet cloudformation:DeleteChangeSet cloudformation:DescribeStackEvents "
+        "cloudformation:DeleteStack"
     ),
     _WHEEL: "s3:PutObject",
+    "*": "ec2:DescribeInstanceTypes",
 }
 
 

@@ -19,6 +19,7 @@ from receipt_layoutlm.fleet_stack import FleetStack, Plan, StackState
 from receipt_layoutlm.fleet_storage import Storage, StorageChoice, choose, planned
 from receipt_layoutlm.machine_types import check_slots
 from receipt_layoutlm.s3 import Bucket
+from receipt_layoutlm.stack_errors import explained
 from receipt_layoutlm.stack_events import StackEvent
 
 if TYPE_CHECKING:
@@ -159,7 +160,8 @@ class Deployment:
         defaults = {name: each.default or "" for name, each in self._templates[WORKERS].parameters.items()}
         values = {**defaults, **(before.parameters if before else {}), **self._wanted.values}
         if int(values["Slots"]) > 1:
-            check_slots(self._aws.ec2, [values[name] for name in _TYPES if values[name]], int(values["Slots"]))
+            with explained(self._workers.name):
+                check_slots(self._aws.ec2, [values[name] for name in _TYPES if values[name]], int(values["Slots"]))
 
     def _choose(self, storage: StackState | None) -> StorageChoice:
         return choose(self._wanted.table, self._wanted.bucket, storage, self._workers.state())

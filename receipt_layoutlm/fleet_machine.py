@@ -11,12 +11,13 @@ from pathlib import Path
 import boto3
 from botocore.config import Config
 
-from receipt_dynamo import DynamoClient, FleetRows, Job, Machine, StoreError, utcnow
+from receipt_dynamo import FleetRows, Job, Machine, StoreError, utcnow
 from receipt_layoutlm import fleet_names
 from receipt_layoutlm.config import DEFAULT_WORK_DIR
 from receipt_layoutlm.disk_watch import DiskWatch
 from receipt_layoutlm.fleet_pause import PauseWatch
 from receipt_layoutlm.prices import parse_prices, price_per_hour, spot_prices
+from receipt_layoutlm.queue_work import waiting_since
 from receipt_layoutlm.running_workers import Registration, registered, workers_dir
 from receipt_layoutlm.spot import InstanceMetadata, SpotWatch
 from receipt_layoutlm.workplace import Workplace
@@ -98,17 +99,23 @@ def _of_fleet(place: Workplace, fleet: str, registration: Registration) -> Workp
     """The same on a fleet's machine: it can be paused, ends as a whole, came up for a job, and tells of its claims."""
     uptime, ready_at = uptime_seconds(), place.now()
     rows = FleetRows(place.queue.client)
+    is_noted = False
 
     @contextmanager
     def busy(job_id: str) -> Iterator[None]:
+        nonlocal is_noted
         with registration.busy(job_id):
-            _note_claim(rows, fleet, fleet_names.instance_of(place.worker_id))
+            is_noted = is_noted or _note_claim(rows, fleet, fleet_names.instance_of(place.worker_id))
             yield
 
     def boot_seconds(job: Job) -> float | None:
         if uptime is None or not registration.is_first_claim:
             return None
-        return boot_of_wait(uptime, ready_at, free_since(place.queue.client, job))
+        try:
+            return boot_of_wait(uptime, ready_at, waiting_since(place.queue.client, job, job.attempt - 1))
+        except StoreError as error:
+            log.warning("how long attempt %d waited for the boot is not known: %s", job.attempt, error)
+            return None
 
     return replace(
         place,
@@ -119,14 +126,15 @@ def _of_fleet(place: Workplace, fleet: str, registration: Registration) -> Workp
     )
 
 
-def _note_claim(rows: FleetRows, fleet: str, instance_id: str | None) -> None:
-    """So that the scaler takes this machine for a sound one after its end; not worth a job."""
-    if instance_id is None:
-        return
+def _note_claim(rows: FleetRows, fleet: str, instance_id: str | None) -> bool:
+    """So that the scaler takes this machine for a sound one after its end; not worth a job. Whether it knows now."""
     try:
-        rows.note_claim(fleet, instance_id)
+        if instance_id is not None:
+            rows.note_claim(fleet, instance_id)
     except StoreError as error:
-        log.warning("the scaler will not know that this machine took a job: %s", error)
+        log.warning("the scaler does not know yet that this machine took a job: %s", error)
+        return False
+    return True
 
 
 def uptime_seconds(proc_uptime: Path = UPTIME) -> float | None:
@@ -135,12 +143,6 @@ def uptime_seconds(proc_uptime: Path = UPTIME) -> float | None:
         return float(proc_uptime.read_text().split()[0])
     except (OSError, ValueError, IndexError):
         return None
-
-
-def free_since(client: DynamoClient, job: Job) -> datetime:
-    """From when a job that was just claimed could be claimed, as timeline.py counts it."""
-    before = client.get_attempt(job.job_id, job.attempt - 1) if job.attempt > 1 else None
-    return before.ended_at or job.created_at if before is not None else job.created_at
 
 
 def boot_of_wait(uptime: float, ready_at: datetime, free_at: datetime) -> float | None:

@@ -141,7 +141,7 @@ def _job(job: Job, lease: Lease, now: datetime) -> HeldJob:
 def _queue(client: DynamoClient, name: str, running: Iterable[Job], now: datetime) -> QueueRow:
     jobs = list(client.iter_queue(name))
     due = [job for job in jobs if job.is_due(now)]
-    oldest = min((waiting_since(client, job) for job in due), default=now)
+    oldest = min((waiting_since(client, job, job.attempt) for job in due), default=now)
     here = sum(job.queue == name for job in running)
     return QueueRow(name, len(due), len(jobs) - len(due), here, (now - oldest).total_seconds())
 

@@ -4,17 +4,20 @@ import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from receipt_dynamo import DynamoClient, Job, JobQueue, NotFound
+from receipt_dynamo import DynamoClient, Job, JobQueue, Lease, NotFound
 from receipt_layoutlm.config import is_known_version
 from receipt_layoutlm.fleet_names import instance_of
+
+CLOCKS_APART = timedelta(minutes=1)  # a retry is due at once, by the clock of whoever asked for it
 
 
 @dataclass(frozen=True)
 class Hints:
-    """What is known beside the indexes, which lag behind: jobs just rescued, and ids of jobs just made claimable."""
+    """What is known beside the queue's index, which lags behind: what runs, what was just rescued or made claimable."""
 
+    held: Sequence[tuple[Job, Lease]] = ()
     rescued: Sequence[Job] = ()
     named: Sequence[str] = ()
 
@@ -34,13 +37,14 @@ def read_work(queue: JobQueue, name: str, instances: Set[str], most: int, hints:
     A job that is not due, or whose config only a newer worker knows, counts not: it would buy a machine for nothing.
     Nor does one that runs elsewhere, on somebody's laptop: its worker needs no machine.
     """
-    running = {lease.job_id for _, lease in queue.held() if instance_of(lease.worker_id or "") in instances}
+    running = {lease.job_id for _, lease in hints.held if instance_of(lease.worker_id or "") in instances}
     moved = {job.job_id: job for job in hints.rescued}
     # the index may lag behind a rescue
     known = (moved.get(job.job_id, job) for job in queue.due_jobs(name, page=most))
     waiting = {job.job_id: job for job in itertools.islice(_claimable(known, name, now), most)}
     newest = itertools.islice(dict.fromkeys(reversed(hints.named)), most)
-    for job in _claimable(itertools.chain(moved.values(), _named(queue.client, newest, waiting)), name, now):
+    soon = now + CLOCKS_APART
+    for job in _claimable(itertools.chain(moved.values(), _named(queue.client, newest, waiting)), name, soon):
         if len(waiting) >= most:
             break
         waiting.setdefault(job.job_id, job)
@@ -63,10 +67,11 @@ def _named(client: DynamoClient, job_ids: Iterable[str], listed: dict[str, Job])
                 continue
 
 
-def waiting_since(client: DynamoClient, job: Job) -> datetime:
-    """When a job that can be claimed became so: submitted, given back, or due after an error or a retry."""
+def waiting_since(client: DynamoClient, job: Job, last_attempt: int) -> datetime:
+    """When a job could be claimed again after its last attempt (0: it had none): submitted, given back, or due after
+    an error or a retry. Raises StoreError."""
     since = job.created_at
-    if job.attempt:
+    if last_attempt:
         with contextlib.suppress(NotFound):
-            since = client.get_attempt(job.job_id, job.attempt).ended_at or since
+            since = client.get_attempt(job.job_id, last_attempt).ended_at or since
     return max(since, job.not_before) if job.not_before else since

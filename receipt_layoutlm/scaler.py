@@ -80,14 +80,17 @@ def look(scaler: Scaler, named: Sequence[str] = ()) -> Look:
     `named` are ids of jobs that just became claimable: they count even before the queue's index lists them.
     """
     errors: list[str] = []
+    held = _tried(scaler.queue.held, "running jobs", errors) or []
     # first, so that the job of a dead machine counts
-    rescued = _tried(scaler.queue.rescue, "rescue", errors) or []
+    rescued = _tried(lambda: scaler.queue.rescue(held), "rescue", errors) or []
     read = [(group, _tried(group.read, group.name, errors)) for group in scaler.groups]
     reached = [(group, figures) for group, figures in read if figures is not None]
     has_machines = any(figures.instances for _, figures in reached)
     costs = _tried(lambda: _costs(scaler, has_machines), "metering", errors) or _unknown_costs(scaler)
-    hints = Hints(rescued, named)
+    hints = Hints(held, rescued, named)
     looks = [_guarded_look(scaler, group, figures, costs, hints, errors) for group, figures in reached]
+    if costs.spent is None and any(each.raised_to is not None for each in looks):
+        _tried(lambda: _begin_metering(scaler), "metering", errors)
     if any(each.reason == costs.trouble != "" for each in looks):
         errors.append(costs.trouble)  # nothing starts until somebody sees to it
     return Look(rescued, looks, costs, errors)
@@ -124,6 +127,12 @@ def _costs(scaler: Scaler, has_machines: bool) -> Costs:
     return Costs(limit - spent.dollars, spent, hours, unknown)
 
 
+def _begin_metering(scaler: Scaler) -> None:
+    """So that machines are paid for which come and go between two looks."""
+    now = scaler.now()
+    scaler.rows.add_cost(scaler.rows.get_cost(scaler.fleet, now.date()), 0.0, now)
+
+
 def _unknown_costs(scaler: Scaler) -> Costs:
     return Costs(trouble="what the fleet cost today is not known") if scaler.max_cost_per_day else Costs()
 
@@ -150,7 +159,9 @@ def _look_at(scaler: Scaler, group: Group, figures: GroupFigures, costs: Costs, 
     most = group.maximum * scaler.slots + 1
     for _ in range(READINGS):
         work = read_work(scaler.queue, group.queue, figures.instances, most, hints, scaler.now())
-        since = min((waiting_since(scaler.queue.client, job) for job in work.waiting), default=work.read_at)
+        since = min(
+            (waiting_since(scaler.queue.client, job, job.attempt) for job in work.waiting), default=work.read_at
+        )
         waited = max(0.0, (work.read_at - since).total_seconds())
         seen = GroupLook(group.name, len(work.waiting), work.running, len(figures.instances), waited)
         wanted = desired_workers(
@@ -186,40 +197,27 @@ def _on_trial(
 ) -> tuple[int, str]:
     """Where machines that started since the oldest job was due have ended without ever taking a job, the next one is
     tried alone, later and later, until one takes a job: what they run may be broken."""
-    trials = _trials(scaler, group, since)
-    gone = [
-        launch.started_at
-        for launch in trials.without_claim
-        if launch.instance_id not in figures.instances and launch.started_at < now - LISTED_AFTER
-    ]
-    trial_at = next_trial_at(trials.since, gone)
+    launches = _without_claim(scaler, group, since)
+    there = [launch for launch in launches if launch.instance_id in figures.instances]
+    gone = [each.started_at for each in launches if each not in there and each.started_at < now - LISTED_AFTER]
+    trial_at = next_trial_at(gone)
     if trial_at is None:
         return wanted, ""
-    if any(launch.instance_id in figures.instances for launch in trials.without_claim):
+    if there:
         return figures.desired, "machines ended without taking a job: the ones that are there come first"
     if now < trial_at:
         return figures.desired, f"machines ended without taking a job: the next one is tried at {trial_at:%H:%M} UTC"
     return min(wanted, figures.desired + 1), ""
 
 
-@dataclass(frozen=True)
-class _Trials:
-    """Starts of machines that have taken no job, all after `since`, when the last one did or jobs began to wait."""
-
-    since: datetime
-    without_claim: Sequence[Launch]
-
-
-def _trials(scaler: Scaler, group: Group, since: datetime) -> _Trials:
+def _without_claim(scaler: Scaler, group: Group, since: datetime) -> list[Launch]:
+    """Starts of machines that have taken no job, later than the last start of one that has."""
     found = []
-    for launch in sorted(group.launches(), key=lambda each: each.started_at, reverse=True):
-        if launch.started_at < since:
-            break
+    for launch in sorted(group.launches(since), key=lambda each: each.started_at, reverse=True):
         if scaler.rows.has_claimed(scaler.fleet, launch.instance_id):
-            since = launch.started_at
             break
         found.append(launch)
-    return _Trials(since, found)
+    return found
 
 
 def _raised(group: Group, wanted: int, seen: GroupLook) -> GroupLook:

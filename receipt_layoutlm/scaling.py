@@ -20,8 +20,8 @@ def desired_workers(claimable_now: int, running: int, slots: int, maximum: int, 
     return min(maximum, -(-(claimable_now + running) // slots))
 
 
-def next_trial_at(since: datetime, ended: Sequence[datetime]) -> datetime | None:
-    """When the next machine may start, after `ended`: the starts since then of machines that are gone without a job.
+def next_trial_at(ended: Sequence[datetime]) -> datetime | None:
+    """When the next machine may start, after `ended`: the starts of machines that are gone without a job.
 
     None when there is nothing of the kind. Each wait is as long as the trials before it took together, so the time
     between two doubles, up to an hour: a wheel that does not start costs one machine's boot a trial, all day long.
@@ -29,4 +29,4 @@ def next_trial_at(since: datetime, ended: Sequence[datetime]) -> datetime | None
     if not ended:
         return None
     last = max(ended)
-    return last + min(max(last - since, SHORTEST_TRIAL), LONGEST_TRIAL)
+    return last + min(max(last - min(ended), SHORTEST_TRIAL), LONGEST_TRIAL)

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from mypy_boto3_autoscaling import AutoScalingClient
     from mypy_boto3_autoscaling.type_defs import ActivityTypeDef, AutoScalingGroupTypeDef
 
-RECENT_ACTIVITIES = 100  # one page, the newest first
-
 
 class GroupMissing(Exception):
     """No autoscaling group has this name here."""
@@ -51,7 +49,7 @@ class Group:
     queue: str
     maximum: int
     read: Callable[[], GroupFigures]
-    launches: Callable[[], Sequence[Launch]]
+    launches: Callable[[datetime], Sequence[Launch]]
     raise_to: Callable[[int], None]
 
 
@@ -94,10 +92,15 @@ def _unsettled(group: "AutoScalingGroupTypeDef") -> str | None:
     return None
 
 
-def _launches(client: "AutoScalingClient", name: str) -> list[Launch]:
-    found = client.describe_scaling_activities(AutoScalingGroupName=name, MaxRecords=RECENT_ACTIVITIES)
-    launches = [_launch(each) for each in found["Activities"]]
-    return [launch for launch in launches if launch is not None]
+def _launches(client: "AutoScalingClient", name: str, since: datetime) -> list[Launch]:
+    """All from `since` on: the newest activities come first, page after page."""
+    launches: list[Launch] = []
+    for page in client.get_paginator("describe_scaling_activities").paginate(AutoScalingGroupName=name):
+        recent = [each for each in page["Activities"] if each["StartTime"] >= since]
+        launches += [launch for each in recent if (launch := _launch(each)) is not None]
+        if len(recent) < len(page["Activities"]):
+            break
+    return launches
 
 
 def _launch(activity: "ActivityTypeDef") -> Launch | None:

@@ -108,14 +108,17 @@ def test_what_another_worker_of_this_machine_trains_on_is_not_deleted_for_room(q
     assert (kept.exists(), old.exists()) == (True, False)
 
 
-def test_a_worker_of_a_fleet_trusts_what_the_role_of_its_machine_reaches() -> None:
+def test_a_fleets_machine_trusts_what_its_role_reaches(monkeypatch: pytest.MonkeyPatch) -> None:
     connection = Connection(is_local=False, table="jobs", region=None, bucket_name="runs")
     accepted = ("s3://other/team",)
 
-    def trust(fleet: str | None) -> Trust:
-        return trust_of_worker(connection, WorkerOptions("default", accepted=accepted, machine=MachineOptions(fleet)))
-
+    options = WorkerOptions("default", accepted=accepted, machine=MachineOptions("layoutlm"))
     places = [Storage(bucket="runs"), Storage(bucket="other", prefix="team/")]
-    assert trust("layoutlm") == Trust.of_fleet("runs", places[1:])
-    assert trust(None) == Trust.of_project(places)
-    assert trust("layoutlm") != trust(None)
+
+    elsewhere = trust_of_worker(connection, options)
+    monkeypatch.setenv("LAYOUTLM_GROUP", "layoutlm-workers")
+    there = trust_of_worker(connection, options)
+
+    assert elsewhere == Trust.of_project(places)
+    assert there == Trust.of_fleet("runs", places[1:])
+    assert elsewhere != there

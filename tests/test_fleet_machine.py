@@ -159,7 +159,7 @@ def test_a_claim_that_cannot_be_told_is_worth_no_job(
     with opened("layoutlm") as place:
         Wire(place.queue.client).refuse("PutItem", "AccessDenied")
         with place.busy("job-1"):
-            assert "will not know that this machine took a job" in caplog.text
+            assert "does not know yet that this machine took a job" in caplog.text
 
 
 def claimed(client: DynamoClient, submitted_at: datetime) -> Job:

@@ -258,17 +258,27 @@ MOVED: dict[str, list[Action]] = {
 }
 
 
+def between_lease_and_claim(clock: Clock, do: Callable[[], object]) -> Callable[[], datetime]:
+    """A clock that is read for what is due, and then, once the lease is read, for the claim: that is when it moves."""
+    readings = iter([lambda: None, do])
+
+    def read() -> datetime:
+        next(readings)()
+        return clock()
+
+    return read
+
+
 @pytest.mark.parametrize("moved", MOVED)
 def test_a_lease_that_moved_since_it_was_read_is_not_claimed(
     queue: JobQueue, client: DynamoClient, clock: Clock, moved: str
 ) -> None:
     job = queue.submit(name="a-job", config={}, created_by="me")
 
-    def move_first() -> datetime:  # the clock is read between the lease and the claim
+    def move() -> None:
         client.writer.execute(update(lease_key(job.job_id), MOVED[moved], LeaseItem.pk.exists()))
-        return clock()
 
-    assert JobQueue(client, now=move_first).claim("w") is None
+    assert JobQueue(client, now=between_lease_and_claim(clock, move)).claim("w") is None
     assert client.get_job(job.job_id, consistent=True) == job
     assert client.list_attempts(job.job_id) == []
 
@@ -279,11 +289,10 @@ def test_a_job_that_moved_since_its_lease_was_read_is_not_claimed(
 ) -> None:
     job = queue.submit(name="a-job", config={}, created_by="me")
 
-    def move_first() -> datetime:
+    def move() -> None:
         client.writer.execute(update(job_key(job.job_id), [JobItem.status.set(status)], JobItem.pk.exists()))
-        return clock()
 
-    assert JobQueue(client, now=move_first).claim("w") is None
+    assert JobQueue(client, now=between_lease_and_claim(clock, move)).claim("w") is None
     assert client.get_job(job.job_id, consistent=True).status is status
     assert client.get_lease(job.job_id) == Lease(job_id=job.job_id, attempt=0)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from botocore.stub import ANY, Stubber
+from botocore.stub import Stubber
 from fleets import FLEET, NO_IMAGES, REGION, TYPE, Fleet, counted, lagging_index, listed, make_group
 from stores import Clock
 
@@ -314,7 +314,7 @@ def test_a_group_that_is_busy_is_left_to_the_next_look(
 def test_a_capacity_that_somebody_else_has_raised_further_stands(fleet: Fleet) -> None:
     fleet.submit(2)
 
-    def launches() -> list[Launch]:
+    def launches(_since: datetime) -> list[Launch]:
         fleet.stored.order(5)  # between the look's reading of the group and its order
         return []
 
@@ -371,9 +371,10 @@ def test_a_group_that_is_missing_does_not_stop_the_others(fleet: Fleet) -> None:
 # machines that end without taking a job
 
 
-def started(*ago: float) -> Callable[[], list[Launch]]:
+def started(*ago: float) -> Callable[[datetime], list[Launch]]:
     """Machines that the group does not list any more, by the minutes since they started."""
-    return lambda: [Launch(f"i-{n:08x}", NOON + hours(2) - timedelta(minutes=each)) for n, each in enumerate(ago)]
+    found = [Launch(f"i-{n:08x}", NOON + hours(2) - timedelta(minutes=each)) for n, each in enumerate(ago)]
+    return lambda since: [each for each in found if each.started_at >= since]
 
 
 @pytest.mark.parametrize(
@@ -385,6 +386,8 @@ def started(*ago: float) -> Callable[[], list[Launch]]:
         pytest.param([119, 119, 119], 1, id="the first try, two hours ago"),
         pytest.param([119, 90], 1, id="a second try, longer ago than it waited"),
         pytest.param([119, 40], 0, id="another try, not long enough ago"),
+        pytest.param([6], 1, id="one alone, late"),
+        pytest.param([4], 0, id="one alone, just now"),
     ],
 )
 def test_where_machines_ended_without_taking_a_job_one_is_tried_now_and_then(
@@ -400,7 +403,7 @@ def on_trial(fleet: Fleet, *ago: float) -> int:
     """The capacity after a look two hours later, after machines of which `started` tells, and those that are there."""
     fleet.clock.time = NOON + hours(2)
     there = [Launch(each, NOON + hours(2) - timedelta(minutes=1)) for each in fleet.stored.instances]
-    look(fleet.scaler(replace(fleet.group(), launches=lambda: [*there, *started(*ago)()])))
+    look(fleet.scaler(replace(fleet.group(), launches=lambda since: [*there, *started(*ago)(since)])))
     return fleet.stored.desired
 
 
@@ -424,8 +427,8 @@ def test_a_good_machine_from_before_says_nothing_of_those_that_end_without_a_job
     fleet.claim(instance_id=good)
     fleet.clock.time = NOON + hours(2)
 
-    def launches() -> list[Launch]:
-        return [Launch(good, NOON - hours(1)), *started(10, 11)()]
+    def launches(since: datetime) -> list[Launch]:
+        return started(3, 4)(since)
 
     look(fleet.scaler(replace(fleet.group(), launches=launches)))
     assert fleet.stored.desired == 1
@@ -456,13 +459,13 @@ def test_a_retried_job_waits_since_its_retry(fleet: Fleet) -> None:
 
 
 def test_launches_are_found_among_the_activities_of_a_group(autoscaling: "AutoScalingClient") -> None:
-    def activity(description: str) -> dict[str, object]:
+    def activity(description: str, at: datetime = NOON) -> dict[str, object]:
         return {
             "ActivityId": "a",
             "AutoScalingGroupName": "a-group",
             "Description": description,
             "Cause": "…",
-            "StartTime": NOON,
+            "StartTime": at,
             "StatusCode": "Successful",
         }
 
@@ -472,12 +475,11 @@ def test_launches_are_found_among_the_activities_of_a_group(autoscaling: "AutoSc
         "Launching a new EC2 instance.  Status Reason: there is no spot capacity",
     )
     with Stubber(autoscaling) as stub:
-        stub.add_response("describe_scaling_activities", {"Activities": [activity(text) for text in texts]}, ANY_GROUP)
-        launches = aws_group(autoscaling, "a-group", "default", 4).launches()
+        for page in ([activity(text) for text in texts], [activity(texts[0], NOON - hours(1))]):
+            stub.add_response("describe_scaling_activities", {"Activities": page, "NextToken": "more"})
+        launches = aws_group(autoscaling, "a-group", "default", 4).launches(NOON)
     assert launches == [Launch("i-0123456789abcdef0", NOON)]
 
-
-ANY_GROUP = {"AutoScalingGroupName": "a-group", "MaxRecords": ANY}
 
 # what the fleet costs
 
@@ -614,6 +616,28 @@ def test_the_last_minutes_of_a_machine_that_ended_are_paid(fleet: Fleet) -> None
     spent = look(fleet.scaler()).costs.spent
     assert spent is not None
     assert spent.dollars == pytest.approx(1.05, abs=1e-4)
+
+
+def test_a_machine_that_comes_and_goes_between_two_looks_is_paid(fleet: Fleet) -> None:
+    fleet.submit(1)
+    look(fleet.scaler())
+    fleet.stored.end_an_instance()
+    fleet.pay_for(1, since=NOON + timedelta(minutes=1))
+    fleet.paid[0] = replace(fleet.paid[0], ended_at=NOON + timedelta(minutes=4))
+    fleet.clock.pass_seconds(300)
+    spent = look(fleet.scaler()).costs.spent
+    assert spent is not None
+    assert spent.dollars == pytest.approx(0.05, abs=1e-4)
+
+
+def test_a_retry_by_a_clock_that_is_ahead_gets_its_machine_at_once(fleet: Fleet) -> None:
+    (job,) = fleet.submit(1)
+    fleet.queue.fail(fleet.claim(), HANG)
+    due = fleet.client.get_job(job.job_id, consistent=True).not_before
+    assert due is not None
+    fleet.clock.time = due - timedelta(seconds=20)
+    look(fleet.scaler(), [job.job_id])
+    assert fleet.stored.desired == 1
 
 
 def test_an_idle_fleet_asks_ec2_nothing(fleet: Fleet) -> None:

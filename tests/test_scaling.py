@@ -50,10 +50,11 @@ def test_figures_that_cannot_be_are_refused(wrong: tuple[int, int, int, int]) ->
     [
         pytest.param([], None, id="no machine ended"),
         pytest.param([0.5, 0.1, 0.3], 5.5, id="after the first ones the shortest wait"),
-        pytest.param([0.5, 8.0], 16.0, id="then as long as it took so far"),
-        pytest.param([0.5, 8.0, 16.0], 32.0, id="which doubles"),
-        pytest.param([0.5, 300.0], 360.0, id="up to an hour"),
+        pytest.param([55.0], 60.0, id="also when the first comes late"),
+        pytest.param([0.0, 8.0], 16.0, id="then as long as it took so far"),
+        pytest.param([0.0, 8.0, 16.0], 32.0, id="which doubles"),
+        pytest.param([0.0, 300.0], 360.0, id="up to an hour"),
     ],
 )
 def test_machines_that_took_no_job_are_tried_again_later_and_later(ended: list[float], trial: float | None) -> None:
-    assert next_trial_at(NOON, minutes(*ended)) == (None if trial is None else NOON + timedelta(minutes=trial))
+    assert next_trial_at(minutes(*ended)) == (None if trial is None else NOON + timedelta(minutes=trial))

@@ -27,6 +27,7 @@ from receipt_layoutlm.workplace import Workplace
 
 EXIT_CODES = {JobStatus.SUCCEEDED: 0, JobStatus.FAILED: 100, JobStatus.CANCELLED: 103}
 NOT_FINISHED = 101
+GROUP_VARIABLE = "LAYOUTLM_GROUP"  # of the autoscaling group; only machines of a fleet have it
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,12 @@ def open_workplace(
 
 
 def trust_of_worker(connection: Connection, options: WorkerOptions) -> Trust:
-    """A worker that serves a queue takes jobs of its own bucket; with --local, of everything on this machine."""
+    """A worker that serves a queue takes jobs of its own bucket; with --local, of everything on this machine; where a
+    machine belongs to a group, of what its role reaches."""
     if connection.is_local:
         return Trust.of_this_machine([ANY_BUCKET])
     accepted = [parse_s3_uri(each) for each in options.accepted]
-    if options.machine.fleet is not None:
+    if GROUP_VARIABLE in os.environ:
         return Trust.of_fleet(connection.default_bucket(), accepted)
     return Trust.of_project([Storage(bucket=connection.default_bucket()), *accepted])
 
