@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from receipt_dynamo import DynamoClient
+from receipt_layoutlm.infra import template_path
 
 pytestmark = pytest.mark.engine
 
@@ -96,6 +97,11 @@ def test_a_job_that_comes_while_the_last_machine_ends_is_not_left_to_the_schedul
     keeps_its_promises(without)
     assert with_event.longest_race_wait <= BOOT_AND_EVENT
     assert without.longest_race_wait > BOOT_AND_EVENT
+
+
+def test_records_are_gathered_for_as_long_as_the_template_says(bench: ModuleType) -> None:
+    window = importlib.import_module("fleet_world").STREAM_WINDOW
+    assert f"MaximumBatchingWindowInSeconds: {window:.0f}\n" in template_path("workers.yaml").read_text()
 
 
 def test_capacity_is_raised_within_seconds_of_a_submit(bench: ModuleType, simulate: Simulate) -> None:
