@@ -97,7 +97,8 @@ def _disk_watch(place: Workplace, options: MachineOptions, registration: Registr
 
 def _of_fleet(place: Workplace, fleet: str, registration: Registration) -> Workplace:
     """The same on a fleet's machine: it can be paused, ends as a whole, came up for a job, and tells of its claims."""
-    uptime, ready_at = uptime_seconds(), place.now()
+    instance_id = fleet_names.instance_of(place.worker_id)
+    uptime, ready_at = uptime_seconds() if instance_id else None, place.now()  # a laptop came up for no job
     rows = FleetRows(place.queue.client)
     is_noted = False
 
@@ -105,7 +106,7 @@ def _of_fleet(place: Workplace, fleet: str, registration: Registration) -> Workp
     def busy(job_id: str) -> Iterator[None]:
         nonlocal is_noted
         with registration.busy(job_id):
-            is_noted = is_noted or _note_claim(rows, fleet, fleet_names.instance_of(place.worker_id))
+            is_noted = is_noted or _note_claim(rows, fleet, instance_id)
             yield
 
     def boot_seconds(job: Job) -> float | None:

@@ -162,6 +162,12 @@ def test_a_claim_that_cannot_be_told_is_worth_no_job(
             assert "does not know yet that this machine took a job" in caplog.text
 
 
+@pytest.fixture
+def on_a_machine(on_ec2: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in on_ec2.items():
+        monkeypatch.setenv(name, value)
+
+
 def claimed(client: DynamoClient, submitted_at: datetime) -> Job:
     """A job in a worker's hand."""
     job = submit(JobQueue(client, now=lambda: submitted_at))
@@ -173,7 +179,16 @@ LINUX = pytest.mark.skipif(not Path("/proc/uptime").exists(), reason="only Linux
 
 
 @LINUX
-def test_only_the_first_job_on_a_fleets_machine_has_waited_for_its_boot(cloud: DynamoClient) -> None:
+def test_a_machine_outside_of_a_fleet_came_up_for_no_job(cloud: DynamoClient) -> None:
+    job = claimed(cloud, utcnow() - timedelta(hours=1))
+    with opened("layoutlm") as place, place.busy(job.job_id):
+        assert place.boot_seconds(job) is None
+
+
+@LINUX
+def test_only_the_first_job_on_a_fleets_machine_has_waited_for_its_boot(
+    cloud: DynamoClient, on_a_machine: None
+) -> None:
     job = claimed(cloud, utcnow() - timedelta(hours=1))
     with opened("layoutlm") as place:
         assert place.boot_seconds(job) is None
@@ -183,14 +198,16 @@ def test_only_the_first_job_on_a_fleets_machine_has_waited_for_its_boot(cloud: D
             assert place.boot_seconds(job) is None
 
 
-def test_a_job_that_was_submitted_to_an_idle_machine_waited_for_no_boot(cloud: DynamoClient) -> None:
+def test_a_job_that_was_submitted_to_an_idle_machine_waited_for_no_boot(
+    cloud: DynamoClient, on_a_machine: None
+) -> None:
     with opened("layoutlm") as place:
         job = claimed(cloud, utcnow())
         with place.busy(job.job_id):
             assert place.boot_seconds(job) is None
 
 
-def test_a_job_that_came_back_to_an_idle_machine_waited_for_no_boot(cloud: DynamoClient) -> None:
+def test_a_job_that_came_back_to_an_idle_machine_waited_for_no_boot(cloud: DynamoClient, on_a_machine: None) -> None:
     """It is older than the machine, but another one worked on it until now."""
     long_ago = utcnow() - timedelta(hours=1)
     job = submit(JobQueue(cloud, now=lambda: long_ago))
@@ -205,7 +222,9 @@ def test_a_job_that_came_back_to_an_idle_machine_waited_for_no_boot(cloud: Dynam
             assert place.boot_seconds(cloud.get_job(job.job_id)) is None
 
 
-def test_a_person_who_works_a_queue_booted_the_machine_for_other_reasons(cloud: DynamoClient) -> None:
+def test_a_person_who_works_a_queue_booted_the_machine_for_other_reasons(
+    cloud: DynamoClient, on_a_machine: None
+) -> None:
     job = claimed(cloud, utcnow() - timedelta(hours=1))
     with opened(None) as place, place.busy(job.job_id):
         assert place.boot_seconds(job) is None
