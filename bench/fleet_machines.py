@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from fleet_workers import IDLE_LOOK, TYPE, SimulatedWorker
 
-from receipt_dynamo import JobStatus
 from receipt_layoutlm.fleet_costs import FleetInstance
 from receipt_layoutlm.fleet_names import instance_of
 from receipt_layoutlm.scaling_group import Group, GroupFigures, Launch
@@ -46,11 +45,8 @@ class SimulatedGroup:
         return GroupFigures(self.desired, self.maximum, frozenset(self.alive), None, self.world.clock())
 
     def _launches(self, since: datetime) -> list[Launch]:
-        return (
-            [each for each in self._launched if each.started_at >= since]
-            if self.world.conditions.trials == "yes"
-            else []
-        )
+        known = self._launched if self.world.conditions.trials == "yes" else []
+        return [each for each in known if each.started_at >= since]
 
     def _raise_to(self, capacity: int) -> None:
         assert capacity <= self.maximum
@@ -209,12 +205,6 @@ class SimulatedMachine:
     def _holds_a_lease(self) -> bool:
         """Whether the table knows a live lease of one of its workers."""
         self.renew()
-        client, now = self.world.queue.client, self.world.clock()
-        leases = [client.get_lease(job.job_id) for job in client.list_jobs_by_status(JobStatus.RUNNING)]
-        return any(
-            lease.worker_id is not None
-            and instance_of(lease.worker_id) == self.instance_id
-            and lease.expires_at is not None
-            and lease.expires_at > now
-            for lease in leases
-        )
+        now = self.world.clock()
+        held = [lease for _, lease in self.world.queue.held() if instance_of(lease.worker_id) == self.instance_id]
+        return any(lease.expires_at is not None and lease.expires_at > now for lease in held)

@@ -397,17 +397,17 @@ class JobQueue:
         leases = [(job, self._lease_or_none(job.job_id)) for job in running]
         return [(job, lease) for job, lease in leases if lease is not None and lease.lease_token is not None]
 
-    def expired(self) -> list[Lease]:
-        """Leases of dead workers: those that rescue would take away now."""
-        return [lease for _, lease in self.held() if self._is_expired(lease)]
-
-    def rescue(self, held: Sequence[tuple[Job, Lease]] | None = None) -> list[Job]:
-        """Take expired leases away from dead workers; returns the jobs that moved, as they are now.
+    def expired(self, held: Sequence[tuple[Job, Lease]] | None = None) -> list[Lease]:
+        """Leases of dead workers: those that rescue would take away now.
 
         `held` is what the method of this name returned just before, where somebody has asked already.
         """
-        expired = [lease for _, lease in (self.held() if held is None else held) if self._is_expired(lease)]
-        rescued = [self._rescue(lease) for lease in expired]
+        return [lease for _, lease in (self.held() if held is None else held) if self._is_expired(lease)]
+
+    def rescue(self, held: Sequence[tuple[Job, Lease]] | None = None) -> list[Job]:
+        """Take expired leases away from dead workers, as `expired` finds them; returns the jobs that moved, as they
+        are now."""
+        rescued = [self._rescue(lease) for lease in self.expired(held)]
         return [job for job in rescued if job is not None]
 
     def _lease_or_none(self, job_id: str) -> Lease | None:

@@ -17,14 +17,13 @@ from receipt_layoutlm.existing_bucket import look_at_bucket
 from receipt_layoutlm.existing_storage import NotUsable, look_at_table
 from receipt_layoutlm.finding import Finding, State
 from receipt_layoutlm.fleet_names import workers_stack
-from receipt_layoutlm.fleet_parameters import read_template
+from receipt_layoutlm.fleet_parameters import INSTANCE_TYPES, read_template
 from receipt_layoutlm.fleet_stack import FleetStack, StackState, refuse_unless_changeable
 from receipt_layoutlm.stack_errors import StackError
 
 if TYPE_CHECKING:
     from mypy_boto3_sts.type_defs import GetCallerIdentityResponseTypeDef
 
-TYPES = tuple(f"InstanceType{number}" for number in range(1, 5))  # parameters of workers.yaml
 LOG_IN = "run 'aws configure' or 'aws sso login', or set AWS_PROFILE"
 
 
@@ -50,6 +49,7 @@ def examine_account(account: Account) -> list[Finding]:
     stack, fleet = fleet_finding(account.fleet, region)
     settings = {} if stack is None else dict(stack.parameters)
     table, bucket = account.table or settings.get("TableName"), account.bucket or settings.get("BucketName")
+    chosen = read_template("workers.yaml").with_defaults(settings)
     building = Building(
         partition=caller["Arn"].split(":")[1],
         region=region,
@@ -57,8 +57,8 @@ def examine_account(account: Account) -> list[Finding]:
         fleet=account.fleet,
         table=table,
         bucket=bucket,
-        subnets=settings.get("SubnetIds", ""),
-        image=_setting(settings, "AmiId"),
+        subnets=chosen["SubnetIds"],
+        image=chosen["AmiId"],
     )
     return [
         Finding("credentials", "ok", f"{caller['Arn']} in {region}"),
@@ -66,7 +66,7 @@ def examine_account(account: Account) -> list[Finding]:
         *_rights(caller, building),
         *_storage_findings("table", table, region, _table_findings),
         *_storage_findings("bucket", bucket, region, _bucket_findings),
-        *quota_findings(region, [each for name in TYPES if (each := _setting(settings, name))]),
+        *quota_findings(region, [chosen[name] for name in INSTANCE_TYPES if chosen[name]]),
         wheel,
     ]
 
@@ -124,11 +124,6 @@ def _table_findings(name: str, region: str) -> Iterable[Finding]:
 
 def _bucket_findings(name: str, region: str) -> Iterable[Finding]:
     return look_at_bucket(boto3.client("s3", region_name=region), name).findings
-
-
-def _setting(settings: dict[str, str], name: str) -> str:
-    """That of the fleet, else the one that the template would take."""
-    return settings.get(name, read_template("workers.yaml").parameters[name].default or "")
 
 
 def wheel_finding(dist: Path) -> Finding:

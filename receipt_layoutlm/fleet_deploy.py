@@ -14,7 +14,7 @@ from receipt_layoutlm.existing_bucket import look_at_bucket
 from receipt_layoutlm.existing_storage import check_usable, look_at_table
 from receipt_layoutlm.finding import Finding
 from receipt_layoutlm.fleet_names import FLEET_TAG, storage_stack, workers_stack
-from receipt_layoutlm.fleet_parameters import Template, read_template
+from receipt_layoutlm.fleet_parameters import INSTANCE_TYPES, Template, read_template
 from receipt_layoutlm.fleet_stack import FleetStack, Plan, StackState
 from receipt_layoutlm.fleet_storage import Storage, StorageChoice, choose, planned
 from receipt_layoutlm.machine_types import check_slots
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 STORAGE, WORKERS = "storage.yaml", "workers.yaml"
-_TYPES = ("InstanceType1", "InstanceType2", "InstanceType3", "InstanceType4")
 _CODE = ("BundleSha256", "ScalerSha256")  # parameters of workers.yaml
 
 
@@ -157,11 +156,12 @@ class Deployment:
     def _check_machines(self) -> None:
         """Before anything is made: whether each slot of a machine has a GPU."""
         before = self._workers.state()
-        defaults = {name: each.default or "" for name, each in self._templates[WORKERS].parameters.items()}
-        values = {**defaults, **(before.parameters if before else {}), **self._wanted.values}
+        given = {**(before.parameters if before else {}), **self._wanted.values}
+        values = self._templates[WORKERS].with_defaults(given)
         if int(values["Slots"]) > 1:
+            types = [values[name] for name in INSTANCE_TYPES if values[name]]
             with explained(self._workers.name):
-                check_slots(self._aws.ec2, [values[name] for name in _TYPES if values[name]], int(values["Slots"]))
+                check_slots(self._aws.ec2, types, int(values["Slots"]))
 
     def _choose(self, storage: StackState | None) -> StorageChoice:
         return choose(self._wanted.table, self._wanted.bucket, storage, self._workers.state())

@@ -11,7 +11,7 @@ def held_by_machine(client: DynamoClient) -> Mapping[str | None, Sequence[tuple[
     """Running jobs by the instance of their worker; None stands for workers outside of any fleet. Raises StoreError."""
     held = defaultdict(list)
     for job, lease in JobQueue(client).held():
-        held[instance_of(lease.worker_id or "")].append((job, lease))
+        held[instance_of(lease.worker_id)].append((job, lease))
     return held
 
 

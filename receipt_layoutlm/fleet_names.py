@@ -24,7 +24,7 @@ def worker_id(instance_id: str, slot: int) -> str:
     return f"{instance_id}-{slot}-{uuid.uuid4().hex[:6]}"
 
 
-def instance_of(worker_id: str) -> str | None:
-    """The EC2 instance on which a worker runs; None for one outside of a fleet."""
-    found = _WORKER_ID.fullmatch(worker_id)
+def instance_of(worker_id: str | None) -> str | None:
+    """The EC2 instance on which a worker runs; None for one outside of a fleet, and for no worker."""
+    found = _WORKER_ID.fullmatch(worker_id or "")
     return None if found is None else found[1]

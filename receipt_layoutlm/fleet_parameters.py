@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import ParameterTypeDef
 
 YES_OR_NO: Final = ("true", "false")
+INSTANCE_TYPES: Final = tuple(f"InstanceType{number}" for number in range(1, 5))  # parameters of workers.yaml
 FRACTIONS: Final = ("MaxCostPerDay",)  # CloudFormation's numbers may all have some; what a machine counts may not
 _SECTION: Final = re.compile(r"^Parameters:\n(?:(?:[ #].*)?\n)+", re.MULTILINE)
 
@@ -66,6 +67,11 @@ class Template:
 
     text: str
     parameters: Mapping[str, Parameter]
+
+    def with_defaults(self, values: Mapping[str, str]) -> dict[str, str]:
+        """Each of these values, and the default of every other parameter that has one."""
+        defaults = {name: each.default for name, each in self.parameters.items() if each.default is not None}
+        return {**defaults, **values}
 
     def values(self, given: Mapping[str, str], before: Iterable[str]) -> "list[ParameterTypeDef]":
         """What was given; the values of `before`, those that the stack has, stay; the rest are defaults."""

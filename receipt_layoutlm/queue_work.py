@@ -37,7 +37,7 @@ def read_work(queue: JobQueue, name: str, instances: Set[str], most: int, hints:
     A job that is not due, or whose config only a newer worker knows, counts not: it would buy a machine for nothing.
     Nor does one that runs elsewhere, on somebody's laptop: its worker needs no machine.
     """
-    running = {lease.job_id for _, lease in hints.held if instance_of(lease.worker_id or "") in instances}
+    running = {lease.job_id for _, lease in hints.held if instance_of(lease.worker_id) in instances}
     moved = {job.job_id: job for job in hints.rescued}
     # the index may lag behind a rescue
     known = (moved.get(job.job_id, job) for job in queue.due_jobs(name, page=most))

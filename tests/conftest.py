@@ -25,6 +25,7 @@ from receipt_layoutlm.local_engines import (
     platform_key,
     programs_dir,
 )
+from tests.imds import Imds, serve
 from tests.stores import Store, open_store
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_s3 import S3Client
 
-    from receipt_dynamo import DynamoClient
+    from receipt_dynamo import DynamoClient, JobQueue
 
 # read by transformers at its import, here and in every trainer that a test starts: no test asks the model hub
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -114,6 +115,21 @@ def cloud(moto_aws: None, monkeypatch: pytest.MonkeyPatch) -> "DynamoClient":
     monkeypatch.setenv("DYNAMO_TABLE_NAME", "the-table")
     monkeypatch.setenv("LAYOUTLM_TRAINING_BUCKET", "the-bucket")
     return client
+
+
+@pytest.fixture
+def queue(cloud: "DynamoClient") -> "JobQueue":
+    """Of the table on moto."""
+    from receipt_dynamo import JobQueue
+
+    return JobQueue(cloud)
+
+
+@pytest.fixture
+def imds() -> Iterator[Imds]:
+    """EC2's metadata, which tells of no notice yet."""
+    with serve() as fake:
+        yield fake
 
 
 def _program(engine: Engine) -> Program:

@@ -2,7 +2,6 @@
 
 import resource
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +17,7 @@ from receipt_layoutlm.s3 import RunPlaces
 from receipt_layoutlm.sample import generate_pages
 from receipt_layoutlm.trust import Trust
 from receipt_layoutlm.worker import WorkerUnfit, run_job, run_worker
-from tests.imds import Imds, serve
+from tests.imds import Imds
 from tests.places import Place, last_weights, lease_of, own_trainers, signal_trainer
 from tests.s3_wire import S3Wire
 from tests.stores import Store
@@ -43,12 +42,6 @@ def place(store: Store, tmp_path: Path) -> Place:
 @pytest.fixture
 def model(tmp_path: Path, pages: list[Page]) -> str:
     return str(tiny_layoutlm(tmp_path / "tiny", pages))
-
-
-@pytest.fixture
-def imds() -> Iterator[Imds]:
-    with serve() as server:
-        yield server
 
 
 def stored(place: Place, job: Job) -> Job:

@@ -29,11 +29,6 @@ from tests import original_system
 from tests.stores import Clock
 
 
-@pytest.fixture
-def queue(cloud: DynamoClient) -> JobQueue:
-    return JobQueue(cloud)
-
-
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(cli, ["job", *arguments])
 

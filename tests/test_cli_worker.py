@@ -7,18 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from receipt_dynamo import DynamoClient, JobQueue, JobStatus, Storage, utcnow
+from receipt_dynamo import JobQueue, JobStatus, Storage, utcnow
 from receipt_layoutlm.cli.connection import Connection
 from receipt_layoutlm.cli.run_here import WorkerOptions, trust_of_worker, work_here
 from receipt_layoutlm.fleet_machine import MachineOptions
 from receipt_layoutlm.running_workers import CLAIMED, workers_dir
 from receipt_layoutlm.trust import Trust
 from tests.moto_worker import beside, kept_handlers, pause, run, status, submit
-
-
-@pytest.fixture
-def queue(cloud: DynamoClient) -> JobQueue:
-    return JobQueue(cloud)
 
 
 def test_peek_says_whether_a_worker_would_get_a_job(queue: JobQueue) -> None:

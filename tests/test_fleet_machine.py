@@ -21,7 +21,7 @@ from receipt_layoutlm.sample import generate_pages
 from receipt_layoutlm.systemd_notify import Notifier
 from receipt_layoutlm.trust import Trust
 from receipt_layoutlm.workplace import Workplace
-from tests.imds import Imds, serve
+from tests.imds import Imds
 from tests.moto_worker import kept_handlers, run, submit
 from tests.places import Place
 from tests.stores import Clock, Store
@@ -30,17 +30,6 @@ from tests.tiny import tiny_layoutlm
 from tests.wire import Wire
 
 INSTANCE = "i-0123456789abcdef0"
-
-
-@pytest.fixture
-def imds() -> Iterator[Imds]:
-    with serve() as fake:
-        yield fake
-
-
-@pytest.fixture
-def queue(cloud: DynamoClient) -> JobQueue:
-    return JobQueue(cloud)
 
 
 @pytest.fixture

@@ -6,16 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from receipt_dynamo import DynamoClient, FleetRows, JobQueue, JobStatus, utcnow
+from receipt_dynamo import FleetRows, JobQueue, JobStatus, utcnow
 from receipt_layoutlm.fleet_pause import PauseWatch
 from receipt_layoutlm.worker import run_worker
 from receipt_layoutlm.workplace import Workplace
 from tests.moto_worker import a_worker, pause, status, submit
-
-
-@pytest.fixture
-def queue(cloud: DynamoClient) -> JobQueue:
-    return JobQueue(cloud)
 
 
 @pytest.fixture

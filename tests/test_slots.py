@@ -7,16 +7,11 @@ from pathlib import Path
 import pytest
 from botocore.awsrequest import AWSPreparedRequest
 
-from receipt_dynamo import DynamoClient, JobQueue
+from receipt_dynamo import JobQueue
 from receipt_layoutlm.running_workers import registered, running, workers_dir
 from receipt_layoutlm.worker import run_worker
 from receipt_layoutlm.workplace import Workplace
 from tests.moto_worker import a_worker, beside, submit
-
-
-@pytest.fixture
-def queue(cloud: DynamoClient) -> JobQueue:
-    return JobQueue(cloud)
 
 
 @pytest.fixture

@@ -3,14 +3,13 @@
 import http.server
 import logging
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from botocore.utils import InstanceMetadataFetcher
 
-from receipt_dynamo import DynamoClient, JobQueue, JobStatus, Machine
+from receipt_dynamo import JobQueue, JobStatus, Machine
 from receipt_layoutlm.spot import (
     ENDPOINT_VARIABLE,
     GROUP_SECONDS,
@@ -23,18 +22,12 @@ from receipt_layoutlm.spot import (
 )
 from receipt_layoutlm.worker import run_worker
 from receipt_layoutlm.workplace import Workplace
-from tests.imds import ROLE, Imds, serve
+from tests.imds import ROLE, Imds
 from tests.moto_worker import a_worker, status, submit
 from tests.stores import Clock
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 NOBODY = "http://127.0.0.1:9"  # the discard port: refused at once
-
-
-@pytest.fixture
-def imds() -> Iterator[Imds]:
-    with serve() as fake:
-        yield fake
 
 
 @pytest.fixture
@@ -231,11 +224,6 @@ def test_the_fake_answers_nobody_without_a_token(imds: Imds) -> None:
 
 
 # what a worker does about it, and when its group takes the machine away
-
-
-@pytest.fixture
-def queue(cloud: DynamoClient) -> JobQueue:
-    return JobQueue(cloud)
 
 
 @pytest.fixture
