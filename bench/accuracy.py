@@ -29,14 +29,14 @@ from shutil import rmtree
 
 from accuracy_rows import Options, Row, read_rows, table, write_rows
 
-from receipt_layoutlm.child import start_trainer
 from receipt_layoutlm.config import ConfigError, TrainConfig, parse_config
-from receipt_layoutlm.data import read_jsonl, sample_pages, write_snapshot
-from receipt_layoutlm.field_match import score_fields
-from receipt_layoutlm.page import Page
-from receipt_layoutlm.run_dir import RunDir
-from receipt_layoutlm.run_record import RunRecord
-from receipt_layoutlm.splits import divide
+from receipt_layoutlm.data.page import Page
+from receipt_layoutlm.data.snapshot import read_jsonl, sample_pages, write_snapshot
+from receipt_layoutlm.data.splits import divide
+from receipt_layoutlm.run.directory import RunDir
+from receipt_layoutlm.run.record import RunRecord
+from receipt_layoutlm.training.tasks.word_labels.scoring.fields import score_fields
+from receipt_layoutlm.worker.process import start_trainer
 
 SROIE = Path(__file__).parents[2] / "shared" / "data" / "sroie"
 SPLIT_SEED = 2026  # of the division into parts, whatever the seed of the run

@@ -15,14 +15,14 @@ from typing import get_args
 os.environ["HF_HUB_OFFLINE"] = "1"  # read by transformers at its import
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-from receipt_layoutlm.augment import Augmentation, augmented
-from receipt_layoutlm.augment_entities import Donors, donors_of
-from receipt_layoutlm.config import TrainConfig
-from receipt_layoutlm.data import read_jsonl
-from receipt_layoutlm.encoding import encode_pages
-from receipt_layoutlm.page import Page
-from receipt_layoutlm.pretraining import pages_apart
-from receipt_layoutlm.tasks.pretrained import load_fast_tokenizer
+from receipt_layoutlm.config import Augmentation, TrainConfig
+from receipt_layoutlm.data.page import Page
+from receipt_layoutlm.data.snapshot import read_jsonl
+from receipt_layoutlm.training.tasks.word_labels.augmentation.augment import augmented
+from receipt_layoutlm.training.tasks.word_labels.augmentation.entities import Donors, donors_of
+from receipt_layoutlm.training.tasks.word_labels.inputs.windows import encode_pages
+from receipt_layoutlm.training.tasks.word_labels.parts import pages_apart
+from receipt_layoutlm.training.tasks.word_labels.pretrained import load_fast_tokenizer
 
 NAMES: tuple[Augmentation, ...] = get_args(Augmentation)
 

@@ -28,19 +28,19 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read by transformers at its import
 import torch
 import transformers
 
-from receipt_layoutlm import train_loop
-from receipt_layoutlm.checkpoint import Snapshot, write_checkpoint
-from receipt_layoutlm.checkpoint_writer import CheckpointWriter
 from receipt_layoutlm.config import TrainConfig
-from receipt_layoutlm.data import read_jsonl, write_snapshot
-from receipt_layoutlm.page import Page
-from receipt_layoutlm.run_dir import RunDir
-from receipt_layoutlm.sample import generate_pages
-from receipt_layoutlm.train_evaluation import evaluate
-from receipt_layoutlm.train_optim import optimizer_tensors, rng_tensors
-from receipt_layoutlm.train_report import Reporter
-from receipt_layoutlm.train_setup import Run
-from receipt_layoutlm.train_step import Epoch, train_step
+from receipt_layoutlm.data.page import Page
+from receipt_layoutlm.data.sample import generate_pages
+from receipt_layoutlm.data.snapshot import read_jsonl, write_snapshot
+from receipt_layoutlm.run.directory import RunDir
+from receipt_layoutlm.training import loop as train_loop
+from receipt_layoutlm.training.checkpoint import CheckpointWriter, Snapshot, write_checkpoint
+from receipt_layoutlm.training.optimizer import optimizer_tensors, rng_tensors
+from receipt_layoutlm.training.reporter import Reporter
+from receipt_layoutlm.training.setup import Run
+from receipt_layoutlm.training.step import train_step
+from receipt_layoutlm.training.tasks.word_labels.evaluation import evaluate
+from receipt_layoutlm.training.tasks.word_labels.inputs.epoch import Epoch
 
 PROMISED_RATIO = 1.5
 PROMISED_PERCENT = 1.0

@@ -14,8 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from receipt_layoutlm.data import page_to_line
-from receipt_layoutlm.sample import generate_pages
+from receipt_layoutlm.data.page import page_to_line
+from receipt_layoutlm.data.sample import generate_pages
 
 SIZES = (2_000, 10_000)
 WANTED_SECONDS, WANTED_MB = 10.0, 1536.0  # for the first size

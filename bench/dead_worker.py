@@ -22,10 +22,10 @@ from datetime import timedelta
 from pathlib import Path
 
 from receipt_dynamo import Attempt, DynamoClient, Timing
-from receipt_layoutlm import local_aws
-from receipt_layoutlm.running_workers import start_of
-from receipt_layoutlm.sample import generate_pages
-from tests.tiny import tiny_layoutlm
+from receipt_layoutlm.data.sample import generate_pages
+from receipt_layoutlm.local import aws as local_aws
+from receipt_layoutlm.worker.host.registry import start_of
+from tests.support.tiny import tiny_layoutlm
 
 CLI = [sys.executable, "-m", "receipt_layoutlm.cli", "--local"]
 LONGEST_SECONDS = 150.0  # what the default timing promises

@@ -24,13 +24,14 @@ from typing import TypeVar
 os.environ["HF_HUB_OFFLINE"] = "1"  # read by transformers at its import
 
 from receipt_layoutlm.config import TrainConfig
-from receipt_layoutlm.data import fingerprint, label_counts, read_snapshot, write_snapshot
-from receipt_layoutlm.encoded_files import encoded_key, open_encoded, write_encoded
-from receipt_layoutlm.encoded_part import select
-from receipt_layoutlm.labels import build_label_map
-from receipt_layoutlm.page import PAGE_EXTENT, Page
-from receipt_layoutlm.sample import generate_pages
-from receipt_layoutlm.tasks.layoutlm import encode, load_tokenizer, training_batch
+from receipt_layoutlm.data.labels import build_label_map
+from receipt_layoutlm.data.page import PAGE_EXTENT, Page
+from receipt_layoutlm.data.sample import generate_pages
+from receipt_layoutlm.data.snapshot import fingerprint, label_counts, read_snapshot, write_snapshot
+from receipt_layoutlm.training.tasks.word_labels import encode, load_tokenizer
+from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import select
+from receipt_layoutlm.training.tasks.word_labels.inputs.encoded_files import encoded_key, open_encoded, write_encoded
+from receipt_layoutlm.training.tasks.word_labels.inputs.packing import pack
 
 SIZES = (5_000, 10_000)
 WANTED = 50_000
@@ -114,7 +115,7 @@ def open_once(snapshot: Path, kept: Path) -> None:
         features = open_encoded(kept, key, pages, again)
         for part in (pages[:middle], pages[middle:]):
             ready = select(features, [page.page_id for page in part], labels)
-            training_batch(ready, range(8), None, pad_token_id=0)
+            pack(ready.windows[:8], [None] * 8)
 
     figures.timed("open", opened)
     figures.tell("open")

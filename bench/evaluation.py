@@ -18,12 +18,12 @@ import numpy as np
 from seqeval.metrics.v1 import precision_recall_fscore_support
 from seqeval.scheme import IOB2
 
-from receipt_layoutlm.calibration import calibration, fit_temperature
-from receipt_layoutlm.data import read_jsonl
-from receipt_layoutlm.decoding import viterbi
-from receipt_layoutlm.field_match import score_fields
-from receipt_layoutlm.labels import CORE_LABELS, LabelMap
-from receipt_layoutlm.metrics import score
+from receipt_layoutlm.data.labels import CORE_LABELS, LabelMap
+from receipt_layoutlm.data.snapshot import read_jsonl
+from receipt_layoutlm.training.tasks.word_labels.scoring.calibration import calibration, fit_temperature
+from receipt_layoutlm.training.tasks.word_labels.scoring.decoding import viterbi
+from receipt_layoutlm.training.tasks.word_labels.scoring.entities import score
+from receipt_layoutlm.training.tasks.word_labels.scoring.fields import score_fields
 
 RUNS = 7
 PAGES, WORDS = 200, 120

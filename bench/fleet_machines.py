@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from fleet_workers import IDLE_LOOK, TYPE, SimulatedWorker
 
-from receipt_layoutlm.fleet_costs import FleetInstance
-from receipt_layoutlm.fleet_names import instance_of
-from receipt_layoutlm.scaling_group import Group, GroupFigures, Launch
+from receipt_layoutlm.fleet.names import instance_of
+from receipt_layoutlm.fleet.scaler.costs import FleetInstance
+from receipt_layoutlm.fleet.scaler.group import Group, GroupFigures, Launch
 
 if TYPE_CHECKING:
     from fleet_world import World

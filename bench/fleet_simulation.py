@@ -22,8 +22,9 @@ from pathlib import Path
 from fleet_world import Conditions, Found, World
 
 from receipt_dynamo import DynamoClient, JobStatus
-from receipt_layoutlm import infra, local_process
-from receipt_layoutlm.local_engines import ACCESS_KEY, DYNOXIDE, SECRET_KEY, platform_key, programs_dir
+from receipt_layoutlm import infra
+from receipt_layoutlm.local import process as local_process
+from receipt_layoutlm.local.engines import ACCESS_KEY, DYNOXIDE, SECRET_KEY, platform_key, programs_dir
 
 MINUTE, HOUR = 60.0, 3600.0
 PROMISED = {"waste": 1.20, "busy_ended": 0, "jobs_lost": 0, "wait": 30.0, "raise": 15.0, "cold": 360.0, "warm": 60.0}

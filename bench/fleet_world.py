@@ -18,7 +18,7 @@ from fleet_machines import NOTICE, SimulatedGroup, SimulatedMachine
 
 from receipt_dynamo import DynamoClient, FleetRows, Job, JobQueue, Timing
 from receipt_dynamo.entities import ondemand_queue
-from receipt_layoutlm.scaler import Look, Scaler, look
+from receipt_layoutlm.fleet.scaler.look import Look, Scaler, look
 
 BEGINS = datetime(2026, 1, 5, 9, tzinfo=UTC)
 FLEET = "simulated"

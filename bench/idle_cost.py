@@ -29,7 +29,8 @@ from fleet_simulation import engine
 from moto import mock_aws
 
 from receipt_dynamo import DynamoClient, JobLog, JobQueue, utcnow
-from receipt_layoutlm import infra, scaler_lambda
+from receipt_layoutlm import infra
+from receipt_layoutlm.fleet.scaler import lambda_entry as scaler_lambda
 
 # US dollars in us-east-1, as of 2025-06, from the services' pricing pages
 PRICES_AS_OF = "2025-06"
@@ -54,7 +55,7 @@ KEPT_JOBS = 200  # in the table, all succeeded
 COLD = """
 import os, time
 began = time.process_time()
-from receipt_layoutlm.scaler_lambda import container_of
+from receipt_layoutlm.fleet.scaler.lambda_entry import container_of
 container_of(os.environ["LAYOUTLM_SCALER"]).scaler
 print(time.process_time() - began)
 """

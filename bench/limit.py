@@ -29,8 +29,8 @@ from training_rounds import (
     surroundings,
 )
 
-from receipt_layoutlm.flops import peak_flops
-from receipt_layoutlm.train_setup import Run
+from receipt_layoutlm.training.setup import Run
+from receipt_layoutlm.training.throughput import peak_flops
 
 PROMISED_SHARE = 0.65  # of the measured peak, on a CPU
 PROMISED_MFU = 0.40  # on an H200-class GPU, size base, bf16

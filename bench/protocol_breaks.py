@@ -17,8 +17,8 @@ from pathlib import Path
 
 import boto3
 
-from receipt_layoutlm import local_process
-from receipt_layoutlm.local_engines import ACCESS_KEY, DYNOXIDE, SECRET_KEY, platform_key, programs_dir
+from receipt_layoutlm.local import process as local_process
+from receipt_layoutlm.local.engines import ACCESS_KEY, DYNOXIDE, SECRET_KEY, platform_key, programs_dir
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "protocol-breaks.md"

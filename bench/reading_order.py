@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from receipt_layoutlm.data import Page, read_jsonl
-from receipt_layoutlm.page import Box
-from receipt_layoutlm.reading_order import printed_lines, reading_order
+from receipt_layoutlm.data.page import Box, Page
+from receipt_layoutlm.data.reading_order import printed_lines, reading_order
+from receipt_layoutlm.data.snapshot import read_jsonl
 
 JITTERS = (0, 1, 3)  # thousandths
 TRIES = 4

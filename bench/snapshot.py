@@ -18,12 +18,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from receipt_dynamo import DynamoClient, ReceiptClient, utcnow
-from receipt_layoutlm import infra, local_process
-from receipt_layoutlm.local_engines import DYNOXIDE, platform_key, programs_dir
-from receipt_layoutlm.page import Page
-from receipt_layoutlm.receipt_load import load_pages
-from receipt_layoutlm.receipt_snapshot import THREADS, Seen, take_snapshot
-from receipt_layoutlm.receipts import image_id_of
+from receipt_layoutlm import infra
+from receipt_layoutlm.data.page import Page
+from receipt_layoutlm.datasets.receipt_load import load_pages
+from receipt_layoutlm.datasets.receipt_pages import image_id_of
+from receipt_layoutlm.datasets.receipt_snapshot import THREADS, Seen, take_snapshot
+from receipt_layoutlm.local import process as local_process
+from receipt_layoutlm.local.engines import DYNOXIDE, platform_key, programs_dir
 
 SIZES = (250, 500)
 WANTED = 50_000

@@ -22,19 +22,19 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from receipt_dynamo import DynamoClient, Job, JobQueue, JobStatus, Machine, Storage
-from receipt_layoutlm import local_aws
 from receipt_layoutlm.config import TrainConfig, to_document
-from receipt_layoutlm.datasets import add_snapshot, describe, pinned
-from receipt_layoutlm.events import Checkpoint, Event, Progress
-from receipt_layoutlm.page import Page
-from receipt_layoutlm.s3 import Bucket
-from receipt_layoutlm.sample import generate_pages
-from receipt_layoutlm.spot import InstanceMetadata, SpotWatch
-from receipt_layoutlm.trust import ANY_BUCKET, Trust
-from receipt_layoutlm.worker import run_worker
-from receipt_layoutlm.workplace import Workplace
-from tests.imds import Imds, serve
-from tests.tiny import SPECIAL
+from receipt_layoutlm.data.page import Page
+from receipt_layoutlm.data.sample import generate_pages
+from receipt_layoutlm.datasets.snapshots import add_snapshot, describe, pinned
+from receipt_layoutlm.local import aws as local_aws
+from receipt_layoutlm.run.events import Checkpoint, Event, Progress
+from receipt_layoutlm.storage.bucket import Bucket
+from receipt_layoutlm.worker.admission import ANY_BUCKET, Trust
+from receipt_layoutlm.worker.context import Workplace
+from receipt_layoutlm.worker.host.spot import InstanceMetadata, SpotWatch
+from receipt_layoutlm.worker.worker import run_worker
+from tests.support.imds import Imds, serve
+from tests.support.tiny import SPECIAL
 
 PROMISED_SECONDS = 20.0
 NOTICE_SECONDS = 120.0  # as EC2 gives

@@ -22,10 +22,10 @@ from transformers import (
 )
 
 from receipt_layoutlm.config import TrainConfig
-from receipt_layoutlm.encoded_part import EncodedPart, Window
-from receipt_layoutlm.losses import IGNORE_INDEX
-from receipt_layoutlm.train_optim import learning_rate
-from receipt_layoutlm.train_setup import Run
+from receipt_layoutlm.data.labels import IGNORE_INDEX
+from receipt_layoutlm.training.optimizer import learning_rate
+from receipt_layoutlm.training.setup import Run
+from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import EncodedPart, Window
 
 ACCELERATE = "transformers' Trainer needs accelerate, which the project itself does not: pip install accelerate==1.15.0"
 

@@ -44,10 +44,10 @@ from training_rounds import (
     surroundings,
 )
 
-from receipt_layoutlm.encoded_part import EncodedPart
-from receipt_layoutlm.train_epoch import Shown, plan_epoch
-from receipt_layoutlm.train_setup import Run
-from receipt_layoutlm.train_step import train_step
+from receipt_layoutlm.training.setup import Run
+from receipt_layoutlm.training.step import train_step
+from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import EncodedPart
+from receipt_layoutlm.training.tasks.word_labels.inputs.epoch import Shown, plan_epoch
 
 PROMISED = {"cpu": 4.8, "cuda": 4.0}  # times the receipts a second of stock
 PROMISED_MEMORY = 1 / 3

@@ -18,17 +18,17 @@ import transformers
 from transformers import LayoutLMConfig, LayoutLMForTokenClassification
 
 from receipt_layoutlm.config import parse_config
-from receipt_layoutlm.data import read_jsonl, write_snapshot
-from receipt_layoutlm.encoded_part import EncodedPart
-from receipt_layoutlm.flops import EncoderSize, step_flops
-from receipt_layoutlm.page import Page
-from receipt_layoutlm.run_dir import RunDir
-from receipt_layoutlm.sample import generate_pages
-from receipt_layoutlm.tasks.layoutlm import load_tokenizer
-from receipt_layoutlm.train_epoch import plan_epoch
-from receipt_layoutlm.train_parts import Watch
-from receipt_layoutlm.train_setup import Run, prepare
-from receipt_layoutlm.train_step import train_step
+from receipt_layoutlm.data.page import Page
+from receipt_layoutlm.data.sample import generate_pages
+from receipt_layoutlm.data.snapshot import read_jsonl, write_snapshot
+from receipt_layoutlm.run.directory import RunDir
+from receipt_layoutlm.training.setup import Run, prepare
+from receipt_layoutlm.training.step import train_step
+from receipt_layoutlm.training.tasks.word_labels import load_tokenizer
+from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import EncodedPart
+from receipt_layoutlm.training.tasks.word_labels.inputs.epoch import plan_epoch
+from receipt_layoutlm.training.tasks.word_labels.parts import Watch
+from receipt_layoutlm.training.throughput import EncoderSize, step_flops
 
 SROIE = Path(__file__).parents[2] / "shared" / "data" / "sroie"
 GENERATED = 346  # receipts, where there are no others

@@ -131,7 +131,7 @@ import sys
 import torch
 import transformers
 
-import receipt_layoutlm.worker
+import receipt_layoutlm.worker.worker
 
 found, needed = torch.cuda.device_count(), int(sys.argv[1])
 print(f"torch {torch.__version__}, transformers {transformers.__version__}, {found} devices, {needed} needed")

@@ -12,7 +12,7 @@ set -uo pipefail  # no -e: a way out that fails leads to the next one
 root=${DESTDIR:-}
 run=$root/run/layoutlm-end  # root's own: nothing is written where a worker could have put a link
 told=$root/run/layoutlm  # by workers
-workers=$told/workers  # where they register: receipt_layoutlm/running_workers.py
+workers=$told/workers  # where they register: receipt_layoutlm/worker/host/registry.py
 slot=$1
 patience=${LAYOUTLM_DRAIN_SECONDS:-30}  # for idle workers to end
 

@@ -21,8 +21,8 @@ from pydantic import (
     model_validator,
 )
 
-from receipt_layoutlm.best_metric import checked_guard, metric_name
 from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.metric_names import checked_guard, metric_name
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -48,7 +48,6 @@ def _is_pretrain_on(text: str) -> str:
 
 
 LabelName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
-
 
 _KFOLD = re.compile(r"kfold:([1-9][0-9]{0,2})/([1-9][0-9]{0,2})")
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import CreateTableInputTypeDef
     from mypy_boto3_s3 import S3Client
 
+
 PACKAGED = Path(__file__).parent / "_infra"  # where a wheel carries infra/
 CHECKOUT = Path(__file__).parents[1] / "infra"
 

@@ -1,60 +1,8 @@
-"""The trainer as a process: `python -m receipt_layoutlm.trainer RUN_DIR [UNTIL_STEP]`. The loop is in train_loop.py.
+"""`python -m receipt_layoutlm.trainer`: the name of the trainer before it had a room."""
 
-SIGTERM, SIGINT: write a checkpoint and end. SIGUSR1: write a checkpoint and go on. SIGABRT: say where every
-thread stands and die. torch is imported only after the handlers stand: that takes seconds, and a SIGTERM in
-them has to end the run in order too.
-"""
-
-import faulthandler
-import os
-import signal
 import sys
-import threading
-import time
-from pathlib import Path
 
-from receipt_layoutlm.run_dir import RunDir
-
-ORPHANED = 70  # exit status when stdin closed: whoever started this is gone
-
-
-def main(arguments: list[str]) -> int:
-    """Train in the given run directory; 0 when the run finished (stopped on request included), 1 when it failed."""
-    began = time.monotonic()
-    faulthandler.enable()
-    stop, save = threading.Event(), threading.Event()
-    signal.signal(signal.SIGUSR1, lambda *_: save.set())
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    signal.signal(signal.SIGINT, lambda *_: stop.set())
-    threading.Thread(target=_end_with_stdin, daemon=True).start()
-
-    from transformers.utils import logging
-
-    from receipt_layoutlm.events import Finished
-    from receipt_layoutlm.team_start import gathered
-    from receipt_layoutlm.train_loop import train
-
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()  # its load report lists every weight that --layers leaves out
-
-    def save_now() -> bool:
-        wanted = save.is_set()
-        save.clear()
-        return wanted
-
-    run_dir, until = RunDir(Path(arguments[0])), int(arguments[1]) if len(arguments) > 1 else None
-    with gathered(run_dir, arguments, os.environ) as team:
-        end = train(run_dir, stop.is_set, save_now=save_now, until=until, began=began, team=team)
-    return 0 if isinstance(end, Finished) else 1
-
-
-def _end_with_stdin() -> None:
-    # os.read, not sys.stdin: its lock would be held by this thread when the interpreter ends
-    while os.read(0, 4096):
-        continue
-    os.write(2, b"stdin was closed: ending\n")
-    os._exit(ORPHANED)
-
+from receipt_layoutlm.training.__main__ import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from receipt_layoutlm import infra, local_process
-from receipt_layoutlm.local_engines import (
+from receipt_layoutlm import infra
+from receipt_layoutlm.local import process as local_process
+from receipt_layoutlm.local.engines import (
     ACCESS_KEY,
     DYNOXIDE,
     SEAWEEDFS,
@@ -25,8 +26,8 @@ from receipt_layoutlm.local_engines import (
     platform_key,
     programs_dir,
 )
-from tests.imds import Imds, serve
-from tests.stores import Store, open_store
+from tests.support.imds import Imds, serve
+from tests.support.stores import Store, open_store
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSPreparedRequest
@@ -73,7 +74,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Itera
         monkeypatch.setenv(name, value)
     yield
     if (tmp_path / "layoutlm-state").exists():
-        from receipt_layoutlm import local_aws
+        from receipt_layoutlm.local import aws as local_aws
 
         local_aws.down(tmp_path / "layoutlm-state")
 
@@ -107,7 +108,7 @@ def moto_aws(_serial_moto: None) -> Iterator[None]:
 def cloud(moto_aws: None, monkeypatch: pytest.MonkeyPatch) -> "DynamoClient":
     """A table and a bucket on moto, named by the environment as a user's would be."""
     from receipt_dynamo import DynamoClient
-    from receipt_layoutlm.s3 import Bucket
+    from receipt_layoutlm.storage.bucket import Bucket
 
     client = DynamoClient("the-table")
     infra.create_table(client.raw, "the-table")

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,35 +16,21 @@ STORE, PRODUCT, TESTS = ROOT / "receipt_dynamo", ROOT / "receipt_layoutlm", ROOT
 ML = {"torch", "transformers", "seqeval", "safetensors"}
 AWS = {"receipt_dynamo", "boto3", "botocore", "pynamodb"}
 
-# names relative to the package; a name may be a module or a folder, and may not exist yet
-TRAINING = tuple(
-    "ahead augment augment_amounts augment_boxes augment_entities augment_epoch augment_lines augment_words "
-    "best_metric calibration checkpoint checkpoint_compare checkpoint_writer class_weights comparability config data "
-    "decoding encoded_files encoded_part encoded_place encoding entity_scores events field_match flops frozen_split "
-    "hardware health heap jsonl_import labels losses manifest metrics packed_attention packed_tensors packing page "
-    "precision predictions pretrained_place pretraining reading_order repeats run_dir run_record sampling splits team "
-    "team_model team_start train_epoch train_evaluation train_loop train_optim train_parts train_record train_report "
-    "train_setup train_state train_step train_work trainer weights word_report word_scores".split()
-)
-TRAINING_FOLDERS = ("importers", "tasks")
-TORCH_FREE = tuple(
-    "account_check account_quotas account_rights attempt attempt_end augment augment_amounts augment_boxes "
-    "augment_entities augment_lines augment_words best_metric bundle calibration check_report checkpoint_history "
-    "child class_weights comparability config continuation data dataset_check dataset_choice datasets decoding "
-    "disk_watch draft encoded_place encoded_store entity_scores errors events existing_bucket existing_storage "
-    "exits expiry field_match file_upload find_job finding fleet_costs fleet_deploy fleet_destroy fleet_metrics "
-    "fleet_machine fleet_names fleet_parameters fleet_pause fleet_scale fleet_stack fleet_status fleet_storage flops "
-    "folder_upload forgotten frozen_split hardware health heap heartbeat image_check image_size infra job_rows "
-    "jsonl_import key_match label_check label_table labels line_split local_aws local_engines local_environment "
-    "local_process local_start local_state manifest metrics mirror near_duplicates notice page page_selection "
-    "patience plain_words plan predictions pretrained_place pretraining prices publish pull queue_work "
-    "reading_order receipt_load receipt_snapshot receipts recorder redact request resume_point retention run_dir "
-    "run_setup running_workers s3 sample sample_layouts sample_merchants sampling scaler scaler_lambda "
-    "scaler_settings scaling scaling_group source_text splits spot stack_errors stack_events storage_errors "
-    "storage_usage stored_predictions submit_check supervisor suspect_marks suspects systemd_notify "
-    "table_snapshots team_start timeline total_match trust verify_resume watchdog weights weights_mirror why "
-    "why_facts why_open word_report worker worker_snapshot workplace".split()
-)
+# room -> what it never imports: another room, or a package. A room's files and the rooms inside it are all covered.
+ROOMS = {"data", "run", "training", "storage", "datasets", "worker", "jobs", "fleet", "local", "cli"}
+MAY_IMPORT = {
+    "data": set(),
+    "run": {"data"},
+    "training": {"run", "data"},
+    "storage": {"run", "data"},
+    "datasets": {"storage", "run", "data"},
+    "worker": {"datasets", "storage", "run", "data"},
+    "jobs": {"worker", "datasets", "storage", "run", "data"},
+    "fleet": {"worker", "storage", "run"},
+    "local": set(),
+    "cli": ROOMS - {"training"},
+}
+WITHOUT_AWS = ("data", "run", "training")
 
 KEY_STRING = re.compile(
     r"#?(JOB|STATUS|METRIC|LOG|QUEUE|ATTEMPT|JOB_NAME|DATASET|SNAPSHOT|CREATED|FORGOTTEN"
@@ -88,23 +75,73 @@ def place(path: Path, line: int, what: str) -> str:
     return f"{path.relative_to(ROOT)}:{line}: {what}"
 
 
-def modules(*names: str) -> list[Path]:
-    return [path for name in names if (path := PRODUCT / f"{name}.py").exists()]
+def room_imports(path: Path) -> Iterator[tuple[str, int]]:
+    """Rooms of the product that a file imports from, with the line."""
+    for node in runtime_nodes(tree(path)):
+        if not isinstance(node, ast.ImportFrom) or node.level or not (node.module or "").startswith(PRODUCT.name):
+            continue
+        parts = node.module.split(".")[1:2] if "." in node.module else [alias.name for alias in node.names]
+        yield from ((part, node.lineno) for part in parts if part in ROOMS)
 
 
 def test_the_run_store_knows_nothing_of_training_or_of_the_command_line() -> None:
     assert found_imports(sources(STORE), {"receipt_layoutlm", "click", "rich", "yaml"} | ML) == []
 
 
-def test_training_knows_nothing_of_aws_or_of_the_command_line() -> None:
-    paths = modules(*TRAINING) + sources(*(PRODUCT / name for name in TRAINING_FOLDERS))
-    assert paths
-    assert found_imports(paths, AWS | {"click"}) == []
+def test_every_folder_of_the_product_is_a_room_with_a_rule() -> None:
+    assert {path.name for path in PRODUCT.iterdir() if path.is_dir() and (path / "__init__.py").exists()} == ROOMS
 
 
-def test_the_control_side_never_imports_torch_or_transformers() -> None:
-    paths = modules(*TORCH_FREE, "cli") + sources(PRODUCT / "cli", PRODUCT / "importers")
-    assert found_imports(paths, ML) == []
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_a_room_imports_only_from_the_rooms_below_it(room: str) -> None:
+    found = [
+        place(path, line, other)
+        for path in sources(PRODUCT / room)
+        for other, line in room_imports(path)
+        if other not in MAY_IMPORT[room] | {room}
+    ]
+    assert found == []
+
+
+def test_the_shared_vocabulary_imports_no_room() -> None:
+    moved = {"trainer.py", "scaler_lambda.py"}  # old names that something stored or deployed still uses
+    paths = [path for path in PRODUCT.glob("*.py") if path.name not in moved]
+    assert [place(path, line, room) for path in paths for room, line in room_imports(path)] == []
+
+
+@pytest.mark.parametrize("room", WITHOUT_AWS)
+def test_files_and_training_know_nothing_of_aws_or_of_the_command_line(room: str) -> None:
+    assert found_imports(sources(PRODUCT / room), AWS | {"click"}) == []
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS - {"training"}))
+def test_no_room_beside_training_imports_torch(room: str) -> None:
+    # safetensors comes without torch: `job verify-resume` compares stored tensors
+    assert found_imports(sources(PRODUCT / room), ML - {"safetensors"}) == []
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    named = names_of(sources(STORE, PRODUCT, ROOT / "bench"))
+    graph = {name: named.keys() & set(module_imports(path)) - {name} for name, path in named.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def names_of(paths: list[Path]) -> dict[str, Path]:
+    """Module name -> file; a benchmark is imported by its bare name."""
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+    return {name.removeprefix("bench."): path for name, path in names.items()}
+
+
+def module_imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def nodes(*folders: Path, without: tuple[Path, ...] = ()) -> Iterator[tuple[Path, ast.AST]]:
@@ -181,7 +218,7 @@ def test_everything_is_caught_at_one_boundary_only() -> None:
         if isinstance(node, ast.ExceptHandler)
         and (node.type is None or {"Exception", "BaseException"} & names_in(node.type))
     }
-    assert found <= {"receipt_layoutlm/worker.py"}
+    assert found <= {"receipt_layoutlm/worker/worker.py"}
 
 
 def names_in(node: ast.AST) -> set[str]:
@@ -213,8 +250,8 @@ def test_the_environment_is_read_at_the_edge_only() -> None:
     }
     assert {path for path in found if not path.startswith("receipt_layoutlm/cli")} == {
         "receipt_dynamo/client.py",
-        "receipt_layoutlm/scaler_lambda.py",  # a Lambda is told in this way alone
-        "receipt_layoutlm/trainer.py",  # torchrun says there which process of several it is
+        "receipt_layoutlm/fleet/scaler/lambda_entry.py",  # a Lambda is told in this way alone
+        "receipt_layoutlm/training/__main__.py",  # torchrun says there which process of several it is
     }
 
 
@@ -234,7 +271,7 @@ def test_a_task_is_told_apart_in_its_own_folder_only() -> None:
     found = [
         place(path, node.lineno, ast.unparse(node))
         for path, node in nodes(PRODUCT)
-        if PRODUCT / "tasks" not in path.parents
+        if PRODUCT / "training" / "tasks" not in path.parents
         and isinstance(node, ast.Compare)
         and ast.unparse(node.left) in ("task.name", "config.task", "self.task.name")
     ]
@@ -261,9 +298,12 @@ LOADS = [
     ("import receipt_dynamo", {"torch", "transformers", "click", "receipt_layoutlm"}),
     ("import receipt_layoutlm.cli", HEAVY),
     ("import sys\nsys.argv[1:] = ['--help']\n" + HELP, HEAVY),
-    ("import receipt_layoutlm.worker", {"torch", "transformers"}),
+    ("import receipt_layoutlm.worker.worker", {"torch", "transformers"}),
     ("import receipt_layoutlm.config", {"torch", "transformers", "receipt_dynamo", "boto3"}),
-    ("import receipt_layoutlm.data, receipt_layoutlm.labels", {"torch", "transformers", "receipt_dynamo", "boto3"}),
+    (
+        "import receipt_layoutlm.data.snapshot, receipt_layoutlm.data.labels",
+        {"torch", "transformers", "receipt_dynamo", "boto3"},
+    ),
 ]
 
 

@@ -1,4 +1,4 @@
-"""The README names every file, and every command it shows exists."""
+"""Every command that the README shows exists, and every link leads somewhere."""
 
 import re
 import shlex
@@ -12,20 +12,6 @@ from receipt_layoutlm.cli import cli
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-
-
-def test_every_module_has_a_line_in_the_readme() -> None:
-    modules = [path for package in ("receipt_dynamo", "receipt_layoutlm") for path in (ROOT / package).rglob("*.py")]
-
-    missing = [str(path.relative_to(ROOT)) for path in modules if f"`{path.relative_to(ROOT)}`" not in README]
-
-    assert missing == []
-
-
-def test_every_file_the_readme_lists_exists() -> None:
-    listed = re.findall(r"^\| `([^`]+)` \|", README.partition("### Files")[2], flags=re.MULTILINE)
-
-    assert [name for name in listed if not (ROOT / name).exists()] == []
 
 
 def shown_commands() -> list[str]:

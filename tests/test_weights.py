@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from receipt_layoutlm.weights import INSTALL, PACKAGE, WeightsError, check_weights, find_minilm, is_installed
+from receipt_layoutlm.minilm import INSTALL, PACKAGE, WeightsError, check_weights, find_minilm, is_installed
 
 
 @pytest.mark.skipif(not is_installed(), reason=f"the weights are not installed: {INSTALL}")

@@ -1,6 +1,8 @@
 """Where a command finds its table and bucket: flags, environment, or the embedded AWS behind --local.
 
 The only place that reads the environment for them.
+
+Says which extra to install, before anything is done that would need it.
 """
 
 import functools
@@ -8,6 +10,7 @@ import getpass
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
@@ -19,7 +22,8 @@ from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.redact import printable
 
 if TYPE_CHECKING:
-    from receipt_layoutlm.s3 import Bucket
+    from receipt_layoutlm.storage.bucket import Bucket
+
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -71,12 +75,12 @@ class Connection:
         """With --local the user's environment names nothing."""
         if not self.is_local:
             return None
-        from receipt_layoutlm import local_aws
+        from receipt_layoutlm.local import aws as local_aws
 
         return str(getattr(local_aws, constant))
 
     def open_bucket(self, name: str) -> "Bucket":
-        from receipt_layoutlm.s3 import Bucket
+        from receipt_layoutlm.storage.bucket import Bucket
 
         if self.is_local:
             self._start_local("s3", name)
@@ -99,7 +103,7 @@ class Connection:
             return getpass.getuser()
 
     def _start_local(self, service: Literal["dynamodb", "s3"], name: str) -> None:
-        from receipt_layoutlm import local_aws
+        from receipt_layoutlm.local import aws as local_aws
 
         os.environ.update(local_aws.start_for(os.environ, service, name))
 
@@ -134,3 +138,13 @@ def explain_errors(command: F) -> F:
             raise click.ClickException(printable(str(error))) from error
 
     return wrapped  # type: ignore[return-value]
+
+
+MODULES = {"train": ("torch", "transformers", "safetensors"), "local": ("faker",)}
+
+
+def require(extra: str) -> None:
+    """A one-line error when a module of the extra is not installed. Imports nothing."""
+    missing = [module for module in MODULES[extra] if find_spec(module) is None]
+    if missing:
+        raise click.ClickException(f"{', '.join(missing)} not installed: pip install 'receipt-layoutlm[{extra}]'")

@@ -9,7 +9,7 @@ import click
 from receipt_dynamo import Job, JobStatus
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.tables import clean, per_label_table, score
-from receipt_layoutlm.find_job import find_job
+from receipt_layoutlm.jobs.find import find_job
 
 LABELS = ("MERCHANT_NAME", "PHONE_NUMBER", "ADDRESS_LINE", "DATE", "TIME", "PRODUCT_NAME", "AMOUNT")
 

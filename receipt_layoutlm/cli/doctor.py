@@ -11,12 +11,12 @@ from pathlib import Path
 
 import click
 
-from receipt_layoutlm import local_engines
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.config import DEFAULT_WORK_DIR
-from receipt_layoutlm.finding import Finding, State
-from receipt_layoutlm.local_engines import DYNOXIDE_INTEGRITY, EngineUnavailable
-from receipt_layoutlm.local_state import state_dir
+from receipt_layoutlm.fleet.finding import Finding, State
+from receipt_layoutlm.local import engines as local_engines
+from receipt_layoutlm.local.engines import DYNOXIDE_INTEGRITY, EngineUnavailable
+from receipt_layoutlm.paths import state_dir
 
 COLOURS: dict[State, str] = {"ok": "green", "warn": "yellow", "missing": "red"}
 OLDEST_PYTHON = (3, 11)
@@ -55,8 +55,8 @@ def doctor(connection: Connection, as_json: bool, fleet: str | None) -> None:
 
 
 def _examine_account(connection: Connection, fleet: str | None) -> list[Finding]:
-    from receipt_layoutlm.account_check import Account, examine_account
-    from receipt_layoutlm.fleet_names import DEFAULT_FLEET
+    from receipt_layoutlm.fleet.account import Account, examine_account
+    from receipt_layoutlm.fleet.names import DEFAULT_FLEET
 
     table = connection.table_name() if connection.has_table() else None
     bucket = connection.default_bucket() if connection.has_bucket() else None
@@ -128,7 +128,7 @@ def device_finding(probe: list[str]) -> Finding:
 
 def weights_finding() -> Finding:
     """The packaged MiniLM weights, which need no hub."""
-    from receipt_layoutlm.weights import WeightsError, find_minilm
+    from receipt_layoutlm.minilm import WeightsError, find_minilm
 
     try:
         return Finding("weights", "ok", f"minilm in {find_minilm()}")

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import click
 
-from receipt_layoutlm import local_aws
 from receipt_layoutlm.errors import UserError
-from receipt_layoutlm.local_aws import EngineStatus, LocalStatus
-from receipt_layoutlm.local_state import state_dir
+from receipt_layoutlm.local import aws as local_aws
+from receipt_layoutlm.local.aws import EngineStatus, LocalStatus
+from receipt_layoutlm.paths import state_dir
 
 
 @click.group()

@@ -4,9 +4,9 @@ import json
 
 from receipt_dynamo import Dataset, Job, JsonObject
 from receipt_layoutlm.cli.tables import BY_WORKER, clean, score, table
-from receipt_layoutlm.continuation import Parent
-from receipt_layoutlm.plan import Plan
-from receipt_layoutlm.request import Resolved
+from receipt_layoutlm.jobs.continuation import Parent
+from receipt_layoutlm.jobs.plan import Plan
+from receipt_layoutlm.jobs.request import Resolved
 
 
 def submitted_text(job: Job, plan: Plan | None, is_local: bool) -> str:

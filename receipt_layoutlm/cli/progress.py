@@ -1,17 +1,30 @@
-"""What a person sees while a trainer runs: a bar on a terminal, one line an evaluation elsewhere."""
+"""What a person sees while a trainer runs: a bar on a terminal, one line an evaluation elsewhere.
+
+Bars for what takes a while at the table or the bucket: on a terminal, on stderr, nowhere else.
+"""
 
 import sys
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Self
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from receipt_dynamo import Job
-from receipt_layoutlm import events
 from receipt_layoutlm.cli.tables import clean, score
+from receipt_layoutlm.datasets import receipt_snapshot
+from receipt_layoutlm.run import events
 
 
 class ProgressView:
@@ -98,3 +111,28 @@ def evaluation_line(event: events.Evaluation) -> str:
 def _others(event: events.Evaluation) -> str:
     found = (("macro F1", event.macro_f1), ("field F1", event.field_f1), ("on training pages F1", event.train_f1))
     return "".join(f", {name} {score(value)}" for name, value in found if value is not None)
+
+
+@contextmanager
+def snapshot_bar() -> Iterator[Callable[[receipt_snapshot.Progress], None]]:
+    """What `take_snapshot` reports to."""
+    with _bar() as bar:
+        task = bar.add_task("reading receipts", total=None)
+
+        def show(done: receipt_snapshot.Progress) -> None:
+            bar.update(task, description=f"{done.receipts} receipts read", completed=done.parts_done, total=done.parts)
+
+        yield show
+
+
+@contextmanager
+def counting_bar(title: str, total: int) -> Iterator[Callable[[], None]]:
+    """Call what it gives after each of `total` things."""
+    with _bar() as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda: bar.advance(task)
+
+
+def _bar() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)

@@ -8,8 +8,8 @@ import click
 from receipt_dynamo import Job, JobQueue, JobStatus, Lease, utcnow
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.tables import clean, when
-from receipt_layoutlm.plain_words import duration
-from receipt_layoutlm.why_facts import renewed_at, status_after_rescue
+from receipt_layoutlm.jobs.why_facts import renewed_at, status_after_rescue
+from receipt_layoutlm.jobs.wording import duration
 
 OUTCOMES = {
     JobStatus.INTERRUPTED: "back in the queue",

@@ -15,15 +15,15 @@ from receipt_dynamo import Job, JobQueue, JobStatus, Machine, Storage, Timing
 from receipt_dynamo.client import resolve_region
 from receipt_layoutlm.cli.connection import Connection
 from receipt_layoutlm.cli.progress import ProgressView
-from receipt_layoutlm.fleet_machine import MachineOptions, on_this_machine
+from receipt_layoutlm.fleet.machine import MachineOptions, on_this_machine
 from receipt_layoutlm.redact import printable
-from receipt_layoutlm.running_workers import DRAIN_SIGNAL
-from receipt_layoutlm.s3 import parse_s3_uri
-from receipt_layoutlm.spot import find_metadata
-from receipt_layoutlm.systemd_notify import take_notifier
-from receipt_layoutlm.trust import ANY_BUCKET, Trust
-from receipt_layoutlm.worker import new_worker_id, run_job, run_worker
-from receipt_layoutlm.workplace import Workplace
+from receipt_layoutlm.storage.places import parse_s3_uri
+from receipt_layoutlm.worker.admission import ANY_BUCKET, Trust
+from receipt_layoutlm.worker.context import Workplace
+from receipt_layoutlm.worker.host.registry import DRAIN_SIGNAL
+from receipt_layoutlm.worker.host.spot import find_metadata
+from receipt_layoutlm.worker.host.systemd import take_notifier
+from receipt_layoutlm.worker.worker import new_worker_id, run_job, run_worker
 
 EXIT_CODES = {JobStatus.SUCCEEDED: 0, JobStatus.FAILED: 100, JobStatus.CANCELLED: 103}
 NOT_FINISHED = 101

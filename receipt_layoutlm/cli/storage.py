@@ -12,7 +12,7 @@ from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.tables import table
 
 if TYPE_CHECKING:
-    from receipt_layoutlm.storage_usage import Amount
+    from receipt_layoutlm.storage.usage import Amount
 
 
 @click.group()
@@ -29,7 +29,7 @@ def usage(connection: Connection, job_count: int, as_json: bool) -> None:
 
     Versions that S3 keeps of what was replaced or removed are not counted: the bucket's lifecycle rules expire them.
     """
-    from receipt_layoutlm.storage_usage import usage_of
+    from receipt_layoutlm.storage.usage import usage_of
 
     found = usage_of(connection.open_bucket(connection.default_bucket()))
     largest = dict(_by_size(found.jobs)[:job_count])

@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from receipt_dynamo import Dataset, Job, JobMetric
-from receipt_layoutlm.plain_words import duration
+from receipt_layoutlm.jobs.timeline import PHASES, Row, Timeline, Totals
+from receipt_layoutlm.jobs.wording import duration
 from receipt_layoutlm.redact import printable
-from receipt_layoutlm.timeline import PHASES, Row, Timeline, Totals
 
 _OWN_PLACE = frozenset(  # of a job's results, those that job_report.py shows
     {"per_label", "test", "comparability", "health", "f1_by_decoding", "seen", "confusion", "class_weights", "hardware"}

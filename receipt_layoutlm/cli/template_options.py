@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from receipt_layoutlm.fleet_parameters import YES_OR_NO, Parameter
+from receipt_layoutlm.fleet.template import YES_OR_NO, Parameter
 
 C = TypeVar("C", bound=Callable[..., Any])
 

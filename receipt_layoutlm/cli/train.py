@@ -10,39 +10,26 @@ import click
 from pydantic import JsonValue
 
 from receipt_dynamo import Dataset, DynamoClient, Job, Storage, utcnow
-from receipt_layoutlm.check_report import Report
-from receipt_layoutlm.cli.connection import Connection, store_options
-from receipt_layoutlm.cli.extras import require
+from receipt_layoutlm.cli.connection import Connection, require, store_options
 from receipt_layoutlm.cli.options import given_values, model_options
 from receipt_layoutlm.cli.plan_text import dry_run_json, dry_run_text, parent_text, submitted_text
+from receipt_layoutlm.cli.progress import snapshot_bar
 from receipt_layoutlm.cli.run_here import work_here
-from receipt_layoutlm.cli.store_progress import snapshot_bar
 from receipt_layoutlm.cli.train_submit import described, submit, told_storage
 from receipt_layoutlm.cli.wait import wait_for
 from receipt_layoutlm.config import TrainConfig
-from receipt_layoutlm.continuation import Parent, continued, find_parent, submit_continuation
-from receipt_layoutlm.data import Page
-from receipt_layoutlm.dataset_check import Material, check_dataset
-from receipt_layoutlm.dataset_choice import (
-    check_worker_can_snapshot,
-    dataset_to_plan_with,
-    is_taken_from_table,
-)
-from receipt_layoutlm.datasets import (
-    ensure_snapshot_at,
-    find_dataset,
-    only_dataset,
-)
-from receipt_layoutlm.frozen_split import is_pinned
-from receipt_layoutlm.plan import Plan, make_plan, with_estimate
-from receipt_layoutlm.request import QUICK, JobRequest, Resolved, read_config_file, resolve
-from receipt_layoutlm.s3 import StorageError, dataset_key, parse_s3_uri
-from receipt_layoutlm.submit_check import (
-    checked,
-    copy_split,
-    read_split,
-    without_errors,
-)
+from receipt_layoutlm.data.check import Material, check_dataset
+from receipt_layoutlm.data.check_report import Report
+from receipt_layoutlm.data.frozen_split import is_pinned
+from receipt_layoutlm.data.page import Page
+from receipt_layoutlm.datasets.checks import checked, copy_split, read_split, without_errors
+from receipt_layoutlm.datasets.choice import check_worker_can_snapshot, dataset_to_plan_with, is_taken_from_table
+from receipt_layoutlm.datasets.snapshots import ensure_snapshot_at, find_dataset, only_dataset
+from receipt_layoutlm.jobs.continuation import Parent, continued, find_parent, submit_continuation
+from receipt_layoutlm.jobs.plan import Plan, make_plan, with_estimate
+from receipt_layoutlm.jobs.request import QUICK, JobRequest, Resolved, read_config_file, resolve
+from receipt_layoutlm.storage.errors import StorageError
+from receipt_layoutlm.storage.places import dataset_key, parse_s3_uri
 
 MODELS = (TrainConfig, JobRequest)
 

@@ -4,18 +4,20 @@ from pathlib import Path
 
 from receipt_dynamo import Dataset, DynamoClient, Job, JobQueue, JsonObject, Storage, utcnow
 from receipt_layoutlm.cli.connection import Connection
-from receipt_layoutlm.cli.dataset_check import report_text
-from receipt_layoutlm.cli.dataset_forget import kept_pages, tell_forgotten
-from receipt_layoutlm.cli.store_progress import snapshot_bar
+from receipt_layoutlm.cli.dataset.check import report_text
+from receipt_layoutlm.cli.dataset.forget import kept_pages, tell_forgotten
+from receipt_layoutlm.cli.progress import snapshot_bar
 from receipt_layoutlm.config import TrainConfig, to_document
-from receipt_layoutlm.data import Page, read_jsonl
-from receipt_layoutlm.dataset_choice import check_worker_can_snapshot, dataset_to_train_on
-from receipt_layoutlm.datasets import add_snapshot, describe, ensure_snapshot_at, find_dataset, pinned
-from receipt_layoutlm.plan import Plan, make_plan
-from receipt_layoutlm.request import JobRequest, Resolved
-from receipt_layoutlm.s3 import Bucket, parse_s3_uri
-from receipt_layoutlm.submit_check import checked, pin_split, put_split, put_summary
-from receipt_layoutlm.weights_mirror import mirrored
+from receipt_layoutlm.data.page import Page
+from receipt_layoutlm.data.snapshot import read_jsonl
+from receipt_layoutlm.datasets.checks import checked, pin_split, put_split, put_summary
+from receipt_layoutlm.datasets.choice import check_worker_can_snapshot, dataset_to_train_on
+from receipt_layoutlm.datasets.snapshots import add_snapshot, describe, ensure_snapshot_at, find_dataset, pinned
+from receipt_layoutlm.jobs.plan import Plan, make_plan
+from receipt_layoutlm.jobs.request import JobRequest, Resolved
+from receipt_layoutlm.storage.bucket import Bucket
+from receipt_layoutlm.storage.places import parse_s3_uri
+from receipt_layoutlm.storage.weights import mirrored
 
 
 def submit(

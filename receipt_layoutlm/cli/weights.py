@@ -6,8 +6,7 @@ from dataclasses import asdict
 import click
 from rich.filesize import decimal
 
-from receipt_layoutlm.cli.connection import Connection, store_options
-from receipt_layoutlm.cli.extras import require
+from receipt_layoutlm.cli.connection import Connection, require, store_options
 
 
 @click.group()
@@ -30,7 +29,7 @@ def mirror(connection: Connection, name: str, revision: str | None, licences: tu
     require("train")
     from huggingface_hub import HfApi
 
-    from receipt_layoutlm.weights_mirror import mirror as copy
+    from receipt_layoutlm.storage.weights import mirror as copy
 
     made = copy(connection.open_bucket(connection.default_bucket()), HfApi(), name, revision, licences)
     if as_json:

@@ -9,15 +9,13 @@ from pathlib import Path
 import click
 
 from receipt_dynamo import FleetRows
-from receipt_layoutlm.cli.connection import Connection, explain_errors, store_options
-from receipt_layoutlm.cli.extras import require
+from receipt_layoutlm.cli.connection import Connection, explain_errors, require, store_options
 from receipt_layoutlm.cli.run_here import WorkerOptions, log_to_stderr, work_queue
 from receipt_layoutlm.cli.tables import clean
-from receipt_layoutlm.fleet_machine import MachineOptions
-from receipt_layoutlm.fleet_pause import PauseWatch
-from receipt_layoutlm.running_workers import RunningWorker, running, workers_dir
-from receipt_layoutlm.running_workers import drain as ask_to_drain
-from receipt_layoutlm.worker import accepts
+from receipt_layoutlm.fleet.machine import MachineOptions, PauseWatch
+from receipt_layoutlm.worker.host.registry import RunningWorker, running, workers_dir
+from receipt_layoutlm.worker.host.registry import drain as ask_to_drain
+from receipt_layoutlm.worker.worker import accepts
 
 queue_option = click.option(
     "--queue",

@@ -1,0 +1,218 @@
+"""layoutlm-cli dataset import: pages from files of several formats, from a generator, and what became of them."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from receipt_dynamo import Dataset, utcnow
+from receipt_layoutlm.cli.connection import Connection, require, store_options
+from receipt_layoutlm.cli.dataset.forget import kept_pages
+from receipt_layoutlm.cli.dataset.import_text import described_text, json_text, report_text
+from receipt_layoutlm.data.importers import import_pages, load_importer
+from receipt_layoutlm.data.importers.label_table import check_all_used, core_table, own_table, read_label_map
+from receipt_layoutlm.data.page import DataError, Page
+from receipt_layoutlm.datasets.snapshots import add_snapshot, describe
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+dry_run_option = click.option("--dry-run", is_flag=True, help="Read and check everything; write nothing.")
+label_map_option = click.option(
+    "--label-map",
+    "label_map_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE.json",
+    help='Other names for labels: {"their label": "our label"}; "O" drops a label, "-" leaves its words undecided.',
+)
+skip_bad_option = click.option(
+    "--skip-bad", is_flag=True, help="Go on without the files and lines that cannot be used, and list them."
+)
+keep_labels_option = click.option(
+    "--keep-labels", is_flag=True, help="Keep the labels that the data has instead of renaming them to ours."
+)
+
+
+@click.group("import")
+def import_() -> None:
+    """Import pages from files or a generator into the store."""
+
+
+def source_options(command: F) -> F:
+    """What every import from files takes."""
+    options = (
+        click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path)),
+        click.option("--name", help="Name of the dataset (default: the first file's or folder's name)."),
+        label_map_option,
+        skip_bad_option,
+        dry_run_option,
+        as_json_option,
+        store_options,
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@import_.command()
+@source_options
+def jsonl(connection: Connection, **given: Any) -> None:
+    """Import JSONL files, one page a line; several files become one dataset.
+
+    \b
+    id | page_id                  the page
+    words | tokens                texts
+    bboxes | boxes                [x0, y0, x1, y1] in 0..1000, origin top-left
+    labels | ner_tags | tags      O, B-LABEL, I-LABEL
+    group                         merchant (else key.company, else the page itself)
+
+    A file with one bad line is refused whole, with file, line and reason; --skip-bad leaves out that line alone.
+    """
+    _import(connection, "jsonl", keep_labels=True, **given)
+
+
+@import_.command()
+@keep_labels_option
+@source_options
+def sroie(connection: Connection, **given: Any) -> None:
+    """Import SROIE: folders that hold box, key and img.
+
+    \b
+    box/000.csv     x1,y1,x2,y2,x3,y3,x4,y4,text for each printed line
+    key/000.json    company -> MERCHANT_NAME, date -> DATE, address -> ADDRESS_LINE, total -> GRAND_TOTAL
+    img/000.jpg     only its size is read
+
+    Lines are split into words in proportion to their characters. The values of key are looked for among the words;
+    spacing, punctuation and case do not count, and one edit in five characters is allowed for company and address.
+    Of several words with the total's value the one on a line that says TOTAL is labelled, else the largest, else the
+    last. The report says how many values were found.
+    """
+    _import(connection, "sroie", **given)
+
+
+@import_.command()
+@keep_labels_option
+@source_options
+def cord(connection: Connection, **given: Any) -> None:
+    """Import CORD v1 or v2: folders or files of .json, .jsonl or .parquet.
+
+    \b
+    menu.nm, menu.sub_nm                             PRODUCT_NAME
+    menu.cnt, menu.sub_cnt                           QUANTITY
+    menu.unitprice, menu.sub_unitprice               UNIT_PRICE
+    menu.price, menu.sub_price, menu.itemsubtotal    LINE_TOTAL
+    menu.discountprice, sub_total.discount_price     DISCOUNT
+    sub_total.subtotal_price                         SUBTOTAL
+    sub_total.tax_price                              TAX
+    total.total_price                                GRAND_TOTAL
+    total.changeprice                                CHANGE
+    captions of cash, card and e-money (.key)        PAYMENT_METHOD
+    other captions and categories                    O (dropped, and counted in the report)
+
+    A caption (is_key) of a category is called CATEGORY.key in a label map. With --keep-labels it is part of the
+    entity, as in published figures. Parquet needs pyarrow.
+    """
+    _import(connection, "cord", **given)
+
+
+@import_.command()
+@keep_labels_option
+@source_options
+def funsd(connection: Connection, **given: Any) -> None:
+    """Import FUNSD: folders with annotations/*.json and images/*.png, or the .json files.
+
+    \b
+    question    QUESTION
+    answer      ANSWER
+    header      HEADER
+    other       O
+
+    Each block is one entity. Links between blocks are left out.
+    """
+    _import(connection, "funsd", **given)
+
+
+@import_.command()
+@keep_labels_option
+@source_options
+def wildreceipt(connection: Connection, **given: Any) -> None:
+    """Import WildReceipt: its folder, or train.txt and test.txt (class_list.txt beside them).
+
+    \b
+    Store_name_value       MERCHANT_NAME     Prod_price_value    LINE_TOTAL
+    Store_addr_value       ADDRESS_LINE      Subtotal_value      SUBTOTAL
+    Tel_value              PHONE_NUMBER      Tax_value           TAX
+    Date_value             DATE              Tips_value          TIP
+    Time_value             TIME              Total_value         GRAND_TOTAL
+    Prod_item_value        PRODUCT_NAME      captions (_key)     O (dropped, and counted)
+    Prod_quantity_value    QUANTITY          Ignore, Others      O
+    """
+    _import(connection, "wildreceipt", **given)
+
+
+@import_.command()
+@click.option("--pages", "count", type=click.IntRange(min=2), default=300, show_default=True, help="Receipts to make.")
+@click.option("--seed", type=int, default=0, show_default=True, help="The same seed makes the same receipts.")
+@click.option("--name", default="sample", show_default=True, help="Name of the dataset.")
+@dry_run_option
+@as_json_option
+@store_options
+def sample(connection: Connection, count: int, seed: int, name: str, dry_run: bool, as_json: bool) -> None:
+    """Generate plausible receipts: several merchant layouts, item tables, totals, jitter, OCR noise."""
+    require("local")
+    from receipt_layoutlm.data.sample import generate_pages
+
+    described = keep(connection, name, generate_pages(count, seed), f"sample seed {seed}", dry_run)
+    click.echo(described.model_dump_json(indent=1) if as_json else described_text(described))
+
+
+def _import(
+    connection: Connection,
+    format_name: str,
+    *,
+    paths: tuple[Path, ...],
+    name: str | None,
+    label_map_file: Path | None,
+    skip_bad: bool,
+    dry_run: bool,
+    as_json: bool,
+    keep_labels: bool = False,
+) -> None:
+    label_map = read_label_map(label_map_file) if label_map_file else {}
+    importer = load_importer(format_name)
+    renames = own_table(importer.OWN_LABELS, label_map) if keep_labels else core_table(importer.LABELS, label_map)
+    pages, report = import_pages(format_name, paths, renames, _pass_over if skip_bad else _refuse)
+    check_all_used(label_map, [*importer.LABELS, *(label for names in report.renamed.values() for label in names)])
+    source = " ".join([format_name, *(path.name for path in paths)])
+    described = keep(connection, name or _name_of(paths[0]), pages, source, dry_run)
+    click.echo(json_text(described, report) if as_json else report_text(described, report, renames))
+
+
+def _refuse(error: DataError) -> None:
+    raise error
+
+
+def _pass_over(error: DataError) -> None:
+    """The report lists it."""
+
+
+def _name_of(path: Path) -> str:
+    """A folder's name, a file's without its suffix."""
+    path = path.resolve()
+    return path.name if path.is_dir() else Path(path.name.removesuffix(".gz")).stem
+
+
+def keep(connection: Connection, name: str, pages: Sequence[Page], source: str, dry_run: bool) -> Dataset:
+    """Store the pages as the newest snapshot of a dataset, or only say what it would be; without forgotten ones."""
+    if dry_run and not connection.has_table():
+        kept, forgotten = pages, 0
+    else:
+        kept, left_out = kept_pages(connection.client(), pages)
+        forgotten = len(left_out)
+    described = describe(name, kept, source, utcnow(), forgotten)
+    if dry_run:
+        click.echo("nothing was written (--dry-run)", err=True)
+        return described
+    bucket = connection.open_bucket(connection.default_bucket())
+    return add_snapshot(connection.client(), bucket, described, kept)

@@ -1,0 +1,192 @@
+"""layoutlm-cli dataset import dynamo, load, count: labelled receipts in the table itself."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import click
+
+from receipt_dynamo import DynamoClient, ReceiptClient, ValidationStatus, utcnow
+from receipt_dynamo.receipt_client import LabelRange, label_ranges
+from receipt_layoutlm.cli.connection import Connection, store_options
+from receipt_layoutlm.cli.dataset.import_files import as_json_option, dry_run_option
+from receipt_layoutlm.cli.progress import counting_bar, snapshot_bar
+from receipt_layoutlm.cli.tables import clean, table
+from receipt_layoutlm.data.snapshot import read_jsonl
+from receipt_layoutlm.datasets.receipt_load import LoadReport, load_pages
+from receipt_layoutlm.datasets.receipt_snapshot import THREADS, SnapshotReport
+from receipt_layoutlm.datasets.snapshots import describe, pinned
+from receipt_layoutlm.datasets.table_snapshots import DEFAULT_NAME, keep_snapshot, last_snapshot, read_table, source_of
+
+SHOWN_CONFLICTS = 10
+
+
+@click.command()
+@click.option("--name", default=DEFAULT_NAME, show_default=True, help="Name of the dataset.")
+@click.option("--full", is_flag=True, help="Read every receipt, also those that look as they did at the last snapshot.")
+@click.option(
+    "--over-lines",
+    multiple=True,
+    metavar="LABEL",
+    help="An entity of this label goes on over a line break, as ADDRESS_LINE and MERCHANT_NAME do; repeat for more.",
+)
+@dry_run_option
+@as_json_option
+@store_options
+def dynamo(
+    connection: Connection, name: str, full: bool, over_lines: tuple[str, ...], dry_run: bool, as_json: bool
+) -> None:
+    """Snapshot the receipts of the table that have a VALID label.
+
+    \b
+    VALID                         the word has this label; two different VALID ones: reported, the word is left out
+    NEEDS_REVIEW, PENDING, NONE   nobody has decided: the word is neither learned nor scored
+    INVALID, or no label          the word is none (O)
+
+    What looks as it did at the last snapshot of this name is not read again: a receipt changes with its labels or its
+    Receipt item. Where only words were changed, give --full. With other --over-lines than last time all is read again.
+    """
+    client, bucket = connection.client(), connection.open_bucket(connection.default_bucket())
+    with snapshot_bar() as on_progress:
+        seen = {} if full else last_snapshot(client, bucket, name)
+        taken = read_table(client, seen, on_progress, over_lines)
+    if dry_run:
+        found = describe(name, taken.pages, source_of(client), utcnow(), taken.report.forgotten)
+    else:
+        found = keep_snapshot(client, bucket, name, taken, utcnow())
+    if as_json:
+        click.echo(json.dumps({**found.model_dump(mode="json"), "report": taken.report.model_dump()}, indent=1))
+    else:
+        click.echo(f"{pinned(found)}\n{snapshot_text(taken.report)}\n")
+        by_count = sorted(found.labels.items(), key=lambda pair: (-pair[1], pair[0]))
+        click.echo(table(("label", "entities"), by_count))
+    if dry_run:
+        click.echo("nothing was written (--dry-run)", err=True)
+
+
+def snapshot_text(report: SnapshotReport) -> str:
+    """What was read, and what somebody should look at, a line each."""
+    notes = report.notes
+    labels = ", ".join(f"{count} {status}" for status, count in report.labels.items())
+    aliases = ", ".join(f"{count} {label}" for label, count in notes.aliases.items())
+    lines = [
+        f"{report.receipts} receipts ({report.reused} as at the last snapshot, {report.read} read), labels: {labels}",
+        f"{report.seconds:.1f} s, {report.requests} requests, {report.read_units:,.0f} read units",
+        *_if_any(notes.undecided_words, "words are undecided: neither learned nor scored"),
+        *([f"renamed to core labels: {aliases}"] if aliases else []),
+        *_if_any(report.not_validated, "receipts have labels, but none that is VALID: left out"),
+        *_if_any(report.without_receipt, "receipts have labels and no Receipt item: left out"),
+        *_if_any(report.without_words, "receipts have no words: left out"),
+        *_if_any(report.forgotten, "receipts are forgotten pages ('dataset forget --list'): left out"),
+        *_if_any(notes.labels_without_word, "labels belong to no word: ignored"),
+        *_if_any(notes.unusable_labels, "labels have names that no tag can have: their words are undecided"),
+        *_if_any(notes.blank_words, "words are blank: left out"),
+        *_if_any(notes.moved_boxes, "word boxes reached over the edge of the receipt: cut there"),
+        *_if_any(len(notes.conflicts), "words have two VALID labels: undecided until one of them is marked INVALID"),
+        *(f"  {clean(conflict)}" for conflict in notes.conflicts[:SHOWN_CONFLICTS]),
+        *([f"  and {more} more (--json lists them)"] if (more := len(notes.conflicts) - SHOWN_CONFLICTS) > 0 else []),
+    ]
+    return "\n".join(lines)
+
+
+def _if_any(count: int, text: str) -> list[str]:
+    return [f"{count} {text}"] if count else []
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--replace",
+    "known",
+    flag_value="replace",
+    default="keep",
+    help="Write pages anew that are in the table already; labels that were corrected there are lost.",
+)
+@dry_run_option
+@as_json_option
+@store_options
+def load(connection: Connection, files: tuple[Path, ...], known: str, dry_run: bool, as_json: bool) -> None:
+    """Write the pages of JSONL files into the table, as receipts with words and labels.
+
+    There their labels can be corrected one by one; `dataset import dynamo` brings the same pages back. Pages that are
+    in the table already stay as they are there. What the table does not take after some patience is reported, and
+    loading the files again goes on with it (exit code 1).
+    """
+    pages = [page for file in files for page in read_jsonl(file)]
+    client = connection.client()
+    if dry_run:
+        words = sum(len(page.words) for page in pages)
+        labelled = sum(tag != "O" for page in pages for tag in page.tags)
+        plan = {"pages": len(pages), "words": words, "labels": labelled, "table": client.table_name}
+        text = f"{len(pages)} pages with {words} words and {labelled} labels would go into table {client.table_name}"
+        click.echo(json.dumps(plan) if as_json else text)
+        click.echo("nothing was written (--dry-run)", err=True)
+        return
+    with counting_bar("loading pages", len(pages)) as on_page:
+        report = load_pages(
+            ReceiptClient(client), pages, utcnow(), "replace" if known == "replace" else "keep", on_page
+        )
+    click.echo(report.model_dump_json(indent=1) if as_json else load_text(report))
+    if report.unwritten:
+        raise click.ClickException(
+            f"{len(report.unwritten)} pages were not written whole, the first is "
+            f"{clean(next(iter(report.unwritten)))}: load the files again when the table keeps up"
+        )
+
+
+def load_text(report: LoadReport) -> str:
+    """What was written."""
+    kept = f", {report.already_there} were there already" if report.already_there else ""
+    return (
+        f"{report.loaded} pages loaded with {report.words} words and {report.labels} labels{kept}\n"
+        f"{report.seconds:.1f} s, {report.write_units:,.0f} write units"
+    )
+
+
+@click.command()
+@click.option("--by-label", is_flag=True, help="Also by label, which brings every label here and takes longer.")
+@as_json_option
+@store_options
+def count(connection: Connection, by_label: bool, as_json: bool) -> None:
+    """Count the labels of the table's words by validation status, without a snapshot."""
+    client = connection.client()
+    counts = _counted(client, _labels_in if by_label else _number_in)
+    if as_json:
+        click.echo(json.dumps(counts, indent=1))
+        return
+    statuses = [status.value for status in ValidationStatus]
+    rows = [(name, *(row[status] for status in statuses)) for name, row in counts.items()]
+    click.echo(table(("label", *statuses), rows))
+
+
+Counted = Callable[[ReceiptClient, ValidationStatus, LabelRange], Counter[str]]
+ALL = "all"
+
+
+def _counted(client: DynamoClient, count_part: Counted) -> dict[str, dict[str, int]]:
+    """Labels by name, and all of them, by status; the shares of the labels are counted side by side."""
+    receipts, parts = ReceiptClient(client), [(status, part) for status in ValidationStatus for part in label_ranges()]
+    with counting_bar("counting labels", len(parts)) as on_part, ThreadPoolExecutor(THREADS) as pool:
+
+        def one(work: tuple[ValidationStatus, LabelRange]) -> tuple[ValidationStatus, Counter[str]]:
+            found = count_part(receipts, *work)
+            on_part()
+            return work[0], found
+
+        found = list(pool.map(one, parts))
+    names = sorted({name for _, part in found for name in part} - {ALL})
+    return {
+        name: {status.value: sum(part[name] for of, part in found if of is status) for status in ValidationStatus}
+        for name in (*names, ALL)
+    }
+
+
+def _number_in(receipts: ReceiptClient, status: ValidationStatus, part: LabelRange) -> Counter[str]:
+    return Counter({ALL: receipts.count_labels(status, part)})
+
+
+def _labels_in(receipts: ReceiptClient, status: ValidationStatus, part: LabelRange) -> Counter[str]:
+    found = Counter(label.label for label in receipts.iter_labels_by_status(status, part))
+    return found + Counter({ALL: found.total()})

@@ -1,0 +1,97 @@
+"""What every fleet command takes: which fleet, in which region; and how what AWS does is told."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from receipt_layoutlm.cli.connection import explain_errors
+from receipt_layoutlm.cli.tables import clean
+from receipt_layoutlm.fleet.names import DEFAULT_FLEET
+
+if TYPE_CHECKING:
+    from receipt_dynamo import DynamoClient
+    from receipt_layoutlm.fleet.deploy import Aws
+    from receipt_layoutlm.fleet.stack import StackEvent, StackState
+    from receipt_layoutlm.fleet.status import Sources
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def fleet_options(command: F) -> F:
+    """Add --fleet and --region; with --local there is no fleet."""
+
+    @click.option(
+        "--fleet",
+        default=DEFAULT_FLEET,
+        show_default=True,
+        envvar="LAYOUTLM_FLEET",
+        show_envvar=True,
+        metavar="NAME",
+        help="Which fleet: its name begins the names of its stacks, groups, logs and alarms.",
+    )
+    @click.option("--region", metavar="REGION", help="AWS region (else AWS_REGION, the profile, us-east-1).")
+    @functools.wraps(command)
+    def wrapped(**values: Any) -> Any:
+        if click.get_current_context().find_root().obj:
+            raise click.UsageError("a fleet is on AWS: leave --local away")
+        return explain_errors(command)(**values)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def tell_event(event: "StackEvent") -> None:
+    """One line on stderr: when, what became of it, what it is, and why if it went wrong.
+
+    That something has begun is told of the stack alone.
+    """
+    if event.status.endswith("IN_PROGRESS") and not event.is_of_stack:
+        return
+    reason = f": {clean(event.reason)}" if event.is_failure else ""
+    click.echo(
+        f"{event.at.astimezone():%H:%M:%S} {clean(event.status):28} {clean(event.resource)} "
+        f"({clean(event.resource_type)}){reason}",
+        err=True,
+    )
+
+
+@dataclass(frozen=True)
+class StandingFleet:
+    """A fleet that was deployed, and the clients of its region."""
+
+    name: str
+    aws: "Aws"
+    workers: "StackState"
+
+    def client(self) -> "DynamoClient":
+        """Of the fleet's table."""
+        from receipt_dynamo import DynamoClient
+
+        return DynamoClient(self.workers.parameters["TableName"], self.aws.region)
+
+    def sources(self) -> "Sources":
+        """What a status is read from."""
+        import boto3
+
+        from receipt_layoutlm.fleet.scaler.costs import list_instances
+        from receipt_layoutlm.fleet.status import Sources
+
+        ec2 = boto3.client("ec2", region_name=self.aws.region)
+        return Sources(self.workers, self.client(), self.aws.autoscaling, lambda: list_instances(ec2, self.name))
+
+
+def standing_fleet(fleet: str, region: str | None) -> StandingFleet:
+    """Raises NoFleet, StackError."""
+    from receipt_layoutlm.fleet.deploy import open_aws
+    from receipt_layoutlm.fleet.names import workers_stack
+    from receipt_layoutlm.fleet.stack import FleetStack
+    from receipt_layoutlm.fleet.status import NoFleet
+
+    aws = open_aws(region)
+    workers = FleetStack(aws.cloudformation, workers_stack(fleet)).state()
+    if workers is None or workers.is_planned_only:
+        raise NoFleet(f"there is no fleet {fleet} in {aws.region}: name it with --fleet and --region, or deploy it")
+    return StandingFleet(fleet, aws, workers)

@@ -1,0 +1,69 @@
+"""What `job show` says of a run's quality: what is wrong, how words were weighed and decoded, entities, words."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TypeVar
+
+from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
+
+from receipt_dynamo import Job, JobMetric
+from receipt_layoutlm.cli.tables import clean, per_label_table, score
+from receipt_layoutlm.run.class_weights import ClassWeights, weights_text
+from receipt_layoutlm.run.hardware import Hardware
+from receipt_layoutlm.run.record import FinalScores
+from receipt_layoutlm.run.word_scores import WordReport, word_report, word_report_lines
+
+R = TypeVar("R", bound=BaseModel)
+
+_CONFUSION: TypeAdapter[dict[str, dict[str, int]]] = TypeAdapter(dict[str, dict[str, int]])
+
+
+def report_text(job: Job, metrics: Sequence[JobMetric]) -> str:
+    """Facts a line each, then the two tables, each as far as the job has it; empty without any."""
+    results = job.results or {}
+    facts = [("health", line) for line in health_of(job, metrics)]
+    if (hardware := _read(Hardware, results.get("hardware"))) is not None:
+        facts.append(("hardware", hardware.text))
+    if (weights := _read(ClassWeights, results.get("class_weights"))) is not None and not weights.is_plain:
+        facts.append(("class weights", weights_text(weights)))
+    if isinstance(ways := results.get("f1_by_decoding"), dict) and ways:
+        facts.append(("F1 by decoding", ", ".join(f"{way} {score(value)}" for way, value in ways.items())))
+    if (test := _read(FinalScores, results.get("test"))) is not None:
+        facts.append(("test part", test.text))
+    parts = ["\n".join(f"{name:16}  {clean(text)}" for name, text in facts)]
+    if results.get("per_label"):
+        parts.append("entity level\n" + per_label_table(results["per_label"], results.get("seen")))
+    if (words := words_of(results)) is not None:
+        parts.append("\n".join(clean(line) for line in word_report_lines(words)))
+    return "\n\n".join(part for part in parts if part)
+
+
+def report_document(job: Job, metrics: Sequence[JobMetric]) -> dict[str, object]:
+    """What the job's document does not say itself: the health of one that goes on, and the word-level report."""
+    words = words_of(job.results or {})
+    return {"health": health_of(job, metrics), "word_report": words and asdict(words)}
+
+
+def health_of(job: Job, metrics: Sequence[JobMetric]) -> list[str]:
+    """A line for each thing that is wrong: of the whole run once it has ended well, else by its last evaluation."""
+    said = (job.results or {}).get("health")
+    if said is None and metrics:
+        said = metrics[-1].extras.get("health")
+    return [str(line) for line in said] if isinstance(said, list) else []
+
+
+def words_of(results: Mapping[str, JsonValue]) -> WordReport | None:
+    """The scores of single words at the best evaluation; None where the job did not store which went where."""
+    try:
+        confusion = _CONFUSION.validate_python(results.get("confusion"))
+    except ValidationError:
+        return None
+    return word_report(confusion) if confusion else None
+
+
+def _read(kind: type[R], document: JsonValue) -> R | None:
+    """None where the job did not store it, or a newer version stored it otherwise."""
+    try:
+        return kind.model_validate(document)
+    except ValidationError:
+        return None

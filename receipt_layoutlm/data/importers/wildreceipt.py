@@ -1,0 +1,148 @@
+"""WildReceipt: train.txt and test.txt, one receipt a line, and class_list.txt beside them.
+
+    {"file_name": "image_files/.../abc.jpeg", "height": 1200, "width": 1600,
+     "annotations": [{"box": [x1, y1, x2, y2, x3, y3, x4, y4], "text": "SAFEWAY", "label": 1}, ...]}
+
+Boxes are pixels, four corners in any order; a label is a number that class_list.txt names, "1 Store_name_value" a
+line. Without that file the published list of 26 classes counts. Each annotation is one entity, but pieces of a
+name or an address that follow each other are one. The page's id is the image's path without its suffix, its
+group the merchant's name as it is printed.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from receipt_layoutlm.data.importers.draft import Draft, DraftWord, in_reading_order
+from receipt_layoutlm.data.importers.source_text import RECORD, files_below, numbered_lines, shaped
+from receipt_layoutlm.data.jsonl import normalised
+from receipt_layoutlm.data.lines import bounds, split_line
+from receipt_layoutlm.data.page import DataError
+
+LABELS: Mapping[str, str] = {
+    "Ignore": "O",
+    "Store_name_value": "MERCHANT_NAME",
+    "Store_name_key": "O",
+    "Store_addr_value": "ADDRESS_LINE",
+    "Store_addr_key": "O",
+    "Tel_value": "PHONE_NUMBER",
+    "Tel_key": "O",
+    "Date_value": "DATE",
+    "Date_key": "O",
+    "Time_value": "TIME",
+    "Time_key": "O",
+    "Prod_item_value": "PRODUCT_NAME",
+    "Prod_item_key": "O",
+    "Prod_quantity_value": "QUANTITY",
+    "Prod_quantity_key": "O",
+    "Prod_price_value": "LINE_TOTAL",
+    "Prod_price_key": "O",
+    "Subtotal_value": "SUBTOTAL",
+    "Subtotal_key": "O",
+    "Tax_value": "TAX",
+    "Tax_key": "O",
+    "Tips_value": "TIP",
+    "Tips_key": "O",
+    "Total_value": "GRAND_TOTAL",
+    "Total_key": "O",
+    "Others": "O",
+}
+"""In the order of the published class list: the place is the class number."""
+
+NO_LABELS = frozenset({"Ignore", "Others"})
+OWN_LABELS: Mapping[str, str] = dict.fromkeys(NO_LABELS, "O")
+
+_CONTINUED = frozenset({"Store_name_value", "Store_addr_value"})
+
+
+class Annotation(BaseModel):
+    """A piece of text, a word or a line."""
+
+    model_config = RECORD
+
+    box: tuple[float, float, float, float, float, float, float, float]
+    text: str
+    label: int
+
+
+class Receipt(BaseModel):
+    """One line."""
+
+    model_config = RECORD
+
+    file_name: str
+    height: int
+    width: int
+    annotations: tuple[Annotation, ...]
+
+
+def drafts(paths: Sequence[Path]) -> Iterator[Draft | DataError]:
+    """A page for each line; of a folder, of its train.txt and test.txt."""
+    for path in _annotation_files(paths):
+        try:
+            classes = _classes(path.with_name("class_list.txt"))
+        except DataError as error:
+            yield error
+            continue
+        for number, line in numbered_lines(path):
+            try:
+                yield _draft(path, number, shaped(Receipt, line, path, number), classes)
+            except DataError as error:
+                yield error
+
+
+def _annotation_files(paths: Sequence[Path]) -> Iterator[Path]:
+    for path in paths:
+        inside = [path / name for name in ("train.txt", "test.txt") if (path / name).is_file()]
+        yield from inside or files_below([path], "train.txt", "test.txt")
+
+
+def _classes(path: Path) -> dict[int, str]:
+    """Class names by number."""
+    if not path.is_file():
+        return dict(enumerate(LABELS))
+    classes: dict[int, str] = {}
+    for number, line in numbered_lines(path):
+        index, _, name = line.strip().partition(" ")
+        if not index.isdigit() or not name.strip():
+            raise DataError("is not a class number and a name, as in '1 Store_name_value'", file=str(path), line=number)
+        classes[int(index)] = name.strip()
+    return classes
+
+
+def _draft(path: Path, line: int, receipt: Receipt, classes: Mapping[int, str]) -> Draft:
+    scale = (max(receipt.width, 1), max(receipt.height, 1))
+    words = _continued(in_reading_order(list(_words(path, line, receipt, classes)), scale))
+    page_id = receipt.file_name.removeprefix("image_files/").rpartition(".")[0] or receipt.file_name
+    name = normalised(" ".join(word.text for word in words if word.label == "Store_name_value"))
+    return Draft(
+        file=str(path),
+        line=line,
+        page_id=page_id,
+        group=name or page_id,
+        words=words,
+        scale=scale,
+        width=receipt.width,
+        height=receipt.height,
+        blank=sum(not annotation.text.strip() for annotation in receipt.annotations),
+    )
+
+
+def _words(path: Path, line: int, receipt: Receipt, classes: Mapping[int, str]) -> Iterator[DraftWord]:
+    for entity, annotation in enumerate(receipt.annotations):
+        if annotation.label not in classes:
+            reason = f"annotations.{entity}.label: class {annotation.label} is not in class_list.txt: add it there"
+            raise DataError(reason, file=str(path), line=line)
+        for text, box in split_line(annotation.text, bounds(annotation.box)):
+            yield DraftWord(text, box, classes[annotation.label], entity)
+
+
+def _continued(words: Sequence[DraftWord]) -> tuple[DraftWord, ...]:
+    """Names and addresses that follow each other become one entity."""
+    joined: list[DraftWord] = []
+    for word in words:
+        goes_on = joined and word.label in _CONTINUED and joined[-1].label == word.label
+        joined.append(replace(word, entity=joined[-1].entity) if goes_on else word)
+    return tuple(joined)

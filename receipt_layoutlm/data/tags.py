@@ -1,0 +1,24 @@
+"""Entities of a tag sequence (BIO)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Entity(NamedTuple):
+    """The words `begin` to `end` (exclusive) of a page."""
+
+    label: str
+    begin: int
+    end: int
+
+
+def entities(tags: Sequence[str]) -> list[Entity]:
+    """The entities of a page by strict IOB2, in order: B-X and the I-X right after it. Any other I-X is none."""
+    found = []
+    for begin, tag in enumerate(tags):
+        if tag[0] == "B":
+            inside, end = f"I-{tag[2:]}", begin + 1
+            while end < len(tags) and tags[end] == inside:
+                end += 1
+            found.append(Entity(tag[2:], begin, end))
+    return found

@@ -1,0 +1,92 @@
+"""What happens to data at submit: a frozen split becomes an object in the bucket, the pages are read and checked."""
+
+import hashlib
+import tempfile
+from pathlib import Path
+
+from receipt_dynamo import Dataset
+from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.data.check import Material, check_dataset
+from receipt_layoutlm.data.check_report import CheckFailed, Report
+from receipt_layoutlm.data.frozen_split import (
+    FrozenSplit,
+    frozen_place,
+    frozen_sha256,
+    is_pinned,
+    parse_frozen,
+    pinned_frozen,
+    read_frozen,
+)
+from receipt_layoutlm.data.page import Page
+from receipt_layoutlm.data.snapshot import read_snapshot
+from receipt_layoutlm.run.manifest import DamagedFolder
+from receipt_layoutlm.storage.bucket import Bucket
+from receipt_layoutlm.storage.places import check_key, dataset_key, split_key
+
+
+def read_split(config: TrainConfig) -> tuple[TrainConfig, FrozenSplit | None]:
+    """The config with a frozen split named by its content instead of its file, and that content; raises DataError."""
+    place = frozen_place(config.split)
+    if place is None:
+        return config, None
+    frozen = read_frozen(Path(place))
+    return config.model_copy(update={"split": pinned_frozen(Path(place).name, frozen)}), frozen
+
+
+def pin_split(config: TrainConfig, bucket: Bucket, prefix: str) -> tuple[TrainConfig, FrozenSplit | None]:
+    """As read_split; it also takes frozen:NAME@SHA256, as an earlier job names it, from the bucket."""
+    if not is_pinned(config.split):
+        return read_split(config)
+    sha256 = frozen_sha256(config.split)
+    assert sha256 is not None
+    return config, stored_split(bucket, prefix, sha256)
+
+
+def stored_split(bucket: Bucket, prefix: str, sha256: str) -> FrozenSplit:
+    """The frozen split of this hash, verified; raises NotStored, DamagedFolder."""
+    content = bucket.get_bytes(split_key(sha256, prefix))
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise DamagedFolder("the stored split is not what its name says: give its file, as frozen:FILE")
+    return parse_frozen(content)
+
+
+def put_split(bucket: Bucket, prefix: str, frozen: FrozenSplit) -> None:
+    """Where the workers of a job look for it."""
+    bucket.put_new(frozen.canonical(), split_key(frozen.sha256, prefix))
+
+
+def copy_split(bucket: Bucket, old_prefix: str, new_prefix: str, split: str) -> None:
+    """Bring a job's frozen split to where a job that continues it keeps its files."""
+    if (sha256 := frozen_sha256(split)) is not None:
+        bucket.put_new(bucket.get_bytes(split_key(sha256, old_prefix)), split_key(sha256, new_prefix))
+
+
+def stored_pages(bucket: Bucket, dataset: Dataset) -> list[Page]:
+    """The pages of a snapshot, verified."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pages.jsonl.gz"
+        bucket.get_file(dataset_key(dataset.fingerprint), path)
+        return read_snapshot(path, dataset.fingerprint)
+
+
+def checked(
+    bucket: Bucket, dataset: Dataset, evaluation: Dataset | None, config: TrainConfig, frozen: FrozenSplit | None
+) -> Report:
+    """The report on stored snapshots; raises CheckFailed when it has errors."""
+    held_out = None if evaluation is None else stored_pages(bucket, evaluation)
+    return without_errors(check_dataset(Material(stored_pages(bucket, dataset), held_out, frozen), config))
+
+
+def without_errors(report: Report) -> Report:
+    """The report; raises CheckFailed when it has errors."""
+    if report.errors:
+        raise CheckFailed(report)
+    return report
+
+
+def put_summary(bucket: Bucket, dataset: Dataset, text: str) -> None:
+    """Lay a report for people beside the snapshot; the newest one stays."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "check.txt"
+        path.write_text(text)
+        bucket.put_file(path, check_key(dataset.fingerprint))

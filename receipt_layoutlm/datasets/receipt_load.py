@@ -1,0 +1,85 @@
+"""Pages -> the table, as receipts with words and labels; the Receipt item comes last, so that it stands for a whole."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from receipt_dynamo import ReceiptClient
+from receipt_layoutlm.data.page import Page
+from receipt_layoutlm.datasets.receipt_pages import StoredReceipt, image_id_of, receipt_from_page
+
+THREADS = 4  # a table in the cloud takes more, an embedded engine works off one after the other
+
+Known = Literal["keep", "replace"]
+"""What becomes of a receipt that is in the table already: labels may have been corrected there since."""
+
+
+class LoadReport(BaseModel):
+    """What was written. A page of `unwritten` has no Receipt item: load the file again, it goes on there."""
+
+    model_config = ConfigDict(frozen=True)
+
+    pages: int
+    loaded: int
+    already_there: int  # and left as they are
+    words: int
+    labels: int
+    unwritten: dict[str, int]  # page id -> items that the table would not take
+    write_units: float
+    seconds: float
+
+
+def load_pages(
+    receipts: ReceiptClient,
+    pages: Sequence[Page],
+    now: datetime,
+    known: Known,
+    on_page: Callable[[], None],
+    threads: int = THREADS,
+) -> LoadReport:
+    """Write pages side by side; `on_page` is called after each, also for one that is there already."""
+    began, lock = time.monotonic(), threading.Lock()
+    there = _already_there(receipts, pages) if known == "keep" else set()
+
+    def load(page: Page) -> tuple[StoredReceipt, int]:
+        stored = receipt_from_page(page, now)
+        unwritten = _write(receipts, stored, known)
+        with lock:
+            on_page()
+        return stored, unwritten
+
+    new = [page for page in pages if page.page_id not in there]
+    for _ in range(len(pages) - len(new)):
+        on_page()
+    with ThreadPoolExecutor(threads) as pool:
+        written = list(pool.map(load, new))
+    whole = [stored for stored, unwritten in written if not unwritten]
+    return LoadReport(
+        pages=len(pages),
+        loaded=len(whole),
+        already_there=len(pages) - len(new),
+        words=sum(len(stored.words) for stored in whole),
+        labels=sum(len(stored.labels) for stored in whole),
+        unwritten={page.page_id: count for page, (_, count) in zip(new, written, strict=True) if count},
+        write_units=receipts.units.write,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _already_there(receipts: ReceiptClient, pages: Sequence[Page]) -> set[str]:
+    """Ids of the pages whose Receipt item exists."""
+    found = receipts.get_receipts((image_id_of(page.page_id), 1) for page in pages)
+    return {receipt.page_id for receipt in found if receipt.page_id is not None}
+
+
+def _write(receipts: ReceiptClient, stored: StoredReceipt, known: Known) -> int:
+    """How many items stayed unwritten."""
+    unwritten = receipts.put(words=stored.words, labels=stored.labels)
+    if not unwritten and known == "replace":
+        unwritten = receipts.delete_leftovers(stored.receipt, stored.words, stored.labels)
+    return len(unwritten or receipts.put(receipts=[stored.receipt]))

@@ -1,0 +1,142 @@
+"""Words whose label a model contradicts, by what runs said of pages that they did not learn from. Pure functions.
+
+B- and I- of one label are no contradiction, and labels are compared under the run's merges: a line total that the
+model calls an amount is none either, where line totals were merged into amounts.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from receipt_layoutlm.data.labels import OUTSIDE
+from receipt_layoutlm.data.page import UNSUPERVISED, DataError, Page
+from receipt_layoutlm.run.predictions import PredictedPage
+
+
+class SuspectWord(BaseModel):
+    """A word by its place in the snapshot's page, and the model's probabilities of what it says and of the label."""
+
+    model_config = ConfigDict(frozen=True)
+
+    index: int
+    text: str
+    confidence: float
+    label_confidence: float
+
+
+class Suspect(BaseModel):
+    """Neighbouring words with one label that are contradicted alike. The confidence is the mean of theirs."""
+
+    model_config = ConfigDict(frozen=True)
+
+    page_id: str
+    text: str
+    label: str  # as the snapshot has it; O where there is none
+    says: str  # a label of the run, or O
+    confidence: float
+    words: tuple[SuspectWord, ...]
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether there is no label to be wrong, but perhaps one that is missing."""
+        return self.label == OUTSIDE
+
+
+class _Verdict(NamedTuple):
+    word: SuspectWord
+    label: str
+    says: str
+    begins: bool  # an entity, by the tag that names one
+
+
+def find_suspects(
+    pages: Mapping[str, Page], predicted: Iterable[PredictedPage], min_confidence: float
+) -> list[Suspect]:
+    """Contradicted words of pages, those of the highest confidence first, and what may be labels that are missing.
+
+    Where several runs saw a page, a word counts when all of them say the same of it, with their mean confidence.
+    Raises DataError when predictions are not of these pages.
+    """
+    views: dict[str, list[PredictedPage]] = {}
+    for view in predicted:
+        views.setdefault(view.page_id, []).append(view)
+    found = [
+        suspect
+        for page_id, of_page in views.items()
+        for suspect in _spans(page_id, _verdicts(_page_of(pages, of_page), of_page, min_confidence))
+    ]
+    return sorted(found, key=_rank)
+
+
+def _rank(suspect: Suspect) -> tuple[float, float, str, int]:
+    label = sum(word.label_confidence for word in suspect.words) / len(suspect.words)
+    return -suspect.confidence, label, suspect.page_id, suspect.words[0].index
+
+
+def _page_of(pages: Mapping[str, Page], views: Sequence[PredictedPage]) -> Page:
+    page = pages.get(views[0].page_id)
+    for view in views:
+        if (
+            page is None
+            or sorted(view.index) != list(range(len(page.words)))
+            or view.words != tuple(page.words[place] for place in view.index)
+        ):
+            raise DataError(f"what is stored of page {view.page_id!r} is of another one: train again")
+    assert page is not None
+    return page
+
+
+def _verdicts(page: Page, views: Sequence[PredictedPage], min_confidence: float) -> Iterator[_Verdict | None]:
+    """One for each word in reading order, None where nothing is to be said."""
+    places = [{index: place for place, index in enumerate(view.index)} for view in views]
+    for index in views[0].index:
+        seen = [(view, place[index]) for view, place in zip(views, places, strict=True)]
+        verdict = _verdict(page, index, seen)
+        yield verdict if verdict is not None and verdict.word.confidence >= min_confidence else None
+
+
+def _verdict(page: Page, index: int, seen: Sequence[tuple[PredictedPage, int]]) -> _Verdict | None:
+    tag, predicted = page.tags[index], seen[0][0].predicted[seen[0][1]]
+    label, says = _label(tag), _label(predicted)
+    contradicted = all(_label(view.predicted[k]) == says != _label(view.true[k]) for view, k in seen)
+    if tag == UNSUPERVISED or not contradicted:
+        return None
+    word = SuspectWord(
+        index=index,
+        text=page.words[index],
+        confidence=_mean(view.confidence[k] for view, k in seen),
+        label_confidence=_mean(view.true_confidence[k] or 0.0 for view, k in seen),
+    )
+    return _Verdict(word, label, says, (predicted if label == OUTSIDE else tag)[0] == "B")
+
+
+def _label(tag: str) -> str:
+    return tag if tag in (OUTSIDE, UNSUPERVISED) else tag[2:]
+
+
+def _mean(values: Iterable[float]) -> float:
+    rows = list(values)
+    return round(sum(rows) / len(rows), 4)
+
+
+def _spans(page_id: str, verdicts: Iterable[_Verdict | None]) -> Iterator[Suspect]:
+    span: list[_Verdict] = []
+    for verdict in (*verdicts, None):
+        if span and (verdict is None or verdict.begins or span[-1][1:3] != verdict[1:3]):
+            yield _suspect(page_id, span)
+            span = []
+        if verdict is not None:
+            span.append(verdict)
+
+
+def _suspect(page_id: str, span: Sequence[_Verdict]) -> Suspect:
+    words = tuple(verdict.word for verdict in span)
+    return Suspect(
+        page_id=page_id,
+        text=" ".join(word.text for word in words),
+        label=span[0].label,
+        says=span[0].says,
+        confidence=_mean(word.confidence for word in words),
+        words=words,
+    )

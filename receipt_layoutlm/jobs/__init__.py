@@ -1,0 +1,1 @@
+"""Operations on jobs: submit, plan, find, continue, explain, pull, verify. Imports worker and below."""

@@ -1,0 +1,200 @@
+"""train --resume: the training of a job that has ended goes on as a new job, from a copy of one of its checkpoints."""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from pydantic import ValidationError
+
+from receipt_dynamo import DynamoClient, Job, JobQueue, Lease, NotFound, Pointer, Storage
+from receipt_dynamo.entities import new_job_id
+from receipt_layoutlm.config import ConfigError, TrainConfig, from_document, to_document
+from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.jobs.find import find_job
+from receipt_layoutlm.jobs.request import Resolved, resolve
+from receipt_layoutlm.references import fingerprint_of
+from receipt_layoutlm.run.manifest import MANIFEST, RESUME_ONLY, DamagedFolder
+from receipt_layoutlm.run.state import LENGTH, PLACE_AND_RHYTHM, TrainState, config_hash
+from receipt_layoutlm.storage.bucket import Bucket
+from receipt_layoutlm.storage.errors import StorageError
+from receipt_layoutlm.storage.places import RunPlaces
+from receipt_layoutlm.storage.retention import STATE, history, listed, whole_checkpoints
+
+PARENT_TAG = "parent"
+FREE = (LENGTH | PLACE_AND_RHYTHM) - {"dataset", "snapshot_on_worker", "over_lines", "eval_dataset", "continues"}
+"""Options that a continuation may have of its own."""
+
+
+class NotContinuable(UserError):
+    """There is nothing to go on from, or not yet; the text says what to do."""
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A job that has ended, and the checkpoint of it to go on from."""
+
+    job: Job
+    config: TrainConfig
+    bucket: Bucket
+    places: RunPlaces
+    checkpoint: Pointer
+    state: TrainState
+    best_prefix: str | None  # of the best model so far, unless the checkpoint is the best or there is none
+
+
+def find_parent(client: DynamoClient, open_bucket: Callable[[str], Bucket], reference: str) -> Parent:
+    """JOB or JOB@STEP. Raises NotFound, NotContinuable, ConfigError, DamagedFolder, StorageError."""
+    job, step = _split(client, reference)
+    if job.storage is None:
+        raise NotContinuable(f"job {job.name} keeps no files in a bucket of this system")
+    if not job.status.is_final:
+        raise NotContinuable(
+            f"job {job.name} is {job.status} and goes on by itself: wait for its end, "
+            f"or end it with 'layoutlm-cli job cancel {job.job_id[:8]}'"
+        )
+    bucket, places = open_bucket(job.storage.bucket), RunPlaces(job.storage, job.job_id)
+    lease = client.get_lease(job.job_id)
+    checkpoint = _choose(job, whole_checkpoints(bucket, places, lease), lease.checkpoint, step)
+    state = _read_state(bucket, places.checkpoint(checkpoint) + STATE)
+    best_prefix = _best_prefix(bucket, places, job, lease, state)
+    return Parent(job, from_document(job.job_config), bucket, places, checkpoint, state, best_prefix)
+
+
+def _split(client: DynamoClient, reference: str) -> tuple[Job, int | None]:
+    """A job's own name may end in @ and digits, and then the name counts."""
+    match = re.fullmatch(r"(.+)@([0-9]+)", reference)
+    if match is None or client.list_jobs_by_name(reference, limit=1):
+        return find_job(client, reference), None
+    return find_job(client, match[1]), int(match[2])
+
+
+def _choose(job: Job, whole: Mapping[int, Pointer], last: Pointer | None, step: int | None) -> Pointer:
+    if last is None:
+        raise NotContinuable(f"job {job.name} ended before its first checkpoint: submit it anew")
+    if step is None and whole.get(last.global_step) != last:
+        raise NotContinuable(
+            f"the last checkpoint of job {job.name}, of step {last.global_step}, is damaged or gone: "
+            f"name another one as JOB@STEP; there are: {listed(whole)}"
+        )
+    wanted = last.global_step if step is None else step
+    if wanted not in whole:
+        raise NotContinuable(f"no checkpoint of step {wanted} is kept of job {job.name}; there are: {listed(whole)}")
+    return whole[wanted]
+
+
+def _read_state(bucket: Bucket, key: str) -> TrainState:
+    try:
+        return TrainState.model_validate_json(bucket.get_bytes(key))
+    except ValidationError as error:
+        raise DamagedFolder(f"s3://{bucket.name}/{key} was written by another version, or is damaged") from error
+
+
+def _best_prefix(bucket: Bucket, places: RunPlaces, job: Job, lease: Lease, state: TrainState) -> str | None:
+    """Where the model of the best evaluation before the checkpoint lies."""
+    best = state.best_step
+    if best is None or best == state.global_step:
+        return None
+    for each in history(bucket, places, lease):
+        if each.global_step == best:
+            return places.checkpoint_at(each.attempt, best)
+    for prefix in (places.best(attempt) for attempt in range(job.attempt, 0, -1)):
+        if bucket.exists(prefix + MANIFEST) and bucket.get_manifest(prefix).global_step == best:
+            return prefix
+    raise NotContinuable(
+        f"the best model up to step {state.global_step} of job {job.name} was that of step {best}, which is no "
+        f"longer stored: go on from another checkpoint; there are: {listed(whole_checkpoints(bucket, places, lease))}"
+    )
+
+
+def continued(parent: Parent, flags: Mapping[str, object], file: Mapping[str, object]) -> Resolved:
+    """The parent's options with one's own in between; raises ConfigError for what would not continue it."""
+    resolved = resolve(flags, file, {}, {}, parent.config)
+    config = resolved.config.model_copy(update={"continues": f"{parent.job.job_id}@{parent.checkpoint.global_step}"})
+    _check_unchanged(parent, config, resolved.given)
+    if config.epochs <= parent.state.epoch:
+        raise ConfigError(
+            f"epochs: {parent.state.epoch} are done at step {parent.checkpoint.global_step}, "
+            f"so give --epochs {parent.state.epoch + 1} or more (got {config.epochs})"
+        )
+    if PARENT_TAG in resolved.request.tags:
+        raise ConfigError(f"the tag {PARENT_TAG!r} names the job that is continued: take another word")
+    told = parent.job.job_config.get("given")
+    inherited = dict.fromkeys(told, "parent") if isinstance(told, dict) else {}
+    return replace(resolved, config=config, given={**inherited, **resolved.given, "continues": "flag"})
+
+
+def _check_unchanged(parent: Parent, config: TrainConfig, given: Mapping[str, str]) -> None:
+    old = parent.config
+    changed = [name for name in given if name not in FREE and getattr(config, name) != getattr(old, name)]
+    if changed:
+        raise ConfigError(
+            f"{', '.join(sorted(changed))} cannot change when a job is continued: the state of its checkpoint comes "
+            "from the old value. Leave it out, or begin a new run from the job's weights: --pretrained with the "
+            "best_uri that 'job show' names"
+        )
+    windows = old.batch_size * old.gradient_accumulation_steps
+    if config.batch_size * config.gradient_accumulation_steps != windows:
+        raise ConfigError(
+            f"batch_size times gradient_accumulation_steps has to stay {windows} when a job is continued "
+            f"(got {config.batch_size} times {config.gradient_accumulation_steps})"
+        )
+    evaluation = fingerprint_of(config.eval_dataset, "eval_dataset") if config.eval_dataset else ""
+    if config_hash(config, [fingerprint_of(config.dataset), evaluation], but=LENGTH) != parent.state.lineage_hash:
+        raise ConfigError(
+            f"the checkpoint of step {parent.checkpoint.global_step} was written by another version, or with other "
+            f"options or pages than job {parent.job.name} has stored: it cannot be continued"
+        )
+
+
+def submit_continuation(
+    queue: JobQueue, parent: Parent, resolved: Resolved, storage: Storage, created_by: str, unique_key: str | None
+) -> Job:
+    """Copy the checkpoint, then submit the job that begins there; the same unique key again returns the first job.
+
+    Raises NotContinuable when the copy breaks off. Nothing is submitted then.
+    """
+    job_id, request = new_job_id(unique_key), resolved.request
+    try:
+        return queue.client.get_job(job_id, consistent=True)  # it may have pruned its copies, so not once more
+    except NotFound:
+        checkpoint, best = _copy(parent, RunPlaces(storage, job_id))
+    return queue.submit(
+        name=request.job_name,
+        config=to_document(resolved.config, resolved.given),
+        created_by=created_by,
+        queue=request.queue,
+        priority=request.priority,
+        description=request.description,
+        tags={**request.all_tags(), PARENT_TAG: parent.job.job_id},
+        storage=storage,
+        job_id=job_id,
+        checkpoint=checkpoint,
+        best=best,
+    )
+
+
+def _copy(parent: Parent, places: RunPlaces) -> tuple[Pointer, Pointer | None]:
+    """What the new job begins with, as its attempt 0: the resume point, and the best model up to there."""
+    source, state = parent.places.checkpoint(parent.checkpoint), parent.state
+    try:
+        checkpoint = _copy_folder(parent.bucket, source, places, frozenset())
+        if checkpoint.manifest_sha256 != parent.checkpoint.manifest_sha256:
+            raise DamagedFolder(f"s3://{parent.bucket.name}/{source} has changed meanwhile")
+        if parent.best_prefix is None:
+            return checkpoint, checkpoint if state.best_step == state.global_step else None
+        return checkpoint, _copy_folder(parent.bucket, parent.best_prefix, places, RESUME_ONLY)
+    except (StorageError, DamagedFolder) as error:
+        raise NotContinuable(
+            f"nothing was submitted: {error}. Copies may have stayed below {places.uri(places.attempt(0))}: the same "
+            "command with the same --unique-key takes them up; without a key, remove them"
+        ) from error
+
+
+def _copy_folder(bucket: Bucket, source: str, places: RunPlaces, left_out: frozenset[str]) -> Pointer:
+    """With every file the manifest stays byte for byte what it was, and with it the hash that names it."""
+    manifest = bucket.get_manifest(source)
+    target = places.checkpoint_at(0, manifest.global_step)
+    bucket.copy_folder(source, target, [name for name in manifest.files if name not in left_out])
+    digest = hashlib.sha256(bucket.get_bytes(target + MANIFEST)).hexdigest()
+    return Pointer(attempt=0, global_step=manifest.global_step, manifest_sha256=digest)

@@ -1,0 +1,1 @@
+"""The embedded AWS behind --local. Imports the shared vocabulary only."""

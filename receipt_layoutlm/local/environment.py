@@ -1,0 +1,107 @@
+"""What makes AWS clients talk to the embedded AWS and to nothing else, and the table and bucket made there."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from receipt_layoutlm import infra
+from receipt_layoutlm.local.engines import ACCESS_KEY, SECRET_KEY, Service
+from receipt_layoutlm.local.process import wait_until
+from receipt_layoutlm.local.state import LocalAwsError
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_s3 import S3Client
+
+
+REGION = "us-east-1"
+PROBE_KEY = ".layoutlm-ready"
+OBJECT_SECONDS = 20.0  # SeaweedFS finds its volumes again within a few
+NOWHERE = "http://127.0.0.1:9"  # the discard port: a call to any other AWS service fails at once, on this machine
+PROFILE = "aws-config"
+
+
+def write_profile(folder: Path) -> None:
+    """Write the profile that takes the place of the user's, once: a client may be reading it."""
+    if not (folder / PROFILE).exists():
+        (folder / PROFILE).write_text(f"[default]\nregion = {REGION}\n")
+
+
+def client_environment(folder: Path, endpoints: Mapping[Service, str], no_proxy: str) -> dict[str, str]:
+    """The variables that boto3, and child processes, take endpoints, keys, region and profile from.
+
+    `no_proxy` is what NO_PROXY holds so far: a proxy cannot reach this machine's loopback.
+    """
+    direct = ",".join(part for part in (no_proxy, "127.0.0.1") if part)
+    return {
+        "AWS_ENDPOINT_URL": NOWHERE,
+        **{f"AWS_ENDPOINT_URL_{service.upper()}": url for service, url in endpoints.items()},
+        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false",
+        "AWS_USE_FIPS_ENDPOINT": "false",
+        "AWS_USE_DUALSTACK_ENDPOINT": "false",
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "AWS_SESSION_TOKEN": "",
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_PROFILE": "default",
+        "AWS_CONFIG_FILE": str(folder / PROFILE),
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": direct,
+        "no_proxy": direct,
+    }
+
+
+def create(service: Service, endpoint: str, name: str) -> None:
+    """Create the table of infra/storage.yaml, or a bucket, unless it is there. LocalAwsError when that fails."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        if service == "dynamodb":
+            infra.create_table(cast("DynamoDBClient", _client(service, endpoint)), name)
+        else:
+            client = cast("S3Client", _client(service, endpoint))
+            infra.create_bucket(client, name)
+            if not wait_until(lambda: _keeps_objects(client, name), OBJECT_SECONDS):
+                raise LocalAwsError(
+                    f"the local s3 came up, but keeps no objects in {name}: see 'layoutlm-cli local status'"
+                )
+    except (BotoCoreError, ClientError) as error:
+        raise LocalAwsError(f"{name} could not be created on the local {service}: {error}") from error
+
+
+def _keeps_objects(client: "S3Client", bucket: str) -> bool:
+    """Whether an object comes back, the one of an earlier start first.
+
+    SeaweedFS answers before its volumes are known to it again, and until then every read is an InternalError.
+    """
+    from botocore.exceptions import ClientError
+
+    try:
+        try:
+            client.get_object(Bucket=bucket, Key=PROBE_KEY)
+        except client.exceptions.NoSuchKey:
+            client.put_object(Bucket=bucket, Key=PROBE_KEY, Body=b"ready")
+            client.get_object(Bucket=bucket, Key=PROBE_KEY)
+    except ClientError:
+        return False
+    return True
+
+
+def _client(service: Service, endpoint: str) -> object:
+    """A client that asks neither the user's profile and proxies nor the environment."""
+    import botocore.session
+    from botocore.config import Config
+
+    fixed = {"profile": None, "config_file": os.devnull, "credentials_file": os.devnull}
+    session = botocore.session.Session(session_vars={name: (None, None, value, None) for name, value in fixed.items()})
+    return session.create_client(
+        service,
+        endpoint_url=endpoint,
+        region_name=REGION,
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
+        config=Config(proxies={}, connect_timeout=3, read_timeout=20),
+    )

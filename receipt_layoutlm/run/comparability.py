@@ -1,0 +1,107 @@
+"""The comparability stamp of a run: what has to be equal before two scores may be set side by side."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.data.frozen_split import frozen_sha256
+from receipt_layoutlm.data.splits import folds_of
+
+SCORER = "seqeval, strict IOB2, micro F1"
+STAMP = "comparability"
+"""Under this name the stamp lies in run.json and in a job's results."""
+
+
+class Stamp(BaseModel):
+    """Two runs with equal stamps were scored on the same words, with the same truth, by the same rule.
+
+    sha256 is over all the other fields; each of them is a text that says in what two runs differ.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str  # fingerprint
+    eval_dataset: str  # fingerprint; empty when the evaluation part was split off
+    split: str
+    labels: str
+    windows: str
+    scorer: str
+    evaluation: str  # the part's name, its size, and a hash over its pages with the truth as it is scored
+    sha256: str
+
+
+FIELDS = tuple(name for name in Stamp.model_fields if name != "sha256")
+TITLES = {
+    "dataset": "dataset",
+    "eval_dataset": "evaluation dataset",
+    "split": "split",
+    "labels": "label map",
+    "windows": "window rule",
+    "scorer": "scorer",
+    "evaluation": "evaluation part",
+}
+
+
+def make_stamp(fields: Mapping[str, str]) -> Stamp:
+    """The stamp of these fields, with its hash."""
+    document = json.dumps([[name, fields[name]] for name in FIELDS]).encode()
+    return Stamp(**fields, sha256=hashlib.sha256(document).hexdigest())
+
+
+def split_text(config: TrainConfig) -> str:
+    """What of the options decides which pages are evaluated; the seed only where it does."""
+    if config.eval_dataset is not None:
+        return "none"
+    if (sha256 := frozen_sha256(config.split)) is not None:
+        return f"frozen {sha256}"
+    if folds_of(config.split):
+        return f"{config.split} test {config.test_ratio:g} seed {config.seed}"
+    return f"{config.split} {config.train_ratio:g}/{config.val_ratio:g}/{config.test_ratio:g} seed {config.seed}"
+
+
+def labels_text(labels: Iterable[str], merges: Mapping[str, str]) -> str:
+    """The labels kept, and what was merged into what."""
+    merged = [f"{source}->{target}" for source, target in sorted(merges.items())]
+    return ", ".join([*labels, *merged])
+
+
+def windows_text(config: TrainConfig, overlap: float) -> str:
+    """What the model is shown of a page at a time."""
+    text = f"{config.max_length} sub-tokens, {overlap:g} of them seen twice"
+    return text if config.max_sub_tokens is None else f"{text}, at most {config.max_sub_tokens} of a word"
+
+
+def evaluation_text(part: str, truth: Iterable[tuple[str, Sequence[str]]]) -> str:
+    """A part's name, size and hash; `truth` holds its page ids, each with the tags that predictions are held against.
+
+    The tags are those after merges and whitelist, in reading order: a change in any of these rules changes the hash.
+    """
+    lines = sorted(json.dumps([page_id, list(tags)]) for page_id, tags in truth)
+    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return f"{part}, {len(lines)} pages, {digest[:16]}"
+
+
+def stamp_of(results: Mapping[str, JsonValue] | None) -> Stamp | None:
+    """The stamp in a job's results; None where there is none, as in jobs of earlier versions."""
+    try:
+        return Stamp.model_validate((results or {}).get(STAMP))
+    except ValidationError:
+        return None
+
+
+def differences(one: Stamp, other: Stamp) -> list[str]:
+    """In which fields two stamps differ, in words; empty when their runs may be compared."""
+    return [
+        f"{TITLES[name]}: {_short(first)} against {_short(second)}"
+        for name in FIELDS
+        if (first := getattr(one, name)) != (second := getattr(other, name))
+    ]
+
+
+def _short(text: str) -> str:
+    """A fingerprint by its beginning; nothing is `none`."""
+    is_hash = len(text) == 64 and " " not in text
+    return text[:12] if is_hash else text or "none"

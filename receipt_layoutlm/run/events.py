@@ -1,0 +1,223 @@
+"""events.jsonl: what the trainer tells the worker, one whole JSON line each.
+
+The trainer appends through EventWriter; the worker reads with EventReader. `seq` counts from 1 within an
+attempt and `time` is aware UTC.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
+
+from receipt_layoutlm.run.hardware import Hardware
+
+FailureCause = Literal[
+    "out_of_memory",
+    "non_finite_loss",
+    "bad_data",
+    "bad_config",
+    "killed",
+    "device_error",
+    "hang",
+    "storage",
+    "unknown",
+]
+FinishReason = Literal["completed", "early_stopped", "stop_requested"]
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seq: Annotated[int, Field(ge=0)] = 0
+    time: datetime = Field(default_factory=lambda: datetime.now(UTC))
+
+
+class LabelScore(BaseModel):
+    """Entity scores of one label; support counts true entities of the evaluation part."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+class Started(_Event):
+    """Data is encoded, the model is built: what this run is about to do."""
+
+    kind: Literal["started"] = "started"
+    device: str
+    hardware: Hardware | None = None  # None in events of earlier versions
+    train_pages: int
+    eval_pages: int
+    test_pages: int = 0
+    train_windows: int
+    eval_windows: int
+    parameters: int
+    trainable_parameters: int
+    steps_per_epoch: int
+    total_steps: int
+    label_counts: dict[str, int]  # entities of the training part after merges and whitelist
+    resumed_from: int | None = None  # global_step of the checkpoint this attempt continues
+
+    @property
+    def place(self) -> str:
+        """What it computes on, for people."""
+        return self.device if self.hardware is None else self.hardware.text
+
+
+class Progress(_Event):
+    """At most one a second."""
+
+    kind: Literal["progress"] = "progress"
+    phase: Literal["encode", "train", "evaluate"]
+    global_step: int
+    total_steps: int
+    epoch: float
+    train_loss: float | None = None
+    lr: float | None = None
+    pages_per_second: float | None = None  # windows, in the time of training steps alone, as those below
+    tokens_per_second: float | None = None
+    mfu: float | None = None  # share of the GPU's dense peak, None where no data sheet is known
+    gpu_memory: int | None = None  # bytes, the most that this process had in use
+
+
+class Evaluation(_Event):
+    """One evaluation; metric_value is the headline and always greater-is-better."""
+
+    kind: Literal["evaluation"] = "evaluation"
+    global_step: int
+    epoch: float
+    metric_name: str
+    metric_value: float
+    precision: float
+    recall: float
+    per_label: dict[str, LabelScore]
+    f1: float | None = None  # micro, of all labels, as decoded; None in events of earlier versions, as those below
+    macro_f1: float | None = None  # mean over labels with true entities
+    field_f1: float | None = None  # values of fields by their text, wherever they stand
+    word_accuracy: float | None = None
+    balanced_accuracy: float | None = None  # mean recall of words over labels, O among them
+    train_f1: float | None = None  # on a fixed sample of the training part
+    temperature: float | None = None  # that fits the confidences to the evaluation part
+    ece: float | None = None  # expected calibration error, and after that temperature
+    ece_calibrated: float | None = None
+    train_loss: float | None  # mean since the last evaluation
+    eval_loss: float
+    lr: float
+    o_entity_ratio: float | None = None  # achieved on the training part of this epoch
+    seen: dict[str, int] = {}  # entities of each label that this epoch shows, repeats counted
+    f1_by_decoding: dict[str, float] = {}  # the headline under each, whichever the run uses
+    confusion: dict[str, dict[str, int]] = {}  # true label -> predicted label -> words
+    predicted_labels: dict[str, int] = {}  # histogram over evaluated words
+    health: tuple[str, ...] = ()  # what is wrong by now, a line each
+    is_best: bool
+    collapsed: bool = False  # one class for every word
+
+
+MEASURED = frozenset(
+    {
+        "f1",
+        "macro_f1",
+        "field_f1",
+        "word_accuracy",
+        "balanced_accuracy",
+        "train_f1",
+        "temperature",
+        "ece",
+        "ece_calibrated",
+        "f1_by_decoding",
+        "seen",
+    }
+)
+"""Fields of an evaluation that are stored beside its headline."""
+
+
+class Checkpoint(_Event):
+    """A checkpoint folder was renamed into place and its manifest is final."""
+
+    kind: Literal["checkpoint"] = "checkpoint"
+    global_step: int
+    folder: str  # name inside the run directory
+    manifest_sha256: str
+    is_best: bool
+    size: int = 0  # bytes
+    write_seconds: float = 0.0  # on the writing thread
+    phase_seconds: dict[str, float] = {}  # of this attempt so far
+
+
+class Log(_Event):
+    kind: Literal["log"] = "log"
+    level: Literal["info", "warning", "error"] = "info"
+    event: str
+    message: str
+    data: dict[str, JsonValue] = {}
+
+
+class Failed(_Event):
+    kind: Literal["failed"] = "failed"
+    cause: FailureCause
+    message: str
+    page_ids: tuple[str, ...] = ()
+    phase_seconds: dict[str, float] = {}
+
+
+class Finished(_Event):
+    kind: Literal["finished"] = "finished"
+    reason: FinishReason
+    global_step: int
+    best_global_step: int | None
+    best_metric_value: float | None
+    phase_seconds: dict[str, float] = {}
+
+
+Event = Annotated[Started | Progress | Evaluation | Checkpoint | Log | Failed | Finished, Field(discriminator="kind")]
+_EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+class EventWriter:
+    """Appends events to a file; each line is written with one call, so a reader sees whole lines or a torn tail.
+
+    The training thread and the one that writes checkpoints share it.
+    """
+
+    def __init__(self, path: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._file = path.open("ab", buffering=0)
+        self._now = now
+        self._seq = 0
+        self._lock = threading.Lock()
+
+    def write(self, event: Event) -> None:
+        with self._lock:
+            self._seq += 1
+            stamped = event.model_copy(update={"seq": self._seq, "time": self._now()})
+            line = memoryview(stamped.model_dump_json().encode() + b"\n")
+            while line:
+                line = line[self._file.write(line) :]  # a disk that is almost full takes a part
+
+    def close(self) -> None:
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+class EventReader:
+    """Yields the whole lines that were appended since the last call; a torn tail waits for its end."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def read(self) -> list[Event]:
+        if not self._path.exists():
+            return []
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return [_EVENT.validate_json(line) for line in whole.splitlines() if line.strip()]

@@ -1,0 +1,64 @@
+"""What a model said of each word of held-out pages: the lines of predictions/*.jsonl.gz, written and read.
+
+Confidences are softmax probabilities of a label, B- and I- taken together, to four digits.
+"""
+
+import gzip
+import io
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from receipt_layoutlm.data.page import DataError
+
+TEST = "test.jsonl.gz"
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedPage:
+    """One page in reading order. `index` tells where each word stands in the page of the snapshot.
+
+    true and predicted are tags under the run's merges and whitelist; true_confidence is what the model gave the
+    true label, None where nobody has decided.
+    """
+
+    page_id: str
+    index: tuple[int, ...]
+    words: tuple[str, ...]
+    true: tuple[str, ...]
+    predicted: tuple[str, ...]
+    confidence: tuple[float, ...]
+    true_confidence: tuple[float | None, ...]
+
+
+_PAGE = TypeAdapter(PredictedPage)
+
+
+def evaluation_name(global_step: int) -> str:
+    """The file of the evaluation at a step."""
+    return f"eval-{global_step}.jsonl.gz"
+
+
+def write_predictions(pages: Iterable[PredictedPage], path: Path) -> None:
+    """Write pages as gzip, replacing the file at once."""
+    path.parent.mkdir(exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    with gzip.open(partial, "wb", compresslevel=6) as file:
+        file.writelines(_PAGE.dump_json(page) + b"\n" for page in pages)
+    partial.replace(path)
+
+
+def read_predictions(packed: bytes, name: str) -> list[PredictedPage]:
+    """The pages of such a file; DataError when it is none, as those of earlier versions."""
+    found = []
+    try:
+        with gzip.open(io.BytesIO(packed)) as file:
+            found = [_PAGE.validate_json(line) for line in file]
+    except (OSError, EOFError, ValidationError) as error:
+        raise DataError("it cannot be read, or an earlier version wrote it: train again", file=name) from error
+    for page in found:
+        if len({len(column) for column in list(asdict(page).values())[1:]}) != 1:
+            raise DataError(f"page {page.page_id!r} is damaged: train again", file=name)
+    return found

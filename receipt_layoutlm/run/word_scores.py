@@ -1,0 +1,87 @@
+"""Scores over words, not entities: each class, their average weighted by words, accuracy and balanced accuracy.
+
+A class is a label, its B- and I- as one, or O. These numbers flatter: most words are O and easy, and half an entity
+counts half. They are no entity F1 and are never called F1 without `word`.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+def rates(right: int, predicted: int, true: int) -> tuple[float, float, float]:
+    """Precision, recall and F1 of counts, to the last bit as seqeval has them with zero_division=0."""
+    precision = right / predicted if predicted else 0.0
+    recall = right / true if true else 0.0
+    return precision, recall, 2 * precision * recall / (precision + recall) if right else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class WordRow:
+    """One class; words: how many are truly of it."""
+
+    word_precision: float
+    word_recall: float
+    word_f1: float
+    words: int
+
+
+@dataclass(frozen=True, slots=True)
+class WordReport:
+    """Rows in alphabetical order; `weighted` is their average, each weighing as its words.
+
+    balanced_accuracy: mean recall of the classes that have words, so that O counts no more than any other.
+    """
+
+    rows: dict[str, WordRow]
+    weighted: WordRow
+    word_accuracy: float
+    balanced_accuracy: float
+
+
+def word_report(confusion: Mapping[str, Mapping[str, int]]) -> WordReport:
+    """The report of a confusion table (true label -> predicted label -> words); without words all is 0."""
+    true = Counter({label: sum(row.values()) for label, row in confusion.items()})
+    predicted: Counter[str] = Counter()
+    for row in confusion.values():
+        predicted.update(row)
+    right = Counter({label: row.get(label, 0) for label, row in confusion.items()})
+    rows = {
+        label: WordRow(*rates(right[label], predicted[label], true[label]), words=true[label])
+        for label in sorted(true.keys() | predicted.keys())
+    }
+    seen = [row.word_recall for row in rows.values() if row.words]
+    return WordReport(
+        rows,
+        _weighted(list(rows.values())),
+        word_accuracy=right.total() / max(true.total(), 1),
+        balanced_accuracy=sum(seen) / max(len(seen), 1),
+    )
+
+
+def _weighted(rows: list[WordRow]) -> WordRow:
+    words = sum(row.words for row in rows)
+    share = [row.words / max(words, 1) for row in rows]
+    return WordRow(
+        sum(part * row.word_precision for part, row in zip(share, rows, strict=True)),
+        sum(part * row.word_recall for part, row in zip(share, rows, strict=True)),
+        sum(part * row.word_f1 for part, row in zip(share, rows, strict=True)),
+        words,
+    )
+
+
+def word_report_lines(report: WordReport) -> list[str]:
+    """The report as a table for people."""
+    width = max(map(len, (*report.rows, "weighted average")))
+    rows = [_line(label, row, width) for label, row in report.rows.items()]
+    return [
+        "word level (single words, no entity F1)",
+        f"{'':{width}}  precision  recall      F1   words",
+        *rows,
+        _line("weighted average", report.weighted, width),
+        f"word accuracy {report.word_accuracy:.3f}, balanced {report.balanced_accuracy:.3f}",
+    ]
+
+
+def _line(name: str, row: WordRow, width: int) -> str:
+    return f"{name:{width}}  {row.word_precision:9.3f}  {row.word_recall:6.3f}  {row.word_f1:6.3f}  {row.words:6d}"

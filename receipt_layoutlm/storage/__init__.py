@@ -1,0 +1,1 @@
+"""The bucket: keys, transfers, retention, usage. Imports run and below, and receipt_dynamo."""

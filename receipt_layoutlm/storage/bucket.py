@@ -1,0 +1,225 @@
+"""Copy a folder to a prefix and back: every file with its SHA-256, manifest.json last, verified on the way down."""
+
+import hashlib
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import boto3
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from receipt_dynamo.client import resolve_region
+from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.run.manifest import (
+    MANIFEST,
+    DamagedFolder,
+    Manifest,
+    ManifestFile,
+    is_whole,
+    parse_manifest,
+    verify,
+)
+from receipt_layoutlm.storage.errors import (
+    NotStored,
+    StorageError,
+    StorageUnavailable,
+    error_code,
+    explained,
+    keep_trying,
+)
+from receipt_layoutlm.storage.places import RunPlaces, check_key, dataset_key, parse_s3_uri, split_key
+from receipt_layoutlm.storage.upload import FileRange, FileUpload, FolderUpload, base64_of
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import TagTypeDef
+
+
+__all__ = [
+    "Bucket",
+    "NotStored",
+    "RunPlaces",
+    "StorageError",
+    "StorageUnavailable",
+    "check_key",
+    "dataset_key",
+    "keep_trying",
+    "parse_s3_uri",
+    "split_key",
+]
+
+PART_SIZE: Final = 32 << 20  # bytes; S3 takes 5 MiB to 5 GiB, and 10,000 parts
+PATIENCE_SECONDS: Final = 60.0  # of put_file and put_folder; who has more wraps a FolderUpload in keep_trying
+_CHUNK: Final = 1 << 20  # bytes read at a time
+
+
+class Bucket:
+    """One bucket. Files above the part size travel in parts, several at a time."""
+
+    def __init__(
+        self,
+        name: str,
+        region: str | None = None,
+        endpoint_url: str | None = None,
+        part_size: int = PART_SIZE,
+        wait: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self.name, self.part_size, self._wait = name, part_size, wait
+        self.raw = _open_client(region, endpoint_url, _config(attempts=5))
+        # each request once: what follows a lost reply is for FileUpload to decide. Every body that goes this way has
+        # its SHA-256 in a signed header, so it is not read again for the signature.
+        unsigned_bodies = Config(s3={"payload_signing_enabled": False})
+        self.once = _open_client(region, endpoint_url, _config(attempts=1).merge(unsigned_bodies))
+        self._transfer = TransferConfig(multipart_threshold=2 * part_size, multipart_chunksize=part_size)
+
+    # single objects
+
+    def put_file(self, path: Path, key: str) -> None:
+        """Upload one file as long as it is now; S3 checks it against its SHA-256. Replaces what was there."""
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            data = file.read(size) if size <= self.part_size else b""
+        if size > self.part_size:
+            with FileRange(path, 0, size) as whole:
+                expected = ManifestFile(size=size, sha256=whole.sha256())
+            self._finish(FileUpload(self, path, key, expected))
+            return
+        with explained(self.name, key):
+            self.raw.put_object(Bucket=self.name, Key=key, Body=data, ChecksumSHA256=_checksum(data))
+
+    def put_new(self, data: bytes, key: str) -> None:
+        """Create an object once. One of the same content being there is success; another one is an error."""
+        with explained(self.name, key):
+            try:
+                self.raw.put_object(
+                    Bucket=self.name, Key=key, Body=data, IfNoneMatch="*", ChecksumSHA256=_checksum(data)
+                )
+            except ClientError as error:
+                if error_code(error) not in ("PreconditionFailed", "412"):
+                    raise
+                if self.get_bytes(key) != data:
+                    raise StorageError(f"s3://{self.name}/{key} exists with another content") from error
+
+    def get_bytes(self, key: str) -> bytes:
+        with explained(self.name, key):
+            return self.raw.get_object(Bucket=self.name, Key=key)["Body"].read()
+
+    def get_file(self, key: str, path: Path) -> None:
+        """Download one object by way of a temporary name, so that a torn download never looks whole."""
+        partial = path.with_name(path.name + ".partial")
+        with explained(self.name, key):
+            try:
+                self.raw.download_file(self.name, key, str(partial), Config=self._transfer)
+                partial.replace(path)
+            except OSError as error:
+                raise StorageError(
+                    f"{path} cannot be written: {error}: free some disk, or name another folder"
+                ) from error
+
+    def exists(self, key: str) -> bool:
+        try:
+            with explained(self.name, key):
+                self.raw.head_object(Bucket=self.name, Key=key)
+        except NotStored:
+            return False
+        return True
+
+    def list_keys(self, prefix: str) -> Iterator[str]:
+        return (key for key, _size in self.sizes(prefix))
+
+    def delete_prefix(self, prefix: str) -> int:
+        """Remove every object below a prefix, the manifests first; returns how many."""
+        keys = sorted(self.list_keys(prefix), key=lambda key: not key.endswith(MANIFEST))
+        for key in keys:
+            with explained(self.name, key):
+                self.raw.delete_object(Bucket=self.name, Key=key)
+        return len(keys)
+
+    def tag(self, key: str, tags: Mapping[str, str]) -> None:
+        """Replace an object's tags, by which the bucket's lifecycle rules know it."""
+        with explained(self.name, key):
+            pairs: list[TagTypeDef] = [{"Key": name, "Value": value} for name, value in tags.items()]
+            self.raw.put_object_tagging(Bucket=self.name, Key=key, Tagging={"TagSet": pairs})
+
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Key and bytes of every object below a prefix, as they are now (without superseded versions)."""
+        with explained(self.name, prefix):
+            for page in self.raw.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
+                yield from ((entry["Key"], entry["Size"]) for entry in page.get("Contents", []))
+
+    # folders
+
+    def put_folder(self, folder: Path, prefix: str) -> Manifest:
+        """Upload a flat folder that has a manifest; the manifest goes last and is created once."""
+        upload = FolderUpload(self, folder, prefix)
+        self._finish(upload)
+        return upload.manifest
+
+    def _finish(self, upload: FileUpload | FolderUpload) -> None:
+        until = time.monotonic() + PATIENCE_SECONDS
+        try:
+            keep_trying(upload.run, lambda: time.monotonic() > until, self._wait, random.Random())
+        except UserError:
+            upload.abandon()
+            raise
+
+    def get_folder(self, prefix: str, folder: Path, manifest_sha256: str | None = None) -> Manifest:
+        """Download a folder by its manifest and verify each file; files that are there and whole stay as they are.
+
+        Raises DamagedFolder when something is missing, the manifest is not the expected one, or a file differs.
+        """
+        try:
+            data = self.get_bytes(prefix + MANIFEST)
+            if manifest_sha256 is not None and hashlib.sha256(data).hexdigest() != manifest_sha256:
+                raise DamagedFolder(f"s3://{self.name}/{prefix}{MANIFEST} is not the manifest that was recorded")
+            manifest = parse_manifest(data, f"s3://{self.name}/{prefix}")
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / MANIFEST).write_bytes(data)
+            for name, expected in manifest.files.items():
+                if not is_whole(folder / name, expected):
+                    self.get_file(prefix + name, folder / name)
+        except NotStored as error:
+            raise DamagedFolder(f"{error}: the folder is incomplete") from error
+        return verify(folder)
+
+    def get_manifest(self, prefix: str) -> Manifest:
+        """The manifest of a stored folder; raises NotStored, or DamagedFolder when it cannot be read."""
+        return parse_manifest(self.get_bytes(prefix + MANIFEST), f"s3://{self.name}/{prefix}")
+
+    def copy_folder(self, source: str, target: str, names: Iterable[str]) -> Manifest:
+        """Copy some files of a folder inside the bucket, with a manifest of their own, and verify the copies."""
+        whole = self.get_manifest(source)
+        part = whole.model_copy(update={"files": {name: whole.files[name] for name in names}})
+        for name, expected in part.files.items():
+            with explained(self.name, source + name):
+                # without the tags, by which superseded checkpoints expire; to name other ones needs the right to tag
+                untagged = {"TaggingDirective": "REPLACE"}
+                self.raw.copy({"Bucket": self.name, "Key": source + name}, self.name, target + name, untagged)
+            if self._sha256(target + name) != expected.sha256:
+                raise StorageError(f"s3://{self.name}/{target}{name} is not what its manifest says")
+        self.put_new(part.model_dump_json(indent=1).encode(), target + MANIFEST)
+        return part
+
+    def _sha256(self, key: str) -> str:
+        """SHA-256 of an object by reading it: a server-side copy keeps no checksum that every store reports."""
+        digest = hashlib.sha256()
+        with explained(self.name, key):
+            for chunk in self.raw.get_object(Bucket=self.name, Key=key)["Body"].iter_chunks(_CHUNK):
+                digest.update(chunk)
+        return digest.hexdigest()
+
+
+def _open_client(region: str | None, endpoint_url: str | None, config: Config) -> "S3Client":
+    return boto3.client("s3", region_name=resolve_region(region), endpoint_url=endpoint_url, config=config)
+
+
+def _config(attempts: int) -> Config:
+    return Config(connect_timeout=3, read_timeout=60, retries={"total_max_attempts": attempts, "mode": "standard"})
+
+
+def _checksum(data: bytes) -> str:
+    return base64_of(hashlib.sha256(data).hexdigest())

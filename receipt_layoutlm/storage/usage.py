@@ -1,0 +1,51 @@
+"""What lies in the bucket, by kind and by job."""
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+
+from receipt_layoutlm.storage.bucket import Bucket
+
+RUN_FILE = re.compile(r"(?:^|/)runs/(?P<job>[^/]+)/attempt-\d+/(?P<kind>checkpoint|best|logs|predictions)?")
+OTHER_KINDS = ("datasets", "splits", "encoded", "weights", "wheels")
+
+
+@dataclass
+class Amount:
+    """Objects and their bytes."""
+
+    objects: int = 0
+    size: int = 0
+
+    def add(self, size: int) -> None:
+        self.objects += 1
+        self.size += size
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Amounts by kind (checkpoint, best, logs, …, datasets, wheels, other) and by job id."""
+
+    kinds: dict[str, Amount]
+    jobs: dict[str, Amount]
+
+    @property
+    def total(self) -> Amount:
+        return Amount(sum(each.objects for each in self.kinds.values()), sum(each.size for each in self.kinds.values()))
+
+
+def usage_of(bucket: Bucket, prefix: str = "") -> Usage:
+    """Everything below a prefix, as it is now: versions that are superseded are not counted. Lists all keys."""
+    kinds: defaultdict[str, Amount] = defaultdict(Amount)
+    jobs: defaultdict[str, Amount] = defaultdict(Amount)
+    for key, size in bucket.sizes(prefix):
+        of_run = RUN_FILE.search(key)
+        if of_run is not None:
+            jobs[of_run["job"]].add(size)
+        kinds[_kind(key) if of_run is None else of_run["kind"] or "run records"].add(size)
+    return Usage(dict(kinds), dict(jobs))
+
+
+def _kind(key: str) -> str:
+    folder = key.rpartition("/")[0].rpartition("/")[2]
+    return next((kind for kind in OTHER_KINDS if kind in (folder, key.partition("/")[0])), "other")

@@ -1,0 +1,118 @@
+"""Base weights of the model hub, mirrored once into the bucket by revision, so that workers need no hub.
+
+weights/{owner}--{name}/{revision}/ holds the files with their manifest; weights/{owner}--{name}/newest names the
+revision that jobs get from now on.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.references import SCHEME, is_hub_name
+from receipt_layoutlm.run.manifest import MANIFEST, write_manifest
+from receipt_layoutlm.storage.bucket import Bucket
+from receipt_layoutlm.storage.errors import NotStored
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+
+FILES = ("config.json", "model.safetensors", "tokenizer*.json", "vocab.txt", "merges.txt", "special_tokens_map.json")
+NEEDED = ("config.json", "model.safetensors")
+NON_COMMERCIAL = "-nc"  # in the hub's names of licences: cc-by-nc-sa-4.0
+
+
+class MirrorError(UserError):
+    """The hub does not give these weights, or not such as a job could use."""
+
+
+@dataclass(frozen=True)
+class Mirrored:
+    """A model of the hub in the bucket; `uri` is what --pretrained takes."""
+
+    name: str
+    revision: str
+    licence: str | None
+    uri: str
+    size: int  # bytes
+
+
+def weights_prefix(name: str, revision: str) -> str:
+    """Where a revision lies."""
+    return f"{_folder(name)}{revision}/"
+
+
+def _folder(name: str) -> str:
+    return f"weights/{name.replace('/', '--')}/"
+
+
+def mirror(bucket: Bucket, hub: "HfApi", name: str, revision: str | None, licences: Sequence[str] = ()) -> Mirrored:
+    """Copy a model's safetensors, config and tokenizer, unless that revision is there; raises MirrorError.
+
+    A licence that forbids commercial use has to be in `licences`, the accepted ones.
+    """
+    if not is_hub_name(name):
+        raise MirrorError(f"{name!r} is not a name on the model hub: give OWNER/NAME")
+    commit, licence = _asked(hub, name, revision)
+    if licence is not None and NON_COMMERCIAL in licence and licence not in licences:
+        raise MirrorError(f"{name} is licensed {licence}, not for commercial use: add --accept-license {licence}")
+    prefix = weights_prefix(name, commit)
+    if not bucket.exists(prefix + MANIFEST):
+        with tempfile.TemporaryDirectory() as folder:
+            _fetch(hub, name, commit, Path(folder))
+            bucket.put_folder(Path(folder), prefix)
+    bucket.raw.put_object(Bucket=bucket.name, Key=_folder(name) + "newest", Body=commit.encode())
+    size = sum(each.size for each in bucket.get_manifest(prefix).files.values())
+    return Mirrored(name, commit, licence, f"{SCHEME}{bucket.name}/{prefix}", size)
+
+
+def _asked(hub: "HfApi", name: str, revision: str | None) -> tuple[str, str | None]:
+    """The commit that a revision means, and the licence that its card names."""
+    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        info = hub.model_info(name, revision=revision)
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        at = f" at {revision}" if revision else ""
+        raise MirrorError(f"the hub has no {name}{at}, or shows it only to those who log in: check the name") from error
+    except (HfHubHTTPError, OSError) as error:
+        raise MirrorError(f"the model hub does not answer: {error}") from error
+    if info.sha is None:
+        raise MirrorError(f"the hub names no revision of {name}")
+    licence = info.card_data.get("license") if info.card_data else None
+    return info.sha, None if licence is None else str(licence)
+
+
+def _fetch(hub: "HfApi", name: str, commit: str, folder: Path) -> None:
+    try:
+        hub.snapshot_download(name, revision=commit, allow_patterns=list(FILES), local_dir=folder / "files")
+    except OSError as error:
+        raise MirrorError(f"{name} could not be downloaded whole: {error}: try again") from error
+    found = {path.name: path for path in (folder / "files").iterdir() if path.is_file()}
+    missing = [needed for needed in NEEDED if needed not in found]
+    if missing:
+        raise MirrorError(
+            f"{name} has no {' and no '.join(missing)}: only safetensors are loaded; convert the weights "
+            "(save_pretrained writes them so) and name their folder on your machine, or another model"
+        )
+    for path in found.values():
+        path.rename(folder / path.name)
+    shutil.rmtree(folder / "files")  # with what the download noted for itself
+    write_manifest(folder, 0)
+
+
+def mirrored(bucket: Bucket, config: TrainConfig) -> TrainConfig:
+    """The config with weights of the hub replaced by their mirror in the bucket, where there is one."""
+    if config.pretrained == "minilm" or not is_hub_name(config.pretrained) or Path(config.pretrained).exists():
+        return config
+    try:
+        commit = bucket.get_bytes(_folder(config.pretrained) + "newest").decode()
+    except NotStored:
+        return config
+    uri = f"{SCHEME}{bucket.name}/{weights_prefix(config.pretrained, commit)}"
+    return config.model_copy(update={"pretrained": uri})

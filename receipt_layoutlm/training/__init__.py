@@ -1,0 +1,1 @@
+"""From a run directory to weights. Imports run, data and the shared vocabulary; never AWS."""

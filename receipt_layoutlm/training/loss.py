@@ -1,0 +1,67 @@
+"""Token losses: pure functions of logits and labels that return a sum and its weight, never a mean.
+
+A mean of means would weigh the words of a small micro-batch more than those of a large one. The caller divides
+the summed losses by the weight of the whole optimizer step, so accumulation equals the large batch exactly.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from receipt_layoutlm.data.labels import IGNORE_INDEX
+
+
+@dataclass(frozen=True, slots=True)
+class LossRule:
+    """How positions are made into a loss; each of the three changes it.
+
+    class_weights: (classes,), float32, None for 1 each. focal_gamma: 0 is plain cross-entropy.
+    """
+
+    label_smoothing: float = 0.0
+    focal_gamma: float = 0.0
+    class_weights: torch.Tensor | None = None
+
+    def weight_of(self, labels: torch.Tensor) -> float:
+        """What the summed losses of these labels are to be divided by: their number, or their classes' weights."""
+        supervised = labels[labels != IGNORE_INDEX]
+        if self.class_weights is None:
+            return float(supervised.numel())
+        return float(self.class_weights.cpu()[supervised.cpu()].sum())
+
+
+PLAIN = LossRule()
+"""Cross-entropy as evaluation reports it, whatever the training is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLoss:
+    """A loss summed over the supervised positions, and how many there were."""
+
+    total: torch.Tensor  # scalar, float32
+    count: int
+
+
+def token_loss(logits: torch.Tensor, labels: torch.Tensor, rule: LossRule) -> TokenLoss:
+    """Weighted, smoothed and focal cross-entropy, summed over positions whose label is not IGNORE_INDEX.
+
+    logits: (..., classes). labels: (...), int64. Smoothing and weights are combined as torch.nn.CrossEntropyLoss
+    does it; the focal factor (1 - p)^gamma is that of Lin et al. 2017, p the probability of the label.
+    """
+    flat = labels.reshape(-1)
+    supervised = (flat != IGNORE_INDEX).nonzero().squeeze(-1)
+    kept = logits.reshape(-1, logits.shape[-1]).index_select(0, supervised).float()
+    truth = flat.index_select(0, supervised)
+    losses = functional.cross_entropy(
+        kept, truth, weight=rule.class_weights, label_smoothing=rule.label_smoothing, reduction="none"
+    )
+    if rule.focal_gamma:
+        losses = losses * _doubt(kept, truth) ** rule.focal_gamma
+    return TokenLoss(losses.sum(), supervised.numel())
+
+
+def _doubt(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """1 - p of the label, exactly 0 never: the gradient of a power below 1 has a pole there."""
+    right = logits.softmax(-1).gather(1, labels[:, None]).squeeze(1)
+    return (1 - right).clamp_min(torch.finfo(torch.float32).eps)

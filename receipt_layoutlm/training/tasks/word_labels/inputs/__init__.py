@@ -1,0 +1,1 @@
+"""Pages as model inputs: windows, encoded files, sampling, epochs, packing."""

@@ -1,0 +1,220 @@
+"""Encoded pages as flat arrays that a file can be mapped into, and the views of them that a run works with.
+
+A snapshot is encoded as a whole and without regard to labels: a part of it is a choice of pages, a label map a
+table of its few tags. So one encoding serves every split, sample, whitelist and merge.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, Generic, TypeVar, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from receipt_layoutlm.data.labels import IGNORE_INDEX, LabelMap
+from receipt_layoutlm.data.page import PAGE_EXTENT, UNSUPERVISED
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+FlatArray = npt.NDArray[Any]  # of one of the types in DTYPES
+T = TypeVar("T")
+
+SPECIAL_TOKENS = 2  # [CLS] and [SEP], one of each per window
+FIRST_BOX = (0, 0, 0, 0)  # of [CLS] and of padding, as LayoutLM was pretrained
+LAST_BOX = (PAGE_EXTENT,) * 4  # of [SEP]
+
+DTYPES = {
+    "page_words": "<i8",  # (pages + 1,) where the words of each page begin
+    "page_windows": "<i8",  # (pages + 1,) where the windows of each page begin
+    "text": "|u1",  # UTF-8 of all words
+    "text_starts": "<i8",  # (words + 1,)
+    "boxes": "<i2",  # (words, 4) thousandths
+    "tags": "<i4",  # (words,) places in tag_names
+    "order": "<i4",  # (words,) where each word stood in its page before it was put into reading order
+    "pieces": "<i4",  # sub-token ids of all words
+    "piece_starts": "<i8",  # (words + 1,)
+    "spans": "<i8",  # (windows, 2) the words of each window, from and to
+    "scorer": "<i8",  # (words,) the window from which evaluation takes each word
+}
+"""The arrays of Features and how they are stored. Words, windows and sub-tokens are numbered through all pages."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Pages in reading order, cut into windows of a tokenizer's sub-tokens. See DTYPES for the arrays."""
+
+    page_ids: tuple[str, ...]
+    tag_names: tuple[str, ...]
+    special_ids: tuple[int, int]  # [CLS], [SEP]
+    page_words: FlatArray
+    page_windows: FlatArray
+    text: FlatArray
+    text_starts: FlatArray
+    boxes: FlatArray
+    tags: FlatArray
+    order: FlatArray
+    pieces: FlatArray
+    piece_starts: FlatArray
+    spans: FlatArray
+    scorer: FlatArray
+
+    def words_of(self, number: int) -> slice:
+        """The words of a page."""
+        return slice(int(self.page_words[number]), int(self.page_words[number + 1]))
+
+    def texts_of(self, words: slice) -> tuple[str, ...]:
+        starts = self.text_starts[words.start : words.stop + 1].tolist()
+        text = self.text[starts[0] : starts[-1]].tobytes()
+        return tuple(text[begin - starts[0] : end - starts[0]].decode() for begin, end in pairwise(starts))
+
+    @cached_property
+    def window_lengths(self) -> IntArray:
+        """Sub-tokens of each window, special tokens included."""
+        lengths: IntArray = np.diff(self.piece_starts[self.spans], axis=1)[:, 0] + SPECIAL_TOKENS
+        return lengths
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Model inputs of consecutive words of one page, special tokens included.
+
+    input_ids: (length,). bbox: (length, 4), thousandths. word_index: (words,), their places in the page.
+    first: (words,), where each word's first sub-token stands. scored: (words,), whether evaluation takes the
+    word from this window. label_ids: (words,), IGNORE_INDEX where nobody has decided.
+    """
+
+    page: int  # index into EncodedPart.pages
+    input_ids: IntArray
+    bbox: IntArray
+    word_index: IntArray
+    first: IntArray
+    scored: BoolArray
+    label_ids: IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPage:
+    """A page in reading order under a run's labels."""
+
+    part: "EncodedPart"
+    number: int  # among all pages of the snapshot
+
+    @property
+    def page_id(self) -> str:
+        return self.part.features.page_ids[self.number]
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        return self.part.features.texts_of(self.part.features.words_of(self.number))
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        names = self.part.tag_names
+        return tuple(names[tag] for tag in self._flat("tags").tolist())
+
+    @property
+    def label_ids(self) -> IntArray:
+        """(words,), IGNORE_INDEX where nobody has decided."""
+        ids: IntArray = self.part.label_of_tag[self._flat("tags")]
+        return ids
+
+    @property
+    def order(self) -> IntArray:
+        """(words,), where each word stood in the page."""
+        return self._flat("order").astype(np.int64)
+
+    def _flat(self, name: str) -> FlatArray:
+        array: FlatArray = getattr(self.part.features, name)
+        return array[self.part.features.words_of(self.number)]
+
+
+class Lazily(Sequence[T], Generic[T]):
+    """A sequence whose items are made when they are asked for, and not kept."""
+
+    def __init__(self, make: Callable[[int], T], count: int) -> None:
+        self._make, self._places = make, range(count)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        if isinstance(index, slice):
+            return [self._make(place) for place in self._places[index]]
+        return self._make(self._places[index])
+
+
+@dataclass(frozen=True)
+class EncodedPart:
+    """A part of a snapshot under a run's labels, ready for a model: a view, which copies nothing."""
+
+    features: Features
+    tag_names: tuple[str, ...]  # features.tag_names after merges and whitelist
+    label_of_tag: IntArray
+    page_numbers: IntArray  # of the part's pages, in its order
+    window_numbers: IntArray
+    window_pages: IntArray  # the place in the part of each window's page
+
+    @property
+    def pages(self) -> Sequence[EncodedPage]:
+        return Lazily(lambda place: EncodedPage(self, int(self.page_numbers[place])), len(self.page_numbers))
+
+    @property
+    def windows(self) -> Sequence[Window]:
+        return Lazily(self._window, len(self.window_numbers))
+
+    @property
+    def window_lengths(self) -> IntArray:
+        """Sub-tokens of each window, special tokens included."""
+        lengths: IntArray = self.features.window_lengths[self.window_numbers]
+        return lengths
+
+    def window_tags(self, place: int) -> tuple[str, ...]:
+        """The tags of a window's words."""
+        start, end = self.features.spans[self.window_numbers[place]].tolist()
+        return tuple(self.tag_names[tag] for tag in self.features.tags[start:end].tolist())
+
+    def window_id(self, place: int) -> str:
+        """Its page's id and which of the page's windows it is: the same in every part that has it."""
+        page = self.page_numbers[self.window_pages[place]]
+        return f"{self.features.page_ids[page]} {self.window_numbers[place] - self.features.page_windows[page]}"
+
+    def _window(self, place: int) -> Window:
+        flat, number, page = self.features, int(self.window_numbers[place]), int(self.window_pages[place])
+        start, end = flat.spans[number].tolist()
+        starts = flat.piece_starts[start : end + 1] - flat.piece_starts[start]
+        first_id, last_id = flat.special_ids
+        pieces = flat.pieces[flat.piece_starts[start] : flat.piece_starts[end]]
+        boxes = np.concatenate(([FIRST_BOX], flat.boxes[start:end], [LAST_BOX]))
+        return Window(
+            page=page,
+            input_ids=np.concatenate(([first_id], pieces, [last_id])),
+            bbox=np.repeat(boxes, [1, *np.diff(starts).tolist(), 1], axis=0),
+            word_index=np.arange(start, end) - int(flat.page_words[self.page_numbers[page]]),
+            first=1 + starts[:-1],
+            scored=flat.scorer[start:end] == number,
+            label_ids=self.label_of_tag[flat.tags[start:end]],
+        )
+
+
+def select(features: Features, page_ids: Sequence[str], label_map: LabelMap) -> EncodedPart:
+    """These pages, in this order, under a label map."""
+    number_of = {page_id: number for number, page_id in enumerate(features.page_ids)}
+    pages = np.array([number_of[page_id] for page_id in page_ids], np.int64)
+    begin, counts = features.page_windows[pages], np.diff(features.page_windows)[pages]
+    before = np.cumsum(counts) - counts  # windows of the pages before
+    names = label_map.apply(features.tag_names)
+    label2id = {**label_map.label2id, UNSUPERVISED: IGNORE_INDEX}
+    return EncodedPart(
+        features=features,
+        tag_names=names,
+        label_of_tag=np.array([label2id[name] for name in names], np.int64),
+        page_numbers=pages,
+        window_numbers=np.repeat(begin - before, counts) + np.arange(counts.sum()),
+        window_pages=np.repeat(np.arange(len(pages)), counts),
+    )

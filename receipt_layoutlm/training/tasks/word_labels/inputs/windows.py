@@ -1,0 +1,171 @@
+"""Pages -> windows of model inputs. numpy only; the tokenizer is passed in.
+
+A page is put into reading order and cut into windows by sub-tokens. Windows overlap and never cut a word, so
+every word stands whole in at least one; it is scored once, in the window that shows most of its surroundings.
+Only a word's first sub-token carries a label. What changes here changes encoded_place.ENCODING_VERSION.
+"""
+
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, chain
+
+import numpy as np
+from transformers import PreTrainedTokenizerFast
+
+from receipt_layoutlm.data.page import Page
+from receipt_layoutlm.data.reading_order import order_of_words, rearranged
+from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import (
+    DTYPES,
+    SPECIAL_TOKENS,
+    Features,
+    FlatArray,
+    IntArray,
+)
+
+OVERLAP = 0.25  # of a window's sub-tokens, at most, are seen again in the next window
+PAGES_AT_A_TIME = 1000  # whose words go to the tokenizer together; what it answers takes a kilobyte each
+
+
+def encode_pages(
+    pages: Sequence[Page],
+    tokenizer: PreTrainedTokenizerFast,
+    max_length: int,
+    on_page: Callable[[], None],
+    max_sub_tokens: int | None = None,
+) -> Features:
+    """Encode pages; `on_page` is called before each one and may raise to stop. Each distinct word is tokenised once.
+
+    Of a word at most `max_sub_tokens` are kept, its first ones, and never more than a window holds.
+    """
+    budget = max_length - SPECIAL_TOKENS
+    cap = budget if max_sub_tokens is None else min(budget, max_sub_tokens)
+    sub_tokens: dict[str, list[int]] = {}
+    flat = _Flat()
+    for start in range(0, len(pages), PAGES_AT_A_TIME):
+        block = pages[start : start + PAGES_AT_A_TIME]
+        fresh = {word for page in block for word in page.words} - sub_tokens.keys()
+        sub_tokens.update(_sub_tokens(fresh, tokenizer, cap))
+        for page in block:
+            on_page()
+            flat.add(page, sub_tokens, budget)
+    return flat.features(tokenizer)
+
+
+def _sub_tokens(words: set[str], tokenizer: PreTrainedTokenizerFast, cap: int) -> dict[str, list[int]]:
+    """The first `cap` sub-token ids of each word; a word that the tokenizer drops becomes one unknown token."""
+    backend = tokenizer.backend_tokenizer  # three times as fast as to call the tokenizer itself, which copies all ids
+    backend.no_truncation()
+    backend.no_padding()
+    distinct = sorted(words)
+    rows = [found.ids for found in backend.encode_batch_fast(distinct, add_special_tokens=False)]
+    return {word: row[:cap] or [tokenizer.unk_token_id] for word, row in zip(distinct, rows, strict=True)}
+
+
+@dataclass
+class _Flat:
+    """The arrays of Features while pages are added; lengths instead of starts."""
+
+    page_ids: list[str] = field(default_factory=list)
+    tag_numbers: dict[str, int] = field(default_factory=dict)
+    page_words: "array[int]" = field(default_factory=lambda: array("q"))
+    page_windows: "array[int]" = field(default_factory=lambda: array("q"))
+    text: bytearray = field(default_factory=bytearray)
+    text_lengths: "array[int]" = field(default_factory=lambda: array("q"))
+    boxes: "array[int]" = field(default_factory=lambda: array("h"))
+    tags: "array[int]" = field(default_factory=lambda: array("i"))
+    order: "array[int]" = field(default_factory=lambda: array("i"))
+    pieces: "array[int]" = field(default_factory=lambda: array("i"))
+    piece_lengths: "array[int]" = field(default_factory=lambda: array("q"))
+    spans: "array[int]" = field(default_factory=lambda: array("q"))
+    scorer: "array[int]" = field(default_factory=lambda: array("q"))
+
+    def add(self, page: Page, sub_tokens: dict[str, list[int]], budget: int) -> None:
+        order = order_of_words(page)
+        page = rearranged(page, order)
+        self.page_ids.append(page.page_id)
+        self.order.extend(order)
+        self.boxes.extend(chain.from_iterable(page.boxes))
+        self.tags.extend(self.tag_numbers.setdefault(tag, len(self.tag_numbers)) for tag in page.tags)
+        texts = [word.encode() for word in page.words]
+        self.text += b"".join(texts)
+        self.text_lengths.extend(map(len, texts))
+        pieces = [sub_tokens[word] for word in page.words]
+        self.pieces.extend(chain.from_iterable(pieces))
+        self._add_windows([len(piece) for piece in pieces], budget)
+
+    def _add_windows(self, lengths: list[int], budget: int) -> None:
+        words_before, windows_before = len(self.piece_lengths), len(self.spans) // 2
+        spans = cut(lengths, budget)
+        self.piece_lengths.extend(lengths)
+        self.page_words.append(len(lengths))
+        self.page_windows.append(len(spans))
+        self.spans.extend(words_before + word for span in spans for word in span)
+        self.scorer.extend((windows_before + most_central(lengths, spans)).tolist())
+
+    def features(self, tokenizer: PreTrainedTokenizerFast) -> Features:
+        arrays: dict[str, Iterable[int] | FlatArray] = {
+            "page_words": _starts(self.page_words),
+            "page_windows": _starts(self.page_windows),
+            "text": np.frombuffer(bytes(self.text), np.uint8),
+            "text_starts": _starts(self.text_lengths),
+            "boxes": np.array(self.boxes).reshape(-1, 4),
+            "tags": self.tags,
+            "order": self.order,
+            "pieces": self.pieces,
+            "piece_starts": _starts(self.piece_lengths),
+            "spans": np.array(self.spans).reshape(-1, 2),
+            "scorer": self.scorer,
+        }
+        return Features(
+            page_ids=tuple(self.page_ids),
+            tag_names=tuple(self.tag_numbers),
+            special_ids=(tokenizer.cls_token_id, tokenizer.sep_token_id),
+            **{name: np.asarray(values, DTYPES[name]) for name, values in arrays.items()},
+        )
+
+
+def _starts(lengths: Sequence[int]) -> IntArray:
+    """Where each piece begins, and at last where all of them end."""
+    return np.concatenate(([0], np.cumsum(np.asarray(lengths, np.int64))))
+
+
+def cut(lengths: Sequence[int], budget: int) -> list[tuple[int, int]]:
+    """Spans (start, end) of words whose sub-tokens fit the budget, in order; each span ends beyond the one before.
+
+    `lengths` are sub-tokens per word, each at most the budget. A span begins up to OVERLAP of the budget
+    before the end of the one before, as far as its first new word still fits.
+    """
+    upto = [0, *accumulate(lengths)]  # sub-tokens before each word
+    spans: list[tuple[int, int]] = []
+    start = end = 0
+    while end < len(lengths):
+        while end < len(lengths) and upto[end + 1] - upto[start] <= budget:
+            end += 1
+        spans.append((start, end))
+        if end < len(lengths):
+            start = next(
+                word
+                for word in range(start + 1, end + 1)
+                if upto[end] - upto[word] <= OVERLAP * budget and upto[end + 1] - upto[word] <= budget
+            )
+    return spans
+
+
+def most_central(lengths: Sequence[int], spans: Sequence[tuple[int, int]]) -> IntArray:
+    """For each word the number of the span that shows most sub-tokens on its poorer side; the earlier on a tie.
+
+    A page's own first and last word cut nothing off, so that side counts as whole.
+    """
+    upto = np.array([0, *accumulate(lengths)])
+    words = len(lengths)
+    best = np.zeros(words, np.int64)
+    room = np.full(words, -1.0)
+    for number, (start, end) in enumerate(spans):
+        before = upto[start:end] - upto[start] if start > 0 else np.full(end - start, np.inf)
+        after = upto[end] - upto[start + 1 : end + 1] if end < words else np.full(end - start, np.inf)
+        shown = np.minimum(before, after)
+        better = shown > room[start:end]
+        best[start:end][better] = number
+        room[start:end][better] = shown[better]
+    return best

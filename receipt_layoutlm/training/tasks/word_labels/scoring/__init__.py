@@ -1,0 +1,1 @@
+"""Scores of predicted word labels: entities, fields, decoding, calibration."""

@@ -1,0 +1,68 @@
+"""Field scores: whether a page's values were found, by text, wherever on the page they stand.
+
+A total is printed several times, and each place is as good as the other. So per page and label the set of distinct
+values is taken, of the true entities and of the predicted ones; a predicted value is right if it is among the true
+ones of its label on its page. Precision, recall and F1 are micro averages over these values.
+"""
+
+import re
+import unicodedata
+from collections.abc import Collection, Sequence
+
+from receipt_layoutlm.data.importers.value_match import amount
+from receipt_layoutlm.data.tags import entities
+from receipt_layoutlm.training.tasks.word_labels.scoring.entities import SetScores, Tags, decided, score_sets
+
+_CODES = "rm|myr|usd|eur|gbp|chf|cad|aud|nzd|sgd|idr|rp|inr|rs|thb|php|vnd|krw|jpy|cny|hkd|twd|brl|mxn"
+_CURRENCY = rf"(?:{_CODES}|[a-z]{{0,2}}[$]|[€£¥₹₩₫฿₱])"  # not any letters: AB1234 is a code
+_AMOUNT = re.compile(rf"-?(?:{_CURRENCY}\.?)?-?(?P<number>\d+(?:[.,]\d+)*)-?{_CURRENCY}?")
+_COMMA_DECIMALS = re.compile(r"(?:\d+|\d{1,3}(?:\.\d{3})+),\d{1,2}|\d{1,3}(?:\.\d{3}){2,}")
+_POINT_DECIMALS = re.compile(r"(?:\d+|\d{1,3}(?:,\d{3})+)(?:\.\d+)?")
+_AROUND = " .,:;"
+
+
+def score_fields(
+    words: Sequence[Sequence[str]], true: Sequence[Tags], predicted: Sequence[Tags], labels: Sequence[str]
+) -> SetScores:
+    """Score the values of these labels, page by page; the support of a label is its distinct true values.
+
+    Words whose truth nobody has decided belong to no value.
+    """
+    pages = zip(words, true, predicted, strict=True)
+    return score_sets(
+        ((values(texts, truth, labels), values(texts, decided(truth, guess), labels)) for texts, truth, guess in pages),
+        labels,
+    )
+
+
+def values(words: Sequence[str], tags: Tags, labels: Collection[str]) -> set[tuple[str, str]]:
+    """A page's distinct values of these labels: label and normalised text."""
+    return {
+        (entity.label, normalised(" ".join(words[entity.begin : entity.end])))
+        for entity in entities(tags)
+        if entity.label in labels
+    }
+
+
+def normalised(text: str) -> str:
+    """The text that two values are compared by.
+
+    An amount becomes its number: no currency (a sign or a usual code), no thousands separators, no zeros at the end.
+    `RM 1,234.50`, `1.234,50` and `$1234.5` are equal. A comma before one or two last digits is a decimal comma, before
+    three a separator; a single point is a decimal point. Any other text is compared without case, with one space
+    between words, and without the marks .,:; at its ends.
+    """
+    plain = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return _number("".join(plain.split())) or plain.strip(_AROUND) or plain
+
+
+def _number(text: str) -> str | None:
+    """The canonical number of a text that is an amount, None of any other: bare digits are none (a code, perhaps)."""
+    found = _AMOUNT.fullmatch(text.strip(_AROUND))
+    if found is None or found[0].isdigit():
+        return None
+    number = found["number"]
+    if _COMMA_DECIMALS.fullmatch(number):
+        number = number.replace(".", "").replace(",", ".")
+    value = amount(number) if _POINT_DECIMALS.fullmatch(number) else None
+    return None if value is None else f"{'-' if '-' in text else ''}{value.normalize():f}"

@@ -1,0 +1,276 @@
+"""Mirrors a run directory to AWS, event by event in the order of seq.
+
+evaluation -> JobMetric; log, started -> JobLog; checkpoint -> bucket, then the fenced pointer; progress -> the
+lease's short text. A pointer therefore moves only after every event of lower seq is stored.
+
+Polls the recorder on a thread of its own, so that a slow upload keeps nobody from watching the lease.
+"""
+
+import json
+import logging
+import shutil
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from receipt_dynamo import AttemptEnd, JobQueue, Lease, Pointer, StoreUnavailable
+from receipt_layoutlm.run.directory import RunDir
+from receipt_layoutlm.run.events import (
+    Checkpoint,
+    Evaluation,
+    Event,
+    EventReader,
+    Failed,
+    Finished,
+    Log,
+    Progress,
+    Started,
+)
+from receipt_layoutlm.run.record import RunRecord
+from receipt_layoutlm.storage.bucket import Bucket
+from receipt_layoutlm.storage.errors import StorageError, StorageUnavailable, keep_trying
+from receipt_layoutlm.storage.places import RunPlaces
+from receipt_layoutlm.storage.retention import StoredCheckpoint, left_folders, superseded
+from receipt_layoutlm.storage.upload import FolderUpload
+from receipt_layoutlm.worker.rows import JobRows
+
+log = logging.getLogger(__name__)
+
+MIRROR_SECONDS: Final = 15.0  # between two uploads of the growing log files
+
+
+@dataclass(frozen=True)
+class Storehouse:
+    """Where one attempt's files go, and how many checkpoints stay there."""
+
+    bucket: Bucket
+    places: RunPlaces
+    keep_checkpoints: int
+
+
+@dataclass(frozen=True)
+class LastSave:
+    """What the last committed checkpoint took."""
+
+    size: int  # bytes
+    write_seconds: float
+    upload_seconds: float
+
+
+class Recorder:
+    """The state of one attempt's mirror. `lease` is always the newest one known here.
+
+    `poll` runs on one thread at a time; another one may read the attributes meanwhile, and add rows.
+    """
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        storehouse: Storehouse,
+        rows: JobRows,
+        lease: Lease,
+        run_dir: RunDir,
+        now: Callable[[], datetime],
+        observe: Callable[[Event], None],
+    ) -> None:
+        self.lease = lease
+        self.rows = rows
+        self.end: Failed | Finished | None = None
+        self.progress = ""
+        self.last_save: LastSave | None = None
+        self.phase_seconds: dict[str, float] = {}
+        self._queue = queue
+        self._bucket, self._places, self._keep = storehouse.bucket, storehouse.places, storehouse.keep_checkpoints
+        self._run_dir = run_dir
+        self._now = now
+        self._observe = observe
+        self._reader = EventReader(run_dir.events)
+        self._pending: deque[Event] = deque()
+        self._upload: tuple[int, FolderUpload] | None = None  # seq of the checkpoint that is on its way
+        self._committed = 0
+        self._stored: list[StoredCheckpoint] | None = None  # None: earlier attempts' were not listed yet
+        self._last_step = lease.checkpoint.global_step if lease.checkpoint else 0
+        self._last_seq = 0
+        self._mirrored_at: datetime | None = None
+        self._given_up = threading.Event()
+
+    def poll(self) -> None:
+        """Record what the trainer wrote since the last call. What could not be stored is tried again next time."""
+        self._pending.extend(self._reader.read())
+        while self._pending:
+            event = self._pending[0]
+            self._record(event)
+            self._last_seq = event.seq
+            self._observe(event)
+            self._pending.popleft()
+        self._mirror_growing_files()
+
+    def give_up(self) -> None:
+        """End an upload that goes on in vain: the lease is gone, or there is no time left."""
+        self._given_up.set()
+
+    @property
+    def is_up_to_date(self) -> bool:
+        """Whether everything that was read is stored."""
+        return not self._pending
+
+    @property
+    def has_heard(self) -> bool:
+        """Whether the trainer has said anything yet."""
+        return self._last_seq > 0
+
+    def _record(self, event: Event) -> None:
+        match event:
+            case Progress():
+                self._last_step = event.global_step
+                self.progress = json.dumps([event.phase, event.global_step, event.total_steps, round(event.epoch, 2)])
+            case Evaluation():
+                self._last_step = event.global_step
+                self.rows.add_evaluation(event)
+            case Checkpoint():
+                self._record_checkpoint(event)
+            case Started():
+                document = event.model_dump(mode="json", exclude={"seq", "time", "kind"})
+                self.rows.add_log("info", "started", f"training on {event.place}", document, event.seq)
+            case Log():
+                self.rows.add_log(event.level, event.event, event.message, event.data, event.seq)
+            case Failed() | Finished():
+                self.phase_seconds.update(event.phase_seconds)
+                self.end = event
+
+    def _record_checkpoint(self, event: Checkpoint) -> None:
+        self._last_step = max(self._last_step, event.global_step)
+        self.phase_seconds.update(event.phase_seconds)
+        if self._is_under_way(event) or not self._is_overtaken(event):
+            self._commit(event)
+        # not by a text of the trainer's: it is removed
+        shutil.rmtree(self._run_dir.checkpoint(event.global_step), ignore_errors=True)
+
+    def _is_under_way(self, event: Checkpoint) -> bool:
+        return self._upload is not None and self._upload[0] == event.seq
+
+    def _is_overtaken(self, event: Checkpoint) -> bool:
+        """Whether uploads lag so far that a later checkpoint waits already which does all that this one does."""
+        self._pending.extend(self._reader.read())
+        later = [other for other in self._pending if isinstance(other, Checkpoint) and other is not event]
+        return any(other.is_best or not event.is_best for other in later)
+
+    def _commit(self, event: Checkpoint) -> None:
+        """Files, then the manifest, then the pointer; then what it supersedes goes."""
+        pointer = Pointer(
+            attempt=self.lease.attempt, global_step=event.global_step, manifest_sha256=event.manifest_sha256
+        )
+        upload = self._upload_of(event, pointer)
+        try:
+            keep_trying(upload.run, self._given_up.is_set, self._given_up.wait)
+            keep_trying(self.put_predictions, self._given_up.is_set, self._given_up.wait)
+        except StorageError:
+            upload.abandon()
+            raise
+        self.lease = self._queue.record_checkpoint(self.lease, pointer, pointer if event.is_best else None)
+        self.last_save = LastSave(upload.size, event.write_seconds, upload.seconds)
+        self.phase_seconds["upload"] = round(self.phase_seconds.get("upload", 0.0) + upload.seconds, 3)
+        self._upload = None
+        self._committed += 1
+        self._prune(StoredCheckpoint(pointer.attempt, pointer.global_step))
+
+    def _upload_of(self, event: Checkpoint, pointer: Pointer) -> FolderUpload:
+        """The same one when the event is tried again: what arrived is not sent again."""
+        if self._upload is None or self._upload[0] != event.seq:
+            folder, prefix = self._run_dir.checkpoint(event.global_step), self._places.checkpoint(pointer)
+            self._upload = event.seq, FolderUpload(self._bucket, folder, prefix, self._given_up.is_set)
+        return self._upload[1]
+
+    def _prune(self, newest: StoredCheckpoint) -> None:
+        """Remove what neither the lease names nor --keep-checkpoints asks for. Trouble with that stops nobody."""
+        try:
+            if self._stored is None:
+                begins_anew = self.lease.attempt == 1 and self.lease.previous is None
+                self._stored = [] if begins_anew else left_folders(self._bucket, self._places)
+            self._stored = [*(each for each in self._stored if each != newest), newest]
+            for old in superseded(self._stored, self.lease, self._keep):
+                self._bucket.delete_prefix(self._places.checkpoint_at(old.attempt, old.global_step))
+                self._stored.remove(old)
+        except StorageError as error:
+            log.warning("an old checkpoint stays in the bucket: %s", error)
+
+    def attempt_end(self) -> AttemptEnd:
+        """Steps beyond the resume point are lost when this attempt does not finish the job."""
+        resume = self.lease.checkpoint.global_step if self.lease.checkpoint else 0
+        return AttemptEnd(
+            last_step=self._last_step,
+            lost_steps=max(0, self._last_step - resume),
+            checkpoints=self._committed,
+            phase_seconds=dict(self.phase_seconds),
+        )
+
+    def run_record(self) -> RunRecord:
+        """run.json as it is: also what earlier attempts, and the job that this one continues, measured."""
+        return RunRecord.model_validate_json(self._run_dir.run_json.read_bytes())
+
+    def _mirror_growing_files(self) -> None:
+        if self._mirrored_at is not None and self._now() - self._mirrored_at < timedelta(seconds=MIRROR_SECONDS):
+            return
+        self.mirror_files()
+
+    def mirror_files(self) -> None:
+        """Upload train.log, events.jsonl and run.json as they are now, or say that it could not be done."""
+        prefix = self._places.attempt(self.lease.attempt)
+        logs = [(path, f"{prefix}logs/{path.name}") for path in (self._run_dir.train_log, self._run_dir.events)]
+        try:
+            for path, key in [*logs, (self._run_dir.run_json, prefix + "run.json")]:
+                if path.exists():
+                    self._bucket.put_file(path, key)
+        except (StorageError, OSError) as error:
+            log.warning("the log files are not mirrored just now: %s", error)
+        self._mirrored_at = self._now()
+
+    def put_predictions(self) -> None:
+        """Upload the predictions of the best and the last evaluation and of the test part, as far as they are there."""
+        prefix = self._places.attempt(self.lease.attempt) + "predictions/"
+        for path in sorted(self._run_dir.predictions.glob("*.jsonl.gz")):
+            with suppress(FileNotFoundError):  # the trainer goes on, and removes what a newer evaluation replaces
+                self._bucket.put_file(path, prefix + path.name)
+
+
+class Mirror:
+    """One poll after the other. What passes by itself is tried again; all else is raised by `check` or `finish`."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._pool = ThreadPoolExecutor(1, "mirror")
+        self._running = self._pool.submit(self._poll)
+
+    def check(self) -> None:
+        """Start the next poll when the last one is done."""
+        if self._running.done():
+            self._running.result()
+            self._running = self._pool.submit(self._poll)
+
+    def finish(self, may_go_on: Callable[[], bool], poll_seconds: float) -> bool:
+        """After the trainer's end: record what is left, as long as it may; returns whether everything is stored."""
+        polls = 0  # since the trainer's end: the one that was running then may have missed the last lines
+        while may_go_on():
+            if wait([self._running], poll_seconds).done:
+                self._running.result()
+                if polls > 0 and self._recorder.is_up_to_date:
+                    return True
+                self._running = self._pool.submit(self._poll)
+                polls += 1
+        return False
+
+    def close(self) -> None:
+        """Let go of the thread: it ends with the request that is under way."""
+        self._recorder.give_up()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _poll(self) -> None:
+        try:
+            self._recorder.poll()
+        except (StorageUnavailable, StoreUnavailable) as error:
+            log.warning("what the trainer says cannot be stored just now: %s", error)

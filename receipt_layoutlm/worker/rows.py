@@ -1,0 +1,111 @@
+"""Rows of one attempt in the table: evaluations and events, each later than the last, without secrets."""
+
+import json
+import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final
+
+from receipt_dynamo import DynamoClient, JobLog, JobMetric, JsonObject, Lease
+from receipt_layoutlm.redact import redacted, redacted_document
+from receipt_layoutlm.run.events import MEASURED, Evaluation
+
+LOG_BYTES: Final = 32_000  # of a log row's data; the rest is in events.jsonl
+
+_METRIC_FIELDS = {
+    "metric_name",
+    "metric_value",
+    "precision",
+    "recall",
+    "train_loss",
+    "eval_loss",
+    "lr",
+    "o_entity_ratio",
+    "epoch",
+    "global_step",
+    "is_best",
+}
+_EXTRAS = {*MEASURED, "health"}
+
+
+class JobRows:
+    """`seq` is the trainer's for its events; rows of the worker's own count down from 0.
+
+    Two threads may add rows: one at a time gets its time and is stored.
+    """
+
+    def __init__(
+        self,
+        client: DynamoClient,
+        lease: Lease,
+        now: Callable[[], datetime],
+        secrets: tuple[str, ...],
+        events_uri: str,
+    ) -> None:
+        self._client = client
+        self._lease = lease  # attempt and token, which stay the same
+        self._now = now
+        self._secrets = secrets
+        self._events_uri = events_uri
+        self._last_time = client.last_event_at(lease.job_id) if lease.attempt > 1 else None
+        self._own_seq = 1
+        self._times: dict[int, datetime] = {}  # seq -> time of a row that is not known to be stored
+        self._one_at_a_time = threading.Lock()
+
+    def add_evaluation(self, event: Evaluation) -> None:
+        with self._one_at_a_time:
+            metric = JobMetric(
+                job_id=self._lease.job_id,
+                timestamp=self._time_of(event.seq),
+                attempt=self._lease.attempt,
+                seq=event.seq,
+                per_label={name: score.model_dump() for name, score in event.per_label.items()},
+                extras=event.model_dump(mode="json", include=_EXTRAS, exclude_defaults=True),
+                **event.model_dump(include=_METRIC_FIELDS),
+            )
+            self._stored_at(event.seq, self._client.add_job_metric(self._lease, metric).timestamp)
+
+    def add_log(self, level: str, event: str, message: str, data: JsonObject, seq: int | None = None) -> None:
+        """Store one event; without a seq it is the worker's own."""
+        with self._one_at_a_time:
+            row = self._row(level, event, message, data, seq)
+            assert row.seq is not None
+            self._stored_at(row.seq, self._client.add_job_log(self._lease, row).timestamp)
+
+    def last_row(self, level: str, event: str, message: str, data: JsonObject) -> JobLog:
+        """run_summary, which is stored by the transaction that ends the attempt."""
+        with self._one_at_a_time:
+            return self._row(level, event, message, data, None)
+
+    def _row(self, level: str, event: str, message: str, data: JsonObject, seq: int | None) -> JobLog:
+        if seq is None:
+            self._own_seq -= 1
+            seq = self._own_seq
+        size = len(json.dumps(data))
+        if size > LOG_BYTES:
+            data = {"left_out_bytes": size, "see": self._events_uri}
+        return JobLog(
+            job_id=self._lease.job_id,
+            timestamp=self._time_of(seq),
+            level=level,
+            event=event,
+            message=redacted(message, self._secrets),
+            data={name: redacted_document(value, self._secrets) for name, value in data.items()},
+            attempt=self._lease.attempt,
+            seq=seq,
+        )
+
+    def _time_of(self, seq: int) -> datetime:
+        """Strictly after every row of the job, whatever the clocks of two machines say.
+
+        A row that is tried again keeps its time: perhaps it is stored, and only the reply was lost.
+        """
+        if seq not in self._times:
+            now = self._now()
+            after = now if self._last_time is None else self._last_time + timedelta(microseconds=1)
+            self._times[seq] = max(now, after)
+        return self._times[seq]
+
+    def _stored_at(self, seq: int, time: datetime) -> None:
+        del self._times[seq]
+        self._last_time = time

@@ -1,0 +1,128 @@
+"""job compare ranks runs measured by one rule, and says why it does not rank others; @best keeps to it too."""
+
+import json
+import re
+
+import pytest
+from click.testing import CliRunner, Result
+
+from receipt_dynamo import DynamoClient, Job, JobLog, JobQueue, JsonObject, Machine, Storage, utcnow
+from receipt_layoutlm.cli import cli
+from receipt_layoutlm.run.comparability import FIELDS, make_stamp
+
+STAMP = {name: f"some {name}" for name in FIELDS}
+
+
+class Shell:
+    def __init__(self, client: DynamoClient) -> None:
+        self.queue = JobQueue(client)
+
+    def run(self, *arguments: str) -> Result:
+        return CliRunner().invoke(cli, ["job", *arguments])
+
+    def succeeded(self, name: str, value: float | None, beside: JsonObject | None = None, **fields: str) -> Job:
+        """A job that has ended with this score; fields of its stamp that are not as in the others'."""
+        job = self.queue.submit(
+            name=name, config={"config_version": 1}, created_by="tests", storage=Storage(bucket="the-bucket")
+        )
+        lease = self.queue.claim_job(job.job_id, "worker-1", machine=Machine(price_per_hour=3600.0))
+        assert lease is not None
+        results: JsonObject = {"global_step": 30}
+        if value is not None:
+            results |= {"metric_name": "eval_f1", "metric_value": value, "per_label": {"DATE": {"f1": value / 2}}}
+            results |= {"comparability": make_stamp({**STAMP, **fields}).model_dump(mode="json")}
+        results |= beside or {}
+        row = JobLog(
+            job_id=job.job_id, timestamp=utcnow(), level="info", event="run_summary", message="", attempt=1, seq=9
+        )
+        return self.queue.complete(lease, results=results, summary=row) and self.queue.client.get_job(job.job_id)
+
+
+@pytest.fixture
+def shell(cloud: DynamoClient) -> Shell:
+    return Shell(cloud)
+
+
+def test_runs_with_one_stamp_are_ranked_by_score_with_labels_steps_cost_and_time(shell: Shell) -> None:
+    shell.succeeded("weak", 0.5)
+    shell.succeeded("strong", 0.75)
+
+    text = shell.run("compare", "weak", "strong").stdout
+    rows = json.loads(shell.run("compare", "weak", "strong", "--json").stdout)
+
+    assert [(row["rank"], row["name"], row["metric_value"]) for row in rows] == [(1, "strong", 0.75), (2, "weak", 0.5)]
+    assert rows[0]["per_label"] == {"DATE": 0.375} and rows[0]["global_step"] == 30
+    assert rows[0]["cost"] == pytest.approx(rows[0]["wall_seconds"], rel=0.2)
+    assert text.index("strong") < text.index("weak") and "DATE" in text.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("field", "title"),
+    [
+        ("dataset", "dataset"),
+        ("split", "split"),
+        ("labels", "label map"),
+        ("windows", "window rule"),
+        ("scorer", "scorer"),
+        ("evaluation", "evaluation part"),
+    ],
+)
+def test_runs_with_other_stamps_are_refused_with_the_field_that_differs(shell: Shell, field: str, title: str) -> None:
+    shell.succeeded("one", 0.5)
+    shell.succeeded("other", 0.9, **{field: "otherwise"})
+
+    result = shell.run("compare", "one", "other")
+
+    assert result.exit_code == 1 and result.stdout == ""
+    assert f"{title}: some {field} against otherwise" in result.stderr and "--force" in result.stderr
+
+
+def test_by_force_they_are_shown_but_marked_and_without_a_rank(shell: Shell) -> None:
+    for name, value, split in (("one", 0.5, "some split"), ("other", 0.9, "random"), ("two", 0.6, "some split")):
+        shell.succeeded(name, value, split=split)
+
+    rows = json.loads(shell.run("compare", "one", "other", "two", "--force", "--json").stdout)
+    text = shell.run("compare", "one", "other", "two", "--force").stdout
+
+    assert [(row["name"], row["rank"]) for row in rows] == [("two", 1), ("one", 2), ("other", None)]
+    assert rows[-1]["not_comparable"] == ["split: some split against random"]
+    assert text.splitlines()[-1].startswith("! other")
+
+
+def test_macro_and_field_scores_stand_beside_the_headline(shell: Shell) -> None:
+    shell.succeeded("measured", 0.75, {"macro_f1": 0.625, "field_f1": 0.875})
+    shell.succeeded("earlier version", 0.5)
+
+    rows = json.loads(shell.run("compare", "measured", "earlier version", "--json").stdout)
+    header, _, one, other = shell.run("compare", "measured", "earlier version").stdout.splitlines()
+
+    assert [(row["macro_f1"], row["field_f1"]) for row in rows] == [(0.625, 0.875), (None, None)]
+    assert re.search(r"eval_f1 +macro F1 +field F1 +DATE", header)
+    assert re.search(r"0\.7500 +0\.6250 +0\.8750 ", one)
+    assert re.search(r"0\.5000 +- +- ", other)
+
+
+def test_a_job_without_a_score_is_not_compared(shell: Shell) -> None:
+    shell.succeeded("one", 0.5)
+    shell.queue.submit(name="waiting", config={"config_version": 1}, created_by="tests")
+
+    assert "waiting is pending and has no score" in shell.run("compare", "one", "waiting").stderr
+
+
+def test_one_job_is_nothing_to_compare(shell: Shell) -> None:
+    assert shell.run("compare", "one").exit_code == 2
+
+
+def test_best_is_the_highest_score_among_those_comparable_with_the_newest(shell: Shell) -> None:
+    shell.succeeded("elsewhere", 0.99, split="another")
+    shell.succeeded("best", 0.8)
+    shell.succeeded("as good but later", 0.8)
+    shell.succeeded("newest", 0.7)
+
+    assert json.loads(shell.run("show", "@best", "--json").stdout)["name"] == "best"
+
+
+def test_without_a_scored_job_or_a_stamp_best_says_what_to_do(shell: Shell) -> None:
+    assert "job list" in shell.run("show", "@best").stderr
+    shell.succeeded("unscored", None)
+    assert "job list" in shell.run("show", "@best").stderr

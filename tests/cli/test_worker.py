@@ -1,0 +1,119 @@
+"""The worker's commands: what a machine that is about to end asks, what it leaves behind, and the options."""
+
+import json
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from receipt_dynamo import JobQueue, JobStatus, Storage, utcnow
+from receipt_layoutlm.cli.connection import Connection
+from receipt_layoutlm.cli.run_here import WorkerOptions, trust_of_worker, work_here
+from receipt_layoutlm.fleet.machine import MachineOptions
+from receipt_layoutlm.worker.admission import Trust
+from receipt_layoutlm.worker.host.registry import CLAIMED, workers_dir
+from tests.support.moto_worker import beside, kept_handlers, pause, run, status, submit
+
+
+def test_peek_says_whether_a_worker_would_get_a_job(queue: JobQueue) -> None:
+    assert run("peek").stdout == "nothing\n"
+    job = submit(queue)
+
+    assert run("peek").stdout == "claimable\n"
+    assert run("peek", "--queue", "other").stdout == "nothing\n"
+    assert run("peek", LAYOUTLM_QUEUE="other").stdout == "nothing\n"
+    assert json.loads(run("peek", "--json").stdout) == {"claimable": True}
+    assert status(queue, job) is JobStatus.PENDING
+
+
+def test_peek_finds_nothing_for_a_paused_fleet_nor_in_jobs_for_newer_workers(queue: JobQueue) -> None:
+    newer = submit(queue, config={"config_version": 999})
+    assert run("peek").stdout == "nothing\n"
+    queue.cancel(newer.job_id)
+    submit(queue)
+    pause(queue)
+
+    assert run("peek", "--fleet", "layoutlm").stdout == "nothing\n"
+    assert run("peek", LAYOUTLM_FLEET="layoutlm").stdout == "nothing\n"
+    assert run("peek", "--fleet", "another").stdout == "claimable\n"
+
+
+@pytest.mark.parametrize("job_count", [0, 1])
+def test_a_worker_that_ends_in_order_says_why_and_one_that_breaks_says_nothing(
+    queue: JobQueue, tmp_path: Path, job_count: int
+) -> None:
+    told = tmp_path / "ended-0"
+    for _ in range(job_count):
+        submit(queue, config={"config_version": 1})
+
+    assert run("run", "--idle-timeout", "0", LAYOUTLM_ENDED_FILE=str(told)).exit_code == 0
+    assert told.read_text() == "idle"
+
+    told.unlink()
+    broken = run("run", "--idle-timeout", "0", DYNAMO_TABLE_NAME="gone", LAYOUTLM_ENDED_FILE=str(told))
+    assert broken.exit_code == 1
+    assert not told.exists()
+
+
+def test_an_idle_time_of_0_in_the_environment_ends_at_once_and_is_not_for_ever(queue: JobQueue) -> None:
+    assert run("run", LAYOUTLM_IDLE_SECONDS="0").exit_code == 0
+
+
+def test_a_job_that_is_run_here_is_in_hand_like_one_of_a_queue(queue: JobQueue) -> None:
+    job = submit(queue, config={"config_version": 1, "task": "nothing that a worker knows"})
+
+    with kept_handlers():
+        work_here(Connection(False, "the-table", None, "the-bucket"), job)
+
+    assert (workers_dir(os.environ) / CLAIMED).exists()  # as each job in hand leaves it
+
+
+def test_an_interrupted_job_goes_to_the_on_demand_queue_after_k_times(queue: JobQueue) -> None:
+    """The option reaches the queue that the worker works with: a dead worker's job moves when it is rescued."""
+    long_ago = JobQueue(queue.client, now=lambda: utcnow() - timedelta(minutes=10))
+    job = submit(queue)
+    assert long_ago.claim("dead-worker") is not None
+
+    run("run", "--idle-timeout", "0", LAYOUTLM_ONDEMAND_AFTER="1")
+
+    assert queue.client.get_job(job.job_id, consistent=True).queue == "default.ondemand"
+
+
+def test_the_disk_is_left_alone_unless_that_was_asked_for(queue: JobQueue, tmp_path: Path) -> None:
+    kept = tmp_path / "work/.attempts/a/001"
+    kept.mkdir(parents=True)
+    arguments = ("run", "--idle-timeout", "0", "--work-dir", str(tmp_path / "work"))
+
+    assert run(*arguments).exit_code == 0
+    assert kept.exists()
+
+    assert run(*arguments, "--min-free-disk", "1000000").exit_code == 1
+    assert not kept.exists()
+
+
+def test_what_another_worker_of_this_machine_trains_on_is_not_deleted_for_room(queue: JobQueue, tmp_path: Path) -> None:
+    beside(workers_dir(os.environ), "a")
+    kept, old = (tmp_path / f"work/.attempts/{name}/001" for name in "ab")
+    for folder in (kept, old):
+        folder.mkdir(parents=True)
+
+    run("run", "--idle-timeout", "0", "--work-dir", str(tmp_path / "work"), "--min-free-disk", "1000000")
+
+    assert (kept.exists(), old.exists()) == (True, False)
+
+
+def test_a_fleets_machine_trusts_what_its_role_reaches(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = Connection(is_local=False, table="jobs", region=None, bucket_name="runs")
+    accepted = ("s3://other/team",)
+
+    options = WorkerOptions("default", accepted=accepted, machine=MachineOptions("layoutlm"))
+    places = [Storage(bucket="runs"), Storage(bucket="other", prefix="team/")]
+
+    elsewhere = trust_of_worker(connection, options)
+    monkeypatch.setenv("LAYOUTLM_GROUP", "layoutlm-workers")
+    there = trust_of_worker(connection, options)
+
+    assert elsewhere == Trust.of_project(places)
+    assert there == Trust.of_fleet("runs", places[1:])
+    assert elsewhere != there

@@ -1,0 +1,326 @@
+"""doctor on an AWS account: each finding says what is there and what to do."""
+
+import json
+import re
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+from click.testing import CliRunner
+
+from receipt_dynamo import DynamoClient
+from receipt_layoutlm.cli import cli
+from receipt_layoutlm.fleet import rights as deploy_rights
+from receipt_layoutlm.fleet.account import Account, examine_account, wheel_finding
+from receipt_layoutlm.fleet.finding import Finding
+from receipt_layoutlm.fleet.quotas import Market, market_finding, quota_code
+from receipt_layoutlm.fleet.rights import Building, deploy_finding, submit_finding, submit_rights
+from receipt_layoutlm.infra import template_path
+from tests.support.deployed import deploy
+from tests.support.small_aws import REGION, aws, ministack
+
+if TYPE_CHECKING:
+    from mypy_boto3_iam import IAMClient
+
+TABLE, BUCKET = "arn:aws:dynamodb:us-east-1:000000000000:table/jobs", "arn:aws:s3:::files"
+BOTH = submit_rights(TABLE, BUCKET)
+OF_ANOTHER_SHAPE = {
+    "TableName": "plain",
+    "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+    "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+    "BillingMode": "PAY_PER_REQUEST",
+}
+TYPES = ["g5.xlarge", "g4dn.xlarge"]  # of 4 virtual CPUs each
+
+
+def by_name(findings: list[Finding]) -> dict[str, Finding]:
+    return {each.name: each for each in findings}
+
+
+# rights
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with ministack(tmp_path_factory.mktemp("aws")) as address:
+        yield address
+
+
+@pytest.fixture
+def iam(endpoint: str) -> "IAMClient":
+    return boto3.client("iam", endpoint_url=endpoint, region_name=REGION)
+
+
+def user_who_may(iam: "IAMClient", name: str, *statements: tuple[list[str], list[str]]) -> str:
+    arn = iam.create_user(UserName=name)["User"]["Arn"]
+    allowed = [{"Effect": "Allow", "Action": actions, "Resource": resources} for actions, resources in statements]
+    document = {"Version": "2012-10-17", "Statement": allowed}
+    iam.put_user_policy(UserName=name, PolicyName="own", PolicyDocument=json.dumps(document))
+    return arn
+
+
+@pytest.mark.engine
+def test_who_may_do_everything_is_told_so(iam: "IAMClient") -> None:
+    arn = user_who_may(iam, "able", (["dynamodb:*"], [TABLE, f"{TABLE}/index/*"]), (["s3:*"], [BUCKET, f"{BUCKET}/*"]))
+    assert submit_finding(iam, arn, BOTH) == Finding("rights", "ok", "all 9 that are needed")
+    assert submit_finding(iam, arn, submit_rights(None, BUCKET)).found == "all 3 that are needed"
+
+
+@pytest.mark.engine
+def test_each_right_that_is_missing_is_named(iam: "IAMClient") -> None:
+    reads = ["dynamodb:GetItem", "dynamodb:Query", "s3:ListBucket", "s3:GetObject"]
+    arn = user_who_may(iam, "reader", (reads, [TABLE, f"{TABLE}/index/*", BUCKET, f"{BUCKET}/*"]))
+    found = submit_finding(iam, arn, BOTH)
+    assert found.state == "missing"
+    missing = "dynamodb:ConditionCheckItem, dynamodb:PutItem, dynamodb:UpdateItem, s3:PutObject"
+    assert (found.found, arn in found.advice) == (f"you may not {missing}", True)
+
+
+@pytest.mark.engine
+def test_a_policy_that_forgets_the_indexes_is_told_so(iam: "IAMClient") -> None:
+    arn = user_who_may(iam, "forgetful", (["dynamodb:*"], [TABLE]), (["s3:*"], [BUCKET, f"{BUCKET}/*"]))
+    found = submit_finding(iam, arn, BOTH)
+    assert (found.state, found.found) == ("missing", f"you may not dynamodb:Query on {TABLE}/index/*")
+
+
+BUILDING = Building(
+    partition="aws",
+    region=REGION,
+    account="000000000000",
+    fleet="layoutlm",
+    table=None,
+    bucket=None,
+    subnets="",
+    image="/aws/service/an-image",
+)
+
+
+@pytest.mark.engine
+def test_who_only_submits_is_warned_of_what_building_a_fleet_takes(iam: "IAMClient") -> None:
+    arn = user_who_may(iam, "submitter", (["dynamodb:*"], [TABLE]), (["s3:*"], [BUCKET, f"{BUCKET}/*"]))
+    found = deploy_finding(iam, arn, BUILDING.rights())
+    assert (found.state, "only for 'fleet deploy'" in found.advice) == ("warn", True)
+    for action in ("cloudformation:CreateChangeSet", "iam:PassRole", "ec2:RunInstances", "ssm:GetParameters"):
+        assert action in found.found
+
+
+@pytest.mark.engine
+def test_each_right_of_building_that_is_missing_is_named(iam: "IAMClient") -> None:
+    builder = [(list(right.actions), [right.arn]) for right in BUILDING.rights()]
+    able = user_who_may(iam, "builder", *builder)
+    assert deploy_finding(iam, able, BUILDING.rights()).state == "ok"
+    kept = [([each for each in actions if each != "iam:PassRole"], places) for actions, places in builder]
+    nearly = user_who_may(iam, "nearly-a-builder", *kept)
+    assert deploy_finding(iam, nearly, BUILDING.rights()).found == "you may not iam:PassRole"
+
+
+def test_what_exists_already_need_not_be_made() -> None:
+    there = replace(BUILDING, table="jobs", bucket="files", subnets="subnet-1")
+    asked = {action for right in there.rights() for action in right.actions}
+    new = {action for right in BUILDING.rights() for action in right.actions}
+    assert asked < new
+    for action in ("ec2:CreateVpc", "dynamodb:CreateTable", "s3:CreateBucket"):
+        assert action in new - asked
+    assert "arn:aws:s3:::files/wheels/1.zip" in {right.arn for right in there.rights()}
+
+
+def test_everything_that_the_templates_make_is_asked_for_and_nothing_else() -> None:
+    texts = [template_path(name).read_text() for name in ("workers.yaml", "storage.yaml")]
+    made = {kind for text in texts for kind in re.findall(r"^ +Type: (AWS::\S+)$", text, flags=re.MULTILINE)}
+    parts = (deploy_rights.WORKERS, deploy_rights.NETWORK, deploy_rights.TABLE, deploy_rights.BUCKET)
+    assert {kind for part in parts for kind in part} == made
+
+
+@pytest.mark.engine
+def test_a_session_is_judged_by_its_role_wherever_that_lies(iam: "IAMClient") -> None:
+    trust = {"Version": "2012-10-17", "Statement": []}
+    iam.create_role(RoleName="engineer", Path="/team/", AssumeRolePolicyDocument=json.dumps(trust))
+    session = "arn:aws:sts::000000000000:assumed-role/engineer/me"
+    assert submit_finding(iam, session, BOTH).state == "missing"
+    nobody = submit_finding(iam, "arn:aws:sts::000000000000:assumed-role/gone/me", BOTH)
+    assert (nobody.state, "SimulatePrincipalPolicy" in nobody.advice) == ("warn", True)
+
+
+def test_root_and_a_caller_without_a_table_are_told_what_to_do(moto_aws: None) -> None:
+    client = boto3.client("iam", region_name=REGION)
+    assert "of your own" in submit_finding(client, "arn:aws:iam::000000000000:root", BOTH).advice
+    assert submit_finding(client, "arn:aws:iam::000000000000:user/me", []).state == "warn"
+
+
+# quotas
+
+
+@pytest.mark.parametrize(
+    ("allowed", "state", "found"),
+    [(64.0, "ok", "room for 16 g5.xlarge, 16 g4dn.xlarge"), (3.0, "missing", "no room for any of")],
+)
+def test_a_quota_is_counted_in_machines(moto_aws: None, allowed: float, state: str, found: str) -> None:
+    finding = finding_with(allowed, "spot")
+    assert (finding.state, found in finding.found) == (state, True)
+    assert ("request-service-quota-increase" in finding.advice) == (state == "missing")
+
+
+def test_without_on_demand_machines_there_is_only_no_way_out(moto_aws: None) -> None:
+    assert (finding_with(0.0, "spot").state, finding_with(0.0, "on-demand").state) == ("missing", "warn")
+
+
+@pytest.mark.parametrize(
+    ("instance_type", "spot", "on_demand"),
+    [
+        ("g4dn.xlarge", "L-3819A6DF", "L-DB2E81BA"),
+        ("g5g.xlarge", "L-3819A6DF", "L-DB2E81BA"),
+        ("g6e.12xlarge", "L-3819A6DF", "L-DB2E81BA"),
+        ("gr6.4xlarge", "L-3819A6DF", "L-DB2E81BA"),
+        ("p2.xlarge", "L-7212CCBC", "L-417A185B"),
+        ("p3dn.24xlarge", "L-7212CCBC", "L-417A185B"),
+        ("p4de.24xlarge", "L-7212CCBC", "L-417A185B"),
+        ("p5.48xlarge", "L-C4BD4855", "L-417A185B"),
+        ("p5en.48xlarge", "L-C4BD4855", "L-417A185B"),
+        ("p6-b200.48xlarge", None, "L-417A185B"),
+        ("m5.large", None, None),
+        ("trn1.2xlarge", None, None),
+        ("u-6tb1.metal", None, None),
+    ],
+)
+def test_each_family_has_its_own_quota(instance_type: str, spot: str | None, on_demand: str | None) -> None:
+    assert (quota_code(instance_type, "spot"), quota_code(instance_type, "on-demand")) == (spot, on_demand)
+
+
+def test_more_is_asked_for_of_the_quota_that_the_smallest_machine_has(moto_aws: None) -> None:
+    advice = finding_with(0.0, "spot", "p4d.24xlarge", "g5.xlarge").advice
+    assert "--quota-code L-3819A6DF --desired-value 16" in advice
+
+
+def test_a_quota_that_nobody_knows_is_not_guessed(moto_aws: None) -> None:
+    alone = finding_with(0.0, "spot", "m5.large")
+    assert (alone.state, alone.found) == ("warn", "not known which quota m5.large has")
+    assert "Service Quotas" in alone.advice
+    beside = finding_with(8.0, "spot", "g5.xlarge", "m5.large")
+    assert (beside.state, beside.found) == ("ok", "room for 2 g5.xlarge; not known which quota m5.large has")
+    assert finding_with(0.0, "spot", "g5.xlarge", "m5.large").state == "warn"
+
+
+def test_types_that_a_region_has_not_are_told(moto_aws: None) -> None:
+    finding = finding_with(64.0, "spot", "g99.xlarge")
+    assert (finding.state, finding.found) == ("missing", "this region has none of g99.xlarge")
+
+
+def finding_with(allowed: float, market: Market, *types: str) -> Finding:
+    """A quota as Service Quotas would answer it, which no engine here has."""
+    quotas = boto3.client("service-quotas", region_name=REGION)
+    with Stubber(quotas) as stub:
+        for _ in types or TYPES:
+            stub.add_response("get_service_quota", {"Quota": {"Value": allowed}})
+        return market_finding(quotas, boto3.client("ec2", region_name=REGION), market, list(types) or TYPES)
+
+
+def test_a_quota_that_was_never_changed_has_its_default(moto_aws: None) -> None:
+    quotas = boto3.client("service-quotas", region_name=REGION)
+    with Stubber(quotas) as stub:
+        stub.add_client_error("get_service_quota", "NoSuchResourceException")
+        stub.add_response("get_aws_default_service_quota", {"Quota": {"Value": 8.0}})
+        ec2 = boto3.client("ec2", region_name=REGION)
+        assert market_finding(quotas, ec2, "spot", TYPES[:1]).found == "room for 2 g5.xlarge"
+
+
+def test_quotas_that_may_not_be_seen_are_no_obstacle(moto_aws: None) -> None:
+    quotas = boto3.client("service-quotas", region_name=REGION)
+    with Stubber(quotas) as stub:
+        stub.add_client_error("get_service_quota", "AccessDeniedException")
+        finding = market_finding(quotas, boto3.client("ec2", region_name=REGION), "spot", TYPES)
+    assert (finding.state, "GetServiceQuota" in finding.advice) == ("warn", True)
+
+
+# the rest
+
+
+def test_without_credentials_that_is_the_first_thing_to_mend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    found = by_name(examine_account(Account(REGION, "layoutlm", "the-table", None, tmp_path)))
+    assert (found["credentials"].state, "aws configure" in found["credentials"].advice) == ("missing", True)
+
+
+def test_a_wheel_is_found_or_how_to_make_one(tmp_path: Path) -> None:
+    assert "scripts/build_wheel" in wheel_finding(tmp_path).advice
+    (tmp_path / "receipt_layoutlm-0.1.0-py3-none-any.whl").touch()
+    assert wheel_finding(tmp_path).state == "ok"
+
+
+@pytest.mark.engine
+def test_doctor_looks_at_the_account_where_a_table_is_named(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("AWS_REGION", REGION)
+    DynamoClient("plain", endpoint_url=endpoint).raw.create_table(**OF_ANOTHER_SHAPE)  # type: ignore[arg-type]
+    words = ["doctor", "--json", "--dynamo-table", "plain", "--bucket", "no-such-bucket"]
+    result = CliRunner().invoke(cli, words)
+    rows = json.loads(result.stdout)
+    shown = {row["name"]: row for row in rows}
+    assert result.exit_code == 1
+    assert shown["credentials"]["state"] == "ok"
+    assert shown["fleet"]["found"] == f"no fleet layoutlm in {REGION}"
+    keys = next(row for row in rows if "PK and SK" in row["found"])
+    assert (keys["name"], keys["state"]) == ("table", "missing") and "another table" in keys["advice"]
+    assert "plain: index GSI3 is missing" in [row["found"] for row in rows]
+    assert shown["bucket"]["state"] == "missing" and "--bucket" in shown["bucket"]["advice"]
+    assert {"rights", "spot quota", "on-demand quota", "wheel"} <= shown.keys()
+
+
+# a fleet that stands
+
+
+def doctor_of(fleet: str, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("AWS_REGION", REGION)
+    rows: list[dict[str, str]] = json.loads(CliRunner().invoke(cli, ["doctor", "--json", "--fleet", fleet]).stdout)
+    return rows
+
+
+def by_kind(rows: list[dict[str, str]]) -> dict[str, dict[str, str]]:
+    return {row["name"]: row for row in rows}
+
+
+@pytest.mark.engine
+def test_of_a_fleet_its_own_table_bucket_and_instance_types_are_looked_at(
+    endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    types = {"InstanceType1": "g6e.2xlarge", "InstanceType2": "g5.2xlarge", "InstanceType3": "", "InstanceType4": ""}
+    fleet = deploy(endpoint, **types)
+    rows = doctor_of(fleet.name, endpoint, monkeypatch)
+    found = by_kind(rows)
+    assert (found["fleet"]["state"], found["fleet"]["found"]) == ("ok", f"{fleet.name}-workers: CREATE_COMPLETE")
+    for kind, output in (("table", "TableName"), ("bucket", "BucketName")):
+        told = [row for row in rows if row["name"] == kind]
+        # the engine makes neither expiry nor backups, which are only warned of
+        assert told and all(row["state"] != "missing" and fleet.storage.outputs[output] in row["found"] for row in told)
+    for market in ("spot", "on-demand"):
+        assert "g6e.2xlarge, g5.2xlarge" in found[f"{market} quota"]["found"]
+
+
+@pytest.mark.engine
+def test_a_stack_that_was_rolled_back_is_told_with_what_to_do(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken, name = f"taken-{uuid.uuid4().hex[:8]}", f"f{uuid.uuid4().hex[:12]}"
+    aws(endpoint, "s3").create_bucket(Bucket=taken)
+    stacks = aws(endpoint, "cloudformation")
+    topic, bucket = {"Type": "AWS::SNS::Topic"}, {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": taken}}
+    broken, whole, both = (
+        json.dumps({"Resources": each}) for each in ({"Any": bucket}, {"Any": topic}, {"Any": topic, "Other": bucket})
+    )
+
+    stacks.create_stack(StackName=f"{name}-workers", TemplateBody=broken)
+    left = by_kind(doctor_of(name, endpoint, monkeypatch))["fleet"]
+    assert (left["state"], left["found"]) == ("warn", f"{name}-workers: ROLLBACK_COMPLETE")
+    assert "'layoutlm-cli fleet destroy' removes it" in left["advice"]
+
+    stacks.delete_stack(StackName=f"{name}-workers")
+    stacks.create_stack(StackName=f"{name}-workers", TemplateBody=whole)
+    assert by_kind(doctor_of(name, endpoint, monkeypatch))["fleet"]["state"] == "ok"
+    stacks.update_stack(StackName=f"{name}-workers", TemplateBody=both)
+    undone = by_kind(doctor_of(name, endpoint, monkeypatch))["fleet"]
+    assert (undone["state"], undone["found"]) == ("warn", f"{name}-workers: UPDATE_ROLLBACK_COMPLETE")
+    assert "describe-stack-events" in undone["advice"] and "deploy again" in undone["advice"]

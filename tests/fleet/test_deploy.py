@@ -1,0 +1,475 @@
+"""fleet deploy and destroy: what stands afterwards, what was left alone, and what a person is told."""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+from click.testing import CliRunner, Result
+
+from receipt_dynamo import DynamoClient, JobQueue
+from receipt_layoutlm import infra
+from receipt_layoutlm.cli.fleet import fleet as fleet_group
+from receipt_layoutlm.cli.template_options import given_values
+from receipt_layoutlm.fleet.deploy import Aws, Code, Deployment, Listener, Wanted, choose, open_aws
+from receipt_layoutlm.fleet.destroy import empty_group
+from receipt_layoutlm.fleet.existing import NotUsable
+from receipt_layoutlm.fleet.finding import Finding
+from receipt_layoutlm.fleet.names import worker_id
+from receipt_layoutlm.fleet.quotas import TooFewGpus
+from receipt_layoutlm.fleet.stack import FleetStack, Plan, StackEvent, StackState
+from receipt_layoutlm.fleet.stack_errors import TemplateRefused
+from receipt_layoutlm.fleet.template import read_template
+from tests.support.small_aws import IMAGE, REGION, a_moment, ministack
+
+engine = pytest.mark.engine
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with ministack(tmp_path_factory.mktemp("ministack")) as address:
+        yield address
+
+
+@pytest.fixture
+def there(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Aws:
+    """Clients as the command opens them."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    return open_aws(None)
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> Code:
+    return Code(archive(tmp_path, b"a machine's", ".tar.gz"), archive(tmp_path, b"PK\x05\x06" + bytes(18), ".zip"))
+
+
+def archive(folder: Path, content: bytes, suffix: str) -> Path:
+    path = folder / f"{hashlib.sha256(content).hexdigest()}{suffix}"
+    path.write_bytes(content)
+    return path
+
+
+@dataclass
+class Heard:
+    findings: list[tuple[str, Finding]] = field(default_factory=list)
+    plans: dict[str, Plan | None] = field(default_factory=dict)
+    events: list[StackEvent] = field(default_factory=list)
+
+    def listener(self) -> Listener:
+        return Listener(
+            on_finding=lambda name, finding: self.findings.append((name, finding)),
+            on_plan=self.plans.__setitem__,
+            on_event=self.events.append,
+        )
+
+
+def a_fleet() -> str:
+    return f"f{uuid.uuid4().hex[:12]}"
+
+
+def deployment(there: Aws, name: str, heard: Heard | None = None, **more: Any) -> Deployment:
+    values = {"AmiId": IMAGE, **more.pop("values", {})}
+    return Deployment(there, Wanted(name, values=values, **more), (heard or Heard()).listener(), a_moment)
+
+
+def state(there: Aws, name: str) -> StackState | None:
+    return FleetStack(there.cloudformation, name, a_moment).state()
+
+
+def existing(there: Aws, **stream: object) -> tuple[str, str]:
+    """A table and a bucket that no stack has made."""
+    name = a_fleet()
+    request: Any = {**infra.table_request(name), **stream}
+    there.dynamodb.create_table(**request)
+    there.s3.create_bucket(Bucket=name)
+    return name, name
+
+
+STREAM = {"StreamSpecification": {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}}
+
+
+# deploy
+
+
+@engine
+def test_a_new_fleet_stands_with_its_code_in_its_bucket(there: Aws, code: Code) -> None:
+    name, heard = a_fleet(), Heard()
+
+    done = deployment(there, name, heard).deploy(code)
+
+    assert done.changed == (f"{name}-storage", f"{name}-workers")
+    assert (done.table, done.region) == (name, REGION)
+    assert done.outputs["GroupName"] == f"{name}-workers"
+    keys = [each["Key"] for each in there.s3.list_objects_v2(Bucket=done.bucket)["Contents"]]
+    assert sorted(keys) == sorted(f"wheels/{each.name}" for each in (code.machine, code.scaler))
+    for file, parameter in ((code.machine, "BundleSha256"), (code.scaler, "ScalerSha256")):
+        assert done.code[parameter] == hashlib.sha256(file.read_bytes()).hexdigest()
+    ends = [event.resource for event in heard.events if event.is_end]
+    assert ends == [f"{name}-storage", f"{name}-workers"]
+
+
+@engine
+def test_deploying_again_changes_nothing(there: Aws, code: Code) -> None:
+    name, heard = a_fleet(), Heard()
+    deployment(there, name).deploy(code)
+
+    done = deployment(there, name, heard).deploy(code)
+
+    assert done.changed == ()
+    assert heard.plans == {f"{name}-storage": None, f"{name}-workers": None}
+    assert heard.events == []
+
+
+@engine
+def test_a_limit_is_changed_without_touching_the_rest(there: Aws, code: Code) -> None:
+    name = a_fleet()
+    deployment(there, name, values={"IdleMinutes": "9"}).deploy(code)
+
+    done = deployment(there, name, values={"MaximumInstances": "7"}).deploy(None)
+
+    assert done.changed == (f"{name}-workers",)
+    workers = state(there, f"{name}-workers")
+    assert workers is not None
+    assert (workers.parameters["IdleMinutes"], workers.parameters["MaximumInstances"]) == ("9", "7")
+    assert done.code == code.values()
+
+
+@engine
+def test_there_is_no_code_to_keep_in_a_new_fleet(there: Aws) -> None:
+    with pytest.raises(TemplateRefused, match="leave --keep-code away"):
+        deployment(there, a_fleet()).deploy(None)
+
+
+@engine
+def test_a_preview_of_a_new_fleet_tells_everything_and_leaves_nothing(there: Aws, code: Code) -> None:
+    name = a_fleet()
+
+    plans = deployment(there, name).preview(code)
+
+    assert [plan.stack for plan in plans] == [f"{name}-storage", f"{name}-workers"]
+    assert {"Table", "Bucket"} < {each.resource for each in plans[0].changes}
+    assert {"Group", "Scaler", "WorkerRole"} < {each.resource for each in plans[1].changes}
+    assert (state(there, f"{name}-storage"), state(there, f"{name}-workers")) == (None, None)
+
+
+@engine
+def test_a_preview_of_a_change_tells_the_change_alone(there: Aws, code: Code) -> None:
+    name = a_fleet()
+    deployment(there, name).deploy(code)
+
+    (plan,) = deployment(there, name, values={"MaximumInstances": "7"}).preview(None)
+
+    assert ("Modify", "Group") in {(each.action, each.resource) for each in plan.changes}
+    assert "Table" not in {each.resource for each in plan.changes}
+    workers = state(there, f"{name}-workers")
+    assert workers is not None
+    assert workers.parameters["MaximumInstances"] == "4"
+
+
+@engine
+def test_too_few_gpus_for_the_slots_stop_it_before_anything_is_made(there: Aws, code: Code) -> None:
+    ec2 = boto3.client("ec2", region_name=REGION)  # ministack knows no types
+    types = [{"InstanceType": "g5.xlarge", "VCpuInfo": {"DefaultVCpus": 4}, "GpuInfo": {"Gpus": [{"Count": 1}]}}]
+    wanted = Wanted(a_fleet(), values={"Slots": "2", "InstanceType1": "g5.xlarge"})
+    with Stubber(ec2) as stub:
+        stub.add_response("describe_instance_types", {"InstanceTypes": types})
+        with pytest.raises(TooFewGpus, match=r"g5.xlarge has 1"):
+            Deployment(replace(there, ec2=ec2), wanted, Heard().listener(), a_moment).deploy(code)
+    assert FleetStack(there.cloudformation, f"{wanted.fleet}-storage").state() is None
+
+
+@engine
+def test_an_existing_table_and_bucket_are_used_and_remembered(there: Aws, code: Code) -> None:
+    name, heard = a_fleet(), Heard()
+    table, bucket = existing(there, **STREAM)
+
+    deployment(there, name, heard, table=table, bucket=bucket).deploy(code)
+    again = deployment(there, name, values={"Slots": "2"}).deploy(None)
+
+    assert (again.table, again.bucket) == (table, bucket)
+    assert state(there, f"{name}-storage") is None
+    assert {name for name, _ in heard.findings} == {f"table {table}", f"bucket {bucket}"}
+
+
+@engine
+def test_an_existing_table_that_would_not_work_stops_it_before_anything_is_made(there: Aws, code: Code) -> None:
+    name = a_fleet()
+    table, bucket = existing(there)
+
+    with pytest.raises(NotUsable, match="stream"):
+        deployment(there, name, table=table, bucket=bucket).deploy(code)
+
+    assert (state(there, f"{name}-storage"), state(there, f"{name}-workers")) == (None, None)
+    assert "Contents" not in there.s3.list_objects_v2(Bucket=bucket)
+
+
+@engine
+def test_an_existing_table_gets_a_bucket_beside_it(there: Aws, code: Code) -> None:
+    name = a_fleet()
+    table, _ = existing(there, **STREAM)
+
+    done = deployment(there, name, table=table).deploy(code)
+    again = deployment(there, name).deploy(code)
+
+    assert (done.table, done.bucket) == (table, f"{name}-000000000000-{REGION}")
+    assert (again.table, again.bucket, again.changed) == (done.table, done.bucket, ())
+    assert {each for each, _ in FleetStack(there.cloudformation, f"{name}-storage").resources()} == {
+        *("Bucket", "BucketPolicy"),
+    }
+
+
+def standing(**outputs: str) -> StackState:
+    return StackState("id", "CREATE_COMPLETE", outputs=outputs)
+
+
+def test_a_storage_stack_keeps_what_it_has_made_whatever_is_named() -> None:
+    made = standing(TableName="own", BucketName="own")
+
+    assert choose("other", None, made, None).makes == "table-and-bucket"
+    assert choose("other", None, made, None).table == "other"
+    assert choose("own", "own", made, None).table is None
+    assert choose("there", "there", None, None).makes is None
+    assert choose(None, "there", None, None).makes == "table"
+
+
+# the command
+
+
+@pytest.fixture
+def standing_fleet(there: Aws, code: Code) -> str:
+    name = a_fleet()
+    deployment(there, name).deploy(code)
+    return name
+
+
+def run(*words: str, **more: Any) -> Result:
+    return CliRunner().invoke(fleet_group, [*words], **more)
+
+
+@engine
+def test_a_dry_run_prints_the_change_set_and_leaves_no_trace(standing_fleet: str, there: Aws) -> None:
+    before = there.cloudformation.list_change_sets(StackName=f"{standing_fleet}-workers")["Summaries"]
+
+    words = ("--fleet", standing_fleet, "--keep-code", "--dry-run", "--maximum-instances", "9")
+    shown = run("deploy", *words)
+    told = json.loads(run("deploy", *words, "--json").stdout)
+
+    assert shown.exit_code == 0, shown.stderr
+    assert "AWS::AutoScaling::AutoScalingGroup" in shown.stdout
+    assert "nothing was changed" in shown.stderr
+    assert told["dry_run"] is True
+    assert [each["stack"] for each in told["stacks"]] == [f"{standing_fleet}-workers"]
+    assert there.cloudformation.list_change_sets(StackName=f"{standing_fleet}-workers")["Summaries"] == before
+
+
+@engine
+def test_progress_is_on_stderr_and_the_result_on_stdout(standing_fleet: str, there: Aws) -> None:
+    result = run(
+        *("deploy", "--fleet", standing_fleet, "--keep-code", "--json"),
+        *("--instance-type", "g6.2xlarge", "--instance-type", "g5.2xlarge", "--session-manager"),
+    )
+
+    assert result.exit_code == 0, result.stderr
+    assert "UPDATE_COMPLETE" in result.stderr
+    assert json.loads(result.stdout)["changed"] == [f"{standing_fleet}-workers"]
+    workers = state(there, f"{standing_fleet}-workers")
+    assert workers is not None
+    assert [workers.parameters[f"InstanceType{n}"] for n in (1, 2, 3, 4)] == ["g6.2xlarge", "g5.2xlarge", "", ""]
+    assert workers.parameters["SessionManager"] == "true"
+
+
+@engine
+def test_scale_changes_how_many_machines_group_and_scaler_allow(standing_fleet: str, there: Aws) -> None:
+    words = ("scale", "--fleet", standing_fleet, "--maximum", "7")
+
+    shown = run(*words, "--dry-run")
+
+    assert shown.exit_code == 0, shown.stderr
+    assert "AWS::AutoScaling::AutoScalingGroup" in shown.stdout
+    assert allowed(there, standing_fleet) == (4, 4)
+    done = run(*words)
+    assert done.exit_code == 0, done.stderr
+    assert allowed(there, standing_fleet) == (7, 7)
+
+
+@engine
+def test_jobs_that_wait_for_the_on_demand_group_are_told_before_it_goes(standing_fleet: str, there: Aws) -> None:
+    queue = JobQueue(DynamoClient(standing_fleet))
+    for name in ("waits", "runs"):
+        queue.submit(name=name, config={"config_version": 1}, created_by="me", queue="default.ondemand")
+    assert queue.claim("i-0123456789abcdef0-0-abcdef", "default.ondemand") is not None
+    words = ("deploy", "--fleet", standing_fleet, "--keep-code", "--on-demand-maximum", "0")
+
+    refused, shown = run(*words, input="n\n"), run(*words, "--dry-run")
+
+    assert (refused.exit_code, shown.exit_code) == (1, 0)
+    for result in (refused, shown):
+        assert "queue default.ondemand has 2 jobs" in result.stderr
+        assert "worker run --queue default.ondemand" in result.stderr
+    assert on_demand_groups(there, standing_fleet) == 1
+    assert run(*words, "--yes").exit_code == 0
+    assert on_demand_groups(there, standing_fleet) == 0
+
+
+@engine
+def test_an_on_demand_group_without_jobs_goes_unasked(standing_fleet: str, there: Aws) -> None:
+    JobQueue(DynamoClient(standing_fleet)).submit(name="spot", config={"config_version": 1}, created_by="me")
+
+    result = run("deploy", "--fleet", standing_fleet, "--keep-code", "--on-demand-maximum", "0")
+
+    assert (result.exit_code, "warning: queue" in result.stderr) == (0, False)
+    assert on_demand_groups(there, standing_fleet) == 0
+
+
+def on_demand_groups(there: Aws, fleet: str) -> int:
+    found = there.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[f"{fleet}-ondemand"])
+    return len(found["AutoScalingGroups"])
+
+
+def allowed(there: Aws, fleet: str) -> tuple[int, int]:
+    """By the group, and by what its scaler is told."""
+    (group,) = there.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[f"{fleet}-workers"])[
+        "AutoScalingGroups"
+    ]
+    function = boto3.client("lambda").get_function_configuration(FunctionName=f"{fleet}-scaler")
+    settings = json.loads(function["Environment"]["Variables"]["LAYOUTLM_SCALER"])
+    return group["MaxSize"], settings["groups"][0]["maximum"]
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--zones", "9"), "must be one of 2, 3, 4"),
+        (("--maximum-instances", "0"), "must be at least 1"),
+        (("--maximum-instances", "many"), "must be a number"),
+        (("--price-table", "cheap"), "must be JSON on one line"),
+        (("--subnet-ids", "here"), "must match"),
+        (("--keep-code", "--wheel", __file__), "give one of the two"),
+        (("--instance-type", "g6.xlarge") * 5, "at most 4"),
+    ],
+    ids=["zones", "few", "word", "prices", "subnets", "code", "types"],
+)
+def test_a_wrong_value_is_a_usage_error(words: tuple[str, ...], text: str) -> None:
+    result = run("deploy", *words)
+
+    assert result.exit_code == 2
+    assert text in result.stderr
+
+
+def test_every_default_is_the_templates() -> None:
+    shown = run("deploy", "--help").stdout
+
+    for name in ("MaximumInstances", "VolumeGigabytes", "EncodedDays"):
+        template = read_template("storage.yaml" if name == "EncodedDays" else "workers.yaml")
+        assert f"[default: {template.parameters[name].default}]" in " ".join(shown.split())
+
+
+def test_what_is_not_given_is_not_sent() -> None:
+    parameters = list(read_template("workers.yaml").parameters.values())
+
+    assert given_values(parameters, {"maximum_instances": None, "instance_type": (), "session_manager": None}) == {}
+    assert given_values(parameters, {"session_manager": False}) == {"SessionManager": "false"}
+
+
+@engine
+def test_destroy_says_what_it_would_delete_and_asks(standing_fleet: str, there: Aws) -> None:
+    shown = run("destroy", "--fleet", standing_fleet, "--dry-run")
+    refused = run("destroy", "--fleet", standing_fleet, input="n\n")
+
+    assert "AWS::Lambda::Function" in shown.stdout
+    assert "AWS::DynamoDB::Table" not in shown.stdout
+    assert refused.exit_code == 1
+    assert state(there, f"{standing_fleet}-workers") is not None
+
+
+@engine
+def test_destroy_says_which_jobs_its_machines_have_in_hand(standing_fleet: str, there: Aws) -> None:
+    group = f"{standing_fleet}-workers"
+    there.autoscaling.set_desired_capacity(AutoScalingGroupName=group, DesiredCapacity=1)
+    (found,) = there.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[group])["AutoScalingGroups"]
+    (machine,) = [each["InstanceId"] for each in found["Instances"]]
+    queue = JobQueue(DynamoClient(standing_fleet))
+    for name, worker in (("mine", worker_id(machine, 0)), ("elsewhere", "laptop-1-abcdef")):
+        queue.submit(name=name, config={"config_version": 1}, created_by="me")
+        assert queue.claim(worker) is not None
+
+    told = run("destroy", "--fleet", standing_fleet, "--dry-run").stderr
+
+    assert "machines that end: 1" in told
+    assert f"runs on {machine}: mine (" in told
+    assert "elsewhere" not in told
+
+
+@engine
+def test_destroy_deletes_the_workers_and_says_what_stays(standing_fleet: str, there: Aws) -> None:
+    result = run("destroy", "--fleet", standing_fleet, "--yes")
+
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.strip() == f"deleted {standing_fleet}-workers"
+    assert f"table {standing_fleet} and bucket {standing_fleet}-000000000000-{REGION} stay" in result.stderr
+    assert state(there, f"{standing_fleet}-workers") is None
+    assert state(there, f"{standing_fleet}-storage") is not None
+
+
+@engine
+def test_even_without_its_stack_the_storage_stays_and_a_later_fleet_takes_it(
+    standing_fleet: str, there: Aws, code: Code
+) -> None:
+    bucket = f"{standing_fleet}-000000000000-{REGION}"
+
+    result = run("destroy", "--fleet", standing_fleet, "--storage", "--yes")
+
+    assert result.exit_code == 0, result.stderr
+    assert state(there, f"{standing_fleet}-storage") is None
+    there.s3.head_object(Bucket=bucket, Key=f"wheels/{code.machine.name}")
+    assert f"fleet deploy --table {standing_fleet} --bucket {bucket}" in result.stderr
+    done = deployment(there, standing_fleet, table=standing_fleet, bucket=bucket).deploy(code)
+    assert done.changed == (f"{standing_fleet}-workers",)
+
+
+@engine
+def test_a_fleet_that_is_not_there_cannot_be_destroyed(there: Aws) -> None:
+    result = run("destroy", "--fleet", "nowhere", "--yes")
+
+    assert result.exit_code == 1
+    assert f"no fleet nowhere in {REGION}" in result.stderr
+
+
+# machines
+
+
+def test_an_emptied_group_cannot_grow_and_holds_no_machine_back(moto_aws: None) -> None:
+    client = boto3.client("autoscaling")
+    make_group(client, "layoutlm-workers", machines=2)
+
+    empty_group(client, "layoutlm-workers", a_moment)
+
+    (group,) = client.describe_auto_scaling_groups()["AutoScalingGroups"]
+    assert (group["MinSize"], group["MaxSize"], group["DesiredCapacity"]) == (0, 0, 0)
+    assert [each for each in group["Instances"] if each["ProtectedFromScaleIn"]] == []
+    assert group["NewInstancesProtectedFromScaleIn"] is False
+
+
+def test_a_group_that_is_gone_is_empty(moto_aws: None) -> None:
+    empty_group(boto3.client("autoscaling"), "layoutlm-workers", a_moment)
+
+
+def make_group(client: Any, name: str, machines: int) -> None:
+    boto3.client("ec2").create_launch_template(
+        LaunchTemplateName=name, LaunchTemplateData={"ImageId": "ami-12c6146b", "InstanceType": "g4dn.xlarge"}
+    )
+    client.create_auto_scaling_group(
+        AutoScalingGroupName=name,
+        LaunchTemplate={"LaunchTemplateName": name},
+        MinSize=0,
+        MaxSize=4,
+        DesiredCapacity=machines,
+        NewInstancesProtectedFromScaleIn=True,
+        AvailabilityZones=[f"{REGION}a"],
+    )

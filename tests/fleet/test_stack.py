@@ -1,0 +1,302 @@
+"""Stacks: planned, built with their story, changed, forgotten, deleted; and what each refusal tells to do."""
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError, NoCredentialsError
+from botocore.stub import Stubber
+
+from receipt_layoutlm.fleet.stack import FleetStack, Plan, StackEvent, StackStory
+from receipt_layoutlm.fleet.stack_errors import (
+    LeftOver,
+    NameTaken,
+    NoRights,
+    StackBusy,
+    StackError,
+    StackFailed,
+    TemplateRefused,
+    because,
+    explained,
+)
+from receipt_layoutlm.fleet.template import Template, read_template
+from tests.support.small_aws import REGION, a_moment, aws, ministack
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
+
+engine = pytest.mark.engine
+STORAGE = read_template("storage.yaml")
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with ministack(tmp_path_factory.mktemp("ministack")) as address:
+        yield address
+
+
+@pytest.fixture
+def client(endpoint: str) -> "CloudFormationClient":
+    return aws(endpoint, "cloudformation")  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def stack(client: "CloudFormationClient") -> FleetStack:
+    """A name of its own, and no stack yet."""
+    return FleetStack(client, f"{fleet()}-storage", a_moment)
+
+
+def fleet() -> str:
+    return f"f{uuid.uuid4().hex[:12]}"
+
+
+def values(stack: FleetStack, **more: str) -> dict[str, str]:
+    return {"FleetName": stack.name.removesuffix("-storage"), **more}
+
+
+def plan(stack: FleetStack, template: Template = STORAGE, **more: str) -> Plan:
+    planned = stack.plan(template, values(stack, **more), {"layoutlm:fleet": "tests"})
+    assert planned is not None
+    return planned
+
+
+def change_sets(client: "CloudFormationClient", stack: FleetStack) -> set[str]:
+    return {each["ChangeSetName"] for each in client.list_change_sets(StackName=stack.name)["Summaries"]}
+
+
+@dataclass
+class Story:
+    events: list[StackEvent] = field(default_factory=list)
+
+    def statuses(self, resource: str) -> list[str]:
+        return [event.status for event in self.events if event.resource == resource]
+
+
+# building
+
+
+@engine
+def test_a_new_stack_is_planned_built_and_told(stack: FleetStack, endpoint: str) -> None:
+    planned, story = plan(stack), Story()
+    assert planned.makes_stack
+    assert {(each.action, each.resource) for each in planned.changes} == {
+        ("Add", name) for name in ("Table", "Bucket", "BucketPolicy")
+    }
+
+    state = stack.execute(planned, story.events.append)
+
+    assert state.status == "CREATE_COMPLETE"
+    for name in ("Table", "Bucket", "BucketPolicy", stack.name):
+        assert story.statuses(name)[-1] == "CREATE_COMPLETE"
+    assert story.events[-1].resource == stack.name, "nothing is told after the end"
+    table = aws(endpoint, "dynamodb").describe_table(TableName=state.outputs["TableName"])
+    assert table["Table"]["LatestStreamArn"] == state.outputs["TableStreamArn"]
+    assert {name for name, _ in stack.resources()} == {"Table", "Bucket", "BucketPolicy"}
+
+
+@engine
+def test_a_stack_that_is_as_wanted_is_left_alone(stack: FleetStack, client: "CloudFormationClient") -> None:
+    stack.execute(plan(stack), lambda _event: None)
+
+    before = change_sets(client, stack)
+
+    assert stack.plan(STORAGE, values(stack), {"layoutlm:fleet": "tests"}) is None
+    assert change_sets(client, stack) == before
+
+
+@engine
+def test_what_is_not_given_stays_as_it_was(stack: FleetStack) -> None:
+    stack.execute(plan(stack, EncodedDays="3"), lambda _event: None)
+
+    changed = stack.execute(plan(stack, NoncurrentDays="9"), lambda _event: None)
+
+    assert changed.status == "UPDATE_COMPLETE"
+    assert (changed.parameters["EncodedDays"], changed.parameters["NoncurrentDays"]) == ("3", "9")
+
+
+@engine
+def test_a_change_tells_its_own_events_only(stack: FleetStack) -> None:
+    stack.execute(plan(stack), lambda _event: None)
+    story = Story()
+
+    stack.execute(plan(stack, NoncurrentDays="9"), story.events.append)
+
+    assert story.statuses(stack.name)[-1] == "UPDATE_COMPLETE"
+    assert "CREATE_COMPLETE" not in {event.status for event in story.events}
+
+
+@engine
+def test_a_plan_that_is_forgotten_leaves_nothing(stack: FleetStack) -> None:
+    stack.discard(plan(stack))
+
+    assert stack.state() is None
+
+
+@engine
+def test_a_plan_that_is_forgotten_leaves_a_standing_stack(stack: FleetStack, client: "CloudFormationClient") -> None:
+    stack.execute(plan(stack), lambda _event: None)
+    before = change_sets(client, stack)
+
+    stack.discard(plan(stack, NoncurrentDays="9"))
+
+    state = stack.state()
+    assert state is not None
+    assert (state.status, state.parameters["NoncurrentDays"]) == ("CREATE_COMPLETE", "30")
+    assert change_sets(client, stack) == before
+
+
+@engine
+def test_what_a_broken_off_plan_left_does_not_stop_the_next(stack: FleetStack) -> None:
+    plan(stack)  # and its caller died
+
+    state = stack.execute(plan(stack), lambda _event: None)
+
+    assert state.status == "CREATE_COMPLETE"
+
+
+@engine
+def test_deleting_keeps_table_and_bucket(stack: FleetStack, endpoint: str) -> None:
+    state, story = stack.execute(plan(stack), lambda _event: None), Story()
+
+    stack.delete(story.events.append)
+
+    assert stack.state() is None
+    assert story.statuses(stack.name)[-1] == "DELETE_COMPLETE"
+    aws(endpoint, "s3").head_bucket(Bucket=state.outputs["BucketName"])
+    table = aws(endpoint, "dynamodb").describe_table(TableName=state.outputs["TableName"])
+    assert table["Table"]["TableStatus"] == "ACTIVE"
+
+
+@engine
+def test_deleting_what_is_not_there_is_fine(stack: FleetStack) -> None:
+    stack.delete(lambda _event: None)
+
+
+# refusals
+
+
+@engine
+def test_a_taken_name_says_how_to_use_what_is_there_and_leaves_a_stack_that_destroy_removes(
+    stack: FleetStack, client: "CloudFormationClient"
+) -> None:
+    other = FleetStack(client, f"{fleet()}-storage", a_moment)
+    taken = stack.execute(plan(stack), lambda _event: None).outputs["BucketName"]
+
+    with pytest.raises(NameTaken, match=rf"{taken}' already exists(.|\n)*--bucket"):
+        other.execute(plan(other, BucketName=taken), lambda _event: None)
+    with pytest.raises(LeftOver, match="fleet destroy"):
+        plan(other)
+
+    other.delete(lambda _event: None)
+    assert other.execute(plan(other), lambda _event: None).status == "CREATE_COMPLETE"
+
+
+@engine
+def test_a_value_that_the_template_refuses_leaves_no_stack(stack: FleetStack) -> None:
+    with pytest.raises(TemplateRefused, match="EncodedDays"):
+        plan(stack, EncodedDays="0")
+
+    assert stack.state() is None
+
+
+@engine
+def test_a_caller_without_rights_is_told_which_are_missing(endpoint: str, stack: FleetStack) -> None:
+    iam = aws(endpoint, "iam")
+    iam.create_user(UserName=stack.name)
+    key = iam.create_access_key(UserName=stack.name)["AccessKey"]
+    powerless = boto3.client(
+        "cloudformation",
+        endpoint_url=endpoint,
+        region_name=REGION,
+        aws_access_key_id=key["AccessKeyId"],
+        aws_secret_access_key=key["SecretAccessKey"],
+    )
+
+    with pytest.raises(NoRights, match=r"cloudformation:DescribeStacks(.|\n)*allow that action"):
+        FleetStack(powerless, stack.name, a_moment).state()
+
+
+def test_a_failed_build_is_followed_until_it_is_undone() -> None:
+    client, story = boto3.client("cloudformation", region_name=REGION), Story()
+    begun, failed, undone = (raw_event(n, status) for n, status in enumerate(("REVIEW", "CREATE_FAILED", "ROLLBACK")))
+    with Stubber(client) as stubber:
+        for events in ([begun], [failed, begun], [undone, failed, begun]):
+            stubber.add_response("describe_stack_events", {"StackEvents": events})
+        stubber.add_response("describe_events", {"OperationEvents": []})
+
+        with pytest.raises(StackFailed, match="ROLLBACK_COMPLETE, because of"):
+            StackStory(client, "layoutlm-workers", "id").follow(story.events.append, a_moment)
+
+    assert story.statuses("layoutlm-workers") == ["CREATE_FAILED", "ROLLBACK_COMPLETE"]
+
+
+def raw_event(number: int, status: str) -> dict[str, object]:
+    return {
+        "StackId": "id",
+        "StackName": "layoutlm-workers",
+        "EventId": f"event-{number}",
+        "Timestamp": f"2026-01-01T00:00:0{number}Z",
+        "LogicalResourceId": "layoutlm-workers",
+        "ResourceType": "AWS::CloudFormation::Stack",
+        "ResourceStatus": {"REVIEW": "REVIEW_IN_PROGRESS", "ROLLBACK": "ROLLBACK_COMPLETE"}.get(status, status),
+        "ResourceStatusReason": "a reason",
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "fix"),
+    [
+        ("ROLLBACK_COMPLETE", LeftOver, "fleet destroy"),
+        ("DELETE_FAILED", LeftOver, "fleet destroy"),
+        ("UPDATE_ROLLBACK_FAILED", LeftOver, "continue-update-rollback"),
+        ("UPDATE_IN_PROGRESS", StackBusy, "Try again"),
+    ],
+)
+def test_a_stack_that_cannot_be_changed_now_says_why(status: str, error: type[StackError], fix: str) -> None:
+    client = boto3.client("cloudformation", region_name=REGION)
+    described = {"StackId": "id", "StackName": "layoutlm-workers", "StackStatus": status, "CreationTime": "2026-01-01"}
+    with Stubber(client) as stubber:
+        stubber.add_response("describe_stacks", {"Stacks": [described]})
+        with pytest.raises(error, match=f"{status}(.|\n)*{fix}"):
+            FleetStack(client, "layoutlm-workers", a_moment).plan(STORAGE, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("reason", "error", "fix"),
+    [
+        ("AWS::DynamoDB::Table: layoutlm already exists in stack arn:aws:…", NameTaken, "--table"),
+        ("AWS::S3::Bucket: layoutlm-1 already exists (Service: S3)", NameTaken, "--bucket"),
+        ("AWS::Logs::LogGroup: /aws/lambda/layoutlm-scaler already exists", NameTaken, "another --fleet"),
+        ("decreases account's UnreservedConcurrentExecution below", StackFailed, "--no-reserve-concurrency"),
+        ("Template error: Fn::Select  cannot select nonexistent value at index 2", TemplateRefused, "--zones 2"),
+        ("The maximum number of VPCs has been reached.", StackFailed, "--vpc-id"),
+        ("Unable to fetch parameters [/aws/service/…] from parameter store", TemplateRefused, "--ami-id"),
+        ("Parameters: [BundleSha256, ScalerSha256] must have values", TemplateRefused, "--keep-code"),
+        ("is not authorized to perform: iam:CreateRole because no permissions boundary", NoRights, "boundary-arn"),
+        ("User: x is not authorized to perform: iam:CreateRole on resource: y", NoRights, "allow that action"),
+        ("something new", StackFailed, ""),
+    ],
+)
+def test_a_reason_that_is_known_comes_with_its_fix(reason: str, error: type[StackError], fix: str) -> None:
+    told = because(f"it says {reason}", reason)
+
+    assert type(told) is error
+    assert reason in str(told)
+    assert fix in str(told)
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [("ExpiredToken", NoRights), ("Throttling", StackBusy), ("AlreadyExistsException", NameTaken)],
+)
+def test_refusals_of_the_service_are_typed(code: str, error: type[StackError]) -> None:
+    with pytest.raises(error), explained("layoutlm-workers"):
+        raise ClientError({"Error": {"Code": code, "Message": "no"}}, "DescribeStacks")
+
+
+def test_without_credentials_it_says_how_to_get_some() -> None:
+    with pytest.raises(NoRights, match="aws configure"), explained("layoutlm-workers"):
+        raise NoCredentialsError

@@ -1,0 +1,81 @@
+"""A job that loses one spot machine after the other goes to the queue of on-demand machines."""
+
+import pytest
+
+from receipt_dynamo import DynamoClient, Job, JobQueue, JobStatus, Lease, Timing
+from tests.support.stores import Clock
+
+AFTER = 3
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def client(table_name: str, dynamo_endpoint: str) -> DynamoClient:
+    return DynamoClient(table_name, endpoint_url=dynamo_endpoint)
+
+
+@pytest.fixture
+def queue(client: DynamoClient, clock: Clock) -> JobQueue:
+    return JobQueue(client, now=clock, timing=Timing(ondemand_after=AFTER))
+
+
+def submit(queue: JobQueue) -> Job:
+    return queue.submit(name="a", config={}, created_by="me", queue="spot")
+
+
+def claimed(queue: JobQueue, name: str = "spot") -> Lease:
+    lease = queue.claim("a-worker", name)
+    assert lease is not None
+    return lease
+
+
+def test_the_last_of_so_many_interruptions_within_an_hour_moves_the_job(queue: JobQueue, clock: Clock) -> None:
+    job = submit(queue)
+    for _ in range(AFTER):
+        assert queue.client.get_job(job.job_id).queue == "spot"
+        queue.release(claimed(queue), "spot notice")
+        clock.pass_seconds(600)
+    moved = queue.client.get_job(job.job_id)
+    assert (moved.queue, moved.status) == ("spot.ondemand", JobStatus.INTERRUPTED)
+    assert list(queue.client.iter_queue("spot")) == []
+    assert [each.job_id for each in queue.client.iter_queue("spot.ondemand")] == [job.job_id]
+    assert claimed(queue, "spot.ondemand").attempt == AFTER + 1
+
+
+def test_interruptions_further_apart_than_the_window_move_nothing(queue: JobQueue, clock: Clock) -> None:
+    job = submit(queue)
+    for _ in range(4):
+        queue.release(claimed(queue), "spot notice")
+        clock.pass_seconds(1801)  # at most two within an hour
+    stored = queue.client.get_job(job.job_id)
+    assert stored.queue == "spot"
+    assert len(stored.interrupted_at) < AFTER
+
+
+def test_a_machine_that_died_without_a_word_counts_as_well(queue: JobQueue, clock: Clock) -> None:
+    job = submit(queue)
+    for _ in range(AFTER):
+        claimed(queue)
+        clock.pass_seconds(121)
+        assert len(queue.rescue()) == 1
+    assert queue.client.get_job(job.job_id).queue == "spot.ondemand"
+
+
+def test_a_job_that_is_interrupted_there_too_stays(queue: JobQueue, clock: Clock) -> None:
+    job = submit(queue)
+    for name in ("spot",) * AFTER + ("spot.ondemand",):
+        queue.release(claimed(queue, name), "spot notice")
+    assert queue.client.get_job(job.job_id).queue == "spot.ondemand"
+
+
+def test_where_nothing_is_said_jobs_keep_their_queue(client: DynamoClient, clock: Clock) -> None:
+    queue = JobQueue(client, now=clock)
+    job = submit(queue)
+    for _ in range(4):
+        queue.release(claimed(queue), "spot notice")
+    stored = client.get_job(job.job_id)
+    assert (stored.queue, stored.interrupted_at) == ("spot", ())

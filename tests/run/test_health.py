@@ -1,0 +1,198 @@
+"""Each finding appears at its bound and not just below it, and names options that there are."""
+
+import re
+
+import pytest
+
+from receipt_layoutlm.cli.options import flag_of
+from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.data.check_report import Finding
+from receipt_layoutlm.run.events import Evaluation, LabelScore
+from receipt_layoutlm.run.health import health, health_lines
+
+
+def row(recall: float, support: int) -> LabelScore:
+    return LabelScore(precision=recall, recall=recall, f1=recall, support=support)
+
+
+def at(step: int = 1, train_loss: float | None = 1.0, eval_loss: float = 1.0, **values: object) -> Evaluation:
+    """An evaluation with which nothing is wrong but what is said."""
+    told = {
+        "metric_name": "eval_f1",
+        "metric_value": 0.8,
+        "precision": 0.8,
+        "recall": 0.8,
+        "per_label": {"TAX": row(0.8, 10)},
+        "lr": 1e-4,
+        "confusion": {"O": {"O": 90}, "TAX": {"TAX": 10}},
+        "predicted_labels": {"O": 90, "TAX": 10},
+        "is_best": False,
+    }
+    return Evaluation.model_validate(
+        {"global_step": step, "epoch": step, "train_loss": train_loss, "eval_loss": eval_loss, **told, **values}
+    )
+
+
+def losses(*pairs: tuple[float | None, float]) -> list[Evaluation]:
+    return [at(step, train, evaluation) for step, (train, evaluation) in enumerate(pairs, start=1)]
+
+
+def found(history: list[Evaluation], train_f1: float | None = None) -> list[Finding]:
+    """By a history whose latest evaluation scored this on training pages."""
+    if history:
+        latest = history[-1].model_copy(update={"train_f1": train_f1, "f1": history[-1].metric_value})
+        history = [*history[:-1], latest]
+    return health(history)
+
+
+def checks(history: list[Evaluation], train_f1: float | None = None) -> list[str]:
+    return [finding.check for finding in found(history, train_f1)]
+
+
+def words(recall_of_tax: int) -> dict[str, dict[str, int]]:
+    return {"O": {"O": 900}, "TAX": {"O": 100 - recall_of_tax, "TAX": recall_of_tax}}
+
+
+SICK = [
+    ("collapsed", [at(collapsed=True, predicted_labels={"O": 100})], None),
+    ("labels_never_found", [at(per_label={"TAX": row(0.9, 10), "TIP": row(0, 1)})], None),
+    ("overfitting", [at(metric_value=0.8)], 0.9001),
+    ("evaluation_loss_rising", losses((0.9, 1.0), (0.8, 1.2), (0.7, 1.01), (0.6, 1.05)), None),
+    ("evaluation_loss_rising", losses((0.95, 2.0), (0.9, 1.0), (0.8, 1.02), (0.7, 1.04), (0.6, 1.06)), None),
+    ("loss_flat", losses((3.0, 1), (1.0, 1), (0.995, 1), (0.99, 1), (0.992, 1)), None),
+    ("unbalanced", [at(confusion=words(87))], None),  # 0.987 of words, 0.935 of classes: 5.2 points
+]
+
+WELL = [
+    ("nothing is wrong", [at()], None),
+    ("no evaluation yet", [], None),
+    ("an unknown score on training pages", [at()], None),
+    ("a label without true entities", [at(per_label={"TAX": row(0.9, 10), "TIP": row(0, 0)})], None),
+    ("a rare label found once", [at(per_label={"TAX": row(0.9, 10), "TIP": row(0.01, 100)})], None),
+    ("a gap of exactly 10 points", [at(metric_value=0.8)], 0.9),
+    ("better on evaluation pages", [at(metric_value=0.8)], 0.5),
+    ("risen by under 5 percent", losses((0.9, 1.0), (0.8, 1.2), (0.7, 1.01), (0.6, 1.0499)), None),
+    ("risen only two evaluations ago", losses((0.9, 1.1), (0.8, 1.0), (0.7, 1.06), (0.6, 1.2)), None),
+    ("both losses rise", losses((0.6, 1.0), (0.7, 1.1), (0.8, 1.1), (0.6, 1.1)), None),
+    ("the first loss is unknown", losses((None, 1.0), (0.8, 1.1), (0.7, 1.1), (0.6, 1.1)), None),
+    ("the latest loss is unknown", losses((0.9, 1.0), (0.8, 1.1), (0.7, 1.1), (None, 1.1)), None),
+    ("within 1.1 percent", losses((1.0, 1), (0.995, 1), (0.99, 1), (0.989, 1)), None),
+    ("flat for three evaluations", losses((1.2, 1), (1.0, 1), (1.0, 1), (1.0, 1)), None),
+    ("only three evaluations", losses((1.0, 1), (1.0, 1), (1.0, 1)), None),
+    ("one loss of four is unknown", losses((1.0, 1), (None, 1), (1.0, 1), (1.0, 1)), None),
+    ("4.8 points under accuracy", [at(confusion=words(88))], None),
+    ("it was sick and is well", [at(1, 1.0, collapsed=True), at(2, 0.9)], None),
+]
+
+
+@pytest.mark.parametrize(("check", "history", "on_training_pages"), SICK)
+def test_a_sick_run_is_told_what_it_has(check: str, history: list[Evaluation], on_training_pages: float | None) -> None:
+    assert checks(history, on_training_pages) == [check]
+
+
+@pytest.mark.parametrize(("why", "history", "on_training_pages"), WELL)
+def test_a_run_just_below_a_bound_is_well(why: str, history: list[Evaluation], on_training_pages: float | None) -> None:
+    assert checks(history, on_training_pages) == [], why
+
+
+def test_exactly_five_points_under_accuracy_is_unbalanced() -> None:
+    exactly = {"O": {"O": 75}, "TAX": {"TAX": 20, "O": 5}}  # 0.95 and 0.90
+    assert checks([at(confusion=exactly)]) == ["unbalanced"]
+
+
+def test_of_a_collapsed_model_nothing_else_is_said() -> None:
+    history = losses((1.0, 1.0), (1.0, 1.0), (1.0, 1.0), (1.0, 2.0))
+    told = {"collapsed": True, "predicted_labels": {"O": 100}, "per_label": {"TAX": row(0, 5)}}
+    assert checks([*history, at(5, 1.0, **told)], 1.0) == ["collapsed"]
+
+
+def test_several_findings_are_told_in_order_of_weight() -> None:
+    history = losses((1.0, 1.0), (0.995, 1.1), (0.994, 1.1))
+    latest = at(4, 0.993, 1.1, per_label={"TAX": row(0, 5)}, confusion=words(0))
+    assert checks([*history, latest], 0.95) == [
+        "labels_never_found",
+        "overfitting",
+        "evaluation_loss_rising",
+        "loss_flat",
+        "unbalanced",
+    ]
+
+
+def all_findings() -> list[Finding]:
+    return [finding for _, history, value in SICK for finding in found(history, value)]
+
+
+def test_every_finding_names_options_that_there_are() -> None:
+    flags = {flag_of(name) for name in TrainConfig.model_fields}
+    for finding in all_findings():
+        named = re.findall(r"--[a-z][a-z-]*", finding.message)
+        assert named, finding.check
+        assert set(named) <= flags, finding.check
+
+
+def test_the_numbers_and_names_stand_in_the_text() -> None:
+    told = found([at(metric_value=0.8, per_label={"TAX": row(0, 7), "TIP": row(0, 3)})], 0.95)
+    lines = health_lines(told)
+    assert lines[0].startswith("labels_never_found: not one of the true entities was found of TAX (7), TIP (3): ")
+    assert "--label-weight TIP=2" in lines[0]
+    assert told[0].examples == ("TAX", "TIP")
+    assert lines[1].startswith("overfitting: f1 is 0.950 on pages it was trained on and 0.800 on others: ")
+    assert all("\n" not in line for line in lines)
+    assert "predicted as O" in health(SICK[0][1])[0].message
+    assert "of TAX 0.870" in health(SICK[-1][1])[0].message
+
+
+# what is turned already is not named again; each with what stays
+
+TURNED = [
+    ("collapsed", {"o_entity_ratio": 2.0}, {"--lr", "--warmup-ratio", "--epochs"}),
+    (
+        "labels_never_found",
+        {"class_weights": "balanced"},
+        {"--label-weight", "--balanced-sampling", "--o-entity-ratio"},
+    ),
+    ("labels_never_found", {"balanced_sampling": True}, {"--class-weights", "--label-weight", "--o-entity-ratio"}),
+    (
+        "labels_never_found",
+        {"label_weight": {"TIP": 2}},
+        {"--class-weights", "--balanced-sampling", "--o-entity-ratio"},
+    ),
+    ("overfitting", {"augment": ["ocr"], "label_smoothing": 0.1}, {"--dropout", "--epochs"}),
+    ("evaluation_loss_rising", {"early_stopping_patience": 3}, {"--epochs", "--lr", "--label-smoothing", "--dropout"}),
+    ("loss_flat", {"early_stopping_patience": 3}, {"--lr", "--epochs"}),
+    ("unbalanced", {"focal_gamma": 2.0, "o_entity_ratio": 1.0}, {"--class-weights", "--balanced-sampling"}),
+]
+
+
+def told_with(check: str, **options: object) -> str:
+    """The finding's text in a run with these options."""
+    history, train_f1 = next((history, value) for name, history, value in SICK if name == check)
+    latest = history[-1].model_copy(update={"train_f1": train_f1, "f1": history[-1].metric_value})
+    (finding,) = health([*history[:-1], latest], TrainConfig.model_validate(options))
+    return finding.message
+
+
+@pytest.mark.parametrize(("check", "options", "left"), TURNED)
+def test_what_is_turned_already_is_not_advised(check: str, options: dict[str, object], left: set[str]) -> None:
+    assert set(re.findall(r"--[a-z][a-z-]*", told_with(check, **options))) == left
+    assert left < set(re.findall(r"--[a-z][a-z-]*", told_with(check)))
+
+
+def test_a_weight_is_advised_for_the_rarest_label_that_has_none() -> None:
+    latest = at(per_label={"TAX": row(0, 7), "TIP": row(0, 3), "DATE": row(0.9, 2)})
+    (finding,) = health([latest], TrainConfig(label_weight={"TIP": 4.0, "DATE": 2.0}))
+    assert "--label-weight TAX=2" in finding.message
+
+
+def test_where_everything_is_turned_that_is_said() -> None:
+    options = {"class_weights": "inverse", "focal_gamma": 2, "balanced_sampling": True, "o_entity_ratio": 2}
+    on_already = "--class-weights, --focal-gamma, --balanced-sampling, --o-entity-ratio are on already"
+    assert told_with("unbalanced", **options).endswith(f"(of TAX 0.870): {on_already}")
+    told = told_with("labels_never_found", **options, label_weight={"TIP": 2})
+    assert told.endswith(
+        ": label more of them; --class-weights, --label-weight, --balanced-sampling, --o-entity-ratio are on already"
+    )
+
+
+def test_nothing_wrong_is_no_line() -> None:
+    assert health_lines([]) == []

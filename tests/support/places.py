@@ -1,0 +1,101 @@
+"""A worker on the test's store, with a real trainer as its child."""
+
+import os
+import signal
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+from safetensors.numpy import load_file
+
+from receipt_dynamo import Job, JobStatus, Lease, Machine, Storage
+from receipt_layoutlm.config import TrainConfig, to_document
+from receipt_layoutlm.data.page import Page
+from receipt_layoutlm.datasets.snapshots import add_snapshot, describe, pinned
+from receipt_layoutlm.run.events import Event
+from receipt_layoutlm.storage.places import RunPlaces
+from receipt_layoutlm.worker.admission import ANY_BUCKET, Trust
+from receipt_layoutlm.worker.context import Workplace
+from receipt_layoutlm.worker.host.spot import InstanceMetadata, SpotWatch
+from receipt_layoutlm.worker.worker import run_job
+from tests.support.imds import Imds
+from tests.support.stores import Store
+
+
+class Place:
+    """A worker on the test's store; `on_event` sees what the trainer says."""
+
+    def __init__(self, store: Store, work_dir: Path) -> None:
+        self.store = store
+        self.stop = threading.Event()
+        self.events: list[Event] = []
+        self.on_event = lambda _event: None
+        self.workplace = Workplace(
+            queue=store.queue,
+            open_bucket=lambda _name: store.bucket,
+            stop=self.stop,
+            worker_id="worker-1",
+            machine=Machine(instance_type="test"),
+            trust=Trust.of_this_machine([ANY_BUCKET]),
+            environment=os.environ,
+            work_dir=work_dir,
+            now=store.clock,
+            observe=self._observe,
+        )
+
+    def _observe(self, _job: Job, event: Event) -> None:
+        self.events.append(event)
+        self.on_event(event)
+
+    def submit(self, pages: list[Page], **options: object) -> Job:
+        client = self.store.queue.client
+        described = describe("d", pages, "test", self.store.clock())
+        dataset = add_snapshot(client, self.store.bucket, described, pages)
+        config = TrainConfig.model_validate({"dataset": pinned(dataset), "batch_size": 4, "device": "cpu", **options})
+        storage = Storage(bucket=self.store.bucket.name)
+        return self.store.queue.submit(
+            name="a-job", config=to_document(config, {}), created_by="tests", storage=storage
+        )
+
+    def watch_spot(self, imds: Imds) -> SpotWatch:
+        """Let this worker look at the metadata each time that its test says so, by `poll`."""
+        watch = SpotWatch(InstanceMetadata(imds.endpoint), now=self.store.clock)
+        self.workplace = replace(self.workplace, spot=watch)
+        return watch
+
+    def work(self) -> JobStatus | None:
+        lease = self.store.queue.claim("worker-1", machine=self.workplace.machine)
+        assert lease is not None
+        return run_job(self.workplace, lease)
+
+
+def lease_of(place: Place, job: Job) -> Lease:
+    return place.store.queue.client.get_lease(job.job_id)
+
+
+def last_weights(place: Place, job: Job, folder: Path) -> dict:  # type: ignore[type-arg]
+    pointer = lease_of(place, job).checkpoint
+    assert pointer is not None
+    places = RunPlaces(Storage(bucket=place.store.bucket.name), job.job_id)
+    place.store.bucket.get_folder(places.checkpoint(pointer), folder)
+    return load_file(folder / "model.safetensors")
+
+
+def signal_trainer(number: signal.Signals) -> None:
+    """Send a signal to the one child of this process that runs the trainer."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and is_own_trainer(entry):
+            os.kill(int(entry.name), number)
+
+
+def is_own_trainer(entry: Path) -> bool:
+    try:
+        parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+        return parent == os.getpid() and b"receipt_layoutlm.training" in (entry / "cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def own_trainers() -> list[int]:
+    """Processes of trainers that this process started."""
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and is_own_trainer(entry)]

@@ -1,0 +1,35 @@
+"""Things made one ahead are those that were asked for, in whatever order that is."""
+
+import threading
+
+import pytest
+
+from receipt_layoutlm.training.prefetch import Ahead
+
+
+@pytest.mark.parametrize("is_ahead", [False, True])
+def test_what_is_taken_is_what_was_asked_for(is_ahead: bool) -> None:
+    ahead: Ahead[tuple[str, int]] = Ahead(is_ahead)
+    for series, number in [(0, 0), (0, 1), (0, 1), (0, 3), (0, 4), (1, 0), (0, 2)]:
+        assert ahead.take(lambda place, of=series: (str(of), place), series, number, 5) == (str(series), number)
+
+
+def test_the_next_one_is_made_on_another_thread_and_none_after_the_last() -> None:
+    makers: dict[int, int] = {}
+
+    def make(number: int) -> int:
+        makers[number] = threading.get_ident()
+        return number
+
+    ahead: Ahead[int] = Ahead(is_ahead=True)
+    assert [ahead.take(make, 0, number, 3) for number in range(3)] == [0, 1, 2]
+    here = threading.get_ident()
+    assert makers[0] == here and makers[1] == makers[2] != here
+    assert sorted(makers) == [0, 1, 2]
+
+
+def test_what_could_not_be_made_is_raised_when_it_is_taken() -> None:
+    ahead: Ahead[float] = Ahead(is_ahead=True)
+    assert ahead.take(lambda number: 1 / (number - 1), 0, 0, 3) == -1
+    with pytest.raises(ZeroDivisionError):
+        ahead.take(lambda number: 1.0, 0, 1, 3)

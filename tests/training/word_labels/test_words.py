@@ -1,0 +1,72 @@
+"""What the model gives each word does not depend on how windows are batched, and becomes a probability by label."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from receipt_layoutlm.training.setup import Run
+from receipt_layoutlm.training.tasks.word_labels.inputs.packing import pack
+from receipt_layoutlm.training.tasks.word_labels.packed import on_device
+from receipt_layoutlm.training.tasks.word_labels.scoring.words import confidences, score_words
+from tests.support.runs import nothing, prepared_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    found = prepared_run(tmp_path_factory.mktemp("run"))
+    assert len(found.evaluation.windows) > len(found.evaluation.pages)
+    return found
+
+
+@pytest.mark.parametrize("options", [{"eval_batch_size": 1}, {"eval_batch_size": 50}, {"tokens_per_batch": 40}])
+def test_scores_do_not_depend_on_the_batches(run: Run, options: dict[str, int]) -> None:
+    expected = score_words(run, run.evaluation, nothing)
+    other = replace(run, config=run.config.model_copy(update=options))
+    asked: list[None] = []
+    found = score_words(other, run.evaluation, lambda: asked.append(None))
+    assert found.loss == pytest.approx(expected.loss, rel=1e-5)
+    for one, another in zip(found.log_probs, expected.log_probs, strict=True):
+        np.testing.assert_allclose(one, another, atol=1e-4)
+    assert run.model.training
+
+
+def test_each_word_has_the_scores_of_its_most_central_window(run: Run) -> None:
+    found = score_words(run, run.evaluation, nothing).log_probs
+    run.model.eval()
+    for window in run.evaluation.windows:
+        with torch.no_grad():
+            logits = run.task.word_logits(run.model, on_device(pack([window], [window.scored]), run.device))
+        words = window.word_index[window.scored]
+        np.testing.assert_allclose(found[window.page][words], logits.log_softmax(-1).numpy(), atol=1e-4)
+    run.model.train()
+
+
+def test_scoring_can_be_stopped_and_leaves_the_model_in_training(run: Run) -> None:
+    def stop() -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        score_words(run, run.evaluation, stop)
+    assert run.model.training
+
+
+def test_a_confidence_is_the_probability_of_a_label_whichever_of_its_two_tags() -> None:
+    names = ["O", "B-DATE", "I-DATE"]
+    page = np.log(np.array([[0.2, 0.5, 0.3], [0.7, 0.1, 0.2], [1 / 3] * 3], np.float32))
+    found = confidences([page], [["I-DATE", "O", "-"]], names)[0]
+    assert found[:2] == pytest.approx([0.8, 0.7])
+    assert found[2] is None
+
+
+def test_confidences_of_all_labels_add_up_to_one() -> None:
+    names = ["O", "B-DATE", "I-DATE", "B-TAX", "I-TAX"]
+    page = np.log(np.random.default_rng(1).dirichlet(np.ones(5), size=4)).astype(np.float32)
+    total: Counter[int] = Counter()
+    for tag in ("O", "B-DATE", "I-TAX"):
+        for word, probability in enumerate(confidences([page], [[tag] * 4], names)[0]):
+            assert probability is not None
+            total[word] += probability
+    assert list(total.values()) == pytest.approx([1.0] * 4)

@@ -1,0 +1,240 @@
+"""One job from claim to end, with a real trainer process, a real table and a real bucket."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from receipt_dynamo import JobStatus, Storage
+from receipt_layoutlm.data.frozen_split import FrozenSplit, pinned_frozen
+from receipt_layoutlm.data.page import Page
+from receipt_layoutlm.data.sample import generate_pages
+from receipt_layoutlm.run.comparability import stamp_of
+from receipt_layoutlm.run.events import Checkpoint, Evaluation
+from receipt_layoutlm.run.manifest import verify
+from receipt_layoutlm.storage.bucket import Bucket
+from receipt_layoutlm.storage.places import RunPlaces, split_key
+from receipt_layoutlm.worker.worker import run_worker
+from tests.support.places import Place, last_weights, lease_of, signal_trainer
+from tests.support.stores import Store
+from tests.support.tiny import tiny_layoutlm
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture(scope="session")
+def pages() -> list[Page]:
+    return generate_pages(12, seed=1)
+
+
+@pytest.fixture
+def place(store: Store, tmp_path: Path) -> Place:
+    return Place(store, tmp_path / "work")
+
+
+@pytest.fixture
+def model(tmp_path: Path, pages: list[Page]) -> str:
+    return str(tiny_layoutlm(tmp_path / "tiny", pages))
+
+
+def test_a_job_ends_succeeded_with_its_metrics_logs_checkpoint_and_best(
+    place: Place, pages: list[Page], model: str, tmp_path: Path
+) -> None:
+    job = place.submit(pages, pretrained=model, epochs=2)
+
+    assert place.work() is JobStatus.SUCCEEDED
+
+    client, bucket = place.store.queue.client, place.store.bucket
+    done = client.get_job(job.job_id)
+    metrics = client.list_job_metrics(job.job_id)
+    assert [metric.epoch for metric in metrics] == [1.0, 2.0]
+    assert all(metric.train_loss and metric.lr is not None for metric in metrics)
+    logs = client.list_job_logs(job.job_id)
+    assert (logs[0].event, logs[-1].event) == ("run_config", "run_summary")
+    assert logs[-1].data["stop_reason"] == "completed"
+    lease = lease_of(place, job)
+    assert lease.lease_token is None
+    assert lease.checkpoint is not None and lease.checkpoint.global_step == metrics[-1].global_step
+    places = RunPlaces(Storage(bucket=bucket.name), job.job_id)
+    assert done.results is not None
+    assert done.results["best_uri"] == places.uri(places.best(1))
+    assert done.results["metric_value"] == max(metric.metric_value for metric in metrics)
+    bucket.get_folder(places.best(1), tmp_path / "best")
+    verify(tmp_path / "best")
+    names = {key.removeprefix(places.attempt(1)) for key in bucket.list_keys(places.attempt(1))}
+    assert {"run.json", "logs/train.log", "logs/events.jsonl", "best/model.safetensors"} <= names
+    assert any(name.startswith("predictions/eval-") for name in names)
+    (attempt,) = client.list_attempts(job.job_id)
+    assert (attempt.outcome, attempt.machine.instance_type) == ("succeeded", "test")
+    assert attempt.last_step == lease.checkpoint.global_step
+    assert {key.split("/")[-2].partition("-")[0] for key in marked_keys(bucket, places)} == {"checkpoint"}
+
+
+def marked_keys(bucket: Bucket, places: RunPlaces) -> list[str]:
+    """What the bucket's rules let expire."""
+    return [
+        key
+        for key in bucket.list_keys(places.run)
+        if bucket.raw.get_object_tagging(Bucket=bucket.name, Key=key)["TagSet"]
+    ]
+
+
+def test_the_test_part_of_a_frozen_split_is_scored_apart_and_the_results_are_stamped(
+    place: Place, pages: list[Page], model: str
+) -> None:
+    ids = [page.page_id for page in pages]
+    frozen = FrozenSplit(validation=tuple(ids[:4]), test=tuple(ids[4:7]))
+    place.store.bucket.put_new(frozen.canonical(), split_key(frozen.sha256))
+    job = place.submit(pages, pretrained=model, epochs=2, split=pinned_frozen("mine", frozen))
+
+    assert place.work() is JobStatus.SUCCEEDED
+
+    client = place.store.queue.client
+    results = client.get_job(job.job_id).results or {}
+    test, stamp = results["test"], stamp_of(results)
+    assert isinstance(test, dict) and (test["metric_name"], test["pages"]) == ("test_f1", 3)
+    assert stamp is not None and stamp.split == f"frozen {frozen.sha256}" and "4 pages" in stamp.evaluation
+    assert {metric.metric_name for metric in client.list_job_metrics(job.job_id)} == {"eval_f1"}
+    assert [log.data["pages"] for log in client.list_job_logs(job.job_id) if log.event == "test"] == [3]
+
+
+def test_what_was_measured_what_is_wrong_and_what_classes_weighed_is_stored(
+    place: Place, pages: list[Page], model: str
+) -> None:
+    job = place.submit(pages, pretrained=model, lr=1e-9, epochs=1, class_weights="inverse", class_weight_clip=[1, 2])
+
+    assert place.work() is JobStatus.SUCCEEDED
+
+    client = place.store.queue.client
+    results, (metric,) = client.get_job(job.job_id).results or {}, client.list_job_metrics(job.job_id)
+    measured = {"f1", "macro_f1", "field_f1", "word_accuracy", "balanced_accuracy", "train_f1", "temperature", "ece"}
+    assert {
+        *measured,
+        "ece_calibrated",
+        "f1_by_decoding",
+        "seen",
+        "confusion",
+        "o_entity_ratio",
+        "hardware",
+    } <= results.keys()
+    assert measured <= metric.extras.keys() and metric.extras["f1"] == results["f1"]
+    weights, health = results["class_weights"], results["health"]
+    assert isinstance(weights, dict) and isinstance(health, list)
+    assert weights["weights"]["O"] == 1 and max(weights["weights"].values()) == 2 and weights["clipped"]
+    assert any("--o-entity-ratio" in line for line in health) and "--class-weights" not in " ".join(health)  # is on
+    assert metric.extras["health"] == health
+    logs = {log.event: log for log in client.list_job_logs(job.job_id)}
+    assert logs["class_weights"].data == weights
+    assert f"O 1 ({weights['words']['O']} words)" in logs["class_weights"].message
+    assert any(log.message in line for log in logs.values() for line in health)
+
+
+def test_a_stopped_worker_gives_the_job_back_and_the_next_goes_on_to_the_same_weights(
+    place: Place, pages: list[Page], model: str, tmp_path: Path
+) -> None:
+    # long enough that the stop, which takes a poll to arrive, comes before the end
+    whole = place.submit(pages, pretrained=model, epochs=20)
+    assert place.work() is JobStatus.SUCCEEDED
+    broken = place.submit(pages, pretrained=model, epochs=20)
+    place.on_event = lambda event: place.stop.set() if isinstance(event, Evaluation) else None
+
+    assert place.work() is JobStatus.INTERRUPTED
+    resume_step = lease_of(place, broken).checkpoint
+    assert resume_step is not None
+    bucket = place.store.bucket
+    assert marked_keys(bucket, RunPlaces(Storage(bucket=bucket.name), broken.job_id)) == []  # it is resumed from there
+    place.stop.clear()
+    place.on_event = lambda _event: None
+    assert place.work() is JobStatus.SUCCEEDED
+
+    client = place.store.queue.client
+    first, second = client.list_attempts(broken.job_id)
+    assert first.outcome is not None and first.outcome.startswith("interrupted")
+    assert second.resume_step == resume_step.global_step > 0
+    values = [[metric.metric_value for metric in client.list_job_metrics(job.job_id)] for job in (whole, broken)]
+    assert values[0] == values[1]
+    weights = [last_weights(place, job, tmp_path / job.job_id) for job in (whole, broken)]
+    assert weights[0].keys() == weights[1].keys()
+    assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
+
+
+def test_a_cancel_request_ends_the_job_as_cancelled(place: Place, pages: list[Page], model: str) -> None:
+    job = place.submit(pages, pretrained=model, epochs=2)
+    place.on_event = lambda event: (
+        place.store.queue.cancel(job.job_id) and None if isinstance(event, Evaluation) else None
+    )
+
+    assert place.work() is JobStatus.CANCELLED
+
+    assert place.store.queue.client.get_job(job.job_id).results is None
+
+
+def test_a_killed_trainer_is_tried_again_later(place: Place, pages: list[Page], model: str) -> None:
+    job = place.submit(pages, pretrained=model, epochs=50)
+    place.on_event = lambda event: signal_trainer(signal.SIGKILL) if isinstance(event, Checkpoint) else None
+
+    assert place.work() is JobStatus.PENDING
+
+    stored = place.store.queue.client.get_job(job.job_id)
+    assert stored.error is not None and stored.error.cause == "killed"
+    assert stored.not_before is not None and stored.not_before > place.store.clock()
+
+
+def test_weights_that_do_not_exist_fail_the_job_at_once_with_the_way_out(place: Place, pages: list[Page]) -> None:
+    job = place.submit(pages, pretrained="/no/such/folder", epochs=1)
+
+    assert place.work() is JobStatus.FAILED
+
+    stored = place.store.queue.client.get_job(job.job_id)
+    assert stored.error is not None and stored.error.cause == "bad_config"
+    assert "/no/such/folder" in stored.error.message
+
+
+def test_a_job_whose_pages_are_gone_says_so(place: Place, pages: list[Page], model: str) -> None:
+    job = place.submit(pages, pretrained=model, epochs=1)
+    place.store.bucket.delete_prefix("datasets/")
+
+    assert place.work() is JobStatus.PENDING
+
+    stored = place.store.queue.client.get_job(job.job_id)
+    assert stored.error is not None and stored.error.cause == "storage"
+
+
+def test_a_worker_that_finds_nothing_ends_and_leaves_newer_jobs_to_others(place: Place, store: Store) -> None:
+    job = store.queue.submit(name="from-the-future", config={"config_version": 99}, created_by="tests")
+
+    assert run_worker(place.workplace, "default", max_jobs=1, idle_timeout=0) == []
+
+    assert store.queue.client.get_job(job.job_id).status is JobStatus.PENDING
+
+
+def test_a_worker_takes_as_many_jobs_as_it_was_told(place: Place, store: Store) -> None:
+    for name in ("one", "two"):
+        store.queue.submit(name=name, config={"config_version": 1}, created_by="tests")
+
+    assert run_worker(place.workplace, "default", max_jobs=1, idle_timeout=0) == [JobStatus.FAILED]
+
+    assert [job.status for job in store.queue.client.list_jobs()] == [JobStatus.PENDING, JobStatus.FAILED]
+
+
+def test_a_trainer_that_somebody_else_stopped_gives_the_job_back(place: Place, pages: list[Page], model: str) -> None:
+    job = place.submit(pages, pretrained=model, epochs=50)
+    place.on_event = lambda event: signal_trainer(signal.SIGTERM) if isinstance(event, Checkpoint) else None
+
+    assert place.work() is JobStatus.INTERRUPTED
+
+    assert lease_of(place, job).checkpoint is not None
+
+
+def test_a_worker_takes_the_jobs_of_its_queue_only(place: Place, store: Store) -> None:
+    store.submit("elsewhere", queue="gpu")
+
+    assert run_worker(place.workplace, "default", max_jobs=None, idle_timeout=0) == []
+
+
+def test_a_worker_that_was_asked_to_stop_claims_nothing(place: Place, store: Store) -> None:
+    store.submit()
+    place.stop.set()
+
+    assert run_worker(place.workplace, "default", max_jobs=None, idle_timeout=None) == []
+    assert [job.status for job in store.queue.client.list_jobs()] == [JobStatus.PENDING]
