@@ -1,6 +1,5 @@
 """Follow a job that others work on, until it ends."""
 
-import json
 import sys
 import threading
 
@@ -11,6 +10,7 @@ from rich.status import Status
 from receipt_dynamo import DynamoClient, Job
 from receipt_layoutlm.cli.run_here import NOT_FINISHED, exit_code
 from receipt_layoutlm.cli.tables import clean, score
+from receipt_layoutlm.run.progress import LeaseProgress
 
 POLL_SECONDS = 3.0
 
@@ -43,9 +43,9 @@ def wait_for(client: DynamoClient, job: Job) -> int:
 def _show(status: Status, client: DynamoClient, job: Job) -> None:
     if not sys.stderr.isatty():
         return
-    progress = client.get_lease(job.job_id).progress
-    if progress:
-        phase, step, total, epoch = json.loads(progress)
-        status.update(f"{job.status}: {clean(phase)}, step {step} of {total}, epoch {epoch}")
-    else:
+    progress = LeaseProgress.parse(client.get_lease(job.job_id).progress)
+    if progress is None:
         status.update(str(job.status))
+    else:
+        place = f"step {progress.step} of {progress.total}, epoch {progress.epoch}"
+        status.update(f"{job.status}: {clean(progress.phase)}, {place}")

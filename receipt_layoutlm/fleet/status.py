@@ -17,7 +17,7 @@ from receipt_layoutlm.fleet.names import instance_of, workers_stack
 from receipt_layoutlm.fleet.scaler.backlog import waiting_since
 from receipt_layoutlm.fleet.scaler.costs import FleetInstance
 from receipt_layoutlm.fleet.stack_errors import explained
-from receipt_layoutlm.run.progress import Position, parse_progress
+from receipt_layoutlm.run.progress import LeaseProgress
 
 if TYPE_CHECKING:
     from mypy_boto3_autoscaling import AutoScalingClient
@@ -59,7 +59,7 @@ class HeldJob:
     job_id: str
     name: str
     attempt: int
-    position: Position | None
+    position: LeaseProgress | None
     lease_seconds: float
 
 
@@ -139,7 +139,7 @@ def _names(queue: str) -> tuple[str, str]:
 
 def _job(job: Job, lease: Lease, now: datetime) -> HeldJob:
     left = (lease.expires_at - now).total_seconds() if lease.expires_at else 0.0
-    return HeldJob(job.job_id, job.name, lease.attempt, parse_progress(lease.progress), left)
+    return HeldJob(job.job_id, job.name, lease.attempt, LeaseProgress.parse(lease.progress), left)
 
 
 def _queue(client: DynamoClient, name: str, running: Iterable[Job], now: datetime) -> QueueRow:

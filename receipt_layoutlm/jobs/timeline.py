@@ -14,7 +14,7 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict
 
 from receipt_dynamo import Attempt, Job, Lease
-from receipt_layoutlm.run.progress import parse_progress
+from receipt_layoutlm.run.progress import LeaseProgress
 
 PHASES = ("boot", "prepare", "start", "cached", "encode", "train", "evaluate", "checkpoint", "upload")
 BEFORE_FIRST_STEP = ("prepare", "start", "cached", "encode")  # from the claim on; the boot is part of the wait
@@ -104,7 +104,7 @@ def _last_step(attempt: Attempt, lease: Lease | None) -> tuple[int | None, bool]
     if attempt.last_step is not None:
         return attempt.last_step, False
     is_running = attempt.ended_at is None and lease is not None and lease.attempt == attempt.attempt
-    position = parse_progress(lease.progress if is_running and lease else attempt.progress)
+    position = LeaseProgress.parse(lease.progress if is_running and lease else attempt.progress)
     return (position.step, True) if position else (None, False)
 
 

@@ -8,7 +8,7 @@ from receipt_layoutlm.config import is_known_version
 from receipt_layoutlm.jobs.timeline import timeline
 from receipt_layoutlm.jobs.why_facts import Facts, last_straws, renewed_at, rescue_at, status_after_rescue
 from receipt_layoutlm.jobs.wording import ago, cause, clock, count, cut, duration
-from receipt_layoutlm.run.progress import parse_progress
+from receipt_layoutlm.run.progress import LeaseProgress
 
 PHASES = {"encode": "encoding the pages", "train": "training", "evaluate": "evaluating"}
 ENDINGS = {"lease expired": "cut off when its lease ran out", None: "without an end"}
@@ -157,7 +157,7 @@ def _what_was_before(facts: Facts) -> Iterator[str]:
 
 
 def _how_far(facts: Facts, lease: Lease) -> Iterator[str]:
-    position, pointer = parse_progress(lease.progress), lease.checkpoint
+    position, pointer = LeaseProgress.parse(lease.progress), lease.checkpoint
     if position is None:
         yield "How far it is was not told yet."
     else:

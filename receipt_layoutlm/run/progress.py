@@ -1,23 +1,28 @@
-"""Progress of an attempt as its lease holds it."""
+"""Progress of an attempt, as its lease and its row keep it: a short JSON list."""
 
 import json
 from dataclasses import dataclass
+from typing import Self
 
 
 @dataclass(frozen=True)
-class Position:
-    """Where a trainer was when its worker last renewed the lease."""
+class LeaseProgress:
+    """Position of a trainer at the last renewal of its lease. `fleet status --json` shows these field names."""
 
     phase: str
     step: int
     total: int
     epoch: float
 
+    @property
+    def text(self) -> str:
+        return json.dumps([self.phase, self.step, self.total, round(self.epoch, 2)])
 
-def parse_progress(text: str) -> Position | None:
-    """The progress that a lease or a rescued attempt holds; None when there is none or it cannot be read."""
-    try:
-        phase, step, total, epoch = json.loads(text)
-        return Position(str(phase), int(step), int(total), float(epoch))
-    except (ValueError, TypeError, OverflowError):
-        return None
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """The progress in a lease or an attempt; None when there is none or it is unreadable."""
+        try:
+            phase, step, total, epoch = json.loads(text)
+            return cls(str(phase), int(step), int(total), float(epoch))
+        except (ValueError, TypeError, OverflowError, RecursionError):
+            return None

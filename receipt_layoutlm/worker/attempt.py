@@ -47,7 +47,7 @@ def work_on(place: Workplace, lease: Lease) -> JobStatus:
     recorder: Recorder | None = None
     with (
         Sharing(bucket, lambda: not place.must_go) as encoded,
-        Heartbeat(place.queue, lease, lambda: recorder.progress if recorder else "") as heartbeat,
+        Heartbeat(place.queue, lease, lambda: recorder.progress_text if recorder else "") as heartbeat,
     ):
         patiently = Patience(place, heartbeat)
         snapshot: Pinned | None = None

@@ -6,7 +6,6 @@ lease's short text. A pointer therefore moves only after every event of lower se
 Polls the recorder on a thread of its own, so that a slow upload keeps nobody from watching the lease.
 """
 
-import json
 import logging
 import shutil
 import threading
@@ -31,6 +30,7 @@ from receipt_layoutlm.run.events import (
     Progress,
     Started,
 )
+from receipt_layoutlm.run.progress import LeaseProgress
 from receipt_layoutlm.run.record import RunRecord
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.errors import StorageError, StorageUnavailable, keep_trying
@@ -81,7 +81,7 @@ class Recorder:
         self.lease = lease
         self.rows = rows
         self.end: Failed | Finished | None = None
-        self.progress = ""
+        self.progress: LeaseProgress | None = None
         self.last_save: LastSave | None = None
         self.phase_seconds: dict[str, float] = {}
         self._queue = queue
@@ -115,6 +115,11 @@ class Recorder:
         self._given_up.set()
 
     @property
+    def progress_text(self) -> str:
+        """For the lease; empty before the first."""
+        return "" if self.progress is None else self.progress.text
+
+    @property
     def is_up_to_date(self) -> bool:
         """Whether everything that was read is stored."""
         return not self._pending
@@ -128,7 +133,7 @@ class Recorder:
         match event:
             case Progress():
                 self._last_step = event.global_step
-                self.progress = json.dumps([event.phase, event.global_step, event.total_steps, round(event.epoch, 2)])
+                self.progress = LeaseProgress(event.phase, event.global_step, event.total_steps, event.epoch)
             case Evaluation():
                 self._last_step = event.global_step
                 self.rows.add_evaluation(event)

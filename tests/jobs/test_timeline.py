@@ -7,7 +7,6 @@ import pytest
 
 from receipt_dynamo import Attempt, Job, JobStatus, Lease, Machine, Pointer
 from receipt_layoutlm.jobs.timeline import Timeline, timeline
-from receipt_layoutlm.run.progress import Position, parse_progress
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 JOB_ID = "6f6a1c1e-8f57-4d2a-9f0e-2c7a1f0f3b11"
@@ -132,17 +131,6 @@ def test_an_attempt_that_ended_itself_is_told_as_it_told_it() -> None:
     (row,) = of(ended, lease=at_step(100)).rows
 
     assert (row.last_step, row.lost_steps, row.is_at_least, row.phase_seconds) == (120, 20, False, phases)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{", "null", "[1]", '["train", "x", 4, 1.0]', '["train", 1e999, 4, 1.0]', "[[" * 99]
-)
-def test_progress_that_cannot_be_read_is_no_progress(text: str) -> None:
-    assert parse_progress(text) is None
-
-
-def test_progress_is_read_back_as_the_recorder_writes_it() -> None:
-    assert parse_progress(json.dumps(["train", 120, 400, 3.25])) == Position("train", 120, 400, 3.25)
 
 
 def test_the_way_to_the_first_step_is_split_by_phase() -> None:

@@ -21,6 +21,7 @@ from receipt_layoutlm.run.events import (
 )
 from receipt_layoutlm.run.hardware import Hardware
 from receipt_layoutlm.run.manifest import DamagedFolder, write_manifest
+from receipt_layoutlm.run.progress import LeaseProgress
 from receipt_layoutlm.storage.errors import StorageUnavailable
 from receipt_layoutlm.storage.places import RunPlaces
 from receipt_layoutlm.worker.recorder import Recorder, Storehouse
@@ -372,7 +373,7 @@ def test_progress_goes_into_the_lease_and_not_into_rows(store: Store, lease: Lea
 
     run.recorder.poll()
 
-    assert run.recorder.progress == '["train", 3, 12, 0.75]'
+    assert run.recorder.progress == LeaseProgress("train", 3, 12, 0.75)
     assert store.queue.client.list_job_logs(lease.job_id) == []
     assert run.recorder.attempt_end().last_step == 3
     assert run.recorder.attempt_end().lost_steps == 3
