@@ -28,10 +28,10 @@ INTRODUCTION = """# Breaking the protocol on purpose
     python bench/protocol_breaks.py --schedules {schedules} --seed {seed}
 
 Each rule of docs/protocol.md that keeps jobs safe was broken in the code, one at a time, and the state machine of
-`tests/protocol_model.py` ran {schedules} schedules on the real local engine. The table says in how many of them the
-rules of `tests/protocol_rules.py` noticed, which schedule was the first, and what they said. Unbroken, none does.
-The breaks are in `tests/protocol_breaks.py`; those of the recorder and of the resume point are made in the model's
-worker, because that is where these two rules live. The suite runs each break for its first schedules only.
+`tests/receipt_dynamo/protocol_model.py` ran {schedules} schedules on the real local engine. The table shows in how many
+of them the rules of `protocol_rules.py` noticed, which schedule was the first, and the violated rule. Unbroken, none
+does. The breaks are in `protocol_breaks.py`; those of the recorder and of the resume point are made in the model's
+worker, because these two rules live there. The suite runs each break for its first schedules only.
 
 """
 
@@ -55,9 +55,9 @@ def engine() -> Iterator[str]:
 
 def measured(schedules: int, seed: int) -> Iterator[str]:
     """The lines of the table, each when it is known."""
-    sys.path.insert(0, str(ROOT / "tests"))
-    from protocol_breaks import BREAKS, catches
-    from protocol_model import counted, laboratory
+    sys.path.insert(0, str(ROOT))
+    from tests.receipt_dynamo.protocol_breaks import BREAKS, catches
+    from tests.receipt_dynamo.protocol_model import counted, laboratory
 
     yield "| broken | how | noticed in | first | what was noticed |"
     yield "|---|---|---|---|---|"

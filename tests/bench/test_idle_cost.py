@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 
 import pytest
-from fleets import NO_IMAGES
 
 from receipt_dynamo import DynamoClient
 from receipt_layoutlm import infra
+from tests.support.fleets import NO_IMAGES
 from tests.support.paths import BENCH
 
 pytestmark = pytest.mark.engine

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import original_system
 import pytest
 from click.testing import CliRunner, Result
 
@@ -12,6 +11,7 @@ from receipt_dynamo import DynamoClient
 from receipt_layoutlm.cli import cli
 from receipt_layoutlm.data.page import page_to_line
 from receipt_layoutlm.storage.bucket import Bucket
+from tests.support import original_system
 from tests.support.tiny import tiny_pages
 
 

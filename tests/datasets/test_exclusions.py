@@ -1,6 +1,5 @@
 """Forgotten pages: kept in the table, left out wherever a snapshot is made, looked up in the old ones."""
 
-import original_system
 import pytest
 
 from receipt_dynamo import AlreadyExists, Dataset, DynamoClient, ForgottenPage, ReceiptClient
@@ -19,6 +18,7 @@ from receipt_layoutlm.datasets.receipt_load import load_pages
 from receipt_layoutlm.datasets.snapshots import add_snapshot, describe
 from receipt_layoutlm.datasets.table_snapshots import NoLabels, keep_snapshot, last_snapshot, read_table
 from receipt_layoutlm.storage.places import dataset_key
+from tests.support import original_system
 from tests.support.stores import Store
 from tests.support.tiny import tiny_pages
 

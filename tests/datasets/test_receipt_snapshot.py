@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 
-import original_system
 import pytest
 
 from receipt_dynamo import DynamoClient, ReceiptClient
@@ -22,6 +21,7 @@ from receipt_layoutlm.datasets.receipt_pages import (
 from receipt_layoutlm.datasets.receipt_snapshot import Progress, Seen, Taken, take_snapshot
 from receipt_layoutlm.datasets.table_snapshots import NoLabels, keep_snapshot, last_snapshot, read_table
 from receipt_layoutlm.storage.places import dataset_key
+from tests.support import original_system
 from tests.support.paths import SHARED
 from tests.support.spans import spans
 from tests.support.stores import Clock, Store

@@ -1,6 +1,5 @@
 """Suspect words find their labels in the table, also in receipts of the original system and among equal words."""
 
-import original_system
 import pytest
 
 from receipt_dynamo import DynamoClient, ReceiptClient, ValidationStatus
@@ -8,6 +7,7 @@ from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.datasets.receipt_snapshot import take_snapshot
 from receipt_layoutlm.datasets.suspect_review import Marks, NotInTable, find_labels, write_marks
 from receipt_layoutlm.datasets.suspects import Suspect, SuspectWord
+from tests.support import original_system
 
 IMAGE = "3f52804b-2fad-4e00-92c8-b593da3a8ed3"
 PAGE_ID = f"{IMAGE}-00001"

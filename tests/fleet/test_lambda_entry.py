@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import boto3
 import pytest
-from fleets import FLEET, NO_IMAGES, REGION, StoredGroup, lagging_index, make_group
-from stores import Clock
 
 from receipt_dynamo import DynamoClient, FleetRows, Job, JobError, JobQueue, JobStatus, utcnow
 from receipt_layoutlm.fleet.names import worker_id
 from receipt_layoutlm.fleet.scaler import lambda_entry as scaler_lambda
 from receipt_layoutlm.fleet.scaler.lambda_entry import BadSettings, LookFailed, parse_settings, run
 from receipt_layoutlm.fleet.scaler.metrics import namespace
+from tests.support.fleets import FLEET, NO_IMAGES, REGION, StoredGroup, lagging_index, make_group
 from tests.support.paths import ROOT
+from tests.support.stores import Clock
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -9,14 +9,14 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 from botocore.stub import Stubber
-from fleets import FLEET, NO_IMAGES, REGION, TYPE, Fleet, counted, lagging_index, listed, make_group
-from stores import Clock
 
 from receipt_dynamo import DynamoClient, FleetPause, JobError, JobStatus
 from receipt_dynamo.items import job_item
 from receipt_layoutlm.fleet.scaler.costs import PAID, FleetInstance, list_instances
 from receipt_layoutlm.fleet.scaler.group import GroupFigures, Launch, aws_group
 from receipt_layoutlm.fleet.scaler.look import GroupLook, look
+from tests.support.fleets import FLEET, NO_IMAGES, REGION, TYPE, Fleet, counted, lagging_index, listed, make_group
+from tests.support.stores import Clock
 
 if TYPE_CHECKING:
     from mypy_boto3_autoscaling import AutoScalingClient

@@ -11,8 +11,6 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 from click.testing import CliRunner, Result
-from fleets import FLEET, NO_IMAGES, REGION, TYPE, Fleet, lagging_index, make_group
-from stores import Clock
 
 from receipt_dynamo import DynamoClient, FleetPause, FleetRows, JobError, JobQueue, JobStatus, Lease, utcnow
 from receipt_dynamo.items import job_item
@@ -26,7 +24,9 @@ from receipt_layoutlm.fleet.stack import StackState
 from receipt_layoutlm.fleet.stack_errors import NoRights
 from receipt_layoutlm.fleet.status import FleetStatus, Sources, fleet_status, held_by_machine
 from receipt_layoutlm.local.engines import ACCESS_KEY, SECRET_KEY
+from tests.support.fleets import FLEET, NO_IMAGES, REGION, TYPE, Fleet, lagging_index, make_group
 from tests.support.small_aws import ministack
+from tests.support.stores import Clock
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 GROUP = f"{FLEET}-workers"

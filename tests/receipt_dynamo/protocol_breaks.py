@@ -6,13 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import protocol_worker
-from protocol_model import Laboratory, counted
-
 from receipt_dynamo import JobStatus, Lease, client, items, queue, transitions
 from receipt_dynamo.client import fence
 from receipt_dynamo.items import LeaseItem, lease_key
 from receipt_dynamo.writes import Write, put, update
+from tests.receipt_dynamo import protocol_worker
+from tests.receipt_dynamo.protocol_model import Laboratory, counted
 
 Patch = tuple[object, str, object]  # where, which name, what instead
 

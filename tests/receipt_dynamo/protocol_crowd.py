@@ -7,10 +7,10 @@ from collections.abc import Callable
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.exceptions import ReadTimeoutError
 from botocore.httpsession import URLLib3Session
-from protocol_faults import READS, REFUSALS, response, retry_at_once
 
 from receipt_dynamo import DynamoClient, JobQueue, StoreError
 from receipt_dynamo.writes import Writer
+from tests.receipt_dynamo.protocol_faults import READS, REFUSALS, response, retry_at_once
 
 ON_READS = ("throttle", "500", "lost")
 ON_WRITES = (*ON_READS, "conflict", "conflict and a failed condition", "in progress")

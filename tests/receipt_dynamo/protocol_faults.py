@@ -17,10 +17,10 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.config import Config
 from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
 from botocore.session import get_session
-from stores import Clock
 
 from receipt_dynamo import DynamoClient, Lease
 from receipt_dynamo.writes import Writer
+from tests.support.stores import Clock
 
 READS = ("GetItem", "Query")
 NEVER = datetime.min.replace(tzinfo=UTC)

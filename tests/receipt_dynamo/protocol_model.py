@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import hypothesis.strategies as st
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
-from protocol_faults import Broken, Engine, Fault, Line
-from protocol_world import CROSSINGS, PRIORITIES, WORKERS, World
 
 from receipt_dynamo import DynamoClient
 from receipt_layoutlm import infra
+from tests.receipt_dynamo.protocol_faults import Broken, Engine, Fault, Line
+from tests.receipt_dynamo.protocol_world import CROSSINGS, PRIORITIES, WORKERS, World
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from protocol_faults import Broken, Operation, RawRow
-
 from receipt_dynamo import Attempt, JobMetric, Timing
 from receipt_dynamo import client as client_module
+from tests.receipt_dynamo.protocol_faults import Broken, Operation, RawRow
 
 CLAIMABLE, FINAL = ("pending", "interrupted"), ("succeeded", "failed", "cancelled")
 TIMING = Timing()

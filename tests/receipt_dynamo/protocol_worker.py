@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from protocol_rules import History, Place
-from stores import Clock
-
 from receipt_dynamo import JobError, JobLog, JobMetric, JobQueue, Lease, Pointer
+from tests.receipt_dynamo.protocol_rules import History, Place
+from tests.support.stores import Clock
 
 TOTAL_STEPS, EVAL_STEPS = 4, 2
 CHECKPOINT_STEPS = (2, 3, 4)  # after each evaluation, and one between

@@ -6,11 +6,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from protocol_faults import Broken, Engine, Fault, Killed, Line, Operation, RawRow, Witness
-from protocol_rules import FINAL, TIMING, History, Place, Rules, Stored, read_stored, require, view_of
-from protocol_worker import EVAL_STEPS, TOTAL_STEPS, Around, Call, Worker, pointer_of
-from stores import Clock
-
 from receipt_dynamo import (
     Job,
     JobQueue,
@@ -21,6 +16,20 @@ from receipt_dynamo import (
     StoreError,
     new_job_id,
 )
+from tests.receipt_dynamo.protocol_faults import Broken, Engine, Fault, Killed, Line, Operation, RawRow, Witness
+from tests.receipt_dynamo.protocol_rules import (
+    FINAL,
+    TIMING,
+    History,
+    Place,
+    Rules,
+    Stored,
+    read_stored,
+    require,
+    view_of,
+)
+from tests.receipt_dynamo.protocol_worker import EVAL_STEPS, TOTAL_STEPS, Around, Call, Worker, pointer_of
+from tests.support.stores import Clock
 
 PRIORITIES = ("critical", "high", "medium", "low")
 WORKERS = 3

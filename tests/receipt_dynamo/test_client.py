@@ -7,10 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import botocore.session
-import original_system
 import pytest
-from stores import Clock
-from wire import Patience, Wire
 
 from receipt_dynamo import (
     AlreadyExists,
@@ -29,6 +26,9 @@ from receipt_dynamo import (
 )
 from receipt_dynamo.client import resolve_region
 from receipt_layoutlm import infra
+from tests.support import original_system
+from tests.support.stores import Clock
+from tests.support.wire import Patience, Wire
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -4,7 +4,6 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
-import original_system
 import pytest
 
 from receipt_dynamo import (
@@ -26,6 +25,7 @@ from receipt_dynamo import (
     items,
 )
 from receipt_dynamo.queue import PROGRESS_BYTES, WORKER_ID_BYTES
+from tests.support import original_system
 
 ID = "07c8c4eb-34cc-4beb-bdc2-0d1a0d77c6ab"
 NOON = datetime(2026, 5, 1, 12, 0, 0, 7, tzinfo=UTC)

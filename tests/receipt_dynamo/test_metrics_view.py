@@ -2,12 +2,12 @@
 
 from datetime import UTC, datetime
 
-import original_system
 import pytest
 
 from receipt_dynamo import Attempt, JobMetric
 from receipt_dynamo.items import JobMetricItem
 from receipt_dynamo.metrics_view import fold_original_rows, visible
+from tests.support import original_system
 
 ID = "07c8c4eb-34cc-4beb-bdc2-0d1a0d77c6ab"
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)

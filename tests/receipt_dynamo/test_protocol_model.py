@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from protocol_breaks import BREAKS, Break, is_caught
-from protocol_model import Laboratory, laboratory, prove
+
+from tests.receipt_dynamo.protocol_breaks import BREAKS, Break, is_caught
+from tests.receipt_dynamo.protocol_model import Laboratory, laboratory, prove
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

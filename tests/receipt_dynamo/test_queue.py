@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from stores import Clock
 
 from receipt_dynamo import (
     AttemptEnd,
@@ -25,6 +24,7 @@ from receipt_dynamo import (
     StateConflict,
     Storage,
 )
+from tests.support.stores import Clock
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -5,9 +5,9 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
-from protocol_crowd import Claim, claim_all
 
 from receipt_dynamo import DynamoClient, JobQueue, JobStatus
+from tests.receipt_dynamo.protocol_crowd import Claim, claim_all
 
 pytestmark = pytest.mark.engine
 

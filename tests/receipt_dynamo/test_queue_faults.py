@@ -6,8 +6,6 @@ from datetime import UTC, datetime
 
 import pytest
 from pynamodb.expressions.update import Action
-from stores import Clock
-from wire import Patience, Wire
 
 from receipt_dynamo import (
     DynamoClient,
@@ -27,6 +25,8 @@ from receipt_dynamo import (
 )
 from receipt_dynamo.items import JobItem, LeaseItem, job_key, lease_key, pointer_map
 from receipt_dynamo.writes import update
+from tests.support.stores import Clock
+from tests.support.wire import Patience, Wire
 
 pytestmark = pytest.mark.engine
 

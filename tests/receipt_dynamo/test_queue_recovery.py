@@ -6,8 +6,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from stores import Clock
-from wire import Patience, Wire
 
 from receipt_dynamo import (
     Budgets,
@@ -26,6 +24,8 @@ from receipt_dynamo import (
     Timing,
     new_job_id,
 )
+from tests.support.stores import Clock
+from tests.support.wire import Patience, Wire
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-import original_system
 import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from urllib3 import HTTPResponse
@@ -22,6 +21,7 @@ from receipt_dynamo import (
 )
 from receipt_dynamo.bulk import Bulk
 from receipt_dynamo.receipt_client import ALL_LABELS, label_ranges
+from tests.support import original_system
 from tests.support.wire import Wire
 
 pytestmark = pytest.mark.engine

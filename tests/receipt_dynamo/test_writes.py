@@ -4,11 +4,11 @@ Every answer here is given before the request leaves, so that no table is needed
 """
 
 import pytest
-from wire import Patience, Wire
 
 from receipt_dynamo import DynamoClient, StoreError, TableNotFound, WriteTimeout
 from receipt_dynamo.items import JobItem, LeaseItem, job_key
 from receipt_dynamo.writes import ConditionFailed, Write, check, delete, put, update
+from tests.support.wire import Patience, Wire
 
 ID = "07c8c4eb-34cc-4beb-bdc2-0d1a0d77c6ab"
 NOWHERE = "http://127.0.0.1:9"

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Final
 
 import boto3
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
-from stores import Clock
 
 from receipt_dynamo import DynamoClient, FleetRows, Job, JobQueue, Lease
 from receipt_layoutlm.fleet.names import FLEET_TAG, worker_id
 from receipt_layoutlm.fleet.scaler.costs import FleetInstance
 from receipt_layoutlm.fleet.scaler.group import Group, aws_group
 from receipt_layoutlm.fleet.scaler.look import Scaler
+from tests.support.stores import Clock
 
 if TYPE_CHECKING:
     from mypy_boto3_autoscaling import AutoScalingClient

@@ -5,12 +5,12 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.training.test___main__ import EXACT, outcome
 
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.events import Finished
 from receipt_layoutlm.training.loop import train
 from tests.support.runs import StopAfter, continued, never, new_run, tiny_model
+from tests.training.test_trainer import EXACT, outcome
 
 OPTIONS: list[dict[str, object]] = [
     {"augment": ["entities,boxes", "ocr", "drop"]},
