@@ -1,44 +1,190 @@
-"""Simulated machines: a group that starts them, how they are reclaimed, and how they end themselves.
+"""Simulated machines: an autoscaling group that launches them, spot reclaims, and termination by themselves.
 
-The group is behind scaling_group.Group, as AWS's own is. A machine ends as terminate_instance.sh ends it.
+The group is reached through scaler/group.py's Group, as AWS's own is. A machine terminates as terminate_instance.sh
+does it.
 """
 
 import math
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING
 
-from fleet_workers import IDLE_LOOK, TYPE, SimulatedWorker
+from fleet_clock import BEGINS
+from fleet_workers import IDLE_LOOK, TYPE, Host, SimulatedWorker
+from fleet_world import World
 
 from receipt_layoutlm.fleet.names import instance_of
 from receipt_layoutlm.fleet.scaler.costs import FleetInstance
 from receipt_layoutlm.fleet.scaler.group import Group, GroupFigures, Launch
 
-if TYPE_CHECKING:
-    from fleet_world import World
-
 # seconds
 NOTICE = 120.0
 DRAIN = 2.0  # from the end of an idle slot to the signal that the others obey
 LAST_LOOK = 4.0  # from the end of a machine's last worker to `worker peek`
-LAST_CALLS = 6.0  # from there to the call that ends it: two runs of the AWS CLI
-ORDERED = (2.0, 8.0)  # from a raised capacity to the start of machines
-REPLACED = (20.0, 60.0)  # from the end of a machine that is still ordered to the start of the next
-ENDED = (30.0, 60.0)  # from a machine's end to the event that tells it
+LAST_CALLS = 6.0  # from there to the terminating call: two runs of the AWS CLI
+ORDERED = (2.0, 8.0)  # from a raised capacity to the launch of machines
+REPLACED = (20.0, 60.0)  # from the end of a machine within the desired capacity to the launch of the next
+ENDED = (30.0, 60.0)  # from a machine's end to its event
+
+
+class SimulatedMachine:
+    """One instance with a worker in each slot, from its launch to its end.
+
+    `on_end` receives the machine and what its group does: it `stays` as large, or `shrinks`.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        queue: str,
+        instance_id: str,
+        reclaimed_per_hour: float,
+        on_end: "Callable[[SimulatedMachine, str], None]",
+    ) -> None:
+        self.world = world
+        self.host = Host(instance_id, queue, world.clock.seconds)
+        self._on_end, self._is_ending = on_end, False
+        rng, conditions = world.rng, world.conditions
+        self._is_broken = conditions.broken_from <= self.host.started < conditions.broken_until
+        world.clock.after(conditions.boot_seconds * rng.uniform(0.9, 1.1), self._booted)
+        if reclaimed_per_hour:
+            # so that the chance to survive another hour is 1 - reclaimed_per_hour at any time
+            self.reclaim_in(rng.expovariate(-math.log(1 - reclaimed_per_hour) / 3600))
+
+    def billed(self) -> FleetInstance:
+        """The machine as EC2 lists it."""
+        launched_at = BEGINS + timedelta(seconds=self.host.started)
+        return FleetInstance(self.host.instance_id, TYPE, True, "us-east-1a", launched_at)
+
+    def pay(self) -> None:
+        self.world.measured.instance_hours += (self.world.clock.seconds - self.host.started) / 3600
+
+    def _booted(self) -> None:
+        if self.host.is_gone or self.host.is_leaving:
+            return
+        if self._is_broken:
+            self.end("shrinks")  # bootstrap.sh fails closed; before any claim it is not replaced
+            return
+        slots = range(self.world.conditions.slots)
+        self.host.workers = [SimulatedWorker(self.world, self.host, slot, self._slot_is_idle) for slot in slots]
+        for worker in self.host.workers:
+            worker.become_free()
+
+    def renew(self) -> None:
+        for worker in self.host.workers:
+            worker.renew()
+
+    # reclaimed by spot
+
+    def reclaim_in(self, seconds: float) -> None:
+        self.world.clock.after(seconds, self._reclaim)
+        if self.world.rng.random() < self.world.conditions.noticed:
+            self.world.clock.after(max(0.0, seconds - NOTICE) + self.world.rng.uniform(0, IDLE_LOOK), self._notice)
+
+    def _notice(self) -> None:
+        if self.host.is_gone or self.host.is_leaving:
+            return
+        self.host.is_leaving = True
+        self.world.measured.reclaimed += 1
+        for worker in self.host.workers:
+            worker.stop()
+        self.world.clock.after(self.world.conditions.stop_seconds if self.host.is_busy() else 0.0, self._all_stopped)
+
+    def _all_stopped(self) -> None:
+        if self.host.is_gone or not self.host.workers:
+            return
+        for worker in self.host.workers:
+            worker.release()
+        self.world.clock.after(LAST_LOOK, lambda: self.end("stays" if self._has_work() else "shrinks"))
+
+    def _reclaim(self) -> None:
+        if not self.host.is_gone:
+            self.world.measured.reclaimed += not self.host.is_leaving
+            for worker in self.host.workers:
+                worker.die()
+            self._finish("stays")
+
+    # terminates itself
+
+    def _has_work(self) -> bool:
+        return next(self.world.queue.due_jobs(self.host.queue), None) is not None
+
+    def _slot_is_idle(self, worker: SimulatedWorker) -> None:
+        """One slot decides for the machine; the others still claim until they are told to end."""
+        worker.end()
+        if self._is_ending:
+            return
+        self._is_ending = True
+        if len(self.host.workers) > 1:
+            self.world.may_race(DRAIN)
+        self.world.clock.after(DRAIN, self._drained)
+
+    def _drained(self) -> None:
+        if self.host.is_gone or self.host.is_leaving:
+            return
+        if self.host.is_busy() and self.world.conditions.drains == "yes":
+            self._resume()
+            return
+        for worker in self.host.workers:
+            worker.end()
+        self.world.clock.after(LAST_LOOK, self._last_look)
+
+    def _resume(self) -> None:
+        self._is_ending = False
+        for worker in self.host.workers:
+            if worker.lease is None:
+                worker.become_free()
+
+    def _last_look(self) -> None:
+        if self.host.is_gone or self.host.is_leaving:
+            return
+        if self._has_work():
+            self._resume()
+            return
+        self.world.clock.after(LAST_CALLS, partial(self.end, "shrinks"))
+        if len(self.host.workers) == 1:
+            self.world.may_race(LAST_CALLS)
+
+    def end(self, group_size: str) -> None:
+        """Terminate this machine; its group `stays` as large, or `shrinks`."""
+        if not self.host.is_gone:
+            self.world.measured.busy_ended += self._holds_a_lease()
+            self._finish(group_size)
+
+    def _holds_a_lease(self) -> bool:
+        """Whether one of the machine's workers has a live lease in the table."""
+        self.renew()
+        now = self.world.clock()
+        leases = [
+            lease for _, lease in self.world.queue.held() if instance_of(lease.worker_id) == self.host.instance_id
+        ]
+        return any(lease.expires_at is not None and lease.expires_at > now for lease in leases)
+
+    def _finish(self, group_size: str) -> None:
+        self.host.is_gone = True
+        for worker in self.host.workers:
+            worker.end()
+        self.pay()
+        self._on_end(self, group_size)
 
 
 class SimulatedGroup:
-    """An autoscaling group: starts what is ordered, replaces what was reclaimed, ends nothing by itself."""
+    """An autoscaling group: launches machines up to its capacity, replaces reclaimed ones, terminates none by itself.
 
-    def __init__(self, world: "World", queue: str, maximum: int, reclaimed_per_hour: float) -> None:
+    `on_event` is called when the event of a machine's end arrives.
+    """
+
+    def __init__(
+        self, world: World, queue: str, maximum: int, reclaimed_per_hour: float, on_event: Callable[[], None]
+    ) -> None:
         self.world, self.queue, self.maximum = world, queue, maximum
-        self.reclaimed_per_hour = reclaimed_per_hour
         self.desired = 0
         self.alive: dict[str, SimulatedMachine] = {}
+        self._reclaimed_per_hour, self._on_event = reclaimed_per_hour, on_event
         self._launched: list[Launch] = []
 
     def seen(self) -> Group:
-        """As the scaler sees it."""
+        """The group as the scaler sees it."""
         return Group(f"group-{self.queue}", self.queue, self.maximum, self._read, self._launches, self._raise_to)
 
     def _read(self) -> GroupFigures:
@@ -46,165 +192,24 @@ class SimulatedGroup:
 
     def _launches(self, since: datetime) -> list[Launch]:
         known = self._launched if self.world.conditions.trials == "yes" else []
-        return [each for each in known if each.started_at >= since]
+        return [launch for launch in known if launch.started_at >= since]
 
     def _raise_to(self, capacity: int) -> None:
         assert capacity <= self.maximum
         self.desired = capacity
-        self.world.after(self.world.rng.uniform(*ORDERED), self._start_missing)
+        self.world.clock.after(self.world.rng.uniform(*ORDERED), self._launch_missing)
 
-    def _start_missing(self) -> None:
+    def _launch_missing(self) -> None:
         while len(self.alive) < self.desired:
-            self.world.found.machines += 1
-            machine = SimulatedMachine(self, f"i-{self.world.found.machines:017x}")
-            self.alive[machine.instance_id] = machine
-            self._launched.append(Launch(machine.instance_id, self.world.clock()))
+            self.world.measured.machines += 1
+            instance_id = f"i-{self.world.measured.machines:017x}"
+            machine = SimulatedMachine(self.world, self.queue, instance_id, self._reclaimed_per_hour, self._on_end)
+            self.alive[instance_id] = machine
+            self._launched.append(Launch(instance_id, self.world.clock()))
 
-    def free_since(self, claimer_since: float) -> float:
-        """Since when a worker was free that could have taken what a claimer took now."""
-        workers = [worker for machine in self.alive.values() for worker in machine.workers if worker.is_free]
-        return min([claimer_since, *(worker.free_since for worker in workers)])
-
-    def shrink(self) -> None:
-        self.desired = max(0, self.desired - 1)
-
-    def gone(self, machine: "SimulatedMachine") -> None:
-        del self.alive[machine.instance_id]
-        self.world.after(self.world.rng.uniform(*REPLACED), self._start_missing)
-        self.world.after(self.world.rng.uniform(*ENDED), self.world.machine_ended)
-
-
-class SimulatedMachine:
-    """One instance with a worker in each slot, from its start to its end."""
-
-    def __init__(self, group: SimulatedGroup, instance_id: str) -> None:
-        self.group, self.world, self.instance_id = group, group.world, instance_id
-        self.started = self.world.clock.seconds
-        self.is_gone = self.is_leaving = self._is_ending = False
-        self.workers: list[SimulatedWorker] = []
-        rng, conditions = self.world.rng, self.world.conditions
-        self._is_broken = conditions.broken_from <= self.started < conditions.broken_until
-        self.world.after(conditions.boot_seconds * rng.uniform(0.9, 1.1), self._booted)
-        if group.reclaimed_per_hour:
-            # so that the chance to be there an hour longer is 1 - reclaimed_per_hour, at any time
-            self.will_be_reclaimed(rng.expovariate(-math.log(1 - group.reclaimed_per_hour) / 3600))
-
-    def paid(self, begins: datetime) -> FleetInstance:
-        return FleetInstance(self.instance_id, TYPE, True, "us-east-1a", begins + timedelta(seconds=self.started))
-
-    def pay(self) -> None:
-        self.world.found.instance_hours += (self.world.clock.seconds - self.started) / 3600
-
-    def _booted(self) -> None:
-        if self.is_gone or self.is_leaving:
-            return
-        if self._is_broken:
-            self.end("shrinks")  # bootstrap.sh fails closed; before any claim nothing comes in its place
-            return
-        self.workers = [SimulatedWorker(self, slot) for slot in range(self.world.conditions.slots)]
-        for worker in self.workers:
-            worker.becomes_free()
-
-    def is_busy(self) -> bool:
-        return any(worker.lease is not None for worker in self.workers)
-
-    def renew(self) -> None:
-        for worker in self.workers:
-            worker.renews()
-
-    # is reclaimed
-
-    def will_be_reclaimed(self, seconds: float) -> None:
-        self.world.after(seconds, self._reclaimed)
-        if self.world.rng.random() < self.world.conditions.noticed:
-            self.world.after(max(0.0, seconds - NOTICE) + self.world.rng.uniform(0, IDLE_LOOK), self._noticed)
-
-    def _noticed(self) -> None:
-        if self.is_gone or self.is_leaving:
-            return
-        self.is_leaving = True
-        self.world.found.reclaimed += 1
-        for worker in self.workers:
-            worker.stops()
-        self.world.after(self.world.conditions.stop_seconds if self.is_busy() else 0.0, self._all_stopped)
-
-    def _all_stopped(self) -> None:
-        if self.is_gone or not self.workers:
-            return
-        for worker in self.workers:
-            worker.gives_back()
-        self.world.after(LAST_LOOK, lambda: self.end("stays" if self._has_work() else "shrinks"))
-
-    def _reclaimed(self) -> None:
-        if not self.is_gone:
-            self.world.found.reclaimed += not self.is_leaving
-            for worker in self.workers:
-                worker.dies()
-            self._gone()
-
-    # ends itself
-
-    def _has_work(self) -> bool:
-        return next(self.world.queue.due_jobs(self.group.queue), None) is not None
-
-    def slot_ended_idle(self, ended: SimulatedWorker) -> None:
-        """The other slots still claim until they are told to end. One slot decides for the machine."""
-        ended.ends()
-        if self._is_ending:
-            return
-        self._is_ending = True
-        if len(self.workers) > 1:
-            self._may_race(DRAIN)
-        self.world.after(DRAIN, self._drained)
-
-    def _drained(self) -> None:
-        if self.is_gone or self.is_leaving:
-            return
-        if self.is_busy() and self.world.conditions.drains == "yes":
-            self._resume()
-            return
-        for worker in self.workers:
-            worker.ends()
-        self.world.after(LAST_LOOK, self._last_look)
-
-    def _resume(self) -> None:
-        self._is_ending = False
-        for worker in self.workers:
-            if worker.lease is None:
-                worker.becomes_free()
-
-    def _may_race(self, within: float) -> None:
-        if self.world.races_left:
-            self.world.races_left -= 1
-            self.world.after(within * self.world.rng.uniform(0, 0.5), self.world.race)
-
-    def _last_look(self) -> None:
-        if self.is_gone or self.is_leaving:
-            return
-        if self._has_work():
-            self._resume()
-            return
-        self.world.after(LAST_CALLS, partial(self.end, "shrinks"))
-        if len(self.workers) == 1:
-            self._may_race(LAST_CALLS)
-
-    def end(self, size: str) -> None:
-        """Terminate this machine; the group `stays` as large, or `shrinks`."""
-        if self.is_gone:
-            return
-        self.world.found.busy_ended += self._holds_a_lease()
-        if size == "shrinks":
-            self.group.shrink()
-        self._gone()
-
-    def _gone(self) -> None:
-        self.is_gone = True
-        self.pay()
-        self.group.gone(self)
-
-    def _holds_a_lease(self) -> bool:
-        """Whether the table knows a live lease of one of its workers."""
-        self.renew()
-        now = self.world.clock()
-        held = [lease for _, lease in self.world.queue.held() if instance_of(lease.worker_id) == self.instance_id]
-        return any(lease.expires_at is not None and lease.expires_at > now for lease in held)
+    def _on_end(self, machine: SimulatedMachine, group_size: str) -> None:
+        if group_size == "shrinks":
+            self.desired = max(0, self.desired - 1)
+        del self.alive[machine.host.instance_id]
+        self.world.clock.after(self.world.rng.uniform(*REPLACED), self._launch_missing)
+        self.world.clock.after(self.world.rng.uniform(*ENDED), self._on_event)

@@ -1,10 +1,11 @@
-"""What a fleet costs and how long it takes, with the real queue and the real scaler on a simulated clock.
+"""Cost and speed of a fleet: the real queue and the real scaler on a simulated clock.
 
     python bench/fleet_simulation.py [SCENARIO ...] [--seeds 3] [--json PATH]
 
-A local DynamoDB in memory (dynoxide, fetched with `layoutlm-cli local up`) holds the table. fleet_world.py says what is
-real and what is simulated. The ideal are machines that train all jobs, each step once, in all their slots, and nothing
-else: no boot, no start of a job, no waiting, no step repeated.
+A local DynamoDB in memory (dynoxide, fetched with `layoutlm-cli local up`) holds the table. Real are JobQueue,
+FleetRows, and `look` of the scaler with `desired_workers` below it. Simulated are the time, the workers, the machines
+and their groups, and the stream, schedule and events that wake the scaler. The ideal fleet trains all jobs, each step
+once, in all its slots, and does nothing else: no boot, no start of a job, no waiting, no repeated step.
 """
 
 import argparse
@@ -15,18 +16,31 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from fleet_world import Conditions, Found, World
+from fleet_machines import NOTICE, SimulatedGroup, SimulatedMachine
+from fleet_world import FLEET, Conditions, Measurements, World
 
 from receipt_dynamo import DynamoClient, JobStatus
+from receipt_dynamo.entities import ondemand_queue
 from receipt_layoutlm import infra
+from receipt_layoutlm.fleet.scaler.look import Scaler, look
 from receipt_layoutlm.local import process as local_process
 from receipt_layoutlm.local.engines import ACCESS_KEY, DYNOXIDE, SECRET_KEY, platform_key, programs_dir
 
+QUEUE = "default"
 MINUTE, HOUR = 60.0, 3600.0
+
+# seconds
+SCHEDULE = 300.0
+STREAM_WINDOW = 2.0  # in which records are gathered: MaximumBatchingWindowInSeconds of infra/workers.yaml
+STREAM_DELAY = (0.3, 4.3)  # from there to the function's first request: four looks a second, and a container's start
+LOOK = 1.0  # from there to the capacity raised
+EVENT_DELAY = (1.0, 3.0)
+
 PROMISED = {"waste": 1.20, "busy_ended": 0, "jobs_lost": 0, "wait": 30.0, "raise": 15.0, "cold": 360.0, "warm": 60.0}
 
 BURST = Conditions(jobs=100, job_seconds=30 * MINUTE, maximum=20, reclaimed_per_hour=0.20)
@@ -49,10 +63,10 @@ SCENARIOS = {
         job_seconds=10 * MINUTE,
         maximum=20,
         reclaimed_per_hour=0.20,
-        arrivals=tuple((each * 12 * MINUTE, 1) for each in range(60)),
+        arrivals=tuple((number * 12 * MINUTE, 1) for number in range(60)),
     ),
-    # the first job of a pair finds no machine, the second one that is idle. Its start: 17 s were measured with
-    # weights of base size on two busy cores (README); added are 440 MB out of the bucket, and CUDA
+    # the first job of a pair finds no machine, the second an idle one. Its start: 17 s were measured with weights of
+    # base size on two busy cores (docs); added are the download of 440 MB, and CUDA
     "pairs": Conditions(
         jobs=40,
         job_seconds=10 * MINUTE,
@@ -87,7 +101,7 @@ SCENARIOS = {
 
 @dataclass(frozen=True)
 class Row:
-    """One run, as it is reported."""
+    """The reported figures of one run."""
 
     scenario: str
     seed: int
@@ -106,53 +120,135 @@ class Row:
     longest_wait: float
     longest_unnoticed: float
     longest_race_wait: float
-    longest_raise: float  # from a job's submit, or return, to the capacity raised
-    longest_cold_start: float  # from a submit to the first step on a machine that was started after it
+    longest_raise: float  # from a job's submit or return to the capacity raised
+    longest_cold_start: float  # from a submit to the first step on a machine launched after it
     longest_warm_start: float
     looks: int
     ran_seconds: float
 
 
+class FleetSimulation:
+    """A fleet of one or two groups, its scaler, and the triggers that wake it."""
+
+    def __init__(self, client: DynamoClient, conditions: Conditions, seed: int) -> None:
+        self.world = World(client, conditions, seed, self._to_stream, self._renew_all)
+        self._stream: list[str] = []  # job ids that the scaler has not read yet
+        group = partial(SimulatedGroup, self.world, on_event=self._machine_ended)
+        self.groups = [group(QUEUE, conditions.maximum, conditions.reclaimed_per_hour)]
+        if conditions.ondemand_maximum:
+            self.groups.append(group(ondemand_queue(QUEUE), conditions.ondemand_maximum, 0.0))
+        self._scaler = Scaler(
+            fleet=FLEET,
+            queue=self.world.queue,
+            rows=self.world.rows,
+            groups=[group.seen() for group in self.groups],
+            slots=conditions.slots,
+            instances=lambda: [machine.billed() for machine in self.machines()],
+            price=lambda _: 1.0,
+            now=self.world.clock,
+        )
+
+    def run(self) -> Measurements:
+        """Run until every job has ended and every machine is gone, or `max_hours` have passed."""
+        conditions, clock = self.world.conditions, self.world.clock
+        for at, number in conditions.arrivals or ((0.0, conditions.jobs),):
+            clock.after(at, partial(self._submit, number))
+        for at, fraction in conditions.waves:
+            clock.after(at, partial(self._reclaim, fraction))
+        clock.after(self.world.rng.uniform(0, SCHEDULE), self._schedule)
+        clock.run(self._is_over, conditions.max_hours * HOUR)
+        for machine in self.machines():
+            machine.pay()
+        return self.world.measured
+
+    def _is_over(self) -> bool:
+        return self.world.completed == self.world.conditions.all_jobs and not any(group.alive for group in self.groups)
+
+    def machines(self) -> Iterator[SimulatedMachine]:
+        for group in self.groups:
+            yield from list(group.alive.values())
+
+    def _submit(self, number: int) -> None:
+        for _ in range(number):
+            self.world.submit()
+
+    def _reclaim(self, fraction: float) -> None:
+        for machine in self.machines():
+            if self.world.rng.random() < fraction:
+                machine.reclaim_in(NOTICE)
+
+    def _renew_all(self) -> None:
+        """Send the renewals of all living workers that are due, before leases are read."""
+        for machine in self.machines():
+            machine.renew()
+
+    # triggers of the scaler
+
+    def _to_stream(self, job_id: str) -> None:
+        """The stream wakes the scaler once for all records of a moment."""
+        if not self._stream:
+            self.world.clock.after(STREAM_WINDOW + self.world.rng.uniform(*STREAM_DELAY), self._read_stream)
+        self._stream.append(job_id)
+
+    def _read_stream(self) -> None:
+        job_ids, self._stream = self._stream, []
+        self._look(job_ids)
+
+    def _schedule(self) -> None:
+        self._look()
+        self.world.clock.after(SCHEDULE, self._schedule)
+
+    def _machine_ended(self) -> None:
+        if self.world.conditions.wakes_at_ends == "yes":
+            self.world.clock.after(self.world.rng.uniform(*EVENT_DELAY), self._look)
+
+    def _look(self, job_ids: Sequence[str] = ()) -> None:
+        self._renew_all()
+        before, measured = [group.desired for group in self.groups], self.world.measured
+        seen = look(self._scaler, job_ids)
+        assert not seen.errors, seen.errors
+        measured.looks += 1
+        measured.lowered += sum(group.desired < was for group, was in zip(self.groups, before, strict=True))
+        if any(group.raised_to is not None for group in seen.groups):
+            measured.raise_waits.append(max(group.oldest_seconds for group in seen.groups) + LOOK)
+        self.world.note_rescued(seen.rescued)
+
+
 def simulated(client: DynamoClient, scenario: str, conditions: Conditions, seed: int) -> Row:
     """Run one scenario on an empty table."""
     begun = time.monotonic()
-    world = World(client, conditions, seed)
-    found = world.run()
-    statuses = [client.get_job(job_id, consistent=True).status for job_id in world.job_ids]
-    all_jobs = conditions.jobs + conditions.races
-    return _row(scenario, conditions, seed, found, all_jobs - statuses.count(JobStatus.SUCCEEDED), begun)
-
-
-def _row(scenario: str, conditions: Conditions, seed: int, found: Found, lost: int, begun: float) -> Row:
+    simulation = FleetSimulation(client, conditions, seed)
+    measured = simulation.run()
+    statuses = [client.get_job(job_id, consistent=True).status for job_id in simulation.world.job_ids]
     return Row(
         scenario=scenario,
         seed=seed,
-        jobs=conditions.jobs + conditions.races,
-        jobs_lost=lost,
-        drained_minutes=round(found.drained_seconds / 60, 1),
+        jobs=conditions.all_jobs,
+        jobs_lost=conditions.all_jobs - statuses.count(JobStatus.SUCCEEDED),
+        drained_minutes=round(measured.drained_seconds / 60, 1),
         ideal_hours=round(conditions.ideal_hours, 3),
-        instance_hours=round(found.instance_hours, 3),
-        waste=round(found.instance_hours / conditions.ideal_hours, 3),
-        machines=found.machines,
-        reclaimed=found.reclaimed,
-        busy_ended=found.busy_ended,
-        taken_from_the_living=found.taken_from_the_living,
-        lowered=found.lowered,
-        repeated_hours=round(found.repeated_seconds / 3600, 3),
-        longest_wait=round(max(found.waits, default=0.0), 1),
-        longest_unnoticed=round(max(found.unnoticed, default=0.0), 1),
-        longest_race_wait=round(max(found.race_waits, default=0.0), 1),
-        longest_raise=round(max(found.raise_waits, default=0.0), 1),
-        longest_cold_start=round(max(found.cold_starts, default=0.0), 1),
-        longest_warm_start=round(max(found.warm_starts, default=0.0), 1),
-        looks=found.looks,
+        instance_hours=round(measured.instance_hours, 3),
+        waste=round(measured.instance_hours / conditions.ideal_hours, 3),
+        machines=measured.machines,
+        reclaimed=measured.reclaimed,
+        busy_ended=measured.busy_ended,
+        taken_from_the_living=measured.taken_from_the_living,
+        lowered=measured.lowered,
+        repeated_hours=round(measured.repeated_seconds / 3600, 3),
+        longest_wait=round(max(measured.waits, default=0.0), 1),
+        longest_unnoticed=round(max(measured.unnoticed, default=0.0), 1),
+        longest_race_wait=round(max(measured.race_waits, default=0.0), 1),
+        longest_raise=round(max(measured.raise_waits, default=0.0), 1),
+        longest_cold_start=round(max(measured.cold_starts, default=0.0), 1),
+        longest_warm_start=round(max(measured.warm_starts, default=0.0), 1),
+        looks=measured.looks,
         ran_seconds=round(time.monotonic() - begun, 1),
     )
 
 
 @contextlib.contextmanager
 def engine() -> Iterator[Callable[[], DynamoClient]]:
-    """A DynamoDB in memory; each call is a client of another empty table."""
+    """A DynamoDB in memory; each call returns the client of a new, empty table."""
     os.environ.update({"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY})
     (port,) = local_process.free_ports(1)
     command = [*DYNOXIDE.find(platform_key(), programs_dir())[0], "serve", "-p", str(port)]
@@ -173,7 +269,7 @@ def new_table(endpoint: str) -> DynamoClient:
     return client
 
 
-# heading, width and field of each column; hours are of machines, waits in seconds and the longest
+# heading, width and field of each column: instance hours, and the longest waits in seconds
 COLUMNS = (
     ("jobs", "5", "jobs"),
     ("lost", "5", "jobs_lost"),
@@ -205,12 +301,14 @@ def show(row: Row) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of: {', '.join(SCENARIOS)} (default: all)")
+    parser.add_argument(
+        "scenarios", nargs="*", metavar="SCENARIO", help=f"one of: {', '.join(SCENARIOS)} (default: all)"
+    )
     parser.add_argument("--seeds", type=int, default=1, help="runs of each scenario (default 1)")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures there too")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="also write the figures to this file")
     options = parser.parse_args()
     if unknown := set(options.scenarios) - SCENARIOS.keys():
-        parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
+        parser.error(f"unknown scenario: {', '.join(sorted(unknown))}")
     show_heading()
     rows = []
     with engine() as table:

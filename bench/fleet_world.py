@@ -1,58 +1,41 @@
-"""A fleet on a simulated clock: what is submitted, what wakes the scaler, and what is measured on the way.
+"""State that all simulated workers and machines share: conditions, clock, job queue, measurements.
 
-Real are JobQueue on a real table, `scaler.look` with its rows of the fleet, and `desired_workers` below it. Simulated
-are time, the stream, the schedule and the events that wake the scaler, and what fleet_machines.py does.
+JobQueue and FleetRows are the real ones on a real table. The time is simulated.
 """
 
-import contextlib
-import heapq
-import itertools
 import random
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from functools import partial
 
-from fleet_machines import NOTICE, SimulatedGroup, SimulatedMachine
+from fleet_clock import Clock
 
 from receipt_dynamo import DynamoClient, FleetRows, Job, JobQueue, Timing
-from receipt_dynamo.entities import ondemand_queue
-from receipt_layoutlm.fleet.scaler.look import Look, Scaler, look
 
-BEGINS = datetime(2026, 1, 5, 9, tzinfo=UTC)
 FLEET = "simulated"
-QUEUE = "default"
-
-# seconds
-SCHEDULE = 300.0
-STREAM_WINDOW = 2.0  # in which records are gathered: MaximumBatchingWindowInSeconds of infra/workers.yaml
-STREAM_DELAY = (0.3, 4.3)  # from there to the function's first request: four looks a second, and a container's start
-LOOK = 1.0  # from there to the capacity raised
-EVENT_DELAY = (1.0, 3.0)
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """One scenario. Times in seconds; `reclaimed_per_hour` is the share of spot machines that an hour takes away."""
+    """One scenario. Times in seconds; `reclaimed_per_hour` is the fraction of spot machines reclaimed in an hour."""
 
     jobs: int
     job_seconds: float
     maximum: int
     slots: int = 1
-    arrivals: tuple[tuple[float, int], ...] = ()  # at, how many; empty: all at once
+    arrivals: tuple[tuple[float, int], ...] = ()  # (time, number of jobs); empty: all at once
     reclaimed_per_hour: float = 0.0
-    noticed: float = 1.0  # share of reclaims that come with two minutes' notice
-    waves: tuple[tuple[float, float], ...] = ()  # at, share of the machines that are reclaimed then
-    boot_seconds: float = 240.0  # on average; a tenth more or less
+    noticed: float = 1.0  # fraction of reclaims with two minutes' notice
+    waves: tuple[tuple[float, float], ...] = ()  # (time, fraction of the machines reclaimed)
+    boot_seconds: float = 240.0  # mean; varies by 10 %
     idle_seconds: float = 300.0
     start_seconds: float = 60.0  # from a claim to the first step
     stop_seconds: float = 20.0  # from a notice that was seen to the checkpoint in the bucket
     checkpoint_seconds: float = 600.0
     broken_from: float = 0.0
-    broken_until: float = 0.0  # machines that start between these end themselves instead of taking a job
-    races: int = 0  # jobs more that come while a machine ends itself
-    drains: str = "yes"  # whether a machine looks once more at its slots before it ends
+    broken_until: float = 0.0  # machines launched between these terminate themselves before they claim a job
+    races: int = 0  # additional jobs, submitted while a machine terminates itself
+    drains: str = "yes"  # whether a machine checks its slots once more before it terminates itself
     wakes_at_ends: str = "yes"
     trials: str = "yes"
     lease_seconds: float = 90.0
@@ -62,130 +45,74 @@ class Conditions:
     max_hours: float = 48.0
 
     @property
+    def all_jobs(self) -> int:
+        return self.jobs + self.races
+
+    @property
     def ideal_hours(self) -> float:
-        """Hours of machines that train all jobs, each step once, in all slots: no boot, no start, no waiting."""
-        return (self.jobs + self.races) * self.job_seconds / self.slots / 3600
+        """Instance hours that train all jobs, each step once, in all slots: no boot, no start, no waiting."""
+        return self.all_jobs * self.job_seconds / self.slots / 3600
 
 
 @dataclass
-class Found:
-    """What a run measured. Waits in seconds."""
+class Measurements:
+    """Results of a run. Waits in seconds."""
 
     drained_seconds: float = 0.0
     instance_hours: float = 0.0
     machines: int = 0
     reclaimed: int = 0
     busy_ended: int = 0
-    taken_from_the_living: int = 0  # jobs that a rescue took from a worker that was alive
+    taken_from_the_living: int = 0  # jobs rescued from a worker that was alive
     repeated_seconds: float = 0.0  # of training
-    waits: list[float] = field(default_factory=list)  # of a released or rescued job, while the one who took it was free
+    waits: list[float] = field(default_factory=list)  # of a released or rescued job while its next worker was free
     unnoticed: list[float] = field(default_factory=list)  # from a death without notice to the rescue
     race_waits: list[float] = field(default_factory=list)  # from a submit while the last machine ended to the claim
     raise_waits: list[float] = field(default_factory=list)  # from a submit to the look that raised the capacity
-    # from a submit to the first training step, waiting in line included
-    cold_starts: list[float] = field(default_factory=list)  # on a machine that was started after the submit
-    warm_starts: list[float] = field(default_factory=list)  # on one that was there before
+    # from a submit to the first training step, queueing included
+    cold_starts: list[float] = field(default_factory=list)  # on a machine launched after the submit
+    warm_starts: list[float] = field(default_factory=list)  # on a machine that was running before
     looks: int = 0
-    lowered: int = 0  # looks that left less ordered than there was
-
-
-@dataclass
-class Clock:
-    """Simulated time, the same for everyone."""
-
-    time: datetime = BEGINS
-
-    def __call__(self) -> datetime:
-        return self.time
-
-    @property
-    def seconds(self) -> float:
-        return (self.time - BEGINS).total_seconds()
-
-    @contextlib.contextmanager
-    def set_to(self, seconds: float) -> Iterator[None]:
-        now, self.time = self.time, BEGINS + timedelta(seconds=seconds)
-        yield
-        self.time = now
+    lowered: int = 0  # looks that lowered the desired capacity
 
 
 class World:
-    """Everything that happens, in order of time."""
+    """Clock, queue and measurements of one run, and the history of its jobs.
 
-    def __init__(self, client: DynamoClient, conditions: Conditions, seed: int) -> None:
+    `on_claimable` receives the id of a job that became claimable; `renew_all` sends the renewals that are due.
+    """
+
+    def __init__(
+        self,
+        client: DynamoClient,
+        conditions: Conditions,
+        seed: int,
+        on_claimable: Callable[[str], None],
+        renew_all: Callable[[], None],
+    ) -> None:
         self.conditions = conditions
-        self.clock, self.found, self.rng = Clock(), Found(), random.Random(seed)
+        self.clock, self.measured, self.rng = Clock(), Measurements(), random.Random(seed)
         timing = Timing(
             lease_seconds=conditions.lease_seconds,
             renew_seconds=conditions.renew_seconds,
             ondemand_after=conditions.ondemand_after,
         )
         self.queue = JobQueue(client, now=self.clock, rng=random.Random(seed), timing=timing)
-        self.puts = 0  # so many times something was put into the queue
+        self.rows = FleetRows(client, self.clock)
+        self.puts = 0  # how often something was put into the queue
         self.job_ids: list[str] = []
         self.completed = 0
-        self.races_left = conditions.races
-        self.trained: dict[str, float] = {}  # the most that a job was ever trained
-        self._died: dict[str, float] = {}  # jobs of machines that are gone without notice
-        self._freed: dict[str, float] = {}  # jobs that were released or rescued, and wait
-        self._raced: dict[str, float] = {}
+        self.trained: dict[str, float] = {}  # maximum seconds that each job was ever trained
+        self.free_since: dict[str, dict[str, float]] = {}  # by queue and id of each free worker
+        self._races_left = conditions.races
+        self._on_claimable, self._renew_all = on_claimable, renew_all
+        # times of the last event of each kind, by job
         self._submitted: dict[str, float] = {}
-        self.groups = [SimulatedGroup(self, QUEUE, conditions.maximum, conditions.reclaimed_per_hour)]
-        if conditions.ondemand_maximum:
-            self.groups.append(SimulatedGroup(self, ondemand_queue(QUEUE), conditions.ondemand_maximum, 0.0))
-        self.rows = FleetRows(client, now=self.clock)
-        self._scaler = self._new_scaler()
-        self._named: list[str] = []
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
-        self._numbers = itertools.count()
-
-    def _new_scaler(self) -> Scaler:
-        return Scaler(
-            fleet=FLEET,
-            queue=self.queue,
-            rows=self.rows,
-            groups=[group.seen() for group in self.groups],
-            slots=self.conditions.slots,
-            instances=lambda: [machine.paid(BEGINS) for machine in self.machines()],
-            price=lambda _: 1.0,
-            now=self.clock,
-        )
-
-    # time
-
-    def after(self, seconds: float, do: Callable[[], None]) -> None:
-        heapq.heappush(self._events, (self.clock.seconds + seconds, next(self._numbers), do))
-
-    def run(self) -> Found:
-        """Until every job has ended and every machine is gone, or `max_hours` have passed."""
-        for at, many in self.conditions.arrivals or ((0.0, self.conditions.jobs),):
-            self.after(at, partial(self._submit_many, many))
-        for at, share in self.conditions.waves:
-            self.after(at, partial(self._wave, share))
-        self.after(self.rng.uniform(0, SCHEDULE), self._schedule)
-        while not self._is_over():
-            at, _, do = heapq.heappop(self._events)
-            if at > self.conditions.max_hours * 3600:
-                break
-            self.clock.time = BEGINS + timedelta(seconds=at)
-            do()
-        for machine in self.machines():
-            machine.pay()
-        return self.found
-
-    def _is_over(self) -> bool:
-        all_jobs = self.conditions.jobs + self.conditions.races
-        return self.completed == all_jobs and not any(True for _ in self.machines())
-
-    def machines(self) -> Iterator[SimulatedMachine]:
-        for group in self.groups:
-            yield from list(group.alive.values())
+        self._freed: dict[str, float] = {}  # released or rescued, and waiting
+        self._died: dict[str, float] = {}  # on a machine that vanished without notice
+        self._raced: dict[str, float] = {}
 
     # jobs
-
-    def _submit_many(self, many: int) -> None:
-        for _ in range(many):
-            self.submit()
 
     def submit(self) -> str:
         job_id = str(uuid.UUID(int=self.rng.getrandbits(128), version=4))
@@ -196,91 +123,55 @@ class World:
         self._claimable(job_id)
         return job_id
 
-    def race(self) -> None:
-        """Somebody submits a job while a machine ends."""
+    def may_race(self, within: float) -> None:
+        """Submit a job while a machine terminates itself, if the scenario has one left."""
+        if self._races_left:
+            self._races_left -= 1
+            self.clock.after(within * self.rng.uniform(0, 0.5), self._race)
+
+    def _race(self) -> None:
         self._raced[self.submit()] = self.clock.seconds
 
-    def _claimable(self, job_id: str) -> None:
-        """Idle workers find it, and the stream tells the scaler, which looks once for all records of a moment."""
-        self.puts += 1
-        if not self._named:
-            self.after(STREAM_WINDOW + self.rng.uniform(*STREAM_DELAY), self._by_stream)
-        self._named.append(job_id)
+    def claimed(self, job_id: str, queue: str, claimer_since: float) -> None:
+        """Measure the job's waits, from when a worker was free that could have claimed it earlier."""
+        now, free_since = self.clock.seconds, min([claimer_since, *self.free_since.get(queue, {}).values()])
+        if job_id in self._freed:
+            self.measured.waits.append(now - max(self._freed.pop(job_id), free_since))
+        if job_id in self._raced:
+            self.measured.race_waits.append(now - self._raced.pop(job_id))
+
+    def trains(self, job_id: str, first_step_at: float, machine_started: float) -> None:
+        submitted = self._submitted.pop(job_id, None)
+        if submitted is not None:
+            starts = self.measured.cold_starts if machine_started > submitted else self.measured.warm_starts
+            starts.append(first_step_at - submitted)
 
     def released(self, job_id: str) -> None:
         self._freed[job_id] = self.clock.seconds
         self._claimable(job_id)
 
+    def _claimable(self, job_id: str) -> None:
+        self.puts += 1
+        self._on_claimable(job_id)
+
     def died_with(self, job_id: str) -> None:
         self._died[job_id] = self.clock.seconds
 
-    def note_claim(self, instance_id: str) -> None:
-        self.rows.note_claim(FLEET, instance_id)
-
-    def trains(self, job_id: str, first_step_at: float, machine_started: float) -> None:
-        submitted = self._submitted.pop(job_id, None)
-        if submitted is not None:
-            found = self.found.cold_starts if machine_started > submitted else self.found.warm_starts
-            found.append(first_step_at - submitted)
-
-    def claimed(self, job_id: str, free_since: float) -> None:
-        now = self.clock.seconds
-        if job_id in self._freed:
-            self.found.waits.append(now - max(self._freed.pop(job_id), free_since))
-        if job_id in self._raced:
-            self.found.race_waits.append(now - self._raced.pop(job_id))
-
     def succeeded(self) -> None:
         self.completed += 1
-        self.found.drained_seconds = self.clock.seconds
+        self.measured.drained_seconds = self.clock.seconds
 
     def rescue(self) -> None:
-        """An idle worker looks for dead ones. Not sent while nobody is dead: it could find nothing."""
+        """The rescue of an idle worker. Not sent while no worker is dead, when it would find nothing."""
         if self._died:
             self._renew_all()
-            self._note_rescued(self.queue.rescue())
+            self.note_rescued(self.queue.rescue())
 
-    def _renew_all(self) -> None:
-        """What living holders would have sent by now, before somebody reads their leases."""
-        for machine in self.machines():
-            machine.renew()
-
-    def _note_rescued(self, jobs: Iterable[Job]) -> None:
+    def note_rescued(self, jobs: Iterable[Job]) -> None:
         for job in jobs:
             died = self._died.pop(job.job_id, None)
             if died is None:
-                self.found.taken_from_the_living += 1
+                self.measured.taken_from_the_living += 1
             else:
-                self.found.unnoticed.append(self.clock.seconds - died)
+                self.measured.unnoticed.append(self.clock.seconds - died)
             self.released(job.job_id)
-
-    # what wakes the scaler
-
-    def _by_stream(self) -> None:
-        named, self._named = self._named, []
-        self._look(named)
-
-    def _schedule(self) -> None:
-        self._look()
-        self.after(SCHEDULE, self._schedule)
-
-    def machine_ended(self) -> None:
-        if self.conditions.wakes_at_ends == "yes":
-            self.after(self.rng.uniform(*EVENT_DELAY), self._look)
-
-    def _look(self, named: Sequence[str] = ()) -> Look:
-        self._renew_all()
-        before = [group.desired for group in self.groups]
-        seen = look(self._scaler, named)
-        assert not seen.errors, seen.errors
-        self.found.looks += 1
-        self.found.lowered += sum(group.desired < was for group, was in zip(self.groups, before, strict=True))
-        if any(each.raised_to is not None for each in seen.groups):
-            self.found.raise_waits.append(max(each.oldest_seconds for each in seen.groups) + LOOK)
-        self._note_rescued(seen.rescued)
-        return seen
-
-    def _wave(self, share: float) -> None:
-        for machine in self.machines():
-            if self.rng.random() < share:
-                machine.will_be_reclaimed(NOTICE)

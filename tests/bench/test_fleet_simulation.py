@@ -99,7 +99,7 @@ def test_a_job_that_comes_while_the_last_machine_ends_is_not_left_to_the_schedul
 
 
 def test_records_are_gathered_for_as_long_as_the_template_says(bench: ModuleType) -> None:
-    window = importlib.import_module("fleet_world").STREAM_WINDOW
+    window = bench.STREAM_WINDOW
     assert f"MaximumBatchingWindowInSeconds: {window:.0f}\n" in template_path("workers.yaml").read_text()
 
 
@@ -135,8 +135,7 @@ def test_jobs_that_keep_losing_spot_machines_end_on_machines_that_stay(
     hard = bench.Conditions(
         jobs=3, job_seconds=HOUR, maximum=3, reclaimed_per_hour=0.95, ondemand_maximum=1, ondemand_after=2
     )
-    world = bench.World(client, hard, seed=2)
-    assert world.run().busy_ended == 0
+    assert bench.FleetSimulation(client, hard, seed=2).run().busy_ended == 0
     jobs = client.list_jobs_by_status("succeeded")
     assert len(jobs) == 3
     assert "default.ondemand" in {job.queue for job in jobs}
@@ -146,9 +145,10 @@ def test_a_busy_machine_that_ends_would_be_noticed(
     bench: ModuleType, make_table: Callable[[], str], dynamo_endpoint: str
 ) -> None:
     client = DynamoClient(make_table(), endpoint_url=dynamo_endpoint)
-    world = bench.World(client, bench.Conditions(jobs=1, job_seconds=HOUR, maximum=1, max_hours=0.5), seed=0)
-    world.after(20 * MINUTE, lambda: next(world.machines()).end("shrinks"))
-    assert world.run().busy_ended == 1
+    conditions = bench.Conditions(jobs=1, job_seconds=HOUR, maximum=1, max_hours=0.5)
+    simulation = bench.FleetSimulation(client, conditions, seed=0)
+    simulation.world.clock.after(20 * MINUTE, lambda: next(simulation.machines()).end("shrinks"))
+    assert simulation.run().busy_ended == 1
 
 
 def test_a_job_that_is_not_done_in_time_counts_as_lost(bench: ModuleType, simulate: Simulate) -> None:
