@@ -17,7 +17,7 @@ from receipt_layoutlm.cli.connection import Connection
 from receipt_layoutlm.cli.progress import ProgressView
 from receipt_layoutlm.fleet.machine import MachineOptions, on_this_machine
 from receipt_layoutlm.redact import printable
-from receipt_layoutlm.storage.places import parse_s3_uri
+from receipt_layoutlm.storage.keys import parse_s3_uri
 from receipt_layoutlm.worker.admission import ANY_BUCKET, Trust
 from receipt_layoutlm.worker.context import Workplace
 from receipt_layoutlm.worker.host.registry import DRAIN_SIGNAL

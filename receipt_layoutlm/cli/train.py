@@ -29,7 +29,7 @@ from receipt_layoutlm.jobs.continuation import Parent, continued, find_parent, s
 from receipt_layoutlm.jobs.plan import Plan, make_plan, with_estimate
 from receipt_layoutlm.jobs.request import QUICK, JobRequest, Resolved, read_config_file, resolve
 from receipt_layoutlm.storage.errors import StorageError
-from receipt_layoutlm.storage.places import dataset_key, parse_s3_uri
+from receipt_layoutlm.storage.keys import dataset_key, parse_s3_uri
 
 MODELS = (TrainConfig, JobRequest)
 
@@ -112,11 +112,11 @@ def _submit_continued(
 ) -> tuple[Job, Plan]:
     storage = _storage_of(parent, resolved)
     dataset, evaluation, plan = _plan_of(connection.client(), parent, resolved.config)
-    if storage != parent.places.storage:
+    if storage != parent.keys.storage:
         home = connection.open_bucket(connection.default_bucket())
         for each in filter(None, (dataset, evaluation)):
             ensure_snapshot_at(home, parent.bucket, storage.prefix, each)
-        copy_split(parent.bucket, parent.places.storage.prefix, storage.prefix, resolved.config.split)
+        copy_split(parent.bucket, parent.keys.storage.prefix, storage.prefix, resolved.config.split)
     job = submit_continuation(connection.queue(), parent, resolved, storage, connection.caller(), unique_key)
     return job, plan
 
@@ -134,7 +134,7 @@ def _dry_run_continued(connection: Connection, parent: Parent, resolved: Resolve
 def _storage_of(parent: Parent, resolved: Resolved) -> Storage:
     """Beside the parent's files unless told otherwise, but in its bucket, where a copy needs no way around."""
     told = resolved.request.output_s3_path
-    storage = parse_s3_uri(told) if told else parent.places.storage
+    storage = parse_s3_uri(told) if told else parent.keys.storage
     if storage.bucket != parent.bucket.name:
         raise StorageError(
             f"--output-s3-path: a checkpoint is copied inside one bucket, so name a place in s3://{parent.bucket.name}"

@@ -16,7 +16,7 @@ from receipt_layoutlm.datasets.snapshots import add_snapshot, describe, ensure_s
 from receipt_layoutlm.jobs.plan import Plan, make_plan
 from receipt_layoutlm.jobs.request import JobRequest, Resolved
 from receipt_layoutlm.storage.bucket import Bucket
-from receipt_layoutlm.storage.places import parse_s3_uri
+from receipt_layoutlm.storage.keys import parse_s3_uri
 from receipt_layoutlm.storage.weights import mirrored
 
 

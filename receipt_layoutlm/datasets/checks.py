@@ -21,7 +21,7 @@ from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.snapshot import read_snapshot
 from receipt_layoutlm.run.manifest import DamagedFolder
 from receipt_layoutlm.storage.bucket import Bucket
-from receipt_layoutlm.storage.places import check_key, dataset_key, split_key
+from receipt_layoutlm.storage.keys import check_key, dataset_key, split_key
 
 
 def read_split(config: TrainConfig) -> tuple[TrainConfig, FrozenSplit | None]:

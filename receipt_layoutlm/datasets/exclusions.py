@@ -16,7 +16,7 @@ from receipt_layoutlm.datasets.receipt_pages import image_id_of, page_id_of, rec
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.errors import NotStored
-from receipt_layoutlm.storage.places import dataset_key
+from receipt_layoutlm.storage.keys import dataset_key
 
 _BEFORE_ID: Final = '{"page_id":'  # in every canonical line, see page.page_to_line
 

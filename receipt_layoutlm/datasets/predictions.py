@@ -14,7 +14,7 @@ from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.references import fingerprint_of
 from receipt_layoutlm.run.predictions import TEST, PredictedPage, evaluation_name, read_predictions
 from receipt_layoutlm.storage.bucket import Bucket
-from receipt_layoutlm.storage.places import RunPlaces, dataset_key
+from receipt_layoutlm.storage.keys import RunKeys, dataset_key
 
 _FILE = re.compile(r"/attempt-(\d+)/predictions/(?:eval-(\d+)|test)\.jsonl\.gz$")
 
@@ -39,28 +39,28 @@ class HeldOut:
 
 def read_held_out(jobs: Sequence[Job], open_bucket: Callable[[str], Bucket], on_job: Callable[[], None]) -> HeldOut:
     """The evaluation part at its best step and the test part of each job; `on_job` is called after each."""
-    places = [_places(job) for job in jobs]
+    keys = [_keys_of(job) for job in jobs]
     fingerprints = {_held_out_snapshot(job): job for job in jobs}
     if len(fingerprints) > 1:
         told = ", ".join(f"{job.name}: {fingerprint[:12]}" for fingerprint, job in fingerprints.items())
         raise NoPredictions(f"these jobs held out pages of different snapshots ({told}): give jobs of one snapshot")
     predicted: list[PredictedPage] = []
     evaluations: list[tuple[str, int]] = []
-    for job, place in zip(jobs, places, strict=True):
+    for job, place in zip(jobs, keys, strict=True):
         step, of_job = _predictions(open_bucket(place.storage.bucket), place, job)
         evaluations.append((job.name, step))
         predicted += of_job
         on_job()
     (fingerprint,) = fingerprints
-    storage = places[0].storage
+    storage = keys[0].storage
     pages = _pages(open_bucket(storage.bucket), dataset_key(fingerprint, storage.prefix), fingerprint)
     return HeldOut(pages, predicted, evaluations)
 
 
-def _places(job: Job) -> RunPlaces:
+def _keys_of(job: Job) -> RunKeys:
     if job.storage is None:
         raise NoPredictions(f"job {job.name} keeps no files in a bucket of this system")
-    return RunPlaces(job.storage, job.job_id)
+    return RunKeys(job.storage, job.job_id)
 
 
 def _held_out_snapshot(job: Job) -> str:
@@ -68,10 +68,10 @@ def _held_out_snapshot(job: Job) -> str:
     return fingerprint_of(config.eval_dataset or config.dataset)
 
 
-def _predictions(bucket: Bucket, places: RunPlaces, job: Job) -> tuple[int, list[PredictedPage]]:
+def _predictions(bucket: Bucket, keys: RunKeys, job: Job) -> tuple[int, list[PredictedPage]]:
     """Of the step and its evaluation: the best one, where its file is this job's, else the last."""
     newest: dict[int | None, int] = {}  # attempt by step; None: the test part
-    for key in bucket.list_keys(places.run):
+    for key in bucket.list_keys(keys.run):
         if match := _FILE.search(key):
             step = int(match[2]) if match[2] else None
             newest[step] = max(newest.get(step, 0), int(match[1]))
@@ -85,8 +85,8 @@ def _predictions(bucket: Bucket, places: RunPlaces, job: Job) -> tuple[int, list
     found: list[PredictedPage] = []
     for each in (step, *({None} & newest.keys())):
         name = TEST if each is None else evaluation_name(each)
-        key = f"{places.attempt(newest[each])}predictions/{name}"
-        found += read_predictions(bucket.get_bytes(key), places.uri(key))
+        key = f"{keys.attempt(newest[each])}predictions/{name}"
+        found += read_predictions(bucket.get_bytes(key), keys.uri(key))
     return step, found
 
 

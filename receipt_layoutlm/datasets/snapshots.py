@@ -11,7 +11,7 @@ from receipt_layoutlm.data.snapshot import fingerprint, label_counts, write_snap
 from receipt_layoutlm.datasets.exclusions import check_none_forgotten
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.storage.bucket import Bucket
-from receipt_layoutlm.storage.places import dataset_key
+from receipt_layoutlm.storage.keys import dataset_key
 
 
 class DatasetChoice(UserError):

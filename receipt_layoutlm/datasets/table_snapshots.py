@@ -19,7 +19,7 @@ from receipt_layoutlm.datasets.snapshots import add_snapshot, describe, pinned
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.errors import NotStored
-from receipt_layoutlm.storage.places import dataset_key
+from receipt_layoutlm.storage.keys import dataset_key
 
 DEFAULT_NAME: Final = "receipts"
 

@@ -18,7 +18,7 @@ from receipt_layoutlm.run.manifest import MANIFEST, RESUME_ONLY, DamagedFolder
 from receipt_layoutlm.run.state import LENGTH, PLACE_AND_RHYTHM, TrainState, config_hash
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.errors import StorageError
-from receipt_layoutlm.storage.places import RunPlaces
+from receipt_layoutlm.storage.keys import RunKeys
 from receipt_layoutlm.storage.retention import STATE, history, listed, whole_checkpoints
 
 PARENT_TAG = "parent"
@@ -37,7 +37,7 @@ class Parent:
     job: Job
     config: TrainConfig
     bucket: Bucket
-    places: RunPlaces
+    keys: RunKeys
     checkpoint: Pointer
     state: TrainState
     best_prefix: str | None  # of the best model so far, unless the checkpoint is the best or there is none
@@ -53,12 +53,12 @@ def find_parent(client: DynamoClient, open_bucket: Callable[[str], Bucket], refe
             f"job {job.name} is {job.status} and goes on by itself: wait for its end, "
             f"or end it with 'layoutlm-cli job cancel {job.job_id[:8]}'"
         )
-    bucket, places = open_bucket(job.storage.bucket), RunPlaces(job.storage, job.job_id)
+    bucket, keys = open_bucket(job.storage.bucket), RunKeys(job.storage, job.job_id)
     lease = client.get_lease(job.job_id)
-    checkpoint = _choose(job, whole_checkpoints(bucket, places, lease), lease.checkpoint, step)
-    state = _read_state(bucket, places.checkpoint(checkpoint) + STATE)
-    best_prefix = _best_prefix(bucket, places, job, lease, state)
-    return Parent(job, from_document(job.job_config), bucket, places, checkpoint, state, best_prefix)
+    checkpoint = _choose(job, whole_checkpoints(bucket, keys, lease), lease.checkpoint, step)
+    state = _read_state(bucket, keys.checkpoint(checkpoint) + STATE)
+    best_prefix = _best_prefix(bucket, keys, job, lease, state)
+    return Parent(job, from_document(job.job_config), bucket, keys, checkpoint, state, best_prefix)
 
 
 def _split(client: DynamoClient, reference: str) -> tuple[Job, int | None]:
@@ -90,20 +90,20 @@ def _read_state(bucket: Bucket, key: str) -> TrainState:
         raise DamagedFolder(f"s3://{bucket.name}/{key} was written by another version, or is damaged") from error
 
 
-def _best_prefix(bucket: Bucket, places: RunPlaces, job: Job, lease: Lease, state: TrainState) -> str | None:
+def _best_prefix(bucket: Bucket, keys: RunKeys, job: Job, lease: Lease, state: TrainState) -> str | None:
     """Where the model of the best evaluation before the checkpoint lies."""
     best = state.best_step
     if best is None or best == state.global_step:
         return None
-    for each in history(bucket, places, lease):
+    for each in history(bucket, keys, lease):
         if each.global_step == best:
-            return places.checkpoint_at(each.attempt, best)
-    for prefix in (places.best(attempt) for attempt in range(job.attempt, 0, -1)):
+            return keys.checkpoint_at(each.attempt, best)
+    for prefix in (keys.best(attempt) for attempt in range(job.attempt, 0, -1)):
         if bucket.exists(prefix + MANIFEST) and bucket.get_manifest(prefix).global_step == best:
             return prefix
     raise NotContinuable(
         f"the best model up to step {state.global_step} of job {job.name} was that of step {best}, which is no "
-        f"longer stored: go on from another checkpoint; there are: {listed(whole_checkpoints(bucket, places, lease))}"
+        f"longer stored: go on from another checkpoint; there are: {listed(whole_checkpoints(bucket, keys, lease))}"
     )
 
 
@@ -158,7 +158,7 @@ def submit_continuation(
     try:
         return queue.client.get_job(job_id, consistent=True)  # it may have pruned its copies, so not once more
     except NotFound:
-        checkpoint, best = _copy(parent, RunPlaces(storage, job_id))
+        checkpoint, best = _copy(parent, RunKeys(storage, job_id))
     return queue.submit(
         name=request.job_name,
         config=to_document(resolved.config, resolved.given),
@@ -174,27 +174,27 @@ def submit_continuation(
     )
 
 
-def _copy(parent: Parent, places: RunPlaces) -> tuple[Pointer, Pointer | None]:
+def _copy(parent: Parent, keys: RunKeys) -> tuple[Pointer, Pointer | None]:
     """What the new job begins with, as its attempt 0: the resume point, and the best model up to there."""
-    source, state = parent.places.checkpoint(parent.checkpoint), parent.state
+    source, state = parent.keys.checkpoint(parent.checkpoint), parent.state
     try:
-        checkpoint = _copy_folder(parent.bucket, source, places, frozenset())
+        checkpoint = _copy_folder(parent.bucket, source, keys, frozenset())
         if checkpoint.manifest_sha256 != parent.checkpoint.manifest_sha256:
             raise DamagedFolder(f"s3://{parent.bucket.name}/{source} has changed meanwhile")
         if parent.best_prefix is None:
             return checkpoint, checkpoint if state.best_step == state.global_step else None
-        return checkpoint, _copy_folder(parent.bucket, parent.best_prefix, places, RESUME_ONLY)
+        return checkpoint, _copy_folder(parent.bucket, parent.best_prefix, keys, RESUME_ONLY)
     except (StorageError, DamagedFolder) as error:
         raise NotContinuable(
-            f"nothing was submitted: {error}. Copies may have stayed below {places.uri(places.attempt(0))}: the same "
+            f"nothing was submitted: {error}. Copies may have stayed below {keys.uri(keys.attempt(0))}: the same "
             "command with the same --unique-key takes them up; without a key, remove them"
         ) from error
 
 
-def _copy_folder(bucket: Bucket, source: str, places: RunPlaces, left_out: frozenset[str]) -> Pointer:
+def _copy_folder(bucket: Bucket, source: str, keys: RunKeys, left_out: frozenset[str]) -> Pointer:
     """With every file the manifest stays byte for byte what it was, and with it the hash that names it."""
     manifest = bucket.get_manifest(source)
-    target = places.checkpoint_at(0, manifest.global_step)
+    target = keys.checkpoint_at(0, manifest.global_step)
     bucket.copy_folder(source, target, [name for name in manifest.files if name not in left_out])
     digest = hashlib.sha256(bucket.get_bytes(target + MANIFEST)).hexdigest()
     return Pointer(attempt=0, global_step=manifest.global_step, manifest_sha256=digest)

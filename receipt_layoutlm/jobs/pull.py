@@ -8,7 +8,7 @@ from receipt_dynamo import DynamoClient, Job, JobQueue, NotFound, StateConflict
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.run.manifest import MANIFEST, Manifest
 from receipt_layoutlm.storage.bucket import Bucket
-from receipt_layoutlm.storage.places import RunPlaces
+from receipt_layoutlm.storage.keys import RunKeys
 
 
 class NothingToPull(UserError):
@@ -28,27 +28,27 @@ def pull(
     """Download into a new folder and verify each file against the manifest. Raises DamagedFolder, NothingToPull."""
     if folder.exists() and any(folder.iterdir()):
         raise NothingToPull(f"{folder} is not empty: name a new folder")
-    places = _places(job)
-    bucket = open_bucket(places.storage.bucket)
-    prefix = _best_prefix(bucket, places, job) if wanted.step is None else _step_prefix(bucket, places, wanted.step)
+    keys = _keys_of(job)
+    bucket = open_bucket(keys.storage.bucket)
+    prefix = _best_prefix(bucket, keys, job) if wanted.step is None else _step_prefix(bucket, keys, wanted.step)
     return bucket.get_folder(prefix, folder)
 
 
-def _places(job: Job) -> RunPlaces:
+def _keys_of(job: Job) -> RunKeys:
     if job.storage is None:
         raise NothingToPull(f"job {job.name} keeps no files in a bucket of this system")
-    return RunPlaces(job.storage, job.job_id)
+    return RunKeys(job.storage, job.job_id)
 
 
-def _best_prefix(bucket: Bucket, places: RunPlaces, job: Job) -> str:
+def _best_prefix(bucket: Bucket, keys: RunKeys, job: Job) -> str:
     for attempt in range(job.attempt, 0, -1):
-        if bucket.exists(places.best(attempt) + MANIFEST):
-            return places.best(attempt)
+        if bucket.exists(keys.best(attempt) + MANIFEST):
+            return keys.best(attempt)
     raise NothingToPull(f"job {job.name} is {job.status} and has published no best model; try --checkpoint STEP")
 
 
-def _step_prefix(bucket: Bucket, places: RunPlaces, step: int) -> str:
-    manifests = [key for key in bucket.list_keys(places.run) if key.endswith(f"/{MANIFEST}") and "/checkpoint-" in key]
+def _step_prefix(bucket: Bucket, keys: RunKeys, step: int) -> str:
+    manifests = [key for key in bucket.list_keys(keys.run) if key.endswith(f"/{MANIFEST}") and "/checkpoint-" in key]
     found = {int(key.split("/checkpoint-")[1].split("/")[0]): key.removesuffix(MANIFEST) for key in sorted(manifests)}
     if step not in found:
         there = ", ".join(map(str, sorted(found))) or "none"
@@ -65,7 +65,7 @@ def delete_job(queue: JobQueue, open_bucket: Callable[[str], Bucket], job: Job) 
         raise StateConflict(f"job {job.name} is {job.status}: cancel it first")
     files = 0
     if job.storage is not None:
-        files = open_bucket(job.storage.bucket).delete_prefix(RunPlaces(job.storage, job.job_id).run)
+        files = open_bucket(job.storage.bucket).delete_prefix(RunKeys(job.storage, job.job_id).run)
     try:
         return files, queue.delete(job.job_id)
     except NotFound:

@@ -24,7 +24,7 @@ from receipt_layoutlm.run.record import RunRecord
 from receipt_layoutlm.run.state import TrainState
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.errors import NotStored
-from receipt_layoutlm.storage.places import RunPlaces
+from receipt_layoutlm.storage.keys import RunKeys
 from receipt_layoutlm.storage.retention import listed, whole_checkpoints
 from receipt_layoutlm.worker.prepare import get_weights, prepare_run_dir
 from receipt_layoutlm.worker.process import Trainer, tail
@@ -126,7 +126,7 @@ class Span:
     job: Job
     config: TrainConfig
     bucket: Bucket
-    places: RunPlaces
+    keys: RunKeys
     start: Pointer
     end: Pointer
 
@@ -158,8 +158,8 @@ def choose_span(
     """By default the last checkpoint and the stored one before it. Raises NothingToReplay, ConfigError."""
     if job.storage is None:
         raise NothingToReplay(f"job {job.name} keeps no files in a bucket of this system")
-    bucket, places = open_bucket(job.storage.bucket), RunPlaces(job.storage, job.job_id)
-    whole = whole_checkpoints(bucket, places, client.get_lease(job.job_id))
+    bucket, keys = open_bucket(job.storage.bucket), RunKeys(job.storage, job.job_id)
+    whole = whole_checkpoints(bucket, keys, client.get_lease(job.job_id))
     text = f"job {job.name}: the stored checkpoints are {listed(whole)}"
     if len(whole) < 2:
         raise NothingToReplay(
@@ -170,7 +170,7 @@ def choose_span(
     start = max(before, default=end) if from_step is None else from_step
     if start not in whole or end not in whole or start >= end:
         raise NothingToReplay(f"{text}: give two of them, --from the earlier one (got {start} and {end})")
-    return Span(job, from_document(job.job_config), bucket, places, whole[start], whole[end])
+    return Span(job, from_document(job.job_config), bucket, keys, whole[start], whole[end])
 
 
 def verify_resume(
@@ -181,7 +181,7 @@ def verify_resume(
     Raises ReplayFailed, ConfigError, DamagedFolder, StorageError.
     """
     stored = folder / "stored"
-    span.bucket.get_folder(span.places.checkpoint(span.end), stored, span.end.manifest_sha256)
+    span.bucket.get_folder(span.keys.checkpoint(span.end), stored, span.end.manifest_sha256)
     run_dir = _prepare(span, open_bucket, folder / "replay")
     _replay(span, run_dir, observe)
     comparison = compare(stored, run_dir.checkpoint(span.end.global_step))
@@ -200,10 +200,10 @@ def _prepare(span: Span, open_bucket: Callable[[str], Bucket], folder: Path) -> 
     folder.mkdir()
     config = span.config.model_copy(update={"checkpoint_every": NEVER_SECONDS})
     nobody = Lease(job_id=span.job.job_id, attempt=span.start.attempt)
-    run_dir = prepare_run_dir(folder, span.job, config, nobody, span.bucket, span.places)
+    run_dir = prepare_run_dir(folder, span.job, config, nobody, span.bucket, span.keys)
     get_weights(config, run_dir, open_bucket)
     start = run_dir.checkpoint(span.start.global_step)
-    span.bucket.get_folder(span.places.checkpoint(span.start), start, span.start.manifest_sha256)
+    span.bucket.get_folder(span.keys.checkpoint(span.start), start, span.start.manifest_sha256)
     return run_dir
 
 
@@ -256,7 +256,7 @@ def _reasons(span: Span, run_dir: RunDir) -> tuple[str, ...]:
 
 def _record_of(span: Span, attempt: int) -> RunRecord | None:
     try:
-        return RunRecord.model_validate_json(span.bucket.get_bytes(span.places.attempt(attempt) + "run.json"))
+        return RunRecord.model_validate_json(span.bucket.get_bytes(span.keys.attempt(attempt) + "run.json"))
     except (NotStored, ValidationError):
         return None
 

@@ -1,4 +1,4 @@
-"""Copy a folder to a prefix and back: every file with its SHA-256, manifest.json last, verified on the way down."""
+"""One bucket: single objects, and folders whose manifest goes last and is verified on the way down."""
 
 import hashlib
 import random
@@ -26,31 +26,16 @@ from receipt_layoutlm.run.manifest import (
 from receipt_layoutlm.storage.errors import (
     NotStored,
     StorageError,
-    StorageUnavailable,
     error_code,
     explained,
     keep_trying,
 )
-from receipt_layoutlm.storage.places import RunPlaces, check_key, dataset_key, parse_s3_uri, split_key
 from receipt_layoutlm.storage.upload import FileRange, FileUpload, FolderUpload, base64_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import TagTypeDef
 
-
-__all__ = [
-    "Bucket",
-    "NotStored",
-    "RunPlaces",
-    "StorageError",
-    "StorageUnavailable",
-    "check_key",
-    "dataset_key",
-    "keep_trying",
-    "parse_s3_uri",
-    "split_key",
-]
 
 PART_SIZE: Final = 32 << 20  # bytes; S3 takes 5 MiB to 5 GiB, and 10,000 parts
 PATIENCE_SECONDS: Final = 60.0  # of put_file and put_folder; who has more wraps a FolderUpload in keep_trying

@@ -10,7 +10,7 @@ from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.run.manifest import MANIFEST
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.errors import StorageError
-from receipt_layoutlm.storage.places import RunPlaces
+from receipt_layoutlm.storage.keys import RunKeys
 from receipt_layoutlm.storage.retention import left_folders
 
 STATE_TAG = "layoutlm:state"  # on objects that a lifecycle rule of infra/storage.yaml expires
@@ -26,14 +26,14 @@ class BadAge(UserError):
     """An age that cannot be read."""
 
 
-def mark_checkpoints(bucket: Bucket, places: RunPlaces) -> int:
+def mark_checkpoints(bucket: Bucket, keys: RunKeys) -> int:
     """After a success, tag every checkpoint's files: best/ holds the weights, and nobody resumes. Returns how many.
 
     A bucket that refuses is only said: the job has succeeded, and `job prune` removes the same files.
     """
     marked = 0
     try:
-        for key in list(_checkpoint_keys(bucket, places)):
+        for key in list(_checkpoint_keys(bucket, keys)):
             bucket.tag(key, SUPERSEDED)
             marked += 1
     except StorageError as error:
@@ -41,9 +41,9 @@ def mark_checkpoints(bucket: Bucket, places: RunPlaces) -> int:
     return marked
 
 
-def _checkpoint_keys(bucket: Bucket, places: RunPlaces) -> Iterator[str]:
-    for folder in left_folders(bucket, places):
-        yield from bucket.list_keys(places.checkpoint_at(folder.attempt, folder.global_step))
+def _checkpoint_keys(bucket: Bucket, keys: RunKeys) -> Iterator[str]:
+    for folder in left_folders(bucket, keys):
+        yield from bucket.list_keys(keys.checkpoint_at(folder.attempt, folder.global_step))
 
 
 def age_of(text: str) -> timedelta:
@@ -71,25 +71,25 @@ def leftovers(
         for job in client.iter_jobs_by_status(status):
             if job.storage is None or job.ended_at is None or job.ended_at >= before:
                 continue
-            found = _leftover(client, open_bucket(job.storage.bucket), RunPlaces(job.storage, job.job_id), job)
+            found = _leftover(client, open_bucket(job.storage.bucket), RunKeys(job.storage, job.job_id), job)
             if found.folders:
                 yield found
 
 
-def _leftover(client: DynamoClient, bucket: Bucket, places: RunPlaces, job: Job) -> Leftover:
-    stored = [places.checkpoint_at(each.attempt, each.global_step) for each in left_folders(bucket, places)]
-    kept = _only_weights(client, bucket, places) if stored else None
+def _leftover(client: DynamoClient, bucket: Bucket, keys: RunKeys, job: Job) -> Leftover:
+    stored = [keys.checkpoint_at(each.attempt, each.global_step) for each in left_folders(bucket, keys)]
+    kept = _only_weights(client, bucket, keys) if stored else None
     folders = tuple(folder for folder in stored if folder != kept)
     return Leftover(job, folders, sum(size for folder in folders for _key, size in bucket.sizes(folder)))
 
 
-def _only_weights(client: DynamoClient, bucket: Bucket, places: RunPlaces) -> str | None:
+def _only_weights(client: DynamoClient, bucket: Bucket, keys: RunKeys) -> str | None:
     """The best checkpoint of a job that has published no best/, as a failed or cancelled one; None where it has."""
-    if any(key.endswith(f"/best/{MANIFEST}") for key in bucket.list_keys(places.run)):
+    if any(key.endswith(f"/best/{MANIFEST}") for key in bucket.list_keys(keys.run)):
         return None
-    lease = client.get_lease(places.job_id)
+    lease = client.get_lease(keys.job_id)
     pointer = lease.best or lease.checkpoint
-    return None if pointer is None else places.checkpoint(pointer)
+    return None if pointer is None else keys.checkpoint(pointer)
 
 
 def remove(bucket: Bucket, left: Leftover) -> int:

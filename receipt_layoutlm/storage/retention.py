@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from receipt_dynamo import Lease, Pointer
 from receipt_layoutlm.run.manifest import MANIFEST, DamagedFolder, parse_manifest
 from receipt_layoutlm.storage.bucket import Bucket
-from receipt_layoutlm.storage.places import RunPlaces
+from receipt_layoutlm.storage.keys import RunKeys
 
 
 @dataclass(frozen=True, order=True)
@@ -64,40 +64,40 @@ def _named(lease: Lease) -> set[StoredCheckpoint]:
     return {StoredCheckpoint(pointer.attempt, pointer.global_step) for pointer in pointers if pointer is not None}
 
 
-def stored_checkpoints(bucket: Bucket, places: RunPlaces) -> list[StoredCheckpoint]:
+def stored_checkpoints(bucket: Bucket, keys: RunKeys) -> list[StoredCheckpoint]:
     """The checkpoints that have a manifest. Which one to resume from, only the lease says."""
-    return _listed(bucket, places, re.escape(MANIFEST))
+    return _listed(bucket, keys, re.escape(MANIFEST))
 
 
-def left_folders(bucket: Bucket, places: RunPlaces) -> list[StoredCheckpoint]:
+def left_folders(bucket: Bucket, keys: RunKeys) -> list[StoredCheckpoint]:
     """As stored_checkpoints, and what an attempt that died while uploading left without a manifest."""
-    return _listed(bucket, places, "[^/]+")
+    return _listed(bucket, keys, "[^/]+")
 
 
-def _listed(bucket: Bucket, places: RunPlaces, name: str) -> list[StoredCheckpoint]:
-    form = re.compile(re.escape(places.run) + r"attempt-(\d{3,})/checkpoint-(\d+)/" + name)
-    matches = (form.fullmatch(key) for key in bucket.list_keys(places.run))
+def _listed(bucket: Bucket, keys: RunKeys, name: str) -> list[StoredCheckpoint]:
+    form = re.compile(re.escape(keys.run) + r"attempt-(\d{3,})/checkpoint-(\d+)/" + name)
+    matches = (form.fullmatch(key) for key in bucket.list_keys(keys.run))
     return sorted({StoredCheckpoint(int(match[1]), int(match[2])) for match in matches if match})
 
 
 STATE = "state.json"
 
 
-def history(bucket: Bucket, places: RunPlaces, lease: Lease) -> list[StoredCheckpoint]:
+def history(bucket: Bucket, keys: RunKeys, lease: Lease) -> list[StoredCheckpoint]:
     """The stored folders that belong to the weights of the resume point, by attempt and step."""
     if lease.checkpoint is None:
         return []
     end = lease.checkpoint.global_step
-    stored = stored_checkpoints(bucket, places)
+    stored = stored_checkpoints(bucket, keys)
     dead = superseded(stored, lease, keep=len(stored))
     return sorted(each for each in set(stored) - set(dead) if each.global_step <= end)
 
 
-def whole_checkpoints(bucket: Bucket, places: RunPlaces, lease: Lease) -> dict[int, Pointer]:
+def whole_checkpoints(bucket: Bucket, keys: RunKeys, lease: Lease) -> dict[int, Pointer]:
     """By step, those of the history from which training can go on; a continued job also keeps a bare model."""
     whole: dict[int, Pointer] = {}
-    for each in history(bucket, places, lease):
-        data = bucket.get_bytes(places.checkpoint_at(each.attempt, each.global_step) + MANIFEST)
+    for each in history(bucket, keys, lease):
+        data = bucket.get_bytes(keys.checkpoint_at(each.attempt, each.global_step) + MANIFEST)
         if _has_state(data):
             digest = hashlib.sha256(data).hexdigest()
             whole[each.global_step] = Pointer(

@@ -12,7 +12,7 @@ from receipt_layoutlm.redact import child_environment
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.events import Event, Started
 from receipt_layoutlm.storage.bucket import Bucket
-from receipt_layoutlm.storage.places import RunPlaces
+from receipt_layoutlm.storage.keys import RunKeys
 from receipt_layoutlm.worker.context import Workplace
 from receipt_layoutlm.worker.encoded_cache import Sharing, entries_of
 from receipt_layoutlm.worker.heartbeat import Heartbeat
@@ -42,7 +42,7 @@ def work_on(place: Workplace, lease: Lease) -> JobStatus:
     asked = from_document(job.job_config)
     place.trust.check(job, asked)
     assert job.storage is not None  # the trust has looked
-    places, bucket = RunPlaces(job.storage, job.job_id), place.open_bucket(job.storage.bucket)
+    keys, bucket = RunKeys(job.storage, job.job_id), place.open_bucket(job.storage.bucket)
     work_dir = place.trust.work_dir(asked, place.work_dir)
     recorder: Recorder | None = None
     with (
@@ -56,17 +56,17 @@ def work_on(place: Workplace, lease: Lease) -> JobStatus:
             job, asked = snapshot.job, from_document(snapshot.job.job_config)
             place.trust.check(job, asked)
         config = halved(asked, job.budgets.out_of_memory)
-        run_dir = patiently.do(partial(_lay_out, place, work_dir, job, config, lease, bucket, places))
-        encoded.fetch(entries_of(config, run_dir, work_dir, places.storage.prefix))
-        download = partial(download_checkpoint, bucket, places, run_dir)
+        run_dir = patiently.do(partial(_lay_out, place, work_dir, job, config, lease, bucket, keys))
+        encoded.fetch(entries_of(config, run_dir, work_dir, keys.storage.prefix))
+        download = partial(download_checkpoint, bucket, keys, run_dir)
         lease, damages = fetch_resume_point(
             place.queue, lease, config, run_dir, lambda pointer: patiently.do(partial(download, pointer))
         )
         if has_test_part(config):
-            patiently.do(partial(get_best, bucket, places, lease, run_dir))
-        events_uri = places.uri(places.attempt(lease.attempt) + "logs/events.jsonl")
+            patiently.do(partial(get_best, bucket, keys, lease, run_dir))
+        events_uri = keys.uri(keys.attempt(lease.attempt) + "logs/events.jsonl")
         rows = JobRows(place.queue.client, lease, place.now, place.secrets, events_uri)
-        storehouse = Storehouse(bucket, places, config.keep_checkpoints)
+        storehouse = Storehouse(bucket, keys, config.keep_checkpoints)
 
         def observe(event: Event) -> None:
             if isinstance(event, Started):
@@ -88,10 +88,10 @@ def work_on(place: Workplace, lease: Lease) -> JobStatus:
 
 
 def _lay_out(
-    place: Workplace, work_dir: Path, job: Job, config: TrainConfig, lease: Lease, bucket: Bucket, places: RunPlaces
+    place: Workplace, work_dir: Path, job: Job, config: TrainConfig, lease: Lease, bucket: Bucket, keys: RunKeys
 ) -> RunDir:
     """A new run directory with config, pages and weights."""
-    run_dir = prepare_run_dir(work_dir, job, config, lease, bucket, places)
+    run_dir = prepare_run_dir(work_dir, job, config, lease, bucket, keys)
     get_weights(config, run_dir, place.open_bucket)
     return run_dir
 

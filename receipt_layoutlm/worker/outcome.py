@@ -71,7 +71,7 @@ def _complete(work: Work, end: Finished) -> JobStatus:
     numbers = recorder.attempt_end()
     status = _stored(work, lambda: queue.complete(recorder.lease, results=results, summary=summary, end=numbers))
     if status is JobStatus.SUCCEEDED:  # only then: what is marked expires, and until then it may have to be resumed
-        mark_checkpoints(work.storehouse.bucket, work.storehouse.places)
+        mark_checkpoints(work.storehouse.bucket, work.storehouse.keys)
     return status
 
 

@@ -19,13 +19,13 @@ from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.manifest import MANIFEST, RESUME_ONLY, DamagedFolder, is_whole
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.errors import StorageError
-from receipt_layoutlm.storage.places import RunPlaces, dataset_key, parse_s3_uri, split_key
+from receipt_layoutlm.storage.keys import RunKeys, dataset_key, parse_s3_uri, split_key
 
 _CHUNK = 1 << 20  # bytes hashed at a time
 
 
 def prepare_run_dir(
-    work_dir: Path, job: Job, config: TrainConfig, lease: Lease, bucket: Bucket, places: RunPlaces
+    work_dir: Path, job: Job, config: TrainConfig, lease: Lease, bucket: Bucket, keys: RunKeys
 ) -> RunDir:
     """A new folder per attempt; `{work_dir}/{job_name}` links to the newest. Raises DamagedFolder, ConfigError."""
     path = work_dir / ".attempts" / job.job_id / f"{lease.attempt:03d}"
@@ -33,11 +33,11 @@ def prepare_run_dir(
     path.mkdir(parents=True)
     run_dir = RunDir(path)
     run_dir.config.write_text(config.model_dump_json(indent=1))
-    _get_pages(bucket, places, config.dataset, run_dir.dataset)
+    _get_pages(bucket, keys, config.dataset, run_dir.dataset)
     if config.eval_dataset is not None:
-        _get_pages(bucket, places, config.eval_dataset, run_dir.eval_dataset)
+        _get_pages(bucket, keys, config.eval_dataset, run_dir.eval_dataset)
     if (sha256 := frozen_sha256(config.split)) is not None:
-        _get_split(bucket, places, sha256, run_dir.split)
+        _get_split(bucket, keys, sha256, run_dir.split)
     _link(work_dir / safe_name(job.name), path)
     return run_dir
 
@@ -70,9 +70,9 @@ def weights_place(pretrained: str) -> Storage:
     return place
 
 
-def _get_pages(bucket: Bucket, places: RunPlaces, dataset: str | None, path: Path) -> None:
+def _get_pages(bucket: Bucket, keys: RunKeys, dataset: str | None, path: Path) -> None:
     fingerprint = fingerprint_of(dataset)
-    bucket.get_file(dataset_key(fingerprint, places.storage.prefix), path)
+    bucket.get_file(dataset_key(fingerprint, keys.storage.prefix), path)
     digest = hashlib.sha256()
     try:
         with gzip.open(path) as lines:
@@ -84,27 +84,27 @@ def _get_pages(bucket: Bucket, places: RunPlaces, dataset: str | None, path: Pat
         raise DamagedFolder(f"the stored pages of {dataset} are not what their name says: import them again")
 
 
-def _get_split(bucket: Bucket, places: RunPlaces, sha256: str, path: Path) -> None:
-    content = bucket.get_bytes(split_key(sha256, places.storage.prefix))
+def _get_split(bucket: Bucket, keys: RunKeys, sha256: str, path: Path) -> None:
+    content = bucket.get_bytes(split_key(sha256, keys.storage.prefix))
     if hashlib.sha256(content).hexdigest() != sha256:
         raise DamagedFolder("the stored split is not what its name says: submit the job again")
     path.write_bytes(content)
 
 
-def get_best(bucket: Bucket, places: RunPlaces, lease: Lease, run_dir: RunDir) -> None:
+def get_best(bucket: Bucket, keys: RunKeys, lease: Lease, run_dir: RunDir) -> None:
     """Lay the best weights so far, of an earlier attempt, into the run directory: the test part is scored with them.
 
     Nothing is done when they are those of the checkpoint to go on from. Raises DamagedFolder.
     """
     if lease.best is None or lease.best == lease.checkpoint:
         return
-    prefix, folder = places.checkpoint(lease.best), run_dir.best_files(lease.best.global_step)
+    prefix, folder = keys.checkpoint(lease.best), run_dir.best_files(lease.best.global_step)
     folder.mkdir(exist_ok=True)
     for name, expected in bucket.get_manifest(prefix).files.items():
         if name not in RESUME_ONLY:
             bucket.get_file(prefix + name, folder / name)
             if not is_whole(folder / name, expected):
-                raise DamagedFolder(f"{places.uri(prefix)}{name} is not what its manifest says")
+                raise DamagedFolder(f"{keys.uri(prefix)}{name} is not what its manifest says")
     run_dir.best.symlink_to(folder.name)
 
 
@@ -144,9 +144,9 @@ def fetch_resume_point(
     return lease, said
 
 
-def download_checkpoint(bucket: Bucket, places: RunPlaces, run_dir: RunDir, pointer: Pointer) -> None:
+def download_checkpoint(bucket: Bucket, keys: RunKeys, run_dir: RunDir, pointer: Pointer) -> None:
     """Raises DamagedFolder when it is not, byte for byte, what the pointer names."""
-    bucket.get_folder(places.checkpoint(pointer), run_dir.checkpoint(pointer.global_step), pointer.manifest_sha256)
+    bucket.get_folder(keys.checkpoint(pointer), run_dir.checkpoint(pointer.global_step), pointer.manifest_sha256)
 
 
 def _instead(lease: Lease) -> str:

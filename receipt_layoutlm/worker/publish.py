@@ -17,12 +17,12 @@ OUT_OF_MEMORY_OUTCOME = "failed: out_of_memory"
 
 def publish_results(client: DynamoClient, storehouse: Storehouse, recorder: Recorder, end: Finished) -> JsonObject:
     """Copy the best checkpoint's model files to best/, upload the predictions; returns Job.results."""
-    lease, bucket, places = recorder.lease, storehouse.bucket, storehouse.places
+    lease, bucket, keys = recorder.lease, storehouse.bucket, storehouse.keys
     pointer = lease.best or lease.checkpoint
     if pointer is None:
         raise StorageError("the trainer finished without a checkpoint, so there is no model to publish")
-    best_key = places.best(lease.attempt)
-    source = places.checkpoint(pointer)
+    best_key = keys.best(lease.attempt)
+    source = keys.checkpoint(pointer)
     manifest = bucket.get_manifest(source)
     bucket.copy_folder(source, best_key, [name for name in manifest.files if name not in RESUME_ONLY])
     recorder.put_predictions()
@@ -36,8 +36,8 @@ def publish_results(client: DynamoClient, storehouse: Storehouse, recorder: Reco
         "evaluations": len(metrics),
         # after running out of memory micro-batches are halved, which changes the last bits
         "bit_exact": all(attempt.outcome != OUT_OF_MEMORY_OUTCOME for attempt in attempts),
-        "best_uri": places.uri(best_key),
-        "checkpoint_uri": places.uri(places.checkpoint(lease.checkpoint or pointer)),
+        "best_uri": keys.uri(best_key),
+        "checkpoint_uri": keys.uri(keys.checkpoint(lease.checkpoint or pointer)),
         **_headline(record.evaluations, pointer),
         **_of_the_run(record),
     }

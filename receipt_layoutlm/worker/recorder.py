@@ -34,7 +34,7 @@ from receipt_layoutlm.run.progress import LeaseProgress
 from receipt_layoutlm.run.record import RunRecord
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.errors import StorageError, StorageUnavailable, keep_trying
-from receipt_layoutlm.storage.places import RunPlaces
+from receipt_layoutlm.storage.keys import RunKeys
 from receipt_layoutlm.storage.retention import StoredCheckpoint, left_folders, superseded
 from receipt_layoutlm.storage.upload import FolderUpload
 from receipt_layoutlm.worker.rows import JobRows
@@ -49,7 +49,7 @@ class Storehouse:
     """Where one attempt's files go, and how many checkpoints stay there."""
 
     bucket: Bucket
-    places: RunPlaces
+    keys: RunKeys
     keep_checkpoints: int
 
 
@@ -85,7 +85,7 @@ class Recorder:
         self.last_save: LastSave | None = None
         self.phase_seconds: dict[str, float] = {}
         self._queue = queue
-        self._bucket, self._places, self._keep = storehouse.bucket, storehouse.places, storehouse.keep_checkpoints
+        self._bucket, self._keys, self._keep = storehouse.bucket, storehouse.keys, storehouse.keep_checkpoints
         self._run_dir = run_dir
         self._now = now
         self._observe = observe
@@ -187,7 +187,7 @@ class Recorder:
     def _upload_of(self, event: Checkpoint, pointer: Pointer) -> FolderUpload:
         """The same one when the event is tried again: what arrived is not sent again."""
         if self._upload is None or self._upload[0] != event.seq:
-            folder, prefix = self._run_dir.checkpoint(event.global_step), self._places.checkpoint(pointer)
+            folder, prefix = self._run_dir.checkpoint(event.global_step), self._keys.checkpoint(pointer)
             self._upload = event.seq, FolderUpload(self._bucket, folder, prefix, self._given_up.is_set)
         return self._upload[1]
 
@@ -196,10 +196,10 @@ class Recorder:
         try:
             if self._stored is None:
                 begins_anew = self.lease.attempt == 1 and self.lease.previous is None
-                self._stored = [] if begins_anew else left_folders(self._bucket, self._places)
+                self._stored = [] if begins_anew else left_folders(self._bucket, self._keys)
             self._stored = [*(each for each in self._stored if each != newest), newest]
             for old in superseded(self._stored, self.lease, self._keep):
-                self._bucket.delete_prefix(self._places.checkpoint_at(old.attempt, old.global_step))
+                self._bucket.delete_prefix(self._keys.checkpoint_at(old.attempt, old.global_step))
                 self._stored.remove(old)
         except StorageError as error:
             log.warning("an old checkpoint stays in the bucket: %s", error)
@@ -225,7 +225,7 @@ class Recorder:
 
     def mirror_files(self) -> None:
         """Upload train.log, events.jsonl and run.json as they are now, or say that it could not be done."""
-        prefix = self._places.attempt(self.lease.attempt)
+        prefix = self._keys.attempt(self.lease.attempt)
         logs = [(path, f"{prefix}logs/{path.name}") for path in (self._run_dir.train_log, self._run_dir.events)]
         try:
             for path, key in [*logs, (self._run_dir.run_json, prefix + "run.json")]:
@@ -237,7 +237,7 @@ class Recorder:
 
     def put_predictions(self) -> None:
         """Upload the predictions of the best and the last evaluation and of the test part, as far as they are there."""
-        prefix = self._places.attempt(self.lease.attempt) + "predictions/"
+        prefix = self._keys.attempt(self.lease.attempt) + "predictions/"
         for path in sorted(self._run_dir.predictions.glob("*.jsonl.gz")):
             with suppress(FileNotFoundError):  # the trainer goes on, and removes what a newer evaluation replaces
                 self._bucket.put_file(path, prefix + path.name)

@@ -10,7 +10,7 @@ from receipt_dynamo import DynamoClient
 from receipt_layoutlm.cli import cli
 from receipt_layoutlm.data.snapshot import read_snapshot
 from receipt_layoutlm.storage.bucket import Bucket
-from receipt_layoutlm.storage.places import dataset_key
+from receipt_layoutlm.storage.keys import dataset_key
 from tests.support.paths import FIXTURES
 
 PAGE = {"words": ["TOTAL", "9.00"], "bboxes": [[0, 0, 9, 9], [20, 0, 29, 9]], "labels": ["O", "B-GRAND_TOTAL"]}

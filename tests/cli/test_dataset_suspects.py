@@ -18,7 +18,7 @@ from receipt_layoutlm.datasets.receipt_pages import image_id_of
 from receipt_layoutlm.datasets.snapshots import pinned
 from receipt_layoutlm.datasets.table_snapshots import keep_snapshot, read_table
 from receipt_layoutlm.run.directory import RunDir
-from receipt_layoutlm.storage.places import RunPlaces
+from receipt_layoutlm.storage.keys import RunKeys
 from receipt_layoutlm.training.loop import train
 from receipt_layoutlm.worker.recorder import Recorder, Storehouse
 from receipt_layoutlm.worker.rows import JobRows
@@ -101,9 +101,9 @@ def stored_job(store: Store, run_dir: RunDir, name: str, dataset: str) -> Job:
     job = store.queue.submit(name=name, config=to_document(config, {}), created_by="tests", storage=storage)
     lease = store.queue.claim_job(job.job_id, "worker-1")
     assert lease is not None
-    places = RunPlaces(storage, job.job_id)
-    rows = JobRows(store.queue.client, lease, store.clock, (), places.uri("events.jsonl"))
-    house = Storehouse(store.bucket, places, 1)
+    keys = RunKeys(storage, job.job_id)
+    rows = JobRows(store.queue.client, lease, store.clock, (), keys.uri("events.jsonl"))
+    house = Storehouse(store.bucket, keys, 1)
     recorder = Recorder(store.queue, house, rows, lease, run_dir, store.clock, lambda event: None)
     recorder.put_predictions()
     summary = rows.last_row("info", "run_summary", "", {})

@@ -25,7 +25,7 @@ from receipt_dynamo import (
 from receipt_layoutlm.cli import cli
 from receipt_layoutlm.run.manifest import write_manifest
 from receipt_layoutlm.storage.bucket import Bucket
-from receipt_layoutlm.storage.places import RunPlaces
+from receipt_layoutlm.storage.keys import RunKeys
 from tests.support import original_system
 from tests.support.stores import Clock
 
@@ -79,12 +79,12 @@ def evaluate(queue: JobQueue, lease: Lease, step: int, value: float) -> None:
 
 def succeed(queue: JobQueue, lease: Lease, folder: Path) -> None:
     """Checkpoint, best/ and the end, as a worker leaves them."""
-    places, bucket = RunPlaces(Storage(bucket="the-bucket"), lease.job_id), Bucket("the-bucket")
+    keys, bucket = RunKeys(Storage(bucket="the-bucket"), lease.job_id), Bucket("the-bucket")
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(b"weights")
     pointer = Pointer(attempt=1, global_step=7, manifest_sha256=write_manifest(folder, 7))
-    bucket.put_folder(folder, places.checkpoint(pointer))
-    bucket.put_folder(folder, places.best(1))
+    bucket.put_folder(folder, keys.checkpoint(pointer))
+    bucket.put_folder(folder, keys.best(1))
     lease = queue.record_checkpoint(lease, pointer, pointer)
     results = {
         "metric_value": 0.75,

@@ -11,7 +11,7 @@ from receipt_dynamo import DynamoClient, Job
 from receipt_layoutlm.cli import cli
 from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.storage.bucket import Bucket
-from receipt_layoutlm.storage.places import dataset_key
+from receipt_layoutlm.storage.keys import dataset_key
 
 SEED_FLAGS = (
     "--epochs 3 --batch-size 64 --lr 6e-5 --warmup-ratio 0.2 --label-smoothing 0.1 --o-entity-ratio 2.0 "

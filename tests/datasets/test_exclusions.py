@@ -17,7 +17,7 @@ from receipt_layoutlm.datasets.exclusions import (
 from receipt_layoutlm.datasets.receipt_load import load_pages
 from receipt_layoutlm.datasets.snapshots import add_snapshot, describe
 from receipt_layoutlm.datasets.table_snapshots import NoLabels, keep_snapshot, last_snapshot, read_table
-from receipt_layoutlm.storage.places import dataset_key
+from receipt_layoutlm.storage.keys import dataset_key
 from tests.support import original_system
 from tests.support.stores import Store
 from tests.support.tiny import tiny_pages

@@ -10,7 +10,7 @@ from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.datasets.predictions import HeldOut, NoPredictions, read_held_out
 from receipt_layoutlm.datasets.snapshots import add_snapshot, describe, pinned
 from receipt_layoutlm.run.predictions import PredictedPage, write_predictions
-from receipt_layoutlm.storage.places import RunPlaces
+from receipt_layoutlm.storage.keys import RunKeys
 from tests.support.stores import Store
 from tests.support.tiny import tiny_pages
 
@@ -42,8 +42,8 @@ def put(store: Store, job: Job, attempt: int, name: str, page: Page, tmp_path: P
     )
     write_predictions([row], tmp_path / name)
     assert job.storage is not None
-    places = RunPlaces(job.storage, job.job_id)
-    store.bucket.put_file(tmp_path / name, f"{places.attempt(attempt)}predictions/{name}")
+    keys = RunKeys(job.storage, job.job_id)
+    store.bucket.put_file(tmp_path / name, f"{keys.attempt(attempt)}predictions/{name}")
 
 
 def read(store: Store, *jobs: Job) -> HeldOut:

@@ -20,7 +20,7 @@ from receipt_layoutlm.datasets.receipt_pages import (
 )
 from receipt_layoutlm.datasets.receipt_snapshot import Progress, Seen, Taken, take_snapshot
 from receipt_layoutlm.datasets.table_snapshots import NoLabels, keep_snapshot, last_snapshot, read_table
-from receipt_layoutlm.storage.places import dataset_key
+from receipt_layoutlm.storage.keys import dataset_key
 from tests.support import original_system
 from tests.support.paths import SHARED
 from tests.support.spans import spans

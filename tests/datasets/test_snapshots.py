@@ -17,7 +17,7 @@ from receipt_layoutlm.datasets.snapshots import (
     only_dataset,
     pinned,
 )
-from receipt_layoutlm.storage.places import dataset_key
+from receipt_layoutlm.storage.keys import dataset_key
 from tests.support.stores import Store
 
 pytestmark = pytest.mark.engine

@@ -13,7 +13,7 @@ from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.sample import generate_pages
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.manifest import verify
-from receipt_layoutlm.storage.places import RunPlaces, dataset_key
+from receipt_layoutlm.storage.keys import RunKeys, dataset_key
 from tests.support.places import Place
 from tests.support.runs import tiny_model
 from tests.support.stores import Store
@@ -47,9 +47,9 @@ class Shell:
     def lease(self, job: Job) -> Lease:
         return self.store.queue.client.get_lease(job.job_id)
 
-    def places(self, job: Job) -> RunPlaces:
+    def keys(self, job: Job) -> RunKeys:
         assert job.storage is not None
-        return RunPlaces(job.storage, job.job_id)
+        return RunKeys(job.storage, job.job_id)
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_a_finished_job_goes_on_as_a_new_one_whose_results_name_the_best_of_both
     assert done.results is not None
     best = max([*before, *after], key=lambda metric: metric.metric_value)
     assert (done.results["best_global_step"], done.results["metric_value"]) == (best.global_step, best.metric_value)
-    manifest = store.bucket.get_folder(shell.places(child).best(1), tmp_path / "best")
+    manifest = store.bucket.get_folder(shell.keys(child).best(1), tmp_path / "best")
     assert manifest.global_step == best.global_step
     verify(tmp_path / "best")
 
@@ -142,8 +142,8 @@ def test_the_checkpoint_is_copied_as_it_is_and_named_by_the_same_hash(store: Sto
     assert pointer is not None
     assert (pointer.attempt, pointer.global_step) == (0, 2 * EPOCH)
     assert pointer.manifest_sha256 == parent.pointer(2 * EPOCH).manifest_sha256
-    original = files_below(store, parent.places.checkpoint(parent.pointer(2 * EPOCH)))
-    assert files_below(store, shell.places(child).checkpoint(pointer)) == original
+    original = files_below(store, parent.keys.checkpoint(parent.pointer(2 * EPOCH)))
+    assert files_below(store, shell.keys(child).checkpoint(pointer)) == original
 
 
 def test_of_an_earlier_best_only_the_model_is_copied(store: Store, shell: Shell, run: RunDir, tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_of_an_earlier_best_only_the_model_is_copied(store: Store, shell: Shell,
     best = shell.lease(child).best
     assert best is not None and (best.attempt, best.global_step) == (0, EPOCH)
     folder = tmp_path / "best"
-    manifest = store.bucket.get_folder(shell.places(child).checkpoint(best), folder, best.manifest_sha256)
+    manifest = store.bucket.get_folder(shell.keys(child).checkpoint(best), folder, best.manifest_sha256)
     assert "model.safetensors" in manifest.files and "optimizer.safetensors" not in manifest.files
     weights = (parent.run_dir.checkpoint(EPOCH) / "model.safetensors").read_bytes()
     assert (folder / "model.safetensors").read_bytes() == weights
@@ -165,23 +165,23 @@ def test_a_best_whose_checkpoint_is_gone_comes_from_the_published_model(
     store: Store, shell: Shell, run: RunDir
 ) -> None:
     parent = succeeded(store, run)
-    source = parent.places.checkpoint(parent.pointer(EPOCH))
+    source = parent.keys.checkpoint(parent.pointer(EPOCH))
     names = store.bucket.get_manifest(source).files.keys() - {"optimizer.safetensors", "rng.safetensors", "state.json"}
-    store.bucket.copy_folder(source, parent.places.best(1), sorted(names))
+    store.bucket.copy_folder(source, parent.keys.best(1), sorted(names))
     store.bucket.delete_prefix(source)
 
     child = shell.resume("parent", "--epochs", "3")
 
     best = shell.lease(child).best
     assert best is not None and best.global_step == EPOCH
-    assert set(files_below(store, shell.places(child).checkpoint(best))) == {*names, "manifest.json"}
+    assert set(files_below(store, shell.keys(child).checkpoint(best))) == {*names, "manifest.json"}
 
 
 def test_a_best_that_is_nowhere_any_more_is_refused_with_the_other_checkpoints(
     store: Store, shell: Shell, run: RunDir
 ) -> None:
     parent = succeeded(store, run)
-    store.bucket.delete_prefix(parent.places.checkpoint(parent.pointer(EPOCH)))
+    store.bucket.delete_prefix(parent.keys.checkpoint(parent.pointer(EPOCH)))
 
     text = shell.refused("parent", "--epochs", "3")
 
@@ -201,7 +201,7 @@ def test_a_copy_that_breaks_off_submits_nothing_and_the_same_key_takes_it_up(
     store: Store, shell: Shell, run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parent = succeeded(store, run)
-    lost = parent.places.checkpoint(parent.pointer(2 * EPOCH)) + "rng.safetensors"
+    lost = parent.keys.checkpoint(parent.pointer(2 * EPOCH)) + "rng.safetensors"
     rng = store.bucket.get_bytes(lost)
     store.bucket.raw.delete_object(Bucket=store.bucket.name, Key=lost)
 
@@ -210,7 +210,7 @@ def test_a_copy_that_breaks_off_submits_nothing_and_the_same_key_takes_it_up(
 
     store.bucket.raw.put_object(Bucket=store.bucket.name, Key=lost, Body=rng)
     child = shell.resume("parent", "--epochs", "3", "--unique-key", "tonight")
-    assert files_below(store, shell.places(child).attempt(0)).keys() >= {f"checkpoint-{2 * EPOCH}/rng.safetensors"}
+    assert files_below(store, shell.keys(child).attempt(0)).keys() >= {f"checkpoint-{2 * EPOCH}/rng.safetensors"}
 
 
 def test_the_same_unique_key_again_returns_the_first_job_and_copies_nothing(
@@ -218,12 +218,12 @@ def test_the_same_unique_key_again_returns_the_first_job_and_copies_nothing(
 ) -> None:
     succeeded(store, run)
     first = shell.resume("parent", "--epochs", "3", "--unique-key", "tonight")
-    store.bucket.delete_prefix(shell.places(first).attempt(0))
+    store.bucket.delete_prefix(shell.keys(first).attempt(0))
 
     again = shell.resume("parent", "--epochs", "3", "--unique-key", "tonight")
 
     assert again == first
-    assert files_below(store, shell.places(first).attempt(0)) == {}
+    assert files_below(store, shell.keys(first).attempt(0)) == {}
 
 
 def test_a_continuation_can_itself_be_continued(store: Store, shell: Shell, run: RunDir) -> None:
@@ -251,7 +251,7 @@ def test_another_prefix_gets_the_pages_too_and_another_bucket_is_refused(
     fingerprint = str(child.job_config["dataset"]).partition("@")[2]
     assert store.bucket.exists(dataset_key(fingerprint, "team/a/"))
     pointer = shell.lease(child).checkpoint
-    assert pointer is not None and store.bucket.exists(shell.places(child).checkpoint(pointer) + "manifest.json")
+    assert pointer is not None and store.bucket.exists(shell.keys(child).checkpoint(pointer) + "manifest.json")
     assert "inside one bucket" in shell.refused("parent", "--epochs", "3", "--output-s3-path", "s3://another-bucket")
 
 
@@ -358,7 +358,7 @@ def test_a_step_that_is_not_stored_is_refused_with_those_that_are(store: Store, 
 
 def test_a_last_checkpoint_that_is_damaged_is_refused_with_the_others(store: Store, shell: Shell, run: RunDir) -> None:
     parent = succeeded(store, run)
-    key = parent.places.checkpoint(parent.pointer(2 * EPOCH)) + "manifest.json"
+    key = parent.keys.checkpoint(parent.pointer(2 * EPOCH)) + "manifest.json"
     store.bucket.raw.delete_object(Bucket=store.bucket.name, Key=key)
 
     text = shell.refused("parent", "--epochs", "3")
@@ -369,9 +369,9 @@ def test_a_last_checkpoint_that_is_damaged_is_refused_with_the_others(store: Sto
 def test_a_checkpoint_that_the_job_went_back_behind_is_not_offered(store: Store, shell: Shell, run: RunDir) -> None:
     """Its files were uploaded, but its pointer never moved."""
     parent = succeeded(store, run)
-    source = parent.places.checkpoint(parent.pointer(EPOCH))
+    source = parent.keys.checkpoint(parent.pointer(EPOCH))
     names = store.bucket.get_manifest(source).files
-    store.bucket.copy_folder(source, parent.places.checkpoint_at(1, 3 * EPOCH), names)
+    store.bucket.copy_folder(source, parent.keys.checkpoint_at(1, 3 * EPOCH), names)
 
     assert "there are: 3, 6" in shell.refused("parent@9", "--epochs", "9")
 

@@ -136,7 +136,7 @@ def test_any_two_stored_checkpoints_can_be_named_and_others_are_refused_with_tho
 def test_a_job_with_one_checkpoint_says_so(store: Store, run: RunDir, verify: Callable[..., Result]) -> None:
     job = succeeded(store, run)
     for step in (EPOCH, 2 * EPOCH):
-        store.bucket.delete_prefix(job.places.checkpoint(job.pointer(step)))
+        store.bucket.delete_prefix(job.keys.checkpoint(job.pointer(step)))
 
     assert "the stored checkpoints are 9, and a replay leads from one to another" in verify("parent").stderr
 
@@ -154,7 +154,7 @@ def test_what_is_unlike_the_machine_of_the_job_is_named(
     record["hardware"] |= {"threads": 64, "device": "cuda", "precision": "bf16", "processes": 2}
     record["versions"] |= {"torch": "1.0"}
     record["config"] |= {"batch_size": 1, "gradient_accumulation_steps": 2}
-    key = job.places.attempt(1) + "run.json"
+    key = job.keys.attempt(1) + "run.json"
     store.bucket.raw.put_object(Bucket=store.bucket.name, Key=key, Body=json.dumps(record).encode())
 
     text = verify("parent", "--to", "6").stdout

@@ -9,7 +9,7 @@ from receipt_dynamo import Pointer, Storage
 from receipt_layoutlm.run.manifest import DamagedFolder, write_manifest
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.errors import StorageError
-from receipt_layoutlm.storage.places import RunPlaces, parse_s3_uri
+from receipt_layoutlm.storage.keys import RunKeys, parse_s3_uri
 
 pytestmark = pytest.mark.engine
 
@@ -116,11 +116,11 @@ def test_a_missing_bucket_is_named_with_what_to_do(s3_endpoint: str) -> None:
 
 
 def test_places_lie_under_the_attempt_that_wrote_them() -> None:
-    places = RunPlaces(Storage(bucket="b", prefix="team/"), "id")
+    keys = RunKeys(Storage(bucket="b", prefix="team/"), "id")
 
     pointer = Pointer(attempt=2, global_step=40, manifest_sha256="")
-    assert places.checkpoint(pointer) == "team/runs/id/attempt-002/checkpoint-40/"
-    assert places.uri(places.best(3)) == "s3://b/team/runs/id/attempt-003/best/"
+    assert keys.checkpoint(pointer) == "team/runs/id/attempt-002/checkpoint-40/"
+    assert keys.uri(keys.best(3)) == "s3://b/team/runs/id/attempt-003/best/"
 
 
 @pytest.mark.parametrize("uri", ["bucket", "s3://", "s3://UPPER/x", "https://b/x", "s3://a"])

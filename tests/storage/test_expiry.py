@@ -14,7 +14,7 @@ from receipt_layoutlm.cli import cli
 from receipt_layoutlm.run.manifest import write_manifest
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.expiry import SUPERSEDED, BadAge, Leftover, age_of, leftovers, mark_checkpoints, remove
-from receipt_layoutlm.storage.places import RunPlaces
+from receipt_layoutlm.storage.keys import RunKeys
 from receipt_layoutlm.storage.usage import usage_of
 from tests.support.s3_wire import S3Wire
 from tests.support.stores import Store
@@ -36,15 +36,15 @@ FIRST, SECOND = (
 
 
 def files_of(bucket: Bucket, job: Job) -> set[str]:
-    run = RunPlaces(Storage(bucket=bucket.name), job.job_id).run
+    run = RunKeys(Storage(bucket=bucket.name), job.job_id).run
     return {key.removeprefix(run) for key in bucket.list_keys(run)}
 
 
 def with_files(bucket: Bucket, job: Job, folder: Path, files: Mapping[str, bytes] = FILES) -> Job:
-    places = RunPlaces(Storage(bucket=bucket.name), job.job_id)
+    keys = RunKeys(Storage(bucket=bucket.name), job.job_id)
     for name, content in files.items():
         (folder / "file").write_bytes(content)
-        bucket.put_file(folder / "file", places.run + name)
+        bucket.put_file(folder / "file", keys.run + name)
     return job
 
 
@@ -71,10 +71,10 @@ def test_after_a_success_checkpoints_are_marked_to_expire_and_nothing_else_is(
     store: Store, s3: "S3Client", tmp_path: Path
 ) -> None:
     job = ended(store, tmp_path, "a", JobStatus.SUCCEEDED)
-    places = RunPlaces(Storage(bucket=store.bucket.name), job.job_id)
-    assert mark_checkpoints(store.bucket, places) == 3
+    keys = RunKeys(Storage(bucket=store.bucket.name), job.job_id)
+    assert mark_checkpoints(store.bucket, keys) == 3
     for name in FILES | BEST:
-        tags = s3.get_object_tagging(Bucket=store.bucket.name, Key=places.run + name)["TagSet"]
+        tags = s3.get_object_tagging(Bucket=store.bucket.name, Key=keys.run + name)["TagSet"]
         expected = SUPERSEDED if "/checkpoint-" in name else {}
         assert {tag["Key"]: tag["Value"] for tag in tags} == expected, name
 
@@ -105,7 +105,7 @@ def test_a_bucket_that_refuses_the_mark_is_no_error_of_the_job(
 ) -> None:
     job = ended(store, tmp_path, "a", JobStatus.SUCCEEDED)
     gone = Bucket("no-such-bucket-of-anybody", endpoint_url=store.bucket.raw.meta.endpoint_url)
-    assert mark_checkpoints(gone, RunPlaces(Storage(bucket=gone.name), job.job_id)) == 0
+    assert mark_checkpoints(gone, RunKeys(Storage(bucket=gone.name), job.job_id)) == 0
     assert "job prune" in caplog.text
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from receipt_dynamo import Lease, Pointer, Storage
-from receipt_layoutlm.storage.places import RunPlaces
+from receipt_layoutlm.storage.keys import RunKeys
 from receipt_layoutlm.storage.retention import StoredCheckpoint, stored_checkpoints, superseded
 from tests.support.stores import Store
 
@@ -108,7 +108,7 @@ def test_keeping_more_never_removes_more(stored: set[StoredCheckpoint], held: Le
 
 @pytest.mark.engine
 def test_superseded_checkpoints_leave_the_bucket_and_the_rest_stays(store: Store) -> None:
-    run = RunPlaces(Storage(bucket=store.bucket.name, prefix="team/"), "j")
+    run = RunKeys(Storage(bucket=store.bucket.name, prefix="team/"), "j")
     for attempt, step in ((1, 10), (1, 20), (2, 30)):
         for name in ("model.safetensors", "manifest.json"):
             store.bucket.put_new(b"x", run.checkpoint_at(attempt, step) + name)

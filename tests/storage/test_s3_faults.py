@@ -11,7 +11,7 @@ from receipt_dynamo import Pointer, Storage
 from receipt_layoutlm.run.manifest import MANIFEST, DamagedFolder, write_manifest
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.errors import StorageError, StorageUnavailable
-from receipt_layoutlm.storage.places import RunPlaces
+from receipt_layoutlm.storage.keys import RunKeys
 from receipt_layoutlm.storage.upload import FolderUpload
 from tests.support.s3_wire import S3Wire, in_the_end, open_uploads
 
@@ -86,14 +86,14 @@ def test_a_missing_bucket_is_no_damaged_folder(s3_endpoint: str, tmp_path: Path)
 
 
 def test_the_manifest_of_another_attempt_under_the_recorded_place_is_refused(place: Bucket, tmp_path: Path) -> None:
-    places = RunPlaces(Storage(bucket=place.name), "j")
+    keys = RunKeys(Storage(bucket=place.name), "j")
     recorded = make_folder(tmp_path / "first", model=b"weights of attempt 1")
     make_folder(tmp_path / "second", model=b"weights of attempt 2")
     pointer = Pointer(attempt=1, global_step=7, manifest_sha256=recorded)
-    place.put_folder(tmp_path / "second", places.checkpoint(pointer))
+    place.put_folder(tmp_path / "second", keys.checkpoint(pointer))
 
     with pytest.raises(DamagedFolder, match="not the manifest that was recorded"):
-        place.get_folder(places.checkpoint(pointer), tmp_path / "down", pointer.manifest_sha256)
+        place.get_folder(keys.checkpoint(pointer), tmp_path / "down", pointer.manifest_sha256)
     assert not (tmp_path / "down").exists()
 
 

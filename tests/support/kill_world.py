@@ -26,7 +26,7 @@ from receipt_layoutlm.datasets.snapshots import add_snapshot, describe, pinned
 from receipt_layoutlm.local import process as local_process
 from receipt_layoutlm.local.engines import DYNOXIDE, SEAWEEDFS, Engine, platform_key, programs_dir
 from receipt_layoutlm.storage.bucket import Bucket
-from receipt_layoutlm.storage.places import RunPlaces
+from receipt_layoutlm.storage.keys import RunKeys
 from tests.support.kill_worker import open_queue
 from tests.support.paths import ROOT
 from tests.support.tiny import tiny_layoutlm
@@ -124,9 +124,9 @@ class World:
         return job
 
     def start_worker(self) -> None:
-        places = [TABLE, self.table.endpoint, BUCKET, self.bucket.endpoint, str(self.folder / "work")]
+        arguments = [TABLE, self.table.endpoint, BUCKET, self.bucket.endpoint, str(self.folder / "work")]
         with (self.folder / "workers.log").open("ab") as log:
-            command = [sys.executable, "-m", "tests.support.kill_worker", *places]
+            command = [sys.executable, "-m", "tests.support.kill_worker", *arguments]
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
             self.workers.append(subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environment))
 
@@ -193,8 +193,8 @@ class World:
         """SHA-256 of the last checkpoint's weights."""
         pointer = self.queue.client.get_lease(job.job_id).checkpoint
         assert pointer is not None
-        places = RunPlaces(Storage(bucket=BUCKET), job.job_id)
-        return self.store.get_manifest(places.checkpoint(pointer)).files["model.safetensors"].sha256
+        keys = RunKeys(Storage(bucket=BUCKET), job.job_id)
+        return self.store.get_manifest(keys.checkpoint(pointer)).files["model.safetensors"].sha256
 
     def resume_steps(self, job: Job) -> list[int]:
         """Where each attempt began."""

@@ -13,7 +13,7 @@ from receipt_layoutlm.config import TrainConfig, to_document
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.datasets.snapshots import add_snapshot, describe, pinned
 from receipt_layoutlm.run.events import Event
-from receipt_layoutlm.storage.places import RunPlaces
+from receipt_layoutlm.storage.keys import RunKeys
 from receipt_layoutlm.worker.admission import ANY_BUCKET, Trust
 from receipt_layoutlm.worker.context import Workplace
 from receipt_layoutlm.worker.host.spot import InstanceMetadata, SpotWatch
@@ -76,8 +76,8 @@ def lease_of(place: Place, job: Job) -> Lease:
 def last_weights(place: Place, job: Job, folder: Path) -> dict:  # type: ignore[type-arg]
     pointer = lease_of(place, job).checkpoint
     assert pointer is not None
-    places = RunPlaces(Storage(bucket=place.store.bucket.name), job.job_id)
-    place.store.bucket.get_folder(places.checkpoint(pointer), folder)
+    keys = RunKeys(Storage(bucket=place.store.bucket.name), job.job_id)
+    place.store.bucket.get_folder(keys.checkpoint(pointer), folder)
     return load_file(folder / "model.safetensors")
 
 

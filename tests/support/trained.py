@@ -14,7 +14,7 @@ from receipt_layoutlm.datasets.snapshots import add_snapshot, describe
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.events import Checkpoint, Evaluation
 from receipt_layoutlm.run.manifest import MANIFEST, write_manifest
-from receipt_layoutlm.storage.places import RunPlaces
+from receipt_layoutlm.storage.keys import RunKeys
 from receipt_layoutlm.training.loop import train
 from tests.support.runs import events_of, never, new_run
 from tests.support.stores import Store
@@ -50,8 +50,8 @@ class Trained:
     run_dir: RunDir
 
     @property
-    def places(self) -> RunPlaces:
-        return RunPlaces(Storage(bucket=self.store.bucket.name), self.job.job_id)
+    def keys(self) -> RunKeys:
+        return RunKeys(Storage(bucket=self.store.bucket.name), self.job.job_id)
 
     @property
     def evaluations(self) -> list[Evaluation]:
@@ -63,7 +63,7 @@ class Trained:
 
     def keep(self, event: Checkpoint) -> None:
         pointer = self.pointer(event.global_step)
-        self.store.bucket.put_folder(self.run_dir.checkpoint(event.global_step), self.places.checkpoint(pointer))
+        self.store.bucket.put_folder(self.run_dir.checkpoint(event.global_step), self.keys.checkpoint(pointer))
         self.lease = self.store.queue.record_checkpoint(self.lease, pointer, pointer if event.is_best else None)
 
     def fail(self) -> None:
@@ -100,7 +100,7 @@ def stored(store: Store, run_dir: RunDir, name: str = "parent") -> Trained:
     for event in events_of(run_dir):
         if isinstance(event, Checkpoint):
             whole.keep(event)
-    store.bucket.put_file(run_dir.run_json, whole.places.attempt(1) + "run.json")
+    store.bucket.put_file(run_dir.run_json, whole.keys.attempt(1) + "run.json")
     return whole
 
 

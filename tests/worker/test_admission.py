@@ -14,7 +14,7 @@ from receipt_layoutlm.infra import template_path
 from receipt_layoutlm.references import NAME_BYTES
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.manifest import DamagedFolder, write_manifest
-from receipt_layoutlm.storage.places import RunPlaces, dataset_key
+from receipt_layoutlm.storage.keys import RunKeys, dataset_key
 from receipt_layoutlm.worker.admission import ANY_BUCKET, FLEET_READS, Trust
 from receipt_layoutlm.worker.prepare import get_weights, prepare_run_dir
 from tests.support.stores import Store
@@ -374,7 +374,7 @@ def test_pages_that_cannot_be_unpacked_are_named(store: Store, tmp_path: Path, d
     store.bucket.raw.put_object(Bucket=store.bucket.name, Key=dataset_key(PINNED.partition("@")[2]), Body=damage)
     lease = store.claimed()
     given = store.queue.client.get_job(lease.job_id)
-    places = RunPlaces(Storage(bucket=store.bucket.name), given.job_id)
+    keys = RunKeys(Storage(bucket=store.bucket.name), given.job_id)
 
     with pytest.raises(DamagedFolder, match="import them again"):
-        prepare_run_dir(tmp_path, given, config(), lease, store.bucket, places)
+        prepare_run_dir(tmp_path, given, config(), lease, store.bucket, keys)

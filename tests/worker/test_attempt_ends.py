@@ -14,7 +14,7 @@ from receipt_dynamo.writes import put
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.sample import generate_pages
 from receipt_layoutlm.run.events import Checkpoint, Evaluation, Event, Finished, Started
-from receipt_layoutlm.storage.places import RunPlaces
+from receipt_layoutlm.storage.keys import RunKeys
 from receipt_layoutlm.worker.admission import Trust
 from receipt_layoutlm.worker.worker import WorkerUnfit, run_job, run_worker
 from tests.support.imds import Imds
@@ -170,7 +170,7 @@ def damage(place: Place, job: Job, name: str = "model.safetensors") -> int:
     """Turn one bit of the resume point in the bucket; returns its step."""
     pointer = lease_of(place, job).checkpoint
     assert pointer is not None
-    key = RunPlaces(Storage(bucket=place.store.bucket.name), job.job_id).checkpoint(pointer) + name
+    key = RunKeys(Storage(bucket=place.store.bucket.name), job.job_id).checkpoint(pointer) + name
     content = bytearray(place.store.bucket.get_bytes(key))
     content[-1] ^= 1
     place.store.bucket.raw.put_object(Bucket=place.store.bucket.name, Key=key, Body=bytes(content))
@@ -225,7 +225,7 @@ def test_without_a_usable_checkpoint_training_begins_anew_and_says_so(
     damage(place, job, "manifest.json")
     for pointer in filter(None, [lease.previous]):
         place.store.bucket.delete_prefix(
-            RunPlaces(Storage(bucket=place.store.bucket.name), job.job_id).checkpoint(pointer)
+            RunKeys(Storage(bucket=place.store.bucket.name), job.job_id).checkpoint(pointer)
         )
 
     assert place.work() is JobStatus.SUCCEEDED

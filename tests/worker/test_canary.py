@@ -24,7 +24,7 @@ from receipt_layoutlm.config import TrainConfig, to_document
 from receipt_layoutlm.data.page import Page, page_from_line, page_to_line
 from receipt_layoutlm.local.process import wait_until
 from receipt_layoutlm.run.manifest import write_manifest
-from receipt_layoutlm.storage.places import dataset_key
+from receipt_layoutlm.storage.keys import dataset_key
 from tests.support.stores import Store
 from tests.support.tiny import tiny_layoutlm, tiny_pages
 

@@ -15,7 +15,7 @@ from receipt_layoutlm.references import safe_name
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.manifest import DamagedFolder, write_manifest
 from receipt_layoutlm.storage.errors import StorageError
-from receipt_layoutlm.storage.places import RunPlaces, dataset_key, split_key
+from receipt_layoutlm.storage.keys import RunKeys, dataset_key, split_key
 from receipt_layoutlm.worker.prepare import get_best, prepare_run_dir
 from tests.support.stores import Store
 
@@ -32,8 +32,8 @@ def config(store: Store) -> TrainConfig:
 
 def prepare(store: Store, config: TrainConfig, lease: Lease, work_dir: Path) -> RunDir:
     job: Job = store.queue.client.get_job(lease.job_id)
-    places = RunPlaces(Storage(bucket=store.bucket.name), job.job_id)
-    return prepare_run_dir(work_dir, job, config, lease, store.bucket, places)
+    keys = RunKeys(Storage(bucket=store.bucket.name), job.job_id)
+    return prepare_run_dir(work_dir, job, config, lease, store.bucket, keys)
 
 
 def test_the_folder_holds_the_config_and_the_pinned_pages(store: Store, config: TrainConfig, tmp_path: Path) -> None:
@@ -120,17 +120,17 @@ def test_the_best_weights_of_an_earlier_attempt_are_brought_without_what_only_re
         (stored / name).write_text(name)
     best = Pointer(attempt=1, global_step=3, manifest_sha256=write_manifest(stored, 3))
     lease = store.claimed().model_copy(update={"best": best, "checkpoint": Pointer(**{**dict(best), "global_step": 6})})
-    places = RunPlaces(Storage(bucket=store.bucket.name), lease.job_id)
-    store.bucket.put_folder(stored, places.checkpoint(best))
+    keys = RunKeys(Storage(bucket=store.bucket.name), lease.job_id)
+    store.bucket.put_folder(stored, keys.checkpoint(best))
 
-    get_best(store.bucket, places, lease, run_dir)
+    get_best(store.bucket, keys, lease, run_dir)
 
     assert [path.name for path in run_dir.best.iterdir()] == ["model.safetensors"]
     store.bucket.raw.put_object(
-        Bucket=store.bucket.name, Key=places.checkpoint(best) + "model.safetensors", Body=b"other"
+        Bucket=store.bucket.name, Key=keys.checkpoint(best) + "model.safetensors", Body=b"other"
     )
     with pytest.raises(DamagedFolder, match="not what its manifest says"):
-        get_best(store.bucket, places, lease, RunDir(tmp_path / "run"))
+        get_best(store.bucket, keys, lease, RunDir(tmp_path / "run"))
 
 
 def test_the_best_weights_are_not_brought_twice(store: Store, tmp_path: Path) -> None:
@@ -138,6 +138,6 @@ def test_the_best_weights_are_not_brought_twice(store: Store, tmp_path: Path) ->
     lease = store.claimed().model_copy(update={"best": best, "checkpoint": best})
     run_dir = RunDir(tmp_path)
 
-    get_best(store.bucket, RunPlaces(Storage(bucket=store.bucket.name), lease.job_id), lease, run_dir)
+    get_best(store.bucket, RunKeys(Storage(bucket=store.bucket.name), lease.job_id), lease, run_dir)
 
     assert not run_dir.best.exists()

@@ -23,7 +23,7 @@ from receipt_layoutlm.run.hardware import Hardware
 from receipt_layoutlm.run.manifest import DamagedFolder, write_manifest
 from receipt_layoutlm.run.progress import LeaseProgress
 from receipt_layoutlm.storage.errors import StorageUnavailable
-from receipt_layoutlm.storage.places import RunPlaces
+from receipt_layoutlm.storage.keys import RunKeys
 from receipt_layoutlm.worker.recorder import Recorder, Storehouse
 from receipt_layoutlm.worker.rows import LOG_BYTES, JobRows
 from tests.support.s3_wire import S3Wire
@@ -45,10 +45,10 @@ class Run:
         self.seen: list[Event] = []
         storage = store.queue.client.get_job(lease.job_id).storage
         assert storage is not None
-        self.places = RunPlaces(storage, lease.job_id)
-        storehouse = Storehouse(store.bucket, self.places, keep_checkpoints)
+        self.keys = RunKeys(storage, lease.job_id)
+        storehouse = Storehouse(store.bucket, self.keys, keep_checkpoints)
         self.clock: Callable[[], datetime] = store.clock
-        rows = JobRows(store.queue.client, lease, lambda: self.clock(), SECRETS, self.places.uri("events.jsonl"))
+        rows = JobRows(store.queue.client, lease, lambda: self.clock(), SECRETS, self.keys.uri("events.jsonl"))
         self.recorder = Recorder(store.queue, storehouse, rows, lease, self.dir, store.clock, self.seen.append)
 
     def commit_checkpoint(self, step: int, *, is_best: bool) -> None:
@@ -110,7 +110,7 @@ def test_a_checkpoint_is_in_the_bucket_before_the_lease_points_at_it(store: Stor
     stored = store.queue.client.get_lease(lease.job_id)
     assert stored.checkpoint is not None and stored.best == stored.checkpoint
     assert stored.checkpoint.global_step == 10
-    prefix = run.places.checkpoint(stored.checkpoint)
+    prefix = run.keys.checkpoint(stored.checkpoint)
     assert store.bucket.get_bytes(prefix + "model.safetensors") == b"weights 10"
     assert not run.dir.checkpoint(10).exists()
 
@@ -133,7 +133,7 @@ def test_only_the_resume_point_the_one_before_and_the_best_are_kept(store: Store
 
 
 def kept(store: Store, run: Run) -> set[str]:
-    return {key.split("/")[3] for key in store.bucket.list_keys(run.places.run) if "checkpoint-" in key}
+    return {key.split("/")[3] for key in store.bucket.list_keys(run.keys.run) if "checkpoint-" in key}
 
 
 def test_as_many_checkpoints_are_kept_as_the_job_asks_for(store: Store, lease: Lease, tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_predictions_are_there_with_each_checkpoint(store: Store, run: Run) -> N
     (run.dir.predictions / ".eval-11.jsonl.gz.partial").write_bytes(b"half")
     run.commit_checkpoint(10, is_best=True)
 
-    prefix = run.places.attempt(1) + "predictions/"
+    prefix = run.keys.attempt(1) + "predictions/"
     assert {key: store.bucket.get_bytes(key) for key in store.bucket.list_keys(prefix)} == {
         prefix + name: name.encode() for name in names
     }
@@ -268,7 +268,7 @@ def test_predictions_that_the_trainer_removes_meanwhile_are_no_trouble(store: St
 def test_what_a_dead_attempt_uploaded_in_part_is_removed(store: Store, lease: Lease, run: Run, tmp_path: Path) -> None:
     run.commit_checkpoint(1, is_best=False)
     store.bucket.raw.put_object(
-        Bucket=store.bucket.name, Key=run.places.checkpoint_at(1, 2) + "model.safetensors", Body=b"half"
+        Bucket=store.bucket.name, Key=run.keys.checkpoint_at(1, 2) + "model.safetensors", Body=b"half"
     )
     store.queue.release(run.recorder.lease, "test")
     second = store.queue.claim("worker-2")
@@ -415,7 +415,7 @@ def test_log_files_are_mirrored_while_it_runs(store: Store, lease: Lease, run: R
     run.recorder.poll()
     run.dir.train_log.write_text("hello\nworld\n")
     run.recorder.poll()
-    key = run.places.attempt(1) + "logs/train.log"
+    key = run.keys.attempt(1) + "logs/train.log"
     assert store.bucket.get_bytes(key) == b"hello\n"  # not again within the interval
 
     store.clock.pass_seconds(20)

@@ -35,7 +35,7 @@ from receipt_layoutlm.jobs.continuation import continued, find_parent
 from receipt_layoutlm.run.comparability import stamp_of
 from receipt_layoutlm.run.events import Checkpoint, Started
 from receipt_layoutlm.run.state import config_hash
-from receipt_layoutlm.storage.places import check_key, split_key
+from receipt_layoutlm.storage.keys import check_key, split_key
 from receipt_layoutlm.worker.heartbeat import Heartbeat
 from receipt_layoutlm.worker.patience import Patience, Stopped
 from receipt_layoutlm.worker.table_snapshot import pin_snapshot

@@ -13,7 +13,7 @@ from receipt_layoutlm.run.comparability import stamp_of
 from receipt_layoutlm.run.events import Checkpoint, Evaluation
 from receipt_layoutlm.run.manifest import verify
 from receipt_layoutlm.storage.bucket import Bucket
-from receipt_layoutlm.storage.places import RunPlaces, split_key
+from receipt_layoutlm.storage.keys import RunKeys, split_key
 from receipt_layoutlm.worker.worker import run_worker
 from tests.support.places import Place, last_weights, lease_of, signal_trainer
 from tests.support.stores import Store
@@ -55,26 +55,26 @@ def test_a_job_ends_succeeded_with_its_metrics_logs_checkpoint_and_best(
     lease = lease_of(place, job)
     assert lease.lease_token is None
     assert lease.checkpoint is not None and lease.checkpoint.global_step == metrics[-1].global_step
-    places = RunPlaces(Storage(bucket=bucket.name), job.job_id)
+    keys = RunKeys(Storage(bucket=bucket.name), job.job_id)
     assert done.results is not None
-    assert done.results["best_uri"] == places.uri(places.best(1))
+    assert done.results["best_uri"] == keys.uri(keys.best(1))
     assert done.results["metric_value"] == max(metric.metric_value for metric in metrics)
-    bucket.get_folder(places.best(1), tmp_path / "best")
+    bucket.get_folder(keys.best(1), tmp_path / "best")
     verify(tmp_path / "best")
-    names = {key.removeprefix(places.attempt(1)) for key in bucket.list_keys(places.attempt(1))}
+    names = {key.removeprefix(keys.attempt(1)) for key in bucket.list_keys(keys.attempt(1))}
     assert {"run.json", "logs/train.log", "logs/events.jsonl", "best/model.safetensors"} <= names
     assert any(name.startswith("predictions/eval-") for name in names)
     (attempt,) = client.list_attempts(job.job_id)
     assert (attempt.outcome, attempt.machine.instance_type) == ("succeeded", "test")
     assert attempt.last_step == lease.checkpoint.global_step
-    assert {key.split("/")[-2].partition("-")[0] for key in marked_keys(bucket, places)} == {"checkpoint"}
+    assert {key.split("/")[-2].partition("-")[0] for key in marked_keys(bucket, keys)} == {"checkpoint"}
 
 
-def marked_keys(bucket: Bucket, places: RunPlaces) -> list[str]:
+def marked_keys(bucket: Bucket, keys: RunKeys) -> list[str]:
     """What the bucket's rules let expire."""
     return [
         key
-        for key in bucket.list_keys(places.run)
+        for key in bucket.list_keys(keys.run)
         if bucket.raw.get_object_tagging(Bucket=bucket.name, Key=key)["TagSet"]
     ]
 
@@ -142,7 +142,7 @@ def test_a_stopped_worker_gives_the_job_back_and_the_next_goes_on_to_the_same_we
     resume_step = lease_of(place, broken).checkpoint
     assert resume_step is not None
     bucket = place.store.bucket
-    assert marked_keys(bucket, RunPlaces(Storage(bucket=bucket.name), broken.job_id)) == []  # it is resumed from there
+    assert marked_keys(bucket, RunKeys(Storage(bucket=bucket.name), broken.job_id)) == []  # it is resumed from there
     place.stop.clear()
     place.on_event = lambda _event: None
     assert place.work() is JobStatus.SUCCEEDED

@@ -18,7 +18,7 @@ from receipt_layoutlm.cli.tables import datasets_table
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.snapshot import read_snapshot, write_snapshot
 from receipt_layoutlm.datasets.snapshots import find_dataset
-from receipt_layoutlm.storage.places import dataset_key
+from receipt_layoutlm.storage.keys import dataset_key
 
 
 @click.group()

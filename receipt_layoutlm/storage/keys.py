@@ -1,4 +1,4 @@
-"""Keys of the bucket: a run's folders, snapshots, splits and checks."""
+"""Keys of the bucket: folders of a run, snapshots, splits, checks."""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from receipt_layoutlm.storage.errors import StorageError
 
 
 @dataclass(frozen=True)
-class RunPlaces:
+class RunKeys:
     """Keys below a job's storage prefix; everything an attempt writes lies under its own folder."""
 
     storage: Storage
