@@ -24,7 +24,7 @@ from pathlib import Path
 from receipt_dynamo import Attempt, DynamoClient, Timing
 from receipt_layoutlm.data.sample import generate_pages
 from receipt_layoutlm.local import aws as local_aws
-from receipt_layoutlm.worker.host.registry import start_of
+from receipt_layoutlm.worker.host.registry import process_start
 from tests.support.tiny import tiny_layoutlm
 
 CLI = [sys.executable, "-m", "receipt_layoutlm.cli", "--local"]
@@ -88,7 +88,7 @@ def measured(environment: dict[str, str], client: DynamoClient, folder: Path) ->
             holder.kill()
             killed = time.monotonic()
             lease = client.get_lease(job.job_id)
-            trainer_gone = wait_for("the trainer ended by itself", lambda: start_of(trainer) is None, 60) - killed
+            trainer_gone = wait_for("the trainer ended by itself", lambda: process_start(trainer) is None, 60) - killed
             wait_for("the next claim", lambda: len(attempts()) > 1, 300, every=0.5)
             first, second = attempts()
     assert lease.expires_at is not None and first.ended_at is not None

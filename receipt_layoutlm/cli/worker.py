@@ -13,7 +13,7 @@ from receipt_layoutlm.cli.connection import Connection, explain_errors, require,
 from receipt_layoutlm.cli.run_here import WorkerOptions, log_to_stderr, work_queue
 from receipt_layoutlm.cli.tables import clean
 from receipt_layoutlm.fleet.machine import MachineOptions, PauseWatch
-from receipt_layoutlm.worker.host.registry import RunningWorker, running, workers_dir
+from receipt_layoutlm.worker.host.registry import RunningWorker, running_workers, workers_dir
 from receipt_layoutlm.worker.host.registry import drain as ask_to_drain
 from receipt_layoutlm.worker.worker import accepts
 
@@ -170,7 +170,7 @@ def peek(connection: Connection, queue: str, fleet: str | None, as_json: bool) -
 def drain(worker_id: str | None, dry_run: bool, as_json: bool) -> None:
     """Ask the workers of this machine to finish the job in hand, take no other, and end."""
     folder = workers_dir(os.environ)
-    found = _chosen(running(folder), worker_id, folder)
+    found = _chosen(running_workers(folder), worker_id, folder)
     if not dry_run:
         for each in found:
             ask_to_drain(each)

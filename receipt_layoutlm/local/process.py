@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
 LOOPBACK = "127.0.0.1"
 GRPC_OFFSET = 10_000  # SeaweedFS talks to itself on each port plus this
 PF_EXITING = 0x4  # include/linux/sched.h
@@ -68,24 +70,29 @@ def start(command: Sequence[str], environment: Mapping[str, str], folder: Path, 
 
 
 def is_running(pid: int, command: Sequence[str]) -> bool:
-    """Whether `pid` is a live process with exactly this command line; pids are reused, so the number says little.
+    """Whether `pid` is a live process with exactly this command line; pids are reused, so the number proves little.
 
-    One that is just ending counts as live for as long as it holds its ports and files.
+    A process that is exiting counts as live for as long as it holds its ports and files.
     """
-    if not Path("/proc/self/stat").exists():
-        shown = subprocess.run(["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True)
-        return shown.stdout.strip() == " ".join(command)
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
-        return words == [os.fsencode(word) for word in command] or (not words and _is_ending(pid))
+        words = psutil.Process(pid).cmdline()
+    except psutil.ZombieProcess:
+        words = []
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+    return words == list(command) or (not words and _is_exiting(pid))
+
+
+def _is_exiting(pid: int) -> bool:
+    """Whether a Linux process has lost its memory, and with it its command line, but not yet its last thread.
+
+    psutil does not have the kernel's flags, and kernel threads have no command line either.
+    """
+    try:
+        # proc(5): after the name in parentheses, field 3 is the state, 9 the kernel's flags, 20 the count of threads
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return False
-
-
-def _is_ending(pid: int) -> bool:
-    """Whether a Linux process has lost its memory, and with it its command line, but not yet its last thread."""
-    # proc(5): after the name in parentheses, field 3 is the state, 9 the kernel's flags, 20 the count of threads
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     state, flags, threads = fields[0], int(fields[6]), int(fields[17])
     return bool(flags & PF_EXITING) and (state not in "ZX" or threads > 1)
 

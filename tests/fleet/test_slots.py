@@ -9,7 +9,7 @@ from botocore.awsrequest import AWSPreparedRequest
 
 from receipt_dynamo import JobQueue
 from receipt_layoutlm.worker.context import Workplace
-from receipt_layoutlm.worker.host.registry import registered, running, workers_dir
+from receipt_layoutlm.worker.host.registry import registered, running_workers, workers_dir
 from receipt_layoutlm.worker.worker import run_worker
 from tests.support.moto_worker import a_worker, beside, submit
 
@@ -27,9 +27,9 @@ def folder() -> Path:
 def test_a_worker_shows_that_it_is_busy_while_it_has_a_job(folder: Path) -> None:
     with registered(folder, "worker-1") as registration:
         with registration.busy("job-1"):
-            assert [(each.busy, each.job_id) for each in running(folder)] == [(True, "job-1")]
+            assert [(each.busy, each.job_id) for each in running_workers(folder)] == [(True, "job-1")]
             assert '"busy":true' in (folder / f"{os.getpid()}.json").read_text()  # as terminate_instance.sh reads it
-        assert [(each.busy, each.job_id) for each in running(folder)] == [(False, None)]
+        assert [(each.busy, each.job_id) for each in running_workers(folder)] == [(False, None)]
 
 
 def test_a_worker_is_busy_from_its_claim_to_the_end_of_the_job(folder: Path, queue: JobQueue, place: Workplace) -> None:
@@ -37,12 +37,12 @@ def test_a_worker_is_busy_from_its_claim_to_the_end_of_the_job(folder: Path, que
     shown: list[str | None] = []  # at each transaction
 
     def look(request: AWSPreparedRequest, **_: object) -> None:
-        shown.extend(each.job_id for each in running(folder))
+        shown.extend(each.job_id for each in running_workers(folder))
 
     with registered(folder, "worker-1") as registration:
         queue.client.raw.meta.events.register_first("before-send.dynamodb.TransactWriteItems", look)
         run_worker(replace(place, busy=registration.busy), "default", 1, idle_timeout=0)
-        assert [each.job_id for each in running(folder)] == [None]
+        assert [each.job_id for each in running_workers(folder)] == [None]
 
     assert shown == [None, job.job_id]  # the claim, and the end of the job as failed
 

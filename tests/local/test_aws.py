@@ -161,7 +161,7 @@ def test_s3_starts_only_when_it_is_needed(folder: Path) -> None:
 
 def test_two_processes_at_once_end_with_one_engine(folder: Path) -> None:
     code = (
-        "import pathlib, sys; from receipt_layoutlm import local_aws;"
+        "import pathlib, sys; from receipt_layoutlm.local import aws as local_aws;"
         "print(local_aws.up(pathlib.Path(sys.argv[1]), ['dynamodb']).dynamodb_endpoint)"
     )
     children = [run_python(code, os.environ, str(folder)) for _ in range(3)]
@@ -182,7 +182,7 @@ def _read(path: Path) -> bytes:
 
 def test_engines_outlive_a_killed_caller(folder: Path) -> None:
     code = (
-        "import os, pathlib, signal, sys; from receipt_layoutlm import local_aws;"
+        "import os, pathlib, signal, sys; from receipt_layoutlm.local import aws as local_aws;"
         "local_aws.up(pathlib.Path(sys.argv[1]), ['dynamodb']); os.kill(0, signal.SIGKILL)"
     )
     child = subprocess.Popen([sys.executable, "-c", code, str(folder)], start_new_session=True)

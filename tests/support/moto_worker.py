@@ -19,7 +19,7 @@ from receipt_dynamo import FleetPause, FleetRows, Job, JobQueue, JobStatus, Mach
 from receipt_layoutlm.cli import cli
 from receipt_layoutlm.worker.admission import Trust
 from receipt_layoutlm.worker.context import Workplace
-from receipt_layoutlm.worker.host.registry import DRAIN_SIGNAL, RunningWorker, start_of
+from receipt_layoutlm.worker.host.registry import DRAIN_SIGNAL, RunningWorker, process_start
 
 
 def a_worker(queue: JobQueue) -> Workplace:
@@ -56,7 +56,7 @@ def beside(folder: Path, job_id: str | None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     entry = folder / f"{pid}.json"
     other = RunningWorker(
-        pid=pid, worker_id="worker-2", started=start_of(pid) or "", busy=job_id is not None, job_id=job_id
+        pid=pid, worker_id="worker-2", started=process_start(pid) or "", busy=job_id is not None, job_id=job_id
     )
     entry.write_text(other.model_dump_json())
     return entry

@@ -17,9 +17,9 @@ from receipt_layoutlm.worker.host.registry import (
     RunningWorker,
     WorkerUnreachable,
     drain,
+    process_start,
     registered,
-    running,
-    start_of,
+    running_workers,
     workers_dir,
 )
 
@@ -72,13 +72,13 @@ def write(folder: Path, worker: RunningWorker) -> Path:
 
 
 def test_a_worker_is_found_while_it_runs_and_not_afterwards(folder: Path) -> None:
-    assert running(folder) == []
+    assert running_workers(folder) == []
 
     with registered(folder, "worker-1"):
-        (found,) = running(folder)
+        (found,) = running_workers(folder)
         assert (found.pid, found.worker_id) == (os.getpid(), "worker-1")
 
-    assert running(folder) == []
+    assert running_workers(folder) == []
     assert list(folder.iterdir()) == []
 
 
@@ -88,7 +88,7 @@ def test_a_killed_worker_is_forgotten_and_its_file_removed(folder: Path, start: 
     process.wait(SECONDS)
     assert (folder / f"{process.pid}.json").exists()
 
-    assert running(folder) == []
+    assert running_workers(folder) == []
     assert list(folder.iterdir()) == []
 
 
@@ -97,15 +97,15 @@ def test_a_worker_that_has_ended_but_was_not_waited_for_is_dead(folder: Path, st
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # a zombie from here on
 
-    assert start_of(process.pid) is None
-    assert running(folder) == []
+    assert process_start(process.pid) is None
+    assert running_workers(folder) == []
 
 
 def test_a_process_that_got_a_dead_workers_pid_is_not_taken_for_it(folder: Path) -> None:
     stranger = RunningWorker(pid=os.getpid(), worker_id="worker-1", started="some other time")
     entry = write(folder, stranger)
 
-    assert running(folder) == []
+    assert running_workers(folder) == []
     assert not entry.exists()
     with pytest.raises(WorkerUnreachable, match="worker-1"):
         drain(stranger)  # SIGUSR1 would end this very process
@@ -116,7 +116,7 @@ def test_a_damaged_file_hides_no_other_worker(folder: Path, text: str) -> None:
     with registered(folder, "worker-1"):
         (folder / "1.json").write_text(text)
 
-        assert [each.worker_id for each in running(folder)] == ["worker-1"]
+        assert [each.worker_id for each in running_workers(folder)] == ["worker-1"]
 
 
 def test_a_worker_works_where_it_cannot_register(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -129,7 +129,7 @@ def test_a_worker_works_where_it_cannot_register(tmp_path: Path, caplog: pytest.
 def test_a_drained_worker_is_told_so_and_ends_by_itself(folder: Path, start: Start, tmp_path: Path) -> None:
     process = start("worker-1")
 
-    (found,) = running(folder)
+    (found,) = running_workers(folder)
     drain(found)
 
     assert process.wait(SECONDS) == 0
@@ -160,7 +160,7 @@ def test_the_command_asks_only_the_worker_that_is_named(start: Start, folder: Pa
 
     assert json.loads(result.stdout) == [{"worker_id": "worker-2", "pid": other.pid, "asked": True}]
     assert other.wait(SECONDS) == 0
-    assert [each.pid for each in running(folder)] == [one.pid]
+    assert [each.pid for each in running_workers(folder)] == [one.pid]
     assert not (tmp_path / "worker-1").exists()
 
 
@@ -170,7 +170,7 @@ def test_a_dry_run_asks_nobody(start: Start, folder: Path, tmp_path: Path) -> No
     result = CliRunner().invoke(cli, ["worker", "drain", "--dry-run", "--json"])
 
     assert json.loads(result.stdout) == [{"worker_id": "worker-1", "pid": process.pid, "asked": False}]
-    assert [each.pid for each in running(folder)] == [process.pid]
+    assert [each.pid for each in running_workers(folder)] == [process.pid]
     assert not (tmp_path / "worker-1").exists()
 
 

@@ -1,13 +1,13 @@
-"""Which workers run on this machine, so that they can be told to finish the job in hand and take no other."""
+"""Registry of the workers on this machine: one file each, for `worker drain` and for workers that share a machine."""
 
 import contextlib
 import logging
 import os
 import signal
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from receipt_layoutlm.errors import UserError
@@ -21,28 +21,33 @@ CLAIMED = "claimed"  # a file beside the entries, touched at each claim on this 
 
 
 class WorkerUnreachable(UserError):
-    """A worker's process cannot be told anything."""
+    """A worker's process cannot be signalled."""
 
 
 class RunningWorker(BaseModel):
-    """{pid}.json in the workers' folder. A reused pid has another start time."""
+    """{pid}.json in the workers' folder. `started` tells a worker from a process that reuses its pid."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")  # a newer worker may write more
 
     pid: int
     worker_id: str
     started: str
-    busy: bool = False  # a job is in hand; infra/terminate_instance.sh reads this as text
-    job_id: str | None = None  # that job
+    busy: bool = False  # infra/terminate_instance.sh reads this as text
+    job_id: str | None = None  # of the job in hand
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process that registered is still running."""
+        return process_start(self.pid) == self.started
 
 
 def workers_dir(environ: Mapping[str, str]) -> Path:
-    """Where the workers of this machine register, beside what --local keeps."""
+    """Folder of the entries, beside the state of --local."""
     return state_dir(environ) / "workers"
 
 
 class Registration:
-    """A worker's own entry: what the others of its machine see of it, and what it sees of them."""
+    """A worker's own entry, and its view of the other workers of its machine."""
 
     def __init__(self, folder: Path, worker: RunningWorker) -> None:
         self._folder = folder
@@ -51,52 +56,58 @@ class Registration:
 
     @contextlib.contextmanager
     def busy(self, job_id: str) -> Iterator[None]:
-        """A job is in hand for as long as the block lasts, and was claimed here."""
-        self.is_first_claim = self._note_claim()
-        self.show(job_id)
+        """Record a claim, and mark this worker busy with the job inside the block."""
+        self.is_first_claim = self._record_claim()
+        self.write(job_id)
         try:
             yield
         finally:
-            self.show()
+            self.write()
 
-    def others_busy(self) -> bool:
-        """Whether another worker of this machine has a job in hand."""
-        return any(each.busy for each in running(self._folder) if each.pid != self._worker.pid)
-
-    def jobs_in_hand(self) -> set[str]:
-        """The ids of the jobs on which this machine's workers work now, this one's too."""
-        return {each.job_id for each in running(self._folder) if each.job_id is not None}
-
-    def _note_claim(self) -> bool:
+    def _record_claim(self) -> bool:
+        """Touch the file of claims; returns whether it is new. Of two workers that claim at once, one is first."""
+        claimed = self._folder / CLAIMED
         try:
             try:
-                (self._folder / CLAIMED).touch(exist_ok=False)
+                claimed.touch(exist_ok=False)
             except FileExistsError:
-                (self._folder / CLAIMED).touch()  # when the last one was
+                claimed.touch()
                 return False
         except OSError as error:
-            log.warning("that a job was claimed here cannot be noted: %s", error)
+            log.warning("the claim cannot be recorded on this machine: %s", error)
             return False
         return True
 
-    def show(self, job_id: str | None = None) -> None:
-        """Write the entry, with the job that is in hand."""
+    def others_busy(self) -> bool:
+        """Whether another worker of this machine has a job in hand."""
+        return any(worker.busy for worker in running_workers(self._folder) if worker.pid != self._worker.pid)
+
+    def jobs_in_hand(self) -> set[str]:
+        """Ids of the jobs that this machine's workers run, including this worker's."""
+        return {worker.job_id for worker in running_workers(self._folder) if worker.job_id is not None}
+
+    def write(self, job_id: str | None = None) -> None:
+        """Replace the entry in one step, so that a reader sees a whole file or none."""
         worker = self._worker.model_copy(update={"busy": job_id is not None, "job_id": job_id})
+        entry = self._folder / f"{worker.pid}.json"
+        scratch = entry.with_suffix(".new")
         try:
-            _write(self._folder / f"{worker.pid}.json", worker)
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            scratch.write_text(worker.model_dump_json())
+            scratch.replace(entry)
         except OSError as error:
             log.warning("'worker drain' will not find this worker, stop it by SIGTERM instead: %s", error)
 
 
 @contextlib.contextmanager
 def registered(folder: Path, worker_id: str) -> Iterator[Registration]:
-    """Be found by `running` for as long as the block lasts.
+    """Keep an entry of this process in the registry inside the block.
 
-    The handler of DRAIN_SIGNAL has to stand before: without one the signal ends the process.
+    Install the handler of DRAIN_SIGNAL first: without one the signal ends the process.
     """
-    worker = RunningWorker(pid=os.getpid(), worker_id=worker_id, started=start_of(os.getpid()) or "")
+    worker = RunningWorker(pid=os.getpid(), worker_id=worker_id, started=process_start(os.getpid()) or "")
     registration = Registration(folder, worker)
-    registration.show()
+    registration.write()
     try:
         yield registration
     finally:
@@ -104,60 +115,45 @@ def registered(folder: Path, worker_id: str) -> Iterator[Registration]:
             (folder / f"{worker.pid}.json").unlink()
 
 
-def _write(entry: Path, worker: RunningWorker) -> None:
-    entry.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    scratch = entry.with_suffix(".new")
-    scratch.write_text(worker.model_dump_json())
-    scratch.replace(entry)  # in one step: a reader sees a whole file or none
-
-
-def running(folder: Path) -> list[RunningWorker]:
-    """The workers that run now. What dead ones left behind is removed."""
-    found = []
+def running_workers(folder: Path) -> list[RunningWorker]:
+    """Workers that are running now. Removes the entries of dead ones."""
+    workers = []
     for entry in sorted(folder.glob("*.json")):
         with contextlib.suppress(FileNotFoundError, ValidationError):
             worker = RunningWorker.model_validate_json(entry.read_bytes())
-            if is_alive(worker):
-                found.append(worker)
+            if worker.is_alive:
+                workers.append(worker)
             else:
                 entry.unlink(missing_ok=True)
-    return found
+    return workers
 
 
 def drain(worker: RunningWorker) -> None:
-    """Ask a worker to finish the job in hand and to take no other. WorkerUnreachable when it cannot be asked."""
+    """Ask a worker to finish the job in hand and to claim no other. Raises WorkerUnreachable."""
     try:
-        if not is_alive(worker):
+        if not worker.is_alive:
             raise ProcessLookupError
         os.kill(worker.pid, DRAIN_SIGNAL)
     except ProcessLookupError as error:
-        raise WorkerUnreachable(
-            f"worker {worker.worker_id} has ended in the meantime: nothing is left to do"
-        ) from error
+        raise WorkerUnreachable(f"worker {worker.worker_id} has already ended: nothing is left to do") from error
     except PermissionError as error:
         raise WorkerUnreachable(
             f"worker {worker.worker_id} (pid {worker.pid}) belongs to another user: run this as that user, or with sudo"
         ) from error
 
 
-def is_alive(worker: RunningWorker) -> bool:
-    """Whether the very process that registered still runs."""
-    return start_of(worker.pid) == worker.started
+def process_start(pid: int) -> str | None:
+    """Boot id and start of a running process, in clock ticks since the boot; None for one that has ended.
 
-
-def start_of(pid: int) -> str | None:
-    """When a live process started, in the system's own words; None for one that has ended."""
-    if not Path("/proc/self/stat").exists():
-        return _start_by_ps(pid)
+    Counted from the boot because create_time() follows the wall clock: setting the clock would make every running
+    worker a stranger. psutil has no boot id, without which a pid and its ticks may come again after a reboot.
+    """
     try:
-        # proc(5): after the name in parentheses, field 3 is the state, 22 the start in clock ticks since the boot
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return None if fields[0] in "ZX" else f"{BOOT_ID.read_text().strip()} {fields[19]}"
-    except (FileNotFoundError, ProcessLookupError):
+        process = psutil.Process(pid)
+        if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            return None
+        ticks = round((process.create_time() - psutil.boot_time()) * os.sysconf("SC_CLK_TCK"))
+    except psutil.NoSuchProcess:
         return None
-
-
-def _start_by_ps(pid: int) -> str | None:
-    shown = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True)
-    state, _, started = shown.stdout.strip().partition(" ")
-    return None if not state or state.startswith("Z") else started.strip()
+    boot_id = BOOT_ID.read_text().strip() if BOOT_ID.exists() else ""
+    return f"{boot_id} {ticks}"
