@@ -4,6 +4,7 @@ Every table is created from infra/storage.yaml. Engine fixtures skip with the re
 """
 
 import os
+import subprocess
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from receipt_layoutlm.local.engines import (
     platform_key,
     programs_dir,
 )
+from tests.support.forked_trainer import ForkingPopen
 from tests.support.imds import Imds, serve
 from tests.support.stores import Store, open_store
 
@@ -77,6 +79,14 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Itera
         from receipt_layoutlm.local import aws as local_aws
 
         local_aws.down(tmp_path / "layoutlm-state")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forked_trainers() -> Iterator[None]:
+    """Trainers are forked from one process that has imported torch; a test that wants a cold start says `env python`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess, "Popen", ForkingPopen)
+        yield
 
 
 @pytest.fixture(scope="session")

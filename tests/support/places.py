@@ -18,6 +18,7 @@ from receipt_layoutlm.worker.admission import ANY_BUCKET, Trust
 from receipt_layoutlm.worker.context import Workplace
 from receipt_layoutlm.worker.host.spot import InstanceMetadata, SpotWatch
 from receipt_layoutlm.worker.worker import run_job
+from tests.support import forked_trainer
 from tests.support.imds import Imds
 from tests.support.stores import Store
 
@@ -91,7 +92,8 @@ def signal_trainer(number: signal.Signals) -> None:
 def is_own_trainer(entry: Path) -> bool:
     try:
         parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-        return parent == os.getpid() and b"receipt_layoutlm.training" in (entry / "cmdline").read_bytes()
+        is_cold = b"receipt_layoutlm.training" in (entry / "cmdline").read_bytes()
+        return parent == os.getpid() and (is_cold or (entry / "comm").read_text().strip() == forked_trainer.NAME)
     except OSError:
         return False
 

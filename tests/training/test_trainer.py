@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForTokenClassification
 
+from receipt_layoutlm.local.process import wait_until
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.events import Checkpoint, Evaluation, EventReader, Failed, Finished, Log, Progress, Started
 from receipt_layoutlm.run.record import RunRecord
@@ -413,7 +415,7 @@ def child(run_dir: RunDir, *before: str) -> subprocess.Popen[str]:
 @pytest.mark.engine
 def test_sigterm_ends_the_process_in_order(model: Path, tmp_path: Path) -> None:
     run_dir = new_run(tmp_path / "1", model, epochs=100_000)
-    with child(run_dir) as process:
+    with child(run_dir, "env") as process:  # a cold start
         assert process.stdout is not None
         line = next(line for line in process.stdout if line.startswith("epoch"))
         process.terminate()
@@ -439,20 +441,19 @@ def test_the_process_ends_when_whoever_started_it_is_gone(model: Path, tmp_path:
 
 @pytest.mark.engine
 def test_sigusr1_writes_a_checkpoint_and_the_run_goes_on(model: Path, tmp_path: Path) -> None:
-    run_dir = new_run(tmp_path / "1", model, epochs=100_000, eval_every=500, logging_steps=1)
+    run_dir = new_run(tmp_path / "1", model, epochs=100_000, eval_every=200, logging_steps=1)
     reader = EventReader(run_dir.events)
     with child(run_dir) as process:
         assert process.stdout is not None
         next(line for line in process.stdout if line.startswith("entities"))
         lines = (line for line in process.stdout if line.startswith("epoch"))
-        while not any(isinstance(event, Progress) and event.phase == "train" for event in reader.read()):
-            pass  # the request is to arrive between two evaluations
+        assert wait_until(lambda: any(is_training(event) for event in reader.read()), 60)  # between two evaluations
         process.send_signal(signal.SIGUSR1)
         next(lines), next(lines)
         process.terminate()
         process.stdout.read()
     written = [event.global_step for event in events_of(run_dir) if isinstance(event, Checkpoint)]
-    assert any(step % 500 for step in written[:-1])
+    assert any(step % 200 for step in written[:-1])
 
 
 @pytest.mark.engine
@@ -465,10 +466,16 @@ def test_a_hanging_trainer_says_where_when_it_is_aborted(model: Path, tmp_path: 
         stacks = process.stderr.read()
         process.stdout.read()
         assert process.wait() == -signal.SIGABRT
-    assert "train_loop.py" in stacks
+    assert "training/loop.py" in stacks
 
 
-# bash's ulimit -f makes every larger file fail as a full disk does, with an error from the kernel
+def is_training(event: object) -> bool:
+    return isinstance(event, Progress) and event.phase == "train"
+
+
+def limit_files(process: subprocess.Popen[str]) -> None:
+    """From now on every larger file fails as on a full disk, with an error from the kernel."""
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (40_960, 40_960))
 
 
 @pytest.mark.engine
@@ -476,7 +483,8 @@ def test_a_full_disk_fails_the_run_with_its_reason_and_loses_no_earlier_checkpoi
     first = new_run(tmp_path / "1", model, **EXACT)
     train(first, never, until=4)
     second = continued(first, tmp_path / "2")
-    with child(second, "bash", "-c", 'ulimit -f 40; exec "$@"', "limited") as process:
+    with child(second) as process:
+        limit_files(process)
         assert process.stdout is not None
         said = process.stdout.read()
         assert process.wait() == 1
@@ -492,7 +500,8 @@ def test_a_best_checkpoint_that_cannot_be_written_ends_the_run_before_another_is
     model: Path, tmp_path: Path
 ) -> None:
     run_dir = new_run(tmp_path / "1", model, **EXACT | {"epochs": 100_000})
-    with child(run_dir, "bash", "-c", 'ulimit -f 40; exec "$@"', "limited") as process:
+    with child(run_dir) as process:
+        limit_files(process)
         assert process.stdout is not None
         process.stdout.read()
         assert process.wait() == 1
