@@ -83,7 +83,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Itera
 
 @pytest.fixture(scope="session", autouse=True)
 def _forked_trainers() -> Iterator[None]:
-    """Trainers are forked from one process that has imported torch; a test that wants a cold start says `env python`."""
+    """Trainers are forked from one process that has imported torch; `env python -m …` is a cold start."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subprocess, "Popen", ForkingPopen)
         yield
