@@ -1,4 +1,4 @@
-"""layoutlm-cli doctor: what this machine has for a local training run, or the account for a fleet, and the fixes."""
+"""layoutlm-cli doctor: checks of this machine for local training, or of an AWS account for a fleet."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import click
 
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.config import DEFAULT_WORK_DIR
-from receipt_layoutlm.fleet.finding import Finding, State
+from receipt_layoutlm.fleet.check_result import CheckResult, State
 from receipt_layoutlm.local import engines as local_engines
 from receipt_layoutlm.local.engines import DYNOXIDE_INTEGRITY, EngineUnavailable
 from receipt_layoutlm.paths import state_dir
@@ -38,142 +38,146 @@ TRAIN_PACKAGES = ("torch", "transformers", "safetensors", "numpy")
 )
 @store_options
 def doctor(connection: Connection, as_json: bool, fleet: str | None) -> None:
-    """Check this machine, or your AWS account, and say what to fix; exit code 1 when something is missing.
+    """Check this machine, or your AWS account, and print the fixes; exit code 1 when something is missing.
 
-    Where a table, a bucket or a fleet is named (by flag or environment, and not --local), the account is looked at:
+    With a table, a bucket or a fleet (by flag or environment, and without --local), doctor checks the account:
     credentials, the fleet's stack, your rights to submit jobs and to deploy a fleet (simulated), the table's shape,
-    the bucket, quotas for the fleet's instance types, and the wheel that `fleet deploy` would take. Else this
-    machine: what `layoutlm-cli --local train` needs.
+    the bucket, quotas for the fleet's instance types, and the wheel that `fleet deploy` would use. Otherwise it checks
+    this machine for `layoutlm-cli --local train`.
     """
     if not connection.is_local and (fleet or connection.has_table() or connection.has_bucket()):
-        findings = _examine_account(connection, fleet)
+        from receipt_layoutlm.fleet.account import Account, check_account
+        from receipt_layoutlm.fleet.names import DEFAULT_FLEET
+
+        table = connection.table_name() if connection.has_table() else None
+        bucket = connection.default_bucket() if connection.has_bucket() else None
+        results = check_account(Account(connection.region, fleet or DEFAULT_FLEET, table, bucket, Path("dist")))
     else:
-        findings = examine(local_engines.platform_key(), local_engines.programs_dir(), state_dir(os.environ))
-    click.echo(json.dumps([asdict(each) for each in findings], indent=1) if as_json else as_text(findings))
-    if any(each.state == "missing" for each in findings):
+        results = check_machine(local_engines.platform_key(), local_engines.programs_dir(), state_dir(os.environ))
+    click.echo(json.dumps([asdict(result) for result in results], indent=1) if as_json else as_text(results))
+    if any(result.state == "missing" for result in results):
         sys.exit(1)
 
 
-def _examine_account(connection: Connection, fleet: str | None) -> list[Finding]:
-    from receipt_layoutlm.fleet.account import Account, examine_account
-    from receipt_layoutlm.fleet.names import DEFAULT_FLEET
-
-    table = connection.table_name() if connection.has_table() else None
-    bucket = connection.default_bucket() if connection.has_bucket() else None
-    return examine_account(Account(connection.region, fleet or DEFAULT_FLEET, table, bucket, Path("dist")))
-
-
-def examine(platform: str, programs: Path, state: Path) -> list[Finding]:
-    """Everything a local run needs, in the order in which it needs it. Installs and starts nothing."""
+def check_machine(platform: str, programs: Path, state: Path) -> list[CheckResult]:
+    """Check the requirements of a local run, in the order in which they are needed. Installs and starts nothing."""
     return [
-        python_finding(sys.version_info[:3]),
-        system_finding(platform),
-        *(package_finding(name, "missing", TRAIN_EXTRA) for name in TRAIN_PACKAGES),
-        device_finding([sys.executable, "-c", DEVICE_PROBE]),
-        weights_finding(),
-        dynamodb_finding(platform, programs),
-        s3_finding(platform, programs),
-        package_finding("Faker", "warn", f"{local_engines.INSTALL_EXTRA}, for `dataset import sample`"),
-        disk_finding("state folder", state),
-        disk_finding("work folder", Path(DEFAULT_WORK_DIR)),
+        check_python(sys.version_info[:3]),
+        check_system(platform),
+        *(check_package(name, "missing", TRAIN_EXTRA) for name in TRAIN_PACKAGES),
+        check_device([sys.executable, "-c", DEVICE_PROBE]),
+        check_weights(),
+        check_dynamodb(platform, programs),
+        check_s3(platform, programs),
+        check_package("Faker", "warn", f"{local_engines.INSTALL_EXTRA}, for `dataset import sample`"),
+        check_disk("state folder", state),
+        check_disk("work folder", Path(DEFAULT_WORK_DIR)),
     ]
 
 
-def as_text(findings: list[Finding]) -> str:
-    """One line a finding, the advice below it; coloured on a terminal only."""
+def as_text(results: list[CheckResult]) -> str:
+    """One line per result, its advice below it; coloured on a terminal only."""
     lines = []
-    for each in findings:
-        lines.append(f"{click.style(f'{each.state:8}', fg=COLOURS[each.state])}{each.name:14}  {each.found}")
-        lines += [f"{'':24}-> {each.advice}"] if each.advice else []
+    for result in results:
+        lines.append(f"{click.style(f'{result.state:8}', fg=COLOURS[result.state])}{result.name:14}  {result.found}")
+        lines += [f"{'':24}-> {result.advice}"] if result.advice else []
     return "\n".join(lines)
 
 
-def python_finding(running: tuple[int, ...]) -> Finding:
-    """Python itself."""
+def check_python(running: tuple[int, ...]) -> CheckResult:
+    """Check the version of Python."""
     found = ".".join(map(str, running))
     if running[:2] < OLDEST_PYTHON:
-        return Finding("Python", "missing", found, f"use Python {'.'.join(map(str, OLDEST_PYTHON))} or newer")
-    return Finding("Python", "ok", found)
+        return CheckResult("Python", "missing", found, f"use Python {'.'.join(map(str, OLDEST_PYTHON))} or newer")
+    return CheckResult("Python", "ok", found)
 
 
-def system_finding(platform: str) -> Finding:
-    """The operating system: --local needs one with POSIX processes."""
+def check_system(platform: str) -> CheckResult:
+    """Check the operating system: --local needs POSIX processes."""
     if platform.startswith("win32"):
-        return Finding("system", "missing", platform, "control side only: use a real AWS account, or WSL for --local")
-    return Finding("system", "ok", platform)
+        return CheckResult(
+            "system", "missing", platform, "only the control side runs here: use an AWS account, or WSL for --local"
+        )
+    return CheckResult("system", "ok", platform)
 
 
-def package_finding(name: str, absent: State, advice: str) -> Finding:
-    """A package by its metadata, without importing it; `absent` is how bad it is when it is not there."""
+def check_package(name: str, absent: State, advice: str) -> CheckResult:
+    """Look up a package's version without importing it; `absent` is the state of a missing one."""
     try:
-        return Finding(name, "ok", version(name))
+        return CheckResult(name, "ok", version(name))
     except PackageNotFoundError:
-        return Finding(name, absent, "not installed", advice)
+        return CheckResult(name, absent, "not installed", advice)
 
 
-def device_finding(probe: list[str]) -> Finding:
-    """Where training would compute: what torch says in a process of its own, which may take seconds to load."""
+def check_device(probe: list[str]) -> CheckResult:
+    """Ask torch for the training device, in a separate process because it may take seconds to load."""
     try:
-        shown = subprocess.run(probe, capture_output=True, text=True, timeout=DEVICE_SECONDS, check=True)
+        completed = subprocess.run(probe, capture_output=True, text=True, timeout=DEVICE_SECONDS, check=True)
     except subprocess.TimeoutExpired:
-        return Finding("device", "warn", "unknown", f"torch took more than {DEVICE_SECONDS} s to load")
+        return CheckResult("device", "warn", "unknown", f"torch took more than {DEVICE_SECONDS} s to load")
     except subprocess.CalledProcessError as error:
         reason = (error.stderr.strip().splitlines() or ["no message"])[-1]
-        return Finding("device", "missing", "unknown", f"torch does not load: {reason}")
-    device = shown.stdout.strip()
+        return CheckResult("device", "missing", "unknown", f"torch does not load: {reason}")
+    device = completed.stdout.strip()
     if device == "cpu" and shutil.which("nvidia-smi"):
-        return Finding("device", "warn", "cpu", "this machine has an NVIDIA driver: install a CUDA build of torch")
-    return Finding("device", "ok", device)
+        return CheckResult(
+            "device",
+            "warn",
+            "cpu",
+            "an NVIDIA driver is installed, but torch cannot use it: install a CUDA build of torch",
+        )
+    return CheckResult("device", "ok", device)
 
 
-def weights_finding() -> Finding:
-    """The packaged MiniLM weights, which need no hub."""
+def check_weights() -> CheckResult:
+    """Check the packaged MiniLM weights, which need no hub."""
     from receipt_layoutlm.minilm import WeightsError, find_minilm
 
     try:
-        return Finding("weights", "ok", f"minilm in {find_minilm()}")
+        return CheckResult("weights", "ok", f"minilm in {find_minilm()}")
     except WeightsError as error:
-        return Finding("weights", "missing", "minilm is not usable", str(error))
+        return CheckResult("weights", "missing", "minilm is not usable", str(error))
 
 
-def dynamodb_finding(platform: str, programs: Path) -> Finding:
-    """dynoxide, or npm to fetch it with, or its stand-in."""
+def check_dynamodb(platform: str, programs: Path) -> CheckResult:
+    """Check for dynoxide, npm to install it, or the fallback engine."""
     if platform not in DYNOXIDE_INTEGRITY:
-        return _stand_in("DynamoDB", f"no dynoxide for {platform}", "stop it with `local down`", platform, programs)
+        return _fallback("DynamoDB", f"no dynoxide for {platform}", "stop it with `local down`", platform, programs)
     binary = local_engines.dynoxide_path(platform, programs)
     if binary.is_file():
-        return Finding("DynamoDB", "ok", f"dynoxide in {binary.parent}")
+        return CheckResult("DynamoDB", "ok", f"dynoxide in {binary.parent}")
     if npm := shutil.which("npm"):
-        return Finding("DynamoDB", "ok", f"dynoxide is fetched at first use through {npm}")
-    return _stand_in("DynamoDB", "no npm to fetch dynoxide", "install Node.js", platform, programs)
+        return CheckResult("DynamoDB", "ok", f"dynoxide is fetched at first use through {npm}")
+    return _fallback("DynamoDB", "no npm to install dynoxide", "install Node.js", platform, programs)
 
 
-def s3_finding(platform: str, programs: Path) -> Finding:
-    """SeaweedFS, or its stand-in."""
+def check_s3(platform: str, programs: Path) -> CheckResult:
+    """Check for SeaweedFS, or the fallback engine."""
     try:
         program, found = local_engines.SEAWEEDFS.find(platform, programs)
-        return Finding("S3", "ok", f"SeaweedFS {found} in {program[0]}")
+        return CheckResult("S3", "ok", f"SeaweedFS {found} in {program[0]}")
     except EngineUnavailable as error:
-        return _stand_in("S3", "no SeaweedFS", str(error), platform, programs)
+        return _fallback("S3", "no SeaweedFS", str(error), platform, programs)
 
 
-def _stand_in(name: str, reason: str, advice: str, platform: str, programs: Path) -> Finding:
+def _fallback(name: str, reason: str, advice: str, platform: str, programs: Path) -> CheckResult:
     try:
         found = local_engines.MINISTACK.find(platform, programs)[1]
     except EngineUnavailable as error:
-        return Finding(name, "missing", reason, f"{advice}; or, less durable: {error}")
-    return Finding(name, "warn", f"{reason}: ministack {found} stands in, kill -9 loses its state", advice)
+        return CheckResult(name, "missing", reason, f"{advice}; or, less durable: {error}")
+    return CheckResult(
+        name, "warn", f"{reason}: ministack {found} is used instead, whose state is lost on kill -9", advice
+    )
 
 
-def disk_finding(name: str, folder: Path) -> Finding:
-    """Room where a folder is, or will be."""
-    existing = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+def check_disk(name: str, folder: Path) -> CheckResult:
+    """Check the free disk space of a folder that exists, or will be created."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(existing).free
     found = f"{free / GIGABYTE:.1f} GB free for {folder}"
     if not os.access(existing, os.W_OK):
-        return Finding(name, "missing", f"{existing} is not writable", "choose another folder")
+        return CheckResult(name, "missing", f"{existing} is not writable", "choose another folder")
     if free < TIGHT_BYTES:
-        return Finding(
-            name, "missing" if free < TOO_SMALL_BYTES else "warn", found, "make room: a checkpoint takes 0.3 GB"
-        )
-    return Finding(name, "ok", found)
+        state: State = "missing" if free < TOO_SMALL_BYTES else "warn"
+        return CheckResult(name, state, found, "free some disk space: a checkpoint takes 0.3 GB")
+    return CheckResult(name, "ok", found)

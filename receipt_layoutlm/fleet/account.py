@@ -1,34 +1,29 @@
-"""What an AWS account has for a fleet: credentials, rights, table, bucket, quotas, wheel; and what to fix."""
+"""Checks of an AWS account for a fleet: credentials, permissions, table, bucket, quotas and wheel."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from receipt_dynamo.client import resolve_region
 from receipt_layoutlm.fleet.bundle import BundleError, find_wheel
-from receipt_layoutlm.fleet.existing import NotUsable, look_at_bucket, look_at_table
-from receipt_layoutlm.fleet.finding import Finding, State
+from receipt_layoutlm.fleet.check_result import CheckResult
+from receipt_layoutlm.fleet.existing import NotUsable, inspect_bucket, inspect_table
 from receipt_layoutlm.fleet.names import workers_stack
-from receipt_layoutlm.fleet.quotas import quota_findings
-from receipt_layoutlm.fleet.rights import Building, deploy_finding, submit_finding, submit_rights
+from receipt_layoutlm.fleet.quotas import check_quotas
+from receipt_layoutlm.fleet.rights import check_deploy_rights, check_submit_rights, deploy_rights, submit_rights
 from receipt_layoutlm.fleet.stack import FleetStack, StackState, refuse_unless_changeable
 from receipt_layoutlm.fleet.stack_errors import StackError
 from receipt_layoutlm.fleet.template import INSTANCE_TYPES, read_template
-
-if TYPE_CHECKING:
-    from mypy_boto3_sts.type_defs import GetCallerIdentityResponseTypeDef
-
 
 LOG_IN = "run 'aws configure' or 'aws sso login', or set AWS_PROFILE"
 
 
 @dataclass(frozen=True)
 class Account:
-    """What to look at. Table and bucket that are not named are those of the fleet, if there is one."""
+    """The account to check. Table and bucket default to those of the fleet, if it is deployed."""
 
     region: str | None
     fleet: str
@@ -37,97 +32,73 @@ class Account:
     dist: Path
 
 
-def examine_account(account: Account) -> list[Finding]:
-    """Everything a fleet needs, in the order in which it needs it. Changes nothing."""
+def check_account(account: Account) -> list[CheckResult]:
+    """Check all requirements of a fleet, in the order in which they are needed. Changes nothing."""
     region = resolve_region(account.region)
-    wheel = wheel_finding(account.dist)
+    wheel = check_wheel_exists(account.dist)
     try:
         caller = boto3.client("sts", region_name=region).get_caller_identity()
     except (BotoCoreError, ClientError) as error:
-        return [Finding("credentials", "missing", str(error), LOG_IN), wheel]
-    stack, fleet = fleet_finding(account.fleet, region)
-    settings = {} if stack is None else dict(stack.parameters)
-    table, bucket = account.table or settings.get("TableName"), account.bucket or settings.get("BucketName")
-    chosen = read_template("workers.yaml").with_defaults(settings)
-    building = Building(
-        partition=caller["Arn"].split(":")[1],
-        region=region,
-        account=caller["Account"],
-        fleet=account.fleet,
-        table=table,
-        bucket=bucket,
-        subnets=chosen["SubnetIds"],
-        image=chosen["AmiId"],
-    )
+        return [CheckResult("credentials", "missing", str(error), LOG_IN), wheel]
+    stack, fleet = check_fleet(account.fleet, region)
+    parameters = {} if stack is None else dict(stack.parameters)
+    table, bucket = account.table or parameters.get("TableName"), account.bucket or parameters.get("BucketName")
+    values = read_template("workers.yaml").with_defaults(parameters)
+
+    partition = caller["Arn"].split(":")[1]
+    table_arn = table and f"arn:{partition}:dynamodb:{region}:{caller['Account']}:table/{table}"
+    bucket_arn = bucket and f"arn:{partition}:s3:::{bucket}"
+    iam = boto3.client("iam", region_name=region)
+    dynamodb, s3 = boto3.client("dynamodb", region_name=region), boto3.client("s3", region_name=region)
     return [
-        Finding("credentials", "ok", f"{caller['Arn']} in {region}"),
+        CheckResult("credentials", "ok", f"{caller['Arn']} in {region}"),
         fleet,
-        *_rights(caller, building),
-        *_storage_findings("table", table, region, _table_findings),
-        *_storage_findings("bucket", bucket, region, _bucket_findings),
-        *quota_findings(region, [chosen[name] for name in INSTANCE_TYPES if chosen[name]]),
+        check_submit_rights(iam, caller["Arn"], submit_rights(table_arn, bucket_arn)),
+        check_deploy_rights(iam, caller["Arn"], deploy_rights(caller["Account"], region, account.fleet, partition)),
+        *_check_storage("table", table, lambda name: inspect_table(dynamodb, name).results),
+        *_check_storage("bucket", bucket, lambda name: inspect_bucket(s3, name)),
+        *check_quotas(region, [values[name] for name in INSTANCE_TYPES if values[name]]),
         wheel,
     ]
 
 
-def fleet_finding(fleet: str, region: str) -> tuple[StackState | None, Finding]:
-    """The workers' stack as it stands."""
+def check_fleet(fleet: str, region: str) -> tuple[StackState | None, CheckResult]:
+    """The state of the workers' stack."""
+    name = workers_stack(fleet)
     try:
-        state = FleetStack(boto3.client("cloudformation", region_name=region), workers_stack(fleet)).state()
+        state = FleetStack(boto3.client("cloudformation", region_name=region), name).state()
     except StackError as error:
-        return None, Finding("fleet", "warn", str(error), "ask for cloudformation:DescribeStacks")
+        return None, CheckResult("fleet", "warn", str(error), "ask for cloudformation:DescribeStacks")
     if state is None or state.is_planned_only:
-        return None, Finding("fleet", "warn", f"no fleet {fleet} in {region}", "make one: layoutlm-cli fleet deploy")
-    return state, Finding("fleet", *_condition(workers_stack(fleet), state))
-
-
-def _condition(name: str, state: StackState) -> tuple[State, str, str]:
+        advice = "deploy one: layoutlm-cli fleet deploy"
+        return None, CheckResult("fleet", "warn", f"no fleet {fleet} in {region}", advice)
     found = f"{name}: {state.status}"
     try:
         refuse_unless_changeable(name, state)
     except StackError as error:
-        return "warn", found, str(error)
+        return state, CheckResult("fleet", "warn", found, str(error))
     if "ROLLBACK" in state.status:
-        why = f"see why with 'aws cloudformation describe-stack-events --stack-name {name}'"
-        return "warn", found, f"the last change was undone: {why}, then deploy again"
-    return "ok", found, ""
+        events = f"see the reason with 'aws cloudformation describe-stack-events --stack-name {name}'"
+        return state, CheckResult(
+            "fleet", "warn", found, f"the last change was rolled back: {events}, then deploy again"
+        )
+    return state, CheckResult("fleet", "ok", found)
 
 
-def _rights(caller: "GetCallerIdentityResponseTypeDef", building: Building) -> list[Finding]:
-    iam = boto3.client("iam", region_name=building.region)
-    place = f"arn:{building.partition}"
-    table = building.table and f"{place}:dynamodb:{building.region}:{building.account}:table/{building.table}"
-    bucket = building.bucket and f"{place}:s3:::{building.bucket}"
-    return [
-        submit_finding(iam, caller["Arn"], submit_rights(table, bucket)),
-        deploy_finding(iam, caller["Arn"], building.rights()),
-    ]
-
-
-def _storage_findings(
-    kind: str, name: str | None, region: str, look: Callable[[str, str], Iterable[Finding]]
-) -> list[Finding]:
-    """What is wrong, one by one; else that it is there."""
+def _check_storage(kind: str, name: str | None, inspect: Callable[[str], Iterable[CheckResult]]) -> list[CheckResult]:
+    """All faults of the table or the bucket, or one result that it is usable."""
     if name is None:
-        return [Finding(kind, "warn", "none is named", "name one, or have it made by 'fleet deploy'")]
+        return [CheckResult(kind, "warn", "none given", "give one, or let 'fleet deploy' create it")]
     try:
-        found = [replace(each, found=f"{name}: {each.found}") for each in look(name, region)]
+        faults = [replace(fault, found=f"{name}: {fault.found}") for fault in inspect(name)]
     except NotUsable as error:
-        return [Finding(kind, "missing", name, str(error))]
-    return found or [Finding(kind, "ok", name)]
+        return [CheckResult(kind, "missing", name, str(error))]
+    return faults or [CheckResult(kind, "ok", name)]
 
 
-def _table_findings(name: str, region: str) -> Iterable[Finding]:
-    return look_at_table(boto3.client("dynamodb", region_name=region), name).findings
-
-
-def _bucket_findings(name: str, region: str) -> Iterable[Finding]:
-    return look_at_bucket(boto3.client("s3", region_name=region), name).findings
-
-
-def wheel_finding(dist: Path) -> Finding:
-    """What the machines of a fleet would install."""
+def check_wheel_exists(dist: Path) -> CheckResult:
+    """Check for the wheel that a fleet's machines would install."""
     try:
-        return Finding("wheel", "ok", str(find_wheel(dist)))
+        return CheckResult("wheel", "ok", str(find_wheel(dist)))
     except BundleError as error:
-        return Finding("wheel", "warn", "none to deploy", str(error))
+        return CheckResult("wheel", "warn", "no wheel to deploy", str(error))

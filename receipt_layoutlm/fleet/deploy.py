@@ -13,8 +13,8 @@ from botocore.config import Config
 
 from receipt_dynamo.client import resolve_region
 from receipt_layoutlm.fleet import bundle
-from receipt_layoutlm.fleet.existing import check_usable, look_at_bucket, look_at_table
-from receipt_layoutlm.fleet.finding import Finding
+from receipt_layoutlm.fleet.check_result import CheckResult
+from receipt_layoutlm.fleet.existing import check_usable, inspect_bucket, inspect_table
 from receipt_layoutlm.fleet.names import FLEET_TAG, storage_stack, workers_stack
 from receipt_layoutlm.fleet.quotas import check_slots
 from receipt_layoutlm.fleet.stack import FleetStack, Plan, StackEvent, StackState
@@ -140,7 +140,7 @@ class Code:
 class Listener:
     """Hears what is found, planned and built."""
 
-    on_finding: Callable[[str, Finding], object]
+    on_finding: Callable[[str, CheckResult], object]
     on_plan: Callable[[str, Plan | None], object]
     on_event: Callable[[StackEvent], object]
 
@@ -225,15 +225,14 @@ class Deployment:
         """The stream of an existing table; raises NotUsable when an existing one will not do."""
         stream = None
         if choice.table is not None:
-            table = look_at_table(self._aws.dynamodb, choice.table)
-            self._tell(f"table {table.name}", table.findings)
+            table = inspect_table(self._aws.dynamodb, choice.table)
+            self._tell(f"table {table.name}", table.results)
             stream = table.stream_arn
         if choice.bucket is not None:
-            bucket = look_at_bucket(self._aws.s3, choice.bucket)
-            self._tell(f"bucket {bucket.name}", bucket.findings)
+            self._tell(f"bucket {choice.bucket}", inspect_bucket(self._aws.s3, choice.bucket))
         return stream
 
-    def _tell(self, name: str, findings: tuple[Finding, ...]) -> None:
+    def _tell(self, name: str, findings: tuple[CheckResult, ...]) -> None:
         for finding in findings:
             if finding.state == "warn":
                 self._listener.on_finding(name, finding)

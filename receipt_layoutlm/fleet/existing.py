@@ -1,7 +1,4 @@
-"""Whether a table that is there already will do: what is wrong with it, and the fix. It is never changed.
-
-Whether a bucket that is there already will do: what is wrong with it, and the fix. It is never changed.
-"""
+"""Inspection of an existing table or bucket: its faults and their fixes. Nothing is changed."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -10,265 +7,187 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from botocore.exceptions import BotoCoreError, ClientError
 
 from receipt_layoutlm.errors import UserError
-from receipt_layoutlm.fleet.finding import Finding
+from receipt_layoutlm.fleet.check_result import CheckResult
 from receipt_layoutlm.infra import table_request
 from receipt_layoutlm.storage.expiry import STATE_TAG
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_dynamodb.type_defs import GlobalSecondaryIndexDescriptionTypeDef, TableDescriptionTypeDef
+    from mypy_boto3_dynamodb.type_defs import TableDescriptionTypeDef
     from mypy_boto3_s3 import S3Client
 
 
-# both show the new row, which is what the scaler's filters read
-_VIEWS: Final = ("NEW_AND_OLD_IMAGES", "NEW_IMAGE")
+_VIEWS: Final = ("NEW_AND_OLD_IMAGES", "NEW_IMAGE")  # streams with the new row, which the scaler's filters read
 _TTL: Final = "time_to_live"
 T = TypeVar("T")
 
 
 class NotUsable(UserError):
-    """The table or the bucket is missing, not readable for the caller, or not of the wanted shape."""
+    """The table or the bucket is missing, not readable for the caller, or of another shape."""
 
 
 @dataclass(frozen=True)
 class ExistingTable:
-    """A table as it stands; `stream_arn` is None where nothing tells of its changes.
+    """An inspected table, with all its differences from storage.yaml; `stream_arn` is None without a usable stream.
 
-    What is not as storage.yaml makes it is found: "missing" where the fleet could not work with it.
+    A difference is "missing" where the fleet could not work with the table.
     """
 
     name: str
     stream_arn: str | None
-    findings: tuple[Finding, ...]
+    results: tuple[CheckResult, ...]
 
 
-def check_usable(name: str, findings: Iterable[Finding]) -> None:
-    """Raises NotUsable that tells every error with its fix."""
-    errors = [f"{each.found}: {each.advice}" for each in findings if each.state == "missing"]
+def check_usable(name: str, results: Iterable[CheckResult]) -> None:
+    """Raises NotUsable with every error and its fix."""
+    errors = [f"{result.found}: {result.advice}" for result in results if result.state == "missing"]
     if errors:
         raise NotUsable("\n".join([f"{name} cannot be used as it is:", *errors]))
 
 
-def asked(question: Callable[[], T]) -> T | None:
-    """The answer; None where there is none, or the caller may not know: that is no reason to refuse."""
+def _optional(request: Callable[[], T]) -> T | None:
+    """The reply; None where the setting does not exist, or the caller may not read it: no reason to refuse."""
     try:
-        return question()
+        return request()
     except ClientError:
         return None
 
 
-def look_at_table(client: "DynamoDBClient", name: str) -> ExistingTable:
-    """Raises NotUsable when there is no such table, or none that the caller may look at."""
+# tables
+
+
+def inspect_table(client: "DynamoDBClient", name: str) -> ExistingTable:
+    """Raises NotUsable when the table does not exist, or may not be described."""
     try:
         table = client.describe_table(TableName=name)["Table"]
     except client.exceptions.ResourceNotFoundException as error:
-        raise NotUsable(
-            f"there is no table {name} in {client.meta.region_name}: leave --table away to have one made"
-        ) from error
+        region = client.meta.region_name
+        raise NotUsable(f"there is no table {name} in {region}: omit --table to have one created") from error
     except (ClientError, BotoCoreError) as error:
-        raise NotUsable(f"table {name} cannot be looked at: {error}") from error
-    findings = (*_key_findings(table), *_index_findings(table), *_stream_findings(table), *_care_findings(table))
-    stream = table.get("LatestStreamArn") if _streams(table) else None
-    return ExistingTable(name, stream, (*findings, *_expiry_findings(client, name), *_recovery_findings(client, name)))
-
-
-def _key_findings(table: "TableDescriptionTypeDef") -> Iterator[Finding]:
-    wanted = _keys(table_request("wanted")["KeySchema"])
-    types = {each["AttributeName"]: each["AttributeType"] for each in table["AttributeDefinitions"]}
-    if _keys(table["KeySchema"]) != wanted or any(types.get(name) != "S" for name, _ in wanted):
-        yield Finding(
-            "table",
-            "missing",
-            "its keys are not the strings PK and SK",
-            "keys cannot be changed: name another table, or have one made",
+        raise NotUsable(f"table {name} cannot be described: {error}") from error
+    stream = table.get("StreamSpecification", {})
+    has_stream = bool(stream.get("StreamEnabled")) and stream.get("StreamViewType") in _VIEWS
+    results = [*_shape_faults(table), *_setting_faults(table), *_backup_faults(client, name)]
+    if not has_stream:
+        enabled = "StreamEnabled=true,StreamViewType=NEW_AND_OLD_IMAGES"
+        fix = f"'aws dynamodb update-table --table-name {name} --stream-specification {enabled}'"
+        results.append(
+            CheckResult("table", "missing", "it has no stream that would notify the scaler of new jobs", fix)
         )
+    return ExistingTable(name, table.get("LatestStreamArn") if has_stream else None, tuple(results))
 
 
-def _index_findings(table: "TableDescriptionTypeDef") -> Iterator[Finding]:
-    there = {each["IndexName"]: each for each in table.get("GlobalSecondaryIndexes", [])}
-    for wanted in table_request("wanted").get("GlobalSecondaryIndexes", []):
-        name = wanted["IndexName"]
-        text = _index_fault(there.get(name), _keys(wanted["KeySchema"]))
-        if text is not None:
-            yield Finding(
-                "table",
-                "missing",
-                f"index {name} {text}",
-                f"make {name} with {name}PK, {name}SK (strings) and projection ALL with 'aws dynamodb update-table'",
-            )
-
-
-def _index_fault(index: "GlobalSecondaryIndexDescriptionTypeDef | None", keys: list[tuple[str, str]]) -> str | None:
-    if index is None:
-        return "is missing"
-    if _keys(index["KeySchema"]) != keys:
-        return "has other keys"
-    if index["Projection"]["ProjectionType"] != "ALL":
-        return "does not hold whole items"
-    return "is not ready" if index.get("IndexStatus", "ACTIVE") != "ACTIVE" else None
+def _shape_faults(table: "TableDescriptionTypeDef") -> Iterator[CheckResult]:
+    expected = table_request("expected")
+    types = {each["AttributeName"]: each["AttributeType"] for each in table["AttributeDefinitions"]}
+    keys = _keys(expected["KeySchema"])
+    if _keys(table["KeySchema"]) != keys or any(types.get(name) != "S" for name, _ in keys):
+        fix = "keys cannot be changed: name another table, or have one created"
+        yield CheckResult("table", "missing", "its keys are not the strings PK and SK", fix)
+    indexes = {index["IndexName"]: index for index in table.get("GlobalSecondaryIndexes", [])}
+    for target in expected.get("GlobalSecondaryIndexes", []):
+        name = target["IndexName"]
+        index = indexes.get(name)
+        if index is None:
+            fault = "is missing"
+        elif _keys(index["KeySchema"]) != _keys(target["KeySchema"]):
+            fault = "has other keys"
+        elif index["Projection"]["ProjectionType"] != "ALL":
+            fault = "does not project all attributes"
+        elif index.get("IndexStatus", "ACTIVE") != "ACTIVE":
+            fault = "is not ready"
+        else:
+            continue
+        fix = f"create {name} with the strings {name}PK, {name}SK and projection ALL by 'aws dynamodb update-table'"
+        yield CheckResult("table", "missing", f"index {name} {fault}", fix)
 
 
 def _keys(schema: object) -> list[tuple[str, str]]:
     assert isinstance(schema, list)
-    return [(each["AttributeName"], each["KeyType"]) for each in schema]
+    return [(key["AttributeName"], key["KeyType"]) for key in schema]
 
 
-def _streams(table: "TableDescriptionTypeDef") -> bool:
-    stream = table.get("StreamSpecification", {})
-    return bool(stream.get("StreamEnabled")) and stream.get("StreamViewType") in _VIEWS
-
-
-def _stream_findings(table: "TableDescriptionTypeDef") -> Iterator[Finding]:
-    if not _streams(table):
-        on = "StreamEnabled=true,StreamViewType=NEW_AND_OLD_IMAGES"
-        yield Finding(
-            "table",
-            "missing",
-            "no stream tells its new items, so that the scaler would not hear of jobs",
-            f"'aws dynamodb update-table --table-name {table['TableName']} --stream-specification {on}'",
-        )
-
-
-def _care_findings(table: "TableDescriptionTypeDef") -> Iterator[Finding]:
+def _setting_faults(table: "TableDescriptionTypeDef") -> Iterator[CheckResult]:
     update = f"'aws dynamodb update-table --table-name {table['TableName']}"
     if table.get("BillingModeSummary", {}).get("BillingMode") != "PAY_PER_REQUEST":
-        yield Finding(
-            "table",
-            "warn",
-            "its capacity is provisioned: it costs money while idle and throttles a busy fleet",
-            f"{update} --billing-mode PAY_PER_REQUEST'",
-        )
+        fault = "its capacity is provisioned, which costs money while idle and throttles a busy fleet"
+        yield CheckResult("table", "warn", fault, f"{update} --billing-mode PAY_PER_REQUEST'")
     if not table.get("DeletionProtectionEnabled"):
-        yield Finding("table", "warn", "it can be deleted by mistake", f"{update} --deletion-protection-enabled'")
+        fix = f"{update} --deletion-protection-enabled'"
+        yield CheckResult("table", "warn", "it is not protected against deletion", fix)
     if table.get("SSEDescription", {}).get("SSEType") == "KMS":
-        yield Finding(
-            "table",
-            "warn",
-            "it is encrypted with a key of its own",
-            "let the key's policy allow kms:Decrypt and kms:GenerateDataKey to the roles of the fleet",
-        )
+        fix = "allow kms:Decrypt and kms:GenerateDataKey to the fleet's roles in the key's policy"
+        yield CheckResult("table", "warn", "it is encrypted with a KMS key", fix)
 
 
-def _expiry_findings(client: "DynamoDBClient", name: str) -> Iterator[Finding]:
-    seen = asked(lambda: client.describe_time_to_live(TableName=name)["TimeToLiveDescription"])
-    if seen is not None and seen.get("AttributeName") != _TTL:
-        yield Finding(
-            "table",
-            "warn",
-            f"what has a {_TTL} stays for ever",
-            f"'aws dynamodb update-time-to-live --table-name {name} --time-to-live-specification "
-            f"Enabled=true,AttributeName={_TTL}'",
-        )
+def _backup_faults(client: "DynamoDBClient", name: str) -> Iterator[CheckResult]:
+    expiry = _optional(lambda: client.describe_time_to_live(TableName=name)["TimeToLiveDescription"])
+    if expiry is not None and expiry.get("AttributeName") != _TTL:
+        fix = f"--table-name {name} --time-to-live-specification Enabled=true,AttributeName={_TTL}"
+        fault = f"items with a {_TTL} are never deleted"
+        yield CheckResult("table", "warn", fault, f"'aws dynamodb update-time-to-live {fix}'")
+    backups = _optional(lambda: client.describe_continuous_backups(TableName=name)["ContinuousBackupsDescription"])
+    recovery = None if backups is None else backups.get("PointInTimeRecoveryDescription", {})
+    if recovery is not None and recovery.get("PointInTimeRecoveryStatus") != "ENABLED":
+        fix = f"--table-name {name} --point-in-time-recovery-specification PointInTimeRecoveryEnabled=true"
+        fault = "it has no point-in-time recovery"
+        yield CheckResult("table", "warn", fault, f"'aws dynamodb update-continuous-backups {fix}'")
 
 
-def _recovery_findings(client: "DynamoDBClient", name: str) -> Iterator[Finding]:
-    seen = asked(lambda: client.describe_continuous_backups(TableName=name)["ContinuousBackupsDescription"])
-    state = None if seen is None else seen.get("PointInTimeRecoveryDescription", {})
-    if state is not None and state.get("PointInTimeRecoveryStatus") != "ENABLED":
-        yield Finding(
-            "table",
-            "warn",
-            "nothing that was deleted or spoilt can be brought back",
-            f"'aws dynamodb update-continuous-backups --table-name {name} --point-in-time-recovery-specification "
-            "PointInTimeRecoveryEnabled=true'",
-        )
+# buckets
 
 
-@dataclass(frozen=True)
-class ExistingBucket:
-    """A bucket as it stands, with what is not as storage.yaml makes it."""
-
-    name: str
-    findings: tuple[Finding, ...]
-
-
-def look_at_bucket(client: "S3Client", name: str) -> ExistingBucket:
-    """Raises NotUsable when there is no such bucket, or none that the caller may look at."""
+def inspect_bucket(client: "S3Client", name: str) -> tuple[CheckResult, ...]:
+    """All differences from storage.yaml. Raises NotUsable when the bucket does not exist, or may not be read."""
     try:
         headers = client.head_bucket(Bucket=name)["ResponseMetadata"]["HTTPHeaders"]
     except ClientError as error:
-        raise NotUsable(_absence(error, name)) from error
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        if code in ("404", "NoSuchBucket"):
+            raise NotUsable(f"there is no bucket {name}: omit --bucket to have one created") from error
+        if code in ("403", "AccessDenied"):
+            reason = "it belongs to another account, or the caller has no s3:ListBucket on it"
+            raise NotUsable(f"no access to bucket {name}: {reason}. Name another with --bucket") from error
+        raise NotUsable(f"bucket {name} cannot be read: {error}") from error
     except BotoCoreError as error:
-        raise NotUsable(f"bucket {name} cannot be looked at: {error}") from error
-    findings = (
-        *_region_findings(headers.get("x-amz-bucket-region"), client.meta.region_name),
-        *_access_findings(client, name),
-        *_version_findings(client, name),
-        *_encryption_findings(client, name),
-        *_lifecycle_findings(client, name),
-    )
-    return ExistingBucket(name, findings)
+        raise NotUsable(f"bucket {name} cannot be read: {error}") from error
+    region = headers.get("x-amz-bucket-region", client.meta.region_name)
+    results = [*_access_faults(client, name), *_bucket_setting_faults(client, name)]
+    if region != client.meta.region_name:
+        fault = f"it is in {region}, the fleet in {client.meta.region_name}"
+        results.insert(0, CheckResult("bucket", "missing", fault, f"give --region {region}, or omit --bucket"))
+    return tuple(results)
 
 
-def _absence(error: ClientError, name: str) -> str:
-    code = str(error.response.get("Error", {}).get("Code", ""))
-    if code in ("404", "NoSuchBucket"):
-        return f"there is no bucket {name}: leave --bucket away to have one made"
-    if code in ("403", "AccessDenied"):
-        return f"bucket {name} is somebody else's, or the caller has no s3:ListBucket on it: name another with --bucket"
-    return f"bucket {name} cannot be looked at: {error}"
-
-
-def _region_findings(there: str | None, here: str) -> Iterator[Finding]:
-    if there is not None and there != here:
-        yield Finding(
-            "bucket",
-            "missing",
-            f"it lies in {there}, the fleet in {here}",
-            f"give --region {there}, or leave --bucket away",
-        )
-
-
-def _access_findings(client: "S3Client", name: str) -> Iterator[Finding]:
-    status = asked(lambda: client.get_bucket_policy_status(Bucket=name)["PolicyStatus"])
+def _access_faults(client: "S3Client", name: str) -> Iterator[CheckResult]:
+    status = _optional(lambda: client.get_bucket_policy_status(Bucket=name)["PolicyStatus"])
     if status is not None and status.get("IsPublic"):
-        yield Finding(
-            "bucket",
-            "missing",
-            "its policy lets everybody in, and machines run what lies in it",
-            f"'aws s3api put-public-access-block --bucket {name} --public-access-block-configuration "
-            "BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true'",
-        )
+        settings = "BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true"
+        fix = f"--bucket {name} --public-access-block-configuration {settings}"
+        fault = "its policy is public, and machines run code from it"
+        yield CheckResult("bucket", "missing", fault, f"'aws s3api put-public-access-block {fix}'")
         return
-    blocks = asked(lambda: client.get_public_access_block(Bucket=name)["PublicAccessBlockConfiguration"]) or {}
+    blocks = _optional(lambda: client.get_public_access_block(Bucket=name)["PublicAccessBlockConfiguration"]) or {}
     if len(blocks) < 4 or not all(blocks.values()):
-        yield Finding(
-            "bucket",
-            "warn",
-            "it can be opened to the public",
-            "'aws s3api put-public-access-block' with all four settings",
-        )
+        fix = "'aws s3api put-public-access-block' with all four settings"
+        yield CheckResult("bucket", "warn", "public access is not blocked", fix)
 
 
-def _version_findings(client: "S3Client", name: str) -> Iterator[Finding]:
-    seen = asked(lambda: client.get_bucket_versioning(Bucket=name))
-    if seen is not None and seen.get("Status") != "Enabled":
-        yield Finding(
-            "bucket",
-            "warn",
-            "what is replaced or deleted there is gone",
-            f"'aws s3api put-bucket-versioning --bucket {name} --versioning-configuration Status=Enabled'",
-        )
+def _bucket_setting_faults(client: "S3Client", name: str) -> Iterator[CheckResult]:
+    versioning = _optional(lambda: client.get_bucket_versioning(Bucket=name))
+    if versioning is not None and versioning.get("Status") != "Enabled":
+        fix = f"'aws s3api put-bucket-versioning --bucket {name} --versioning-configuration Status=Enabled'"
+        yield CheckResult("bucket", "warn", "versioning is off: replaced and deleted objects are lost", fix)
 
+    encryption = _optional(
+        lambda: client.get_bucket_encryption(Bucket=name)["ServerSideEncryptionConfiguration"]["Rules"]
+    )
+    defaults = [rule.get("ApplyServerSideEncryptionByDefault", {}) for rule in encryption or []]
+    if any(default.get("SSEAlgorithm") != "AES256" for default in defaults):
+        fix = "allow kms:Decrypt and kms:GenerateDataKey to the worker's role in the key's policy"
+        yield CheckResult("bucket", "warn", "it is encrypted with a KMS key", fix)
 
-def _encryption_findings(client: "S3Client", name: str) -> Iterator[Finding]:
-    seen = asked(lambda: client.get_bucket_encryption(Bucket=name)["ServerSideEncryptionConfiguration"]["Rules"])
-    kinds = [rule.get("ApplyServerSideEncryptionByDefault", {}).get("SSEAlgorithm") for rule in seen or []]
-    if any(kind != "AES256" for kind in kinds):
-        yield Finding(
-            "bucket",
-            "warn",
-            "it encrypts with a key of its own",
-            "let the key's policy allow kms:Decrypt and kms:GenerateDataKey to the worker's role",
-        )
-
-
-def _lifecycle_findings(client: "S3Client", name: str) -> Iterator[Finding]:
-    rules = asked(lambda: client.get_bucket_lifecycle_configuration(Bucket=name)["Rules"]) or []
+    rules = _optional(lambda: client.get_bucket_lifecycle_configuration(Bucket=name)["Rules"]) or []
     if not any(STATE_TAG in str(rule.get("Filter")) for rule in rules):
-        yield Finding(
-            "bucket",
-            "warn",
-            "superseded checkpoints and old versions stay for ever",
-            "give it the lifecycle rules of infra/storage.yaml",
-        )
+        fix = "give it the lifecycle rules of infra/storage.yaml"
+        yield CheckResult("bucket", "warn", "superseded checkpoints and old versions are never deleted", fix)

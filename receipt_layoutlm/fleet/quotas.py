@@ -1,10 +1,7 @@
-"""How many virtual CPUs of the wanted instance types an account may have: a new account may have none with a GPU.
-
-Instance types: the virtual CPUs and GPUs that they have, as EC2 tells, and whether these are enough.
-"""
+"""Instance types and the vCPU quotas of an account. A new account may have none for instances with a GPU."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -12,7 +9,7 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from receipt_layoutlm.errors import UserError
-from receipt_layoutlm.fleet.finding import Finding
+from receipt_layoutlm.fleet.check_result import CheckResult
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -20,9 +17,10 @@ if TYPE_CHECKING:
 
 
 Market = Literal["spot", "on-demand"]
+MARKETS: Final[tuple[Market, ...]] = ("spot", "on-demand")
 
-# by family, with its generation where that matters: a quota's name tells which families it is about,
-# https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html, and no spot quota tells of P6
+# Quota codes by family, with its generation where that matters. A quota's name lists its families:
+# https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html; no spot quota lists P6
 _G: Final = ("g", "gr", "vt")
 CODES: Final[dict[Market, dict[str, str]]] = {
     "spot": {
@@ -32,55 +30,83 @@ CODES: Final[dict[Market, dict[str, str]]] = {
     },
     "on-demand": {**dict.fromkeys(_G, "L-DB2E81BA"), "p": "L-417A185B"},
 }
-MARKETS: Final[tuple[Market, ...]] = ("spot", "on-demand")
+
+
+class TooFewGpus(UserError):
+    """An instance type has fewer GPUs than slots: its machines would terminate themselves at once."""
 
 
 @dataclass(frozen=True)
-class _Room:
-    """Virtual CPUs that one machine takes, and those that the quota of its family allows."""
+class MachineType:
+    """vCPUs and NVIDIA GPUs of an instance type."""
 
-    instance_type: str
     cpus: int
-    code: str
-    allowed: float
-
-    @property
-    def machines(self) -> int:
-        return int(self.allowed // self.cpus)
+    gpus: int
 
 
-def quota_findings(region: str, types: list[str]) -> list[Finding]:
-    """One finding for each way of buying: whether at least one machine of some type fits the quota."""
+def describe_types(client: "EC2Client", types: Sequence[str]) -> dict[str, MachineType]:
+    """The types available in the region, in the given order. Raises ClientError."""
+    reply = client.describe_instance_types(Filters=[{"Name": "instance-type", "Values": list(types)}])
+    known = {
+        each["InstanceType"]: MachineType(
+            cpus=each["VCpuInfo"]["DefaultVCpus"],
+            gpus=sum(gpu["Count"] for gpu in each.get("GpuInfo", {}).get("Gpus", [])),
+        )
+        for each in reply["InstanceTypes"]
+    }
+    return {name: known[name] for name in types if name in known}
+
+
+def check_slots(client: "EC2Client", types: Sequence[str], slots: int) -> None:
+    """Check that every slot gets a GPU of its own. Raises TooFewGpus, ClientError."""
+    small = {name: each.gpus for name, each in describe_types(client, types).items() if each.gpus < slots}
+    if small:
+        gpus = ", ".join(f"{name} has {count}" for name, count in small.items())
+        raise TooFewGpus(f"{slots} slots need {slots} GPUs, and {gpus}: lower --slots, or give another --instance-type")
+
+
+def check_quotas(region: str, types: list[str]) -> list[CheckResult]:
+    """Check for each market whether its quota allows at least one machine of these types."""
     quotas = boto3.client("service-quotas", region_name=region)
     ec2 = boto3.client("ec2", region_name=region)
-    return [market_finding(quotas, ec2, market, types) for market in MARKETS]
+    return [check_quota(quotas, ec2, market, types) for market in MARKETS]
 
 
-def market_finding(quotas: "ServiceQuotasClient", ec2: "EC2Client", market: Market, types: list[str]) -> Finding:
-    """Whether at least one machine fits, bought in this way."""
+def check_quota(quotas: "ServiceQuotasClient", ec2: "EC2Client", market: Market, types: list[str]) -> CheckResult:
+    """Check whether the quota of one market allows at least one machine."""
     name = f"{market} quota"
     try:
-        cpus = {name: each.cpus for name, each in describe_types(ec2, types).items()}
-        rooms = list(_rooms(quotas, market, cpus))
+        cpus = {instance_type: each.cpus for instance_type, each in describe_types(ec2, types).items()}
+        codes = {instance_type: quota_code(instance_type, market) for instance_type in cpus}
+        machines = {
+            instance_type: int(_allowed_cpus(quotas, code) // cpus[instance_type])
+            for instance_type, code in codes.items()
+            if code is not None
+        }
     except (ClientError, BotoCoreError) as error:
-        said = f"of {', '.join(types)} not known: {error}"
-        return Finding(name, "warn", said, "ask for servicequotas:GetServiceQuota, or just try")
+        found = f"unknown for {', '.join(types)}: {error}"
+        return CheckResult(name, "warn", found, "ask for servicequotas:GetServiceQuota, or continue without this check")
     if not cpus:
-        return Finding(name, "missing", f"this region has none of {', '.join(types)}", "deploy with --instance-type")
-    unknown = [each for each in cpus if quota_code(each, market) is None]
-    aside = f"not known which quota {', '.join(unknown)} has"
-    if any(each.machines for each in rooms):
-        found = ", ".join(f"{each.machines} {each.instance_type}" for each in rooms)
-        return Finding(name, "ok", f"room for {found}" + (f"; {aside}" if unknown else ""))
+        found = f"this region has none of {', '.join(types)}"
+        return CheckResult(name, "missing", found, "deploy with another --instance-type")
+    unknown = ", ".join(instance_type for instance_type, code in codes.items() if code is None)
+    aside = f"unknown which quota applies to {unknown}"
+    if any(machines.values()):
+        room = ", ".join(f"{count} {instance_type}" for instance_type, count in machines.items())
+        return CheckResult(name, "ok", f"room for {room}" + (f"; {aside}" if unknown else ""))
     if unknown:
-        return Finding(name, "warn", aside, "look it up in the console of Service Quotas, or just try")
-    # on-demand machines are a way out only
-    state: Literal["warn", "missing"] = "missing" if market == "spot" else "warn"
-    return Finding(name, state, f"no room for any of {', '.join(cpus)}", _request(rooms, ec2.meta.region_name))
+        return CheckResult(name, "warn", aside, "look it up in the Service Quotas console, or continue without it")
+    smallest = min(machines, key=lambda instance_type: cpus[instance_type])
+    request = (
+        "aws service-quotas request-service-quota-increase --service-code ec2 "
+        f"--quota-code {codes[smallest]} --desired-value {4 * cpus[smallest]} --region {ec2.meta.region_name}"
+    )
+    state: Literal["warn", "missing"] = "missing" if market == "spot" else "warn"  # on-demand is a fallback only
+    return CheckResult(name, state, f"no room for any of {', '.join(cpus)}", request)
 
 
 def quota_code(instance_type: str, market: Market) -> str | None:
-    """None where it is not known which quota a type counts against."""
+    """The code of the quota that a type counts against; None where it is unknown."""
     family = re.match(r"([a-z]+)(\d+)", instance_type)
     if family is None:
         return None
@@ -88,57 +114,8 @@ def quota_code(instance_type: str, market: Market) -> str | None:
     return codes.get(family[1]) or codes.get(family[0])
 
 
-def _rooms(client: "ServiceQuotasClient", market: Market, cpus: dict[str, int]) -> Iterable[_Room]:
-    for instance_type, count in cpus.items():
-        code = quota_code(instance_type, market)
-        if code is not None:
-            yield _Room(instance_type, count, code, _allowed(client, code))
-
-
-def _request(rooms: list[_Room], region: str) -> str:
-    """Asks for room for four of the smallest machines."""
-    least = min(rooms, key=lambda each: each.cpus)
-    return (
-        "aws service-quotas request-service-quota-increase --service-code ec2 "
-        f"--quota-code {least.code} --desired-value {4 * least.cpus} --region {region}"
-    )
-
-
-def _allowed(client: "ServiceQuotasClient", code: str) -> float:
+def _allowed_cpus(client: "ServiceQuotasClient", code: str) -> float:
     try:
         return client.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]["Value"]
-    except client.exceptions.NoSuchResourceException:  # never changed: the default holds
+    except client.exceptions.NoSuchResourceException:  # never changed: the default applies
         return client.get_aws_default_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]["Value"]
-
-
-class TooFewGpus(UserError):
-    """Machines of a type would end themselves at once: their workers would not find a GPU each."""
-
-
-@dataclass(frozen=True)
-class MachineType:
-    """`gpus` of NVIDIA; `cpus` are virtual ones, of which quotas speak."""
-
-    cpus: int
-    gpus: int
-
-
-def describe_types(client: "EC2Client", types: Sequence[str]) -> dict[str, MachineType]:
-    """Those that the region has, in the order in which they are wanted. Raises ClientError."""
-    found = client.describe_instance_types(Filters=[{"Name": "instance-type", "Values": list(types)}])
-    known = {
-        each["InstanceType"]: MachineType(
-            cpus=each["VCpuInfo"]["DefaultVCpus"],
-            gpus=sum(gpu["Count"] for gpu in each.get("GpuInfo", {}).get("Gpus", [])),
-        )
-        for each in found["InstanceTypes"]
-    }
-    return {each: known[each] for each in types if each in known}
-
-
-def check_slots(client: "EC2Client", types: Sequence[str], slots: int) -> None:
-    """Each slot works on a GPU of its own. Raises TooFewGpus, and ClientError."""
-    few = {name: each.gpus for name, each in describe_types(client, types).items() if each.gpus < slots}
-    if few:
-        have = ", ".join(f"{name} has {gpus}" for name, gpus in few.items())
-        raise TooFewGpus(f"{slots} slots need {slots} GPUs, and {have}: lower --slots, or give other --instance-type")

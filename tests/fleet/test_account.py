@@ -1,10 +1,8 @@
 """doctor on an AWS account: each finding says what is there and what to do."""
 
 import json
-import re
 import uuid
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,12 +13,10 @@ from click.testing import CliRunner
 
 from receipt_dynamo import DynamoClient
 from receipt_layoutlm.cli import cli
-from receipt_layoutlm.fleet import rights as deploy_rights
-from receipt_layoutlm.fleet.account import Account, examine_account, wheel_finding
-from receipt_layoutlm.fleet.finding import Finding
-from receipt_layoutlm.fleet.quotas import Market, market_finding, quota_code
-from receipt_layoutlm.fleet.rights import Building, deploy_finding, submit_finding, submit_rights
-from receipt_layoutlm.infra import template_path
+from receipt_layoutlm.fleet.account import Account, check_account, check_wheel_exists
+from receipt_layoutlm.fleet.check_result import CheckResult
+from receipt_layoutlm.fleet.quotas import Market, check_quota, quota_code
+from receipt_layoutlm.fleet.rights import check_deploy_rights, check_submit_rights, deploy_rights, submit_rights
 from tests.support.deployed import deploy
 from tests.support.small_aws import REGION, aws, ministack
 
@@ -38,7 +34,7 @@ OF_ANOTHER_SHAPE = {
 TYPES = ["g5.xlarge", "g4dn.xlarge"]  # of 4 virtual CPUs each
 
 
-def by_name(findings: list[Finding]) -> dict[str, Finding]:
+def by_name(findings: list[CheckResult]) -> dict[str, CheckResult]:
     return {each.name: each for each in findings}
 
 
@@ -67,15 +63,15 @@ def user_who_may(iam: "IAMClient", name: str, *statements: tuple[list[str], list
 @pytest.mark.engine
 def test_who_may_do_everything_is_told_so(iam: "IAMClient") -> None:
     arn = user_who_may(iam, "able", (["dynamodb:*"], [TABLE, f"{TABLE}/index/*"]), (["s3:*"], [BUCKET, f"{BUCKET}/*"]))
-    assert submit_finding(iam, arn, BOTH) == Finding("rights", "ok", "all 9 that are needed")
-    assert submit_finding(iam, arn, submit_rights(None, BUCKET)).found == "all 3 that are needed"
+    assert check_submit_rights(iam, arn, BOTH) == CheckResult("rights", "ok", "all 9 checked actions are allowed")
+    assert check_submit_rights(iam, arn, submit_rights(None, BUCKET)).found == "all 3 checked actions are allowed"
 
 
 @pytest.mark.engine
 def test_each_right_that_is_missing_is_named(iam: "IAMClient") -> None:
     reads = ["dynamodb:GetItem", "dynamodb:Query", "s3:ListBucket", "s3:GetObject"]
     arn = user_who_may(iam, "reader", (reads, [TABLE, f"{TABLE}/index/*", BUCKET, f"{BUCKET}/*"]))
-    found = submit_finding(iam, arn, BOTH)
+    found = check_submit_rights(iam, arn, BOTH)
     assert found.state == "missing"
     missing = "dynamodb:ConditionCheckItem, dynamodb:PutItem, dynamodb:UpdateItem, s3:PutObject"
     assert (found.found, arn in found.advice) == (f"you may not {missing}", True)
@@ -84,56 +80,31 @@ def test_each_right_that_is_missing_is_named(iam: "IAMClient") -> None:
 @pytest.mark.engine
 def test_a_policy_that_forgets_the_indexes_is_told_so(iam: "IAMClient") -> None:
     arn = user_who_may(iam, "forgetful", (["dynamodb:*"], [TABLE]), (["s3:*"], [BUCKET, f"{BUCKET}/*"]))
-    found = submit_finding(iam, arn, BOTH)
+    found = check_submit_rights(iam, arn, BOTH)
     assert (found.state, found.found) == ("missing", f"you may not dynamodb:Query on {TABLE}/index/*")
 
 
-BUILDING = Building(
-    partition="aws",
-    region=REGION,
-    account="000000000000",
-    fleet="layoutlm",
-    table=None,
-    bucket=None,
-    subnets="",
-    image="/aws/service/an-image",
-)
+DEPLOYING = deploy_rights("000000000000", REGION, "layoutlm")
 
 
 @pytest.mark.engine
-def test_who_only_submits_is_warned_of_what_building_a_fleet_takes(iam: "IAMClient") -> None:
+def test_a_caller_who_only_submits_is_warned_of_the_rights_to_deploy(iam: "IAMClient") -> None:
     arn = user_who_may(iam, "submitter", (["dynamodb:*"], [TABLE]), (["s3:*"], [BUCKET, f"{BUCKET}/*"]))
-    found = deploy_finding(iam, arn, BUILDING.rights())
-    assert (found.state, "only for 'fleet deploy'" in found.advice) == ("warn", True)
-    for action in ("cloudformation:CreateChangeSet", "iam:PassRole", "ec2:RunInstances", "ssm:GetParameters"):
-        assert action in found.found
+    result = check_deploy_rights(iam, arn, DEPLOYING)
+    assert result.state == "warn"
+    assert "only for 'fleet deploy', which needs at least these" in result.advice
+    for action in ("cloudformation:CreateChangeSet", "iam:CreateRole", "iam:PassRole", "ec2:RunInstances"):
+        assert action in result.found
 
 
 @pytest.mark.engine
-def test_each_right_of_building_that_is_missing_is_named(iam: "IAMClient") -> None:
-    builder = [(list(right.actions), [right.arn]) for right in BUILDING.rights()]
-    able = user_who_may(iam, "builder", *builder)
-    assert deploy_finding(iam, able, BUILDING.rights()).state == "ok"
-    kept = [([each for each in actions if each != "iam:PassRole"], places) for actions, places in builder]
-    nearly = user_who_may(iam, "nearly-a-builder", *kept)
-    assert deploy_finding(iam, nearly, BUILDING.rights()).found == "you may not iam:PassRole"
-
-
-def test_what_exists_already_need_not_be_made() -> None:
-    there = replace(BUILDING, table="jobs", bucket="files", subnets="subnet-1")
-    asked = {action for right in there.rights() for action in right.actions}
-    new = {action for right in BUILDING.rights() for action in right.actions}
-    assert asked < new
-    for action in ("ec2:CreateVpc", "dynamodb:CreateTable", "s3:CreateBucket"):
-        assert action in new - asked
-    assert "arn:aws:s3:::files/wheels/1.zip" in {right.arn for right in there.rights()}
-
-
-def test_everything_that_the_templates_make_is_asked_for_and_nothing_else() -> None:
-    texts = [template_path(name).read_text() for name in ("workers.yaml", "storage.yaml")]
-    made = {kind for text in texts for kind in re.findall(r"^ +Type: (AWS::\S+)$", text, flags=re.MULTILINE)}
-    parts = (deploy_rights.WORKERS, deploy_rights.NETWORK, deploy_rights.TABLE, deploy_rights.BUCKET)
-    assert {kind for part in parts for kind in part} == made
+def test_each_missing_right_to_deploy_is_named(iam: "IAMClient") -> None:
+    statements = [(list(right.actions), [right.arn]) for right in DEPLOYING]
+    able = user_who_may(iam, "builder", *statements)
+    assert check_deploy_rights(iam, able, DEPLOYING).state == "ok"
+    without_pass_role = [([name for name in actions if name != "iam:PassRole"], arns) for actions, arns in statements]
+    nearly = user_who_may(iam, "nearly-a-builder", *without_pass_role)
+    assert check_deploy_rights(iam, nearly, DEPLOYING).found == "you may not iam:PassRole"
 
 
 @pytest.mark.engine
@@ -141,15 +112,15 @@ def test_a_session_is_judged_by_its_role_wherever_that_lies(iam: "IAMClient") ->
     trust = {"Version": "2012-10-17", "Statement": []}
     iam.create_role(RoleName="engineer", Path="/team/", AssumeRolePolicyDocument=json.dumps(trust))
     session = "arn:aws:sts::000000000000:assumed-role/engineer/me"
-    assert submit_finding(iam, session, BOTH).state == "missing"
-    nobody = submit_finding(iam, "arn:aws:sts::000000000000:assumed-role/gone/me", BOTH)
+    assert check_submit_rights(iam, session, BOTH).state == "missing"
+    nobody = check_submit_rights(iam, "arn:aws:sts::000000000000:assumed-role/gone/me", BOTH)
     assert (nobody.state, "SimulatePrincipalPolicy" in nobody.advice) == ("warn", True)
 
 
 def test_root_and_a_caller_without_a_table_are_told_what_to_do(moto_aws: None) -> None:
     client = boto3.client("iam", region_name=REGION)
-    assert "of your own" in submit_finding(client, "arn:aws:iam::000000000000:root", BOTH).advice
-    assert submit_finding(client, "arn:aws:iam::000000000000:user/me", []).state == "warn"
+    assert "use a role" in check_submit_rights(client, "arn:aws:iam::000000000000:root", BOTH).advice
+    assert check_submit_rights(client, "arn:aws:iam::000000000000:user/me", []).state == "warn"
 
 
 # quotas
@@ -198,10 +169,10 @@ def test_more_is_asked_for_of_the_quota_that_the_smallest_machine_has(moto_aws: 
 
 def test_a_quota_that_nobody_knows_is_not_guessed(moto_aws: None) -> None:
     alone = finding_with(0.0, "spot", "m5.large")
-    assert (alone.state, alone.found) == ("warn", "not known which quota m5.large has")
+    assert (alone.state, alone.found) == ("warn", "unknown which quota applies to m5.large")
     assert "Service Quotas" in alone.advice
     beside = finding_with(8.0, "spot", "g5.xlarge", "m5.large")
-    assert (beside.state, beside.found) == ("ok", "room for 2 g5.xlarge; not known which quota m5.large has")
+    assert (beside.state, beside.found) == ("ok", "room for 2 g5.xlarge; unknown which quota applies to m5.large")
     assert finding_with(0.0, "spot", "g5.xlarge", "m5.large").state == "warn"
 
 
@@ -210,13 +181,13 @@ def test_types_that_a_region_has_not_are_told(moto_aws: None) -> None:
     assert (finding.state, finding.found) == ("missing", "this region has none of g99.xlarge")
 
 
-def finding_with(allowed: float, market: Market, *types: str) -> Finding:
+def finding_with(allowed: float, market: Market, *types: str) -> CheckResult:
     """A quota as Service Quotas would answer it, which no engine here has."""
     quotas = boto3.client("service-quotas", region_name=REGION)
     with Stubber(quotas) as stub:
         for _ in types or TYPES:
             stub.add_response("get_service_quota", {"Quota": {"Value": allowed}})
-        return market_finding(quotas, boto3.client("ec2", region_name=REGION), market, list(types) or TYPES)
+        return check_quota(quotas, boto3.client("ec2", region_name=REGION), market, list(types) or TYPES)
 
 
 def test_a_quota_that_was_never_changed_has_its_default(moto_aws: None) -> None:
@@ -225,14 +196,14 @@ def test_a_quota_that_was_never_changed_has_its_default(moto_aws: None) -> None:
         stub.add_client_error("get_service_quota", "NoSuchResourceException")
         stub.add_response("get_aws_default_service_quota", {"Quota": {"Value": 8.0}})
         ec2 = boto3.client("ec2", region_name=REGION)
-        assert market_finding(quotas, ec2, "spot", TYPES[:1]).found == "room for 2 g5.xlarge"
+        assert check_quota(quotas, ec2, "spot", TYPES[:1]).found == "room for 2 g5.xlarge"
 
 
 def test_quotas_that_may_not_be_seen_are_no_obstacle(moto_aws: None) -> None:
     quotas = boto3.client("service-quotas", region_name=REGION)
     with Stubber(quotas) as stub:
         stub.add_client_error("get_service_quota", "AccessDeniedException")
-        finding = market_finding(quotas, boto3.client("ec2", region_name=REGION), "spot", TYPES)
+        finding = check_quota(quotas, boto3.client("ec2", region_name=REGION), "spot", TYPES)
     assert (finding.state, "GetServiceQuota" in finding.advice) == ("warn", True)
 
 
@@ -242,14 +213,14 @@ def test_quotas_that_may_not_be_seen_are_no_obstacle(moto_aws: None) -> None:
 def test_without_credentials_that_is_the_first_thing_to_mend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
-    found = by_name(examine_account(Account(REGION, "layoutlm", "the-table", None, tmp_path)))
+    found = by_name(check_account(Account(REGION, "layoutlm", "the-table", None, tmp_path)))
     assert (found["credentials"].state, "aws configure" in found["credentials"].advice) == ("missing", True)
 
 
 def test_a_wheel_is_found_or_how_to_make_one(tmp_path: Path) -> None:
-    assert "scripts/build_wheel" in wheel_finding(tmp_path).advice
+    assert "scripts/build_wheel" in check_wheel_exists(tmp_path).advice
     (tmp_path / "receipt_layoutlm-0.1.0-py3-none-any.whl").touch()
-    assert wheel_finding(tmp_path).state == "ok"
+    assert check_wheel_exists(tmp_path).state == "ok"
 
 
 @pytest.mark.engine

@@ -17,10 +17,10 @@ from receipt_dynamo import DynamoClient, JobQueue
 from receipt_layoutlm import infra
 from receipt_layoutlm.cli.fleet import fleet as fleet_group
 from receipt_layoutlm.cli.template_options import given_values
+from receipt_layoutlm.fleet.check_result import CheckResult
 from receipt_layoutlm.fleet.deploy import Aws, Code, Deployment, Listener, Wanted, choose, open_aws
 from receipt_layoutlm.fleet.destroy import empty_group
 from receipt_layoutlm.fleet.existing import NotUsable
-from receipt_layoutlm.fleet.finding import Finding
 from receipt_layoutlm.fleet.names import worker_id
 from receipt_layoutlm.fleet.quotas import TooFewGpus
 from receipt_layoutlm.fleet.stack import FleetStack, Plan, StackEvent, StackState
@@ -57,7 +57,7 @@ def archive(folder: Path, content: bytes, suffix: str) -> Path:
 
 @dataclass
 class Heard:
-    findings: list[tuple[str, Finding]] = field(default_factory=list)
+    findings: list[tuple[str, CheckResult]] = field(default_factory=list)
     plans: dict[str, Plan | None] = field(default_factory=dict)
     events: list[StackEvent] = field(default_factory=list)
 

@@ -8,8 +8,8 @@ import boto3
 import pytest
 
 from receipt_layoutlm import infra
-from receipt_layoutlm.fleet.existing import NotUsable, check_usable, look_at_bucket, look_at_table
-from receipt_layoutlm.fleet.finding import Finding
+from receipt_layoutlm.fleet.check_result import CheckResult
+from receipt_layoutlm.fleet.existing import NotUsable, check_usable, inspect_bucket, inspect_table
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -45,8 +45,8 @@ def make_table(client: Any, **changes: object) -> str:
     return "there"
 
 
-def warnings(findings: Iterable[Finding]) -> str:
-    return "\n".join(f"{each.found}: {each.advice}" for each in findings if each.state == "warn")
+def warnings(results: Iterable[CheckResult]) -> str:
+    return "\n".join(f"{each.found}: {each.advice}" for each in results if each.state == "warn")
 
 
 def indexes_without(name: str) -> list[Any]:
@@ -64,9 +64,9 @@ def indexes_with(name: str, changes: dict[str, object]) -> list[Any]:
 
 
 def test_a_table_of_the_template_will_do(dynamodb: "DynamoDBClient") -> None:
-    found = look_at_table(dynamodb, make_table(dynamodb))
+    found = inspect_table(dynamodb, make_table(dynamodb))
 
-    assert found.findings == ()
+    assert found.results == ()
     assert found.stream_arn == dynamodb.describe_table(TableName="there")["Table"]["LatestStreamArn"]
 
 
@@ -78,7 +78,7 @@ def test_a_table_of_the_template_will_do(dynamodb: "DynamoDBClient") -> None:
         ({"GlobalSecondaryIndexes": indexes_without("GSI3")}, "GSI3 is missing.*update-table"),
         (
             {"GlobalSecondaryIndexes": indexes_with("GSI1", {"Projection": {"ProjectionType": "KEYS_ONLY"}})},
-            "whole items",
+            "does not project all",
         ),
         (
             {
@@ -95,10 +95,10 @@ def test_a_table_of_the_template_will_do(dynamodb: "DynamoDBClient") -> None:
 def test_a_table_that_would_not_work_is_refused(
     dynamodb: "DynamoDBClient", changes: dict[str, object], text: str
 ) -> None:
-    found = look_at_table(dynamodb, make_table(dynamodb, **changes))
+    found = inspect_table(dynamodb, make_table(dynamodb, **changes))
 
     with pytest.raises(NotUsable, match=text):
-        check_usable("there", found.findings)
+        check_usable("there", found.results)
 
 
 def test_a_table_of_the_original_system_works_and_is_warned_of(dynamodb: "DynamoDBClient") -> None:
@@ -114,25 +114,25 @@ def test_a_table_of_the_original_system_works_and_is_warned_of(dynamodb: "Dynamo
     }
     dynamodb.create_table(**request)
 
-    found = look_at_table(dynamodb, "there")
+    found = inspect_table(dynamodb, "there")
 
-    check_usable("there", found.findings)
+    check_usable("there", found.results)
     for text in ("PAY_PER_REQUEST", "deletion-protection", "time_to_live", "point-in-time"):
-        assert text in warnings(found.findings)
+        assert text in warnings(found.results)
 
 
 def test_looking_changes_nothing(dynamodb: "DynamoDBClient") -> None:
     make_table(dynamodb, StreamSpecification=None)
     before = dynamodb.describe_table(TableName="there")["Table"]
 
-    look_at_table(dynamodb, "there")
+    inspect_table(dynamodb, "there")
 
     assert dynamodb.describe_table(TableName="there")["Table"] == before
 
 
 def test_a_missing_table_says_how_to_have_one_made(dynamodb: "DynamoDBClient") -> None:
-    with pytest.raises(NotUsable, match=r"no table nowhere.*leave --table away"):
-        look_at_table(dynamodb, "nowhere")
+    with pytest.raises(NotUsable, match=r"no table nowhere.*omit --table"):
+        inspect_table(dynamodb, "nowhere")
 
 
 # buckets
@@ -154,17 +154,17 @@ def make_bucket(client: "S3Client") -> str:
 
 
 def test_a_closed_bucket_that_forgets_will_do(s3: "S3Client") -> None:
-    assert look_at_bucket(s3, make_bucket(s3)).findings == ()
+    assert inspect_bucket(s3, make_bucket(s3)) == ()
 
 
 def test_a_bare_bucket_works_and_is_warned_of(s3: "S3Client") -> None:
     s3.create_bucket(Bucket="there")
 
-    found = look_at_bucket(s3, "there")
+    results = inspect_bucket(s3, "there")
 
-    check_usable("there", found.findings)
+    check_usable("there", results)
     for text in ("versioning", "public-access-block", "lifecycle"):
-        assert text in warnings(found.findings)
+        assert text in warnings(results)
 
 
 def test_a_bucket_that_is_open_to_everybody_is_refused(s3: "S3Client") -> None:
@@ -172,8 +172,8 @@ def test_a_bucket_that_is_open_to_everybody_is_refused(s3: "S3Client") -> None:
     everybody = {"Effect": "Allow", "Principal": "*", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::there/*"}
     s3.put_bucket_policy(Bucket="there", Policy=json.dumps({"Version": "2012-10-17", "Statement": [everybody]}))
 
-    with pytest.raises(NotUsable, match=r"lets everybody in.*put-public-access-block"):
-        check_usable("there", look_at_bucket(s3, "there").findings)
+    with pytest.raises(NotUsable, match=r"policy is public.*put-public-access-block"):
+        check_usable("there", inspect_bucket(s3, "there"))
 
 
 def test_a_bucket_of_another_region_is_refused(moto_aws: None) -> None:
@@ -181,16 +181,16 @@ def test_a_bucket_of_another_region_is_refused(moto_aws: None) -> None:
     far.create_bucket(Bucket="far", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
 
     with pytest.raises(NotUsable, match=r"--region eu-central-1"):
-        check_usable("far", look_at_bucket(boto3.client("s3"), "far").findings)
+        check_usable("far", inspect_bucket(boto3.client("s3"), "far"))
 
 
 def test_a_key_of_ones_own_needs_rights(s3: "S3Client") -> None:
     rule: Any = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms"}}
     s3.put_bucket_encryption(Bucket=make_bucket(s3), ServerSideEncryptionConfiguration={"Rules": [rule]})
 
-    assert "kms:Decrypt" in warnings(look_at_bucket(s3, "there").findings)
+    assert "kms:Decrypt" in warnings(inspect_bucket(s3, "there"))
 
 
 def test_a_missing_bucket_says_how_to_have_one_made(s3: "S3Client") -> None:
-    with pytest.raises(NotUsable, match=r"no bucket nowhere.*leave --bucket away"):
-        look_at_bucket(s3, "nowhere")
+    with pytest.raises(NotUsable, match=r"no bucket nowhere.*omit --bucket"):
+        inspect_bucket(s3, "nowhere")

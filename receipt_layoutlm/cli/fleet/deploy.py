@@ -15,8 +15,8 @@ from receipt_layoutlm.cli.template_options import given_values, parameter_option
 from receipt_layoutlm.fleet.template import Parameter, read_template
 
 if TYPE_CHECKING:
+    from receipt_layoutlm.fleet.check_result import CheckResult
     from receipt_layoutlm.fleet.deploy import Aws, Code, Deployed, Wanted
-    from receipt_layoutlm.fleet.finding import Finding
     from receipt_layoutlm.fleet.stack import Plan
 
 
@@ -126,7 +126,7 @@ def _make_code(wheel: Path | None, folder: Path) -> "Code":
     return Code(machine, bundle.make_scaler_zip(folder))
 
 
-def tell_finding(name: str, finding: "Finding") -> None:
+def tell_finding(name: str, finding: "CheckResult") -> None:
     click.echo(f"warning: {clean(name)}: {clean(finding.found)}. Fix: {clean(finding.advice)}", err=True)
 
 

@@ -1,4 +1,4 @@
-"""One thing that `doctor` or `fleet deploy` looked at."""
+"""The result of one check by `doctor` or `fleet deploy`."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,8 +7,8 @@ State = Literal["ok", "warn", "missing"]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """What was looked at, what was found, and what to do. `missing` means that it cannot work without."""
+class CheckResult:
+    """What was checked, what was found, and the fix. `missing` is an error: nothing works without it."""
 
     name: str
     state: State
