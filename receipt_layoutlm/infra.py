@@ -1,6 +1,7 @@
 """Finds the templates of infra/ and creates from storage.yaml the same table and bucket on any endpoint."""
 
 import contextlib
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -80,6 +81,7 @@ def create_bucket(client: "S3Client", name: str) -> None:
         client.head_bucket(Bucket=name)  # ClientError 403 when it is somebody else's
 
 
+@functools.cache
 def _table_properties() -> dict[str, Any]:
     template = yaml.load(template_path("storage.yaml").read_text(), Loader=_TemplateLoader)
     properties: dict[str, Any] = template["Resources"]["Table"]["Properties"]

@@ -3,6 +3,7 @@
 Every table is created from infra/storage.yaml. Engine fixtures skip with the reason where an engine cannot be had.
 """
 
+import functools
 import os
 import subprocess
 import threading
@@ -86,6 +87,19 @@ def _forked_trainers() -> Iterator[None]:
     """Trainers are forked from one process that has imported torch; `env python -m …` is a cold start."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subprocess, "Popen", ForkingPopen)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _shared_service_models() -> Iterator[None]:
+    """botocore's descriptions of services are parsed once a process, where each session would parse them again."""
+    import botocore.hooks
+    import botocore.loaders
+    import botocore.session
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", functools.cache(botocore.loaders.create_loader))
+        patch.setattr(botocore.hooks, "accepts_kwargs", functools.lru_cache(10_000)(botocore.hooks.accepts_kwargs))
         yield
 
 
