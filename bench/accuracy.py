@@ -110,7 +110,7 @@ def parts(folder: Path, protocol: str, final: bool, limit: int | None) -> tuple[
 
 def _divided(pages: list[Page], split: str) -> tuple[list[Page], list[Page]]:
     division = divide(pages, parse_config({"split": split, "val_ratio": 0.2, "seed": SPLIT_SEED}), None)
-    return division.train, division.evaluation
+    return division.train, division.validation
 
 
 def run(row: Row, pages: tuple[list[Page], list[Page]], threads: int, folder: Path) -> Row:

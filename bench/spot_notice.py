@@ -25,7 +25,7 @@ from receipt_dynamo import DynamoClient, Job, JobQueue, JobStatus, Machine, Stor
 from receipt_layoutlm.config import TrainConfig, to_document
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.sample import generate_pages
-from receipt_layoutlm.datasets.snapshots import add_snapshot, describe, pinned
+from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset, pinned
 from receipt_layoutlm.local import aws as local_aws
 from receipt_layoutlm.run.events import Checkpoint, Event, Progress
 from receipt_layoutlm.storage.bucket import Bucket
@@ -145,7 +145,9 @@ def measured(folder: Path, rounds: int) -> list[Row]:
     queue = JobQueue(DynamoClient(local_aws.LOCAL_TABLE, endpoint_url=aws.dynamodb_endpoint))
     bucket = Bucket(local_aws.LOCAL_BUCKET, endpoint_url=aws.s3_endpoint)
     pages = generate_pages(60, seed=0)
-    dataset = add_snapshot(queue.client, bucket, describe("sample", pages, "generated", datetime.now(UTC)), pages)
+    dataset = add_snapshot(
+        queue.client, bucket, describe_dataset("sample", pages, "generated", datetime.now(UTC)), pages
+    )
     options = {"dataset": pinned(dataset), "pretrained": str(model_of_100_mb(folder / "model", pages)), "device": "cpu"}
     rhythm = {"epochs": 10_000, "eval_every": 100_000, "checkpoint_every": 20}
     config = TrainConfig.model_validate({**options, **rhythm})

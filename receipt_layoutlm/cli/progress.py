@@ -114,12 +114,12 @@ def _others(event: events.Evaluation) -> str:
 
 
 @contextmanager
-def snapshot_bar() -> Iterator[Callable[[receipt_snapshot.Progress], None]]:
+def snapshot_bar() -> Iterator[Callable[[receipt_snapshot.SnapshotProgress], None]]:
     """What `take_snapshot` reports to."""
     with _bar() as bar:
         task = bar.add_task("reading receipts", total=None)
 
-        def show(done: receipt_snapshot.Progress) -> None:
+        def show(done: receipt_snapshot.SnapshotProgress) -> None:
             bar.update(task, description=f"{done.receipts} receipts read", completed=done.parts_done, total=done.parts)
 
         yield show

@@ -18,8 +18,8 @@ from receipt_layoutlm.cli.run_here import work_here
 from receipt_layoutlm.cli.train_submit import described, submit, told_storage
 from receipt_layoutlm.cli.wait import wait_for
 from receipt_layoutlm.config import TrainConfig
-from receipt_layoutlm.data.check import Material, check_dataset
-from receipt_layoutlm.data.check_report import Report
+from receipt_layoutlm.data.check import CheckInput, check_dataset
+from receipt_layoutlm.data.check_report import CheckReport
 from receipt_layoutlm.data.frozen_split import is_pinned
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.datasets.checks import checked, copy_split, read_split, without_errors
@@ -185,13 +185,13 @@ def _dry_run(connection: Connection, resolved: Resolved, data: Path | None, as_j
 
 def _dry_report(
     connection: Connection, config: TrainConfig, dataset: Dataset, evaluation: Dataset | None, pages: list[Page] | None
-) -> Report | None:
+) -> CheckReport | None:
     """The check of the pages, as far as they are at hand; None where only the store's counts are."""
     if is_pinned(config.split):
         return None  # its content lies where the job would keep its files
     config, frozen = read_split(config)
     if pages is not None and evaluation is None:
-        return without_errors(check_dataset(Material(pages, frozen=frozen), config))
+        return without_errors(check_dataset(CheckInput(pages, frozen=frozen), config))
     if not connection.has_bucket():
         return None
     home = connection.open_bucket(connection.default_bucket())

@@ -12,7 +12,7 @@ from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.snapshot import read_jsonl
 from receipt_layoutlm.datasets.checks import checked, pin_split, put_split, put_summary
 from receipt_layoutlm.datasets.choice import check_worker_can_snapshot, dataset_to_train_on
-from receipt_layoutlm.datasets.snapshots import add_snapshot, describe, ensure_snapshot_at, find_dataset, pinned
+from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset, ensure_snapshot_at, find_dataset, pinned
 from receipt_layoutlm.jobs.plan import Plan, make_plan
 from receipt_layoutlm.jobs.request import JobRequest, Resolved
 from receipt_layoutlm.storage.bucket import Bucket
@@ -112,4 +112,4 @@ def described(client: DynamoClient | None, path: Path) -> tuple[Dataset, list[Pa
     if client is not None:
         pages, left_out = kept_pages(client, pages)
         forgotten = len(left_out)
-    return describe(path.stem, pages, f"jsonl {path.name}", utcnow(), forgotten), pages
+    return describe_dataset(path.stem, pages, f"jsonl {path.name}", utcnow(), forgotten), pages

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from receipt_layoutlm.config import TrainConfig
-from receipt_layoutlm.data.check_report import Finding, LabelRow, Report, error, warning
-from receipt_layoutlm.data.frozen_split import FrozenSplit, listed
+from receipt_layoutlm.data.check_report import CheckReport, Finding, LabelRow, error, warning
+from receipt_layoutlm.data.frozen_split import FrozenSplit, shortened
 from receipt_layoutlm.data.images import ImageCheck
 from receipt_layoutlm.data.labels import CORE_LABELS, OUTSIDE, LabelError, LabelMap, build_label_map, resolve_merges
 from receipt_layoutlm.data.near_duplicates import near_duplicates
@@ -129,24 +129,24 @@ _PIECES = re.compile(r"[0-9]+|[^\W\d_]+|[\W_]")
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class CheckInput:
     """What is checked. evaluation: pages of a separate dataset; unreadable: lines of a file that are no page."""
 
     pages: Sequence[Page]
-    evaluation: Sequence[Page] | None = None
+    validation: Sequence[Page] | None = None
     frozen: FrozenSplit | None = None
     unreadable: Sequence[DataError] = ()
     images: ImageCheck | None = None
 
 
-def check_dataset(material: Material, config: TrainConfig) -> Report:
+def check_dataset(material: CheckInput, config: TrainConfig) -> CheckReport:
     """Look at pages as a run with these options would see them. Raises nothing: what is wrong is in the report."""
     findings = _lines(material.unreadable)
     parts, found = _parts(material, config)
     findings += found
     label_map, found = label_map_or_error(config, material.pages, parts)
     findings += found
-    everything = [*material.pages, *(material.evaluation or ())]
+    everything = [*material.pages, *(material.validation or ())]
     findings += unknown_labels(config, everything)
     kept: dict[str, dict[str, int]] = {}
     if label_map is not None and parts:
@@ -155,7 +155,7 @@ def check_dataset(material: Material, config: TrainConfig) -> Report:
     findings += _leaks(parts)
     findings += _sizes(config, parts, material.pages)
     findings += _images(material.images)
-    return Report(
+    return CheckReport(
         pages={part: len(pages) for part, pages in parts.items()} or {"all": len(material.pages)},
         labels=label_rows(label_map, everything, parts),
         kept=kept,
@@ -186,19 +186,19 @@ def _lines(unreadable: Sequence[DataError]) -> list[Finding]:
     ]
 
 
-def _parts(material: Material, config: TrainConfig) -> tuple[dict[str, Sequence[Page]], list[Finding]]:
+def _parts(material: CheckInput, config: TrainConfig) -> tuple[dict[str, Sequence[Page]], list[Finding]]:
     """Training part first; without any where the pages cannot be divided."""
     found: list[Finding] = []
     if not material.pages:
         return {}, [error("empty", "there are no pages: import some")]
-    if material.evaluation is not None:
-        parts: dict[str, Sequence[Page]] = {"train": material.pages, "evaluation": material.evaluation}
+    if material.validation is not None:
+        parts: dict[str, Sequence[Page]] = {"train": material.pages, "evaluation": material.validation}
     else:
         try:
             division = divide(material.pages, config, material.frozen)
         except DataError as wrong:
             return {}, [error("split", str(wrong))]
-        parts = {"train": division.train, "evaluation": division.evaluation}
+        parts = {"train": division.train, "evaluation": division.validation}
         if division.test:
             parts["test"] = division.test
         if out := division.left_out:
@@ -215,7 +215,7 @@ def _leaks(parts: Parts) -> list[Finding]:
     groups = {part: {page.group for page in pages} for part, pages in parts.items()}
     for one, other in (("train", "evaluation"), ("train", "test"), ("evaluation", "test")):
         if shared := sorted(groups.get(one, set()) & groups.get(other, set())):
-            text = f"{len(shared)} group(s) stand in {one} and in {other}: {listed(shared[:3])}"
+            text = f"{len(shared)} group(s) stand in {one} and in {other}: {shortened(shared[:3])}"
             found.append(warning("group_leak", f"{text}; a group split keeps them apart", shared))
     if pairs := near_duplicates(parts):
         first = pairs[0]

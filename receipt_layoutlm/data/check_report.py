@@ -32,7 +32,7 @@ class LabelRow(_Record):
     parts: dict[str, int]
 
 
-class Report(_Record):
+class CheckReport(_Record):
     """Pages and labels by part as a run would have them, and what was found."""
 
     pages: dict[str, int]
@@ -59,7 +59,7 @@ class Report(_Record):
 class CheckFailed(UserError):
     """The data cannot be trained on as it is."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: CheckReport) -> None:
         super().__init__("; ".join(finding.message for finding in report.errors))
 
 

@@ -1,30 +1,33 @@
-"""How pages become a training, an evaluation and a test part: by group, at random, from a file, or in folds.
+"""Divides pages into training, validation and test set: by group, at random, in folds, or as a frozen split says.
 
-A split depends on the set of pages and the seed, not on the order of the pages. Sizes come first, then labels: of
-all choices of the nearest size one is taken whose labels stand in every part in about the same proportions.
+A split depends on the set of pages and the seed, not on the order of the pages. Sizes come first, then labels: among
+all choices of the nearest possible size, one is taken whose labels occur in every set in about the same proportions.
+
+A resumed job recomputes its split, so for given pages, options and seed the result must never change
+(tests/data/test_splits.py compares digests of earlier divisions).
 """
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
+from math import fsum
 
 from receipt_layoutlm.config import TrainConfig
-from receipt_layoutlm.data.frozen_split import FrozenSplit, listed
+from receipt_layoutlm.data.frozen_split import FrozenSplit, shortened
 from receipt_layoutlm.data.page import DataError, Page
 from receipt_layoutlm.data.snapshot import seeded_rank
 
-_PARTNERS = 12  # units of the other side among which the best exchange is looked for
-_TRIES = 60  # at least, of units for one label, before it is left as it is
+_CANDIDATES = 12  # units of the other side that one unit may be exchanged for
+_MIN_TRIES = 60  # exchanges tried for one label
 
 
 @dataclass(frozen=True, slots=True)
-class Division:
-    """Pages by part, each sorted by page id; left_out are those that a frozen split names nowhere."""
+class DatasetSplit:
+    """The pages of each set, sorted by page id; `left_out` are those that a frozen split does not name."""
 
     train: list[Page]
-    evaluation: list[Page]
+    validation: list[Page]
     test: list[Page]
     left_out: list[Page]
 
@@ -35,26 +38,30 @@ def folds_of(split: str) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
-def divide(pages: Sequence[Page], config: TrainConfig, frozen: FrozenSplit | None) -> Division:
-    """The parts of a run; `frozen` is the content of a frozen split. Raises DataError."""
+def has_test_set(config: TrainConfig) -> bool:
+    """Whether a run may have a test set; of a frozen split only its content tells."""
+    return config.eval_dataset is None and (config.test_ratio > 0 or config.split.startswith("frozen:"))
+
+
+def divide(pages: Sequence[Page], config: TrainConfig, frozen: FrozenSplit | None) -> DatasetSplit:
+    """The sets of a run; `frozen` is the content of a frozen split. Raises DataError."""
     if frozen is not None:
-        return _as_frozen(pages, frozen)
-    units = _units(pages, attrgetter("page_id" if config.split == "random" else "group"))
-    test, rest = [], units
+        return _divide_as_frozen(pages, frozen)
+    rest = _units(pages, by_page=config.split == "random")
+    test: list[Unit] = []
     if config.test_ratio > 0:
-        test = carve(units, config.test_ratio * len(pages), config.seed, "test")
-        rest = _without(units, test)
+        test, rest = _carve(rest, config.test_ratio * len(pages), config.seed, "test")
     folds = folds_of(config.split)
     if folds is None:
-        evaluation = carve(rest, config.val_ratio * len(pages), config.seed, "split")
+        validation, train = _carve(rest, config.val_ratio * len(pages), config.seed, "split")
     else:
-        evaluation = _fold(rest, *folds, config.seed)
-    return Division(_pages(_without(rest, evaluation)), _pages(evaluation), _pages(test), [])
+        validation, train = _fold(rest, *folds, config.seed)
+    return DatasetSplit(_pages(train), _pages(validation), _pages(test), [])
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Pages that stay together. labels: entities of each label."""
+    """Pages that stay together, and the number of their entities by label."""
 
     name: str
     pages: tuple[Page, ...]
@@ -65,86 +72,75 @@ class Unit:
         return len(self.pages)
 
 
-def _units(pages: Iterable[Page], key: Callable[[Page], str]) -> list[Unit]:
+def _units(pages: Iterable[Page], *, by_page: bool) -> list[Unit]:
+    """One unit for each page, or for each group of pages, by name."""
     members: dict[str, list[Page]] = {}
     for page in pages:
-        members.setdefault(key(page), []).append(page)
+        members.setdefault(page.page_id if by_page else page.group, []).append(page)
     return [
         Unit(name, tuple(group), Counter(tag[2:] for page in group for tag in page.tags if tag[:1] == "B"))
         for name, group in sorted(members.items())
     ]
 
 
-def _without(units: Sequence[Unit], taken: Sequence[Unit]) -> list[Unit]:
-    names = {unit.name for unit in taken}
-    return [unit for unit in units if unit.name not in names]
-
-
 def _pages(units: Iterable[Unit]) -> list[Page]:
     return sorted((page for unit in units for page in unit.pages), key=lambda page: page.page_id)
 
 
-def _fold(units: Sequence[Unit], k: int, i: int, seed: int) -> list[Unit]:
-    """The i-th of k parts of about the same size; every fold of one seed comes from the same division."""
+def _without(units: Iterable[Unit], taken: Iterable[Unit]) -> list[Unit]:
+    names = {unit.name for unit in taken}
+    return [unit for unit in units if unit.name not in names]
+
+
+def _fold(units: Sequence[Unit], k: int, i: int, seed: int) -> tuple[list[Unit], list[Unit]]:
+    """Fold i of k folds of about the same size, and the other units. All folds of one seed are disjoint."""
     if len(units) < k:
         raise DataError(
-            f"{len(units)} group(s) cannot be divided into {k} folds: import other groups, or ask for fewer"
+            f"{len(units)} group(s) cannot be divided into {k} folds: import more groups, or use fewer folds"
         )
+    sizes: list[Counter[int]] = [Counter() for _ in range(k)]  # of the units in each fold
+    for size in sorted((unit.size for unit in units), reverse=True):
+        min(sizes, key=lambda fold: (sum(size * count for size, count in fold.items()), fold.total()))[size] += 1
     rest = sorted(units, key=lambda unit: seeded_rank("folds", seed, unit.name))
-    for sizes in _fold_sizes([unit.size for unit in units], k)[:i]:
-        taken = _first_of_sizes(rest, sizes)
-        fold = _balanced(taken, _without(rest, taken)) if len(taken) < len(rest) else taken
+    for free in sizes[:i]:
+        fold = []
+        for unit in rest:
+            if free[unit.size] > 0:
+                free[unit.size] -= 1
+                fold.append(unit)
+        if len(fold) < len(rest):
+            fold = _balanced(fold, _without(rest, fold))
         rest = _without(rest, fold)
-    return fold
+    return fold, _without(units, fold)
 
 
-def _fold_sizes(sizes: Sequence[int], k: int) -> list[Counter[int]]:
-    """Sizes of the units in each fold: each unit, the largest first, goes to the fold with the fewest pages."""
-    folds: list[Counter[int]] = [Counter() for _ in range(k)]
-    for size in sorted(sizes, reverse=True):
-        min(folds, key=lambda fold: (sum(size * count for size, count in fold.items()), fold.total()))[size] += 1
-    return folds
+def _carve(units: Sequence[Unit], target: float, seed: int, purpose: str) -> tuple[list[Unit], list[Unit]]:
+    """Units with together as close to `target` pages as whole units allow, balanced by label, and the others.
 
-
-def _first_of_sizes(units: Sequence[Unit], sizes: Counter[int]) -> list[Unit]:
-    wanted, taken = sizes.copy(), []
-    for unit in units:
-        if wanted[unit.size] > 0:
-            wanted[unit.size] -= 1
-            taken.append(unit)
-    return taken
-
-
-def carve(units: Sequence[Unit], target: float, seed: int, purpose: str) -> list[Unit]:
-    """Some of the units, but not all, as near to `target` pages as whole units allow, balanced by label.
-
-    DataError when nothing would be left or taken.
+    Neither side is empty; DataError where that is impossible.
     """
     total = sum(unit.size for unit in units)
     if len(units) < 2:
-        fix = "import pages of other groups, or split at random" if total > 1 else "import more pages"
-        raise DataError(f"{total} page(s) of {len(units)} group(s) cannot be divided into two parts: {fix}")
+        fix = "import pages of other groups, or use --split random" if total > 1 else "import more pages"
+        raise DataError(f"{total} page(s) of {len(units)} group(s) cannot be divided into two sets: {fix}")
     order = sorted(units, key=lambda unit: seeded_rank(purpose, seed, unit.name))
-    wanted = min(max(round(target), 1), total - 1)
-    held = _choose_sizes([unit.size for unit in order], wanted)
-    inside = [unit for index, unit in enumerate(order) if index in held]
-    outside = [unit for index, unit in enumerate(order) if index not in held]
-    return _balanced(inside, outside)
+    chosen = _nearest_sum([unit.size for unit in order], min(max(round(target), 1), total - 1))
+    inside = [unit for index, unit in enumerate(order) if index in chosen]
+    carved = _balanced(inside, _without(order, inside))
+    return carved, _without(units, carved)
 
 
-def _choose_sizes(sizes: Sequence[int], target: int) -> set[int]:
-    """Some of the indices, but not all, whose sizes add up as closely to target as can be; early ones first.
+def _nearest_sum(sizes: Sequence[int], target: int) -> set[int]:
+    """Indices, some but not all, of sizes with a sum as close to `target` as possible; early indices preferred.
 
-    Subset sum: bit s of `sums[k]` says that some of the first k sizes add up to s.
+    Subset sum: bit s of `sums[k]` is set if some of the first k sizes add up to s.
     """
     sums = [1]
     for size in sizes:
         if sums[-1] >> target & 1:
             break
         sums.append(sums[-1] | sums[-1] << size)
-    total = sum(sizes)
-    possible = (s for s in range(1, total) if sums[-1] >> s & 1)
-    rest = min(possible, key=lambda s: abs(s - target))
+    rest = min((s for s in range(1, sum(sizes)) if sums[-1] >> s & 1), key=lambda s: abs(s - target))
     chosen = set()
     for index in reversed(range(len(sums) - 1)):
         if not sums[index] >> rest & 1:
@@ -153,24 +149,48 @@ def _choose_sizes(sizes: Sequence[int], target: int) -> set[int]:
     return chosen
 
 
-def _balanced(inside: list[Unit], outside: list[Unit]) -> list[Unit]:
-    """Exchange units of one size until each label stands inside in the share that it should, the rarest first."""
-    held, out = _labels(inside), _labels(outside)
-    total = held + out
-    size = sum(unit.size for unit in inside)
-    share = size / (size + sum(unit.size for unit in outside))
-    by_size: tuple[dict[int, list[Unit]], dict[int, list[Unit]]] = (_by_size(inside), _by_size(outside))
-    balance = _Balance(held, total, share)
+def _balanced(inside: Sequence[Unit], outside: Sequence[Unit]) -> list[Unit]:
+    """`inside` after exchanges with units of the same size outside, which even out the labels, the rarest first.
+
+    An exchange is made if it lowers the sum over all labels of (entities inside - proportional share)^2 / total.
+    """
+    held = sum((unit.labels for unit in inside), Counter[str]())
+    total = sum((unit.labels for unit in outside), held)
+    pages = sum(unit.size for unit in inside)
+    share = pages / (pages + sum(unit.size for unit in outside))
+
+    def excess(label: str) -> float:
+        return held[label] - share * total[label]
+
+    def gain(leaving: Unit, entering: Unit) -> float:
+        labels = leaving.labels.keys() | entering.labels.keys()
+        changes = {label: entering.labels[label] - leaving.labels[label] for label in labels}
+        # fsum: the order of a set of strings, and with it a plain sum's rounding, differs from process to process
+        return -fsum(change * (change + 2 * excess(label)) / total[label] for label, change in changes.items())
+
+    sides = (_by_size(inside), _by_size(outside))
     for label in sorted(total, key=lambda name: (total[name], name)):
-        _exchange(label, balance, by_size)
-    return [unit for units in by_size[0].values() for unit in units]
-
-
-def _labels(units: Iterable[Unit]) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    for unit in units:
-        counts.update(unit.labels)
-    return counts
+        from_inside = excess(label) > 0
+        surplus, deficit = sides if from_inside else sides[::-1]
+        tries = _MIN_TRIES + round(4 * abs(excess(label)))
+        for size, units in surplus.items():
+            others = deficit.get(size, [])
+            for place, unit in enumerate(units):
+                if abs(excess(label)) <= 0.5 or not others or tries == 0:
+                    break
+                if unit.labels[label] == 0:
+                    continue
+                tries -= 1
+                candidates = sorted({(tries * _CANDIDATES + step) % len(others) for step in range(_CANDIDATES)})
+                pairs = [(unit, others[i]) if from_inside else (others[i], unit) for i in candidates]
+                gains = [gain(*pair) for pair in pairs]
+                best = max(range(len(pairs)), key=gains.__getitem__)
+                if gains[best] > 1e-9:  # above rounding errors, so that exchanges end
+                    leaving, entering = pairs[best]
+                    held.subtract(leaving.labels)
+                    held.update(entering.labels)
+                    units[place], others[candidates[best]] = others[candidates[best]], unit
+    return [unit for units in sides[0].values() for unit in units]
 
 
 def _by_size(units: Iterable[Unit]) -> dict[int, list[Unit]]:
@@ -180,87 +200,21 @@ def _by_size(units: Iterable[Unit]) -> dict[int, list[Unit]]:
     return groups
 
 
-@dataclass(slots=True)
-class _Balance:
-    """Entities held inside by label, against those that should be: their share of the total."""
-
-    held: Counter[str]
-    total: Counter[str]
-    share: float
-
-    def excess(self, label: str) -> float:
-        return self.held[label] - self.share * self.total[label]
-
-    def gain(self, leaves: Unit, enters: Unit) -> float:
-        """By how much an exchange lowers the sum of squared excesses, each over the label's total."""
-        gain = 0.0
-        for label in leaves.labels.keys() | enters.labels.keys():
-            change = enters.labels[label] - leaves.labels[label]
-            gain -= change * (change + 2 * self.excess(label)) / self.total[label]
-        return gain
-
-    def exchange(self, leaves: Unit, enters: Unit) -> None:
-        self.held.subtract(leaves.labels)
-        self.held.update(enters.labels)
-
-
-def _exchange(label: str, balance: _Balance, by_size: tuple[dict[int, list[Unit]], dict[int, list[Unit]]]) -> None:
-    """Exchange units for the sake of one label as long as that makes the whole better."""
-    surplus = 0 if balance.excess(label) > 0 else 1  # the side that has too many
-    tries = _TRIES + round(4 * abs(balance.excess(label)))
-    for size, units in by_size[surplus].items():
-        others = by_size[1 - surplus].get(size, [])
-        for place, unit in enumerate(units):
-            if abs(balance.excess(label)) <= 0.5 or not others or tries == 0:
-                break
-            if unit.labels[label] > 0:
-                tries -= 1
-                _exchange_one(units, place, others, tries * _PARTNERS, balance, surplus)
-
-
-def _exchange_one(
-    units: list[Unit], place: int, others: list[Unit], begin: int, balance: _Balance, surplus: int
-) -> None:
-    """Exchange one unit for the best of some on the other side, if there is one that makes the whole better."""
-    near = {(begin + step) % len(others) for step in range(_PARTNERS)}
-    pairs = {index: _leaves_and_enters(surplus, units[place], others[index]) for index in sorted(near)}
-    gains = {index: balance.gain(*pair) for index, pair in pairs.items()}
-    best = max(gains, key=gains.__getitem__)
-    if gains[best] > 1e-9:  # above what rounding makes, so that this ends
-        balance.exchange(*pairs[best])
-        units[place], others[best] = others[best], units[place]
-
-
-def _leaves_and_enters(surplus: int, unit: Unit, other: Unit) -> tuple[Unit, Unit]:
-    return (unit, other) if surplus == 0 else (other, unit)
-
-
-def _as_frozen(pages: Sequence[Page], frozen: FrozenSplit) -> Division:
+def _divide_as_frozen(pages: Sequence[Page], frozen: FrozenSplit) -> DatasetSplit:
     key_of = {page.page_id: page.page_id if frozen.by == "page" else page.group for page in pages}
-    _check_present(frozen, set(key_of.values()))
-    part_of = dict.fromkeys(frozen.train or (), "train")
-    part_of |= dict.fromkeys(frozen.evaluation, "evaluation") | dict.fromkeys(frozen.test, "test")
-    elsewhere = "train" if frozen.train is None else "left_out"
-    parts: dict[str, list[Page]] = {"train": [], "evaluation": [], "test": [], "left_out": []}
-    for page in sorted(pages, key=lambda page: page.page_id):
-        parts[part_of.get(key_of[page.page_id], elsewhere)].append(page)
-    if not parts["train"]:
-        raise DataError("the frozen split leaves no page to train on")
-    return Division(**parts)
-
-
-def _check_present(frozen: FrozenSplit, known: set[str]) -> None:
-    named = {"train": frozen.train or (), "validation": frozen.evaluation, "test": frozen.test}
-    missing = {part: sorted(set(keys) - known) for part, keys in named.items()}
-    if any(missing.values()):
-        count = sum(map(len, missing.values()))
-        lists = "; ".join(f"{part}: {listed(keys)}" for part, keys in missing.items() if keys)
+    named = {"train": frozen.train or (), "validation": frozen.validation, "test": frozen.test}
+    missing = {name: keys for name in named if (keys := sorted(set(named[name]) - set(key_of.values())))}
+    if missing:
         raise DataError(
-            f"the frozen split names {count} {frozen.by}(s) that the data does not have ({lists}): "
-            f"import them, or take them out of the file"
+            f"the frozen split names {sum(map(len, missing.values()))} {frozen.by}(s) that are not in the data "
+            f"({'; '.join(f'{name}: {shortened(keys)}' for name, keys in missing.items())}): "
+            f"import them, or remove them from the file"
         )
-
-
-def has_test_part(config: TrainConfig) -> bool:
-    """Whether a run may have one; a frozen split tells only when it is read."""
-    return config.eval_dataset is None and (config.test_ratio > 0 or config.split.startswith("frozen:"))
+    set_of = {key: name for name, keys in named.items() for key in keys}
+    unnamed = "train" if frozen.train is None else "left_out"
+    sets: dict[str, list[Page]] = {"train": [], "validation": [], "test": [], "left_out": []}
+    for page in sorted(pages, key=lambda page: page.page_id):
+        sets[set_of.get(key_of[page.page_id], unnamed)].append(page)
+    if not sets["train"]:
+        raise DataError("the frozen split leaves no page to train on: name fewer pages in validation and test")
+    return DatasetSplit(**sets)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from receipt_dynamo import Dataset
 from receipt_layoutlm.config import TrainConfig
-from receipt_layoutlm.data.check import Material, check_dataset
-from receipt_layoutlm.data.check_report import CheckFailed, Report
+from receipt_layoutlm.data.check import CheckInput, check_dataset
+from receipt_layoutlm.data.check_report import CheckFailed, CheckReport
 from receipt_layoutlm.data.frozen_split import (
     FrozenSplit,
     frozen_place,
@@ -71,13 +71,13 @@ def stored_pages(bucket: Bucket, dataset: Dataset) -> list[Page]:
 
 def checked(
     bucket: Bucket, dataset: Dataset, evaluation: Dataset | None, config: TrainConfig, frozen: FrozenSplit | None
-) -> Report:
+) -> CheckReport:
     """The report on stored snapshots; raises CheckFailed when it has errors."""
     held_out = None if evaluation is None else stored_pages(bucket, evaluation)
-    return without_errors(check_dataset(Material(stored_pages(bucket, dataset), held_out, frozen), config))
+    return without_errors(check_dataset(CheckInput(stored_pages(bucket, dataset), held_out, frozen), config))
 
 
-def without_errors(report: Report) -> Report:
+def without_errors(report: CheckReport) -> CheckReport:
     """The report; raises CheckFailed when it has errors."""
     if report.errors:
         raise CheckFailed(report)

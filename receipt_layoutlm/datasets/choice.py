@@ -6,9 +6,9 @@ from datetime import datetime
 from receipt_dynamo import Dataset, DynamoClient, ReceiptClient, Storage, ValidationStatus
 from receipt_layoutlm.config import ConfigError, TrainConfig
 from receipt_layoutlm.data.page import Page
-from receipt_layoutlm.datasets.receipt_snapshot import Progress
+from receipt_layoutlm.datasets.receipt_snapshot import SnapshotProgress
 from receipt_layoutlm.datasets.selection import first_source
-from receipt_layoutlm.datasets.snapshots import describe, find_dataset, only_dataset
+from receipt_layoutlm.datasets.snapshots import describe_dataset, find_dataset, only_dataset
 from receipt_layoutlm.datasets.table_snapshots import (
     DEFAULT_NAME,
     keep_snapshot,
@@ -19,7 +19,7 @@ from receipt_layoutlm.datasets.table_snapshots import (
 )
 from receipt_layoutlm.storage.bucket import Bucket
 
-OnProgress = Callable[[Progress], None]
+OnProgress = Callable[[SnapshotProgress], None]
 
 
 def is_taken_from_table(client: DynamoClient) -> bool:
@@ -62,7 +62,7 @@ def dataset_to_plan_with(
     if (known := _known(client, config)) is not None:
         return known, None
     taken = read_table(client, last_snapshot(client, open_bucket(), DEFAULT_NAME), on_progress, config.over_lines)
-    found = describe(DEFAULT_NAME, taken.pages, source_of(client), now, taken.report.forgotten)
+    found = describe_dataset(DEFAULT_NAME, taken.pages, source_of(client), now, taken.report.forgotten)
     return found, taken.pages
 
 

@@ -82,7 +82,7 @@ class Taken:
 
 
 @dataclass(frozen=True)
-class Progress:
+class SnapshotProgress:
     """How far a snapshot is: receipts done, and shares of the labels done."""
 
     receipts: int
@@ -94,7 +94,7 @@ class Progress:
 class _Tally:
     """What the threads count together."""
 
-    on_progress: Callable[[Progress], None]
+    on_progress: Callable[[SnapshotProgress], None]
     parts: int
     receipts: int = 0
     parts_done: int = 0
@@ -109,7 +109,7 @@ class _Tally:
         with self.lock:
             for name, count in counts.items():
                 setattr(self, name, getattr(self, name) + count)
-            self.on_progress(Progress(self.receipts, self.parts_done, self.parts))
+            self.on_progress(SnapshotProgress(self.receipts, self.parts_done, self.parts))
 
     def add_labels(self, labels: Iterable[ReceiptWordLabel]) -> None:
         counted = Counter(str(label.validation_status) for label in labels)
@@ -124,7 +124,7 @@ LabelsOfImage = dict[int, list[ReceiptWordLabel]]
 def take_snapshot(
     receipts: ReceiptClient,
     seen: Mapping[str, Seen],
-    on_progress: Callable[[Progress], None],
+    on_progress: Callable[[SnapshotProgress], None],
     threads: int = THREADS,
     forgotten: Container[str] = frozenset(),
     over_lines: frozenset[str] = CONTINUES_OVER_LINES,

@@ -18,7 +18,7 @@ class DatasetChoice(UserError):
     """No dataset was named, and the store does not have exactly one."""
 
 
-def describe(name: str, pages: Sequence[Page], source: str, now: datetime, forgotten: int = 0) -> Dataset:
+def describe_dataset(name: str, pages: Sequence[Page], source: str, now: datetime, forgotten: int = 0) -> Dataset:
     """The Dataset record of some pages, not stored anywhere yet. `forgotten` counts those that were left out."""
     counts = {
         "pages": len(pages),

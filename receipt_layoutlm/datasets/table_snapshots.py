@@ -14,8 +14,8 @@ from receipt_layoutlm.data.page import DataError
 from receipt_layoutlm.data.snapshot import label_counts, read_snapshot
 from receipt_layoutlm.datasets.exclusions import forgotten_ids
 from receipt_layoutlm.datasets.receipt_pages import CONTINUES_OVER_LINES
-from receipt_layoutlm.datasets.receipt_snapshot import Mark, Progress, Seen, Taken, take_snapshot
-from receipt_layoutlm.datasets.snapshots import add_snapshot, describe, pinned
+from receipt_layoutlm.datasets.receipt_snapshot import Mark, Seen, SnapshotProgress, Taken, take_snapshot
+from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset, pinned
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.errors import NotStored
@@ -36,7 +36,7 @@ def source_of(client: DynamoClient) -> str:
 def read_table(
     client: DynamoClient,
     seen: Mapping[str, Seen],
-    on_progress: Callable[[Progress], None],
+    on_progress: Callable[[SnapshotProgress], None],
     also_over_lines: Sequence[str] = (),
 ) -> Taken:
     """The table's receipts with a VALID label; `also_over_lines` adds to the labels that go on over a line break.
@@ -72,7 +72,7 @@ def no_labels(client: DynamoClient) -> NoLabels:
 
 def keep_snapshot(client: DynamoClient, bucket: Bucket, name: str, taken: Taken, now: datetime) -> Dataset:
     """Store the pages, what the next snapshot needs to know of them, and the Dataset that names them."""
-    dataset = describe(name, taken.pages, source_of(client), now, taken.report.forgotten)
+    dataset = describe_dataset(name, taken.pages, source_of(client), now, taken.report.forgotten)
     put_marks(bucket, dataset, taken.marks)
     return add_snapshot(client, bucket, dataset, taken.pages)
 

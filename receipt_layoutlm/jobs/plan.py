@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from receipt_dynamo import Attempt, Dataset, DynamoClient, Job
 from receipt_layoutlm.config import TrainConfig
-from receipt_layoutlm.data.check_report import Report
+from receipt_layoutlm.data.check_report import CheckReport
 from receipt_layoutlm.data.labels import LabelMap, build_label_map, check_named, missing_labels
 
 SHAPE = (
@@ -35,7 +35,9 @@ class Plan(BaseModel):
     dollars: float | None = None
 
 
-def make_plan(config: TrainConfig, dataset: Dataset, evaluation: Dataset | None, report: Report | None = None) -> Plan:
+def make_plan(
+    config: TrainConfig, dataset: Dataset, evaluation: Dataset | None, report: CheckReport | None = None
+) -> Plan:
     """Without a report on the pages, their number is reckoned from the shares, and less can be warned of.
 
     Raises LabelError when the labels, merges and data contradict each other, or options name what is not learned.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from receipt_dynamo import Job, JobStatus, Lease
 from receipt_layoutlm.config import TrainConfig, from_document, halved
-from receipt_layoutlm.data.splits import has_test_part
+from receipt_layoutlm.data.splits import has_test_set
 from receipt_layoutlm.redact import child_environment
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.events import Event, Started
@@ -62,7 +62,7 @@ def work_on(place: Workplace, lease: Lease) -> JobStatus:
         lease, damages = fetch_resume_point(
             place.queue, lease, config, run_dir, lambda pointer: patiently.do(partial(download, pointer))
         )
-        if has_test_part(config):
+        if has_test_set(config):
             patiently.do(partial(get_best, bucket, keys, lease, run_dir))
         events_uri = keys.uri(keys.attempt(lease.attempt) + "logs/events.jsonl")
         rows = JobRows(place.queue.client, lease, place.now, place.secrets, events_uri)

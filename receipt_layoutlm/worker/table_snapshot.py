@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from receipt_dynamo import Dataset, Job, JsonObject, Lease
 from receipt_layoutlm.config import TrainConfig, with_pin
-from receipt_layoutlm.data.check import Material, check_dataset
-from receipt_layoutlm.data.check_report import Report
+from receipt_layoutlm.data.check import CheckInput, check_dataset
+from receipt_layoutlm.data.check_report import CheckReport
 from receipt_layoutlm.data.frozen_split import frozen_sha256
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.datasets.checks import put_summary, stored_pages, stored_split, without_errors
@@ -31,7 +31,7 @@ class Pinned:
 
     job: Job
     dataset: Dataset
-    report: Report
+    report: CheckReport
 
 
 def pin_snapshot(
@@ -53,14 +53,14 @@ def pin_snapshot(
     return Pinned(place.queue.pin(lease, job.job_config, document), dataset, report)
 
 
-def _checked(place: Workplace, config: TrainConfig, bucket: Bucket, pages: list[Page]) -> Report:
+def _checked(place: Workplace, config: TrainConfig, bucket: Bucket, pages: list[Page]) -> CheckReport:
     """The report of the check that `train` makes at submit where it has the pages; raises CheckFailed."""
     held_out = None
     if config.eval_dataset is not None:
         held_out = stored_pages(bucket, find_dataset(place.queue.client, config.eval_dataset))
     sha256 = frozen_sha256(config.split)
     frozen = None if sha256 is None else stored_split(bucket, "", sha256)
-    return without_errors(check_dataset(Material(pages, held_out, frozen), config))
+    return without_errors(check_dataset(CheckInput(pages, held_out, frozen), config))
 
 
 def pin_row(found: Pinned) -> tuple[str, JsonObject]:

@@ -141,7 +141,7 @@ def test_a_frozen_split_travels_with_the_job_by_its_content(shell: Shell, import
     sha256 = frozen_sha256(pinned)
     assert pinned == f"frozen:mine.json@{sha256}" and sha256 is not None
     stored = parse_frozen(Bucket("the-bucket").get_bytes(split_key(sha256, "team/")))
-    assert (stored.by, stored.evaluation, stored.test) == ("group", ("g1",), ("g4",))
+    assert (stored.by, stored.validation, stored.test) == ("group", ("g1",), ("g4",))
     again = shell.train("--split", pinned, "--output-s3-path", "s3://the-bucket/team")
     assert again.job_config["split"] == pinned
 

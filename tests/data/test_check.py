@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from receipt_layoutlm.config import TrainConfig
-from receipt_layoutlm.data.check import Material, check_dataset, sub_tokens
-from receipt_layoutlm.data.check_report import Finding, Report
+from receipt_layoutlm.data.check import CheckInput, check_dataset, sub_tokens
+from receipt_layoutlm.data.check_report import CheckReport, Finding
 from receipt_layoutlm.data.frozen_split import FrozenSplit
 from receipt_layoutlm.data.images import check_images
 from receipt_layoutlm.data.page import Page
@@ -30,16 +30,16 @@ def clean_pages(count: int = 700, *tags: str) -> list[Page]:
     return [page(f"p{i}", f"g{i // 2}", *(tags or ("B-DATE", "B-TAX"))) for i in range(count)]
 
 
-def checked(pages: list[Page], frozen: FrozenSplit | None = None, **options: object) -> Report:
-    return check_dataset(Material(pages, frozen=frozen), TrainConfig.model_validate(options))
+def checked(pages: list[Page], frozen: FrozenSplit | None = None, **options: object) -> CheckReport:
+    return check_dataset(CheckInput(pages, frozen=frozen), TrainConfig.model_validate(options))
 
 
-def found(report: Report, check: str) -> Finding:
+def found(report: CheckReport, check: str) -> Finding:
     (finding,) = (each for each in report.findings if each.check == check)
     return finding
 
 
-def names(report: Report) -> set[str]:
+def names(report: CheckReport) -> set[str]:
     return {finding.check for finding in report.findings}
 
 
@@ -95,7 +95,7 @@ def test_pages_that_a_frozen_split_names_nowhere_are_told() -> None:
 
 
 def test_an_evaluation_part_without_any_entity_is_an_error() -> None:
-    material = Material(CLEAN, evaluation=[page("e", "other")])
+    material = CheckInput(CLEAN, validation=[page("e", "other")])
 
     report = check_dataset(material, TrainConfig(eval_dataset="e"))
 
@@ -177,7 +177,7 @@ def test_every_bad_line_of_a_file_is_told_by_kind(tmp_path: Path) -> None:
         file.write('\n{"id": "z", "words": ["a"], "bboxes": [[0, 0, 9, 9]]}\n')
 
     pages, unreadable = survey_jsonl(path)
-    report = check_dataset(Material(pages, unreadable=unreadable), TrainConfig())
+    report = check_dataset(CheckInput(pages, unreadable=unreadable), TrainConfig())
 
     assert [page.page_id for page in pages] == ["0"]
     counts = {finding.check: len(finding.examples) for finding in report.errors}
@@ -215,7 +215,7 @@ def test_images_that_are_missing_broken_off_no_image_or_blank_are_told(tmp_path:
         "text": "read",
         "gone": "folder",
     }
-    report = check_dataset(Material(CLEAN, images=images), TrainConfig())
+    report = check_dataset(CheckInput(CLEAN, images=images), TrainConfig())
     assert found(report, "images").message.startswith("4 page(s)")
 
 
@@ -226,7 +226,7 @@ def test_a_page_that_names_no_image_has_the_one_with_its_id(tmp_path: Path) -> N
 
 
 def test_a_folder_of_other_images_is_told(tmp_path: Path) -> None:
-    report = check_dataset(Material(CLEAN, images=check_images(CLEAN, tmp_path)), TrainConfig())
+    report = check_dataset(CheckInput(CLEAN, images=check_images(CLEAN, tmp_path)), TrainConfig())
     assert "no image of the folder belongs to a page" in found(report, "images").message
 
 

@@ -27,18 +27,18 @@ def parts() -> dict[str, list[Page]]:
 @pytest.mark.parametrize("name", SIZES)
 def test_each_list_names_all_549_pages_once_by_their_public_number(name: str) -> None:
     split = frozen(name)
-    train, evaluation = set(split.train or ()), set(split.evaluation)
+    train, evaluation = set(split.train or ()), set(split.validation)
     assert split.by == "page"
     assert (len(train), len(evaluation), len(train | evaluation)) == (*SIZES[name], 549)
     assert all(len(page_id) == 3 and int(page_id) < 626 for page_id in train | evaluation)
-    assert train | evaluation == {*(frozen("sroie_random").train or ()), *frozen("sroie_random").evaluation}
+    assert train | evaluation == {*(frozen("sroie_random").train or ()), *frozen("sroie_random").validation}
 
 
 @pytest.mark.parametrize("name", SIZES)
 def test_each_list_divides_the_real_pages_and_leaves_none_out(name: str, parts: dict[str, list[Page]]) -> None:
     pages = [page for part in parts.values() for page in part]
     division = divide(pages, TrainConfig(split=f"frozen:{name}"), frozen(name))
-    assert (len(division.train), len(division.evaluation)) == SIZES[name]
+    assert (len(division.train), len(division.validation)) == SIZES[name]
     assert not division.test and not division.left_out
 
 
@@ -55,5 +55,5 @@ def test_the_merchants_list_is_that_of_the_files_and_has_no_merchant_on_both_sid
 ) -> None:
     split = frozen("sroie_merchants")
     assert set(split.train or ()) == {page.page_id for page in parts["train"]}
-    assert set(split.evaluation) == {page.page_id for page in parts["dev"]}
+    assert set(split.validation) == {page.page_id for page in parts["dev"]}
     assert not {page.group for page in parts["train"]} & {page.group for page in parts["dev"]}

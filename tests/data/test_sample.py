@@ -108,8 +108,8 @@ def item_layout(page: Page) -> list[tuple[str, str]]:
 
 def test_a_group_split_leaves_merchants_to_be_met_for_the_first_time(pages: list[Page]) -> None:
     parts = divide(pages, TrainConfig(), None)
-    assert not {page.group for page in parts.train} & {page.group for page in parts.evaluation}
-    assert len(parts.evaluation) == 60
+    assert not {page.group for page in parts.train} & {page.group for page in parts.validation}
+    assert len(parts.validation) == 60
 
 
 def test_an_amount_does_not_tell_its_label_by_itself(pages: list[Page]) -> None:

@@ -15,7 +15,7 @@ from receipt_layoutlm.datasets.exclusions import (
     without_forgotten,
 )
 from receipt_layoutlm.datasets.receipt_load import load_pages
-from receipt_layoutlm.datasets.snapshots import add_snapshot, describe
+from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset
 from receipt_layoutlm.datasets.table_snapshots import NoLabels, keep_snapshot, last_snapshot, read_table
 from receipt_layoutlm.storage.keys import dataset_key
 from tests.support import original_system
@@ -35,7 +35,7 @@ def gone(store: Store, *page_ids: str) -> list[str]:
 
 
 def keep(store: Store, name: str, pages: list[Page]) -> Dataset:
-    return add_snapshot(store.queue.client, store.bucket, describe(name, pages, "test", store.clock()), pages)
+    return add_snapshot(store.queue.client, store.bucket, describe_dataset(name, pages, "test", store.clock()), pages)
 
 
 def test_a_forgotten_page_is_listed_until_it_is_taken_back(store: Store, client: DynamoClient) -> None:

@@ -8,7 +8,7 @@ from receipt_dynamo import Job, Storage
 from receipt_layoutlm.config import TrainConfig, to_document
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.datasets.predictions import HeldOut, NoPredictions, read_held_out
-from receipt_layoutlm.datasets.snapshots import add_snapshot, describe, pinned
+from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset, pinned
 from receipt_layoutlm.run.predictions import PredictedPage, write_predictions
 from receipt_layoutlm.storage.keys import RunKeys
 from tests.support.stores import Store
@@ -24,7 +24,7 @@ def pins(store: Store) -> dict[str, str]:
     """NAME@FINGERPRINT of two snapshots."""
     found = {}
     for name, pages in (("trained", TRAINED), ("held", HELD)):
-        dataset = describe(name, pages, "test", store.clock())
+        dataset = describe_dataset(name, pages, "test", store.clock())
         found[name] = pinned(add_snapshot(store.queue.client, store.bucket, dataset, pages))
     return found
 

@@ -18,7 +18,7 @@ from receipt_layoutlm.datasets.receipt_pages import (
     page_from_receipt,
     receipt_from_page,
 )
-from receipt_layoutlm.datasets.receipt_snapshot import Progress, Seen, Taken, take_snapshot
+from receipt_layoutlm.datasets.receipt_snapshot import Seen, SnapshotProgress, Taken, take_snapshot
 from receipt_layoutlm.datasets.table_snapshots import NoLabels, keep_snapshot, last_snapshot, read_table
 from receipt_layoutlm.storage.keys import dataset_key
 from tests.support import original_system
@@ -182,7 +182,7 @@ def test_other_labels_that_go_on_over_lines_make_other_pages_of_the_same_items(c
 
 def test_progress_ends_with_all_receipts_and_all_shares(client: DynamoClient) -> None:
     load(client, tiny_pages(5))
-    seen: list[Progress] = []
+    seen: list[SnapshotProgress] = []
     take_snapshot(ReceiptClient(client), {}, seen.append)
 
     assert seen[-1].receipts == 5

@@ -11,7 +11,7 @@ from receipt_layoutlm.data.snapshot import read_snapshot
 from receipt_layoutlm.datasets.snapshots import (
     DatasetChoice,
     add_snapshot,
-    describe,
+    describe_dataset,
     ensure_snapshot_at,
     find_dataset,
     only_dataset,
@@ -32,7 +32,7 @@ def some_pages(*ids: str) -> list[Page]:
 
 def keep(store: Store, name: str, *ids: str) -> Dataset:
     pages = some_pages(*ids)
-    return add_snapshot(store.queue.client, store.bucket, describe(name, pages, "test", store.clock()), pages)
+    return add_snapshot(store.queue.client, store.bucket, describe_dataset(name, pages, "test", store.clock()), pages)
 
 
 def test_a_snapshot_lies_in_the_bucket_under_its_fingerprint(store: Store, tmp_path: Path) -> None:
@@ -92,6 +92,6 @@ def test_a_snapshot_is_brought_to_where_the_job_keeps_its_files(store: Store) ->
 def test_describing_needs_no_store() -> None:
     pages = some_pages("a")
 
-    described = describe("x", pages, "file", datetime(2026, 1, 1, tzinfo=UTC))
+    described = describe_dataset("x", pages, "file", datetime(2026, 1, 1, tzinfo=UTC))
 
-    assert described.fingerprint == describe("y", pages, "other", datetime(2027, 1, 1, tzinfo=UTC)).fingerprint
+    assert described.fingerprint == describe_dataset("y", pages, "other", datetime(2027, 1, 1, tzinfo=UTC)).fingerprint

@@ -22,7 +22,7 @@ from receipt_dynamo import Budgets, Job, JobMetric, JobStatus, Storage, utcnow
 from receipt_layoutlm import infra
 from receipt_layoutlm.config import TrainConfig, to_document
 from receipt_layoutlm.data.sample import generate_pages
-from receipt_layoutlm.datasets.snapshots import add_snapshot, describe, pinned
+from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset, pinned
 from receipt_layoutlm.local import process as local_process
 from receipt_layoutlm.local.engines import DYNOXIDE, SEAWEEDFS, Engine, platform_key, programs_dir
 from receipt_layoutlm.storage.bucket import Bucket
@@ -99,7 +99,7 @@ class World:
         infra.create_table(self.queue.client.raw, TABLE)
         assert local_process.wait_until(self._bucket_is_made, START_SECONDS)
         pages = generate_pages(12, seed=1)
-        dataset = describe("d", pages, "test", utcnow())
+        dataset = describe_dataset("d", pages, "test", utcnow())
         add_snapshot(self.queue.client, self.store, dataset, pages)
         model = tiny_layoutlm(self.folder / "tiny", pages)
         self.config = TrainConfig.model_validate({**OPTIONS, "dataset": pinned(dataset), "pretrained": str(model)})

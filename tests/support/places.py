@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 from receipt_dynamo import Job, JobStatus, Lease, Machine, Storage
 from receipt_layoutlm.config import TrainConfig, to_document
 from receipt_layoutlm.data.page import Page
-from receipt_layoutlm.datasets.snapshots import add_snapshot, describe, pinned
+from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset, pinned
 from receipt_layoutlm.run.events import Event
 from receipt_layoutlm.storage.keys import RunKeys
 from receipt_layoutlm.worker.admission import ANY_BUCKET, Trust
@@ -50,7 +50,7 @@ class Place:
 
     def submit(self, pages: list[Page], **options: object) -> Job:
         client = self.store.queue.client
-        described = describe("d", pages, "test", self.store.clock())
+        described = describe_dataset("d", pages, "test", self.store.clock())
         dataset = add_snapshot(client, self.store.bucket, described, pages)
         config = TrainConfig.model_validate({"dataset": pinned(dataset), "batch_size": 4, "device": "cpu", **options})
         storage = Storage(bucket=self.store.bucket.name)

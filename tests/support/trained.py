@@ -10,7 +10,7 @@ from pathlib import Path
 from receipt_dynamo import Job, JobError, JobLog, Lease, Pointer, Storage
 from receipt_layoutlm.config import TrainConfig, to_document
 from receipt_layoutlm.data.snapshot import fingerprint
-from receipt_layoutlm.datasets.snapshots import add_snapshot, describe
+from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.events import Checkpoint, Evaluation
 from receipt_layoutlm.run.manifest import MANIFEST, write_manifest
@@ -86,7 +86,7 @@ class Trained:
 def stored(store: Store, run_dir: RunDir, name: str = "parent") -> Trained:
     """A running job whose checkpoints are all stored, in the bucket and in the lease."""
     pages = tiny_pages(PAGES)
-    add_snapshot(store.queue.client, store.bucket, describe("tiny", pages, "test", store.clock()), pages)
+    add_snapshot(store.queue.client, store.bucket, describe_dataset("tiny", pages, "test", store.clock()), pages)
     config = TrainConfig.model_validate_json(run_dir.config.read_bytes())
     job = store.queue.submit(
         name=name,

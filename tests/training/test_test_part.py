@@ -118,7 +118,7 @@ def test_its_pages_are_in_no_other_part(tested: RunDir) -> None:
 def test_no_choice_depends_on_it(tested: RunDir, model: Path, tmp_path: Path) -> None:
     """The same run with its test pages left out of the split: the same evaluations, the same best."""
     frozen = frozen_of(tested)
-    without = FrozenSplit(train=frozen.train, validation=frozen.evaluation)
+    without = FrozenSplit(train=frozen.train, validation=frozen.validation)
 
     run_dir = frozen_run(tmp_path / "1", model, without)
 
@@ -129,7 +129,7 @@ def test_no_choice_depends_on_it(tested: RunDir, model: Path, tmp_path: Path) ->
 def frozen_of(run_dir: RunDir) -> FrozenSplit:
     """The split of a run, as a file would say it."""
     parts = divide(read_snapshot(run_dir.dataset), record_of(run_dir).config, None)
-    ids = [tuple(page.page_id for page in pages) for pages in (parts.train, parts.evaluation, parts.test)]
+    ids = [tuple(page.page_id for page in pages) for pages in (parts.train, parts.validation, parts.test)]
     return FrozenSplit(train=ids[0], validation=ids[1], test=ids[2])
 
 

@@ -10,7 +10,7 @@ from receipt_layoutlm.config import ConfigError, TrainConfig
 from receipt_layoutlm.data.frozen_split import FrozenSplit, pinned_frozen, read_frozen
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.snapshot import read_snapshot
-from receipt_layoutlm.datasets.snapshots import add_snapshot, describe, pinned
+from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset, pinned
 from receipt_layoutlm.references import safe_name
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.manifest import DamagedFolder, write_manifest
@@ -26,7 +26,7 @@ PAGES = [Page("a", "shop", ("TOTAL",), ((0, 0, 9, 9),), ("O",), 100, 200)]
 
 @pytest.fixture
 def config(store: Store) -> TrainConfig:
-    dataset = add_snapshot(store.queue.client, store.bucket, describe("d", PAGES, "test", store.clock()), PAGES)
+    dataset = add_snapshot(store.queue.client, store.bucket, describe_dataset("d", PAGES, "test", store.clock()), PAGES)
     return TrainConfig(dataset=pinned(dataset))
 
 

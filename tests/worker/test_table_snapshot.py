@@ -30,7 +30,7 @@ from receipt_layoutlm.data.snapshot import fingerprint
 from receipt_layoutlm.datasets.exclusions import forget
 from receipt_layoutlm.datasets.receipt_load import load_pages
 from receipt_layoutlm.datasets.receipt_pages import image_id_of, receipt_from_page
-from receipt_layoutlm.datasets.snapshots import add_snapshot, describe, pinned
+from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset, pinned
 from receipt_layoutlm.jobs.continuation import continued, find_parent
 from receipt_layoutlm.run.comparability import stamp_of
 from receipt_layoutlm.run.events import Checkpoint, Started
@@ -263,7 +263,7 @@ def test_a_table_without_valid_labels_fails_the_job_for_good(place: Place) -> No
 
 
 def test_a_separate_evaluation_dataset_is_checked_beside_it(place: Place, model: str) -> None:
-    described = describe("held", FIRST[:4], "test", place.store.clock())
+    described = describe_dataset("held", FIRST[:4], "test", place.store.clock())
     held_out = add_snapshot(place.store.queue.client, place.store.bucket, described, FIRST[:4])
     job = submit(place, model, eval_dataset=pinned(held_out))
 

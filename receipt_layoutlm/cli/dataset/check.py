@@ -10,8 +10,8 @@ from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.options import given_values, model_options
 from receipt_layoutlm.cli.tables import clean, table
 from receipt_layoutlm.config import TrainConfig
-from receipt_layoutlm.data.check import Material, check_dataset
-from receipt_layoutlm.data.check_report import Report
+from receipt_layoutlm.data.check import CheckInput, check_dataset
+from receipt_layoutlm.data.check_report import CheckReport
 from receipt_layoutlm.data.images import check_images
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.snapshot import survey_jsonl
@@ -58,14 +58,14 @@ def check(
         sys.exit(1)
 
 
-def _material(connection: Connection, source: str, config: TrainConfig, images: Path | None) -> Material:
+def _material(connection: Connection, source: str, config: TrainConfig, images: Path | None) -> CheckInput:
     if Path(source).is_file():
         pages, unreadable = survey_jsonl(Path(source))
     else:
         pages, unreadable = _stored(connection, source), []
-    return Material(
+    return CheckInput(
         pages=pages,
-        evaluation=_stored(connection, config.eval_dataset) if config.eval_dataset else None,
+        validation=_stored(connection, config.eval_dataset) if config.eval_dataset else None,
         frozen=read_split(config)[1],
         unreadable=unreadable,
         images=check_images(pages, images) if images else None,
@@ -77,7 +77,7 @@ def _stored(connection: Connection, spec: str) -> list[Page]:
     return stored_pages(bucket, find_dataset(connection.client(), spec))
 
 
-def report_text(report: Report) -> str:
+def report_text(report: CheckReport) -> str:
     """Parts, labels, then what was found: errors first."""
     parts = list(report.pages)
     pages = ", ".join(f"{count} {part}" for part, count in report.pages.items())

@@ -13,7 +13,7 @@ from receipt_layoutlm.cli.dataset.import_text import described_text, json_text, 
 from receipt_layoutlm.data.importers import import_pages, load_importer
 from receipt_layoutlm.data.importers.label_table import check_all_used, core_table, own_table, read_label_map
 from receipt_layoutlm.data.page import DataError, Page
-from receipt_layoutlm.datasets.snapshots import add_snapshot, describe
+from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -210,7 +210,7 @@ def keep(connection: Connection, name: str, pages: Sequence[Page], source: str, 
     else:
         kept, left_out = kept_pages(connection.client(), pages)
         forgotten = len(left_out)
-    described = describe(name, kept, source, utcnow(), forgotten)
+    described = describe_dataset(name, kept, source, utcnow(), forgotten)
     if dry_run:
         click.echo("nothing was written (--dry-run)", err=True)
         return described

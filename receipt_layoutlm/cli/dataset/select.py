@@ -14,7 +14,7 @@ from receipt_layoutlm.config import parse_model
 from receipt_layoutlm.datasets.checks import stored_pages
 from receipt_layoutlm.datasets.selection import RELAXED_IN_ORDER, Rules, Selection, facts_of, source_of_subset
 from receipt_layoutlm.datasets.selection import select as select_pages
-from receipt_layoutlm.datasets.snapshots import add_snapshot, describe, find_dataset, pinned
+from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset, find_dataset, pinned
 from receipt_layoutlm.datasets.table_snapshots import marks_of, put_marks
 
 
@@ -60,7 +60,7 @@ def select(
     selection = select_pages(facts, rules, min_pages or 0)
     chosen = [kept.pages[place] for place in selection.chosen]
     source = source_of_subset(whole.source, pinned(whole), selection)
-    subset = describe(name or f"{whole.name}-subset", chosen, source, utcnow(), len(kept.forgotten))
+    subset = describe_dataset(name or f"{whole.name}-subset", chosen, source, utcnow(), len(kept.forgotten))
     if not dry_run:
         if known := [marks[page.page_id] for page in chosen if page.page_id in marks]:
             put_marks(bucket, subset, known)

@@ -17,7 +17,7 @@ from receipt_layoutlm.cli.tables import clean, table
 from receipt_layoutlm.data.snapshot import read_jsonl
 from receipt_layoutlm.datasets.receipt_load import LoadReport, load_pages
 from receipt_layoutlm.datasets.receipt_snapshot import THREADS, SnapshotReport
-from receipt_layoutlm.datasets.snapshots import describe, pinned
+from receipt_layoutlm.datasets.snapshots import describe_dataset, pinned
 from receipt_layoutlm.datasets.table_snapshots import DEFAULT_NAME, keep_snapshot, last_snapshot, read_table, source_of
 
 SHOWN_CONFLICTS = 10
@@ -53,7 +53,7 @@ def dynamo(
         seen = {} if full else last_snapshot(client, bucket, name)
         taken = read_table(client, seen, on_progress, over_lines)
     if dry_run:
-        found = describe(name, taken.pages, source_of(client), utcnow(), taken.report.forgotten)
+        found = describe_dataset(name, taken.pages, source_of(client), utcnow(), taken.report.forgotten)
     else:
         found = keep_snapshot(client, bucket, name, taken, utcnow())
     if as_json:

@@ -67,7 +67,7 @@ def load_parts(run_dir: RunDir, config: TrainConfig) -> Parts:
     else:
         frozen = None if frozen_sha256(config.split) is None else read_frozen(run_dir.split)
         division = divide(pages, config, frozen)
-        train, evaluation, test = division.train, division.evaluation, division.test
+        train, evaluation, test = division.train, division.validation, division.test
     # a whitelist may name any label of the data; without one, what is learned comes from the training part alone
     known = label_counts(pages if config.allowed_labels else train)
     label_map = build_label_map(config, known)
