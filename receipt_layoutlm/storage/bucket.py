@@ -4,13 +4,14 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import boto3
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, HTTPClientError
 
 from receipt_dynamo.client import resolve_region
 from receipt_layoutlm.errors import UserError
@@ -18,7 +19,6 @@ from receipt_layoutlm.run.manifest import (
     MANIFEST,
     DamagedFolder,
     Manifest,
-    ManifestFile,
     is_whole,
     parse_manifest,
     verify,
@@ -30,15 +30,16 @@ from receipt_layoutlm.storage.errors import (
     explained,
     keep_trying,
 )
-from receipt_layoutlm.storage.upload import FileRange, FileUpload, FolderUpload, base64_of
+from receipt_layoutlm.storage.upload import FolderUpload, UploadTarget, base64_of, never
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import TagTypeDef
 
+T = TypeVar("T")
 
 PART_SIZE: Final = 32 << 20  # bytes; S3 takes 5 MiB to 5 GiB, and 10,000 parts
-PATIENCE_SECONDS: Final = 60.0  # of put_file and put_folder; who has more wraps a FolderUpload in keep_trying
+PATIENCE_SECONDS: Final = 60.0  # of put_folder and of large files; a worker repeats a FolderUpload by its own rules
 _CHUNK: Final = 1 << 20  # bytes read at a time
 
 
@@ -53,28 +54,30 @@ class Bucket:
         part_size: int = PART_SIZE,
         wait: Callable[[float], object] = time.sleep,
     ) -> None:
-        self.name, self.part_size, self._wait = name, part_size, wait
-        self.raw = _open_client(region, endpoint_url, _config(attempts=5))
-        # each request once: what follows a lost reply is for FileUpload to decide. Every body that goes this way has
-        # its SHA-256 in a signed header, so it is not read again for the signature.
-        unsigned_bodies = Config(s3={"payload_signing_enabled": False})
-        self.once = _open_client(region, endpoint_url, _config(attempts=1).merge(unsigned_bodies))
+        self.name, self._wait = name, wait
+        config = Config(
+            connect_timeout=3,
+            read_timeout=60,
+            retries={"total_max_attempts": 5, "mode": "standard"},
+            # a body has its SHA-256 in a header or trailer of its own, so the signature does not read it again
+            s3={"payload_signing_enabled": False},
+        )
+        self.raw: S3Client = boto3.client(
+            "s3", region_name=resolve_region(region), endpoint_url=endpoint_url, config=config
+        )
+        self.raw.meta.events.register("needs-retry.s3", _refuse_to_repeat)
+        self._target = UploadTarget(self.raw, name, part_size)
         self._transfer = TransferConfig(multipart_threshold=2 * part_size, multipart_chunksize=part_size)
 
     # single objects
 
     def put_file(self, path: Path, key: str) -> None:
-        """Upload one file as long as it is now; S3 checks it against its SHA-256. Replaces what was there."""
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            data = file.read(size) if size <= self.part_size else b""
-        if size > self.part_size:
-            with FileRange(path, 0, size) as whole:
-                expected = ManifestFile(size=size, sha256=whole.sha256())
-            self._finish(FileUpload(self, path, key, expected))
-            return
-        with explained(self.name, key):
-            self.raw.put_object(Bucket=self.name, Key=key, Body=data, ChecksumSHA256=_checksum(data))
+        """Upload one file as long as it is now; S3 checks it against its SHA-256. Replaces an existing object."""
+        send = partial(self._target.send, path, key, size := path.stat().st_size)
+        if size <= self._target.part_size:
+            send()
+        else:
+            self._patiently(send)
 
     def put_new(self, data: bytes, key: str) -> None:
         """Create an object once. One of the same content being there is success; another one is an error."""
@@ -138,19 +141,17 @@ class Bucket:
 
     # folders
 
+    def folder_upload(self, folder: Path, prefix: str, is_given_up: Callable[[], bool] = never) -> FolderUpload:
+        """An upload of a flat folder that has a manifest; the manifest goes last and is created once."""
+        return FolderUpload(self._target, folder, prefix, self.put_new, is_given_up)
+
     def put_folder(self, folder: Path, prefix: str) -> Manifest:
         """Upload a flat folder that has a manifest; the manifest goes last and is created once."""
-        upload = FolderUpload(self, folder, prefix)
-        self._finish(upload)
-        return upload.manifest
+        return self._patiently(self.folder_upload(folder, prefix).run)
 
-    def _finish(self, upload: FileUpload | FolderUpload) -> None:
+    def _patiently(self, action: Callable[[], T]) -> T:
         until = time.monotonic() + PATIENCE_SECONDS
-        try:
-            keep_trying(upload.run, lambda: time.monotonic() > until, self._wait, random.Random())
-        except UserError:
-            upload.abandon()
-            raise
+        return keep_trying(action, lambda: time.monotonic() > until, self._wait, random.Random())
 
     def get_folder(self, prefix: str, folder: Path, manifest_sha256: str | None = None) -> Manifest:
         """Download a folder by its manifest and verify each file; files that are there and whole stay as they are.
@@ -198,13 +199,12 @@ class Bucket:
         return digest.hexdigest()
 
 
-def _open_client(region: str | None, endpoint_url: str | None, config: Config) -> "S3Client":
-    return boto3.client("s3", region_name=resolve_region(region), endpoint_url=endpoint_url, config=config)
-
-
-def _config(attempts: int) -> Config:
-    return Config(connect_timeout=3, read_timeout=60, retries={"total_max_attempts": attempts, "mode": "standard"})
+def _refuse_to_repeat(caught_exception: Exception | None, **_: object) -> None:
+    """botocore repeats whatever breaks off a body; an upload that was given up, or whose file changed, must end."""
+    cause = caught_exception.kwargs.get("error") if isinstance(caught_exception, HTTPClientError) else None
+    if isinstance(cause, UserError):
+        raise cause
 
 
 def _checksum(data: bytes) -> str:
-    return base64_of(hashlib.sha256(data).hexdigest())
+    return base64_of(hashlib.sha256(data).digest())

@@ -20,7 +20,6 @@ from receipt_layoutlm.run.directory import RunDir, encoded_name, encoded_prefix
 from receipt_layoutlm.run.manifest import MANIFEST, DamagedFolder
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.errors import NotStored, StorageError
-from receipt_layoutlm.storage.upload import FolderUpload
 
 log = logging.getLogger(__name__)
 
@@ -135,12 +134,7 @@ def _upload(bucket: Bucket, entry: Entry, given_up: threading.Event) -> None:
         return
     if stored is not None:  # made with another tokenizer under the same name
         bucket.delete_prefix(entry.prefix)
-    upload = FolderUpload(bucket, entry.folder, entry.prefix, given_up.is_set)
-    try:
-        upload.run()
-    except StorageError:
-        upload.abandon()
-        raise
+    bucket.folder_upload(entry.folder, entry.prefix, given_up.is_set).run()
 
 
 def _stored_manifest(bucket: Bucket, entry: Entry) -> bytes | None:

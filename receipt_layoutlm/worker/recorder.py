@@ -171,12 +171,8 @@ class Recorder:
             attempt=self.lease.attempt, global_step=event.global_step, manifest_sha256=event.manifest_sha256
         )
         upload = self._upload_of(event, pointer)
-        try:
-            keep_trying(upload.run, self._given_up.is_set, self._given_up.wait)
-            keep_trying(self.put_predictions, self._given_up.is_set, self._given_up.wait)
-        except StorageError:
-            upload.abandon()
-            raise
+        keep_trying(upload.run, self._given_up.is_set, self._given_up.wait)
+        keep_trying(self.put_predictions, self._given_up.is_set, self._given_up.wait)
         self.lease = self._queue.record_checkpoint(self.lease, pointer, pointer if event.is_best else None)
         self.last_save = LastSave(upload.size, event.write_seconds, upload.seconds)
         self.phase_seconds["upload"] = round(self.phase_seconds.get("upload", 0.0) + upload.seconds, 3)
@@ -188,7 +184,7 @@ class Recorder:
         """The same one when the event is tried again: what arrived is not sent again."""
         if self._upload is None or self._upload[0] != event.seq:
             folder, prefix = self._run_dir.checkpoint(event.global_step), self._keys.checkpoint(pointer)
-            self._upload = event.seq, FolderUpload(self._bucket, folder, prefix, self._given_up.is_set)
+            self._upload = event.seq, self._bucket.folder_upload(folder, prefix, self._given_up.is_set)
         return self._upload[1]
 
     def _prune(self, newest: StoredCheckpoint) -> None:

@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from botocore.awsrequest import AWSPreparedRequest
 
 from receipt_dynamo import Pointer, Storage
 from receipt_layoutlm.run.manifest import MANIFEST, DamagedFolder, write_manifest
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.errors import StorageError, StorageUnavailable
 from receipt_layoutlm.storage.keys import RunKeys
-from receipt_layoutlm.storage.upload import FolderUpload
 from tests.support.s3_wire import S3Wire, in_the_end, open_uploads
 
 pytestmark = pytest.mark.engine
@@ -138,56 +138,59 @@ def test_in_a_storm_of_503_each_byte_is_accepted_once(
 ) -> None:
     for operation in ("PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"):
         wire.refuse_every_second(operation, "SlowDown", 503)
-    upload = FolderUpload(place, folder, "runs/x/")
+    upload = place.folder_upload(folder, "runs/x/")
 
     in_the_end(upload.run)
 
     assert wire.accepted == {path.name: path.stat().st_size for path in folder.iterdir()}
-    assert upload.bytes_sent >= upload.size == size_of(folder)
+    assert upload.size == size_of(folder)
     assert_arrived(place, folder, tmp_path / "down")
 
 
-def test_a_lost_reply_of_any_upload_sends_nothing_twice(
-    place: Bucket, wire: S3Wire, folder: Path, tmp_path: Path
-) -> None:
-    for operation in ("UploadPart", "CompleteMultipartUpload"):
-        wire.lose_reply(operation)
-    for name in ("optimizer", "state"):
-        wire.lose_reply("PutObject", ending=f"/{name}")
-    upload = FolderUpload(place, folder, "runs/x/")
+def test_a_lost_reply_costs_one_part_or_small_file(place: Bucket, wire: S3Wire, folder: Path, tmp_path: Path) -> None:
+    wire.lose_reply("UploadPart")
+    wire.lose_reply("PutObject", ending="/state")
 
-    in_the_end(upload.run)
+    place.folder_upload(folder, "runs/x/").run()
 
-    assert wire.accepted == {path.name: path.stat().st_size for path in folder.iterdir()}
-    assert upload.bytes_sent == upload.size
+    again = wire.accepted["model"] - len(LARGE), wire.accepted["state"] - len(b"{}")
+    assert again in {(PART, len(b"{}")), (len(LARGE) - 2 * PART, len(b"{}"))}
     assert_arrived(place, folder, tmp_path / "down")
 
 
-def test_a_broken_multipart_upload_goes_on_where_it_stopped(
+def test_a_file_whose_completion_lost_its_reply_is_found_in_the_bucket(
     place: Bucket, wire: S3Wire, folder: Path, tmp_path: Path
 ) -> None:
-    wire.let_pass("UploadPart")
-    wire.refuse("UploadPart", "InternalError", 500, times=2)
-    upload = FolderUpload(place, folder, "runs/x/")
-    with pytest.raises(StorageUnavailable):
-        upload.run()
+    wire.lose_reply("CompleteMultipartUpload")
 
-    in_the_end(upload.run)
+    in_the_end(place.folder_upload(folder, "runs/x/").run)
 
-    assert wire.counted()["CreateMultipartUpload"] == 1
     assert wire.accepted["model"] == len(LARGE)
     assert_arrived(place, folder, tmp_path / "down")
 
 
-def test_an_upload_that_the_bucket_forgot_is_begun_again(
+def test_after_a_failure_only_the_file_that_broke_off_is_sent_again(
     place: Bucket, wire: S3Wire, folder: Path, tmp_path: Path
 ) -> None:
-    wire.refuse("CompleteMultipartUpload", "InternalError", 500)
-    upload = FolderUpload(place, folder, "runs/x/")
+    wire.refuse("PutObject", "InternalError", 500, times=5, ending="/state")
+    upload = place.folder_upload(folder, "runs/x/")
+    with pytest.raises(StorageUnavailable, match="runs/x/state"):
+        upload.run()
+    wire.counted()
+
+    upload.run()
+
+    assert wire.counted() == {"HeadObject": 1, "PutObject": 2}  # did it arrive?, state, the manifest
+    assert_arrived(place, folder, tmp_path / "down")
+
+
+def test_a_multipart_upload_that_broke_off_is_begun_again(
+    place: Bucket, wire: S3Wire, folder: Path, tmp_path: Path
+) -> None:
+    wire.refuse("CompleteMultipartUpload", "InternalError", 500, times=5)
+    upload = place.folder_upload(folder, "runs/x/")
     with pytest.raises(StorageUnavailable):
         upload.run()
-    found = place.raw.list_multipart_uploads(Bucket=place.name)["Uploads"][0]
-    place.raw.abort_multipart_upload(Bucket=place.name, Key=found["Key"], UploadId=found["UploadId"])
 
     in_the_end(upload.run)
 
@@ -195,10 +198,26 @@ def test_an_upload_that_the_bucket_forgot_is_begun_again(
     assert_arrived(place, folder, tmp_path / "down")
 
 
+def test_an_object_that_another_upload_left_is_not_taken_for_the_file(
+    place: Bucket, wire: S3Wire, folder: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.write_bytes(bytes(len(LARGE)))
+    wire.refuse("CompleteMultipartUpload", "InternalError", 500, times=5)
+    upload = place.folder_upload(folder, "runs/x/")
+    with pytest.raises(StorageUnavailable):
+        upload.run()
+    place.put_file(other, "runs/x/model")
+
+    upload.run()
+
+    assert_arrived(place, folder, tmp_path / "down")
+
+
 def test_a_lost_reply_of_the_manifest_is_no_conflict(place: Bucket, wire: S3Wire, folder: Path, tmp_path: Path) -> None:
     wire.lose_reply("PutObject", ending=MANIFEST)
 
-    in_the_end(FolderUpload(place, folder, "runs/x/").run)
+    in_the_end(place.folder_upload(folder, "runs/x/").run)
 
     assert_arrived(place, folder, tmp_path / "down")
 
@@ -207,7 +226,7 @@ def test_a_manifest_that_is_being_written_by_another_request_is_tried_again(
     place: Bucket, wire: S3Wire, folder: Path, tmp_path: Path
 ) -> None:
     wire.refuse("PutObject", "ConditionalRequestConflict", 409, ending=MANIFEST)
-    upload = FolderUpload(place, folder, "runs/x/")
+    upload = place.folder_upload(folder, "runs/x/")
     with pytest.raises(StorageUnavailable, match="ConditionalRequestConflict"):
         upload.run()
 
@@ -221,21 +240,32 @@ def test_a_checksum_that_was_wrong_on_the_way_is_sent_again(
 ) -> None:
     wire.refuse("UploadPart", "BadDigest", 400)
     wire.refuse("PutObject", "XAmzContentChecksumMismatch", 400)
-    upload = FolderUpload(place, folder, "runs/x/")
+    upload = place.folder_upload(folder, "runs/x/")
 
     in_the_end(upload.run)
 
     assert_arrived(place, folder, tmp_path / "down")
 
 
-def test_the_bucket_refuses_a_wrong_checksum(place: Bucket, folder: Path) -> None:
-    upload = FolderUpload(place, folder, "runs/x/")
-    (folder / "state").write_bytes(b"[]")  # as long as before, so that only the checksum tells
+def test_the_bucket_refuses_bytes_that_changed_on_the_way_and_they_are_sent_again(
+    place: Bucket, wire: S3Wire, folder: Path, tmp_path: Path
+) -> None:
+    changed: list[str] = []
 
-    with pytest.raises(DamagedFolder, match="state is not what it was"):
+    def change(request: AWSPreparedRequest, **_: object) -> None:
+        if request.url.endswith("/state") and not changed:
+            changed.append(request.url)
+            request.body = b"[]"  # as long as before, so that only the checksum tells
+
+    place.raw.meta.events.register_last("before-send.s3.PutObject", change)
+    upload = place.folder_upload(folder, "runs/x/")
+    with pytest.raises(StorageUnavailable, match=r"BadDigest|Checksum|SHA256"):
         upload.run()
-    assert not place.exists("runs/x/state")
-    assert not place.exists("runs/x/" + MANIFEST)
+
+    upload.run()
+
+    assert wire.counted()["HeadObject"] == 1
+    assert_arrived(place, folder, tmp_path / "down")
 
 
 def test_a_large_file_outlasts_trouble_by_itself(place: Bucket, wire: S3Wire, folder: Path) -> None:
@@ -259,4 +289,4 @@ def test_an_endpoint_that_is_not_there_is_trouble_that_passes(folder: Path) -> N
     nowhere = Bucket("the-bucket", endpoint_url="http://127.0.0.1:9", part_size=PART)
 
     with pytest.raises(StorageUnavailable, match="Could not connect"):
-        FolderUpload(nowhere, folder, "runs/x/").run()
+        nowhere.folder_upload(folder, "runs/x/").run()

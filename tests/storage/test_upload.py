@@ -8,7 +8,7 @@ import pytest
 from receipt_layoutlm.run.manifest import MANIFEST, DamagedFolder, write_manifest
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.errors import StorageError, StorageUnavailable
-from receipt_layoutlm.storage.upload import FolderUpload
+from receipt_layoutlm.storage.upload import FolderUpload, UploadTarget
 from tests.support.s3_wire import S3Wire, in_the_end, open_uploads
 
 pytestmark = pytest.mark.engine
@@ -39,7 +39,7 @@ def size_of(folder: Path) -> int:
 
 def test_a_folder_arrives_whole_and_the_manifest_goes_last(place: Bucket, folder: Path, tmp_path: Path) -> None:
     wire = S3Wire(place)
-    upload = FolderUpload(place, folder, "runs/x/")
+    upload = place.folder_upload(folder, "runs/x/")
 
     assert upload.run().global_step == 7
 
@@ -51,10 +51,10 @@ def test_a_folder_arrives_whole_and_the_manifest_goes_last(place: Bucket, folder
 
 def test_an_undisturbed_upload_asks_for_nothing_and_sends_each_byte_once(place: Bucket, folder: Path) -> None:
     wire = S3Wire(place)
-    upload = FolderUpload(place, folder, "runs/x/")
+    upload = place.folder_upload(folder, "runs/x/")
     upload.run()
 
-    assert upload.bytes_sent == upload.size == size_of(folder) == wire.accepted.total()
+    assert upload.size == size_of(folder) == wire.accepted.total()
     assert wire.counted() == {
         "PutObject": 3,
         "CreateMultipartUpload": 1,
@@ -64,7 +64,7 @@ def test_an_undisturbed_upload_asks_for_nothing_and_sends_each_byte_once(place: 
 
 
 def test_running_it_again_sends_no_file_again(place: Bucket, folder: Path) -> None:
-    upload = FolderUpload(place, folder, "runs/x/")
+    upload = place.folder_upload(folder, "runs/x/")
     upload.run()
     wire = S3Wire(place)
 
@@ -75,7 +75,8 @@ def test_running_it_again_sends_no_file_again(place: Bucket, folder: Path) -> No
 
 def test_seconds_count_the_time_of_the_runs(place: Bucket, folder: Path) -> None:
     clock = iter([100.0, 103.0, 200.0, 201.0])
-    upload = FolderUpload(place, folder, "runs/x/", monotonic=lambda: next(clock))
+    target = UploadTarget(place.raw, place.name, PART)
+    upload = FolderUpload(target, folder, "runs/x/", place.put_new, monotonic=lambda: next(clock))
 
     upload.run()
     upload.run()
@@ -89,28 +90,28 @@ def test_a_file_that_changed_after_its_manifest_was_written_is_refused(place: Bu
     content[-1] ^= 1
     (folder / name).write_bytes(content)
 
-    with pytest.raises(DamagedFolder, match=f"{name} is not what it was"):
-        FolderUpload(place, folder, "runs/x/").run()
+    with pytest.raises(DamagedFolder, match=f"{name} is not what its manifest says"):
+        place.folder_upload(folder, "runs/x/").run()
     assert not place.exists("runs/x/" + MANIFEST)
     assert not place.exists("runs/x/" + name)
 
 
 def test_a_part_that_changed_after_a_failure_is_refused(place: Bucket, folder: Path) -> None:
-    S3Wire(place).refuse("UploadPart", "SlowDown", 503, times=3)
-    upload = FolderUpload(place, folder, "runs/x/")
+    S3Wire(place).refuse("UploadPart", "SlowDown", 503, times=15)
+    upload = place.folder_upload(folder, "runs/x/")
     with pytest.raises(StorageUnavailable):
         upload.run()
     with (folder / "model").open("r+b") as file:
         file.seek(PART + 5)
         file.write(b"other bytes")
 
-    with pytest.raises(DamagedFolder, match="model is not what it was"):
+    with pytest.raises(DamagedFolder, match="model is not what its manifest says"):
         in_the_end(upload.run)
     assert not place.exists("runs/x/model")
 
 
 def test_a_file_that_got_shorter_or_went_away_is_refused(place: Bucket, folder: Path) -> None:
-    upload = FolderUpload(place, folder, "runs/x/")
+    upload = place.folder_upload(folder, "runs/x/")
     (folder / "model").write_bytes(b"short")
     with pytest.raises(DamagedFolder, match="model is shorter"):
         upload.run()
@@ -118,7 +119,7 @@ def test_a_file_that_got_shorter_or_went_away_is_refused(place: Bucket, folder: 
     with pytest.raises(DamagedFolder, match="model cannot be read"):
         upload.run()
     with pytest.raises(DamagedFolder, match="model is missing"):
-        FolderUpload(place, folder, "runs/x/")
+        place.folder_upload(folder, "runs/x/")
 
 
 def test_a_link_is_never_followed(place: Bucket, folder: Path, tmp_path: Path) -> None:
@@ -127,29 +128,35 @@ def test_a_link_is_never_followed(place: Bucket, folder: Path, tmp_path: Path) -
     (folder / "state").symlink_to(tmp_path / "secret")
 
     with pytest.raises(DamagedFolder, match="state is missing or no plain file"):
-        FolderUpload(place, folder, "runs/x/")
+        place.folder_upload(folder, "runs/x/")
     assert list(place.list_keys("")) == []
 
 
 def test_another_manifest_at_the_same_place_is_an_error(place: Bucket, folder: Path) -> None:
-    FolderUpload(place, folder, "runs/x/").run()
+    place.folder_upload(folder, "runs/x/").run()
     write_manifest(folder, global_step=8)
 
     with pytest.raises(StorageError, match="another content"):
-        FolderUpload(place, folder, "runs/x/").run()
+        place.folder_upload(folder, "runs/x/").run()
 
 
-def test_an_upload_that_is_abandoned_leaves_no_parts_behind(place: Bucket, folder: Path) -> None:
+def test_an_upload_that_fails_leaves_no_parts_behind(place: Bucket, folder: Path) -> None:
+    S3Wire(place).refuse("CompleteMultipartUpload", "InternalError", 500, times=5)
+
+    with pytest.raises(StorageUnavailable, match="InternalError"):
+        place.folder_upload(folder, "runs/x/").run()
+    assert open_uploads(place.raw, place.name) == []
+
+
+def test_an_upload_that_is_given_up_ends_within_a_part(place: Bucket, folder: Path) -> None:
     wire = S3Wire(place)
-    wire.refuse("CompleteMultipartUpload", "InternalError", 500)
-    upload = FolderUpload(place, folder, "runs/x/")
-    with pytest.raises(StorageError):
+    upload = place.folder_upload(folder, "runs/x/", is_given_up=lambda: "UploadPart" in wire.sent)
+
+    with pytest.raises(StorageUnavailable, match="given up"):
         upload.run()
-    assert open_uploads(place.raw, place.name) == ["runs/x/model"]
 
-    upload.abandon()
-    upload.abandon()
-
+    assert wire.counted()["UploadPart"] <= 3  # each part once: what was broken off is not repeated
+    assert not place.exists("runs/x/model")
     assert open_uploads(place.raw, place.name) == []
 
 
@@ -161,7 +168,7 @@ def test_a_growing_file_is_sent_as_long_as_it_was(place: Bucket, tmp_path: Path)
         with log.open("ab") as file:
             file.write(b"a line more")
 
-    place.once.meta.events.register_first("before-send.s3.UploadPart", grow)
+    place.raw.meta.events.register_first("before-send.s3.UploadPart", grow)
 
     place.put_file(log, "train.log")
 

@@ -40,8 +40,7 @@ class S3Wire:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        for client in (self.bucket.raw, self.bucket.once):
-            client.meta.events.register_first("before-send.s3", self._before_send)
+        self.bucket.raw.meta.events.register_first("before-send.s3", self._before_send)
         self.bucket.raw.meta.events.register_first("needs-retry.s3", _retry_at_once)
 
     def counted(self) -> Counter[str]:
