@@ -194,7 +194,7 @@ def test_what_the_table_refused_is_stored_by_the_next_poll_at_its_first_time(
 
 def test_a_bucket_that_is_away_is_waited_for(store: Store, lease: Lease, run: Run) -> None:
     s3 = S3Wire(store.bucket)
-    s3.refuse("PutObject", "SlowDown", status=503, times=3)
+    s3.refuse("PutObject", "SlowDown", status=503, times=10)
     waits: list[float] = []
     run.recorder._given_up.wait = waits.append  # type: ignore[assignment,method-assign]
     run.write_checkpoint(10, is_best=True)
