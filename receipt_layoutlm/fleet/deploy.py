@@ -1,7 +1,4 @@
-"""Where a fleet's table and bucket come from: its storage stack, ones that exist already, or one of each.
-
-fleet deploy: storage unless it exists, the code into the bucket, then the workers; or only what would change.
-"""
+"""fleet deploy: the storage stack (unless table and bucket exist), the code in the bucket, and the workers' stack."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,8 +14,8 @@ from receipt_layoutlm.fleet.check_result import CheckResult
 from receipt_layoutlm.fleet.existing import check_usable, inspect_bucket, inspect_table
 from receipt_layoutlm.fleet.names import FLEET_TAG, storage_stack, workers_stack
 from receipt_layoutlm.fleet.quotas import check_slots
-from receipt_layoutlm.fleet.stack import FleetStack, Plan, StackEvent, StackState
-from receipt_layoutlm.fleet.stack_errors import explained
+from receipt_layoutlm.fleet.stack import FleetStack, StackEvent, StackPlan, StackState
+from receipt_layoutlm.fleet.stack_errors import explain_refusals
 from receipt_layoutlm.fleet.template import INSTANCE_TYPES, Template, read_template
 from receipt_layoutlm.storage.bucket import Bucket
 
@@ -30,67 +27,59 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
-_BOTH: Final = "table-and-bucket"  # as storage.yaml's parameter Makes has it
-
-
-@dataclass(frozen=True)
-class StorageChoice:
-    """Existing ones by name, None for those of the storage stack; `makes` is None where it makes nothing."""
-
-    table: str | None
-    bucket: str | None
-    makes: str | None
-
-    def values(self, given: Mapping[str, str]) -> dict[str, str]:
-        """Parameters of storage.yaml."""
-        named = {} if self.bucket is None else {"BucketName": self.bucket}  # the table's tag tells it
-        return {"Makes": self.makes or _BOTH, **named, **given}
-
-
-@dataclass(frozen=True)
-class Storage:
-    """What a fleet works on."""
-
-    table: str
-    stream_arn: str
-    bucket: str
-
-
-def choose(
-    table: str | None, bucket: str | None, storage: StackState | None, workers: StackState | None
-) -> StorageChoice:
-    """The named ones, else what the fleet had before, else new ones. What the storage stack has made it keeps."""
-    made = {} if storage is None else storage.outputs
-    before = {} if workers is None else workers.parameters
-    table = _existing(table, made.get("TableName"), before.get("TableName"))
-    bucket = _existing(bucket, made.get("BucketName"), before.get("BucketName"))
-    makes = [
-        name
-        for name, existing, output in (("table", table, "TableName"), ("bucket", bucket, "BucketName"))
-        if existing is None or output in made
-    ]
-    return StorageChoice(table, bucket, "-and-".join(makes) or None)
-
-
-def _existing(named: str | None, made: str | None, before: str | None) -> str | None:
-    """None where the storage stack's own is meant."""
-    name = named or (before if made is None else None)
-    return None if name == made else name
-
-
-def planned(choice: StorageChoice, fleet: str, region: str) -> Storage:
-    """Stands for what is not made yet, where only a plan is asked for."""
-    table, bucket = choice.table or fleet, choice.bucket or f"{fleet}-not-made-yet"
-    return Storage(table, f"arn:aws:dynamodb:{region}:{'0' * 12}:table/{table}/stream/not-made-yet", bucket)
-
-
 STORAGE, WORKERS = "storage.yaml", "workers.yaml"
-_CODE = ("BundleSha256", "ScalerSha256")  # parameters of workers.yaml
+_BOTH: Final = "table-and-bucket"  # a value of storage.yaml's parameter Makes
+_CODE: Final = ("BundleSha256", "ScalerSha256")  # parameters of workers.yaml
+
+
+@dataclass(frozen=True)
+class FleetRequest:
+    """The options of a deployment: an existing table and bucket, and values for the parameters of both templates."""
+
+    fleet: str
+    table: str | None = None
+    bucket: str | None = None
+    values: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Code:
+    """Archives of the code for machines and scaler. Each file name begins with the SHA-256 of its content."""
+
+    machine: Path
+    scaler: Path
+
+    def values(self) -> dict[str, str]:
+        """Parameters of workers.yaml."""
+        hashes = (archive.name.partition(".")[0] for archive in (self.machine, self.scaler))
+        return dict(zip(_CODE, hashes, strict=True))
+
+
+@dataclass(frozen=True)
+class DeployCallbacks:
+    """Callbacks for warnings about existing storage, for the plan of each stack, and for its events."""
+
+    on_warning: Callable[[str, CheckResult], object]
+    on_plan: Callable[[str, StackPlan | None], object]
+    on_event: Callable[[StackEvent], object]
+
+
+@dataclass(frozen=True)
+class DeployedFleet:
+    """A deployed fleet. `changed` names the stacks that were changed."""
+
+    fleet: str
+    region: str
+    table: str
+    bucket: str
+    changed: tuple[str, ...]
+    outputs: Mapping[str, str]
+    code: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Aws:
-    """Clients of one region, with patience for throttling: a stack is watched for minutes."""
+    """Clients of one region. They retry throttled requests longer than usual: a stack is followed for minutes."""
 
     region: str
     cloudformation: "CloudFormationClient"
@@ -101,7 +90,7 @@ class Aws:
 
 
 def open_aws(region: str | None) -> Aws:
-    """Region as everywhere: argument, environment, profile, us-east-1."""
+    """Create the clients. The region defaults to the environment, the profile, us-east-1."""
     region = resolve_region(region)
     config = Config(connect_timeout=5, read_timeout=60, retries={"total_max_attempts": 8, "mode": "standard"})
     return Aws(
@@ -114,92 +103,94 @@ def open_aws(region: str | None) -> Aws:
     )
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What was asked for. `table` and `bucket` exist already; `values` are parameters of either template."""
-
-    fleet: str
-    table: str | None = None
-    bucket: str | None = None
-    values: Mapping[str, str] = field(default_factory=dict)
+# table and bucket
 
 
 @dataclass(frozen=True)
-class Code:
-    """What machines and scaler run: archives whose file names begin with the SHA-256 of their content."""
+class StorageChoice:
+    """Names of an existing table and bucket, None for those of the storage stack.
 
-    machine: Path
-    scaler: Path
+    `makes` is the stack's parameter Makes, None when the fleet has no storage stack.
+    """
 
-    def values(self) -> dict[str, str]:
-        """Parameters of workers.yaml."""
-        return dict(zip(_CODE, map(_hash_in, (self.machine, self.scaler)), strict=True))
-
-
-@dataclass(frozen=True)
-class Listener:
-    """Hears what is found, planned and built."""
-
-    on_finding: Callable[[str, CheckResult], object]
-    on_plan: Callable[[str, Plan | None], object]
-    on_event: Callable[[StackEvent], object]
+    table: str | None
+    bucket: str | None
+    makes: str | None
 
 
 @dataclass(frozen=True)
-class Deployed:
-    """A fleet that stands. `changed` names the stacks in which something had to be done."""
+class FleetStorage:
+    """The table and the bucket of a fleet."""
 
-    fleet: str
-    region: str
     table: str
+    stream_arn: str
     bucket: str
-    changed: tuple[str, ...]
-    outputs: Mapping[str, str]
-    code: Mapping[str, str]
+
+
+def choose_storage(
+    table: str | None, bucket: str | None, storage: StackState | None, workers: StackState | None
+) -> StorageChoice:
+    """Choose the given ones, else those of the deployed fleet, else new ones. The storage stack keeps its resources."""
+    made = {} if storage is None else storage.outputs
+    before = {} if workers is None else workers.parameters
+    existing: dict[str, str | None] = {}
+    for key, given in (("TableName", table), ("BucketName", bucket)):
+        name = given or (None if key in made else before.get(key))
+        existing[key] = None if name == made.get(key) else name  # None: the storage stack's own
+    makes = [
+        kind for kind, key in (("table", "TableName"), ("bucket", "BucketName")) if existing[key] is None or key in made
+    ]
+    return StorageChoice(existing["TableName"], existing["BucketName"], "-and-".join(makes) or None)
 
 
 class Deployment:
-    """One fleet in one region. `wait` of the stacks is injected by tests."""
+    """The deployment of one fleet in one region. Tests inject `wait`."""
 
-    def __init__(self, aws: Aws, wanted: Wanted, listener: Listener, wait: Callable[[float], object]) -> None:
-        self._aws, self._wanted, self._listener = aws, wanted, listener
-        self._storage = FleetStack(aws.cloudformation, storage_stack(wanted.fleet), wait)
-        self._workers = FleetStack(aws.cloudformation, workers_stack(wanted.fleet), wait)
+    def __init__(
+        self, aws: Aws, request: FleetRequest, callbacks: DeployCallbacks, wait: Callable[[float], object]
+    ) -> None:
+        self._aws, self._request, self._callbacks = aws, request, callbacks
+        self._storage = FleetStack(aws.cloudformation, storage_stack(request.fleet), wait)
+        self._workers = FleetStack(aws.cloudformation, workers_stack(request.fleet), wait)
         self._templates = {name: read_template(name) for name in (STORAGE, WORKERS)}
-        self._tags = {FLEET_TAG: wanted.fleet}
+        self._tags = {FLEET_TAG: request.fleet}
 
-    def preview(self, code: Code | None) -> list[Plan]:
-        """What deploying would do, told and forgotten again: nothing stays of it. As deploy raises."""
-        self._check_machines()
-        before = self._storage.state()
-        choice = self._choose(before)
-        existing = self._look(choice)
-        plans = [self._forget(self._storage, self._plan_storage(choice))] if choice.makes else []
-        storage = _settled(choice, before, existing) or planned(choice, self._wanted.fleet, self._aws.region)
-        plans.append(self._forget(self._workers, self._plan_workers(storage, code)))
+    def preview(self, code: Code | None) -> list[StackPlan]:
+        """Plan both stacks and discard the plans again. Raises as deploy does."""
+        self._check_slots()
+        state = self._storage.state()
+        choice = self._choose(state)
+        stream_arn = self._check_existing(choice)
+        plans = [self._discard(self._storage, self._plan_storage(choice))] if choice.makes else []
+        storage = _storage_of(choice, state, stream_arn)
+        if storage is None:  # parts of it are still to be created: plan with names in their place
+            table = choice.table or self._request.fleet
+            stream = f"arn:aws:dynamodb:{self._aws.region}:{'0' * 12}:table/{table}/stream/not-made-yet"
+            storage = FleetStorage(table, stream, choice.bucket or f"{self._request.fleet}-not-made-yet")
+        plans.append(self._discard(self._workers, self._plan_workers(storage, code)))
         return [plan for plan in plans if plan is not None]
 
-    def deploy(self, code: Code | None) -> Deployed:
-        """Build or change what is not yet as wanted; without code, what runs now stays.
+    def deploy(self, code: Code | None) -> DeployedFleet:
+        """Create or change what differs from the request; without code, the deployed code stays.
 
         Raises StackError, NotUsable, StorageError, TooFewGpus.
         """
-        self._check_machines()
-        before = self._storage.state()
-        choice = self._choose(before)
-        existing = self._look(choice)
+        self._check_slots()
+        state = self._storage.state()
+        choice = self._choose(state)
+        stream_arn = self._check_existing(choice)
         changed = []
         if choice.makes:
-            before, did = self._settle(self._storage, self._plan_storage(choice))
-            changed += [self._storage.name] if did else []
-        storage = _settled(choice, before, existing)
-        assert storage is not None, "a storage stack that stands tells what it has made"
+            state, is_changed = self._execute(self._storage, self._plan_storage(choice))
+            changed += [self._storage.name] if is_changed else []
+        storage = _storage_of(choice, state, stream_arn)
+        assert storage is not None, "a deployed storage stack has outputs for its resources"
         for archive in () if code is None else (code.machine, code.scaler):
             bundle.upload(Bucket(storage.bucket, self._aws.region), archive)
-        workers, did = self._settle(self._workers, self._plan_workers(storage, code))
-        changed += [self._workers.name] if did else []
-        return Deployed(
-            fleet=self._wanted.fleet,
+        workers, is_changed = self._execute(self._workers, self._plan_workers(storage, code))
+        changed += [self._workers.name] if is_changed else []
+        return DeployedFleet(
+            fleet=self._request.fleet,
             region=self._aws.region,
             table=storage.table,
             bucket=storage.bucket,
@@ -208,76 +199,73 @@ class Deployment:
             code={name: workers.parameters[name] for name in _CODE},
         )
 
-    def _check_machines(self) -> None:
-        """Before anything is made: whether each slot of a machine has a GPU."""
+    def _check_slots(self) -> None:
+        """Check, before anything is created, that each slot of a machine has a GPU."""
         before = self._workers.state()
-        given = {**(before.parameters if before else {}), **self._wanted.values}
+        given = {**(before.parameters if before else {}), **self._request.values}
         values = self._templates[WORKERS].with_defaults(given)
         if int(values["Slots"]) > 1:
             types = [values[name] for name in INSTANCE_TYPES if values[name]]
-            with explained(self._workers.name):
+            with explain_refusals(self._workers.name):
                 check_slots(self._aws.ec2, types, int(values["Slots"]))
 
     def _choose(self, storage: StackState | None) -> StorageChoice:
-        return choose(self._wanted.table, self._wanted.bucket, storage, self._workers.state())
+        return choose_storage(self._request.table, self._request.bucket, storage, self._workers.state())
 
-    def _look(self, choice: StorageChoice) -> str | None:
-        """The stream of an existing table; raises NotUsable when an existing one will not do."""
-        stream = None
+    def _check_existing(self, choice: StorageChoice) -> str | None:
+        """Inspect an existing table and bucket; returns the table's stream. Raises NotUsable."""
+        stream_arn = None
+        checked: dict[str, tuple[CheckResult, ...]] = {}
         if choice.table is not None:
             table = inspect_table(self._aws.dynamodb, choice.table)
-            self._tell(f"table {table.name}", table.results)
-            stream = table.stream_arn
+            checked[f"table {table.name}"] = table.results
+            stream_arn = table.stream_arn
         if choice.bucket is not None:
-            self._tell(f"bucket {choice.bucket}", inspect_bucket(self._aws.s3, choice.bucket))
-        return stream
+            checked[f"bucket {choice.bucket}"] = inspect_bucket(self._aws.s3, choice.bucket)
+        for name, results in checked.items():
+            for result in results:
+                if result.state == "warn":
+                    self._callbacks.on_warning(name, result)
+            check_usable(name, results)
+        return stream_arn
 
-    def _tell(self, name: str, findings: tuple[CheckResult, ...]) -> None:
-        for finding in findings:
-            if finding.state == "warn":
-                self._listener.on_finding(name, finding)
-        check_usable(name, findings)
-
-    def _plan_storage(self, choice: StorageChoice) -> Plan | None:
+    def _plan_storage(self, choice: StorageChoice) -> StackPlan | None:
         template = self._templates[STORAGE]
-        values = choice.values(self._given(template))
+        bucket = {} if choice.bucket is None else {"BucketName": choice.bucket}  # for the table's tag
+        values = {"Makes": choice.makes or _BOTH, **bucket, **self._values_of(template)}
         return self._storage.plan(template, values, self._tags)
 
-    def _plan_workers(self, storage: Storage, code: Code | None) -> Plan | None:
+    def _plan_workers(self, storage: FleetStorage, code: Code | None) -> StackPlan | None:
         template = self._templates[WORKERS]
         place = {"TableName": storage.table, "TableStreamArn": storage.stream_arn, "BucketName": storage.bucket}
-        run = {} if code is None else code.values()
-        return self._workers.plan(template, {**self._given(template), **place, **run}, self._tags)
+        values = {**self._values_of(template), **place, **({} if code is None else code.values())}
+        return self._workers.plan(template, values, self._tags)
 
-    def _given(self, template: Template) -> dict[str, str]:
-        values = {**self._wanted.values, "FleetName": self._wanted.fleet}
+    def _values_of(self, template: Template) -> dict[str, str]:
+        values = {**self._request.values, "FleetName": self._request.fleet}
         return {name: value for name, value in values.items() if name in template.parameters}
 
-    def _forget(self, stack: FleetStack, plan: Plan | None) -> Plan | None:
-        self._listener.on_plan(stack.name, plan)
+    def _discard(self, stack: FleetStack, plan: StackPlan | None) -> StackPlan | None:
+        self._callbacks.on_plan(stack.name, plan)
         if plan is not None:
             stack.discard(plan)
         return plan
 
-    def _settle(self, stack: FleetStack, plan: Plan | None) -> tuple[StackState, bool]:
-        """The stack as wanted, and whether anything had to be done for it."""
-        self._listener.on_plan(stack.name, plan)
+    def _execute(self, stack: FleetStack, plan: StackPlan | None) -> tuple[StackState, bool]:
+        """The state of the stack after its plan, and whether anything was changed."""
+        self._callbacks.on_plan(stack.name, plan)
         if plan is not None:
-            return stack.execute(plan, self._listener.on_event), True
+            return stack.execute(plan, self._callbacks.on_event), True
         state = stack.state()
         assert state is not None, "a stack without changes exists"
         return state, False
 
 
-def _settled(choice: StorageChoice, storage: StackState | None, stream: str | None) -> Storage | None:
-    """None where something of it is not made yet."""
+def _storage_of(choice: StorageChoice, storage: StackState | None, stream_arn: str | None) -> FleetStorage | None:
+    """Table and bucket with their names; None where one of them is not created yet."""
     made = {} if storage is None else storage.outputs
     table, bucket = choice.table or made.get("TableName"), choice.bucket or made.get("BucketName")
-    stream = stream or made.get("TableStreamArn")
-    if table is None or bucket is None or stream is None:
+    stream_arn = stream_arn or made.get("TableStreamArn")
+    if table is None or bucket is None or stream_arn is None:
         return None
-    return Storage(table, stream, bucket)
-
-
-def _hash_in(archive: Path) -> str:
-    return archive.name.partition(".")[0]
+    return FleetStorage(table, stream_arn, bucket)

@@ -1,28 +1,34 @@
-"""What happens to a stack while it is built or deleted, told event by event until its end.
-
-One CloudFormation stack: planned as a change set, built with its events told, deleted.
-"""
+"""One CloudFormation stack: plan a change set, execute it while following its events, delete the stack."""
 
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from receipt_layoutlm.fleet.stack_errors import LeftOver, StackBusy, StackError, TemplateRefused, because, explained
+from receipt_layoutlm.fleet.stack_errors import (
+    LeftOver,
+    StackBusy,
+    StackError,
+    TemplateRefused,
+    error_for,
+    explain_refusals,
+)
 from receipt_layoutlm.fleet.template import Template
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_cloudformation.literals import ChangeSetTypeType
-    from mypy_boto3_cloudformation.type_defs import ChangeTypeDef, StackEventTypeDef
+    from mypy_boto3_cloudformation.type_defs import StackEventTypeDef
 
 
 POLL_SECONDS: Final = 2.0
+PLANNED_ONLY: Final = "REVIEW_IN_PROGRESS"  # a stack that consists of a change set only
+_LEFT_OVER: Final = ("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED")
+_NO_CHANGES: Final = ("didn't contain changes", "No updates are to be performed")
 _STACK_TYPE: Final = "AWS::CloudFormation::Stack"
 _DONE: Final = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "DELETE_COMPLETE")
-
 # CREATE_FAILED and UPDATE_FAILED are followed by a rollback
 _ENDS: Final = (
     *_DONE,
@@ -31,8 +37,43 @@ _ENDS: Final = (
 
 
 @dataclass(frozen=True)
+class Change:
+    """The change of one resource in a change set; `replaces` when the resource is created anew."""
+
+    action: str
+    resource: str
+    resource_type: str
+    replaces: bool
+    properties: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StackPlan:
+    """A change set that can be executed; `makes_stack` when the stack consists of it only."""
+
+    stack: str
+    change_set_arn: str
+    makes_stack: bool
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True)
+class StackState:
+    """The current state of a stack. Parameters that CloudFormation looks up have the looked-up names as values."""
+
+    stack_id: str
+    status: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_planned_only(self) -> bool:
+        return self.status == PLANNED_ONLY
+
+
+@dataclass(frozen=True)
 class StackEvent:
-    """What happened to one resource, or to the stack as a whole."""
+    """An event of one resource, or of the stack as a whole."""
 
     event_id: str
     at: datetime
@@ -51,139 +92,24 @@ class StackEvent:
 
     @property
     def is_failure(self) -> bool:
-        # what was under way when something else failed is cancelled, which explains nothing
+        # resources that were cancelled after another one failed explain nothing
         return self.status.endswith("_FAILED") and "cancelled" not in self.reason
 
 
-class StackStory:
-    """The events of one stack from now on. It begins before what is to be followed is asked for."""
-
-    def __init__(self, client: "CloudFormationClient", name: str, stack_id: str) -> None:
-        self._client, self._name, self._stack_id = client, name, stack_id
-        with explained(name):
-            events = client.describe_stack_events(StackName=stack_id)["StackEvents"]
-        self._told = events[0]["EventId"] if events else None
-
-    def follow(self, on_event: Callable[[StackEvent], object], wait: Callable[[float], object]) -> None:
-        """Tell events until one says how it ended; the stack's own status may still be the one from before.
-
-        Raises the StackError of what failed first.
-        """
-        failed: StackEvent | None = None
-        while True:
-            for event in self._new_events():
-                on_event(event)
-                failed = failed or (event if event.is_failure else None)
-                if event.is_end:
-                    return self._check_end(event, failed)
-            wait(POLL_SECONDS)
-
-    def _check_end(self, end: StackEvent, failed: StackEvent | None) -> None:
-        if end.status in _DONE:
-            return
-        first = failed or end
-        details = failure_details(self._client, self._name, StackName=self._stack_id)
-        reason = "\n".join([first.reason, *details])
-        text = f"stack {self._name} is {end.status}, because of {first.resource} ({first.resource_type}): {reason}"
-        raise because(text, f"{first.resource_type}: {reason}")
-
-    def _new_events(self) -> list[StackEvent]:
-        """Oldest first. AWS tells them newest first, page by page."""
-        found = [_event(raw) for raw in self._raw_after(self._told)]
-        if found:
-            self._told = found[0].event_id
-        return found[::-1]
-
-    def _raw_after(self, told: str | None) -> "list[StackEventTypeDef]":
-        found: list[StackEventTypeDef] = []
-        with explained(self._name):
-            for page in self._client.get_paginator("describe_stack_events").paginate(StackName=self._stack_id):
-                for raw in page["StackEvents"]:
-                    if raw["EventId"] == told:
-                        return found
-                    found.append(raw)
-        return found
-
-
-def failure_details(client: "CloudFormationClient", name: str, **which: str) -> list[str]:
-    """What a validation found before anything was made: a stack's events and a plan's status only point to it.
-
-    `which` is ChangeSetName=ARN or StackName=id. Nothing where the caller may not ask.
-    """
-    try:
-        with explained(name):
-            events = client.describe_events(Filters={"FailedEvents": True}, **which)["OperationEvents"]
-    except StackError:
-        return []
-    found = [f"{each.get('LogicalResourceId', '')}: {each.get('ValidationStatusReason', '')}" for each in events]
-    return [text for text in dict.fromkeys(found) if not text.endswith(": ")]
-
-
-def _event(raw: "StackEventTypeDef") -> StackEvent:
-    return StackEvent(
-        event_id=raw["EventId"],
-        at=raw["Timestamp"],
-        resource=raw.get("LogicalResourceId", ""),
-        resource_type=raw.get("ResourceType", ""),
-        status=raw.get("ResourceStatus", ""),
-        reason=raw.get("ResourceStatusReason", ""),
-    )
-
-
-PLANNED_ONLY: Final = "REVIEW_IN_PROGRESS"  # a stack that so far is nothing but a change set
-_LEFT_OVER: Final = ("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED")
-_NO_CHANGES: Final = ("didn't contain changes", "No updates are to be performed")
-
-
-@dataclass(frozen=True)
-class Change:
-    """What a change set will do to one resource; `replaces`: it is made anew."""
-
-    action: str
-    resource: str
-    resource_type: str
-    replaces: bool
-    properties: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A change set that is ready; `makes_stack`: nothing but this plan stands of the stack."""
-
-    stack: str
-    change_set_arn: str
-    makes_stack: bool
-    changes: tuple[Change, ...]
-
-
-@dataclass(frozen=True)
-class StackState:
-    """A stack as it stands. Values of parameters that are looked up are their names."""
-
-    stack_id: str
-    status: str
-    parameters: Mapping[str, str] = field(default_factory=dict)
-    outputs: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def is_planned_only(self) -> bool:
-        return self.status == PLANNED_ONLY
-
-
 class FleetStack:
-    """A stack by its name. `wait` is injected by tests."""
+    """A stack by its name. Tests inject `wait`."""
 
     def __init__(self, client: "CloudFormationClient", name: str, wait: Callable[[float], object] = time.sleep) -> None:
         self.name = name
         self._client, self._wait = client, wait
 
     def state(self) -> StackState | None:
-        """None when there is no such stack. Raises StackError."""
+        """None when the stack does not exist. Raises StackError."""
         try:
-            with explained(self.name):
+            with explain_refusals(self.name):
                 (stack,) = self._client.describe_stacks(StackName=self.name)["Stacks"]
         except TemplateRefused as error:
-            if "does not exist" in str(error):  # which it says in the words of a refused request
+            if "does not exist" in str(error):  # CloudFormation answers with a ValidationError
                 return None
             raise
         return StackState(
@@ -194,8 +120,8 @@ class FleetStack:
         )
 
     def resources(self) -> list[tuple[str, str]]:
-        """Name and type of everything in the stack."""
-        with explained(self.name):
+        """Name and type of every resource of the stack."""
+        with explain_refusals(self.name):
             pages = self._client.get_paginator("list_stack_resources").paginate(StackName=self.name)
             return [
                 (each["LogicalResourceId"], each["ResourceType"])
@@ -204,19 +130,19 @@ class FleetStack:
                 if each["ResourceStatus"] != "DELETE_COMPLETE"
             ]
 
-    # planning
+    # change sets
 
-    def plan(self, template: Template, given: Mapping[str, str], tags: Mapping[str, str]) -> Plan | None:
-        """A change set for these values; None when it would change nothing. Raises StackError.
+    def plan(self, template: Template, given: Mapping[str, str], tags: Mapping[str, str]) -> StackPlan | None:
+        """Create a change set for these values; None when it would change nothing. Raises StackError.
 
-        Values that are not given stay as the stack has them.
+        Parameters that are not given keep the stack's values.
         """
         state = self.state()
         refuse_unless_changeable(self.name, state)
         before = None if state is None or state.is_planned_only else state
         kind: ChangeSetTypeType = "CREATE" if before is None else "UPDATE"
-        with explained(self.name):
-            made = self._client.create_change_set(
+        with explain_refusals(self.name):
+            created = self._client.create_change_set(
                 StackName=self.name,
                 ChangeSetName=f"layoutlm-{uuid.uuid4().hex}",
                 ChangeSetType=kind,
@@ -225,97 +151,162 @@ class FleetStack:
                 Capabilities=["CAPABILITY_IAM"],
                 Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
             )
-        plan = Plan(self.name, made["Id"], state is None, ())
+        plan = StackPlan(self.name, created["Id"], state is None, ())
         try:
             reason = self._wait_until_ready(plan)
-            if reason is not None and not any(text in reason for text in _NO_CHANGES):
-                details = failure_details(self._client, self.name, ChangeSetName=plan.change_set_arn)
-                reason = "\n".join([reason, *details])
-                raise because(f"stack {self.name}: {reason}", reason, TemplateRefused)
             if reason is None:
-                return Plan(self.name, made["Id"], state is None, tuple(self._changes(made["Id"])))
+                return replace(plan, changes=tuple(self._changes(plan)))
+            if not any(text in reason for text in _NO_CHANGES):
+                reason = "\n".join([reason, *self.failure_details(ChangeSetName=plan.change_set_arn)])
+                raise error_for(f"stack {self.name}: {reason}", reason, TemplateRefused)
         except StackError:
             self.discard(plan)
             raise
         self.discard(plan)
         return None
 
-    def _wait_until_ready(self, plan: Plan) -> str | None:
-        """None when the change set can be executed, else why not."""
+    def _wait_until_ready(self, plan: StackPlan) -> str | None:
+        """None when the change set can be executed, otherwise the reason why not."""
         while True:
-            with explained(self.name):
-                seen = self._client.describe_change_set(ChangeSetName=plan.change_set_arn)
-            if seen["Status"] == "CREATE_COMPLETE":
+            with explain_refusals(self.name):
+                change_set = self._client.describe_change_set(ChangeSetName=plan.change_set_arn)
+            if change_set["Status"] == "CREATE_COMPLETE":
                 return None
-            if seen["Status"] == "FAILED":
-                return seen.get("StatusReason", "the change set failed without a reason")
+            if change_set["Status"] == "FAILED":
+                return change_set.get("StatusReason", "the change set failed without a reason")
             self._wait(POLL_SECONDS)
 
-    def _changes(self, change_set_arn: str) -> Iterator[Change]:
-        with explained(self.name):
-            pages = self._client.get_paginator("describe_change_set").paginate(ChangeSetName=change_set_arn)
-            for page in pages:
-                yield from map(_change, page.get("Changes", []))
+    def _changes(self, plan: StackPlan) -> Iterator[Change]:
+        with explain_refusals(self.name):
+            pages = self._client.get_paginator("describe_change_set").paginate(ChangeSetName=plan.change_set_arn)
+            for change in (each["ResourceChange"] for page in pages for each in page.get("Changes", [])):
+                targets = [detail["Target"] for detail in change.get("Details", [])]
+                yield Change(
+                    action=change["Action"],
+                    resource=change["LogicalResourceId"],
+                    resource_type=change["ResourceType"],
+                    replaces=change.get("Replacement") == "True",
+                    properties=tuple(sorted({target.get("Name") or target["Attribute"] for target in targets})),
+                )
 
-    def discard(self, plan: Plan) -> None:
-        """Forget a plan, and the empty stack that was made for it alone."""
-        with explained(self.name):
+    def discard(self, plan: StackPlan) -> None:
+        """Delete a change set, and the empty stack that was created for it."""
+        with explain_refusals(self.name):
             self._client.delete_change_set(ChangeSetName=plan.change_set_arn)
         state = self.state() if plan.makes_stack else None
         if state is not None and state.is_planned_only:
-            with explained(self.name):
+            with explain_refusals(self.name):
                 self._client.delete_stack(StackName=state.stack_id)
 
-    # building
+    def failure_details(self, **subject: str) -> list[str]:
+        """Reasons of a failed validation, to which the events of a stack and the status of a change set only refer.
 
-    def execute(self, plan: Plan, on_event: Callable[[StackEvent], object]) -> StackState:
-        """Do what was planned and wait for its end. Raises StackError when it broke off."""
+        `subject` is ChangeSetName=ARN or StackName=id. Empty where the caller lacks the permission.
+        """
+        try:
+            with explain_refusals(self.name):
+                events = self._client.describe_events(Filters={"FailedEvents": True}, **subject)["OperationEvents"]
+        except StackError:
+            return []
+        reasons = [f"{each.get('LogicalResourceId', '')}: {each.get('ValidationStatusReason', '')}" for each in events]
+        return [text for text in dict.fromkeys(reasons) if not text.endswith(": ")]
+
+    # changes
+
+    def execute(self, plan: StackPlan, on_event: Callable[[StackEvent], object]) -> StackState:
+        """Execute a change set and wait for its end. Raises StackError when it failed."""
         state = self.state()
-        assert state is not None, "a change set has its stack"
-        story = StackStory(self._client, self.name, state.stack_id)
-        with explained(self.name):
+        assert state is not None, "a change set has a stack"
+        events = StackEvents(self._client, self.name, state.stack_id)
+        with explain_refusals(self.name):
             self._client.execute_change_set(ChangeSetName=plan.change_set_arn)
-        story.follow(on_event, self._wait)
+        self._follow(events, on_event)
         done = self.state()
         assert done is not None
         return done
 
     def delete(self, on_event: Callable[[StackEvent], object]) -> None:
-        """Delete the stack and wait for its end; no stack is fine. Raises StackError when something stays."""
+        """Delete the stack, if it exists, and wait for the end. Raises StackError when something is left."""
         state = self.state()
         if state is None:
             return
-        story = StackStory(self._client, self.name, state.stack_id)
-        with explained(self.name):
+        events = StackEvents(self._client, self.name, state.stack_id)
+        with explain_refusals(self.name):
             self._client.delete_stack(StackName=state.stack_id)
-        story.follow(on_event, self._wait)
+        self._follow(events, on_event)
+
+    def _follow(self, events: "StackEvents", on_event: Callable[[StackEvent], object]) -> None:
+        """Report events until the final one: the stack's own status may still be the previous one.
+
+        Raises the StackError of the first failure.
+        """
+        failed: StackEvent | None = None
+        while True:
+            for event in events.read():
+                on_event(event)
+                failed = failed or (event if event.is_failure else None)
+                if event.is_end:
+                    if event.status in _DONE:
+                        return
+                    first = failed or event
+                    reason = "\n".join([first.reason, *self.failure_details(StackName=events.stack_id)])
+                    subject = f"{first.resource} ({first.resource_type})"
+                    text = f"stack {self.name} is {event.status}, because of {subject}: {reason}"
+                    raise error_for(text, f"{first.resource_type}: {reason}")
+            self._wait(POLL_SECONDS)
+
+
+class StackEvents:
+    """The events of one stack since the creation of this object."""
+
+    def __init__(self, client: "CloudFormationClient", name: str, stack_id: str) -> None:
+        self.stack_id = stack_id
+        self._client, self._name = client, name
+        with explain_refusals(name):
+            events = client.describe_stack_events(StackName=stack_id)["StackEvents"]
+        self._last_id = events[0]["EventId"] if events else None
+
+    def read(self) -> list[StackEvent]:
+        """The new events, oldest first. AWS lists the newest first, page by page."""
+        events = [
+            StackEvent(
+                event_id=raw["EventId"],
+                at=raw["Timestamp"],
+                resource=raw.get("LogicalResourceId", ""),
+                resource_type=raw.get("ResourceType", ""),
+                status=raw.get("ResourceStatus", ""),
+                reason=raw.get("ResourceStatusReason", ""),
+            )
+            for raw in self._newest()
+        ]
+        if events:
+            self._last_id = events[0].event_id
+        return events[::-1]
+
+    def _newest(self) -> "list[StackEventTypeDef]":
+        events: list[StackEventTypeDef] = []
+        with explain_refusals(self._name):
+            for page in self._client.get_paginator("describe_stack_events").paginate(StackName=self.stack_id):
+                for raw in page["StackEvents"]:
+                    if raw["EventId"] == self._last_id:
+                        return events
+                    events.append(raw)
+        return events
 
 
 def refuse_unless_changeable(name: str, state: StackState | None) -> None:
-    """Raises LeftOver or StackBusy, with what to do first, where a stack takes no change as it stands."""
+    """Raises LeftOver or StackBusy, with the fix, where the stack accepts no change in its current state."""
     if state is None or state.is_planned_only:
         return
     if state.status in _LEFT_OVER:
         raise LeftOver(
-            f"stack {name} is {state.status}: what an earlier try left. 'layoutlm-cli fleet destroy' removes it "
+            f"stack {name} is {state.status}, left by a failed change. 'layoutlm-cli fleet destroy' removes it "
             "(with --storage for the storage stack, which keeps table and bucket)"
         )
     if state.status == "UPDATE_ROLLBACK_FAILED":
         raise LeftOver(
-            f"stack {name} is {state.status}: put right what the events of the stack name, then "
+            f"stack {name} is {state.status}: repair the resources named in its events, then run "
             f"'aws cloudformation continue-update-rollback --stack-name {name}'"
         )
     if state.status.endswith("IN_PROGRESS"):
-        raise StackBusy(f"stack {name} is {state.status}: somebody else is changing it. Try again when that is over")
-
-
-def _change(raw: "ChangeTypeDef") -> Change:
-    change = raw["ResourceChange"]
-    names = {each["Target"].get("Name") or each["Target"]["Attribute"] for each in change.get("Details", [])}
-    return Change(
-        action=change["Action"],
-        resource=change["LogicalResourceId"],
-        resource_type=change["ResourceType"],
-        replaces=change.get("Replacement") == "True",
-        properties=tuple(sorted(names)),
-    )
+        raise StackBusy(f"stack {name} is {state.status}: another change is in progress. Try again when it is over")

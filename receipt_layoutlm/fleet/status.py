@@ -1,10 +1,7 @@
-"""What a fleet does now: its queues, its machines with their jobs and leases, what it cost today. Only reads.
-
-Which jobs are held on which machine, as their leases say, and which need the machines of a queue.
-"""
+"""The status of a fleet: queues, machines with their jobs and leases, and today's cost. Only reads."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -12,11 +9,11 @@ from typing import TYPE_CHECKING
 from receipt_dynamo import DynamoClient, FleetCost, FleetPause, FleetRows, Job, JobQueue, JobStatus, Lease
 from receipt_dynamo.entities import ondemand_queue
 from receipt_layoutlm.errors import UserError
-from receipt_layoutlm.fleet.destroy import group_names
+from receipt_layoutlm.fleet.groups import group_names
 from receipt_layoutlm.fleet.names import instance_of, workers_stack
 from receipt_layoutlm.fleet.scaler.backlog import waiting_since
 from receipt_layoutlm.fleet.scaler.costs import FleetInstance
-from receipt_layoutlm.fleet.stack_errors import explained
+from receipt_layoutlm.fleet.stack_errors import explain_refusals
 from receipt_layoutlm.run.progress import LeaseProgress
 
 if TYPE_CHECKING:
@@ -25,16 +22,16 @@ if TYPE_CHECKING:
     from receipt_layoutlm.fleet.stack import StackState
 
 
-NO_GROUP = "none"  # of a machine that its group has let go, or does not have yet
-
-
 class NoFleet(UserError):
-    """There is no such fleet here."""
+    """The fleet is not deployed."""
+
+
+# field names are the keys of `fleet status --json`
 
 
 @dataclass(frozen=True)
 class QueueRow:
-    """Jobs of a queue: `due` can be claimed now, `later` wait after an error; the oldest has been due so long."""
+    """Jobs of a queue: `due` can be claimed now, `later` wait for a retry. `oldest_seconds` is the longest wait."""
 
     queue: str
     due: int
@@ -45,7 +42,7 @@ class QueueRow:
 
 @dataclass(frozen=True)
 class GroupRow:
-    """Machines that a group should have, and at most may have."""
+    """Desired and maximum size of an autoscaling group."""
 
     group: str
     desired: int
@@ -54,7 +51,7 @@ class GroupRow:
 
 @dataclass(frozen=True)
 class HeldJob:
-    """A job on a machine: where its worker last said to be, and for how long its lease holds without a renewal."""
+    """A running job, its last known progress, and the time until its lease expires."""
 
     job_id: str
     name: str
@@ -65,7 +62,7 @@ class HeldJob:
 
 @dataclass(frozen=True)
 class MachineRow:
-    """A machine that is paid for, and its jobs."""
+    """A billed machine and its jobs. `group` is "none" for one that left its group, or is not in it yet."""
 
     instance_id: str
     instance_type: str
@@ -79,7 +76,7 @@ class MachineRow:
 
 @dataclass(frozen=True)
 class FleetStatus:
-    """One look; `elsewhere` are jobs whose workers are on no machine of the fleet."""
+    """The status at one moment; `elsewhere` are jobs whose workers are on no machine of the fleet."""
 
     fleet: str
     at: datetime
@@ -93,8 +90,8 @@ class FleetStatus:
 
 
 @dataclass(frozen=True)
-class Sources:
-    """Where a status comes from."""
+class StatusSources:
+    """Everything that a status is read from."""
 
     workers: "StackState"
     client: DynamoClient
@@ -102,86 +99,74 @@ class Sources:
     instances: Callable[[], Sequence[FleetInstance]]
 
 
-@dataclass(frozen=True)
-class _InGroup:
-    group: str
-    state: str
-
-
-def fleet_status(fleet: str, sources: Sources, now: datetime) -> FleetStatus:
+def fleet_status(fleet: str, sources: StatusSources, now: datetime) -> FleetStatus:
     """Raises StoreError, StackError."""
-    settings, client = sources.workers.parameters, sources.client
-    held = held_by_machine(client)
-    running = [job for pairs in held.values() for job, _ in pairs]
-    jobs = {machine: [_job(job, lease, now) for job, lease in pairs] for machine, pairs in held.items()}
-    with explained(workers_stack(fleet)):
-        groups, members = _groups(sources)
-        instances = sources.instances()
-    there = {each.instance_id for each in instances}
-    spot_queue = settings.get("QueueName", "default")
+    parameters, client = sources.workers.parameters, sources.client
     rows = FleetRows(client, lambda: now)
+    held = held_by_machine(client)
+    jobs = {
+        machine: [
+            HeldJob(
+                job_id=job.job_id,
+                name=job.name,
+                attempt=lease.attempt,
+                position=LeaseProgress.parse(lease.progress),
+                lease_seconds=(lease.expires_at - now).total_seconds() if lease.expires_at else 0.0,
+            )
+            for job, lease in pairs
+        ]
+        for machine, pairs in held.items()
+    }
+    running = [job.queue for pairs in held.values() for job, _ in pairs]
+    spot_queue = parameters.get("QueueName", "default")
+    names = group_names(sources.workers)
+    with explain_refusals(workers_stack(fleet)):
+        instances = sources.instances()
+        # without names, AWS would list all groups of the account
+        reply = sources.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=names) if names else None
+    groups = reply["AutoScalingGroups"] if reply else []
+    members = {
+        instance["InstanceId"]: (group["AutoScalingGroupName"], instance["LifecycleState"])
+        for group in groups
+        for instance in group.get("Instances", [])
+    }
+    machines = []
+    for instance in instances:
+        group_name, state = members.get(instance.instance_id, ("none", "on its own"))
+        machine = MachineRow(
+            instance_id=instance.instance_id,
+            instance_type=instance.instance_type,
+            spot=instance.spot,
+            zone=instance.zone,
+            group=group_name,
+            state=state,
+            age_seconds=(now - instance.launched_at).total_seconds(),
+            jobs=jobs.get(instance.instance_id, []),
+        )
+        machines.append(machine)
+    known = {instance.instance_id for instance in instances}
     return FleetStatus(
         fleet=fleet,
         at=now,
-        queues=[_queue(client, name, running, now) for name in _names(spot_queue)],
-        groups=groups,
-        machines=[_machine(each, members, jobs.get(each.instance_id, []), now) for each in instances],
-        elsewhere=[job for machine, several in jobs.items() if machine not in there for job in several],
+        queues=[_queue(client, name, running.count(name), now) for name in (spot_queue, ondemand_queue(spot_queue))],
+        groups=[GroupRow(each["AutoScalingGroupName"], each["DesiredCapacity"], each["MaxSize"]) for each in groups],
+        machines=machines,
+        elsewhere=[job for machine_id, jobs_there in jobs.items() if machine_id not in known for job in jobs_there],
         cost=rows.get_cost(fleet, now.date()),
-        max_cost_per_day=float(settings.get("MaxCostPerDay", 0)),
+        max_cost_per_day=float(parameters.get("MaxCostPerDay", 0)),
         pause=rows.get_pause(fleet),
     )
 
 
-def _names(queue: str) -> tuple[str, str]:
-    return queue, ondemand_queue(queue)
-
-
-def _job(job: Job, lease: Lease, now: datetime) -> HeldJob:
-    left = (lease.expires_at - now).total_seconds() if lease.expires_at else 0.0
-    return HeldJob(job.job_id, job.name, lease.attempt, LeaseProgress.parse(lease.progress), left)
-
-
-def _queue(client: DynamoClient, name: str, running: Iterable[Job], now: datetime) -> QueueRow:
+def _queue(client: DynamoClient, name: str, running: int, now: datetime) -> QueueRow:
     jobs = list(client.iter_queue(name))
     due = [job for job in jobs if job.is_due(now)]
     oldest = min((waiting_since(client, job, job.attempt) for job in due), default=now)
-    here = sum(job.queue == name for job in running)
-    return QueueRow(name, len(due), len(jobs) - len(due), here, (now - oldest).total_seconds())
-
-
-def _groups(sources: Sources) -> tuple[list[GroupRow], dict[str, _InGroup]]:
-    names = group_names(sources.workers)
-    if not names:  # AWS would tell of every group
-        return [], {}
-    found = sources.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=names)["AutoScalingGroups"]
-    rows = [GroupRow(each["AutoScalingGroupName"], each["DesiredCapacity"], each["MaxSize"]) for each in found]
-    members = {
-        instance["InstanceId"]: _InGroup(each["AutoScalingGroupName"], instance["LifecycleState"])
-        for each in found
-        for instance in each.get("Instances", [])
-    }
-    return rows, members
-
-
-def _machine(
-    instance: FleetInstance, members: dict[str, _InGroup], jobs: Sequence[HeldJob], now: datetime
-) -> MachineRow:
-    member = members.get(instance.instance_id, _InGroup(NO_GROUP, "on its own"))
-    return MachineRow(
-        instance_id=instance.instance_id,
-        instance_type=instance.instance_type,
-        spot=instance.spot,
-        zone=instance.zone,
-        group=member.group,
-        state=member.state,
-        age_seconds=(now - instance.launched_at).total_seconds(),
-        jobs=jobs,
-    )
+    return QueueRow(name, len(due), len(jobs) - len(due), running, (now - oldest).total_seconds())
 
 
 def held_by_machine(client: DynamoClient) -> Mapping[str | None, Sequence[tuple[Job, Lease]]]:
-    """Running jobs by the instance of their worker; None stands for workers outside of any fleet. Raises StoreError."""
+    """Running jobs by the instance of their worker; None for workers outside of any fleet. Raises StoreError."""
     held = defaultdict(list)
     for job, lease in JobQueue(client).held():
         held[instance_of(lease.worker_id)].append((job, lease))
@@ -189,6 +174,6 @@ def held_by_machine(client: DynamoClient) -> Mapping[str | None, Sequence[tuple[
 
 
 def jobs_of_queue(client: DynamoClient, queue: str) -> list[Job]:
-    """What waits in a queue, then what runs and would come back to it. Raises StoreError."""
+    """Waiting jobs of a queue, then running ones, which would return to it. Raises StoreError."""
     running = [job for job in client.list_jobs_by_status(JobStatus.RUNNING) if job.queue == queue]
     return list({job.job_id: job for job in [*client.iter_queue(queue), *running]}.values())

@@ -1,4 +1,4 @@
-"""Parameters of a template: their defaults, bounds and help, stated there alone, and the values a person gives."""
+"""Templates of infra/ and their parameters, which define defaults, bounds and help texts."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 YES_OR_NO: Final = ("true", "false")
 INSTANCE_TYPES: Final = tuple(f"InstanceType{number}" for number in range(1, 5))  # parameters of workers.yaml
-FRACTIONS: Final = ("MaxCostPerDay",)  # CloudFormation's numbers may all have some; what a machine counts may not
+FRACTIONS: Final = ("MaxCostPerDay",)  # the only parameter of type Number that is not a count
 _SECTION: Final = re.compile(r"^Parameters:\n(?:(?:[ #].*)?\n)+", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter as its template states it; `default` is None where a value must be given."""
+    """One parameter of a template; `default` is None where a value is required."""
 
     name: str
     description: str
@@ -29,9 +29,9 @@ class Parameter:
     allowed: tuple[str, ...]
     pattern: str | None
     constraint: str | None
-    longest: int | None
-    least: float | None
-    most: float | None
+    max_length: int | None
+    minimum: float | None
+    maximum: float | None
     is_number: bool
 
     @property
@@ -39,15 +39,15 @@ class Parameter:
         return self.allowed == YES_OR_NO
 
     def refusal(self, value: str) -> str | None:
-        """What is wrong with a value, in words; None when the template takes it."""
+        """The reason why the template would reject a value; None when it accepts it."""
         if self.allowed:
             return None if value in self.allowed else f"must be one of {', '.join(self.allowed)}"
         if self.is_number:
             return self._number_refusal(value)
         if self.pattern is not None and re.fullmatch(self.pattern, value) is None:
             return self.constraint or f"must match {self.pattern}"
-        if self.longest is not None and len(value) > self.longest:
-            return f"must be at most {self.longest} characters"
+        if self.max_length is not None and len(value) > self.max_length:
+            return f"must be at most {self.max_length} characters"
         return None
 
     def _number_refusal(self, value: str) -> str | None:
@@ -55,27 +55,27 @@ class Parameter:
             return "must be a number"
         if "." in value and self.name not in FRACTIONS:
             return "must be a whole number"
-        if self.least is not None and float(value) < self.least:
-            return f"must be at least {self.least:g}"
-        if self.most is not None and float(value) > self.most:
-            return f"must be at most {self.most:g}"
+        if self.minimum is not None and float(value) < self.minimum:
+            return f"must be at least {self.minimum:g}"
+        if self.maximum is not None and float(value) > self.maximum:
+            return f"must be at most {self.maximum:g}"
         return None
 
 
 @dataclass(frozen=True)
 class Template:
-    """A template of infra/ as CloudFormation takes it, and its parameters by name."""
+    """The text of a template for CloudFormation, and its parameters by name."""
 
     text: str
     parameters: Mapping[str, Parameter]
 
     def with_defaults(self, values: Mapping[str, str]) -> dict[str, str]:
-        """Each of these values, and the default of every other parameter that has one."""
+        """These values, and the defaults of all other parameters."""
         defaults = {name: each.default for name, each in self.parameters.items() if each.default is not None}
         return {**defaults, **values}
 
     def values(self, given: Mapping[str, str], before: Iterable[str]) -> "list[ParameterTypeDef]":
-        """What was given; the values of `before`, those that the stack has, stay; the rest are defaults."""
+        """Parameters of a request: given values, then previous values of the parameters in `before`, then defaults."""
         known = set(before)
         values: list[ParameterTypeDef] = []
         for name in self.parameters:
@@ -87,28 +87,28 @@ class Template:
 
 
 def read_template(name: str) -> Template:
-    """A template by its file name. Only its parameters are parsed, which takes a tenth of the time."""
+    """Read a template by its file name. Only its parameters are parsed, which takes a tenth of the time."""
     text = template_path(name).read_text(encoding="utf-8")
     section = _SECTION.search(text)
     assert section is not None, f"{name} has no parameters"
-    stated = yaml.safe_load(section[0])["Parameters"]
-    return Template(text, {key: _parameter(key, each) for key, each in stated.items()})
+    definitions: Mapping[str, Mapping[str, object]] = yaml.safe_load(section[0])["Parameters"]
+    return Template(text, {name: _parameter(name, definition) for name, definition in definitions.items()})
 
 
-def _parameter(name: str, stated: Mapping[str, object]) -> Parameter:
-    allowed = stated.get("AllowedValues") or []
+def _parameter(name: str, definition: Mapping[str, object]) -> Parameter:
+    allowed = definition.get("AllowedValues") or []
     assert isinstance(allowed, list)
     return Parameter(
         name=name,
-        description=str(stated.get("Description", "")),
-        default=_text(stated.get("Default")),
+        description=str(definition.get("Description", "")),
+        default=_text(definition.get("Default")),
         allowed=tuple(map(str, allowed)),
-        pattern=_text(stated.get("AllowedPattern")),
-        constraint=_text(stated.get("ConstraintDescription")),
-        longest=int(str(stated["MaxLength"])) if "MaxLength" in stated else None,
-        least=float(str(stated["MinValue"])) if "MinValue" in stated else None,
-        most=float(str(stated["MaxValue"])) if "MaxValue" in stated else None,
-        is_number=stated["Type"] == "Number",
+        pattern=_text(definition.get("AllowedPattern")),
+        constraint=_text(definition.get("ConstraintDescription")),
+        max_length=int(str(definition["MaxLength"])) if "MaxLength" in definition else None,
+        minimum=float(str(definition["MinValue"])) if "MinValue" in definition else None,
+        maximum=float(str(definition["MaxValue"])) if "MaxValue" in definition else None,
+        is_number=definition["Type"] == "Number",
     )
 
 

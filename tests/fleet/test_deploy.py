@@ -16,14 +16,14 @@ from click.testing import CliRunner, Result
 from receipt_dynamo import DynamoClient, JobQueue
 from receipt_layoutlm import infra
 from receipt_layoutlm.cli.fleet import fleet as fleet_group
-from receipt_layoutlm.cli.template_options import given_values
+from receipt_layoutlm.cli.template_options import parameter_values
 from receipt_layoutlm.fleet.check_result import CheckResult
-from receipt_layoutlm.fleet.deploy import Aws, Code, Deployment, Listener, Wanted, choose, open_aws
-from receipt_layoutlm.fleet.destroy import empty_group
+from receipt_layoutlm.fleet.deploy import Aws, Code, DeployCallbacks, Deployment, FleetRequest, choose_storage, open_aws
 from receipt_layoutlm.fleet.existing import NotUsable
+from receipt_layoutlm.fleet.groups import empty_group
 from receipt_layoutlm.fleet.names import worker_id
 from receipt_layoutlm.fleet.quotas import TooFewGpus
-from receipt_layoutlm.fleet.stack import FleetStack, Plan, StackEvent, StackState
+from receipt_layoutlm.fleet.stack import FleetStack, StackEvent, StackPlan, StackState
 from receipt_layoutlm.fleet.stack_errors import TemplateRefused
 from receipt_layoutlm.fleet.template import read_template
 from tests.support.small_aws import IMAGE, REGION, a_moment, ministack
@@ -57,13 +57,13 @@ def archive(folder: Path, content: bytes, suffix: str) -> Path:
 
 @dataclass
 class Heard:
-    findings: list[tuple[str, CheckResult]] = field(default_factory=list)
-    plans: dict[str, Plan | None] = field(default_factory=dict)
+    warnings: list[tuple[str, CheckResult]] = field(default_factory=list)
+    plans: dict[str, StackPlan | None] = field(default_factory=dict)
     events: list[StackEvent] = field(default_factory=list)
 
-    def listener(self) -> Listener:
-        return Listener(
-            on_finding=lambda name, finding: self.findings.append((name, finding)),
+    def callbacks(self) -> DeployCallbacks:
+        return DeployCallbacks(
+            on_warning=lambda name, warning: self.warnings.append((name, warning)),
             on_plan=self.plans.__setitem__,
             on_event=self.events.append,
         )
@@ -75,7 +75,7 @@ def a_fleet() -> str:
 
 def deployment(there: Aws, name: str, heard: Heard | None = None, **more: Any) -> Deployment:
     values = {"AmiId": IMAGE, **more.pop("values", {})}
-    return Deployment(there, Wanted(name, values=values, **more), (heard or Heard()).listener(), a_moment)
+    return Deployment(there, FleetRequest(name, values=values, **more), (heard or Heard()).callbacks(), a_moment)
 
 
 def state(there: Aws, name: str) -> StackState | None:
@@ -142,7 +142,7 @@ def test_a_limit_is_changed_without_touching_the_rest(there: Aws, code: Code) ->
 
 @engine
 def test_there_is_no_code_to_keep_in_a_new_fleet(there: Aws) -> None:
-    with pytest.raises(TemplateRefused, match="leave --keep-code away"):
+    with pytest.raises(TemplateRefused, match="omit --keep-code"):
         deployment(there, a_fleet()).deploy(None)
 
 
@@ -176,12 +176,12 @@ def test_a_preview_of_a_change_tells_the_change_alone(there: Aws, code: Code) ->
 def test_too_few_gpus_for_the_slots_stop_it_before_anything_is_made(there: Aws, code: Code) -> None:
     ec2 = boto3.client("ec2", region_name=REGION)  # ministack knows no types
     types = [{"InstanceType": "g5.xlarge", "VCpuInfo": {"DefaultVCpus": 4}, "GpuInfo": {"Gpus": [{"Count": 1}]}}]
-    wanted = Wanted(a_fleet(), values={"Slots": "2", "InstanceType1": "g5.xlarge"})
+    request = FleetRequest(a_fleet(), values={"Slots": "2", "InstanceType1": "g5.xlarge"})
     with Stubber(ec2) as stub:
         stub.add_response("describe_instance_types", {"InstanceTypes": types})
         with pytest.raises(TooFewGpus, match=r"g5.xlarge has 1"):
-            Deployment(replace(there, ec2=ec2), wanted, Heard().listener(), a_moment).deploy(code)
-    assert FleetStack(there.cloudformation, f"{wanted.fleet}-storage").state() is None
+            Deployment(replace(there, ec2=ec2), request, Heard().callbacks(), a_moment).deploy(code)
+    assert FleetStack(there.cloudformation, f"{request.fleet}-storage").state() is None
 
 
 @engine
@@ -194,7 +194,7 @@ def test_an_existing_table_and_bucket_are_used_and_remembered(there: Aws, code: 
 
     assert (again.table, again.bucket) == (table, bucket)
     assert state(there, f"{name}-storage") is None
-    assert {name for name, _ in heard.findings} == {f"table {table}", f"bucket {bucket}"}
+    assert {name for name, _ in heard.warnings} == {f"table {table}", f"bucket {bucket}"}
 
 
 @engine
@@ -231,11 +231,11 @@ def standing(**outputs: str) -> StackState:
 def test_a_storage_stack_keeps_what_it_has_made_whatever_is_named() -> None:
     made = standing(TableName="own", BucketName="own")
 
-    assert choose("other", None, made, None).makes == "table-and-bucket"
-    assert choose("other", None, made, None).table == "other"
-    assert choose("own", "own", made, None).table is None
-    assert choose("there", "there", None, None).makes is None
-    assert choose(None, "there", None, None).makes == "table"
+    assert choose_storage("other", None, made, None).makes == "table-and-bucket"
+    assert choose_storage("other", None, made, None).table == "other"
+    assert choose_storage("own", "own", made, None).table is None
+    assert choose_storage("there", "there", None, None).makes is None
+    assert choose_storage(None, "there", None, None).makes == "table"
 
 
 # the command
@@ -373,8 +373,8 @@ def test_every_default_is_the_templates() -> None:
 def test_what_is_not_given_is_not_sent() -> None:
     parameters = list(read_template("workers.yaml").parameters.values())
 
-    assert given_values(parameters, {"maximum_instances": None, "instance_type": (), "session_manager": None}) == {}
-    assert given_values(parameters, {"session_manager": False}) == {"SessionManager": "false"}
+    assert parameter_values(parameters, {"maximum_instances": None, "instance_type": (), "session_manager": None}) == {}
+    assert parameter_values(parameters, {"session_manager": False}) == {"SessionManager": "false"}
 
 
 @engine
@@ -401,7 +401,7 @@ def test_destroy_says_which_jobs_its_machines_have_in_hand(standing_fleet: str, 
 
     told = run("destroy", "--fleet", standing_fleet, "--dry-run").stderr
 
-    assert "machines that end: 1" in told
+    assert "machines to terminate: 1" in told
     assert f"runs on {machine}: mine (" in told
     assert "elsewhere" not in told
 

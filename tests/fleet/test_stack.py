@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ClientError, NoCredentialsError
 from botocore.stub import Stubber
 
-from receipt_layoutlm.fleet.stack import FleetStack, Plan, StackEvent, StackStory
+from receipt_layoutlm.fleet.stack import FleetStack, StackEvent, StackPlan
 from receipt_layoutlm.fleet.stack_errors import (
     LeftOver,
     NameTaken,
@@ -19,8 +19,8 @@ from receipt_layoutlm.fleet.stack_errors import (
     StackError,
     StackFailed,
     TemplateRefused,
-    because,
-    explained,
+    error_for,
+    explain_refusals,
 )
 from receipt_layoutlm.fleet.template import Template, read_template
 from tests.support.small_aws import REGION, a_moment, aws, ministack
@@ -57,7 +57,7 @@ def values(stack: FleetStack, **more: str) -> dict[str, str]:
     return {"FleetName": stack.name.removesuffix("-storage"), **more}
 
 
-def plan(stack: FleetStack, template: Template = STORAGE, **more: str) -> Plan:
+def plan(stack: FleetStack, template: Template = STORAGE, **more: str) -> StackPlan:
     planned = stack.plan(template, values(stack, **more), {"layoutlm:fleet": "tests"})
     assert planned is not None
     return planned
@@ -223,14 +223,22 @@ def test_a_failed_build_is_followed_until_it_is_undone() -> None:
     client, story = boto3.client("cloudformation", region_name=REGION), Story()
     begun, failed, undone = (raw_event(n, status) for n, status in enumerate(("REVIEW", "CREATE_FAILED", "ROLLBACK")))
     with Stubber(client) as stubber:
-        for events in ([begun], [failed, begun], [undone, failed, begun]):
+        stubber.add_response("describe_stacks", {"Stacks": [raw_stack("REVIEW_IN_PROGRESS")]})
+        stubber.add_response("describe_stack_events", {"StackEvents": [begun]})
+        stubber.add_response("execute_change_set", {})
+        for events in ([failed, begun], [undone, failed, begun]):
             stubber.add_response("describe_stack_events", {"StackEvents": events})
         stubber.add_response("describe_events", {"OperationEvents": []})
 
         with pytest.raises(StackFailed, match="ROLLBACK_COMPLETE, because of"):
-            StackStory(client, "layoutlm-workers", "id").follow(story.events.append, a_moment)
+            planned = StackPlan("layoutlm-workers", "arn", makes_stack=True, changes=())
+            FleetStack(client, "layoutlm-workers", a_moment).execute(planned, story.events.append)
 
     assert story.statuses("layoutlm-workers") == ["CREATE_FAILED", "ROLLBACK_COMPLETE"]
+
+
+def raw_stack(status: str) -> dict[str, object]:
+    return {"StackId": "id", "StackName": "layoutlm-workers", "StackStatus": status, "CreationTime": "2026-01-01"}
 
 
 def raw_event(number: int, status: str) -> dict[str, object]:
@@ -257,9 +265,8 @@ def raw_event(number: int, status: str) -> dict[str, object]:
 )
 def test_a_stack_that_cannot_be_changed_now_says_why(status: str, error: type[StackError], fix: str) -> None:
     client = boto3.client("cloudformation", region_name=REGION)
-    described = {"StackId": "id", "StackName": "layoutlm-workers", "StackStatus": status, "CreationTime": "2026-01-01"}
     with Stubber(client) as stubber:
-        stubber.add_response("describe_stacks", {"Stacks": [described]})
+        stubber.add_response("describe_stacks", {"Stacks": [raw_stack(status)]})
         with pytest.raises(error, match=f"{status}(.|\n)*{fix}"):
             FleetStack(client, "layoutlm-workers", a_moment).plan(STORAGE, {}, {})
 
@@ -281,7 +288,7 @@ def test_a_stack_that_cannot_be_changed_now_says_why(status: str, error: type[St
     ],
 )
 def test_a_reason_that_is_known_comes_with_its_fix(reason: str, error: type[StackError], fix: str) -> None:
-    told = because(f"it says {reason}", reason)
+    told = error_for(f"it says {reason}", reason)
 
     assert type(told) is error
     assert reason in str(told)
@@ -293,10 +300,10 @@ def test_a_reason_that_is_known_comes_with_its_fix(reason: str, error: type[Stac
     [("ExpiredToken", NoRights), ("Throttling", StackBusy), ("AlreadyExistsException", NameTaken)],
 )
 def test_refusals_of_the_service_are_typed(code: str, error: type[StackError]) -> None:
-    with pytest.raises(error), explained("layoutlm-workers"):
+    with pytest.raises(error), explain_refusals("layoutlm-workers"):
         raise ClientError({"Error": {"Code": code, "Message": "no"}}, "DescribeStacks")
 
 
 def test_without_credentials_it_says_how_to_get_some() -> None:
-    with pytest.raises(NoRights, match="aws configure"), explained("layoutlm-workers"):
+    with pytest.raises(NoRights, match="aws configure"), explain_refusals("layoutlm-workers"):
         raise NoCredentialsError

@@ -16,13 +16,13 @@ from receipt_dynamo import DynamoClient, FleetPause, FleetRows, JobError, JobQue
 from receipt_dynamo.items import job_item
 from receipt_layoutlm import infra
 from receipt_layoutlm.cli import cli
+from receipt_layoutlm.fleet.groups import CannotScale, warm_up
 from receipt_layoutlm.fleet.names import FLEET_TAG, worker_id
-from receipt_layoutlm.fleet.scale import CannotScale, warm_up
 from receipt_layoutlm.fleet.scaler.costs import FleetInstance, list_instances
 from receipt_layoutlm.fleet.scaler.group import NotSettled
 from receipt_layoutlm.fleet.stack import StackState
 from receipt_layoutlm.fleet.stack_errors import NoRights
-from receipt_layoutlm.fleet.status import FleetStatus, Sources, fleet_status, held_by_machine
+from receipt_layoutlm.fleet.status import FleetStatus, StatusSources, fleet_status, held_by_machine
 from receipt_layoutlm.local.engines import ACCESS_KEY, SECRET_KEY
 from tests.support.fleets import FLEET, NO_IMAGES, REGION, TYPE, Fleet, lagging_index, make_group
 from tests.support.small_aws import ministack
@@ -47,7 +47,7 @@ def fleet(moto_aws: None, table_name: str, dynamo_endpoint: str) -> Fleet:
 def seen(fleet: Fleet, **settings: str) -> FleetStatus:
     ec2 = boto3.client("ec2", region_name=REGION)
     workers = replace(STANDS, parameters=settings)
-    sources = Sources(workers, fleet.queue.client, fleet.stored.client, lambda: list_instances(ec2, FLEET))
+    sources = StatusSources(workers, fleet.queue.client, fleet.stored.client, lambda: list_instances(ec2, FLEET))
     return fleet_status(FLEET, sources, fleet.clock.time)
 
 
@@ -103,7 +103,7 @@ def test_a_machine_that_its_group_has_let_go_is_still_told_as_long_as_it_costs(f
 @pytest.mark.engine
 def test_a_stack_that_has_made_no_group_is_not_told_of_other_peoples(fleet: Fleet) -> None:
     broken = StackState("id", "ROLLBACK_COMPLETE")
-    assert fleet_status(FLEET, Sources(broken, fleet.client, fleet.stored.client, list), NOON).groups == []
+    assert fleet_status(FLEET, StatusSources(broken, fleet.client, fleet.stored.client, list), NOON).groups == []
 
 
 @pytest.mark.engine
@@ -112,7 +112,7 @@ def test_who_may_not_see_the_machines_is_told_what_to_ask_for(fleet: Fleet) -> N
         raise ClientError({"Error": {"Code": "UnauthorizedOperation", "Message": "no"}}, "DescribeInstances")
 
     with pytest.raises(NoRights, match="allow that action"):
-        fleet_status(FLEET, Sources(STANDS, fleet.client, fleet.stored.client, refused), NOON)
+        fleet_status(FLEET, StatusSources(STANDS, fleet.client, fleet.stored.client, refused), NOON)
 
 
 @pytest.mark.engine
@@ -129,7 +129,7 @@ def test_machines_are_started_ahead_of_work_but_never_more_than_the_group_may_ha
     group = fleet.group()
     assert (warm_up(group, 3), fleet.stored.desired) == (3, 3)
     assert (warm_up(group, 2), fleet.stored.desired) == (0, 3)
-    with pytest.raises(CannotScale, match="may have 8 machines"):
+    with pytest.raises(CannotScale, match="at most 8 machines"):
         warm_up(group, 9)
     assert fleet.stored.desired == 3
 
@@ -288,7 +288,7 @@ def test_a_pause_may_be_for_some_hours(standing: Standing) -> None:
 def test_how_many_machines_would_be_started_ahead_of_work_is_told(standing: Standing) -> None:
     assert "would order 3 machines" in standing.run("scale", "--warm", "3", "--dry-run").stdout
     assert standing.group.desired == 0
-    assert "--maximum allows more" in standing.run("scale", "--warm", "9").output
+    assert "raise it with --maximum" in standing.run("scale", "--warm", "9").output
     assert standing.run("scale").exit_code == standing.run("scale", "--warm", "1", "--maximum", "2").exit_code == 2
 
 
@@ -296,7 +296,7 @@ def test_how_many_machines_would_be_started_ahead_of_work_is_told(standing: Stan
 def test_machines_that_are_ordered_ahead_of_work_stay_ordered(with_machines: Standing) -> None:
     assert with_machines.run("scale", "--warm", "3").stdout == "ordered 3 machines\n"
     assert with_machines.group.desired == 3
-    assert with_machines.run("scale", "--warm", "2").stdout == "they are there or ordered\n"
+    assert with_machines.run("scale", "--warm", "2").stdout == "all these machines are running or ordered\n"
     assert with_machines.group.desired == 3
 
 

@@ -1,4 +1,4 @@
-"""layoutlm-cli fleet: an autoscaling fleet of workers in one's own AWS account."""
+"""layoutlm-cli fleet: an autoscaling fleet of workers in the user's AWS account."""
 
 from typing import Final
 
@@ -7,15 +7,15 @@ import click
 from receipt_layoutlm.cli.lazy_group import LazyGroup
 
 COMMANDS: Final = {
-    "deploy": ("receipt_layoutlm.cli.fleet.deploy:deploy", "Build or change a fleet."),
-    "status": ("receipt_layoutlm.cli.fleet.status:status", "Show queues, machines, leases, and what today cost."),
-    "scale": ("receipt_layoutlm.cli.fleet.scale:scale", "Allow more or fewer machines, or start some ahead of work."),
-    "drain": ("receipt_layoutlm.cli.fleet.drain:drain", "Let machines finish what they have; start no others."),
-    "resume": ("receipt_layoutlm.cli.fleet.drain:resume", "Take jobs again."),
+    "deploy": ("receipt_layoutlm.cli.fleet.deploy:deploy", "Create or change a fleet."),
+    "status": ("receipt_layoutlm.cli.fleet.status:show_status", "Show queues, machines, leases and today's cost."),
+    "scale": ("receipt_layoutlm.cli.fleet.scale:scale", "Change the maximum size, or start machines ahead of jobs."),
+    "drain": ("receipt_layoutlm.cli.fleet.drain:drain_fleet", "Let machines finish their jobs; start no new ones."),
+    "resume": ("receipt_layoutlm.cli.fleet.drain:resume_fleet", "End a pause."),
     "destroy": ("receipt_layoutlm.cli.fleet.destroy:destroy", "Delete a fleet; its table and bucket stay."),
 }
 
 
 @click.group(cls=LazyGroup, places=COMMANDS)
 def fleet() -> None:
-    """Machines in your own AWS account that work the queue, and cost nothing while it is empty."""
+    """Machines in your AWS account that work the queue, at no cost while it is empty."""

@@ -1,4 +1,4 @@
-"""layoutlm-cli fleet deploy: two CloudFormation stacks, and what the machines run."""
+"""layoutlm-cli fleet deploy: two CloudFormation stacks and the code that the machines run."""
 
 import json
 import tempfile
@@ -9,42 +9,40 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from receipt_layoutlm.cli.fleet.options import fleet_options, tell_event
+from receipt_layoutlm.cli.fleet.options import fleet_options, show_event
 from receipt_layoutlm.cli.tables import clean, table
-from receipt_layoutlm.cli.template_options import given_values, parameter_options
-from receipt_layoutlm.fleet.template import Parameter, read_template
+from receipt_layoutlm.cli.template_options import parameter_options, parameter_values
+from receipt_layoutlm.fleet.template import read_template
 
 if TYPE_CHECKING:
     from receipt_layoutlm.fleet.check_result import CheckResult
-    from receipt_layoutlm.fleet.deploy import Aws, Code, Deployed, Wanted
-    from receipt_layoutlm.fleet.stack import Plan
+    from receipt_layoutlm.fleet.deploy import Aws, FleetRequest
+    from receipt_layoutlm.fleet.stack import StackPlan
 
 
-# what deploy finds out or makes itself, and what has an option of its own
-_NO_OPTION: Final = frozenset(
+# parameters that deploy computes, or that have an option of their own
+_WITHOUT_OPTION: Final = frozenset(
     {"FleetName", "TableName", "TableStreamArn", "BucketName", "BundleSha256", "ScalerSha256", "Makes"}
 )
-
-
-def _parameters() -> list[Parameter]:
-    both = [*read_template("workers.yaml").parameters.values(), *read_template("storage.yaml").parameters.values()]
-    return [each for each in both if each.name not in _NO_OPTION]
-
-
-PARAMETERS: Final = _parameters()
+PARAMETERS: Final = [
+    parameter
+    for template in ("workers.yaml", "storage.yaml")
+    for parameter in read_template(template).parameters.values()
+    if parameter.name not in _WITHOUT_OPTION
+]
 
 
 @click.command()
-@click.option("--table", "table_name", metavar="TABLE", help="A table that exists: it is checked and never changed.")
-@click.option("--bucket", metavar="BUCKET", help="A bucket that exists: it is checked and never changed.")
+@click.option("--table", "table_name", metavar="TABLE", help="Existing table to use; it is checked, and not changed.")
+@click.option("--bucket", metavar="BUCKET", help="Existing bucket to use; it is checked, and not changed.")
 @click.option(
     "--wheel",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="What the machines install (else the newest in dist/, else what this was installed from).",
+    help="Wheel to install on the machines (default: the newest in dist/, or the one installed here).",
 )
-@click.option("--keep-code", is_flag=True, help="Change nothing of what machines and scaler run.")
+@click.option("--keep-code", is_flag=True, help="Keep the deployed code of machines and scaler.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--dry-run", is_flag=True, help="Show what would change and leave no trace of it.")
+@click.option("--dry-run", is_flag=True, help="Print what would change, and change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @parameter_options(PARAMETERS)
 @fleet_options
@@ -60,34 +58,45 @@ def deploy(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Build a fleet in your AWS account, or change the one that is there.
+    """Create a fleet in your AWS account, or change a deployed one.
 
-    A stack for table and bucket, unless both exist; then a stack of the workers, which costs nothing until there is
-    a job. What is not given stays as it is, or is the template's default. Jobs that run are not touched: machines
-    that are there go on with what they have.
+    Creates a storage stack for table and bucket, unless both exist, and a stack of the workers, which costs nothing
+    until there is a job. Options that are not given keep their deployed values, or the template's defaults. Running
+    jobs are not affected: existing machines keep their code and settings.
     """
-    from receipt_layoutlm.fleet.deploy import Deployment, Listener, Wanted, open_aws
+    from receipt_layoutlm.fleet import bundle
+    from receipt_layoutlm.fleet.deploy import Code, DeployCallbacks, Deployment, FleetRequest, open_aws
 
     if keep_code and wheel is not None:
-        raise click.UsageError("--wheel brings new code, --keep-code keeps the old: give one of the two")
-    wanted = Wanted(fleet, table_name, bucket, given_values(PARAMETERS, options))
+        raise click.UsageError("--wheel and --keep-code exclude each other: give one of the two")
+    request = FleetRequest(fleet, table_name, bucket, parameter_values(PARAMETERS, options))
     aws = open_aws(region)
-    if _leaves_jobs(aws, wanted) and not (yes or dry_run):
-        click.confirm("Take the on-demand group away all the same?", abort=True, err=True)
-    deployment = Deployment(aws, wanted, Listener(tell_finding, tell_plan, tell_event), time.sleep)
+    if _strands_jobs(aws, request) and not (yes or dry_run):
+        click.confirm("Remove the on-demand group anyway?", abort=True, err=True)
+    deployment = Deployment(aws, request, DeployCallbacks(show_warning, show_plan, show_event), time.sleep)
     with tempfile.TemporaryDirectory() as folder:
-        code = None if keep_code else _make_code(wheel, Path(folder))
+        code = None
+        if not keep_code:
+            click.echo("building the archives for machines and scaler", err=True)
+            machine = bundle.make_bundle(wheel or bundle.find_wheel(Path("dist")), Path(folder))
+            code = Code(machine, bundle.make_scaler_zip(Path(folder)))
         if dry_run:
             plans = deployment.preview(code)
             click.echo(_plans_as_json(plans) if as_json else plans_text(plans))
             click.echo("nothing was changed (--dry-run)", err=True)
-        else:
-            done = deployment.deploy(code)
-            click.echo(json.dumps(asdict(done), indent=1) if as_json else _deployed_text(done))
+            return
+        done = deployment.deploy(code)
+    if as_json:
+        click.echo(json.dumps(asdict(done), indent=1))
+        return
+    changed = " and ".join(done.changed) or "nothing"
+    click.echo(f"fleet {done.fleet} in {done.region}: changed {changed}")
+    click.echo(f"export DYNAMO_TABLE_NAME={done.table}")
+    click.echo(f"export LAYOUTLM_TRAINING_BUCKET={done.bucket}")
 
 
-def _leaves_jobs(aws: "Aws", wanted: "Wanted") -> bool:
-    """Whether the on-demand group goes while its queue has jobs, which is told on stderr with the ways out."""
+def _strands_jobs(aws: "Aws", request: "FleetRequest") -> bool:
+    """Whether the request removes the on-demand group while its queue has jobs; warns of them on stderr."""
     from receipt_dynamo import DynamoClient, StoreError
     from receipt_dynamo.entities import ondemand_queue
     from receipt_layoutlm.fleet.names import workers_stack
@@ -95,72 +104,58 @@ def _leaves_jobs(aws: "Aws", wanted: "Wanted") -> bool:
     from receipt_layoutlm.fleet.status import jobs_of_queue
     from receipt_layoutlm.jobs.wording import count
 
-    if float(wanted.values.get("OnDemandMaximum", 1)) > 0:
+    if float(request.values.get("OnDemandMaximum", 1)) > 0:
         return False
-    before = FleetStack(aws.cloudformation, workers_stack(wanted.fleet)).state()
+    before = FleetStack(aws.cloudformation, workers_stack(request.fleet)).state()
     if before is None or "TableName" not in before.parameters:
         return False
     queue = ondemand_queue(before.parameters["QueueName"])
     try:
         jobs = jobs_of_queue(DynamoClient(before.parameters["TableName"], aws.region), queue)
     except StoreError as error:
-        click.echo(f"warning: whether queue {queue} has jobs is not known: {clean(error)}", err=True)
+        click.echo(f"warning: the jobs of queue {queue} are unknown: {clean(error)}", err=True)
         return False
     if jobs:
-        named = ", ".join(f"{clean(job.name)} ({job.job_id[:8]})" for job in jobs[:3]) + ", …" * (len(jobs) > 3)
+        names = ", ".join(f"{clean(job.name)} ({job.job_id[:8]})" for job in jobs[:3]) + ", …" * (len(jobs) > 3)
         click.echo(
-            f"warning: queue {queue} has {count(len(jobs), 'job')} ({named}), which no machine "
-            f"would take any more. Fix: wait until they are done, run 'layoutlm-cli worker run --queue {queue}' "
-            "somewhere, or bring the group back with 'layoutlm-cli fleet deploy --on-demand-maximum 1'",
+            f"warning: queue {queue} has {count(len(jobs), 'job')} ({names}) that no machine would claim any more. "
+            f"Fix: wait until they are done, run 'layoutlm-cli worker run --queue {queue}' somewhere, or restore the "
+            "group with 'layoutlm-cli fleet deploy --on-demand-maximum 1'",
             err=True,
         )
     return bool(jobs)
 
 
-def _make_code(wheel: Path | None, folder: Path) -> "Code":
-    from receipt_layoutlm.fleet import bundle
-    from receipt_layoutlm.fleet.deploy import Code
-
-    click.echo("making what machines and scaler run", err=True)
-    machine = bundle.make_bundle(wheel or bundle.find_wheel(Path("dist")), folder)
-    return Code(machine, bundle.make_scaler_zip(folder))
+def show_warning(name: str, warning: "CheckResult") -> None:
+    click.echo(f"warning: {clean(name)}: {clean(warning.found)}. Fix: {clean(warning.advice)}", err=True)
 
 
-def tell_finding(name: str, finding: "CheckResult") -> None:
-    click.echo(f"warning: {clean(name)}: {clean(finding.found)}. Fix: {clean(finding.advice)}", err=True)
-
-
-def tell_plan(stack: str, plan: "Plan | None") -> None:
+def show_plan(stack: str, plan: "StackPlan | None") -> None:
     count = 0 if plan is None else len(plan.changes)
     click.echo(f"stack {stack}: {f'{count} changes' if count != 1 else '1 change'}", err=True)
 
 
-def _plans_as_json(plans: "list[Plan]") -> str:
-    shown = [
-        {"stack": plan.stack, "is_new": plan.makes_stack, "changes": [asdict(each) for each in plan.changes]}
+def _plans_as_json(plans: "list[StackPlan]") -> str:
+    stacks = [
+        {"stack": plan.stack, "is_new": plan.makes_stack, "changes": [asdict(change) for change in plan.changes]}
         for plan in plans
     ]
-    return json.dumps({"dry_run": True, "stacks": shown}, indent=1)
+    return json.dumps({"dry_run": True, "stacks": stacks}, indent=1)
 
 
-def plans_text(plans: "list[Plan]") -> str:
+def plans_text(plans: "list[StackPlan]") -> str:
     if not plans:
         return "nothing would change"
     rows = [
-        (plan.stack, each.action, each.resource, each.resource_type, "anew" if each.replaces else "", what)
+        (
+            plan.stack,
+            change.action,
+            change.resource,
+            change.resource_type,
+            "yes" if change.replaces else "",
+            ", ".join(change.properties),
+        )
         for plan in plans
-        for each in plan.changes
-        for what in [", ".join(each.properties)]
+        for change in plan.changes
     ]
-    return table(("stack", "action", "resource", "type", "made", "properties"), rows)
-
-
-def _deployed_text(done: "Deployed") -> str:
-    changed = " and ".join(done.changed) or "nothing, it was as wanted"
-    return "\n".join(
-        [
-            f"fleet {done.fleet} in {done.region}: built {changed}",
-            f"export DYNAMO_TABLE_NAME={done.table}",
-            f"export LAYOUTLM_TRAINING_BUCKET={done.bucket}",
-        ]
-    )
+    return table(("stack", "action", "resource", "type", "replaced", "properties"), rows)

@@ -1,4 +1,4 @@
-"""layoutlm-cli fleet drain and resume: machines finish what they have and end, and none is started; or the reverse."""
+"""layoutlm-cli fleet drain and resume: pause a fleet once its jobs are finished, and end the pause."""
 
 import getpass
 from datetime import timedelta
@@ -8,42 +8,42 @@ import click
 from receipt_layoutlm.cli.fleet.options import fleet_options, standing_fleet
 from receipt_layoutlm.cli.tables import clean, when
 
-LONGEST = timedelta(days=3650)  # "until somebody resumes", for a row that has to name a time
+UNLIMITED = timedelta(days=3650)  # a pause must have an end
 
 
-@click.command()
-@click.option("--for", "span", metavar="AGE", help="Only for so long: 12h, 2d (else until `fleet resume`).")
-@click.option("--reason", default="", help="What workers and `fleet status` say of it.")
-@click.option("--dry-run", is_flag=True, help="Only say what would happen.")
+@click.command("drain")
+@click.option("--for", "span", metavar="AGE", help="Length of the pause: 12h, 2d (default: until `fleet resume`).")
+@click.option("--reason", default="", help="Reason shown by workers and `fleet status`.")
+@click.option("--dry-run", is_flag=True, help="Print what would happen.")
 @fleet_options
-def drain(fleet: str, region: str | None, span: str | None, reason: str, dry_run: bool) -> None:
-    """Let the machines finish the jobs in hand and end, and start no others.
+def drain_fleet(fleet: str, region: str | None, span: str | None, reason: str, dry_run: bool) -> None:
+    """Let machines finish their jobs and terminate, and start no new ones.
 
-    Jobs can be submitted meanwhile; they wait. A machine that finds nothing to do ends itself after the minutes that
-    `fleet deploy --idle-minutes` says.
+    Jobs can still be submitted; they wait. A machine without a job terminates itself after the time given by
+    `fleet deploy --idle-minutes`.
     """
     from receipt_dynamo import FleetPause, FleetRows, utcnow
     from receipt_layoutlm.storage.expiry import age_of
 
     now = utcnow()
-    until = now + (age_of(span) if span else LONGEST)
+    until = now + (age_of(span) if span else UNLIMITED)
     standing = standing_fleet(fleet, region)
     text = reason or f"drained by {getpass.getuser()}"
-    end = when(until) if span else "somebody resumes it"
+    end = when(until) if span else "'fleet resume'"
     if dry_run:
         click.echo(f"would pause fleet {fleet} until {end}")
         return
     FleetRows(standing.client()).put_pause(FleetPause(fleet=fleet, reason=text, paused_at=now, until=until))
-    click.echo(f"fleet {fleet} takes no job until {end}; jobs in hand are finished")
+    click.echo(f"fleet {fleet} claims no jobs until {end}; running jobs are finished")
 
 
-@click.command()
-@click.option("--dry-run", is_flag=True, help="Only say what would happen.")
+@click.command("resume")
+@click.option("--dry-run", is_flag=True, help="Print what would happen.")
 @fleet_options
-def resume(fleet: str, region: str | None, dry_run: bool) -> None:
-    """End a pause: machines take jobs again. The scaler starts some at its next look, within five minutes.
+def resume_fleet(fleet: str, region: str | None, dry_run: bool) -> None:
+    """End a pause: machines claim jobs again, and the scaler starts new ones within five minutes.
 
-    When the day's costs have reached --max-cost-per-day the scaler pauses the fleet again: raise that first.
+    The scaler pauses the fleet again while today's cost exceeds --max-cost-per-day: raise the limit first.
     """
     from receipt_dynamo import FleetRows
 

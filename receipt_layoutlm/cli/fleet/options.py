@@ -1,4 +1,4 @@
-"""What every fleet command takes: which fleet, in which region; and how what AWS does is told."""
+"""Options and output that the fleet commands share."""
 
 import functools
 from collections.abc import Callable
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from receipt_dynamo import DynamoClient
     from receipt_layoutlm.fleet.deploy import Aws
     from receipt_layoutlm.fleet.stack import StackEvent, StackState
-    from receipt_layoutlm.fleet.status import Sources
+    from receipt_layoutlm.fleet.status import StatusSources
 
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def fleet_options(command: F) -> F:
-    """Add --fleet and --region; with --local there is no fleet."""
+    """Add --fleet and --region; refuse --local, which has no fleet."""
 
     @click.option(
         "--fleet",
@@ -31,22 +31,22 @@ def fleet_options(command: F) -> F:
         envvar="LAYOUTLM_FLEET",
         show_envvar=True,
         metavar="NAME",
-        help="Which fleet: its name begins the names of its stacks, groups, logs and alarms.",
+        help="Name of the fleet, the prefix of its stacks, groups, logs and alarms.",
     )
-    @click.option("--region", metavar="REGION", help="AWS region (else AWS_REGION, the profile, us-east-1).")
+    @click.option("--region", metavar="REGION", help="AWS region (default: AWS_REGION, the profile, us-east-1).")
     @functools.wraps(command)
     def wrapped(**values: Any) -> Any:
         if click.get_current_context().find_root().obj:
-            raise click.UsageError("a fleet is on AWS: leave --local away")
+            raise click.UsageError("fleets exist on AWS only: omit --local")
         return explain_errors(command)(**values)
 
     return wrapped  # type: ignore[return-value]
 
 
-def tell_event(event: "StackEvent") -> None:
-    """One line on stderr: when, what became of it, what it is, and why if it went wrong.
+def show_event(event: "StackEvent") -> None:
+    """Print one line on stderr: time, status, resource, and the reason of a failure.
 
-    That something has begun is told of the stack alone.
+    The start of a change is shown for the stack only, not for each resource.
     """
     if event.status.endswith("IN_PROGRESS") and not event.is_of_stack:
         return
@@ -60,27 +60,26 @@ def tell_event(event: "StackEvent") -> None:
 
 @dataclass(frozen=True)
 class StandingFleet:
-    """A fleet that was deployed, and the clients of its region."""
+    """A deployed fleet, and the clients of its region."""
 
     name: str
     aws: "Aws"
     workers: "StackState"
 
     def client(self) -> "DynamoClient":
-        """Of the fleet's table."""
+        """A client of the fleet's table."""
         from receipt_dynamo import DynamoClient
 
         return DynamoClient(self.workers.parameters["TableName"], self.aws.region)
 
-    def sources(self) -> "Sources":
-        """What a status is read from."""
+    def sources(self) -> "StatusSources":
         import boto3
 
         from receipt_layoutlm.fleet.scaler.costs import list_instances
-        from receipt_layoutlm.fleet.status import Sources
+        from receipt_layoutlm.fleet.status import StatusSources
 
         ec2 = boto3.client("ec2", region_name=self.aws.region)
-        return Sources(self.workers, self.client(), self.aws.autoscaling, lambda: list_instances(ec2, self.name))
+        return StatusSources(self.workers, self.client(), self.aws.autoscaling, lambda: list_instances(ec2, self.name))
 
 
 def standing_fleet(fleet: str, region: str | None) -> StandingFleet:
@@ -93,5 +92,5 @@ def standing_fleet(fleet: str, region: str | None) -> StandingFleet:
     aws = open_aws(region)
     workers = FleetStack(aws.cloudformation, workers_stack(fleet)).state()
     if workers is None or workers.is_planned_only:
-        raise NoFleet(f"there is no fleet {fleet} in {aws.region}: name it with --fleet and --region, or deploy it")
+        raise NoFleet(f"there is no fleet {fleet} in {aws.region}: give --fleet and --region, or deploy it")
     return StandingFleet(fleet, aws, workers)

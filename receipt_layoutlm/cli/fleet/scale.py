@@ -1,10 +1,10 @@
-"""layoutlm-cli fleet scale: how many machines there may be, and how many there should be before a job asks."""
+"""layoutlm-cli fleet scale: the maximum number of machines, and machines started ahead of jobs."""
 
 import time
 
 import click
 
-from receipt_layoutlm.cli.fleet.options import StandingFleet, fleet_options, standing_fleet, tell_event
+from receipt_layoutlm.cli.fleet.options import fleet_options, show_event, standing_fleet
 from receipt_layoutlm.cli.template_options import ParameterValue
 from receipt_layoutlm.fleet.template import read_template
 
@@ -12,45 +12,45 @@ MAXIMUM = read_template("workers.yaml").parameters["MaximumInstances"]
 
 
 @click.command()
-@click.option("--maximum", type=ParameterValue(MAXIMUM), metavar="N", help="At most N machines from now on.")
-@click.option("--warm", type=click.IntRange(min=1), metavar="N", help="Have N machines now, before jobs are submitted.")
-@click.option("--dry-run", is_flag=True, help="Only say what would change.")
+@click.option("--maximum", type=ParameterValue(MAXIMUM), metavar="N", help="Allow at most N machines.")
+@click.option(
+    "--warm", type=click.IntRange(min=1), metavar="N", help="Start machines up to N before jobs are submitted."
+)
+@click.option("--dry-run", is_flag=True, help="Print what would change.")
 @fleet_options
 def scale(fleet: str, region: str | None, maximum: str | None, warm: int | None, dry_run: bool) -> None:
-    """Change how many machines there may be, or start some ahead of work.
+    """Change the maximum number of machines, or start machines ahead of jobs.
 
-    The scaler starts what jobs need; nobody has to. Machines that find no job end themselves, those that --warm
-    started too. Less of them at once: `fleet drain`.
+    The scaler starts the machines that jobs need. Idle machines terminate themselves, including those started by
+    --warm. To end machines at once, use `fleet drain`.
     """
     if (maximum is None) == (warm is None):
-        raise click.UsageError("give --maximum or --warm, one of the two")
+        raise click.UsageError("give either --maximum or --warm")
     standing = standing_fleet(fleet, region)
     if maximum is not None:
-        _set_maximum(standing, maximum, dry_run)
+        from receipt_layoutlm.cli.fleet.deploy import plans_text, show_plan, show_warning
+        from receipt_layoutlm.fleet.deploy import DeployCallbacks, Deployment, FleetRequest
+
+        # as `fleet deploy --maximum-instances --keep-code`: group and scaler get the new maximum together
+        request = FleetRequest(standing.name, values={MAXIMUM.name: maximum})
+        callbacks = DeployCallbacks(show_warning, show_plan, show_event)
+        deployment = Deployment(standing.aws, request, callbacks, time.sleep)
+        if dry_run:
+            click.echo(plans_text(deployment.preview(None)))
+            return
+        deployment.deploy(None)
+        click.echo(f"fleet {standing.name} has at most {maximum} machines")
         return
     assert warm is not None
-    from receipt_layoutlm.fleet.destroy import group_names
-    from receipt_layoutlm.fleet.scale import missing_machines, warm_up
+    from receipt_layoutlm.fleet.groups import group_names, missing_machines, warm_up
     from receipt_layoutlm.fleet.scaler.group import aws_group
 
     names = group_names(standing.workers)
     if not names:
-        raise click.ClickException(f"fleet {fleet} has no group of machines: 'layoutlm-cli fleet deploy' makes it")
+        raise click.ClickException(
+            f"fleet {fleet} has no autoscaling group: create it with 'layoutlm-cli fleet deploy'"
+        )
     group = aws_group(standing.aws.autoscaling, names[0], "", warm)
     count = missing_machines(group, warm) if dry_run else warm_up(group, warm)
-    click.echo(f"{'would order' if dry_run else 'ordered'} {count} machines" if count else "they are there or ordered")
-
-
-def _set_maximum(standing: StandingFleet, maximum: str, dry_run: bool) -> None:
-    """As `fleet deploy --maximum-instances` with the code that runs: group and scaler learn of it together."""
-    from receipt_layoutlm.cli.fleet.deploy import plans_text, tell_finding, tell_plan
-    from receipt_layoutlm.fleet.deploy import Deployment, Listener, Wanted
-
-    wanted = Wanted(standing.name, values={MAXIMUM.name: maximum})
-    listener = Listener(tell_finding, tell_plan, tell_event)
-    deployment = Deployment(standing.aws, wanted, listener, time.sleep)
-    if dry_run:
-        click.echo(plans_text(deployment.preview(None)))
-        return
-    deployment.deploy(None)
-    click.echo(f"fleet {standing.name} has at most {maximum} machines")
+    ordered = f"{'would order' if dry_run else 'ordered'} {count} machines"
+    click.echo(ordered if count else "all these machines are running or ordered")

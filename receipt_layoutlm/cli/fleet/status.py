@@ -1,4 +1,4 @@
-"""layoutlm-cli fleet status: queues, machines and what each does, leases with their countdown, cost today."""
+"""layoutlm-cli fleet status: queues, machines with their jobs and leases, and today's cost."""
 
 import json
 from dataclasses import asdict
@@ -14,74 +14,68 @@ if TYPE_CHECKING:
     from receipt_layoutlm.fleet.status import FleetStatus, HeldJob
 
 
-@click.command()
+@click.command("status")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @fleet_options
-def status(fleet: str, region: str | None, as_json: bool) -> None:
-    """Show what waits, which machines there are, what each does, and what today cost.
+def show_status(fleet: str, region: str | None, as_json: bool) -> None:
+    """Show queues, machines with their jobs, and today's cost.
 
     \b
-    due      jobs that can be claimed now; later ones wait after an error
-    lease    for how long a worker keeps its job without a word; it renews four times in that time
+    due      jobs that can be claimed now; later ones wait for a retry
+    lease    time until the lease expires unless renewed; workers renew it every 15 s
     today    US dollars since midnight UTC, metered every five minutes while there are machines
     """
     from receipt_dynamo import utcnow
     from receipt_layoutlm.fleet.status import fleet_status
 
-    found = fleet_status(fleet, standing_fleet(fleet, region).sources(), utcnow())
-    click.echo(json.dumps(_document(found), indent=1) if as_json else _text(found))
+    status = fleet_status(fleet, standing_fleet(fleet, region).sources(), utcnow())
+    if not as_json:
+        click.echo(_as_text(status))
+        return
+    document = {
+        **asdict(status),
+        "at": status.at.isoformat(),
+        "pause": status.pause and status.pause.model_dump(mode="json", exclude={"fleet"}),
+        "cost": status.cost.model_dump(mode="json", exclude={"fleet"}),
+    }
+    click.echo(json.dumps(document, indent=1))
 
 
-def _document(found: "FleetStatus") -> dict[str, object]:
-    pause = found.pause and found.pause.model_dump(mode="json", exclude={"fleet"})
-    plain = {**asdict(found), "at": found.at.isoformat(), "pause": pause}
-    return {**plain, "cost": found.cost.model_dump(mode="json", exclude={"fleet"})}
-
-
-def _text(found: "FleetStatus") -> str:
-    parts = [_head(found), _queues(found), _groups(found)]
-    parts.append(_machines(found) if found.machines else "no machine runs")
-    if found.elsewhere:
-        rows = [_job_cells(job) for job in found.elsewhere]
-        parts.append("workers outside of the fleet\n" + table(("job", "progress", "lease"), rows))
-    return "\n\n".join(parts)
-
-
-def _head(found: "FleetStatus") -> str:
-    limit = f" of {found.max_cost_per_day:.2f} a day" if found.max_cost_per_day else ""
-    lines = [f"fleet {found.fleet}: {found.cost.dollars:.2f} dollars today{limit}"]
-    if found.pause is not None:
-        lines.append(f"PAUSED until {when(found.pause.until)}: {clean(found.pause.reason)} ('fleet resume' ends that)")
-    return "\n".join(lines)
-
-
-def _queues(found: "FleetStatus") -> str:
-    rows = [
+def _as_text(status: "FleetStatus") -> str:
+    limit = f" of {status.max_cost_per_day:.2f} a day" if status.max_cost_per_day else ""
+    head = f"fleet {status.fleet}: {status.cost.dollars:.2f} dollars today{limit}"
+    if status.pause is not None:
+        end = f"PAUSED until {when(status.pause.until)}: {clean(status.pause.reason)}"
+        head += f"\n{end} (end the pause with 'fleet resume')"
+    queues = [
         (each.queue, each.due, each.later, each.running, duration(each.oldest_seconds) if each.due else "")
-        for each in found.queues
+        for each in status.queues
     ]
-    return table(("queue", "due", "later", "running", "oldest waits"), rows)
+    groups = [(each.group, each.desired, each.maximum) for each in status.groups]
+    paragraphs = [
+        head,
+        table(("queue", "due", "later", "running", "oldest waits"), queues),
+        table(("group", "desired", "maximum"), groups),
+        _machines(status) if status.machines else "no machine runs",
+    ]
+    if status.elsewhere:
+        jobs = [_job_cells(job) for job in status.elsewhere]
+        paragraphs.append("workers outside of the fleet\n" + table(("job", "progress", "lease"), jobs))
+    return "\n\n".join(paragraphs)
 
 
-def _groups(found: "FleetStatus") -> str:
-    return table(("group", "desired", "maximum"), [(each.group, each.desired, each.maximum) for each in found.groups])
-
-
-def _machines(found: "FleetStatus") -> str:
+def _machines(status: "FleetStatus") -> str:
+    """One line per job; the cells of a machine are on its first line."""
     rows = []
-    for each in found.machines:
-        kind = f"{each.instance_type} {'spot' if each.spot else 'on-demand'}"
-        own = (each.instance_id, kind, each.zone, each.state, duration(each.age_seconds))
-        jobs = [_job_cells(job) for job in each.jobs] or [("idle", "", "")]
-        rows += [(*(own if number == 0 else ("",) * len(own)), *cells) for number, cells in enumerate(jobs)]
+    for machine in status.machines:
+        kind = f"{machine.instance_type} {'spot' if machine.spot else 'on-demand'}"
+        cells = (machine.instance_id, kind, machine.zone, machine.state, duration(machine.age_seconds))
+        jobs = [_job_cells(job) for job in machine.jobs] or [("idle", "", "")]
+        rows += [(*(cells if number == 0 else ("",) * len(cells)), *job) for number, job in enumerate(jobs)]
     return table(("machine", "type", "zone", "state", "age", "job", "progress", "lease"), rows)
 
 
 def _job_cells(job: "HeldJob") -> tuple[str, str, str]:
     lease = duration(job.lease_seconds) if job.lease_seconds > 0 else "EXPIRED"
-    return f"{job.name} ({job.job_id[:8]}), attempt {job.attempt}", _position(job), lease
-
-
-def _position(job: "HeldJob") -> str:
-    at = job.position
-    return "" if at is None else f"{at.phase}, step {at.step} of {at.total}"
+    position = "" if job.position is None else f"{job.position.phase}, step {job.position.step} of {job.position.total}"
+    return f"{job.name} ({job.job_id[:8]}), attempt {job.attempt}", position, lease

@@ -1,0 +1,117 @@
+"""The autoscaling groups of a deployed fleet: their machines, warm-up, and how they are emptied before deletion."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.fleet.scaler.group import Group, GroupMissing, NotSettled
+from receipt_layoutlm.fleet.stack import FleetStack, StackEvent, StackState
+from receipt_layoutlm.fleet.stack_errors import explain_refusals
+
+if TYPE_CHECKING:
+    from mypy_boto3_autoscaling import AutoScalingClient
+    from mypy_boto3_autoscaling.type_defs import AutoScalingGroupTypeDef
+
+
+_OUTPUTS = ("GroupName", "OnDemandGroupName")  # of workers.yaml
+_MAX_PROTECTED = 50  # instances in one SetInstanceProtection request
+_POLL_SECONDS = 5.0  # while machines are starting
+
+
+class CannotScale(UserError):
+    """The group does not exist, is being changed, or may not have as many machines."""
+
+
+def group_names(workers: StackState) -> list[str]:
+    """Names of the fleet's groups; empty where the creation of the stack failed before them."""
+    return [workers.outputs[key] for key in _OUTPUTS if key in workers.outputs]
+
+
+def machines(client: "AutoScalingClient", workers: StackState) -> list[str]:
+    """Ids of the instances in the fleet's groups, including those that are terminating."""
+    groups = [group for name in group_names(workers) for group in _describe(client, name)]
+    return [instance["InstanceId"] for group in groups for instance in group["Instances"]]
+
+
+def _describe(client: "AutoScalingClient", name: str) -> "list[AutoScalingGroupTypeDef]":
+    """A list of one group; empty for a deleted one."""
+    with explain_refusals(name):
+        return client.describe_auto_scaling_groups(AutoScalingGroupNames=[name])["AutoScalingGroups"]
+
+
+# warm-up
+
+
+def missing_machines(group: Group, target: int) -> int:
+    """The number of machines to order for a capacity of `target`. Raises CannotScale, StackError."""
+    with _explained(group):
+        figures = group.read()
+    if target > figures.largest:
+        raise CannotScale(f"the group may have at most {figures.largest} machines: raise it with --maximum")
+    return max(0, target - figures.desired)
+
+
+def warm_up(group: Group, target: int) -> int:
+    """Order the machines missing for a capacity of `target`; returns their number. Raises CannotScale, StackError."""
+    missing = missing_machines(group, target)
+    if missing:
+        with _explained(group):
+            group.raise_to(target)
+    return missing
+
+
+@contextmanager
+def _explained(group: Group) -> Iterator[None]:
+    try:
+        with explain_refusals(group.name):
+            yield
+    except GroupMissing as error:
+        raise CannotScale(str(error)) from error
+    except NotSettled as error:
+        raise CannotScale(f"group {group.name} is being changed ({error}): try again in a minute") from error
+
+
+# deletion
+
+
+def destroy_workers(
+    client: "AutoScalingClient",
+    stack: FleetStack,
+    on_event: Callable[[StackEvent], object],
+    wait: Callable[[float], object],
+) -> None:
+    """Terminate the machines, whose jobs return to the queue, and delete the stack, if it exists. Raises StackError."""
+    state = stack.state()
+    if state is None:
+        return
+    for name in group_names(state):
+        empty_group(client, name, wait)
+    stack.delete(on_event)
+
+
+def empty_group(client: "AutoScalingClient", name: str, wait: Callable[[float], object]) -> None:
+    """Set a group's size to 0 and remove the protection of its machines, for which CloudFormation would wait forever.
+
+    The scaler cannot raise a group whose maximum is 0. A machine that is starting is protected when it is up.
+    """
+    if not _describe(client, name):
+        return
+    with explain_refusals(name):
+        client.update_auto_scaling_group(
+            AutoScalingGroupName=name, MinSize=0, MaxSize=0, DesiredCapacity=0, NewInstancesProtectedFromScaleIn=False
+        )
+    while True:
+        instances = [instance for group in _describe(client, name) for instance in group["Instances"]]
+        protected = [
+            instance["InstanceId"]
+            for instance in instances
+            if instance["ProtectedFromScaleIn"] and instance["LifecycleState"] in ("InService", "Standby")
+        ]
+        for start in range(0, len(protected), _MAX_PROTECTED):
+            batch = protected[start : start + _MAX_PROTECTED]
+            with explain_refusals(name):
+                client.set_instance_protection(AutoScalingGroupName=name, InstanceIds=batch, ProtectedFromScaleIn=False)
+        if not any(instance["LifecycleState"].startswith("Pending") for instance in instances):
+            return
+        wait(_POLL_SECONDS)
