@@ -195,7 +195,7 @@ def png(path: Path, pixels: bytes, width: int, height: int) -> Path:
     return path
 
 
-def test_images_that_are_missing_broken_off_no_image_or_blank_are_told(tmp_path: Path) -> None:
+def test_missing_truncated_unreadable_and_blank_images_are_findings(tmp_path: Path) -> None:
     noise = random.Random(0).randbytes(10_000)
     png(tmp_path / "good.png", noise, 100, 100)
     png(tmp_path / "blank.png", b"\xff" * 10**6, 1000, 1000)
@@ -209,11 +209,11 @@ def test_images_that_are_missing_broken_off_no_image_or_blank_are_told(tmp_path:
     images = check_images([*pages, page("without", "g")], tmp_path)
 
     assert images.checked == 4
-    assert {page_id: text.split()[-1] for page_id, text in images.problems.items()} == {
-        "blank.png": "so",
-        "torn": "off",
-        "text": "read",
-        "gone": "folder",
+    assert images.problems == {
+        "blank.png": "blank.png is blank or nearly blank",
+        "torn": "torn.png is truncated",
+        "text": "text.jpg is not a readable JPEG or PNG",
+        "gone": "its image is not in the folder",
     }
     report = check_dataset(CheckInput(CLEAN, images=images), TrainConfig())
     assert found(report, "images").message.startswith("4 page(s)")

@@ -1,4 +1,4 @@
-"""The size of an image is read from its header."""
+"""Image sizes: read from the header, None for what is not an image."""
 
 from pathlib import Path
 
