@@ -4,6 +4,7 @@ import importlib.util
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -30,7 +31,7 @@ FENCE = re.compile(r"^(?P<marker><!-- run -->\n)?```(?P<language>\w*)\n(?P<text>
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
 REPOSITORY_PATH = re.compile(
-    r"(?<![\w/.-])(?:receipt_dynamo|receipt_layoutlm|tests|bench|scripts|infra|docs|requirements)/[\w./-]*[\w/]"
+    r"(?<![\w/.-])(?:receipt_dynamo|receipt_layoutlm|tests|bench|scripts|infra|docs|requirements|examples)/[\w./-]*[\w/]"
 )
 
 each_document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -143,6 +144,19 @@ def test_the_command_line_reference_is_current() -> None:
     assert REFERENCE.read_text() == result.stdout, "docs/cli.md differs from the help texts: run scripts/cli_docs"
 
 
+# --- words ---
+
+
+@each_document
+def test_the_terms_of_the_field_are_used(path: Path) -> None:
+    """docs/glossary.md has the terms; the command line's texts have their own tests."""
+    own = re.compile(
+        r"\b(evaluation|training|test) part\b|\bwords O\b|\bundecided\b|\bwhoever\b|\bnobody\b", re.IGNORECASE
+    )
+
+    assert path == REFERENCE or own.findall(path.read_text()) == []
+
+
 # --- README ---
 
 
@@ -180,8 +194,10 @@ def test_runnable_blocks_are_commands_of_the_local_system() -> None:
 
 
 @pytest.mark.engine
+@pytest.mark.timeout(600)  # under a minute on two idle cores
 def test_runnable_blocks_run_and_show_what_they_promise(tmp_path: Path) -> None:
     """One session in one folder, in the order of the documents. A command that is shown twice runs once."""
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
     outputs: dict[str, str] = {}
     for command in dict.fromkeys(run.command for run in shown_runs()):
         words = [sys.executable, "-m", "receipt_layoutlm.cli", *shlex.split(command)[1:]]
