@@ -5,7 +5,7 @@ import functools
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -122,7 +122,7 @@ def test_no_room_beside_training_imports_torch(room: str) -> None:
 
 def test_no_module_imports_itself_by_way_of_others() -> None:
     named = names_of(sources(STORE, PRODUCT, ROOT / "bench"))
-    graph = {name: named.keys() & set(module_imports(path)) - {name} for name, path in named.items()}
+    graph = {name: set(module_imports(path, named.keys())) - {name} for name, path in named.items()}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -135,13 +135,14 @@ def names_of(paths: list[Path]) -> dict[str, Path]:
     return {name.removeprefix("bench."): path for name, path in names.items()}
 
 
-def module_imports(path: Path) -> Iterator[str]:
+def module_imports(path: Path, modules: Set[str]) -> Iterator[str]:
+    """The modules that a file imports; of `from package import module`, the module."""
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from modules & {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            yield from modules & (names if names <= modules else names | {node.module})
 
 
 def nodes(*folders: Path, without: tuple[Path, ...] = ()) -> Iterator[tuple[Path, ast.AST]]:
