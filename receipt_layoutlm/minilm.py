@@ -16,11 +16,6 @@ class WeightsError(UserError):
     """The packaged weights are not there or not the known ones; the text says which command mends it."""
 
 
-def is_installed() -> bool:
-    """Whether the package can be found; says nothing about its content."""
-    return importlib.util.find_spec(PACKAGE) is not None
-
-
 def find_minilm() -> Path:
     """The folder with model.safetensors, config.json and tokenizer.json; WeightsError with the fix otherwise."""
     # find_spec does not run the package, which would import what --no-deps left out

@@ -106,12 +106,6 @@ class LabelMap:
         """The content of label_map.json."""
         return json.dumps({"merges": self.merges, "labels": self.labels}, sort_keys=True, indent=1)
 
-    @classmethod
-    def from_json(cls, text: str) -> "LabelMap":
-        """The inverse of to_json."""
-        document = json.loads(text)
-        return cls(merges=document["merges"], labels=tuple(document["labels"]))
-
 
 def resolve_merges(config: TrainConfig) -> dict[str, str]:
     """All merges of a config as source -> target; LabelError when they contradict each other."""

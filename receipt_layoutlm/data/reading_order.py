@@ -187,11 +187,6 @@ def _common_slope(boxes: Sequence[Box], lines: Sequence[_Line]) -> float:
     return copysign(max(abs(rise / run) - _JITTER / sqrt(run), 0.0), rise)
 
 
-def page_in_reading_order(page: Page) -> Page:
-    """The same page with its words in reading order, whatever their order was."""
-    return rearranged(page, order_of_words(page))
-
-
 def order_of_words(page: Page) -> list[int]:
     """Indices of a page's words in the order in which they are read."""
     # sorted by content first, so that the input's order does not decide between equal boxes

@@ -10,9 +10,9 @@ from receipt_layoutlm.data.importers import IMPORTERS, ImportReport, import_page
 from receipt_layoutlm.data.importers.label_table import check_all_used, core_table, own_table, read_label_map
 from receipt_layoutlm.data.labels import CORE_LABELS, LabelError
 from receipt_layoutlm.data.page import DataError, Page
-from receipt_layoutlm.data.reading_order import page_in_reading_order
 from receipt_layoutlm.data.snapshot import read_jsonl
 from tests.support.paths import FIXTURES, SHARED
+from tests.support.spans import page_in_reading_order
 
 
 def refuse(error: DataError) -> None:

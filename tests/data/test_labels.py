@@ -1,5 +1,7 @@
 """Labels: merges, whitelist, what contradicts itself, and the tags and numbers that follow."""
 
+import json
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -202,8 +204,8 @@ def test_words_outside_of_entities_have_a_weight_but_no_score() -> None:
 
 
 @given(label_maps)
-def test_a_label_map_survives_its_file(label_map: LabelMap) -> None:
-    assert LabelMap.from_json(label_map.to_json()) == label_map
+def test_the_file_of_a_label_map_holds_all_of_it(label_map: LabelMap) -> None:
+    assert json.loads(label_map.to_json()) == {"merges": dict(label_map.merges), "labels": list(label_map.labels)}
 
 
 def test_what_nobody_has_decided_stays_undecided() -> None:

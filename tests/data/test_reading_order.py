@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receipt_layoutlm.data.page import Box, Page
-from receipt_layoutlm.data.reading_order import page_in_reading_order, printed_lines, reading_order
+from receipt_layoutlm.data.reading_order import printed_lines, reading_order
 from receipt_layoutlm.data.snapshot import read_jsonl
 from tests.support.paths import SHARED
-from tests.support.spans import spans
+from tests.support.spans import page_in_reading_order, spans
 
 SROIE = SHARED / "sroie"
 JITTER = 3  # thousandths, 0.3 % of the page

@@ -8,11 +8,12 @@ import pytest
 
 from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.data.page import Page, page_from_line, page_to_line
-from receipt_layoutlm.data.reading_order import page_in_reading_order, reading_order
+from receipt_layoutlm.data.reading_order import reading_order
 from receipt_layoutlm.data.sample import generate_pages
 from receipt_layoutlm.data.sample_merchants import KINDS
 from receipt_layoutlm.data.snapshot import label_counts
 from receipt_layoutlm.data.splits import divide
+from tests.support.spans import page_in_reading_order
 
 PROMISED = (
     *("MERCHANT_NAME", "PHONE_NUMBER", "ADDRESS_LINE", "DATE", "TIME"),

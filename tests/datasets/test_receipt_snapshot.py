@@ -8,7 +8,6 @@ import pytest
 from receipt_dynamo import DynamoClient, ReceiptClient
 from receipt_dynamo.bulk import Bulk
 from receipt_layoutlm.data.page import DataError, Page
-from receipt_layoutlm.data.reading_order import page_in_reading_order
 from receipt_layoutlm.data.snapshot import read_jsonl
 from receipt_layoutlm.datasets.receipt_load import LoadReport, load_pages
 from receipt_layoutlm.datasets.receipt_pages import (
@@ -23,7 +22,7 @@ from receipt_layoutlm.datasets.table_snapshots import NoLabels, keep_snapshot, l
 from receipt_layoutlm.storage.keys import dataset_key
 from tests.support import original_system
 from tests.support.paths import SHARED
-from tests.support.spans import spans
+from tests.support.spans import page_in_reading_order, spans
 from tests.support.stores import Clock, Store
 from tests.support.tiny import tiny_pages
 from tests.support.wire import Wire

@@ -70,7 +70,7 @@ def test_a_checkpoint_holds_what_a_continuation_needs(trained: Trained, tmp_path
         "model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "label_map.json",
     }  # fmt: skip
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-7"]
-    assert LabelMap.from_json((folder / "label_map.json").read_text()) == LABELS
+    assert (folder / "label_map.json").read_text() == LABELS.to_json()
 
 
 def test_what_is_read_is_what_was_written(trained: Trained, model_folder: Path, tmp_path: Path) -> None:

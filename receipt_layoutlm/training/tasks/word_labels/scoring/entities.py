@@ -17,7 +17,6 @@ from receipt_layoutlm.data.tags import entities
 from receipt_layoutlm.run.events import LabelScore
 from receipt_layoutlm.run.word_scores import rates
 
-METRIC_NAME = "eval_f1"
 """The headline: micro F1 over the entities of all labels."""
 
 Tags = Sequence[str]
