@@ -1,19 +1,7 @@
-"""Which pages of a dataset are good enough for a first stage: by rules, relaxed as far as enough pages need it.
+"""Selects the pages of a dataset that meet quality thresholds, and counts the pages at other thresholds."""
 
-The rules are relaxed one step at a time, only until enough pages pass, and in this order:
-
-1. confidence, down to 0: it says how sure the OCR was of the letters, nothing of whether a label is right.
-2. validated share, down to 0: a word that nobody has decided is neither learned nor scored, so it does no harm; there
-   is only less to learn, and a page that was reviewed in part is more likely to hold a mistake.
-3. labels, down to 1: a page with few entities is mostly words O, of which every dataset has too many anyway.
-
-Each step takes the first rule that alone keeps some page out. Where every page that is left fails several, it takes
-the first of the fewest rules that keep one out together. A rule that keeps nobody out stays as it was.
-"""
-
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,16 +9,19 @@ from pydantic import BaseModel, ConfigDict, Field
 from receipt_layoutlm.data.page import UNSUPERVISED, Page
 from receipt_layoutlm.errors import UserError
 
-FEWEST_LABELS: Final = 1
-
 RuleName = Literal["confidence", "validated_share", "labels"]
-_STEPS: Final[dict[RuleName, float]] = {"confidence": 0.05, "validated_share": 0.05, "labels": 1}
-_SELECTED: Final = "; selected from "  # in the source of a subset, after the source of what it is a part of
-RELAXED_IN_ORDER: Final[tuple[RuleName, ...]] = ("confidence", "validated_share", "labels")
+THRESHOLDS: Final[dict[RuleName, tuple[float, ...]]] = {
+    "confidence": (0, 0.5, 0.7, 0.8, 0.9, 0.95),
+    "validated_share": (0, 0.5, 0.75, 0.9, 1),
+    "labels": (0, 1, 2, 3, 5, 10),
+}
+"""Minimum values of each rule at which pages are counted."""
+
+_SELECTED: Final = "; selected from "  # in the source of a subset, after the source of the whole dataset
 
 
-class Rules(BaseModel):
-    """What a page has to have. Frozen; an unknown rule is an error."""
+class SelectionRules(BaseModel):
+    """Minimum quality of a page."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,184 +29,118 @@ class Rules(BaseModel):
         0.9,
         ge=0,
         le=1,
-        description="Share of a page's labelled and undecided words that are decided. 1: no undecided word at all.",
+        description="Minimum share of labelled words among a page's labelled and unlabelled words; 1 allows no "
+        "unlabelled word.",
     )
-    min_labels: int = Field(1, ge=0, description="Entities that a page has to have at least.")
+    min_labels: int = Field(1, ge=0, description="Minimum number of entities on a page.")
     min_confidence: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="Mean OCR confidence of a page's labelled words, 0..1. Known for pages of the table only.",
+        description="Minimum of the mean OCR confidence of a page's labelled words, 0..1. Known for pages of the table "
+        "only.",
     )
 
     def in_words(self) -> str:
         """The rules in one line."""
-        told = [f"validated share >= {self.min_validated_share:g}", f"labels >= {self.min_labels}"]
+        texts = [f"validated share >= {self.min_validated_share:g}", f"labels >= {self.min_labels}"]
         if self.min_confidence is not None:
-            told.append(f"confidence >= {self.min_confidence:g}")
-        return ", ".join(told)
+            texts.append(f"confidence >= {self.min_confidence:g}")
+        return ", ".join(texts)
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What the rules go by. `confidence` is None where nobody knows: no rule on it holds then, but one of 0."""
+class PageQuality:
+    """The values that rules test. `confidence` is None where it is unknown."""
 
     validated_share: float
     labels: int
     confidence: float | None
 
 
-class Step(BaseModel):
-    """One rule, relaxed by one step: how many pages it let in, and how many there were then."""
+class ThresholdCount(BaseModel):
+    """The number of pages that pass with one rule at another threshold and the other rules unchanged."""
 
     model_config = ConfigDict(frozen=True)
 
     rule: RuleName
-    before: float
-    after: float
-    admitted: int
+    threshold: float
     pages: int
 
 
 class Selection(BaseModel):
-    """What was asked for, what it came to, and how."""
+    """The pages that meet the rules."""
 
     model_config = ConfigDict(frozen=True)
 
-    asked: Rules
-    rules: Rules  # as they were in the end
-    min_pages: int
+    rules: SelectionRules
     of: int  # pages of the dataset
-    passed: int  # pages that passed the rules that were asked for
-    failed: dict[RuleName, int]  # pages that each rule kept out as it was asked for; a page may fail several
+    passed: int
+    failed: dict[RuleName, int]  # pages that do not meet each rule; a page may fail several
     without_confidence: int
-    steps: tuple[Step, ...]
-    chosen: tuple[int, ...]  # by their place in the dataset
+    thresholds: tuple[ThresholdCount, ...]
+    chosen: tuple[int, ...]  # positions in the dataset
 
 
 class UnknownConfidence(UserError):
-    """The rule on confidence was given, and nobody knows it of any page."""
+    """A minimum confidence was given for pages none of which has a confidence."""
 
 
 class TooFewPages(UserError):
-    """Not even the loosest rules give as many pages as are wanted; the text says how many they give."""
+    """Fewer pages than required meet the rules."""
 
 
-def facts_of(page: Page, confidence: float | None) -> Facts:
-    """A page without any labelled or undecided word has nothing left to decide."""
-    undecided = page.tags.count(UNSUPERVISED)
+def quality_of(page: Page, confidence: float | None) -> PageQuality:
+    """The quality of a page. Without any labelled or unlabelled word its validated share is 1."""
+    unlabelled = page.tags.count(UNSUPERVISED)
     labelled = sum(tag[0] in "BI" for tag in page.tags)
-    share = labelled / (labelled + undecided) if undecided else 1.0
-    return Facts(share, sum(tag[0] == "B" for tag in page.tags), confidence)
+    share = labelled / (labelled + unlabelled) if unlabelled else 1.0
+    return PageQuality(share, sum(tag[0] == "B" for tag in page.tags), confidence)
 
 
-def select(facts: Sequence[Facts], asked: Rules, min_pages: int) -> Selection:
-    """The pages that pass, after relaxing the rules as far as `min_pages` needs it. Raises TooFewPages.
+def unmet_rules(page: PageQuality, rules: SelectionRules) -> list[RuleName]:
+    """The rules that a page does not meet. An unknown confidence only meets a minimum of 0."""
+    is_met: dict[RuleName, bool] = {
+        "confidence": (page.confidence or 0) >= (rules.min_confidence or 0),
+        "validated_share": page.validated_share >= rules.min_validated_share,
+        "labels": page.labels >= rules.min_labels,
+    }
+    return [rule for rule, met in is_met.items() if not met]
 
-    Raises UnknownConfidence for a rule that no page could keep.
-    """
-    if asked.min_confidence and facts and all(each.confidence is None for each in facts):
+
+def select_pages(qualities: Sequence[PageQuality], rules: SelectionRules) -> Selection:
+    """The pages that meet every rule. Raises UnknownConfidence for a minimum confidence that no page can meet."""
+    without_confidence = sum(page.confidence is None for page in qualities)
+    has_confidence = without_confidence < len(qualities)
+    if rules.min_confidence and qualities and not has_confidence:
         raise UnknownConfidence(
-            "--min-confidence: no page says how sure the OCR was of its words; only snapshots of the table know "
-            "('layoutlm-cli dataset import dynamo'), and of words that carry a confidence there: leave it out"
+            "--min-confidence: no page of the dataset has an OCR confidence; only snapshots of the table "
+            "('layoutlm-cli dataset import dynamo') may have one: omit the option"
         )
-    rules, steps = asked, list[Step]()
-    passed = count = _count(facts, rules)
-    while count < min_pages and (name := _rule_to_relax(facts, rules)) is not None:
-        looser = _relaxed(rules, name)
-        now = _count(facts, looser)
-        before, after = _least(rules, name), _least(looser, name)
-        steps.append(Step(rule=name, before=before, after=after, admitted=now - count, pages=now))
-        rules, count = looser, now
-    if count < max(min_pages, 1):
-        raise TooFewPages(_too_few(facts, rules, count, min_pages))
+    unmet = [unmet_rules(page, rules) for page in qualities]
+    chosen = tuple(place for place, failed in enumerate(unmet) if not failed)
+    counts = []
+    for rule, thresholds in THRESHOLDS.items():
+        for threshold in thresholds if rule != "confidence" or has_confidence else ():
+            other_rules = rules.model_copy(update={f"min_{rule}": threshold})
+            pages = sum(not unmet_rules(page, other_rules) for page in qualities)
+            counts.append(ThresholdCount(rule=rule, threshold=threshold, pages=pages))
     return Selection(
-        asked=asked,
         rules=rules,
-        min_pages=min_pages,
-        of=len(facts),
-        passed=passed,
-        failed={name: sum(not holds(each, asked) for each in facts) for name, holds in _HOLDS.items()},
-        without_confidence=sum(each.confidence is None for each in facts),
-        steps=tuple(steps),
-        chosen=tuple(place for place, each in enumerate(facts) if passes(each, rules)),
+        of=len(qualities),
+        passed=len(chosen),
+        failed={rule: sum(rule in failed for failed in unmet) for rule in THRESHOLDS},
+        without_confidence=without_confidence,
+        thresholds=tuple(counts),
+        chosen=chosen,
     )
 
 
-def _too_few(facts: Sequence[Facts], rules: Rules, count: int, min_pages: int) -> str:
-    if min_pages == 0:
-        most = _count(facts, _at_floor(rules, RELAXED_IN_ORDER))
-        return (
-            f"no page passes {rules.in_words()}; give --min-pages N to relax the rules until N pages pass "
-            f"(at the loosest {most} of {len(facts)} do)"
-        )
-    loosest = _at_floor(rules, RELAXED_IN_ORDER).in_words()
-    return (
-        f"even at the loosest, {loosest}, {count} of {len(facts)} pages pass, not {min_pages}: "
-        f"ask for {count} at most" + (", or give --min-labels 0" if rules.min_labels else "")
-    )
-
-
-def source_of_subset(source: str, whole: str, selection: Selection) -> str:
-    """How a subset says where it comes from: `whole` is NAME@FINGERPRINT, and `source` that one's own source."""
-    relaxed = f" (relaxed from {selection.asked.in_words()})" if selection.steps else ""
-    return f"{source}{_SELECTED}{whole} by {selection.rules.in_words()}{relaxed}"
+def source_of_subset(source: str, whole: str, rules: SelectionRules) -> str:
+    """The source of a subset; `whole` is NAME@FINGERPRINT of the dataset it is taken from, `source` that one's own."""
+    return f"{source}{_SELECTED}{whole} by {rules.in_words()}"
 
 
 def first_source(source: str) -> str:
-    """Where the pages of a subset, or of a subset of one, were first taken from."""
+    """The original source of the pages of a subset, or of a subset of a subset."""
     return source.partition(_SELECTED)[0]
-
-
-def passes(page: Facts, rules: Rules) -> bool:
-    """Whether a page keeps every rule."""
-    return all(holds(page, rules) for holds in _HOLDS.values())
-
-
-def _is_confident(page: Facts, rules: Rules) -> bool:
-    return not rules.min_confidence or (page.confidence is not None and page.confidence >= rules.min_confidence)
-
-
-_HOLDS: Final[dict[RuleName, Callable[[Facts, Rules], bool]]] = {
-    "confidence": _is_confident,
-    "validated_share": lambda page, rules: page.validated_share >= rules.min_validated_share,
-    "labels": lambda page, rules: page.labels >= rules.min_labels,
-}
-
-
-def _count(facts: Sequence[Facts], rules: Rules) -> int:
-    return sum(passes(each, rules) for each in facts)
-
-
-_TOGETHER: Final = [names for size in (1, 2, 3) for names in combinations(RELAXED_IN_ORDER, size)]
-
-
-def _rule_to_relax(facts: Sequence[Facts], rules: Rules) -> RuleName | None:
-    """The first of the fewest rules that keep out a page which would pass without them; None where no rule does."""
-    waiting = [each for each in facts if not passes(each, rules)]
-    for names in _TOGETHER:
-        loosest = _at_floor(rules, names)
-        if any(passes(each, loosest) for each in waiting):
-            return names[0]
-    return None
-
-
-def _relaxed(rules: Rules, name: RuleName) -> Rules:
-    """One step down, not below the floor."""
-    less = _least(rules, name) - _STEPS[name]
-    return rules.model_copy(update={f"min_{name}": max(round(less, 9), _floor(rules, name))})
-
-
-def _at_floor(rules: Rules, names: Iterable[RuleName]) -> Rules:
-    """As loose as relaxing makes these rules."""
-    return rules.model_copy(update={f"min_{name}": _floor(rules, name) for name in names if _least(rules, name)})
-
-
-def _floor(rules: Rules, name: RuleName) -> float:
-    """0 labels are asked for by nobody but who gives them."""
-    return min(rules.min_labels, FEWEST_LABELS) if name == "labels" else 0.0
-
-
-def _least(rules: Rules, name: RuleName) -> float:
-    """What a rule asks for; 0 is no rule."""
-    return getattr(rules, f"min_{name}") or 0

@@ -1,4 +1,4 @@
-"""layoutlm-cli dataset select: a subset by rules, from the pinned snapshot alone, as a snapshot of its own."""
+"""layoutlm-cli dataset select: a subset by quality thresholds, from the pinned snapshot alone."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def selected(*arguments: str) -> dict[str, Any]:
 
 @pytest.fixture
 def shop(cloud: DynamoClient, tmp_path: Path) -> str:
-    """A dataset of 12 pages with one or two entities; 4 have one, and on page 001 a word is undecided."""
+    """A dataset of 12 pages with one or two entities; 4 have one, and page 001 has an unlabelled word."""
     lines = [page_to_line(page) for page in tiny_pages(12)]
     lines[1] = lines[1].replace('"O","B-GRAND_TOTAL"', '"-","B-GRAND_TOTAL"')
     path = tmp_path / "shop.jsonl"
@@ -78,9 +78,7 @@ def receipts(cloud: DynamoClient) -> str:
         (["--min-confidence", "0.8"], ["aa"]),
         (["--min-confidence", "0.8", "--min-validated-share", "0"], ["aa", "dd"]),
         (["--min-confidence", "0.5"], ["aa", "bb"]),
-        (["--min-confidence", "0.8", "--min-pages", "2"], ["aa", "bb"]),
-        (["--min-confidence", "0.8", "--min-pages", "3"], ["aa", "bb", "cc"]),
-        (["--min-confidence", "0.8", "--min-pages", "4"], ["aa", "bb", "cc", "dd"]),
+        (["--min-confidence", "0.5", "--min-pages", "2"], ["aa", "bb"]),
     ],
 )
 def test_each_rule_decides_on_the_pinned_snapshot_without_the_table(
@@ -99,39 +97,37 @@ def test_a_subset_of_a_subset_still_knows_the_confidence(cloud: DynamoClient, re
     assert selected("some", "--min-confidence", "0.8")["selection"]["page_ids"] == ["aa-00001"]
 
 
-def test_the_number_of_labels_decides_where_it_is_asked_for(cloud: DynamoClient, shop: str) -> None:
+def test_a_minimum_number_of_labels_decides(cloud: DynamoClient, shop: str) -> None:
     assert len(selected(shop, "--min-validated-share", "0", "--min-labels", "2")["selection"]["page_ids"]) == 8
     assert len(selected(shop, "--min-validated-share", "0", "--min-labels", "1")["selection"]["page_ids"]) == 12
 
 
-def test_the_subset_is_a_snapshot_that_says_where_it_comes_from(cloud: DynamoClient, shop: str) -> None:
-    told = selected(shop, "--name", "sure", "--min-labels", "3", "--min-pages", "5")
+def test_the_subset_is_a_snapshot_that_names_its_source(cloud: DynamoClient, shop: str) -> None:
+    told = selected(shop, "--name", "sure", "--min-labels", "2", "--min-pages", "5")
 
     (whole,) = [each for each in cloud.list_datasets() if each.name == shop]
     stored = cloud.get_dataset("sure")
     assert stored.source == (
-        f"jsonl shop.jsonl; selected from shop@{whole.fingerprint} by validated share >= 0.9, labels >= 2 "
-        "(relaxed from validated share >= 0.9, labels >= 3)"
+        f"jsonl shop.jsonl; selected from shop@{whole.fingerprint} by validated share >= 0.9, labels >= 2"
     )
-    assert told["selection"]["steps"][-1] == {"rule": "labels", "before": 3, "after": 2, "admitted": 7, "pages": 7}
+    assert {"rule": "labels", "threshold": 1, "pages": 11} in told["selection"]["thresholds"]
+    assert (told["selection"]["passed"], told["selection"]["min_pages"]) == (7, 5)
     assert Bucket("the-bucket").exists(f"datasets/{stored.fingerprint}.jsonl.gz")
     job = json.loads(ok("train", "--dataset", "sure", "--split", "random", "--json"))
     assert job["job_config"]["dataset"] == f"sure@{stored.fingerprint}"
 
 
-def test_what_was_relaxed_is_shown_step_by_step(cloud: DynamoClient, receipts: str) -> None:
-    shown = ok("dataset", "select", receipts, "--min-confidence", "0.6", "--min-pages", "3")
+def test_the_output_shows_the_pages_at_other_thresholds(cloud: DynamoClient, receipts: str) -> None:
+    shown = ok("dataset", "select", receipts, "--min-confidence", "0.6")
 
-    assert "3 of 4 pages, by validated share >= 0.9, labels >= 1, confidence >= 0" in shown
-    assert "confidence >= 0.6: 1 pages (kept out by 2 confidence, 1 validated share)" in shown
+    assert "1 of 4 pages: validated share >= 0.9, labels >= 1, confidence >= 0.6" in shown
+    assert "excluded by rule: 2 confidence, 1 validated share" in shown
     assert "1 pages have no confidence and fail that rule" in shown
-    assert "relaxed until 3 pages pass:" in shown
-    rows = [line.split() for line in shown.splitlines() if line.startswith("confidence")]
-    assert rows[:2] == [["confidence", "0.6", "0.55", "0", "1"], ["confidence", "0.55", "0.5", "1", "2"]]
-    assert rows[-1] == ["confidence", "0.05", "0", "1", "3"]
+    (row,) = [line for line in shown.splitlines() if line.startswith("confidence")]
+    assert row.split(maxsplit=1)[1] == "3 at 0, 2 at 0.5, 1 at 0.7, 1 at 0.8, 1 at 0.9, 0 at 0.95"
 
 
-def test_a_dry_run_says_the_same_and_writes_nothing(cloud: DynamoClient, shop: str) -> None:
+def test_a_dry_run_shows_the_same_and_writes_nothing(cloud: DynamoClient, shop: str) -> None:
     before = list(Bucket("the-bucket").list_keys(""))
 
     result = run("dataset", "select", shop, "--min-labels", "2", "--dry-run")
@@ -145,14 +141,14 @@ def test_a_dry_run_says_the_same_and_writes_nothing(cloud: DynamoClient, shop: s
 @pytest.mark.parametrize(
     ("rules", "code", "text"),
     [
-        (["--min-confidence", "0.5"], 1, "no page says how sure the OCR was"),
-        (["--min-pages", "13"], 1, "12 of 12 pages pass, not 13"),
-        (["--min-labels", "99"], 1, "no page passes"),
+        (["--min-confidence", "0.5"], 1, "no page of the dataset has an OCR confidence"),
+        (["--min-pages", "13"], 1, "11 of 12 pages meet validated share >= 0.9, labels >= 1, fewer than 13"),
+        (["--min-labels", "99"], 1, "11 at 1, 7 at 2"),
         (["--min-validated-share", "2"], 2, "min_validated_share"),
         (["--min-pages", "0"], 2, "min-pages"),
     ],
 )
-def test_what_cannot_be_had_is_an_error_that_says_how_much_can(
+def test_too_few_pages_are_an_error_with_the_pages_at_other_thresholds(
     cloud: DynamoClient, shop: str, rules: list[str], code: int, text: str
 ) -> None:
     result = run("dataset", "select", shop, *rules)

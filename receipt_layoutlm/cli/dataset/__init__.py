@@ -11,7 +11,7 @@ from receipt_layoutlm.cli.dataset.check import check
 from receipt_layoutlm.cli.dataset.forget import forget
 from receipt_layoutlm.cli.dataset.import_files import as_json_option, import_
 from receipt_layoutlm.cli.dataset.import_text import described_text
-from receipt_layoutlm.cli.dataset.select import select
+from receipt_layoutlm.cli.dataset.select import select_subset
 from receipt_layoutlm.cli.dataset.store import count, dynamo, load
 from receipt_layoutlm.cli.dataset.suspects import suspects
 from receipt_layoutlm.cli.tables import datasets_table
@@ -34,7 +34,7 @@ import_.add_command(dynamo)
 dataset.add_command(load)
 dataset.add_command(count)
 dataset.add_command(check)
-dataset.add_command(select)
+dataset.add_command(select_subset)
 dataset.add_command(forget)
 dataset.add_command(suspects)
 

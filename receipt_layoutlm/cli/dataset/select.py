@@ -1,4 +1,4 @@
-"""layoutlm-cli dataset select: the pages of a snapshot that keep some rules, as a snapshot of their own."""
+"""layoutlm-cli dataset select: a snapshot of the pages that meet quality thresholds."""
 
 import json
 from typing import Any
@@ -12,62 +12,65 @@ from receipt_layoutlm.cli.options import given_values, model_options
 from receipt_layoutlm.cli.tables import table
 from receipt_layoutlm.config import parse_model
 from receipt_layoutlm.datasets.checks import stored_pages
-from receipt_layoutlm.datasets.selection import RELAXED_IN_ORDER, Rules, Selection, facts_of, source_of_subset
-from receipt_layoutlm.datasets.selection import select as select_pages
+from receipt_layoutlm.datasets.selection import (
+    THRESHOLDS,
+    Selection,
+    SelectionRules,
+    TooFewPages,
+    quality_of,
+    select_pages,
+    source_of_subset,
+)
 from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset, find_dataset, pinned
 from receipt_layoutlm.datasets.table_snapshots import marks_of, put_marks
 
 
-@click.command()
+@click.command("select")
 @click.argument("spec", metavar="NAME[@FINGERPRINT]")
 @click.option("--name", help="Name of the subset (default: NAME-subset).")
-@model_options(Rules)
-@click.option(
-    "--min-pages",
-    type=click.IntRange(min=1),
-    help="Relax the rules step by step until at least N pages pass (default: leave them as they are).",
-)
-@click.option("--dry-run", is_flag=True, help="Say which rules would give how many pages; write nothing.")
+@model_options(SelectionRules)
+@click.option("--min-pages", type=click.IntRange(min=1), default=1, help="Fail if fewer than N pages meet the rules.")
+@click.option("--dry-run", is_flag=True, help="Show the number of pages at several thresholds; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @store_options
-def select(
-    connection: Connection,
-    spec: str,
-    name: str | None,
-    min_pages: int | None,
-    dry_run: bool,
-    as_json: bool,
-    **values: Any,
+def select_subset(
+    connection: Connection, spec: str, name: str | None, min_pages: int, dry_run: bool, as_json: bool, **values: Any
 ) -> None:
-    """Make a snapshot of the pages that keep some rules, say to train on the surest ones first.
+    """Make a snapshot of the pages that meet quality thresholds, for instance to train on the best ones first.
 
     \b
-    validated share   labelled words against those that wait for a decision (PENDING, NEEDS_REVIEW; "-" in a file)
+    validated share   labelled words among labelled and unlabelled ones (PENDING, NEEDS_REVIEW; "-" in a file)
     labels            entities on the page
-    confidence        how sure the OCR was of the labelled words, on average; a page that lacks it fails the rule
+    confidence        mean OCR confidence of the labelled words; a page without one only meets a minimum of 0
 
-    Where too few pages pass, --min-pages relaxes the rules step by step: confidence by 0.05 down to 0 (it says nothing
-    of the labels), the validated share by 0.05 down to 0 (undecided words are neither learned nor scored), labels by 1
-    down to 1. Each step takes the first of these that alone keeps some page out; where none does, the first of those
-    that do so together. It is reported with the number of pages that it let in.
+    The output shows the number of pages at other thresholds. Where too few pages pass, lower the confidence first (it
+    does not tell whether a label is right), then the validated share (unlabelled words are neither learned nor
+    scored), then the number of labels.
     """
-    rules = parse_model(Rules, given_values((Rules,), values))
+    rules = parse_model(SelectionRules, given_values((SelectionRules,), values))
     client, bucket = connection.client(), connection.open_bucket(connection.default_bucket())
     whole = find_dataset(client, spec)
     kept = kept_pages(client, stored_pages(bucket, whole))
     marks = {mark.page_id: mark for mark in marks_of(bucket, whole)}
-    facts = [facts_of(page, mark.confidence if (mark := marks.get(page.page_id)) else None) for page in kept.pages]
-    selection = select_pages(facts, rules, min_pages or 0)
+    confidence = {page_id: mark.confidence for page_id, mark in marks.items()}
+    selection = select_pages([quality_of(page, confidence.get(page.page_id)) for page in kept.pages], rules)
+    if selection.passed < min_pages:
+        click.echo(thresholds_text(selection), err=True)
+        raise TooFewPages(
+            f"{selection.passed} of {selection.of} pages meet {rules.in_words()}, fewer than {min_pages}: "
+            "choose lower thresholds from the table above"
+        )
     chosen = [kept.pages[place] for place in selection.chosen]
-    source = source_of_subset(whole.source, pinned(whole), selection)
+    source = source_of_subset(whole.source, pinned(whole), rules)
     subset = describe_dataset(name or f"{whole.name}-subset", chosen, source, utcnow(), len(kept.forgotten))
     if not dry_run:
         if known := [marks[page.page_id] for page in chosen if page.page_id in marks]:
             put_marks(bucket, subset, known)
         subset = add_snapshot(client, bucket, subset, chosen)
     if as_json:
-        told = {**selection.model_dump(exclude={"chosen"}), "page_ids": [page.page_id for page in chosen]}
-        click.echo(json.dumps({**subset.model_dump(mode="json"), "selection": told}, indent=1))
+        document = {**selection.model_dump(exclude={"chosen"}), "min_pages": min_pages}
+        document["page_ids"] = [page.page_id for page in chosen]
+        click.echo(json.dumps({**subset.model_dump(mode="json"), "selection": document}, indent=1))
     else:
         click.echo(f"{pinned(subset)}\n{selection_text(selection)}")
     if dry_run:
@@ -75,22 +78,23 @@ def select(
 
 
 def selection_text(selection: Selection) -> str:
-    """How many pages, what kept the others out, and what was relaxed."""
-    out = ", ".join(f"{selection.failed[name]} {_title(name)}" for name in RELAXED_IN_ORDER if selection.failed[name])
-    lines = [
-        f"{len(selection.chosen)} of {selection.of} pages, by {selection.rules.in_words()}",
-        f"asked for: {selection.asked.in_words()}: {selection.passed} pages" + (f" (kept out by {out})" if out else ""),
-    ]
-    if selection.without_confidence and selection.asked.min_confidence:
+    """The number of pages, the rules that exclude others, and the number of pages at other thresholds."""
+    lines = [f"{selection.passed} of {selection.of} pages: {selection.rules.in_words()}"]
+    if failed := ", ".join(f"{count} {_title(rule)}" for rule, count in selection.failed.items() if count):
+        lines.append(f"excluded by rule: {failed}")
+    if selection.without_confidence and selection.rules.min_confidence:
         lines.append(f"{selection.without_confidence} pages have no confidence and fail that rule")
-    if selection.steps:
-        rows = [
-            (_title(step.rule), f"{step.before:g}", f"{step.after:g}", step.admitted, step.pages)
-            for step in selection.steps
-        ]
-        lines += ["", f"relaxed until {selection.min_pages} pages pass:"]
-        lines.append(table(("rule", "from", "to", "pages let in", "pages"), rows))
-    return "\n".join(lines)
+    return "\n".join([*lines, "", thresholds_text(selection)])
+
+
+def thresholds_text(selection: Selection) -> str:
+    """A table of the number of pages at several thresholds of each rule."""
+    rows = [
+        (_title(rule), ", ".join(f"{count.pages} at {count.threshold:g}" for count in counts))
+        for rule in THRESHOLDS
+        if (counts := [count for count in selection.thresholds if count.rule == rule])
+    ]
+    return table(("rule", "pages with this rule changed"), rows)
 
 
 def _title(rule: str) -> str:
