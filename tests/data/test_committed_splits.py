@@ -1,4 +1,4 @@
-"""The page-id lists behind the README's figures: whole, disjoint, and of the pages that the figures are about."""
+"""Page-id lists of the SROIE protocols (docs/findings/accuracy.md): complete, disjoint, and of the right pages."""
 
 import pytest
 

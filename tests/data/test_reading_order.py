@@ -21,7 +21,7 @@ SROIE = SHARED / "sroie"
 JITTER = 3  # thousandths, 0.3 % of the page
 
 
-CLOSEST = 15  # thousandths between lines from which on jitter changes nothing; README's findings have other distances
+CLOSEST = 15  # thousandths between lines from which jitter changes nothing; others: docs/findings/reading-order.md
 
 
 @st.composite
