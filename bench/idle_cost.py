@@ -30,7 +30,7 @@ from moto import mock_aws
 
 from receipt_dynamo import DynamoClient, JobLog, JobQueue, utcnow
 from receipt_layoutlm import infra
-from receipt_layoutlm.fleet.scaler import lambda_entry as scaler_lambda
+from receipt_layoutlm.fleet.scaler.lambda_entry import Container, container_of, on_event
 
 # US dollars in us-east-1, as of 2025-06, from the services' pricing pages
 PRICES_AS_OF = "2025-06"
@@ -135,13 +135,13 @@ def make_groups() -> None:
 class Meter:
     """Counts requests and capacity units of one container's clients, through botocore's events."""
 
-    def __init__(self, scaler: scaler_lambda.Container) -> None:
+    def __init__(self, container: Container) -> None:
         self.requests: Counter[str] = Counter()
         self.units: dict[str, float] = {}
-        dynamo = scaler.scaler.queue.client.raw.meta.events
+        dynamo = container.scaler.queue.client.raw.meta.events
         dynamo.register_first("provide-client-params.dynamodb", self._ask)
         dynamo.register("after-call.dynamodb", self._answered)
-        for events in (dynamo, scaler.autoscaling.meta.events, scaler.cloudwatch.meta.events):
+        for events in (dynamo, container.autoscaling.meta.events, container.cloudwatch.meta.events):
             events.register_first("before-send", self._sent)
 
     def _ask(self, params: dict[str, object], **_: object) -> dict[str, object]:
@@ -174,15 +174,15 @@ def measured(table: Callable[[], DynamoClient], repeats: int = 20) -> Look:
     os.environ["AWS_ENDPOINT_URL_DYNAMODB"] = client.raw.meta.endpoint_url
     with mock_aws(), contextlib.redirect_stdout(io.StringIO()):
         make_groups()
-        meter = Meter(scaler_lambda.container_of(os.environ["LAYOUTLM_SCALER"]))
-        told = scaler_lambda.run({}, None)
+        meter = Meter(container_of(os.environ["LAYOUTLM_SCALER"]))
+        answer = on_event({}, None)
         requests, units = dict(meter.requests), dict(meter.units)
         began = time.process_time()
         for _ in range(repeats):
-            scaler_lambda.run({}, None)
+            on_event({}, None)
         warm = (time.process_time() - began) / repeats
     cold = subprocess.run([sys.executable, "-c", COLD], capture_output=True, text=True, check=True)
-    return Look(requests, units, warm, float(cold.stdout), len(json.dumps(told)) + LOG_LINES_BYTES)
+    return Look(requests, units, warm, float(cold.stdout), len(json.dumps(answer)) + LOG_LINES_BYTES)
 
 
 def by_item(function: Function, found: Look) -> dict[str, float]:

@@ -1,5 +1,5 @@
-"""The scaler's handler under the name that templates deployed before the rooms give to AWS Lambda."""
+"""The scaler's handler by the name in templates of earlier versions."""
 
-from receipt_layoutlm.fleet.scaler.lambda_entry import run
+from receipt_layoutlm.fleet.scaler.lambda_entry import on_event as run
 
 __all__ = ["run"]

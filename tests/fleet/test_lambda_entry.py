@@ -11,10 +11,16 @@ import boto3
 import pytest
 
 from receipt_dynamo import DynamoClient, FleetRows, Job, JobError, JobQueue, JobStatus, utcnow
+from receipt_layoutlm import scaler_lambda
 from receipt_layoutlm.fleet.names import worker_id
-from receipt_layoutlm.fleet.scaler import lambda_entry as scaler_lambda
-from receipt_layoutlm.fleet.scaler.lambda_entry import BadSettings, LookFailed, parse_settings, run
-from receipt_layoutlm.fleet.scaler.metrics import namespace
+from receipt_layoutlm.fleet.scaler.lambda_entry import (
+    BadSettings,
+    LookFailed,
+    container_of,
+    namespace,
+    on_event,
+    parse_settings,
+)
 from tests.support.fleets import FLEET, NO_IMAGES, REGION, StoredGroup, lagging_index, make_group
 from tests.support.paths import ROOT
 from tests.support.stores import Clock
@@ -105,7 +111,13 @@ def cloud(
 
 def test_a_record_of_a_submitted_job_starts_a_machine(cloud: Cloud) -> None:
     job = cloud.submit()
-    run(cloud.stream((None, cloud.image(job))), None)
+    on_event(cloud.stream((None, cloud.image(job))), None)
+    assert cloud.group.desired == 1
+
+
+def test_the_handler_of_earlier_templates_still_works(cloud: Cloud) -> None:
+    cloud.submit()
+    scaler_lambda.run(SCHEDULE, None)
     assert cloud.group.desired == 1
 
 
@@ -113,18 +125,18 @@ def test_a_record_of_a_submitted_job_starts_a_machine(cloud: Cloud) -> None:
 def test_every_other_event_is_a_look_too(cloud: Cloud, event: dict[str, object]) -> None:
     cloud.submit()
     cloud.submit()
-    run(event, None)
+    on_event(event, None)
     assert cloud.group.desired == 2
 
 
 def test_a_job_submitted_while_the_last_machine_ends_gets_a_machine_when_it_has_ended(cloud: Cloud) -> None:
     cloud.group.order(1)
     job = cloud.submit()  # the machine has looked at the queue for the last time just before
-    run(cloud.stream((None, cloud.image(job))), None)
+    on_event(cloud.stream((None, cloud.image(job))), None)
     assert cloud.group.desired == 1  # the machine that ends still counts
     cloud.group.end_an_instance()
     assert cloud.group.desired == 0
-    run(ENDED, None)
+    on_event(ENDED, None)
     assert cloud.group.desired == 1
 
 
@@ -134,7 +146,7 @@ def test_a_stale_record_is_no_reason_not_to_look(cloud: Cloud) -> None:
     cloud.queue.cancel(old.job_id)
     cloud.submit()
     cloud.submit()
-    run(cloud.stream((None, image)), None)
+    on_event(cloud.stream((None, image)), None)
     assert cloud.group.desired == 2
 
 
@@ -149,16 +161,16 @@ def test_a_stale_record_is_no_reason_not_to_look(cloud: Cloud) -> None:
 )
 def test_a_record_that_cannot_be_read_does_not_stop_the_look(cloud: Cloud, records: object) -> None:
     cloud.submit()
-    run({"Records": records}, None)
+    on_event({"Records": records}, None)
     assert cloud.group.desired == 1
 
 
 def test_the_record_counts_before_the_index_lists_its_job(cloud: Cloud) -> None:
     job = cloud.submit()
-    lagging_index(scaler_lambda.container_of(cloud.settings).scaler.queue.client, "GSI3")
-    run(SCHEDULE, None)
+    lagging_index(container_of(cloud.settings).scaler.queue.client, "GSI3")
+    on_event(SCHEDULE, None)
     assert cloud.group.desired == 0
-    run(cloud.stream((None, cloud.image(job))), None)
+    on_event(cloud.stream((None, cloud.image(job))), None)
     assert cloud.group.desired == 1
 
 
@@ -166,7 +178,7 @@ def test_the_record_counts_before_the_index_lists_its_job(cloud: Cloud) -> None:
 
 
 def test_an_idle_fleet_tells_cloudwatch_nothing(cloud: Cloud) -> None:
-    run(SCHEDULE, None)
+    on_event(SCHEDULE, None)
     assert cloud.published() == {}
 
 
@@ -175,7 +187,7 @@ def test_waiting_and_running_jobs_are_told_while_there_are_any(cloud: Cloud) -> 
     cloud.submit()
     cloud.group.order(1)
     assert cloud.queue.claim(worker_id(cloud.group.instances[0], 0)) is not None
-    run(SCHEDULE, None)
+    on_event(SCHEDULE, None)
     published = cloud.published()
     assert published.pop("OldestPendingAge") > 0
     assert published.pop("OldestInstanceAge") > 0
@@ -184,7 +196,7 @@ def test_waiting_and_running_jobs_are_told_while_there_are_any(cloud: Cloud) -> 
 
 def test_machines_without_any_work_are_told_with_the_age_of_the_oldest(cloud: Cloud) -> None:
     cloud.group.order(2)
-    run(SCHEDULE, None)
+    on_event(SCHEDULE, None)
     published = cloud.published()
     assert published.pop("OldestInstanceAge") > 0
     assert published == {"IdleMachines": 2}
@@ -192,7 +204,7 @@ def test_machines_without_any_work_are_told_with_the_age_of_the_oldest(cloud: Cl
 
 def test_a_job_that_failed_is_counted_once(cloud: Cloud) -> None:
     before, failed = failure(cloud)
-    run(cloud.stream((before, failed), (failed, failed)), None)
+    on_event(cloud.stream((before, failed), (failed, failed)), None)
     assert cloud.published() == {"JobsFailed": 1}
 
 
@@ -203,8 +215,8 @@ def test_a_job_that_failed_is_counted_once_when_the_stream_brings_it_again_after
     with monkeypatch.context() as broken:
         broken.setenv("LAYOUTLM_SCALER", with_a_missing_group(cloud))
         with pytest.raises(LookFailed):
-            run(event, None)
-    run(event, None)
+            on_event(event, None)
+    on_event(event, None)
     assert cloud.published() == {"JobsFailed": 1}
 
 
@@ -229,7 +241,7 @@ def test_what_fails_is_told_and_raised_after_the_rest_was_done(cloud: Cloud, mon
     monkeypatch.setenv("LAYOUTLM_SCALER", with_a_missing_group(cloud))
     cloud.submit()
     with pytest.raises(LookFailed, match="no-such-group"):
-        run(SCHEDULE, None)
+        on_event(SCHEDULE, None)
     assert cloud.group.desired == 1
     assert cloud.published()["Backlog"] == 1
 
@@ -239,8 +251,8 @@ def test_the_prices_of_the_settings_meter_the_machines(cloud: Cloud, monkeypatch
     monkeypatch.setenv("LAYOUTLM_SCALER", json.dumps({**settings, "prices": {"g5.xlarge": {"on-demand": 3600}}}))
     cloud.group.order(1)  # moto's machines started this second, on demand
     clock = Clock(utcnow())
-    run(SCHEDULE, None)
-    run(SCHEDULE, None)
+    on_event(SCHEDULE, None)
+    on_event(SCHEDULE, None)
     rows = FleetRows(cloud.queue.client)
     assert 0 < rows.get_cost(FLEET, clock.time.date()).dollars < 60  # a dollar a second
 

@@ -55,7 +55,7 @@ def test_each_waiting_job_gets_a_machine(fleet: Fleet) -> None:
 
 
 def test_an_idle_fleet_stays_without_machines(fleet: Fleet) -> None:
-    assert only(look(fleet.scaler()).groups).reason == "nothing waits"
+    assert only(look(fleet.scaler()).groups).reason == "no job is waiting"
     assert fleet.stored.desired == 0
 
 
@@ -81,7 +81,7 @@ def test_a_maximum_of_zero_means_none(fleet: Fleet) -> None:
 def test_capacity_is_never_lowered(fleet: Fleet) -> None:
     fleet.stored.order(4)
     fleet.submit(1)
-    assert only(look(fleet.scaler()).groups).reason == "1 machines are wanted and 4 ordered"
+    assert only(look(fleet.scaler()).groups).reason == "machines needed: 1, desired capacity: 4"
     assert fleet.stored.desired == 4
 
 
@@ -112,7 +112,7 @@ def test_jobs_share_a_machine_of_several_slots(fleet: Fleet) -> None:
 def test_running_jobs_alone_start_no_machine(fleet: Fleet) -> None:
     fleet.submit(1)
     fleet.claim()  # its machine may be dead: until its lease has run out nobody can tell
-    assert only(look(fleet.scaler()).groups).reason == "nothing waits"
+    assert only(look(fleet.scaler()).groups).reason == "no job is waiting"
     assert fleet.stored.desired == 0
 
 
@@ -572,7 +572,7 @@ def test_a_price_that_nobody_knows_stops_only_a_fleet_with_a_limit(fleet: Fleet,
     fleet.pay_for(1, since=NOON, instance_type="x9.huge")
     seen = look(replace(fleet.scaler(max_cost_per_day=limit), price=lambda _: None))
     assert fleet.stored.desired == desired
-    assert ("the price of x9.huge is not known" in only(seen.groups).reason) == bool(limit)
+    assert ("the price of x9.huge is unknown" in only(seen.groups).reason) == bool(limit)
     assert len(seen.errors) == bool(limit)  # so that the alarm of the scaler tells
 
 
@@ -592,7 +592,7 @@ def test_what_was_spent_counts_although_no_machine_is_left(fleet: Fleet) -> None
     fleet.submit(3)
     spent = fleet.rows.get_cost(FLEET, NOON.date())
     fleet.rows.add_cost(spent, 6.0, NOON - hours(1))
-    assert "reached their limit" in only(look(fleet.scaler(max_cost_per_day=5.0)).groups).reason
+    assert "has reached its limit" in only(look(fleet.scaler(max_cost_per_day=5.0)).groups).reason
     assert fleet.stored.desired == 0
 
 

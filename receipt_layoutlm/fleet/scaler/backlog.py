@@ -1,4 +1,4 @@
-"""What a queue has to do: jobs that can be claimed now and jobs that run, each counted once, and who waits longest."""
+"""The backlog of a queue: claimable and running jobs, each counted once, and how long a job has been waiting."""
 
 import contextlib
 import itertools
@@ -10,12 +10,16 @@ from receipt_dynamo import DynamoClient, Job, JobQueue, Lease, NotFound
 from receipt_layoutlm.config import is_known_version
 from receipt_layoutlm.fleet.names import instance_of
 
-CLOCKS_APART = timedelta(minutes=1)  # a retry is due at once, by the clock of whoever asked for it
+CLOCK_SKEW = timedelta(minutes=1)  # a retried job is due at once, by the clock of the caller
 
 
 @dataclass(frozen=True)
-class Hints:
-    """What is known beside the queue's index, which lags behind: what runs, what was just rescued or made claimable."""
+class KnownJobs:
+    """Jobs known from other sources than the queue's index, which lags behind.
+
+    `held` are running ones with their leases, `rescued` have just been requeued, and `named` are the ids of those that
+    just became claimable.
+    """
 
     held: Sequence[tuple[Job, Lease]] = ()
     rescued: Sequence[Job] = ()
@@ -23,32 +27,36 @@ class Hints:
 
 
 @dataclass(frozen=True)
-class QueueWork:
-    """`waiting` are due, in claim order as far as the index knows; both parts as they were at `read_at`."""
+class Backlog:
+    """`waiting` jobs are due, in claim order as far as the index knows; `running` counts jobs on the given machines."""
 
     waiting: Sequence[Job]
-    running: int  # on machines of the group
+    running: int
     read_at: datetime
 
 
-def read_work(queue: JobQueue, name: str, instances: Set[str], most: int, hints: Hints, now: datetime) -> QueueWork:
-    """Read at most `most` due entries of a queue, and count the jobs that run on these instances. Raises StoreError.
+def read_backlog(
+    queue: JobQueue, name: str, instances: Set[str], maximum: int, known: KnownJobs, now: datetime
+) -> Backlog:
+    """Read at most `maximum` due entries of a queue, and count the jobs that run on these instances. Raises StoreError.
 
-    A job that is not due, or whose config only a newer worker knows, counts not: it would buy a machine for nothing.
-    Nor does one that runs elsewhere, on somebody's laptop: its worker needs no machine.
+    Not counted are jobs that are not due and those whose config only a newer worker can read, for which a machine
+    would be idle, and jobs that run elsewhere, as on a laptop.
     """
-    running = {lease.job_id for _, lease in hints.held if instance_of(lease.worker_id) in instances}
-    moved = {job.job_id: job for job in hints.rescued}
-    # the index may lag behind a rescue
-    known = (moved.get(job.job_id, job) for job in queue.due_jobs(name, page=most))
-    waiting = {job.job_id: job for job in itertools.islice(_claimable(known, name, now), most)}
-    newest = itertools.islice(dict.fromkeys(reversed(hints.named)), most)
-    soon = now + CLOCKS_APART
-    for job in _claimable(itertools.chain(moved.values(), _named(queue.client, newest, waiting)), name, soon):
-        if len(waiting) >= most:
+    running = {lease.job_id for _, lease in known.held if instance_of(lease.worker_id) in instances}
+    rescued = {job.job_id: job for job in known.rescued}
+    # the index may still list a rescued job as it was before
+    listed = (rescued.get(job.job_id, job) for job in queue.due_jobs(name, page=maximum))
+    waiting = {job.job_id: job for job in itertools.islice(_claimable(listed, name, now), maximum)}
+    newest = itertools.islice(dict.fromkeys(reversed(known.named)), maximum)
+    unlisted = itertools.chain(
+        rescued.values(), _stored(queue.client, (each for each in newest if each not in waiting))
+    )
+    for job in _claimable(unlisted, name, now + CLOCK_SKEW):
+        if len(waiting) >= maximum:
             break
         waiting.setdefault(job.job_id, job)
-    return QueueWork(tuple(waiting.values()), len(running - waiting.keys() - moved.keys()), now)
+    return Backlog(tuple(waiting.values()), len(running - waiting.keys() - rescued.keys()), now)
 
 
 def _claimable(jobs: Iterable[Job], name: str, now: datetime) -> Iterator[Job]:
@@ -57,19 +65,18 @@ def _claimable(jobs: Iterable[Job], name: str, now: datetime) -> Iterator[Job]:
             yield job
 
 
-def _named(client: DynamoClient, job_ids: Iterable[str], listed: dict[str, Job]) -> Iterator[Job]:
-    """The jobs of these ids as they are stored; one that was listed, or is gone, is left out."""
+def _stored(client: DynamoClient, job_ids: Iterable[str]) -> Iterator[Job]:
+    """The jobs of these ids; deleted ones are skipped."""
     for job_id in job_ids:
-        if job_id not in listed:
-            try:
-                yield client.get_job(job_id, consistent=True)
-            except NotFound:
-                continue
+        with contextlib.suppress(NotFound):
+            yield client.get_job(job_id, consistent=True)
 
 
 def waiting_since(client: DynamoClient, job: Job, last_attempt: int) -> datetime:
-    """When a job could be claimed again after its last attempt (0: it had none): submitted, given back, or due after
-    an error or a retry. Raises StoreError."""
+    """When a job became claimable after its last attempt (0: none): submitted, released, or due again.
+
+    Raises StoreError.
+    """
     since = job.created_at
     if last_attempt:
         with contextlib.suppress(NotFound):

@@ -1,4 +1,4 @@
-"""What the machines of a fleet cost today, metered at each look of the scaler."""
+"""Today's cost of a fleet's machines, metered at each look of the scaler."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 ALIVE = ("pending", "running")
-PAID = (*ALIVE, "shutting-down", "terminated")  # those that ended too, as long as EC2 lists them
-METERED_AGAIN = timedelta(seconds=30)  # looks that come sooner, as in a burst of submits, meter nothing
+PAID = (*ALIVE, "shutting-down", "terminated")  # EC2 lists terminated ones for a while
+METERED_AGAIN = timedelta(seconds=30)  # looks in quick succession, as in a burst of submits, meter nothing
 
 
 @dataclass(frozen=True)
 class FleetInstance:
-    """A machine that is paid for, until `ended_at`: EC2 tells when for those that were ended on request."""
+    """A billed machine. `ended_at` is known for machines that were terminated on request."""
 
     instance_id: str
     instance_type: str
@@ -33,28 +33,31 @@ class FleetInstance:
 
 @dataclass(frozen=True)
 class Spent:
-    """Dollars of today so far, and the types of machines whose price nobody knows."""
+    """Dollars spent today, and the instance types without a known price."""
 
     dollars: float
     unpriced: tuple[str, ...]
 
 
 def list_instances(client: "EC2Client", fleet: str, states: Sequence[str] = ALIVE) -> list[FleetInstance]:
-    """Every machine of the fleet in these states, also one that its group has let go. ClientError."""
+    """All machines of the fleet in these states, including those that left their group. Raises ClientError."""
     pages = client.get_paginator("describe_instances").paginate(
         Filters=[
             {"Name": f"tag:{FLEET_TAG}", "Values": [fleet]},
             {"Name": "instance-state-name", "Values": list(states)},
         ]
     )
-    found = [each for page in pages for each in page["Reservations"]]
-    machines = [_machine(each) for reservation in found for each in reservation["Instances"]]
+    reservations = [reservation for page in pages for reservation in page["Reservations"]]
+    machines = [_machine(each) for reservation in reservations for each in reservation["Instances"]]
     return [machine for machine in machines if machine is not None]
 
 
 def _machine(described: "InstanceTypeDef") -> FleetInstance | None:
-    """None for one that ended nobody knows when."""
-    ended_at = _ended_at(described.get("StateTransitionReason", ""))
+    """None for a terminated machine without a known end."""
+    # EC2 gives the time in words only, as in `User initiated (2026-05-01 12:00:00 GMT)`
+    reason = described.get("StateTransitionReason", "")
+    time = re.search(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)", reason)
+    ended_at = datetime.fromisoformat(time[1]).replace(tzinfo=UTC) if time else None
     if ended_at is None and described["State"]["Name"] not in ALIVE:
         return None
     return FleetInstance(
@@ -67,14 +70,8 @@ def _machine(described: "InstanceTypeDef") -> FleetInstance | None:
     )
 
 
-def _ended_at(reason: str) -> datetime | None:
-    """EC2 tells the time in words only, as in `User initiated (2026-05-01 12:00:00 GMT)`."""
-    found = re.search(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)", reason)
-    return datetime.fromisoformat(found[1]).replace(tzinfo=UTC) if found else None
-
-
 def midnight_of(moment: datetime) -> datetime:
-    """When the day of a moment began."""
+    """The start of a moment's day."""
     return moment.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
@@ -84,15 +81,15 @@ def dollars_between(
     since: datetime,
     until: datetime,
 ) -> Spent:
-    """What these machines cost from `since`, or from their start if that was later, to `until` or their end."""
+    """Cost of these machines from `since` or their launch, whichever is later, until `until` or their end."""
     dollars, unpriced = 0.0, set()
-    for each in instances:
-        per_hour = price(each)
+    for instance in instances:
+        per_hour = price(instance)
         if per_hour is None:
-            unpriced.add(each.instance_type)
+            unpriced.add(instance.instance_type)
         else:
-            end = min(until, each.ended_at or until)
-            dollars += per_hour * max(0.0, (end - max(since, each.launched_at)).total_seconds()) / 3600
+            end = min(until, instance.ended_at or until)
+            dollars += per_hour * max(0.0, (end - max(since, instance.launched_at)).total_seconds()) / 3600
     return Spent(dollars, tuple(sorted(unpriced)))
 
 
@@ -103,9 +100,9 @@ def meter(
     price: Callable[[FleetInstance], float | None],
     now: datetime,
 ) -> Spent:
-    """Add to today's costs, as they were read, what the machines cost since it was last done; of two at once, one adds.
+    """Add the machines' cost since the last metering to today's cost as it was read; of two concurrent calls one adds.
 
-    Of a machine that spot took away EC2 tells no end: what it cost after the last look is missing.
+    EC2 reports no end of a reclaimed spot machine: its cost after the last look is missing.
     """
     since = cost.metered_until or midnight_of(now)
     spent = dollars_between(instances, price, since, now)

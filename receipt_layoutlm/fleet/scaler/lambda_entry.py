@@ -1,6 +1,7 @@
-"""What the scaler on AWS is told: one JSON document, which the stack writes into its environment.
+"""The scaler's entry on AWS Lambda, triggered by the table's stream, a schedule, and instance terminations.
 
-The scaler's entry on AWS Lambda: woken by the table's stream, by a schedule, and by each machine that ends.
+The stack writes its settings as one JSON document into the environment. Figures go to CloudWatch only while they are
+not zero, so that an idle fleet costs nothing.
 """
 
 import json
@@ -9,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import botocore.session
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -21,7 +22,6 @@ from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.fleet.scaler.costs import PAID, FleetInstance, list_instances
 from receipt_layoutlm.fleet.scaler.group import aws_group
 from receipt_layoutlm.fleet.scaler.look import Look, Scaler, look
-from receipt_layoutlm.fleet.scaler.metrics import Metric, publish
 from receipt_layoutlm.fleet.scaler.prices import PriceTable, SpotPrice, price_per_hour, spot_prices
 
 if TYPE_CHECKING:
@@ -30,15 +30,26 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
 
 
+log = logging.getLogger(__name__)
+
 VARIABLE = "LAYOUTLM_SCALER"
+Metric = Literal["Backlog", "OldestPendingAge", "Running", "JobsFailed", "IdleMachines", "OldestInstanceAge"]
+UNITS: Mapping[Metric, Literal["Count", "Seconds", "None"]] = {
+    "Backlog": "Count",
+    "OldestPendingAge": "Seconds",
+    "Running": "Count",
+    "JobsFailed": "Count",
+    "IdleMachines": "Count",  # while no job is waiting or running
+    "OldestInstanceAge": "None",  # hours, for which CloudWatch has no unit
+}
 
 
 class BadSettings(UserError):
-    """The scaler's settings cannot be read."""
+    """The scaler's settings are missing or not valid."""
 
 
 class GroupSettings(BaseModel):
-    """An autoscaling group, the queue that it serves, and the most machines that it may have."""
+    """An autoscaling group, the queue that it serves, and its maximum number of machines."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -64,74 +75,23 @@ class ScalerSettings(BaseModel):
 def parse_settings(text: str | None) -> ScalerSettings:
     """Raises BadSettings."""
     if not text:
-        raise BadSettings(f"{VARIABLE} is not set: the stack of 'layoutlm-cli fleet deploy' sets it")
+        raise BadSettings(f"{VARIABLE} is not set: deploy the function with 'layoutlm-cli fleet deploy'")
     try:
         return ScalerSettings.model_validate_json(text)
     except ValidationError as error:
-        raise BadSettings(f"{VARIABLE} cannot be read: {error}") from error
-
-
-log = logging.getLogger(__name__)
+        raise BadSettings(f"{VARIABLE} is not valid: {error}") from error
 
 
 class LookFailed(Exception):
-    """Part of a look failed: raised when everything else is done, so that AWS tries again and its alarm sees it."""
+    """Part of a look failed. Raised after the rest is done, so that AWS retries it and the alarm is triggered."""
 
 
-class _Images(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-    old: RawItem = Field({}, alias="OldImage")
-    new: RawItem = Field(alias="NewImage")
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-    dynamodb: _Images
-
-
-def run(event: Mapping[str, object], _context: object) -> JsonObject:
-    """One look at the fleet; returns what is also logged. Raises LookFailed."""
+def on_event(event: Mapping[str, object], _context: object) -> JsonObject:
+    """Look at the fleet once; returns the logged document. Raises LookFailed."""
     changes = list(_changes(event))
     container = container_of(os.environ.get(VARIABLE))
     seen = look(container.scaler, [job.job_id for _, job in changes if job.status.is_claimable])
-    told = _told(seen)
-    print(json.dumps(told))  # one line of the log group
-    failed = sum(job.status is JobStatus.FAILED and was != JobStatus.FAILED for was, job in changes)
-    counted = 0 if seen.errors else failed  # after an error the stream brings the same changes again
-    publish(lambda: container.cloudwatch, container.settings.fleet, figures_of(seen, counted), utcnow())
-    if seen.errors:
-        raise LookFailed("; ".join(seen.errors))
-    return told
-
-
-def _changes(event: Mapping[str, object]) -> Iterator[tuple[str | None, Job]]:
-    """The jobs in a stream's records, each with the status it had before; the other triggers bring none."""
-    records = event.get("Records", ())
-    for record in records if isinstance(records, list) else ():
-        try:
-            images = _Record.model_validate(record).dynamodb
-            yield images.old.get("status", {}).get("S"), job_from(images.new)
-        except (ValidationError, ValueError, TypeError, KeyError) as error:
-            log.warning("a record of the stream holds no job that can be read: %s", type(error).__name__)
-
-
-def figures_of(seen: Look, failed: int) -> dict[Metric, float]:
-    """What a look tells CloudWatch, all groups together. Its errors are the function's own, which AWS counts."""
-    has_work = any(each.claimable or each.running for each in seen.groups)
-    return {
-        "Backlog": sum(each.claimable for each in seen.groups),
-        "OldestPendingAge": max((each.oldest_seconds for each in seen.groups), default=0.0),
-        "Running": sum(each.running for each in seen.groups),
-        "JobsFailed": failed,
-        "IdleMachines": 0 if has_work else sum(each.machines for each in seen.groups),
-        "OldestInstanceAge": seen.costs.oldest_instance_hours,
-    }
-
-
-def _told(seen: Look) -> JsonObject:
-    return {
+    document: JsonObject = {
         "groups": [
             {
                 "name": each.group,
@@ -148,11 +108,76 @@ def _told(seen: Look) -> JsonObject:
         "oldest_instance_hours": round(seen.costs.oldest_instance_hours, 2),
         "errors": list(seen.errors),
     }
+    print(json.dumps(document))  # one line of the log group
+    failed = sum(job.status is JobStatus.FAILED and before != JobStatus.FAILED for before, job in changes)
+    counted = 0 if seen.errors else failed  # after an error the stream delivers the same changes again
+    publish(container, figures_of(seen, counted))
+    if seen.errors:
+        raise LookFailed("; ".join(seen.errors))
+    return document
+
+
+class _Images(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    old: RawItem = Field({}, alias="OldImage")
+    new: RawItem = Field(alias="NewImage")
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    dynamodb: _Images
+
+
+def _changes(event: Mapping[str, object]) -> Iterator[tuple[str | None, Job]]:
+    """The jobs in the stream's records, each with its previous status; the other triggers have no records."""
+    records = event.get("Records", ())
+    for record in records if isinstance(records, list) else ():
+        try:
+            images = _Record.model_validate(record).dynamodb
+            yield images.old.get("status", {}).get("S"), job_from(images.new)
+        except (ValidationError, ValueError, TypeError, KeyError) as error:
+            log.warning("a record of the stream holds no readable job: %s", type(error).__name__)
+
+
+# figures for CloudWatch
+
+
+def namespace(fleet: str) -> str:
+    """The namespace of a fleet's figures, which have no dimensions."""
+    return f"LayoutLM/{fleet}"
+
+
+def figures_of(seen: Look, failed: int) -> dict[Metric, float]:
+    """Sums over all groups. Errors are not among them: AWS counts those of the function."""
+    has_work = any(each.claimable or each.running for each in seen.groups)
+    return {
+        "Backlog": sum(each.claimable for each in seen.groups),
+        "OldestPendingAge": max((each.oldest_seconds for each in seen.groups), default=0.0),
+        "Running": sum(each.running for each in seen.groups),
+        "JobsFailed": failed,
+        "IdleMachines": 0 if has_work else sum(each.machines for each in seen.groups),
+        "OldestInstanceAge": seen.costs.oldest_instance_hours,
+    }
+
+
+def publish(container: "Container", figures: Mapping[Metric, float]) -> None:
+    """Send the figures that are not zero in one request; without any, not even a client is created."""
+    at = utcnow()
+    data = [(name, value) for name, value in figures.items() if value]
+    if data:
+        container.cloudwatch.put_metric_data(
+            Namespace=namespace(container.settings.fleet),
+            MetricData=[
+                {"MetricName": name, "Timestamp": at, "Value": value, "Unit": UNITS[name]} for name, value in data
+            ],
+        )
 
 
 @dataclass(frozen=True)
 class Container:
-    """What one container of the function keeps between looks. Clients of what an idle fleet does not need come late."""
+    """State of one Lambda container between looks. Clients that an idle fleet does not need are created when used."""
 
     settings: ScalerSettings
 
@@ -189,12 +214,13 @@ class Container:
     def instances(self) -> list[FleetInstance]:
         return list_instances(self.ec2, self.settings.fleet, PAID)
 
-    def price(self, each: FleetInstance) -> float | None:
-        return price_per_hour(each.instance_type, each.spot, each.zone, self.settings.prices, self.spot_price)
+    def price(self, instance: FleetInstance) -> float | None:
+        prices = self.settings.prices
+        return price_per_hour(instance.instance_type, instance.spot, instance.zone, prices, self.spot_price)
 
 
 def _client(service: str) -> object:
-    """A client without boto3, whose import takes as long as everything else here together."""
+    """A client created without boto3, whose import takes as long as all other imports together."""
     return botocore.session.get_session().create_client(service, region_name=resolve_region())
 
 
