@@ -2,11 +2,11 @@
 
 import json
 
-from receipt_dynamo import Dataset, Job, JsonObject
+from receipt_dynamo import Job, JsonObject
 from receipt_layoutlm.cli.tables import BY_WORKER, clean, score, table
 from receipt_layoutlm.jobs.continuation import Parent
 from receipt_layoutlm.jobs.plan import Plan
-from receipt_layoutlm.jobs.request import Resolved
+from receipt_layoutlm.jobs.submit import Submission
 
 
 def submitted_text(job: Job, plan: Plan | None, is_local: bool) -> str:
@@ -27,20 +27,24 @@ def submitted_text(job: Job, plan: Plan | None, is_local: bool) -> str:
     return "\n".join(lines)
 
 
-def dry_run_text(resolved: Resolved, dataset: Dataset | None, plan: Plan | None) -> str:
-    """The resolved config with the source of each value, and the plan."""
+def dry_run_text(submission: Submission) -> str:
+    """The resolved config with the source of each value, and the plan. Raises NoDatasetChosen."""
+    submission.require_dataset()
+    lines = [parent_text(submission.parent), ""] if submission.parent else []
     rows = [
-        (name, json.dumps(value), resolved.given.get(name, "default"))
-        for name, value in resolved.config.model_dump(mode="json").items()
+        (name, json.dumps(value), submission.given.get(name, "default"))
+        for name, value in submission.config.model_dump(mode="json").items()
     ]
-    lines = [table(("option", "value", "from"), rows), ""]
-    if dataset is not None and plan is not None:
+    lines += [table(("option", "value", "from"), rows), ""]
+    plan = submission.plan
+    if submission.dataset is not None and plan is not None:
+        dataset = submission.dataset.dataset
         lines += [f"dataset  {dataset.name}@{dataset.fingerprint[:12]}, {dataset.counts.get('pages')} pages", ""]
         lines += [table(("label", "entities"), list(plan.label_counts.items())), ""]
         lines += [f"steps    {plan.steps}", f"time     {_estimate(plan.minutes, 'minutes')}"]
         lines += [f"cost     {_estimate(plan.dollars, 'US dollars')}"]
         lines += [f"warning  {warning}" for warning in plan.warnings]
-    elif resolved.config.snapshot_on_worker:
+    else:
         lines += [f"dataset  {BY_WORKER}: labels, steps and time are not known before"]
     return "\n".join([*lines, "nothing was written (--dry-run)"])
 
@@ -74,14 +78,15 @@ def _parent_json(parent: Parent) -> JsonObject:
     }
 
 
-def dry_run_json(resolved: Resolved, dataset: Dataset | None, plan: Plan | None, parent: Parent | None = None) -> str:
-    """The same as JSON; null for what only a table or data could tell."""
+def dry_run_json(submission: Submission) -> str:
+    """The same as JSON; null for values that need a table or data."""
+    chosen, plan, parent = submission.dataset, submission.plan, submission.parent
     return json.dumps(
         {
-            "config": resolved.config.model_dump(mode="json"),
-            "given": resolved.given,
-            "request": resolved.request.model_dump(mode="json"),
-            "dataset": None if dataset is None else dataset.model_dump(mode="json"),
+            "config": submission.config.model_dump(mode="json"),
+            "given": submission.given,
+            "request": submission.request.model_dump(mode="json"),
+            "dataset": None if chosen is None else chosen.dataset.model_dump(mode="json"),
             "plan": None if plan is None else plan.model_dump(mode="json"),
             "parent": None if parent is None else _parent_json(parent),
         },

@@ -115,11 +115,14 @@ def _others(event: events.Evaluation) -> str:
 
 @contextmanager
 def snapshot_bar() -> Iterator[Callable[[receipt_snapshot.SnapshotProgress], None]]:
-    """What `take_snapshot` reports to."""
+    """Bar that appears with the first progress of a snapshot."""
     with _bar() as bar:
-        task = bar.add_task("reading receipts", total=None)
+        task: TaskID | None = None
 
         def show(done: receipt_snapshot.SnapshotProgress) -> None:
+            nonlocal task
+            if task is None:
+                task = bar.add_task("reading receipts", total=None)
             bar.update(task, description=f"{done.receipts} receipts read", completed=done.parts_done, total=done.parts)
 
         yield show

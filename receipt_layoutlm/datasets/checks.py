@@ -55,12 +55,6 @@ def put_split(bucket: Bucket, prefix: str, frozen: FrozenSplit) -> None:
     bucket.put_new(frozen.canonical(), split_key(frozen.sha256, prefix))
 
 
-def copy_split(bucket: Bucket, old_prefix: str, new_prefix: str, split: str) -> None:
-    """Bring a job's frozen split to where a job that continues it keeps its files."""
-    if (sha256 := frozen_sha256(split)) is not None:
-        bucket.put_new(bucket.get_bytes(split_key(sha256, old_prefix)), split_key(sha256, new_prefix))
-
-
 def stored_pages(bucket: Bucket, dataset: Dataset) -> list[Page]:
     """The pages of a snapshot, verified."""
     with tempfile.TemporaryDirectory() as folder:

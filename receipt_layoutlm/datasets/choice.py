@@ -1,80 +1,99 @@
-"""Which dataset a job trains on when it names none: the table's own labels as they are now, else the only one."""
+"""Choice of the dataset that a job trains on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from receipt_dynamo import Dataset, DynamoClient, ReceiptClient, Storage, ValidationStatus
 from receipt_layoutlm.config import ConfigError, TrainConfig
 from receipt_layoutlm.data.page import Page
-from receipt_layoutlm.datasets.receipt_snapshot import SnapshotProgress
+from receipt_layoutlm.data.snapshot import read_jsonl
+from receipt_layoutlm.datasets.exclusions import without_forgotten
+from receipt_layoutlm.datasets.receipt_snapshot import Mark, SnapshotProgress
 from receipt_layoutlm.datasets.selection import first_source
-from receipt_layoutlm.datasets.snapshots import describe_dataset, find_dataset, only_dataset
+from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset, find_dataset
 from receipt_layoutlm.datasets.table_snapshots import (
     DEFAULT_NAME,
-    keep_snapshot,
     last_snapshot,
     no_labels,
+    put_marks,
     read_table,
     source_of,
 )
+from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.storage.bucket import Bucket
 
-OnProgress = Callable[[SnapshotProgress], None]
+
+class NoDatasetChosen(UserError):
+    """No dataset was named, and the store has none or more than one."""
 
 
-def is_taken_from_table(client: DynamoClient) -> bool:
-    """Whether the table has VALID labels and no dataset that came from elsewhere, which a person may mean."""
-    own = source_of(client)
-    if any(first_source(dataset.source) != own for dataset in client.list_datasets()):
-        return False
-    return ReceiptClient(client).has_labels(ValidationStatus.VALID)
+@dataclass(frozen=True)
+class ChosenDataset:
+    """A dataset, with its pages where they are not stored yet."""
+
+    dataset: Dataset
+    pages: Sequence[Page] | None = None
+    marks: Sequence[Mark] | None = None  # of pages that were read from the table
+
+    def store(self, client: DynamoClient, bucket: Bucket) -> Dataset:
+        """Store new pages; returns the dataset as it is stored. Raises ForgottenMeanwhile."""
+        if self.pages is None:
+            return self.dataset
+        if self.marks is not None:
+            put_marks(bucket, self.dataset, self.marks)
+        return add_snapshot(client, bucket, self.dataset, self.pages)
 
 
-def check_worker_can_snapshot(client: DynamoClient, training_bucket: str, storage: Storage) -> None:
-    """What can be known at submit of a snapshot that the worker is to take. Raises ConfigError, NoLabels."""
-    if storage != Storage(bucket=training_bucket):
+def choose_dataset(
+    client: DynamoClient | None,
+    bucket: Bucket | None,
+    config: TrainConfig,
+    file: Path | None,
+    now: datetime,
+    on_progress: Callable[[SnapshotProgress], None],
+) -> ChosenDataset | None:
+    """The dataset of a JSONL file, else the named one, else the table's labels as they are now, else the only dataset.
+
+    Writes nothing. None when there is no table, or nothing in it to train on. Without a bucket, the table is read in
+    full instead of from its last snapshot on. Raises NotFound, NoDatasetChosen, NoLabels, ConfigError, DataError.
+    """
+    if file is not None:
+        pages, forgotten = read_jsonl(file), 0
+        if client is not None:
+            kept = without_forgotten(client, pages)
+            pages, forgotten = kept.pages, len(kept.forgotten)
+        return ChosenDataset(describe_dataset(file.stem, pages, f"jsonl {file.name}", now, forgotten), pages)
+    if client is None:
+        return None
+    if config.dataset:
+        return ChosenDataset(find_dataset(client, config.dataset))
+    datasets, table = client.list_datasets(), source_of(client)
+    # a dataset from elsewhere may be the one that is meant
+    is_from_table = all(first_source(dataset.source) == table for dataset in datasets)
+    if is_from_table and ReceiptClient(client).has_labels(ValidationStatus.VALID):
+        seen = {} if bucket is None else last_snapshot(client, bucket, DEFAULT_NAME)
+        taken = read_table(client, seen, on_progress, config.over_lines)
+        dataset = describe_dataset(DEFAULT_NAME, taken.pages, table, now, taken.report.forgotten)
+        return ChosenDataset(dataset, taken.pages, taken.marks)
+    if config.over_lines:
         raise ConfigError(
-            "snapshot_on_worker: the worker puts the snapshot and the job's files at the top of the training bucket: "
+            "over_lines applies to pages that are taken from the table, and here they come from a dataset: leave it "
+            "out, or take a snapshot with 'layoutlm-cli dataset import dynamo --over-lines' and name it"
+        )
+    newest = {dataset.name: dataset for dataset in reversed(datasets)}
+    if len(newest) > 1:
+        raise NoDatasetChosen(f"the store has several datasets: give --dataset with one of {', '.join(sorted(newest))}")
+    return next(map(ChosenDataset, newest.values()), None)
+
+
+def check_worker_can_snapshot(client: DynamoClient, home: Storage | None, storage: Storage | None) -> None:
+    """Check at submit that a worker will be able to snapshot the table. Raises ConfigError, NoLabels."""
+    if storage != home:
+        raise ConfigError(
+            "snapshot_on_worker: the worker stores the snapshot and the job's files at the top of the training bucket: "
             "leave --output-s3-path out"
         )
     if not ReceiptClient(client).has_labels(ValidationStatus.VALID):
         raise no_labels(client)
-
-
-def dataset_to_train_on(
-    client: DynamoClient, bucket: Bucket, config: TrainConfig, now: datetime, on_progress: OnProgress
-) -> Dataset:
-    """The one named, else a snapshot taken now of what changed in the table, else the only dataset of the store."""
-    if (known := _known(client, config)) is not None:
-        return known
-    taken = read_table(client, last_snapshot(client, bucket, DEFAULT_NAME), on_progress, config.over_lines)
-    return keep_snapshot(client, bucket, DEFAULT_NAME, taken, now)
-
-
-def dataset_to_plan_with(
-    client: DynamoClient,
-    open_bucket: Callable[[], Bucket],
-    config: TrainConfig,
-    now: datetime,
-    on_progress: OnProgress,
-) -> tuple[Dataset, list[Page] | None]:
-    """The dataset that a job would train on, and its pages where they are stored nowhere yet; writes nothing."""
-    if (known := _known(client, config)) is not None:
-        return known, None
-    taken = read_table(client, last_snapshot(client, open_bucket(), DEFAULT_NAME), on_progress, config.over_lines)
-    found = describe_dataset(DEFAULT_NAME, taken.pages, source_of(client), now, taken.report.forgotten)
-    return found, taken.pages
-
-
-def _known(client: DynamoClient, config: TrainConfig) -> Dataset | None:
-    """A dataset that is there already, None where the table's labels are to be taken."""
-    if config.dataset:
-        return find_dataset(client, config.dataset)
-    if is_taken_from_table(client):
-        return None
-    if config.over_lines:
-        raise ConfigError(
-            "over_lines says how the table's labels become pages, and here pages come from a dataset of the store: "
-            "leave it out, or take a snapshot with 'layoutlm-cli dataset import dynamo --over-lines' and name it"
-        )
-    return only_dataset(client)

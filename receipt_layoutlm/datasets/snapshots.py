@@ -9,13 +9,8 @@ from receipt_dynamo import Dataset, DynamoClient
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.snapshot import fingerprint, label_counts, write_snapshot
 from receipt_layoutlm.datasets.exclusions import check_none_forgotten
-from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.keys import dataset_key
-
-
-class DatasetChoice(UserError):
-    """No dataset was named, and the store does not have exactly one."""
 
 
 def describe_dataset(name: str, pages: Sequence[Page], source: str, now: datetime, forgotten: int = 0) -> Dataset:
@@ -64,27 +59,14 @@ def find_dataset(client: DynamoClient, spec: str) -> Dataset:
     return client.get_dataset(name, beginning or None)
 
 
-def only_dataset(client: DynamoClient) -> Dataset:
-    """The newest snapshot of the only dataset in the store; DatasetChoice when there is none, or several."""
-    newest: dict[str, Dataset] = {}
-    for dataset in client.list_datasets():
-        newest.setdefault(dataset.name, dataset)
-    if len(newest) == 1:
-        return next(iter(newest.values()))
-    if not newest:
-        raise DatasetChoice(
-            "the store has no dataset: import one with 'layoutlm-cli dataset import jsonl FILE' "
-            "(or 'dataset import sample'), or give --data PATH"
-        )
-    raise DatasetChoice(f"the store has several datasets: give --dataset with one of {', '.join(sorted(newest))}")
-
-
-def ensure_snapshot_at(source: Bucket, target: Bucket, prefix: str, dataset: Dataset) -> None:
-    """Bring a snapshot to where the job keeps its files, so that a worker needs one place only."""
-    key = dataset_key(dataset.fingerprint, prefix)
-    if (source.name, "") == (target.name, prefix) or target.exists(key):
+def ensure_snapshot_at(
+    source: Bucket, source_prefix: str, target: Bucket, target_prefix: str, dataset: Dataset
+) -> None:
+    """Copy a snapshot to where the job keeps its files, so that a worker needs one place only."""
+    key = dataset_key(dataset.fingerprint, target_prefix)
+    if (source.name, source_prefix) == (target.name, target_prefix) or target.exists(key):
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pages.jsonl.gz"
-        source.get_file(dataset_key(dataset.fingerprint), path)
+        source.get_file(dataset_key(dataset.fingerprint, source_prefix), path)
         target.put_file(path, key)

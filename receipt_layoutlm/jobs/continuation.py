@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
-from receipt_dynamo import DynamoClient, Job, JobQueue, Lease, NotFound, Pointer, Storage
-from receipt_dynamo.entities import new_job_id
-from receipt_layoutlm.config import ConfigError, TrainConfig, from_document, to_document
+from receipt_dynamo import DynamoClient, Job, Lease, Pointer
+from receipt_layoutlm.config import ConfigError, TrainConfig, from_document
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.jobs.find import find_job
 from receipt_layoutlm.jobs.request import Resolved, resolve
@@ -147,34 +146,7 @@ def _check_unchanged(parent: Parent, config: TrainConfig, given: Mapping[str, st
         )
 
 
-def submit_continuation(
-    queue: JobQueue, parent: Parent, resolved: Resolved, storage: Storage, created_by: str, unique_key: str | None
-) -> Job:
-    """Copy the checkpoint, then submit the job that begins there; the same unique key again returns the first job.
-
-    Raises NotContinuable when the copy breaks off. Nothing is submitted then.
-    """
-    job_id, request = new_job_id(unique_key), resolved.request
-    try:
-        return queue.client.get_job(job_id, consistent=True)  # it may have pruned its copies, so not once more
-    except NotFound:
-        checkpoint, best = _copy(parent, RunKeys(storage, job_id))
-    return queue.submit(
-        name=request.job_name,
-        config=to_document(resolved.config, resolved.given),
-        created_by=created_by,
-        queue=request.queue,
-        priority=request.priority,
-        description=request.description,
-        tags={**request.all_tags(), PARENT_TAG: parent.job.job_id},
-        storage=storage,
-        job_id=job_id,
-        checkpoint=checkpoint,
-        best=best,
-    )
-
-
-def _copy(parent: Parent, keys: RunKeys) -> tuple[Pointer, Pointer | None]:
+def copy_checkpoint(parent: Parent, keys: RunKeys) -> tuple[Pointer, Pointer | None]:
     """What the new job begins with, as its attempt 0: the resume point, and the best model up to there."""
     source, state = parent.keys.checkpoint(parent.checkpoint), parent.state
     try:

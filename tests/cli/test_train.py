@@ -351,6 +351,24 @@ def test_a_dry_run_shows_labels_steps_and_an_unknown_time_and_writes_nothing(she
     assert shell.client.list_jobs() == []
 
 
+@pytest.mark.parametrize("source", [[], ["--data", "FILE"], ["--split", "frozen:SPLIT"], ["--eval-dataset", "other"]])
+def test_a_dry_run_shows_the_very_job_that_is_then_submitted(
+    shell: Shell, pages: Path, imported: str, source: list[str]
+) -> None:
+    shell.run("dataset", "import", "sample", "--pages", "4", "--name", "other")
+    split = pages.with_name("split.json")
+    split.write_text(json.dumps({"by": "page", "train": [f"p{i}" for i in range(2, 20)], "validation": ["p0", "p1"]}))
+    where = [word.replace("FILE", str(pages)).replace("SPLIT", str(split)) for word in source]
+    arguments = ("--epochs", "3", *where, *(["--dataset", imported] if "FILE" not in source else []))
+
+    planned = json.loads(shell.run("train", "--dry-run", "--json", *arguments).stdout)
+    submitted = json.loads(shell.run("train", "--json", *arguments).stdout)
+
+    stored = submitted["job_config"]
+    assert stored == {**planned["config"], "given": planned["given"], "warnings": stored["warnings"]}
+    assert planned["plan"] == submitted["plan"]
+
+
 def test_a_dry_run_estimates_from_earlier_jobs_of_the_same_shape(shell: Shell, imported: str) -> None:
     from receipt_dynamo import AttemptEnd, JobLog, JobQueue, Machine, utcnow
 

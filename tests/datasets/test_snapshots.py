@@ -9,12 +9,10 @@ from receipt_dynamo import Dataset, NotFound
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.snapshot import read_snapshot
 from receipt_layoutlm.datasets.snapshots import (
-    DatasetChoice,
     add_snapshot,
     describe_dataset,
     ensure_snapshot_at,
     find_dataset,
-    only_dataset,
     pinned,
 )
 from receipt_layoutlm.storage.keys import dataset_key
@@ -63,27 +61,10 @@ def test_a_name_means_its_newest_snapshot_and_a_fingerprint_one_for_ever(store: 
         find_dataset(client, "mine@ffff")
 
 
-def test_the_only_dataset_is_taken_however_many_snapshots_it_has(store: Store) -> None:
-    keep(store, "mine", "a")
-    new = keep(store, "mine", "a", "b")
-
-    assert only_dataset(store.queue.client) == new
-
-
-def test_several_datasets_are_listed_and_none_names_the_ways_to_get_one(store: Store) -> None:
-    with pytest.raises(DatasetChoice, match=r"dataset import.*--data PATH"):
-        only_dataset(store.queue.client)
-    keep(store, "one", "a")
-    keep(store, "two", "b")
-
-    with pytest.raises(DatasetChoice, match="one, two"):
-        only_dataset(store.queue.client)
-
-
 def test_a_snapshot_is_brought_to_where_the_job_keeps_its_files(store: Store) -> None:
     dataset = keep(store, "mine", "a")
 
-    ensure_snapshot_at(store.bucket, store.bucket, "team/", dataset)
+    ensure_snapshot_at(store.bucket, "", store.bucket, "team/", dataset)
 
     key = dataset_key(dataset.fingerprint, "team/")
     assert store.bucket.get_bytes(key) == store.bucket.get_bytes(dataset_key(dataset.fingerprint))

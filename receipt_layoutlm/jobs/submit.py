@@ -1,0 +1,214 @@
+"""Submission of a training job: `prepare` reads and checks, `submit` writes.
+
+A continuation has a `prepare` of its own and the same `submit`; a dry run ends after `prepare`.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from receipt_dynamo import Dataset, DynamoClient, Job, JobQueue, JsonObject, NotFound, Storage, utcnow
+from receipt_dynamo.entities import new_job_id
+from receipt_layoutlm.config import TrainConfig, to_document
+from receipt_layoutlm.data.check import CheckInput, check_dataset
+from receipt_layoutlm.data.check_report import CheckReport
+from receipt_layoutlm.data.frozen_split import FrozenSplit, is_pinned
+from receipt_layoutlm.datasets.checks import (
+    pin_split,
+    put_split,
+    put_summary,
+    read_split,
+    stored_pages,
+    without_errors,
+)
+from receipt_layoutlm.datasets.choice import ChosenDataset, NoDatasetChosen, check_worker_can_snapshot, choose_dataset
+from receipt_layoutlm.datasets.receipt_snapshot import SnapshotProgress
+from receipt_layoutlm.datasets.snapshots import ensure_snapshot_at, find_dataset, pinned
+from receipt_layoutlm.jobs.continuation import PARENT_TAG, Parent, continued, copy_checkpoint, find_parent
+from receipt_layoutlm.jobs.plan import Plan, make_plan, with_estimate
+from receipt_layoutlm.jobs.request import JobRequest, Resolved
+from receipt_layoutlm.storage.bucket import Bucket
+from receipt_layoutlm.storage.errors import StorageError
+from receipt_layoutlm.storage.keys import RunKeys, parse_s3_uri
+from receipt_layoutlm.storage.weights import mirrored
+
+
+@dataclass(frozen=True)
+class SubmitContext:
+    """The table and buckets of a submission. A dry run may lack the table, the training bucket, or both."""
+
+    client: DynamoClient | None
+    open_bucket: Callable[[str], Bucket]
+    training_bucket: str | None
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A checked job that is not submitted yet: everything that `submit` writes, and `train --dry-run` shows.
+
+    The dataset and its plan are None where the worker takes the pages, or where a dry run has no table or no data.
+    """
+
+    config: TrainConfig  # dataset, evaluation dataset and split pinned
+    given: Mapping[str, str]
+    request: JobRequest
+    storage: Storage | None
+    dataset: ChosenDataset | None = None
+    evaluation: Dataset | None = None
+    frozen: FrozenSplit | None = None
+    report: CheckReport | None = None
+    plan: Plan | None = None
+    parent: Parent | None = None
+
+    def require_dataset(self) -> None:
+        """Raises NoDatasetChosen when there is nothing to train on."""
+        if self.dataset is None and not self.config.snapshot_on_worker:
+            raise NoDatasetChosen(
+                "the store has no dataset: import one with 'layoutlm-cli dataset import jsonl FILE' "
+                "(or 'dataset import sample'), or give --data PATH"
+            )
+
+    @property
+    def document(self) -> JsonObject:
+        """The job_config to store."""
+        warnings = [finding.message for finding in self.report.warnings] if self.report else []
+        return to_document(self.config, self.given, warnings)
+
+
+def prepare(
+    context: SubmitContext, resolved: Resolved, file: Path | None, on_progress: Callable[[SnapshotProgress], None]
+) -> Submission:
+    """Choose, check and pin what a new job trains on. Writes nothing.
+
+    Raises CheckFailed, ConfigError, DataError, LabelError, NoDatasetChosen, NoLabels, NotFound, StorageError.
+    """
+    client, config, request = context.client, resolved.config, resolved.request
+    home = context.open_bucket(context.training_bucket) if context.training_bucket else None
+    home_storage = Storage(bucket=home.name) if home else None
+    storage = parse_s3_uri(request.output_s3_path) if request.output_s3_path else home_storage
+    if home is not None:
+        config = mirrored(home, config)
+
+    dataset = None
+    if not config.snapshot_on_worker:
+        dataset = choose_dataset(client, home, config, file, utcnow(), on_progress)
+    elif client is not None:
+        check_worker_can_snapshot(client, home_storage, storage)
+    evaluation = find_dataset(client, config.eval_dataset) if client and config.eval_dataset else None
+    if storage is not None:
+        config, frozen = pin_split(config, context.open_bucket(storage.bucket), storage.prefix)
+    else:
+        config, frozen = (config, None) if is_pinned(config.split) else read_split(config)
+    pins = {"dataset": dataset and pinned(dataset.dataset), "eval_dataset": evaluation and pinned(evaluation)}
+    config = config.model_copy(update={name: pin for name, pin in pins.items() if pin is not None})
+
+    report, plan = None, None
+    if dataset is not None:
+        report = _check(home, dataset, evaluation, frozen, config)
+        plan = make_plan(config, dataset.dataset, evaluation, report)
+        plan = with_estimate(plan, client, config) if client else plan
+    return Submission(config, resolved.given, request, storage, dataset, evaluation, frozen, report, plan)
+
+
+def _check(
+    home: Bucket | None,
+    dataset: ChosenDataset,
+    evaluation: Dataset | None,
+    frozen: FrozenSplit | None,
+    config: TrainConfig,
+) -> CheckReport | None:
+    """The report on the pages; None where a dry run cannot reach them, or the split. Raises CheckFailed."""
+    if is_pinned(config.split) and frozen is None:
+        return None
+    pages, held_out = dataset.pages, None
+    if home is not None:
+        pages = stored_pages(home, dataset.dataset) if pages is None else pages
+        held_out = None if evaluation is None else stored_pages(home, evaluation)
+    elif pages is None or evaluation is not None:
+        return None
+    return without_errors(check_dataset(CheckInput(pages, held_out, frozen), config))
+
+
+def prepare_continuation(
+    context: SubmitContext, reference: str, flags: Mapping[str, object], file: Mapping[str, object]
+) -> Submission:
+    """Find the checkpoint that a new job resumes from (JOB or JOB@STEP) and check its options. Writes nothing.
+
+    Raises ConfigError, DamagedFolder, NotContinuable, NotFound, StorageError.
+    """
+    client = context.client
+    assert client is not None
+    parent = find_parent(client, context.open_bucket, reference)
+    resolved = continued(parent, flags, file)
+    config, storage = resolved.config, parent.keys.storage
+    if resolved.request.output_s3_path:
+        storage = parse_s3_uri(resolved.request.output_s3_path)
+    if storage.bucket != parent.bucket.name:
+        raise StorageError(
+            f"--output-s3-path: a checkpoint is copied inside one bucket, so name a place in s3://{parent.bucket.name}"
+        )
+    _, frozen = pin_split(config, parent.bucket, parent.keys.storage.prefix)
+    dataset = find_dataset(client, config.dataset or "")
+    evaluation = find_dataset(client, config.eval_dataset) if config.eval_dataset else None
+    plan = make_plan(config, dataset, evaluation)
+    plan = plan.model_copy(update={"steps": max(0, plan.steps - parent.state.global_step)})
+    return Submission(
+        config=config,
+        given=resolved.given,
+        request=resolved.request,
+        storage=storage,
+        dataset=ChosenDataset(dataset),
+        evaluation=evaluation,
+        frozen=frozen,
+        plan=with_estimate(plan, client, config),
+        parent=parent,
+    )
+
+
+def submit(
+    context: SubmitContext, submission: Submission, created_by: str, unique_key: str | None, summary: str | None
+) -> Job:
+    """Store the pages and the summary of their check, copy a parent's checkpoint, then create the job.
+
+    The same unique key again returns the first job and copies nothing. Raises ForgottenMeanwhile, NoDatasetChosen,
+    NotContinuable, StorageError.
+    """
+    client, storage, request, parent = context.client, submission.storage, submission.request, submission.parent
+    assert client is not None and storage is not None  # only a dry run may lack them
+    submission.require_dataset()
+    job_id = new_job_id(unique_key)
+    if unique_key is not None:
+        with suppress(NotFound):
+            return client.get_job(job_id, consistent=True)
+
+    target, checkpoint, best = context.open_bucket(storage.bucket), None, None
+    if parent is not None:
+        source, source_prefix = parent.bucket, parent.keys.storage.prefix
+    else:
+        assert context.training_bucket is not None
+        source, source_prefix = context.open_bucket(context.training_bucket), ""
+    if submission.dataset is not None:
+        dataset = submission.dataset.store(client, source)
+        ensure_snapshot_at(source, source_prefix, target, storage.prefix, dataset)
+        if summary is not None:
+            put_summary(source, dataset, summary)
+    if submission.evaluation is not None:
+        ensure_snapshot_at(source, source_prefix, target, storage.prefix, submission.evaluation)
+    if submission.frozen is not None:
+        put_split(target, storage.prefix, submission.frozen)
+    if parent is not None:
+        checkpoint, best = copy_checkpoint(parent, RunKeys(storage, job_id))
+    return JobQueue(client).submit(
+        name=request.job_name,
+        config=submission.document,
+        created_by=created_by,
+        queue=request.queue,
+        priority=request.priority,
+        description=request.description,
+        tags={**request.all_tags(), **({PARENT_TAG: parent.job.job_id} if parent else {})},
+        storage=storage,
+        job_id=job_id,
+        checkpoint=checkpoint,
+        best=best,
+    )
