@@ -160,10 +160,11 @@ class DynamoClient:
         """The evaluations that the published checkpoint contains; list_all_job_metrics shows the rest too."""
         return visible(self.list_all_job_metrics(job_id), self.list_attempts(job_id))
 
-    def list_all_job_metrics(self, job_id: str) -> list[JobMetric]:
-        """Evaluations of every attempt, also those that a later attempt ran again."""
+    def list_all_job_metrics(self, job_id: str, *, after: datetime | None = None) -> list[JobMetric]:
+        """Evaluations of every attempt, also those that a later attempt ran again; `after` a time, only newer ones."""
         job_id = parse_job_id(job_id)
-        rows = self._query(None, items.job_pk(job_id), prefix=items.METRIC_PREFIX)
+        start = items.metric_key(job_id, after) if after else None
+        rows = self._query(None, items.job_pk(job_id), prefix=items.METRIC_PREFIX, start=start)
         found = [JobMetricItem.from_raw_data(raw) for raw in rows]
         ours = [items.metric_from(job_id, item) for item in found if not items.is_original_metric(item)]
         original = fold_original_rows(job_id, [item for item in found if items.is_original_metric(item)])
@@ -270,8 +271,9 @@ class DynamoClient:
         prefix: str = "",
         newest_first: bool = False,
         page: int | None = None,
+        start: RawItem | None = None,
     ) -> Iterator[RawItem]:
-        """All rows of a partition whose sort key starts with `prefix`, page after page."""
+        """All rows of a partition whose sort key starts with `prefix`, page after page, from after the key `start`."""
         names = (f"{index}PK", f"{index}SK") if index else ("PK", "SK")
         request: RawItem = {
             "TableName": self.table_name,
@@ -285,6 +287,7 @@ class DynamoClient:
             # an index cannot be read consistently
             **({"IndexName": index} if index else {"ConsistentRead": True}),
             **({"Limit": page} if page else {}),
+            **({"ExclusiveStartKey": start} if start else {}),
         }
         while True:
             try:

@@ -330,6 +330,10 @@ def attempt_from(raw: RawItem) -> Attempt:
     )
 
 
+def metric_key(job_id: str, timestamp: datetime) -> RawItem:
+    return key(job_pk(job_id), METRIC_PREFIX + stamp(timestamp))
+
+
 _METRIC_COLUMNS = frozenset({"job_id", "timestamp", "metric_name", "metric_value", "global_step", "attempt", "seq"})
 
 

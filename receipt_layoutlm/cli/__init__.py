@@ -1,6 +1,6 @@
-"""layoutlm-cli: parse, validate, one call. Each noun's module is loaded when it is used."""
+"""layoutlm-cli: each command parses its options, makes one call and prints. A command's module is imported on use."""
 
-import sys
+from typing import Any
 
 import click
 
@@ -20,8 +20,24 @@ COMMANDS = {
     "demo": ("receipt_layoutlm.cli.demo:demo", "Run the whole system once on generated receipts."),
 }
 
+INTERRUPTED = 130  # as shells report a process that SIGINT ended
 
-@click.group(cls=LazyGroup, places=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+
+class InterruptibleGroup(LazyGroup):
+    """Ends every command on Ctrl-C with one line and exit code 130 (click's own is "Aborted!" and 1)."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (KeyboardInterrupt, click.Abort) as error:
+            # at a prompt, click turns Ctrl-C into the Abort that the answer "no" raises too
+            if not any(isinstance(each, KeyboardInterrupt) for each in (error, error.__context__)):
+                raise
+            click.echo("Interrupted.", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+@click.group(cls=InterruptibleGroup, places=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--local",
     "is_local",
@@ -45,8 +61,5 @@ def cli(ctx: click.Context, is_local: bool) -> None:
 
 
 def main() -> None:
-    """Entry point: errors of the product become one clear line on stderr and exit code 1."""
-    try:
-        cli.main(standalone_mode=True)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    """Entry point of layoutlm-cli."""
+    cli()

@@ -345,6 +345,14 @@ def test_the_same_event_is_stored_once(client: DynamoClient, queue: JobQueue) ->
     assert len(client.list_job_logs(lease.job_id)) == 1
 
 
+def test_evaluations_after_a_time_are_the_newer_ones(client: DynamoClient, queue: JobQueue) -> None:
+    lease = claimed(queue)
+    first, second = (client.add_job_metric(lease, evaluation(lease, seq=seq)) for seq in (1, 2))
+
+    assert client.list_all_job_metrics(lease.job_id, after=first.timestamp) == [second]
+    assert client.list_all_job_metrics(lease.job_id, after=second.timestamp) == []
+
+
 @pytest.mark.parametrize("times", [1, 2], ids=["botocore retries", "the writer retries"])
 def test_an_event_whose_reply_is_lost_is_stored_exactly_once(
     client: DynamoClient, queue: JobQueue, wire: Wire, times: int
