@@ -1,4 +1,4 @@
-"""Why a job is where it is, in one paragraph of plain words; each sentence follows from what is stored."""
+"""Explains the state of a job in one paragraph; each sentence follows from stored facts."""
 
 from collections.abc import Iterator
 
@@ -8,29 +8,24 @@ from receipt_layoutlm.jobs.why_facts import Facts, is_moving
 from receipt_layoutlm.jobs.why_open import attempts_text, interrupted, pending, running
 from receipt_layoutlm.jobs.wording import ago, cause, cut
 
-MOST_PAGES = 5  # named in the paragraph
-STOP_REASONS = {"completed": "all epochs were trained", "early_stopped": "it had stopped getting better"}
+SHOWN_PAGES = 5
+STOP_REASONS = {"completed": "all epochs were trained", "early_stopped": "early stopping ended it"}
 
 
 def why(facts: Facts) -> str:
-    """One paragraph. It holds texts of the store as they are: clean it before a terminal sees it."""
-    return " ".join(_sentences(facts))
-
-
-def _sentences(facts: Facts) -> Iterator[str]:
+    """One paragraph. It contains stored texts as they are: clean it before printing it to a terminal."""
     if facts.lease is None:
-        yield from _original(facts)
-    elif is_moving(facts):
-        yield f"{facts.job.name} is changing its state at this moment: ask again."
-    else:
-        yield from _STATES[facts.job.status](facts, facts.lease)
+        return " ".join(_original(facts))
+    if is_moving(facts):
+        return f"{facts.job.name} is changing state right now: ask again."
+    return " ".join(_STATES[facts.job.status](facts, facts.lease))
 
 
 def _succeeded(facts: Facts, _lease: Lease) -> Iterator[str]:
     job, results = facts.job, facts.job.results or {}
     reason = results.get("stop_reason")
-    because = f", because {STOP_REASONS.get(str(reason), cut(str(reason)))}" if reason else ""
-    yield f"{job.name} has succeeded: it ended{_when_ended(facts)}{because}."
+    because = f": {STOP_REASONS.get(str(reason), cut(str(reason)))}" if reason else ""
+    yield f"{job.name} succeeded{_when_ended(facts)}{because}."
     yield from _best(facts)
     if results.get("best_uri"):
         yield f"Its model is at {results['best_uri']}; `layoutlm-cli job pull {job.job_id} --to model` downloads it."
@@ -48,46 +43,38 @@ def _best(facts: Facts) -> Iterator[str]:
 
 def _failed(facts: Facts, lease: Lease) -> Iterator[str]:
     job, error = facts.job, facts.job.error
-    yield f"{job.name} has failed{_when_ended(facts)}: {cause(error)}."
+    yield f"{job.name} failed{_when_ended(facts)}: {cause(error)}."
     if error and error.page_ids:
-        yield f"Pages involved: {_pages(error.page_ids)}."
+        more = len(error.page_ids) - SHOWN_PAGES
+        pages = ", ".join(map(cut, error.page_ids[:SHOWN_PAGES])) + (f", and {more} more" if more > 0 else "")
+        yield f"Pages involved: {pages}."
     if error and error.cause in FINAL_CAUSES:
-        yield "It was not tried again, because that would come again."
+        yield "It was not retried, because the error would recur."
     elif job.budgets.exhausted_by is not None and (error is None or error.cause != "interruptions"):
         yield f"It was given up after {job.budgets.exhausted_by}."
     if facts.attempts:
         yield attempts_text(facts)
     yield f"`layoutlm-cli job logs {job.job_id}` shows its events."
-    yield _what_to_type(facts, lease)
-
-
-def _what_to_type(facts: Facts, lease: Lease) -> str:
-    job = facts.job
-    name = job.error.cause if job.error else ""
-    begins = f"from step {lease.checkpoint.global_step}" if lease.checkpoint else "from the beginning"
-    if name == "max_runtime" and lease.checkpoint:
-        return f"`layoutlm-cli train --resume {job.job_id} --max-runtime SECONDS` goes on {begins} with more time."
-    if name in FINAL_CAUSES:
-        return "Correct the cause, then submit it anew with `layoutlm-cli train`."
-    return f"`layoutlm-cli job retry {job.job_id}` lets it go on {begins}, with nothing used up."
-
-
-def _pages(page_ids: tuple[str, ...]) -> str:
-    more = len(page_ids) - MOST_PAGES
-    return ", ".join(map(cut, page_ids[:MOST_PAGES])) + (f", and {more} more" if more > 0 else "")
+    start = f"from step {lease.checkpoint.global_step}" if lease.checkpoint else "from the beginning"
+    if error and error.cause == "max_runtime" and lease.checkpoint:
+        yield f"`layoutlm-cli train --resume {job.job_id} --max-runtime SECONDS` resumes {start} with more time."
+    elif error and error.cause in FINAL_CAUSES:
+        yield "Fix the cause, then submit a new job with `layoutlm-cli train`."
+    else:
+        yield f"`layoutlm-cli job retry {job.job_id}` resumes it {start} with its budgets reset."
 
 
 def _cancelled(facts: Facts, lease: Lease) -> Iterator[str]:
-    job, last = facts.job, facts.last_attempt
-    yield f"{job.name} was cancelled{_when_ended(facts)}, because that was asked for."
+    last = facts.last_attempt
+    yield f"{facts.job.name} was cancelled on request{_when_ended(facts)}."
     if last is None:
-        yield "No worker had taken it."
+        yield "No worker had claimed it."
     elif last.outcome == "cancelled":
-        yield f"Worker {last.worker_id} stopped attempt {last.attempt} for it."
+        yield f"Worker {last.worker_id} stopped attempt {last.attempt}."
     elif last.outcome == "cancelled: lease expired":
-        yield f"Worker {last.worker_id} with attempt {last.attempt} had fallen silent, so a rescue ended it."
+        yield f"The lease of worker {last.worker_id} on attempt {last.attempt} had expired, so a rescue ended it."
     else:
-        yield f"No worker held it then: it waited for attempt {last.attempt + 1}."
+        yield f"No worker held it: it was waiting for attempt {last.attempt + 1}."
     if facts.attempts:
         yield attempts_text(facts)
     if lease.checkpoint:
@@ -96,10 +83,10 @@ def _cancelled(facts: Facts, lease: Lease) -> Iterator[str]:
 
 def _original(facts: Facts) -> Iterator[str]:
     job = facts.job
-    yield f"{job.name} belongs to the original system, and its status is {job.status}."
-    yield "Here it can be read; no worker takes it, and nothing changes it."
+    yield f"{job.name} belongs to the original system; its status is {job.status}."
+    yield "It is read-only here: no worker claims it and no command changes it."
     if not job.status.is_final:
-        yield "Whether anything still works on it cannot be told from what is stored."
+        yield "Its rows do not say whether a worker still runs it."
     if job.error:
         yield f"Its error: {cause(job.error)}."
     yield from _best(facts)

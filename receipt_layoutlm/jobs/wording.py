@@ -1,23 +1,23 @@
-"""Durations, times, counts and causes of failure as a person says them."""
+"""Durations, times, counts and failure causes for people."""
 
 from datetime import datetime
 
 from receipt_dynamo import JobError
 
-LONGEST_TEXT = 300  # characters of a stored text inside a sentence
+TEXT_LENGTH = 300  # characters of a stored text inside a sentence
 
 CAUSES = {
-    "out_of_memory": "memory ran out",
-    "non_finite_loss": "the loss was no finite number any more",
-    "bad_data": "a page cannot be trained on",
-    "bad_config": "the settings cannot be used",
-    "max_runtime": "its time limit was used up",
-    "killed": "its trainer was killed or crashed",
-    "device_error": "its device (a GPU, say) reported an error",
-    "hang": "its trainer did not move any more",
-    "storage": "the bucket or the table did not do what was asked",
+    "out_of_memory": "it ran out of memory",
+    "non_finite_loss": "the loss was not finite",
+    "bad_data": "a page cannot be used for training",
+    "bad_config": "the options cannot be used",
+    "max_runtime": "it reached its time limit",
+    "killed": "the trainer was killed or crashed",
+    "device_error": "the device (a GPU, for example) reported an error",
+    "hang": "the trainer stopped making progress",
+    "storage": "the bucket or the table failed",
     "interruptions": "it was interrupted too often",
-    "unknown": "nothing said why",
+    "unknown": "the cause is unknown",
 }
 
 
@@ -35,7 +35,7 @@ def duration(seconds: float) -> str:
 
 
 def clock(time: datetime, now: datetime) -> str:
-    """Local time; with the date when it is not today's."""
+    """Local time; with the date unless it is today's."""
     local = time.astimezone()
     return f"{local:%H:%M:%S}" if local.date() == now.astimezone().date() else f"{local:%Y-%m-%d %H:%M:%S}"
 
@@ -45,19 +45,19 @@ def ago(time: datetime, now: datetime) -> str:
     return f"{clock(time, now)} ({duration((now - time).total_seconds())} ago)"
 
 
-def count(number: int, thing: str) -> str:
+def count(number: int, noun: str) -> str:
     """1 step, 2 steps."""
-    return f"{number} {thing}" + ("" if number == 1 else "s")
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def cut(text: str) -> str:
-    """One line of a stored text, without its full stop, cut where it gets too long for a sentence."""
+    """A stored text as one line without its full stop, cut to TEXT_LENGTH."""
     line = " ".join(text.split()).rstrip(".")
-    return line if len(line) <= LONGEST_TEXT else line[:LONGEST_TEXT] + "…"
+    return line if len(line) <= TEXT_LENGTH else line[:TEXT_LENGTH] + "…"
 
 
 def cause(error: JobError | None) -> str:
-    """What went wrong, with the name and the message that are stored."""
+    """The cause of a failure in words, with its stored name and message."""
     if error is None:
         return "no cause is stored"
     return f"{CAUSES.get(error.cause, 'an error')} ({cut(error.cause)}: {cut(error.message)})"

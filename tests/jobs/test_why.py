@@ -62,10 +62,9 @@ FAILED_ONCE = Budgets(errors=1, errors_in_a_row=1)
 
 def test_a_job_that_nobody_took_is_next_in_line_when_nothing_is_before_it() -> None:
     assert told(a_job("pending"), unheld()) == (
-        f"mine is pending: no worker has taken it since it was submitted at {hour(0)} (1 min 00 s ago)."
-        " No due job of queue default is before it, so the next worker that asks gets it"
-        " (`layoutlm-cli worker run` starts one)."
-        " Attempt 1 starts at the beginning."
+        f"mine is pending: no worker has claimed it since it was submitted at {hour(0)} (1 min 00 s ago)."
+        " It is first in queue default: the next free worker claims it (`layoutlm-cli worker run` starts one)."
+        " Attempt 1 starts from the beginning."
     )
 
 
@@ -79,22 +78,22 @@ def test_a_job_behind_others_says_how_many_and_which_is_first() -> None:
     text = told(a_job("pending"), unheld(), ahead=2, first=first)
 
     assert (
-        "2 due jobs are before it in queue default, by priority and then by age;"
+        "2 due jobs are ahead of it in queue default, by priority and then by age;"
         f" the first is urgent (priority high, submitted {hour(-30)}). Its own priority is medium."
     ) in text
-    assert "1 due job is before it" in told(a_job("pending"), unheld(), ahead=1, first=first)
+    assert "1 due job is ahead of it" in told(a_job("pending"), unheld(), ahead=1, first=first)
 
 
 def test_a_job_that_was_submitted_with_a_checkpoint_says_where_it_starts() -> None:
     text = told(a_job("pending"), unheld(checkpoint=pointer(70, 0)))
 
-    assert "Attempt 1 goes on from the checkpoint at step 70, with which it was submitted." in text
+    assert "Attempt 1 resumes from the checkpoint at step 70, with which it was submitted." in text
 
 
 def test_a_job_that_this_version_cannot_run_says_so() -> None:
     text = told(a_job("pending", job_config={"config_version": 9}), unheld())
 
-    assert "Its config_version 9 is not known here" in text
+    assert "does not know its config_version 9" in text
     assert "config_version" not in told(a_job("pending"), unheld())
 
 
@@ -106,11 +105,11 @@ def test_a_job_that_waits_after_an_error_says_what_happened_until_when_and_what_
     text = told(job, unheld(2, checkpoint=pointer(120, 2)), first, second)
 
     assert text == (
-        f"mine is pending: attempt 2 failed at {hour(59)}: its device (a GPU, say) reported an error"
+        f"mine is pending: attempt 2 failed at {hour(59)}: the device (a GPU, for example) reported an error"
         " (device_error: CUDA error: an illegal memory access)."
-        f" It is tried again at {hour(101)}, in 41 s, or as soon after as a worker is free,"
-        f" unless `layoutlm-cli job cancel {JOB_ID}` ends it before."
-        " Attempt 3 goes on from the checkpoint at step 120 (lost: 30 steps of attempt 2)."
+        f" It is retried at {hour(101)}, in 41 s, or as soon after that as a worker is free;"
+        f" `layoutlm-cli job cancel {JOB_ID}` prevents that."
+        " Attempt 3 resumes from the checkpoint at step 120 (lost: 30 steps of attempt 2)."
         " Attempts: 2 (1 interrupted, 1 failed)."
         " The job survives at most 3 more errors and 20 more interruptions."
     )
@@ -121,7 +120,7 @@ def test_once_the_wait_is_over_the_job_is_in_line_again() -> None:
 
     text = told(job, unheld(1), attempt(1, 10, 40, outcome="failed: device_error"))
 
-    assert "attempt 1 failed" in text and "No due job of queue default is before it" in text
+    assert "attempt 1 failed" in text and "It is first in queue default" in text
     assert "tried again" not in text
 
 
@@ -133,8 +132,8 @@ def test_after_running_out_of_memory_the_next_attempt_runs_with_half_the_micro_b
 
     text = told(job, unheld(1), ended)
 
-    assert "Attempt 2 starts at the beginning and runs with half the micro-batch and twice the accumulation" in text
-    assert "It fails with running out of memory once more." in text
+    assert "Attempt 2 starts from the beginning and runs with half the micro-batch and twice the accumulation" in text
+    assert "It fails after running out of memory once more." in text
     smallest = job.model_copy(update={"job_config": {"config_version": 1, "batch_size": 1}})
     assert "half" not in told(smallest, unheld(1), ended)
 
@@ -147,8 +146,8 @@ def test_a_job_on_its_last_error_says_so() -> None:
     last_in_a_row = job.model_copy(update={"budgets": Budgets(errors=2, errors_in_a_row=2)})
 
     assert "survives at most 0 more errors" in told(last_at_all, unheld(4), ended)
-    assert "It fails with one more error." in told(last_at_all, unheld(4), ended)
-    assert "It fails with one more error before a new checkpoint." in told(last_in_a_row, unheld(4), ended)
+    assert "It fails after one more error." in told(last_at_all, unheld(4), ended)
+    assert "It fails after one more error before a new checkpoint." in told(last_in_a_row, unheld(4), ended)
 
 
 def test_a_retried_job_says_that_somebody_put_it_back() -> None:
@@ -156,8 +155,8 @@ def test_a_retried_job_says_that_somebody_put_it_back() -> None:
 
     text = told(job, unheld(3, checkpoint=pointer(5, 2)), attempt(3, 10, 40, outcome="failed: device_error"))
 
-    assert text.startswith("mine is pending: a retry put it back after it had failed with attempt 3: its device")
-    assert "goes on from the checkpoint at step 5" in text
+    assert text.startswith("mine is pending: it was retried by a person after attempt 3 failed: the device")
+    assert "resumes from the checkpoint at step 5" in text
 
 
 # interrupted
@@ -168,11 +167,11 @@ def test_a_retried_job_says_that_somebody_put_it_back() -> None:
     [
         (
             attempt(1, 10, 40, outcome="interrupted: spot notice", lost_steps=2, last_step=9),
-            "had to leave (spot notice)",
+            "worker worker-1 released attempt 1 (spot notice)",
         ),
         (
             attempt(1, 10, 40, outcome="lease expired", progress=json.dumps(["train", 9, 20, 1.0])),
-            "fell silent until its lease ran out, and the job was taken away from it",
+            "the lease of worker worker-1 on attempt 1 expired and the job was requeued",
         ),
     ],
 )
@@ -181,24 +180,22 @@ def test_an_interrupted_job_says_what_ended_the_attempt_and_where_it_goes_on(end
 
     text = told(job, unheld(1, checkpoint=pointer(7)), ended)
 
-    assert text.startswith(
-        f"mine is interrupted, which is no error: worker worker-1 with attempt 1 {reason} at {hour(40)}."
-    )
+    assert text.startswith(f"mine is interrupted, which is not an error: {reason} at {hour(40)}.")
     at_least = "at least " if ended.outcome == "lease expired" else ""
-    assert f"Attempt 2 goes on from the checkpoint at step 7 (lost: {at_least}2 steps of attempt 1)." in text
+    assert f"Attempt 2 resumes from the checkpoint at step 7 (lost: {at_least}2 steps of attempt 1)." in text
     assert "survives at most 4 more errors and 19 more interruptions" in text
 
 
 def test_an_interruption_that_cost_nothing_says_so() -> None:
     ended = attempt(1, 10, 40, outcome="interrupted: asked to stop", lost_steps=0, last_step=7)
 
-    assert "step 7 (no step is lost)." in told(a_job("interrupted", attempt=1), unheld(1, checkpoint=pointer(7)), ended)
+    assert "step 7 (no steps lost)." in told(a_job("interrupted", attempt=1), unheld(1, checkpoint=pointer(7)), ended)
 
 
 def test_what_a_silent_worker_did_is_not_guessed() -> None:
     text = told(a_job("interrupted", attempt=1), unheld(1), attempt(1, 10, 40, outcome="lease expired"))
 
-    assert "Attempt 2 starts at the beginning." in text and "lost" not in text
+    assert "Attempt 2 starts from the beginning." in text and "lost" not in text
 
 
 def test_the_last_interruption_that_is_survived_is_named() -> None:
@@ -206,7 +203,7 @@ def test_the_last_interruption_that_is_survived_is_named() -> None:
 
     text = told(job, unheld(4), attempt(4, 10, 40, outcome="interrupted: x"))
 
-    assert "It fails with one more interruption before a new checkpoint." in text
+    assert "It fails after one more interruption before a new checkpoint." in text
 
 
 # running
@@ -217,10 +214,10 @@ def test_a_running_job_says_who_holds_it_how_far_it_is_and_what_is_safe() -> Non
     lease = held(renewed=56, progress=json.dumps(["train", 120, 400, 3.5]), checkpoint=pointer(100))
 
     assert told(a_job("running", attempt=1), lease, attempt(machine=machine)) == (
-        f"mine is running: worker worker-1 (g5.xlarge, spot, us-east-1) holds attempt 1 since {hour(10)} (50 s ago),"
+        f"mine is running: worker worker-1 (g5.xlarge, spot, us-east-1) has held attempt 1 since {hour(10)} (50 s ago),"
         f" and last renewed its lease at {hour(56)} (4 s ago)."
-        " It last said that it was training, at step 120 of 400 (30%), epoch 3.5."
-        " The last checkpoint is at step 100: without this worker at least 20 steps would be lost."
+        " Last reported: training, step 120 of 400 (30%), epoch 3.5."
+        " The last checkpoint is at step 100: if this worker is lost, so are at least 20 steps."
     )
 
 
@@ -228,16 +225,16 @@ def test_a_job_that_was_just_claimed_has_told_nothing_yet() -> None:
     text = told(a_job("running", attempt=1), held(renewed=10), attempt(), now=12)
 
     assert "and has not renewed its lease yet." in text
-    assert "How far it is was not told yet." in text
-    assert "It has no checkpoint yet: without this worker it would start at the beginning." in text
+    assert "It has not reported progress yet." in text
+    assert "It has no checkpoint yet: if this worker is lost, it starts from the beginning." in text
     assert "should renew" not in text and "survives" not in text
 
 
 @pytest.mark.parametrize(
     ("progress", "words"),
     [
-        (["encode", 0, 0, 0.0], "encoding the pages, at step 0 of 0, epoch 0."),
-        (["evaluate", 50, 200, 1.0], "evaluating, at step 50 of 200 (25%), epoch 1."),
+        (["encode", 0, 0, 0.0], "encoding pages, step 0 of 0, epoch 0."),
+        (["evaluate", 50, 200, 1.0], "evaluating, step 50 of 200 (25%), epoch 1."),
     ],
 )
 def test_a_running_job_says_what_it_is_doing(progress: list[object], words: str) -> None:
@@ -247,14 +244,14 @@ def test_a_running_job_says_what_it_is_doing(progress: list[object], words: str)
 def test_a_cancel_is_told_with_what_follows_from_it() -> None:
     text = told(a_job("running", attempt=1), held(renewed=50, cancel_requested=True), attempt())
 
-    assert "A cancel was asked for: with its next renewal the worker learns of it and stops" in text
+    assert "A cancel was requested: the worker sees it at its next renewal and stops" in text
 
 
 def test_a_worker_that_misses_renewals_is_told_before_its_lease_runs_out() -> None:
     text = told(a_job("running", attempt=1), held(renewed=10), attempt(), now=60)
 
-    assert f"It should renew every 15 s, so the worker may be in trouble; its lease runs out at {hour(100)}." in text
-    assert f"can take the job away from {hour(130)} on, in 1 min 10 s;" in text
+    assert f"It should renew every 15 s, so the worker may be in trouble; its lease expires at {hour(100)}." in text
+    assert f"can rescue the job from {hour(130)} on, in 1 min 10 s;" in text
 
 
 def test_a_lease_that_ran_out_says_from_when_on_the_job_is_rescued_and_what_comes_then() -> None:
@@ -263,11 +260,11 @@ def test_a_lease_that_ran_out_says_from_when_on_the_job_is_rescued_and_what_come
     in_grace, after_it = told(job, lease, attempt(), now=112), told(job, lease, attempt(), now=131)
 
     assert (
-        f"Its lease ran out at {hour(100)} (12 s ago): the worker died, hangs, or cannot reach the table." in in_grace
+        f"Its lease expired at {hour(100)} (12 s ago): the worker died, hangs, or cannot reach the table." in in_grace
     )
-    assert f"`layoutlm-cli rescue` can take the job away from {hour(130)} on, in 18 s;" in in_grace
-    assert "can take the job away now;" in after_it
-    assert "the job is then interrupted, and the next free worker goes on at step 7." in after_it
+    assert f"`layoutlm-cli rescue` can rescue the job from {hour(130)} on, in 18 s;" in in_grace
+    assert "can rescue the job now;" in after_it
+    assert "it is then interrupted, and the next free worker resumes at step 7." in after_it
 
 
 def test_a_rescue_ends_a_job_that_was_to_be_cancelled_or_has_no_interruption_left() -> None:
@@ -278,10 +275,10 @@ def test_a_rescue_ends_a_job_that_was_to_be_cancelled_or_has_no_interruption_lef
     failed = told(a_job("running", attempt=5, budgets=spent), held(5), attempt(5), now=200)
     progressed = told(a_job("running", attempt=1, budgets=spent), held(checkpoint=pointer(3)), attempt(), now=200)
 
-    assert "the job is then cancelled, as was asked for." in cancelled
-    assert "the job has then failed, because its interruptions are used up." in failed
-    assert "the job is then interrupted" in progressed  # a new checkpoint ends the row
-    assert "starts at the beginning" in told(a_job("running", attempt=1), silent, attempt(), now=200)
+    assert "it is then cancelled, as requested." in cancelled
+    assert "it then fails, because its interruptions are used up." in failed
+    assert "it is then interrupted" in progressed  # a new checkpoint ends the row
+    assert "starts from the beginning" in told(a_job("running", attempt=1), silent, attempt(), now=200)
 
 
 def test_a_running_job_says_how_the_attempt_before_ended_and_that_it_runs_with_half_the_micro_batch() -> None:
@@ -291,7 +288,7 @@ def test_a_running_job_says_how_the_attempt_before_ended_and_that_it_runs_with_h
 
     text = told(job, held(2, renewed=50), attempt(1, 10, 20, outcome="failed: out_of_memory"), attempt(2, 25))
 
-    assert "Attempt 1 before it failed: memory ran out (out_of_memory: CUDA out of memory)." in text
+    assert "Attempt 1 before it failed: it ran out of memory (out_of_memory: CUDA out of memory)." in text
     assert "This attempt runs with half the micro-batch" in text
     assert "Attempts: 2 (1 failed, 1 running)." in text
 
@@ -307,7 +304,7 @@ def test_an_error_of_long_ago_is_not_told_as_that_of_the_attempt_before() -> Non
     text = told(job, held(3, renewed=50), *attempts)
 
     assert "CUDA" not in text
-    assert "Before it worker worker-2 with attempt 2 fell silent" in text
+    assert "Before that, the lease of worker worker-2 on attempt 2 expired" in text
 
 
 @pytest.mark.parametrize(
@@ -320,7 +317,7 @@ def test_an_error_of_long_ago_is_not_told_as_that_of_the_attempt_before() -> Non
     ],
 )
 def test_facts_from_two_sides_of_a_transition_are_not_told_as_one_state(job: Job, lease: Lease) -> None:
-    assert told(job, lease) == "mine is changing its state at this moment: ask again."
+    assert told(job, lease) == "mine is changing state right now: ask again."
 
 
 # ended
@@ -337,11 +334,11 @@ def test_a_succeeded_job_says_why_it_ended_how_good_it_is_and_where_the_model_li
     attempts = (attempt(1, 10, 20, outcome="lease expired"), attempt(2, 25, 50, outcome="succeeded"))
 
     assert told(a_job("succeeded", attempt=2, results=results, ended_at=at(50)), unheld(2), *attempts) == (
-        f"mine has succeeded: it ended at {hour(50)} (10 s ago), because it had stopped getting better."
+        f"mine succeeded at {hour(50)} (10 s ago): early stopping ended it."
         " Its best evaluation: eval_f1 0.9123 at step 300."
         " Its model is at s3://bucket/runs/x/attempt-002/best/;"
         f" `layoutlm-cli job pull {JOB_ID} --to model` downloads it."
-        " Attempts: 2 (1 cut off when its lease ran out, 1 succeeded)."
+        " Attempts: 2 (1 cut off when its lease expired, 1 succeeded)."
     )
 
 
@@ -351,12 +348,12 @@ def test_a_job_that_used_up_its_errors_says_which_budget_and_what_to_type() -> N
     attempts = [attempt(number, 10, 20, outcome="failed: device_error") for number in (1, 2, 3)]
 
     assert told(job, unheld(3, checkpoint=pointer(40)), *attempts) == (
-        f"mine has failed at {hour(50)} (10 s ago): its device (a GPU, say) reported an error"
+        f"mine failed at {hour(50)} (10 s ago): the device (a GPU, for example) reported an error"
         " (device_error: CUDA error: an illegal memory access)."
         " It was given up after 3 errors in a row without a new checkpoint."
         " Attempts: 3 (3 failed)."
         f" `layoutlm-cli job logs {JOB_ID}` shows its events."
-        f" `layoutlm-cli job retry {JOB_ID}` lets it go on from step 40, with nothing used up."
+        f" `layoutlm-cli job retry {JOB_ID}` resumes it from step 40 with its budgets reset."
     )
 
 
@@ -365,10 +362,10 @@ def test_a_cause_that_would_come_again_is_not_retried_and_names_the_pages() -> N
 
     text = told(a_job("failed", attempt=1, error=error), unheld(1), attempt(1, 10, 20, outcome="failed: bad_data"))
 
-    assert "a page cannot be trained on (bad_data: no words)." in text
+    assert "a page cannot be used for training (bad_data: no words)." in text
     assert "Pages involved: page-0, page-1, page-2, page-3, page-4, and 2 more." in text
-    assert "It was not tried again, because that would come again." in text
-    assert "submit it anew with `layoutlm-cli train`" in text and "job retry" not in text
+    assert "It was not retried, because the error would recur." in text
+    assert "submit a new job with `layoutlm-cli train`" in text and "job retry" not in text
 
 
 def test_a_job_out_of_time_goes_on_as_a_new_job_with_more_time() -> None:
@@ -376,7 +373,7 @@ def test_a_job_out_of_time_goes_on_as_a_new_job_with_more_time() -> None:
 
     text = told(a_job("failed", attempt=1, error=error), unheld(1, checkpoint=pointer(9)), attempt(1, 10, 20))
 
-    assert f"`layoutlm-cli train --resume {JOB_ID} --max-runtime SECONDS` goes on from step 9 with more time." in text
+    assert f"`layoutlm-cli train --resume {JOB_ID} --max-runtime SECONDS` resumes from step 9 with more time." in text
 
 
 def test_a_job_that_was_interrupted_too_often_says_it_once() -> None:
@@ -386,17 +383,17 @@ def test_a_job_that_was_interrupted_too_often_says_it_once() -> None:
     text = told(a_job("failed", attempt=5, error=error, budgets=budgets), unheld(5), attempt(5, 1, 2, outcome="x"))
 
     assert text.count("given up after") == 1
-    assert f"`layoutlm-cli job retry {JOB_ID}` lets it go on from the beginning" in text
+    assert f"`layoutlm-cli job retry {JOB_ID}` resumes it from the beginning" in text
 
 
 @pytest.mark.parametrize(
     ("attempts", "words"),
     [
-        ((), "No worker had taken it."),
-        ((attempt(1, 10, 50, outcome="cancelled"),), "Worker worker-1 stopped attempt 1 for it."),
-        ((attempt(1, 10, 50, outcome="cancelled: lease expired"),), "had fallen silent, so a rescue ended it."),
-        ((attempt(1, 10, 40, outcome="lease expired"),), "No worker held it then: it waited for attempt 2."),
-        ((attempt(1, 10, 40, outcome="failed: hang"),), "No worker held it then: it waited for attempt 2."),
+        ((), "No worker had claimed it."),
+        ((attempt(1, 10, 50, outcome="cancelled"),), "Worker worker-1 stopped attempt 1."),
+        ((attempt(1, 10, 50, outcome="cancelled: lease expired"),), "on attempt 1 had expired, so a rescue ended it."),
+        ((attempt(1, 10, 40, outcome="lease expired"),), "No worker held it: it was waiting for attempt 2."),
+        ((attempt(1, 10, 40, outcome="failed: hang"),), "No worker held it: it was waiting for attempt 2."),
     ],
 )
 def test_a_cancelled_job_says_who_ended_it(attempts: tuple[Attempt, ...], words: str) -> None:
@@ -404,16 +401,16 @@ def test_a_cancelled_job_says_who_ended_it(attempts: tuple[Attempt, ...], words:
 
     text = told(a_job("cancelled", attempt=number, ended_at=at(50)), unheld(number, cancel_requested=True), *attempts)
 
-    assert text.startswith(f"mine was cancelled at {hour(50)} (10 s ago), because that was asked for.")
+    assert text.startswith(f"mine was cancelled on request at {hour(50)} (10 s ago).")
     assert words in text
 
 
 def test_a_job_of_the_original_system_is_told_as_one_that_is_only_read() -> None:
     done, open_ = told(a_job("succeeded", results={"metric_value": 0.9}), None), told(a_job("running"), None)
 
-    assert done.startswith("mine belongs to the original system, and its status is succeeded.")
+    assert done.startswith("mine belongs to the original system; its status is succeeded.")
     assert "metric_value 0.9000" in done
-    assert "Whether anything still works on it cannot be told" in open_
+    assert "Its rows do not say whether a worker still runs it" in open_
 
 
 def test_a_long_message_does_not_flood_the_paragraph() -> None:

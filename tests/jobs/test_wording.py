@@ -57,5 +57,5 @@ def test_a_stored_text_becomes_one_line_that_fits_a_sentence() -> None:
 
 def test_every_cause_of_failure_has_its_words() -> None:
     assert {*get_args(FailureCause), *FINAL_CAUSES} <= set(CAUSES)
-    assert cause(JobError(cause="killed", message="SIGSEGV")) == "its trainer was killed or crashed (killed: SIGSEGV)"
+    assert cause(JobError(cause="killed", message="SIGSEGV")) == "the trainer was killed or crashed (killed: SIGSEGV)"
     assert cause(JobError(cause="odd", message="m")) == "an error (odd: m)"
