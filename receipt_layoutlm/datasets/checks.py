@@ -6,7 +6,6 @@ from pathlib import Path
 
 from receipt_dynamo import Dataset
 from receipt_layoutlm.config import TrainConfig
-from receipt_layoutlm.data.check import CheckInput, check_dataset
 from receipt_layoutlm.data.check_report import CheckFailed, CheckReport
 from receipt_layoutlm.data.frozen_split import (
     FrozenSplit,
@@ -61,14 +60,6 @@ def stored_pages(bucket: Bucket, dataset: Dataset) -> list[Page]:
         path = Path(folder) / "pages.jsonl.gz"
         bucket.get_file(dataset_key(dataset.fingerprint), path)
         return read_snapshot(path, dataset.fingerprint)
-
-
-def checked(
-    bucket: Bucket, dataset: Dataset, evaluation: Dataset | None, config: TrainConfig, frozen: FrozenSplit | None
-) -> CheckReport:
-    """The report on stored snapshots; raises CheckFailed when it has errors."""
-    held_out = None if evaluation is None else stored_pages(bucket, evaluation)
-    return without_errors(check_dataset(CheckInput(stored_pages(bucket, dataset), held_out, frozen), config))
 
 
 def without_errors(report: CheckReport) -> CheckReport:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from receipt_layoutlm.datasets.snapshots import add_snapshot, describe
+from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset
 from tests.support.stores import Store
 from tests.support.tiny import tiny_pages
 
@@ -55,7 +55,7 @@ def test_ctrl_c_ends_a_command_with_one_line(tmp_path: Path) -> None:
 
 def test_ctrl_c_while_waiting_leaves_the_job_alone(store: Store, dynamo_endpoint: str, s3_endpoint: str) -> None:
     client, pages = store.queue.client, tiny_pages(12)
-    add_snapshot(client, store.bucket, describe("tiny", pages, "test", store.clock()), pages)
+    add_snapshot(client, store.bucket, describe_dataset("tiny", pages, "test", store.clock()), pages)
     environment = {
         **os.environ,
         "AWS_ENDPOINT_URL_DYNAMODB": dynamo_endpoint,
