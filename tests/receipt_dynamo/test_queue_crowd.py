@@ -11,11 +11,11 @@ from tests.receipt_dynamo.protocol_crowd import Claim, claim_all
 
 pytestmark = pytest.mark.engine
 
-JOBS, THREADS, PROCESSES = 200, 16, 4
+JOBS, THREADS, PROCESSES = 120, 16, 2
 
 
 def crowd(endpoint: str, table: str, share: float) -> dict[str, list[Claim]]:
-    """The claims of sixteen threads here and of four processes beside, by worker."""
+    """The claims of threads here and of processes beside, by worker."""
     names = [f"thread-{number}" for number in range(THREADS)] + [f"process-{number}" for number in range(PROCESSES)]
     spawn = multiprocessing.get_context("spawn")
     with ThreadPoolExecutor(THREADS) as threads, ProcessPoolExecutor(PROCESSES, mp_context=spawn) as processes:

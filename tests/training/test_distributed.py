@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from receipt_layoutlm.local.process import wait_until
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.events import Evaluation, Failed, Finished
 from receipt_layoutlm.run.record import RunRecord
@@ -71,6 +72,7 @@ def evaluations(run_dir: RunDir) -> list[Evaluation]:
     return read_checkpoint(run_dir.checkpoint(max(checkpoint_steps(run_dir)))).state.evaluations
 
 
+@pytest.mark.engine
 def test_a_team_takes_the_steps_that_one_process_takes(model: Path, tmp_path: Path) -> None:
     alone = new_run(tmp_path / "alone", model, PAGES, **OPTIONS, dropout=0.0)
     team = new_run(tmp_path / "team", model, PAGES, **OPTIONS, dropout=0.0, processes=3)
@@ -89,6 +91,7 @@ def test_a_team_takes_the_steps_that_one_process_takes(model: Path, tmp_path: Pa
     assert RunRecord.model_validate_json(team.run_json.read_bytes()).hardware.processes == 3
 
 
+@pytest.mark.engine
 def test_a_team_that_was_stopped_goes_on_to_the_same_weights(model: Path, tmp_path: Path) -> None:
     options = OPTIONS | {"dropout": 0.3, "processes": 2, "augment": ["boxes"]}
     whole, first = (new_run(tmp_path / name, model, PAGES, **options) for name in ("whole", "first"))
@@ -101,6 +104,7 @@ def test_a_team_that_was_stopped_goes_on_to_the_same_weights(model: Path, tmp_pa
     assert untimed(evaluations(second)) == untimed(evaluations(whole))
 
 
+@pytest.mark.engine
 def test_torchrun_may_start_the_team(model: Path, tmp_path: Path) -> None:
     alone, team = (new_run(tmp_path / name, model, PAGES, **OPTIONS, dropout=0.0) for name in ("alone", "team"))
     train(alone, never)
@@ -113,14 +117,15 @@ def test_torchrun_may_start_the_team(model: Path, tmp_path: Path) -> None:
     )  # Adam magnifies what sums in another order differ by
 
 
+@pytest.mark.engine
 def test_a_stop_and_the_loss_of_a_process_end_the_team(model: Path, tmp_path: Path) -> None:
     endless = OPTIONS | {"epochs": 10_000, "processes": 2, "eval_every": "epoch"}
     for number in (signal.SIGTERM, signal.SIGKILL):
         run_dir = new_run(tmp_path / number.name, model, PAGES, **endless)
         with run_dir.train_log.open("ab") as log:
             process = subprocess.Popen(command(run_dir), stdin=subprocess.PIPE, stdout=log, stderr=log)
-        while not checkpoint_steps(run_dir):
-            assert process.poll() is None, run_dir.train_log.read_text()
+        wait_until(lambda: bool(checkpoint_steps(run_dir)) or process.poll() is not None, 200)
+        assert checkpoint_steps(run_dir), run_dir.train_log.read_text()
         if number == signal.SIGTERM:
             process.terminate()
             assert process.wait(120) == 0
