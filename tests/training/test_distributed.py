@@ -39,6 +39,7 @@ OPTIONS: dict[str, object] = {
     "threads": 1,
 }
 PAGES = 18
+ENDLESS = OPTIONS | {"epochs": 10_000, "processes": 2, "eval_every": "epoch"}
 
 
 @pytest.fixture(scope="module")
@@ -117,26 +118,33 @@ def test_torchrun_may_start_the_team(model: Path, tmp_path: Path) -> None:
     )  # Adam magnifies what sums in another order differ by
 
 
+def start_endless(run_dir: RunDir) -> "subprocess.Popen[bytes]":
+    with run_dir.train_log.open("ab") as log:
+        process = subprocess.Popen(command(run_dir), stdin=subprocess.PIPE, stdout=log, stderr=log)
+    wait_until(lambda: bool(checkpoint_steps(run_dir)) or process.poll() is not None, 200)
+    assert checkpoint_steps(run_dir), run_dir.train_log.read_text()
+    return process
+
+
 @pytest.mark.engine
-def test_a_stop_and_the_loss_of_a_process_end_the_team(model: Path, tmp_path: Path) -> None:
-    endless = OPTIONS | {"epochs": 10_000, "processes": 2, "eval_every": "epoch"}
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        run_dir = new_run(tmp_path / number.name, model, PAGES, **endless)
-        with run_dir.train_log.open("ab") as log:
-            process = subprocess.Popen(command(run_dir), stdin=subprocess.PIPE, stdout=log, stderr=log)
-        wait_until(lambda: bool(checkpoint_steps(run_dir)) or process.poll() is not None, 200)
-        assert checkpoint_steps(run_dir), run_dir.train_log.read_text()
-        if number == signal.SIGTERM:
-            process.terminate()
-            assert process.wait(120) == 0
-            end = end_of(run_dir)
-            assert isinstance(end, Finished) and end.reason == "stop_requested"
-            assert max(checkpoint_steps(run_dir)) == end.global_step
-        else:
-            children = Path(f"/proc/{process.pid}/task").glob("*/children")
-            os.kill(int(next(text for path in children if (text := path.read_text()))), signal.SIGKILL)
-            assert process.wait(120) in (1, ONE_LOST)
-            assert "rank-1 ended with exit code -9" in run_dir.train_log.read_text()
+def test_a_stop_ends_the_team_in_order(model: Path, tmp_path: Path) -> None:
+    run_dir = new_run(tmp_path / "1", model, PAGES, **ENDLESS)
+    process = start_endless(run_dir)
+    process.terminate()
+    assert process.wait(120) == 0
+    end = end_of(run_dir)
+    assert isinstance(end, Finished) and end.reason == "stop_requested"
+    assert max(checkpoint_steps(run_dir)) == end.global_step
+
+
+@pytest.mark.engine
+def test_the_loss_of_a_process_ends_the_team(model: Path, tmp_path: Path) -> None:
+    run_dir = new_run(tmp_path / "1", model, PAGES, **ENDLESS)
+    process = start_endless(run_dir)
+    children = Path(f"/proc/{process.pid}/task").glob("*/children")
+    os.kill(int(next(text for path in children if (text := path.read_text()))), signal.SIGKILL)
+    assert process.wait(120) in (1, ONE_LOST)
+    assert "rank-1 ended with exit code -9" in run_dir.train_log.read_text()
 
 
 @given(st.lists(st.integers(1, 512), max_size=40), st.integers(1, 5))
