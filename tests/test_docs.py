@@ -18,6 +18,7 @@ import click
 import pytest
 
 from receipt_layoutlm.cli import cli
+from tests.support.frozen_queries import SNIPPET, STATUS_QUERY
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -162,6 +163,13 @@ def test_the_terms_of_the_field_are_used(path: Path) -> None:
 
 def test_the_readme_is_short() -> None:
     assert len(README.read_text().splitlines()) <= README_LINES
+
+
+def test_the_readme_has_the_queries_that_users_of_the_table_have() -> None:
+    text = README.read_text()
+
+    assert SNIPPET in text
+    assert f"\n{STATUS_QUERY}\n" in text
 
 
 # --- runnable blocks ---

@@ -27,6 +27,7 @@ from receipt_dynamo import (
 from receipt_dynamo.client import resolve_region
 from receipt_layoutlm import infra
 from tests.support import original_system
+from tests.support.frozen_queries import SNIPPET
 from tests.support.stores import Clock
 from tests.support.wire import Patience, Wire
 
@@ -96,18 +97,6 @@ def store(dynamo: "DynamoDBClient", table: str, *rows: original_system.Raw) -> N
 
 
 # what people run
-
-SNIPPET = """
-from receipt_dynamo import DynamoClient
-dynamo = DynamoClient(table_name="ReceiptsTable-dc5be22")
-jobs = dynamo.list_jobs_by_status("succeeded")
-for job in jobs:
-    print(f"{job.name}: {job.status}"); print(f"  Config: {job.job_config}")
-    metrics = dynamo.list_job_metrics(job.job_id)
-    if metrics:
-        best = max(metrics, key=lambda m: m.metric_value)
-        print(f"  Best F1: {best.metric_value}")
-"""
 
 
 def two_finished_jobs(queue: JobQueue) -> None:

@@ -13,24 +13,12 @@ import pytest
 from receipt_layoutlm.data.sample import generate_pages
 from receipt_layoutlm.local.aws import LOCAL_TABLE, environment, up
 from receipt_layoutlm.paths import state_dir
+from tests.support.frozen_queries import SNIPPET
 from tests.support.tiny import tiny_layoutlm
 
 pytestmark = pytest.mark.engine
 
 CLI = [sys.executable, "-m", "receipt_layoutlm.cli", "--local"]
-
-# The query that every user of the table has in a notebook; it works unchanged, forever.
-SNIPPET = """
-from receipt_dynamo import DynamoClient
-dynamo = DynamoClient(table_name="ReceiptsTable-dc5be22")
-jobs = dynamo.list_jobs_by_status("succeeded")
-for job in jobs:
-    print(f"{job.name}: {job.status}"); print(f"  Config: {job.job_config}")
-    metrics = dynamo.list_job_metrics(job.job_id)
-    if metrics:
-        best = max(metrics, key=lambda m: m.metric_value)
-        print(f"  Best F1: {best.metric_value}")
-"""
 
 
 @pytest.fixture
