@@ -29,10 +29,10 @@ from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset, 
 from receipt_layoutlm.local import aws as local_aws
 from receipt_layoutlm.run.events import Checkpoint, Event, Progress
 from receipt_layoutlm.storage.bucket import Bucket
-from receipt_layoutlm.worker.admission import ANY_BUCKET, Trust
-from receipt_layoutlm.worker.context import Workplace
+from receipt_layoutlm.worker.admission import ANY_BUCKET, JobPolicy
+from receipt_layoutlm.worker.context import Host, WorkerContext, WorkerIdentity
 from receipt_layoutlm.worker.host.spot import InstanceMetadata, SpotWatch
-from receipt_layoutlm.worker.worker import run_worker
+from receipt_layoutlm.worker.worker import ClaimOptions, run_worker
 from tests.support.imds import Imds, serve
 from tests.support.tiny import SPECIAL
 
@@ -90,13 +90,15 @@ def wait_for(what: str, is_so: Callable[[], bool], worker: threading.Thread) -> 
     return datetime.now(UTC)
 
 
-def one_round(place: Workplace, job: Job, imds: Imds, notice_seconds: float) -> Row:
+def one_round(context: WorkerContext, job: Job, imds: Imds, notice_seconds: float) -> Row:
     """Let the worker train, give notice, and see how the job is left."""
     imds.paths.pop("spot/instance-action", None)
     seen = Seen()
     with SpotWatch(InstanceMetadata(imds.endpoint)) as watch:
-        placed = replace(place, spot=watch, observe=seen)
-        worker = threading.Thread(target=run_worker, args=(placed, "default", 1, 5.0), daemon=True)
+        placed = replace(context, host=Host(spot=watch), observe=seen)
+        worker = threading.Thread(
+            target=run_worker, args=(placed, ClaimOptions(max_jobs=1, idle_timeout=5.0)), daemon=True
+        )
         worker.start()
         wait_for("a checkpoint was committed", lambda: seen.has_more_to_lose, worker)
         imds.asked.clear()
@@ -106,7 +108,7 @@ def one_round(place: Workplace, job: Job, imds: Imds, notice_seconds: float) -> 
         seen_at = wait_for("the notice was seen", lambda: watch.interruption is not None, worker)
         worker.join()
         released_at = datetime.now(UTC)
-    return row_of(place.queue.client, job, seen, [noticed_at, seen_at, released_at])
+    return row_of(context.queue.client, job, seen, [noticed_at, seen_at, released_at])
 
 
 def row_of(client: DynamoClient, job: Job, seen: Seen, times: list[datetime]) -> Row:
@@ -151,22 +153,21 @@ def measured(folder: Path, rounds: int) -> list[Row]:
     options = {"dataset": pinned(dataset), "pretrained": str(model_of_100_mb(folder / "model", pages)), "device": "cpu"}
     rhythm = {"epochs": 10_000, "eval_every": 100_000, "checkpoint_every": 20}
     config = TrainConfig.model_validate({**options, **rhythm})
-    place = Workplace(
+    context = WorkerContext(
         queue=queue,
         open_bucket=lambda _name: bucket,
         stop=threading.Event(),
-        worker_id="bench",
-        machine=Machine(instance_type="bench"),
-        trust=Trust.of_this_machine([ANY_BUCKET]),
+        identity=WorkerIdentity("bench", Machine(instance_type="bench")),
+        policy=JobPolicy.of_this_machine([ANY_BUCKET], folder / "work"),
+        host=Host(),
         environment=os.environ,
-        work_dir=folder / "work",
     )
     job = queue.submit(
         name="bench", config=to_document(config, {}), created_by="bench", storage=Storage(bucket=bucket.name)
     )
     with serve() as imds:
         notices = [*[NOTICE_SECONDS] * rounds, LATE_NOTICE_SECONDS]
-        return [one_round(place, job, imds, seconds) for seconds in notices]
+        return [one_round(context, job, imds, seconds) for seconds in notices]
 
 
 def show(rows: list[Row]) -> None:

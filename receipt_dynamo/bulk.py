@@ -3,7 +3,6 @@
 A batch has no conditions and is no transaction: it is for receipts, which nobody holds under a lease.
 """
 
-import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,6 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from receipt_dynamo.errors import StoreError
 from receipt_dynamo.items import RawItem
+from receipt_dynamo.retries import THROTTLING, Pauses
 from receipt_dynamo.writes import NO_REPLY, PASSING, store_error
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 WRITES_PER_BATCH: Final = 25
 READS_PER_BATCH: Final = 100
 PATIENCE_SECONDS: Final = 60.0  # without any progress; a new on-demand table takes a minute or two to widen
-_FIRST_BOUND, _LONGEST_BOUND = 0.1, 10.0  # seconds of full jitter, doubled after each refusal
 
 
 @dataclass
@@ -83,7 +82,7 @@ class Bulk:
         """The items of these keys that exist, in no order. Raises StoreError when some stay unread."""
         found: list[RawItem] = []
         for batch in _cut(list(keys), READS_PER_BATCH):
-            waits = self._waits()
+            pauses = self._pauses()
             while batch:
                 request = {self._table: {"Keys": batch}}
                 reply = self._ask(
@@ -93,8 +92,8 @@ class Bulk:
                 found += reply["Responses"].get(self._table, [])
                 left = reply.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
                 if len(left) < len(batch):
-                    waits = self._waits()
-                if left and not next(waits):
+                    pauses = self._pauses()
+                if left and not pauses.pause():
                     raise StoreError(f"{len(left)} items of table {self._table!r} could not be read: it throttles")
                 batch = left
         return found
@@ -109,12 +108,12 @@ class Bulk:
         return unwritten
 
     def _write_batch(self, batch: Sequence[RawItem]) -> Sequence[RawItem]:
-        waits = self._waits()
+        pauses = self._pauses()
         while batch:
             left = self._unprocessed(batch)
             if len(left) < len(batch):
-                waits = self._waits()
-            if left and not next(waits):
+                pauses = self._pauses()
+            if left and not pauses.pause():
                 return left
             batch = left
         return []
@@ -134,23 +133,18 @@ class Bulk:
 
     def _ask(self, operation: Callable[..., Any], request: RawItem) -> RawItem:
         """A read, asked again while the refusal is one that passes."""
-        waits = self._waits()
+        pauses = self._pauses()
         while True:
             try:
                 return dict(operation(**request))
             except (ClientError, BotoCoreError) as error:
-                if not _passes(error) or not next(waits):
+                if not _passes(error) or not pauses.pause():
                     raise store_error(error, self._table) from error
 
-    def _waits(self) -> Iterator[bool]:
-        """Waits longer each time and says whether to try again."""
-        deadline, bound, rng = self._monotonic() + self._patience, _FIRST_BOUND, random.Random()
-        while self._monotonic() < deadline:
-            self._sleep(rng.uniform(0, bound))
-            bound = min(2 * bound, _LONGEST_BOUND)
-            yield True
-        while True:
-            yield False
+    def _pauses(self) -> Pauses:
+        """Until the patience runs out; begun anew after each progress."""
+        deadline = self._monotonic() + self._patience
+        return Pauses(THROTTLING, lambda: self._monotonic() >= deadline, self._sleep)
 
 
 def _passes(error: ClientError | BotoCoreError) -> bool:

@@ -4,6 +4,7 @@
 logs in time order.
 """
 
+import contextlib
 import itertools
 import logging
 import os
@@ -186,6 +187,15 @@ class DynamoClient:
         ]
         times = [datetime.fromisoformat(raw["SK"]["S"].rpartition("#")[2]) for raw in newest if raw is not None]
         return max(times, default=None)
+
+    def claimable_since(self, job: Job, last_attempt: int) -> datetime:
+        """When a job became claimable after its last attempt (0: it had none): submitted, released, or due after an
+        error or a retry."""
+        since = job.created_at
+        if last_attempt:
+            with contextlib.suppress(NotFound):
+                since = self.get_attempt(job.job_id, last_attempt).ended_at or since
+        return max(since, job.not_before) if job.not_before else since
 
     def add_job_metric(self, lease: Lease, metric: JobMetric) -> JobMetric:
         """Store one evaluation under the lease's fence; returns it with the time it got. Raises LeaseLost."""

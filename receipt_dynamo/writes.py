@@ -4,7 +4,6 @@ AWS answers two writers that touch one item at once with a transaction conflict,
 condition; botocore retries neither spelling of it, so this does, with jitter, until the deadline.
 """
 
-import random
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -24,12 +23,12 @@ from pynamodb.expressions.update import Action, Update
 
 from receipt_dynamo.errors import StoreError, StoreUnavailable, TableNotFound, WriteTimeout
 from receipt_dynamo.items import RawItem, TableItem
+from receipt_dynamo.retries import CONFLICT, Pauses
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 DEFAULT_PATIENCE_SECONDS = 20.0
-_SHORTEST_WAIT, _LONGEST_WAIT = 0.05, 1.0
 
 PASSING = frozenset(
     {
@@ -116,7 +115,6 @@ class Writer:
         self._table = table_name
         self._monotonic = monotonic
         self._sleep = sleep
-        self._rng = random.Random()
 
     def execute(self, *writes: Write, patience_seconds: float = DEFAULT_PATIENCE_SECONDS) -> RawItem | None:
         """One request; all writes pass or none does. Returns the new item of a single update.
@@ -124,6 +122,7 @@ class Writer:
         Raises ConditionFailed, WriteTimeout after `patience_seconds` of conflicts, or TableNotFound.
         """
         deadline = self._monotonic() + patience_seconds
+        pauses = Pauses(CONFLICT, lambda: self._monotonic() >= deadline, self._sleep)
         token = str(uuid.uuid4())
         while True:
             try:
@@ -136,9 +135,8 @@ class Writer:
                 trouble = error  # perhaps applied: the same token makes a repeated transaction harmless
             except BotoCoreError as error:
                 raise store_error(error, self._table) from error
-            if self._monotonic() >= deadline:
+            if not pauses.pause():
                 raise WriteTimeout(f"gave up after {patience_seconds:.0f} s: {trouble}") from trouble
-            self._sleep(self._rng.uniform(_SHORTEST_WAIT, _LONGEST_WAIT))
 
     def _send(self, writes: Sequence[Write], token: str) -> RawItem | None:
         if len(writes) == 1:

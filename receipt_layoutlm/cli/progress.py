@@ -28,7 +28,7 @@ from receipt_layoutlm.run import events
 
 
 class ProgressView:
-    """Draws trainer events on stderr. `observe` fits Workplace.observe."""
+    """Draws trainer events on stderr. `observe` is WorkerContext.observe."""
 
     def __init__(self) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -1,11 +1,11 @@
-"""Work jobs in this process: what `worker run` and `train --run-here` share."""
+"""Runs jobs in this process, for `worker run` and `train --run-here`."""
 
 import logging
 import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,32 +15,38 @@ from receipt_dynamo import Job, JobQueue, JobStatus, Machine, Storage, Timing
 from receipt_dynamo.client import resolve_region
 from receipt_layoutlm.cli.connection import Connection
 from receipt_layoutlm.cli.progress import ProgressView
-from receipt_layoutlm.fleet.machine import MachineOptions, on_this_machine
+from receipt_layoutlm.config import DEFAULT_WORK_DIR
+from receipt_layoutlm.fleet import names as fleet_names
+from receipt_layoutlm.fleet.scaler.prices import machine_price
 from receipt_layoutlm.redact import printable
 from receipt_layoutlm.storage.keys import parse_s3_uri
-from receipt_layoutlm.worker.admission import ANY_BUCKET, Trust
-from receipt_layoutlm.worker.context import Workplace
-from receipt_layoutlm.worker.host.registry import DRAIN_SIGNAL
-from receipt_layoutlm.worker.host.spot import find_metadata
+from receipt_layoutlm.worker.admission import ANY_BUCKET, JobPolicy
+from receipt_layoutlm.worker.context import Host, WorkerContext, WorkerIdentity
+from receipt_layoutlm.worker.host.disk import DiskWatch
+from receipt_layoutlm.worker.host.fleet import FleetMembership, uptime_seconds
+from receipt_layoutlm.worker.host.registry import DRAIN_SIGNAL, registered, workers_dir
+from receipt_layoutlm.worker.host.spot import SpotWatch, find_metadata
 from receipt_layoutlm.worker.host.systemd import take_notifier
-from receipt_layoutlm.worker.worker import new_worker_id, run_job, run_worker
+from receipt_layoutlm.worker.worker import ClaimOptions, new_worker_id, run_job, run_worker
 
 EXIT_CODES = {JobStatus.SUCCEEDED: 0, JobStatus.FAILED: 100, JobStatus.CANCELLED: 103}
 NOT_FINISHED = 101
 GROUP_VARIABLE = "LAYOUTLM_GROUP"  # of the autoscaling group; only machines of a fleet have it
+HUB_VARIABLE = "HF_HOME"
 
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """What `worker run` was asked for."""
+    """Options of `worker run`. Those of a fleet apply only where one is named."""
 
-    queue: str
-    max_jobs: int | None = None
-    idle_timeout: float | None = None
+    claims: ClaimOptions = field(default_factory=ClaimOptions)
     work_dir: Path | None = None
     accepted: Sequence[str] = ()
     ondemand_after: int = 0
-    machine: MachineOptions = field(default_factory=MachineOptions)
+    fleet: str | None = None
+    slot: int = 0
+    price_per_hour: float | None = None  # US dollars; on a fleet's machine it is looked up
+    min_free_disk: float = 0.0  # GB; 0 leaves the disk alone
     ended_file: Path | None = None
 
 
@@ -50,51 +56,76 @@ def exit_code(status: JobStatus | None) -> int:
 
 
 @contextmanager
-def open_workplace(
-    connection: Connection, view: ProgressView, trust: Trust, options: WorkerOptions
-) -> Iterator[Workplace]:
-    """A workplace that Ctrl-C and SIGTERM stop and `worker drain` drains; on EC2 its spot notices are watched.
+def open_context(
+    connection: Connection, view: ProgressView, policy: JobPolicy, options: WorkerOptions
+) -> Iterator[WorkerContext]:
+    """Build the context of this process's worker, registered on this machine until the end of the block.
 
-    A second Ctrl-C or SIGTERM is left to Python and ends at once.
+    Ctrl-C and SIGTERM stop it, `worker drain` drains it; a second Ctrl-C or SIGTERM ends the process at once. On EC2
+    spot notices are watched. In a fleet the worker is named after its instance and knows its price.
     """
-    place = Workplace(
-        queue=JobQueue(connection.client(), timing=Timing(ondemand_after=options.ondemand_after)),
-        open_bucket=connection.open_bucket,
-        stop=stop_on_signal(),
-        worker_id=new_worker_id(),
-        machine=Machine(region=None if connection.is_local else resolve_region(connection.region)),
-        trust=trust,
-        environment=os.environ,
-        work_dir=options.work_dir,
-        drain=drain_on_signal(),
-        observe=view.observe,
-        notify=take_notifier(os.environ),
-    )
+    stop, drain = stop_on_signal(), drain_on_signal()  # before the registration, which invites the drain signal
+    client = connection.client()
     metadata = None if connection.is_local else find_metadata(os.environ)
-    with on_this_machine(place, options.machine, metadata) as here:
-        yield here
+    if metadata is None:
+        machine = Machine(region=None if connection.is_local else resolve_region(connection.region))
+    else:
+        machine = metadata.identity()
+    instance_id = None if metadata is None or options.fleet is None else metadata.instance_id()
+    worker_id = new_worker_id() if instance_id is None else fleet_names.worker_id(instance_id, options.slot)
+    price_lookup = None
+    if options.price_per_hour is None and options.fleet is not None and metadata is not None:
+        price_lookup = machine_price(machine, metadata.zone(), os.environ)
+    fleet = None
+    if options.fleet is not None:
+        fleet = FleetMembership(client, options.fleet, instance_id, uptime_seconds())
+    with ExitStack() as stack:
+        registry = stack.enter_context(registered(workers_dir(os.environ), worker_id))
+        disk = None
+        if options.min_free_disk:
+            hub = os.environ.get(HUB_VARIABLE)
+            caches = [Path(hub) / "hub"] if hub else []  # where huggingface_hub keeps its downloads
+            work_dir, min_free = policy.own_work_dir or Path(DEFAULT_WORK_DIR), int(options.min_free_disk * 1e9)
+            disk = DiskWatch(work_dir, min_free, caches, registry.jobs_in_hand)
+        yield WorkerContext(
+            identity=WorkerIdentity(worker_id, machine),
+            policy=policy,
+            host=Host(
+                spot=None if metadata is None else stack.enter_context(SpotWatch(metadata)),
+                disk=disk,
+                registry=registry,
+                fleet=fleet,
+                price_per_hour=price_lookup or (lambda: options.price_per_hour),
+                notifier=take_notifier(os.environ),
+            ),
+            queue=JobQueue(client, timing=Timing(ondemand_after=options.ondemand_after)),
+            open_bucket=connection.open_bucket,
+            environment=os.environ,
+            stop=stop,
+            drain=drain,
+            observe=view.observe,
+        )
 
 
-def trust_of_worker(connection: Connection, options: WorkerOptions) -> Trust:
-    """A worker that serves a queue takes jobs of its own bucket; with --local, of everything on this machine; where a
-    machine belongs to a group, of what its role reaches."""
+def policy_of_worker(connection: Connection, options: WorkerOptions) -> JobPolicy:
+    """Accept jobs of the worker's own bucket; with --local every job, on a fleet's machine what its role may reach."""
     if connection.is_local:
-        return Trust.of_this_machine([ANY_BUCKET])
-    accepted = [parse_s3_uri(each) for each in options.accepted]
+        return JobPolicy.of_this_machine([ANY_BUCKET], options.work_dir)
+    accepted = [parse_s3_uri(uri) for uri in options.accepted]
     if GROUP_VARIABLE in os.environ:
-        return Trust.of_fleet(connection.default_bucket(), accepted)
-    return Trust.of_project([Storage(bucket=connection.default_bucket()), *accepted])
+        return JobPolicy.of_fleet(connection.default_bucket(), accepted, options.work_dir)
+    return JobPolicy.of_project([Storage(bucket=connection.default_bucket()), *accepted], options.work_dir)
 
 
 def drain_on_signal() -> threading.Event:
     """An event set by the signal that `worker drain` sends."""
     drain = threading.Event()
 
-    def ask(_number: int, _frame: object) -> None:
+    def request(_number: int, _frame: object) -> None:
         drain.set()
-        _tell("draining: the job in hand is finished, no other is taken")
+        _echo("draining: the job in hand is finished, no other is claimed")
 
-    signal.signal(DRAIN_SIGNAL, ask)
+    signal.signal(DRAIN_SIGNAL, request)
     return drain
 
 
@@ -102,30 +133,30 @@ def stop_on_signal() -> threading.Event:
     """An event set by the first SIGINT or SIGTERM, or when the terminal is closed."""
     stop = threading.Event()
 
-    def ask(number: int, _frame: object) -> None:
+    def request(number: int, _frame: object) -> None:
         stop.set()
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-        _tell("stopping: the trainer writes a checkpoint first (again to end at once)")
+        _echo("stopping: the trainer writes a checkpoint first (again to end at once)")
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, ask)
+        signal.signal(number, request)
     return stop
 
 
-def _tell(text: str) -> None:
-    with suppress(OSError, RuntimeError):  # nobody reads stderr any more, or it is being written to just now
+def _echo(text: str) -> None:
+    with suppress(OSError, RuntimeError):  # stderr is closed, or being written to at this moment
         click.echo(text, err=True)
 
 
 class PrintableFormatter(logging.Formatter):
-    """Messages carry texts of the table and of the trainer's log, which must not steer a terminal."""
+    """Keeps texts of the table and of the trainer's log from steering the terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
 
 
 def log_to_stderr() -> None:
-    """What the worker has to say about itself; other libraries stay quiet."""
+    """Log this package's messages to stderr, and those of no other library."""
     handler = logging.StreamHandler()
     handler.setFormatter(PrintableFormatter("%(levelname)s: %(message)s"))
     logger = logging.getLogger("receipt_layoutlm")
@@ -137,20 +168,20 @@ def work_here(connection: Connection, job: Job) -> int:
     """Claim and run one job in the foreground; returns the exit code."""
     log_to_stderr()
     own = [ANY_BUCKET] if connection.is_local or job.storage is None else [job.storage]
-    trust = Trust.of_this_machine(own)
-    with ProgressView() as view, open_workplace(connection, view, trust, WorkerOptions(job.queue)) as place:
-        lease = place.queue.claim_job(job.job_id, place.worker_id, machine=place.priced_machine)
+    policy = JobPolicy.of_this_machine(own)
+    with ProgressView() as view, open_context(connection, view, policy, WorkerOptions()) as ctx:
+        lease = ctx.queue.claim_job(job.job_id, ctx.identity.worker_id, machine=ctx.machine)
         if lease is None:
             raise click.ClickException(f"job {job.job_id} is not free: another worker has claimed it")
-        with place.busy(job.job_id):
-            return exit_code(run_job(place, lease))
+        with ctx.host.busy(job.job_id):
+            return exit_code(run_job(ctx, lease))
 
 
 def work_queue(connection: Connection, options: WorkerOptions) -> list[JobStatus]:
-    """Claim and run jobs of a queue until idle, stopped or drained; which of these goes into the file for it."""
-    trust = trust_of_worker(connection, options)
-    with ProgressView() as view, open_workplace(connection, view, trust, options) as place:
-        ended = run_worker(place, options.queue, options.max_jobs, options.idle_timeout)
+    """Claim and run jobs of a queue until idle, stopped or drained; writes the reason to the ended file."""
+    policy = policy_of_worker(connection, options)
+    with ProgressView() as view, open_context(connection, view, policy, options) as ctx:
+        statuses = run_worker(ctx, options.claims)
         if options.ended_file is not None:
-            options.ended_file.write_text(place.why_ended)
-        return ended
+            options.ended_file.write_text(ctx.end_reason)
+        return statuses

@@ -3,19 +3,17 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from receipt_dynamo import FleetRows
 from receipt_layoutlm.cli.connection import Connection, explain_errors, require, store_options
 from receipt_layoutlm.cli.run_here import WorkerOptions, log_to_stderr, work_queue
 from receipt_layoutlm.cli.tables import clean
-from receipt_layoutlm.fleet.machine import MachineOptions, PauseWatch
-from receipt_layoutlm.worker.host.registry import RunningWorker, running_workers, workers_dir
+from receipt_layoutlm.worker.host.fleet import FleetMembership
 from receipt_layoutlm.worker.host.registry import drain as ask_to_drain
-from receipt_layoutlm.worker.worker import accepts
+from receipt_layoutlm.worker.host.registry import running_workers, workers_dir
+from receipt_layoutlm.worker.worker import ClaimOptions, accepts
 
 queue_option = click.option(
     "--queue",
@@ -30,7 +28,7 @@ fleet_option = click.option(
     metavar="NAME",
     envvar="LAYOUTLM_FLEET",
     show_envvar=True,
-    help="The fleet that this machine belongs to: its pauses are kept.",
+    help="Fleet that this machine belongs to; its pauses are respected.",
 )
 
 
@@ -40,14 +38,14 @@ def worker() -> None:
 
 
 @worker.command()
-@click.option("--once", is_flag=True, help="Take one job if there is one, then end.")
+@click.option("--once", is_flag=True, help="Run one job if there is one, then exit.")
 @click.option(
     "--idle-timeout",
     type=click.FloatRange(min=0),
     envvar="LAYOUTLM_IDLE_SECONDS",
     show_envvar=True,
     metavar="SECONDS",
-    help="End after so long without a job; 0: at the first look that finds none. Else the worker waits for ever.",
+    help="Exit after this long without a job; 0: as soon as there is none. Default: wait forever.",
 )
 @queue_option
 @click.option(
@@ -62,7 +60,7 @@ def worker() -> None:
     "accepted",
     multiple=True,
     metavar="S3_PLACE",
-    help="Also take jobs that write to, or start from weights in, s3://BUCKET[/PREFIX]; repeat for more.",
+    help="Also accept jobs that write to, or start from weights in, s3://BUCKET[/PREFIX]; repeatable.",
 )
 @click.option(
     "--price-per-hour",
@@ -70,7 +68,7 @@ def worker() -> None:
     envvar="LAYOUTLM_PRICE_PER_HOUR",
     show_envvar=True,
     metavar="USD",
-    help="What this machine costs: `job show` tells the cost of each attempt. With --fleet it is looked up.",
+    help="Price of this machine, for the cost of attempts in `job show`. Looked up with --fleet.",
 )
 @fleet_option
 @click.option(
@@ -79,7 +77,7 @@ def worker() -> None:
     default=0,
     envvar="LAYOUTLM_SLOT",
     show_envvar=True,
-    help="Which of several workers of a fleet's machine this is.",
+    help="Index of this worker among those of a fleet's machine.",
 )
 @click.option(
     "--ondemand-after",
@@ -88,7 +86,7 @@ def worker() -> None:
     envvar="LAYOUTLM_ONDEMAND_AFTER",
     show_envvar=True,
     metavar="K",
-    help="Send a job that was interrupted K times within an hour to the queue of on-demand machines; 0: never.",
+    help="Move a job interrupted K times within an hour to the queue of on-demand machines; 0: never.",
 )
 @click.option(
     "--min-free-disk",
@@ -97,15 +95,15 @@ def worker() -> None:
     envvar="LAYOUTLM_MIN_FREE_DISK",
     show_envvar=True,
     metavar="GB",
-    help="Keep so much free below the work dir: run directories of earlier jobs and downloads are DELETED for that, "
-    "and where that is not enough no job is taken. 0: leave the disk alone.",
+    help="Disk space to keep free below the work dir by DELETING earlier run directories and cached downloads; "
+    "no job is claimed when that is not enough. 0: leave the disk alone.",
 )
 @click.option(
     "--ended-file",
     type=click.Path(path_type=Path, dir_okay=False),
     envvar="LAYOUTLM_ENDED_FILE",
     hidden=True,
-    help="Where to write why the worker has ended.",
+    help="File for the reason why the worker ended.",
 )
 @store_options
 def run(
@@ -124,28 +122,29 @@ def run(
 ) -> None:
     """Claim jobs by priority, then age, and run each in a child process.
 
-    Ctrl-C or SIGTERM stops gracefully: the trainer writes a checkpoint, the job goes back to the queue. On a spot
-    instance its two-minute notice does the same. While idle, jobs of dead workers are put back into the queue.
-    With --fleet no job is taken while the fleet is paused.
+    Ctrl-C or SIGTERM stops gracefully: the trainer writes a checkpoint, and the job is requeued. So does the
+    two-minute notice of a spot instance. An idle worker also requeues jobs of dead workers. With --fleet no job is
+    claimed while the fleet is paused.
     """
     require("train")
     log_to_stderr()
     if once and idle_timeout is None:
         idle_timeout = 0
     options = WorkerOptions(
-        queue=queue,
-        max_jobs=1 if once else None,
-        idle_timeout=idle_timeout,
+        claims=ClaimOptions(queue, 1 if once else None, idle_timeout),
         work_dir=work_dir,
         accepted=accepted,
         ondemand_after=ondemand_after,
+        fleet=fleet,
+        slot=slot,
+        price_per_hour=price_per_hour,
+        min_free_disk=min_free_disk,
         ended_file=ended_file,
-        machine=MachineOptions(fleet, slot, price_per_hour, min_free_disk),
     )
-    ended = work_queue(connection, options)
-    if not ended:
+    statuses = work_queue(connection, options)
+    if not statuses:
         click.echo(f"no job was claimable in queue {queue!r}", err=True)
-    for status, count in Counter(ended).items():
+    for status, count in Counter(statuses).items():
         click.echo(f"{count} job{'s' if count > 1 else ''} {status}")
 
 
@@ -155,43 +154,38 @@ def run(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @store_options
 def peek(connection: Connection, queue: str, fleet: str | None, as_json: bool) -> None:
-    """Say whether a worker started now would get a job: `claimable` or `nothing`. Nothing is claimed."""
+    """Print whether a worker started now would get a job: `claimable` or `nothing`. Claims nothing."""
     source = connection.queue()
-    is_paused = fleet is not None and PauseWatch(FleetRows(source.client), fleet)()
-    found = None if is_paused else next(filter(accepts, source.due_jobs(queue)), None)
-    click.echo(json.dumps({"claimable": found is not None}) if as_json else "claimable" if found else "nothing")
+    is_paused = fleet is not None and FleetMembership(source.client, fleet).is_paused()
+    job = None if is_paused else next(filter(accepts, source.due_jobs(queue)), None)
+    click.echo(json.dumps({"claimable": job is not None}) if as_json else "claimable" if job else "nothing")
 
 
 @worker.command()
-@click.option("--worker-id", metavar="ID", help="Only this worker (else every worker of this machine).")
-@click.option("--dry-run", is_flag=True, help="Only say which workers would be asked.")
+@click.option("--worker-id", metavar="ID", help="Only this worker (default: all workers on this machine).")
+@click.option("--dry-run", is_flag=True, help="Only print which workers would be asked.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @explain_errors
 def drain(worker_id: str | None, dry_run: bool, as_json: bool) -> None:
-    """Ask the workers of this machine to finish the job in hand, take no other, and end."""
+    """Ask the workers on this machine to finish the job in hand, claim no other, and exit."""
     folder = workers_dir(os.environ)
-    found = _chosen(running_workers(folder), worker_id, folder)
+    workers = running_workers(folder)
+    if not workers:
+        raise click.ClickException(
+            f"no worker of this user is running on this machine (none is registered in {folder}): "
+            "run this as the worker's user, or with its LAYOUTLM_STATE_DIR"
+        )
+    chosen = [worker for worker in workers if worker_id in (None, worker.worker_id)]
+    if not chosen:
+        ids = ", ".join(clean(worker.worker_id) for worker in workers)
+        raise click.ClickException(f"no worker {worker_id} is running on this machine; these are: {ids}")
     if not dry_run:
-        for each in found:
-            ask_to_drain(each)
+        for worker in chosen:
+            ask_to_drain(worker)
     if as_json:
-        rows = [{"worker_id": each.worker_id, "pid": each.pid, "asked": not dry_run} for each in found]
+        rows = [{"worker_id": worker.worker_id, "pid": worker.pid, "asked": not dry_run} for worker in chosen]
         click.echo(json.dumps(rows, indent=1))
         return
-    for each in found:
-        what = "would ask" if dry_run else "asked"
-        click.echo(f"{what} {clean(each.worker_id)} (pid {each.pid}) to finish its job and take no other")
-
-
-def _chosen(found: Sequence[RunningWorker], worker_id: str | None, folder: Path) -> list[RunningWorker]:
-    """All that run, or the one that was named; an error that says what to do when there is none."""
-    if not found:
-        raise click.ClickException(
-            f"no worker of this user runs on this machine ({folder} names none): "
-            "run this as the user that runs the worker, or with its LAYOUTLM_STATE_DIR"
-        )
-    chosen = [each for each in found if worker_id in (None, each.worker_id)]
-    if not chosen:
-        ids = ", ".join(clean(each.worker_id) for each in found)
-        raise click.ClickException(f"no worker {worker_id} runs on this machine; these do: {ids}")
-    return chosen
+    for worker in chosen:
+        verb = "would ask" if dry_run else "asked"
+        click.echo(f"{verb} {clean(worker.worker_id)} (pid {worker.pid}) to finish its job and claim no other")

@@ -11,7 +11,6 @@ from receipt_dynamo.entities import ondemand_queue
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.fleet.groups import group_names
 from receipt_layoutlm.fleet.names import instance_of, workers_stack
-from receipt_layoutlm.fleet.scaler.backlog import waiting_since
 from receipt_layoutlm.fleet.scaler.costs import FleetInstance
 from receipt_layoutlm.fleet.stack_errors import explain_refusals
 from receipt_layoutlm.run.progress import LeaseProgress
@@ -161,7 +160,7 @@ def fleet_status(fleet: str, sources: StatusSources, now: datetime) -> FleetStat
 def _queue(client: DynamoClient, name: str, running: int, now: datetime) -> QueueRow:
     jobs = list(client.iter_queue(name))
     due = [job for job in jobs if job.is_due(now)]
-    oldest = min((waiting_since(client, job, job.attempt) for job in due), default=now)
+    oldest = min((client.claimable_since(job, job.attempt) for job in due), default=now)
     return QueueRow(name, len(due), len(jobs) - len(due), running, (now - oldest).total_seconds())
 
 

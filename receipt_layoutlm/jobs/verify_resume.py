@@ -27,7 +27,7 @@ from receipt_layoutlm.storage.errors import NotStored
 from receipt_layoutlm.storage.keys import RunKeys
 from receipt_layoutlm.storage.retention import listed, whole_checkpoints
 from receipt_layoutlm.worker.prepare import get_weights, prepare_run_dir
-from receipt_layoutlm.worker.process import Trainer, tail
+from receipt_layoutlm.worker.process import TrainerProcess, tail
 
 TENSOR_FILES = {
     "model.safetensors": "weights",
@@ -228,12 +228,12 @@ def _replay(span: Span, run_dir: RunDir, observe: Callable[[Event], None]) -> No
 
 
 @contextmanager
-def _start_trainer(run_dir: RunDir, until: int) -> Iterator[Trainer]:
+def _start_trainer(run_dir: RunDir, until: int) -> Iterator[TrainerProcess]:
     """As child.start_trainer, but it ends after a step; it is gone after the block."""
     command = [sys.executable, "-m", "receipt_layoutlm.training", str(run_dir.path), str(until)]
     with run_dir.train_log.open("ab") as output:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True)
-    trainer = Trainer(process)
+    trainer = TrainerProcess(process)
     try:
         yield trainer
     finally:

@@ -20,10 +20,12 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as NoConnection
 from botocore.parsers import ResponseParserError
 
+from receipt_dynamo.retries import Pauses, RetryPolicy
 from receipt_layoutlm.errors import UserError
 
-FIRST_WAIT_SECONDS: Final = 1.0
-LONGEST_WAIT_SECONDS: Final = 60.0
+_RNG: Final = random.Random()
+
+BUCKET_AWAY: Final = RetryPolicy(first=1.0, longest=60.0)
 LOG_SECONDS: Final = 60.0  # between two lines about the same trouble
 
 MISSING: Final = frozenset({"NoSuchKey", "404", "NotFound"})
@@ -63,8 +65,6 @@ _PASSING_FAILURES: Final = (
     CredentialRetrievalError,  # the metadata service did not answer just now
 )
 
-_RNG = random.Random()
-
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -87,25 +87,25 @@ def keep_trying(
     wait: Callable[[float], object],
     rng: random.Random = _RNG,
     monotonic: Callable[[], float] = time.monotonic,
+    passing: type[Exception] = StorageUnavailable,
+    policy: RetryPolicy = BUCKET_AWAY,
 ) -> T:
-    """Repeat an action while the bucket is unavailable; raises the last StorageUnavailable once give_up() says so.
+    """Repeat an action while `passing` errors, of the bucket if not told otherwise, are raised.
 
-    `wait` is an Event's wait, so that a stop ends the pause too.
+    Raises the last of them once give_up() says so. `wait` is an Event's wait, so that a stop ends the pause too.
     """
-    longest, logged_at = FIRST_WAIT_SECONDS, float("-inf")
+    pauses, logged_at = Pauses(policy, give_up, wait, rng), float("-inf")
     while True:
         try:
             return action()
-        except StorageUnavailable as error:
+        except passing as error:
             if give_up():
                 raise
             if monotonic() - logged_at >= LOG_SECONDS:
                 log.warning("%s; trying again", error)
                 logged_at = monotonic()
-            wait(rng.uniform(0, longest))
-            if give_up():
+            if not pauses.pause() or give_up():
                 raise
-        longest = min(2 * longest, LONGEST_WAIT_SECONDS)
 
 
 @contextmanager

@@ -1,138 +1,114 @@
-"""One attempt at a job: its run directory, its trainer under watch, its mirror. The composition root of a job."""
+"""One attempt at a job, from its lease to the moment before its trainer starts."""
 
 import shutil
 import time
-from functools import partial
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from receipt_dynamo import Job, JobStatus, Lease
+from receipt_dynamo import Job, JsonObject, Lease
 from receipt_layoutlm.config import TrainConfig, from_document, halved
 from receipt_layoutlm.data.splits import has_test_set
-from receipt_layoutlm.redact import child_environment
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.events import Event, Started
-from receipt_layoutlm.storage.bucket import Bucket
-from receipt_layoutlm.storage.keys import RunKeys
-from receipt_layoutlm.worker.context import Workplace
-from receipt_layoutlm.worker.encoded_cache import Sharing, entries_of
+from receipt_layoutlm.worker.context import WorkerContext
+from receipt_layoutlm.worker.encoded_cache import EncodedCache, entries_of
 from receipt_layoutlm.worker.heartbeat import Heartbeat
-from receipt_layoutlm.worker.outcome import Work, finish
 from receipt_layoutlm.worker.patience import Patience
-from receipt_layoutlm.worker.prepare import (
-    download_checkpoint,
-    fetch_resume_point,
-    get_best,
-    get_weights,
-    prepare_run_dir,
-)
-from receipt_layoutlm.worker.process import OomCounter, find_cgroup, start_trainer
-from receipt_layoutlm.worker.recorder import Recorder, Storehouse
+from receipt_layoutlm.worker.prepare import fetch_resume_point, get_best, get_weights, prepare_run_dir
+from receipt_layoutlm.worker.recorder import Recorder, RunStorage
 from receipt_layoutlm.worker.rows import JobRows
-from receipt_layoutlm.worker.supervisor import Ended, Signs, Watchdog, ran_before, supervise
 from receipt_layoutlm.worker.table_snapshot import Pinned, pin_row, pin_snapshot
 
 
-def work_on(place: Workplace, lease: Lease) -> JobStatus:
-    """Train a claimed job to its end and say how it ended; returns its new status.
+@dataclass(frozen=True)
+class AttemptContext:
+    """An attempt that is ready to train: its inputs lie in the run directory, its rows go through the recorder."""
 
-    Raises LeaseLost, ConfigError, StorageError, DamagedFolder, StoreError, and what pin_snapshot raises.
+    ctx: WorkerContext
+    job: Job
+    config: TrainConfig  # of this attempt: after running out of memory its micro-batch is half the job's
+    run_dir: RunDir
+    storage: RunStorage
+    recorder: Recorder
+    heartbeat: Heartbeat
+    patience: Patience
+
+
+def prepare_attempt(
+    ctx: WorkerContext, job: Job, lease: Lease, storage: RunStorage, encoded: EncodedCache, heartbeat: Heartbeat
+) -> AttemptContext:
+    """Pin the dataset where the job has none, fetch the trainer's inputs, log the start.
+
+    Waits for a bucket that is away. Raises as run_attempt.
     """
     began = time.monotonic()
-    job = place.queue.client.get_job(lease.job_id, consistent=True)
-    asked = from_document(job.job_config)
-    place.trust.check(job, asked)
-    assert job.storage is not None  # the trust has looked
-    keys, bucket = RunKeys(job.storage, job.job_id), place.open_bucket(job.storage.bucket)
-    work_dir = place.trust.work_dir(asked, place.work_dir)
-    recorder: Recorder | None = None
-    with (
-        Sharing(bucket, lambda: not place.must_go) as encoded,
-        Heartbeat(place.queue, lease, lambda: recorder.progress_text if recorder else "") as heartbeat,
-    ):
-        patiently = Patience(place, heartbeat)
-        snapshot: Pinned | None = None
-        if asked.dataset is None:
-            snapshot = pin_snapshot(place, job, asked, lease, bucket, patiently)
-            job, asked = snapshot.job, from_document(snapshot.job.job_config)
-            place.trust.check(job, asked)
-        config = halved(asked, job.budgets.out_of_memory)
-        run_dir = patiently.do(partial(_lay_out, place, work_dir, job, config, lease, bucket, keys))
-        encoded.fetch(entries_of(config, run_dir, work_dir, keys.storage.prefix))
-        download = partial(download_checkpoint, bucket, keys, run_dir)
-        lease, damages = fetch_resume_point(
-            place.queue, lease, config, run_dir, lambda pointer: patiently.do(partial(download, pointer))
-        )
-        if has_test_set(config):
-            patiently.do(partial(get_best, bucket, keys, lease, run_dir))
-        events_uri = keys.uri(keys.attempt(lease.attempt) + "logs/events.jsonl")
-        rows = JobRows(place.queue.client, lease, place.now, place.secrets, events_uri)
-        storehouse = Storehouse(bucket, keys, config.keep_checkpoints)
+    patience = Patience(ctx, heartbeat)
+    bucket, keys = storage.bucket, storage.keys
+    requested = from_document(job.job_config)
+    snapshot: Pinned | None = None
+    if requested.dataset is None:
+        snapshot = pin_snapshot(ctx, job, requested, lease, bucket, patience)
+        job, requested = snapshot.job, from_document(snapshot.job.job_config)
+        ctx.policy.check(job, requested)
+    config = halved(requested, job.budgets.out_of_memory)
+    work_dir = ctx.policy.work_dir(requested)
 
-        def observe(event: Event) -> None:
-            if isinstance(event, Started):
-                encoded.keep()
-            place.observe(job, event)
+    def fetch_inputs() -> RunDir:
+        run_dir = prepare_run_dir(work_dir, job, config, lease, bucket, keys)
+        get_weights(config, run_dir, ctx.open_bucket)
+        return run_dir
 
-        recorder = Recorder(place.queue, storehouse, rows, lease, run_dir, place.now, observe)
-        work = Work(place, job, config, storehouse, run_dir, heartbeat, recorder, OomCounter(find_cgroup()))
-        _log_start(work, asked, damages)
-        if snapshot is not None:
-            _log_pin(work, snapshot)
-        recorder.phase_seconds["prepare"] = round(time.monotonic() - began, 3)
-        if (boot_seconds := place.boot_seconds(job)) is not None:
-            recorder.phase_seconds["boot"] = round(boot_seconds, 3)
-        try:
-            return finish(work, _train(work))
-        finally:
-            _leave_no_checkpoints(run_dir)
+    run_dir = patience.retry_until_stopped(fetch_inputs)
+    encoded.fetch(entries_of(config, run_dir, work_dir, keys.storage.prefix))
+    resumed, damages = fetch_resume_point(ctx.queue, lease, config, run_dir, storage, patience)
+    if has_test_set(config):
+        patience.retry_until_stopped(lambda: get_best(bucket, keys, resumed, run_dir))
+
+    def observe(event: Event) -> None:
+        if isinstance(event, Started):
+            encoded.keep()
+        ctx.observe(job, event)
+
+    events_uri = keys.uri(keys.attempt(lease.attempt) + "logs/events.jsonl")
+    rows = JobRows(ctx.queue.client, resumed, ctx.now, ctx.secrets, events_uri)
+    recorder = Recorder(ctx.queue, storage, rows, resumed, run_dir, heartbeat, observe, ctx.now)
+    _log_start(rows, lease.attempt, job, requested, config, damages, snapshot)
+    recorder.phase_seconds["prepare"] = round(time.monotonic() - began, 3)
+    if (boot_seconds := ctx.host.boot_seconds(job)) is not None:
+        recorder.phase_seconds["boot"] = round(boot_seconds, 3)
+    return AttemptContext(ctx, job, config, run_dir, storage, recorder, heartbeat, patience)
 
 
-def _lay_out(
-    place: Workplace, work_dir: Path, job: Job, config: TrainConfig, lease: Lease, bucket: Bucket, keys: RunKeys
-) -> RunDir:
-    """A new run directory with config, pages and weights."""
-    run_dir = prepare_run_dir(work_dir, job, config, lease, bucket, keys)
-    get_weights(config, run_dir, place.open_bucket)
-    return run_dir
-
-
-def _log_start(work: Work, asked: TrainConfig, damages: list[str]) -> None:
-    """run_config first; then what this attempt does otherwise than the job says."""
-    rows, config = work.recorder.rows, work.config
-    rows.add_log("info", "run_config", f"attempt {work.recorder.lease.attempt} of {work.job.name}", work.job.job_config)
+def _log_start(
+    rows: JobRows,
+    attempt: int,
+    job: Job,
+    requested: TrainConfig,
+    config: TrainConfig,
+    damages: Sequence[str],
+    snapshot: Pinned | None,
+) -> None:
+    """Log run_config first, then how this attempt differs from the job, then the snapshot that it pinned."""
+    rows.add_log("info", "run_config", f"attempt {attempt} of {job.name}", job.job_config)
     for damage in damages:
         rows.add_log("warning", "checkpoint_damaged", damage, {})
-    if config != asked:
+    if config != requested:
         size, steps = config.batch_size, config.gradient_accumulation_steps
         text = (
-            f"after running out of memory: micro-batches of {size} instead of {asked.batch_size}, "
-            f"{steps} to a step instead of {asked.gradient_accumulation_steps}"
+            f"after running out of memory: micro-batches of {size} instead of {requested.batch_size}, "
+            f"{steps} to a step instead of {requested.gradient_accumulation_steps}"
         )
         sizes = {"batch_size": size, "gradient_accumulation_steps": steps, "bit_exact": False}
         rows.add_log("warning", "micro_batch_halved", text, {**sizes})
+    if snapshot is not None:
+        rows.add_log("info", "dataset_pinned", *pin_row(snapshot))
+        for finding in snapshot.report.warnings:
+            data: JsonObject = {"examples": [*finding.examples]}
+            rows.add_log("warning", f"check_{finding.check}", finding.message, data)
 
 
-def _log_pin(work: Work, snapshot: Pinned) -> None:
-    """What this attempt chose for all attempts, and what a person should judge of it."""
-    work.recorder.rows.add_log("info", "dataset_pinned", *pin_row(snapshot))
-    for finding in snapshot.report.warnings:
-        work.recorder.rows.add_log(
-            "warning", f"check_{finding.check}", finding.message, {"examples": [*finding.examples]}
-        )
-
-
-def _train(work: Work) -> Ended:
-    place, config = work.place, work.config
-    runtime_left = None
-    if config.max_runtime is not None:
-        runtime_left = config.max_runtime - ran_before(place.queue.client.list_attempts(work.job.job_id))
-    with start_trainer(work.run_dir, child_environment(place.environment)) as trainer:
-        watchdog = Watchdog(work.run_dir.events, config.hang_timeout, runtime_left)
-        return supervise(trainer, work.recorder, Signs(place, work.heartbeat, watchdog, work.run_dir.path))
-
-
-def _leave_no_checkpoints(run_dir: RunDir) -> None:
-    """What is worth keeping is in the bucket, and best/ has links of its own; a worker's disk is small."""
+def remove_checkpoints(run_dir: RunDir) -> None:
+    """Free the disk of checkpoints: those worth keeping are in the bucket, and best/ has links of its own."""
     for pattern in ("checkpoint-*", "resumed-from-checkpoint-*", ".checkpoint.partial"):
         for path in run_dir.path.glob(pattern):
             shutil.rmtree(path, ignore_errors=True)

@@ -1,91 +1,110 @@
-"""What a worker works with: its queue, its buckets, whom it trusts, and what may tell it to stop."""
+"""Context of a worker: its identity, policy and host, its queue and buckets."""
 
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from pathlib import Path
 from typing import Literal
 
 from receipt_dynamo import Job, JobQueue, Machine, utcnow
 from receipt_layoutlm.redact import secrets_of
 from receipt_layoutlm.run.events import Event
 from receipt_layoutlm.storage.bucket import Bucket
-from receipt_layoutlm.worker.admission import Trust
+from receipt_layoutlm.worker.admission import JobPolicy
 from receipt_layoutlm.worker.host.disk import DiskWatch
+from receipt_layoutlm.worker.host.fleet import FleetMembership
+from receipt_layoutlm.worker.host.registry import Registration
 from receipt_layoutlm.worker.host.spot import SpotWatch
 from receipt_layoutlm.worker.host.systemd import SILENT, Notifier
 
-WhyEnded = Literal["idle", "drained", "stopped", "leaving"]
-
-
-def _ignore(_job: Job, _event: Event) -> None:
-    pass
-
-
-def _no() -> bool:
-    return False
-
-
-def _unknown() -> None:
-    return None
-
-
-def _none_of(_job: Job) -> None:
-    return None
+EndReason = Literal["idle", "drained", "stopped", "leaving"]
 
 
 @dataclass(frozen=True)
-class Workplace:
-    """What a worker works with. `open_bucket` is called with a job's bucket name."""
+class WorkerIdentity:
+    """Name of a worker and type of its machine, as its attempts keep them."""
 
-    queue: JobQueue
-    open_bucket: Callable[[str], Bucket]
-    stop: threading.Event  # set by a signal: give the job back, end
     worker_id: str
     machine: Machine
-    trust: Trust
-    environment: Mapping[str, str]  # of this process: what the trainer gets of it, and which secrets to strike out
-    work_dir: Path | None = None  # overrides the job's own
-    drain: threading.Event = field(default_factory=threading.Event)  # finish the job in hand, take no other
+
+
+@dataclass(frozen=True)
+class Host:
+    """The machine that a worker runs on. A laptop is a Host with nothing in it."""
+
     spot: SpotWatch | None = None
-    idle_seconds: float = 5.0  # between two looks into an empty queue
-    rescue_seconds: float = 20.0  # between two looks for dead workers: 90 + 30 + 20 + 5 < 150 s to be found
-    now: Callable[[], datetime] = utcnow
-    observe: Callable[[Job, Event], None] = _ignore
-    is_paused: Callable[[], bool] = _no  # whether the fleet takes no jobs now
-    busy: Callable[[str], AbstractContextManager[object]] = nullcontext  # entered while this job (its id) is in hand
-    others_busy: Callable[[], bool] = _no  # whether another worker of this machine has a job in hand
-    price_per_hour: Callable[[], float | None] = _unknown  # of this machine now, in US dollars
-    boot_seconds: Callable[[Job], float | None] = _none_of  # of its wait, for the first job claimed on a machine
     disk: DiskWatch | None = None
-    notify: Notifier = SILENT
+    registry: Registration | None = None
+    fleet: FleetMembership | None = None
+    price_per_hour: Callable[[], float | None] = lambda: None  # US dollars, now
+    notifier: Notifier = SILENT
 
     @property
-    def must_go(self) -> bool:
-        """Whether the job in hand has to be given back now."""
-        return self.stop.is_set() or (self.spot is not None and self.spot.interruption is not None)
-
-    @property
-    def priced_machine(self) -> Machine:
-        """This machine with its price of now, as an attempt keeps it."""
-        return self.machine.model_copy(update={"price_per_hour": self.price_per_hour()})
-
-    @property
-    def takes_no_more(self) -> bool:
-        return self.must_go or self.drain.is_set()
+    def is_interrupted(self) -> bool:
+        """Whether EC2 is taking this machine away."""
+        return self.spot is not None and self.spot.interruption is not None
 
     @property
     def is_at_risk(self) -> bool:
-        """Whether EC2 has said that a notice has become more likely."""
+        """Whether EC2 has said that an interruption has become more likely."""
         return self.spot is not None and self.spot.rebalance_recommended
 
+    def is_paused(self) -> bool:
+        """Whether its fleet claims no jobs now."""
+        return self.fleet is not None and self.fleet.is_paused()
+
+    def others_busy(self) -> bool:
+        """Whether another worker has a job in hand; asked of a fleet's machines only, which end as a whole."""
+        return self.fleet is not None and self.registry is not None and self.registry.others_busy()
+
+    @contextmanager
+    def busy(self, job_id: str) -> Iterator[None]:
+        """Show the other workers of this machine, and its fleet, that a job is in hand inside the block."""
+        with ExitStack() as stack:
+            if self.registry is not None:
+                stack.enter_context(self.registry.busy(job_id))
+            if self.fleet is not None:
+                self.fleet.record_claim()
+            yield
+
+    def boot_seconds(self, job: Job) -> float | None:
+        """Seconds that the job in hand waited for the boot of this machine."""
+        if self.fleet is None or self.registry is None or not self.registry.is_first_claim:
+            return None
+        return self.fleet.boot_seconds(job)
+
+
+@dataclass(frozen=True)
+class WorkerContext:
+    """Everything that running a job needs beside its lease. `open_bucket` takes the name of a job's bucket."""
+
+    identity: WorkerIdentity
+    policy: JobPolicy
+    host: Host
+    queue: JobQueue
+    open_bucket: Callable[[str], Bucket]
+    environment: Mapping[str, str]  # of this process: passed on to the trainer without the secrets in it
+    stop: threading.Event  # set by a signal: release the job in hand and end
+    drain: threading.Event = field(default_factory=threading.Event)  # finish the job in hand and end
+    observe: Callable[[Job, Event], None] = lambda _job, _event: None
+    now: Callable[[], datetime] = utcnow
+
     @property
-    def why_ended(self) -> WhyEnded:
-        """Of a worker that has ended in order: infra/terminate_instance.sh acts on this word."""
-        if self.is_at_risk or (self.spot is not None and self.spot.interruption is not None):
+    def must_stop(self) -> bool:
+        """Whether the job in hand has to be released now."""
+        return self.stop.is_set() or self.host.is_interrupted
+
+    @property
+    def machine(self) -> Machine:
+        """The machine with its current price, as an attempt keeps it."""
+        return self.identity.machine.model_copy(update={"price_per_hour": self.host.price_per_hour()})
+
+    @property
+    def end_reason(self) -> EndReason:
+        """Why this worker has ended; infra/terminate_instance.sh acts on the word."""
+        if self.host.is_at_risk or self.host.is_interrupted:
             return "leaving"
         if self.stop.is_set():
             return "stopped"
@@ -93,5 +112,5 @@ class Workplace:
 
     @cached_property
     def secrets(self) -> tuple[str, ...]:
-        """What must not leave this machine."""
+        """Values of the environment that must not leave this machine."""
         return secrets_of(self.environment)

@@ -1,6 +1,6 @@
-"""Encoded pages that attempts and machines share: a folder below the worker's work_dir, and a copy in the bucket.
+"""Cache of encoded pages, shared by attempts and machines: below the worker's work_dir and in the bucket.
 
-They only save time. Trouble with them, on the disk or in the bucket, is a warning: then the trainer encodes.
+It only saves time. A failure on the disk or in the bucket is a warning, and the trainer encodes.
 """
 
 import logging
@@ -24,23 +24,23 @@ from receipt_layoutlm.storage.errors import NotStored, StorageError
 log = logging.getLogger(__name__)
 
 FOLDER: Final = ".encoded"
-DISK_BYTES: Final = 4 << 30  # kept on this disk: some 750,000 receipts of 120 words
+DISK_BYTES: Final = 4 << 30  # on this disk: some 750,000 receipts of 120 words
 END_PATIENCE_SECONDS: Final = 20.0  # for an upload that still runs when its job has ended
 
 
 @dataclass(frozen=True)
 class Entry:
-    """The encoded pages of one snapshot: where the run directory shows them, where they lie, and their copy."""
+    """Encoded pages of one snapshot: the link in the run directory, the folder on disk, the prefix in the bucket."""
 
     link: Path
     folder: Path
     prefix: str
 
 
-class Sharing:
-    """Of one attempt: fetch before its trainer starts; when it has its pages, keep what is new on a thread beside it.
+class EncodedCache:
+    """The cache for one attempt: fetched before its trainer starts, and updated on a thread while it trains.
 
-    Nobody waits for the thread but the end of the block, and that only while `may_wait` says so.
+    Only the end of the block waits for the thread, and only if `may_wait` allows.
     """
 
     def __init__(self, bucket: Bucket, may_wait: Callable[[], bool]) -> None:
@@ -52,11 +52,11 @@ class Sharing:
 
     def fetch(self, entries: list[Entry]) -> None:
         self._entries = entries
-        fetch(self._bucket, entries)
+        fetch_entries(self._bucket, entries)
 
     def keep(self) -> None:
-        self._running = self._pool.submit(keep, self._bucket, self._entries, self._given_up)
-        self._running.add_done_callback(_say)
+        self._running = self._pool.submit(keep_entries, self._bucket, self._entries, self._given_up)
+        self._running.add_done_callback(_log_error)
 
     def __enter__(self) -> Self:
         return self
@@ -68,14 +68,14 @@ class Sharing:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _say(done: Future[None]) -> None:
-    """An error that nobody expected: the job goes on, and the log has it."""
+def _log_error(done: Future[None]) -> None:
+    """Log an unexpected error, which must not end the job."""
     if not done.cancelled() and (error := done.exception()) is not None:
-        log.warning("encoded pages are not kept: %r", error)
+        log.warning("encoded pages are not cached: %r", error)
 
 
 def entries_of(config: TrainConfig, run_dir: RunDir, work_dir: Path, prefix: str) -> list[Entry]:
-    """One for each snapshot of a job. `prefix` is that of the job's storage."""
+    """One entry for each snapshot of a job. `prefix` is that of the job's storage."""
     links = [(config.dataset, run_dir.encoded)]
     if config.eval_dataset is not None:
         links.append((config.eval_dataset, run_dir.eval_encoded))
@@ -86,8 +86,8 @@ def entries_of(config: TrainConfig, run_dir: RunDir, work_dir: Path, prefix: str
     ]
 
 
-def fetch(bucket: Bucket, entries: list[Entry]) -> None:
-    """Show the run directory what is on this disk, or else in the bucket; what is nowhere the trainer will make."""
+def fetch_entries(bucket: Bucket, entries: list[Entry]) -> None:
+    """Link the entries into the run directory, downloading those missing on this disk; the trainer makes the rest."""
     for entry in entries:
         try:
             entry.link.symlink_to(entry.folder)
@@ -96,7 +96,7 @@ def fetch(bucket: Bucket, entries: list[Entry]) -> None:
             else:
                 _download(bucket, entry)
         except (StorageError, OSError) as error:
-            log.warning("encoded pages cannot be fetched, they are made anew: %s", error)
+            log.warning("encoded pages cannot be fetched, so the trainer encodes: %s", error)
 
 
 def _download(bucket: Bucket, entry: Entry) -> None:
@@ -108,19 +108,19 @@ def _download(bucket: Bucket, entry: Entry) -> None:
         with suppress(OSError):  # another worker on this machine was quicker
             partial.rename(entry.folder)
     except DamagedFolder as error:
-        log.warning("encoded pages in the bucket are damaged, they are made anew: %s", error)
+        log.warning("encoded pages in the bucket are damaged, so the trainer encodes: %s", error)
         bucket.delete_prefix(entry.prefix)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def keep(bucket: Bucket, entries: list[Entry], given_up: threading.Event) -> None:
-    """Copy what the bucket lacks, or has otherwise, from this disk; then make room here."""
+def keep_entries(bucket: Bucket, entries: list[Entry], given_up: threading.Event) -> None:
+    """Upload entries that the bucket lacks or has with other content; then free disk space."""
     for entry in entries:
         try:
             _upload(bucket, entry, given_up)
         except (StorageError, DamagedFolder, OSError) as error:
-            log.warning("encoded pages are not kept in the bucket: %s", error)
+            log.warning("encoded pages are not cached in the bucket: %s", error)
     folders = {entry.folder for entry in entries}
     for parent in {folder.parent for folder in folders}:
         make_room(parent, DISK_BYTES, folders)
@@ -129,7 +129,9 @@ def keep(bucket: Bucket, entries: list[Entry], given_up: threading.Event) -> Non
 def _upload(bucket: Bucket, entry: Entry, given_up: threading.Event) -> None:
     if not (entry.folder / MANIFEST).exists():
         return
-    stored = _stored_manifest(bucket, entry)
+    stored = None
+    with suppress(NotStored):
+        stored = bucket.get_bytes(entry.prefix + MANIFEST)
     if stored == (entry.folder / MANIFEST).read_bytes():
         return
     if stored is not None:  # made with another tokenizer under the same name
@@ -137,15 +139,8 @@ def _upload(bucket: Bucket, entry: Entry, given_up: threading.Event) -> None:
     bucket.folder_upload(entry.folder, entry.prefix, given_up.is_set).run()
 
 
-def _stored_manifest(bucket: Bucket, entry: Entry) -> bytes | None:
-    try:
-        return bucket.get_bytes(entry.prefix + MANIFEST)
-    except NotStored:
-        return None
-
-
 def make_room(parent: Path, limit: int, in_use: set[Path]) -> None:
-    """Remove the folders that were not used for longest, until the rest takes at most `limit` bytes."""
+    """Remove the least recently used folders until the rest takes at most `limit` bytes."""
     try:
         ages = sorted((folder.stat().st_mtime, folder) for folder in parent.iterdir())
     except OSError:

@@ -1,10 +1,9 @@
-"""Renews the lease on a thread, and knows until when the job may be worked on."""
+"""Renews the lease on a thread and tracks the deadline until which its job may be worked on."""
 
 import logging
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Self
 
 from receipt_dynamo import JobQueue, Lease, LeaseLost, StoreError
@@ -15,22 +14,16 @@ RETRY_SECONDS = 1.0
 
 
 class Heartbeat:
-    """Renews in the rhythm of the queue's timing.
+    """Renews at the interval of the queue's timing, with the newest `progress`.
 
-    `deadline` is monotonic, counted from the sending of the last acknowledged renewal.
+    `deadline` is monotonic and counts from the sending of the last acknowledged renewal.
     """
 
-    def __init__(
-        self,
-        queue: JobQueue,
-        lease: Lease,
-        progress: Callable[[], str],
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, queue: JobQueue, lease: Lease, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._queue = queue
         self._lease = lease
-        self._progress = progress
         self._monotonic = monotonic
+        self.progress = ""
         self.deadline = monotonic() + queue.timing.lease_seconds
         self.is_lost = False
         self.cancel_requested = False
@@ -38,24 +31,32 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def seconds_left(self) -> float:
-        """Until the lease runs out by this machine's own clock."""
+        """Until the lease expires, by this machine's monotonic clock."""
         return self.deadline - self._monotonic()
 
     @property
     def must_stop(self) -> bool:
-        """Whether the lease is gone or about to run out: nothing may be worked on any more."""
+        """Whether the lease is lost or about to expire, so that work on the job has to stop."""
         return self.is_lost or self.seconds_left() < self._queue.timing.stop_before_seconds
 
+    def check(self) -> None:
+        """Raise LeaseLost when the lease is lost or about to expire."""
+        if self.must_stop:
+            raise LeaseLost("the lease could not be renewed in time, so the attempt was given up")
+
     def beat(self) -> float:
-        """Renew once; returns the seconds until the next try."""
+        """Renew once; returns the seconds until the next renewal.
+
+        A failed renewal is not retried here but at the next beat: the deadline alone decides when to give up.
+        """
         sent = self._monotonic()
         try:
-            renewed = self._queue.renew(self._lease, self._progress())
+            renewed = self._queue.renew(self._lease, self.progress)
         except LeaseLost:
             self.is_lost = True
             self._stopped.set()
             return RETRY_SECONDS
-        except StoreError as error:  # no answer, or no right to write: the deadline decides when to give up
+        except StoreError as error:  # no answer, or no right to write
             log.warning("the lease could not be renewed: %s", error)
             return RETRY_SECONDS
         self.deadline = sent + self._queue.timing.lease_seconds
@@ -71,8 +72,6 @@ class Heartbeat:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stopped.set()
         self._thread.join()

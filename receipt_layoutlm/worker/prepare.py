@@ -1,7 +1,4 @@
-"""Prepares an attempt's run directory: config, the pinned pages, weights from a bucket.
-
-Brings the checkpoint to go on from into the run directory; a damaged one gives way to the one before it.
-"""
+"""Fills an attempt's run directory: config, pinned pages, weights from a bucket, the checkpoint to resume from."""
 
 import gzip
 import hashlib
@@ -9,17 +6,20 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from receipt_dynamo import Job, JobQueue, Lease, Pointer, Storage
+from receipt_dynamo import Job, JobQueue, Lease
 from receipt_layoutlm.config import ConfigError, TrainConfig
 from receipt_layoutlm.data.frozen_split import frozen_sha256
 from receipt_layoutlm.references import fingerprint_of, is_in_bucket, safe_name
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.manifest import MANIFEST, RESUME_ONLY, DamagedFolder, is_whole
 from receipt_layoutlm.storage.bucket import Bucket
-from receipt_layoutlm.storage.errors import StorageError
-from receipt_layoutlm.storage.keys import RunKeys, dataset_key, parse_s3_uri, split_key
+from receipt_layoutlm.storage.keys import RunKeys, dataset_key, split_key
+from receipt_layoutlm.worker.admission import weights_place
+from receipt_layoutlm.worker.patience import Patience
+from receipt_layoutlm.worker.recorder import RunStorage
 
 _CHUNK = 1 << 20  # bytes hashed at a time
 
@@ -27,7 +27,10 @@ _CHUNK = 1 << 20  # bytes hashed at a time
 def prepare_run_dir(
     work_dir: Path, job: Job, config: TrainConfig, lease: Lease, bucket: Bucket, keys: RunKeys
 ) -> RunDir:
-    """A new folder per attempt; `{work_dir}/{job_name}` links to the newest. Raises DamagedFolder, ConfigError."""
+    """Make a new folder with config, pages and split, and point `{work_dir}/{job_name}` at it.
+
+    Raises DamagedFolder, ConfigError.
+    """
     path = work_dir / ".attempts" / job.job_id / f"{lease.attempt:03d}"
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
@@ -37,37 +40,34 @@ def prepare_run_dir(
     if config.eval_dataset is not None:
         _get_pages(bucket, keys, config.eval_dataset, run_dir.eval_dataset)
     if (sha256 := frozen_sha256(config.split)) is not None:
-        _get_split(bucket, keys, sha256, run_dir.split)
-    _link(work_dir / safe_name(job.name), path)
+        split = bucket.get_bytes(split_key(sha256, keys.storage.prefix))
+        if hashlib.sha256(split).hexdigest() != sha256:
+            raise DamagedFolder("the stored split does not have the digest in its name: submit the job again")
+        run_dir.split.write_bytes(split)
+    link = work_dir / safe_name(job.name)
+    if link.is_symlink() or not link.exists():  # a user's own folder of that name stays
+        fresh = link.with_name(f".{link.name}.{os.getpid()}")
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(path)
+        fresh.replace(link)
     return run_dir
 
 
 def get_weights(config: TrainConfig, run_dir: RunDir, open_bucket: Callable[[str], Bucket]) -> None:
-    """Lay weights that --pretrained names in a bucket into the run directory. Raises DamagedFolder, ConfigError."""
+    """Download weights that --pretrained names in a bucket. Raises DamagedFolder, ConfigError."""
     if not is_in_bucket(config.pretrained):
         return
     place = weights_place(config.pretrained)
     bucket = open_bucket(place.bucket)
     if not bucket.exists(place.prefix + MANIFEST):
         raise ConfigError(
-            f"pretrained {config.pretrained!r} holds no {MANIFEST}, so nothing there can be verified: "
-            "give the best/ or a checkpoint-STEP/ folder of a job ('job show' names them)"
+            f"pretrained {config.pretrained!r} has no {MANIFEST}, so it cannot be verified: "
+            "use the best/ or a checkpoint-STEP/ folder of a job ('job show' lists them)"
         )
     try:
         bucket.get_folder(place.prefix, run_dir.pretrained)
     except DamagedFolder as error:
         raise DamagedFolder(f"pretrained {config.pretrained}: {error}") from error
-
-
-def weights_place(pretrained: str) -> Storage:
-    """The bucket and folder of s3://BUCKET/PREFIX; raises ConfigError."""
-    try:
-        place = parse_s3_uri(pretrained)
-    except StorageError as error:
-        raise ConfigError(f"pretrained: {error}") from None
-    if not place.prefix:
-        raise ConfigError(f"pretrained {pretrained!r} is a whole bucket: write s3://BUCKET/PREFIX of one folder")
-    return place
 
 
 def _get_pages(bucket: Bucket, keys: RunKeys, dataset: str | None, path: Path) -> None:
@@ -79,22 +79,15 @@ def _get_pages(bucket: Bucket, keys: RunKeys, dataset: str | None, path: Path) -
             while chunk := lines.read(_CHUNK):
                 digest.update(chunk)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DamagedFolder(f"the stored pages of {dataset} cannot be unpacked: import them again") from error
+        raise DamagedFolder(f"the stored pages of {dataset} cannot be decompressed: import them again") from error
     if digest.hexdigest() != fingerprint:
-        raise DamagedFolder(f"the stored pages of {dataset} are not what their name says: import them again")
-
-
-def _get_split(bucket: Bucket, keys: RunKeys, sha256: str, path: Path) -> None:
-    content = bucket.get_bytes(split_key(sha256, keys.storage.prefix))
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise DamagedFolder("the stored split is not what its name says: submit the job again")
-    path.write_bytes(content)
+        raise DamagedFolder(f"the stored pages of {dataset} do not have the digest in their name: import them again")
 
 
 def get_best(bucket: Bucket, keys: RunKeys, lease: Lease, run_dir: RunDir) -> None:
-    """Lay the best weights so far, of an earlier attempt, into the run directory: the test part is scored with them.
+    """Download the best weights of earlier attempts, with which the test set is scored at the end.
 
-    Nothing is done when they are those of the checkpoint to go on from. Raises DamagedFolder.
+    Does nothing when they are those of the checkpoint to resume from. Raises DamagedFolder.
     """
     if lease.best is None or lease.best == lease.checkpoint:
         return
@@ -104,52 +97,33 @@ def get_best(bucket: Bucket, keys: RunKeys, lease: Lease, run_dir: RunDir) -> No
         if name not in RESUME_ONLY:
             bucket.get_file(prefix + name, folder / name)
             if not is_whole(folder / name, expected):
-                raise DamagedFolder(f"{keys.uri(prefix)}{name} is not what its manifest says")
+                raise DamagedFolder(f"{keys.uri(prefix)}{name} does not match its manifest")
     run_dir.best.symlink_to(folder.name)
 
 
-def _link(link: Path, target: Path) -> None:
-    """Point a link at the newest attempt in one step; a folder of a person's that stands there stays."""
-    if link.exists() and not link.is_symlink():
-        return
-    fresh = link.with_name(f".{link.name}.{os.getpid()}")
-    fresh.unlink(missing_ok=True)
-    fresh.symlink_to(target)
-    fresh.replace(link)
-
-
 def fetch_resume_point(
-    queue: JobQueue,
-    lease: Lease,
-    config: TrainConfig,
-    run_dir: RunDir,
-    download: Callable[[Pointer], None],
+    queue: JobQueue, lease: Lease, config: TrainConfig, run_dir: RunDir, storage: RunStorage, patience: Patience
 ) -> tuple[Lease, list[str]]:
-    """The lease as it stands then, and a line for each checkpoint that was damaged.
+    """Download the checkpoint to resume from; a damaged one gives way to the one before it.
 
-    Without any usable checkpoint training begins anew; for a job that continues another one that would be another
-    training, so there DamagedFolder is raised. Raises LeaseLost.
+    Returns the lease as it is then, and a message for each damaged checkpoint. Without a usable one training begins
+    anew, except that a job which continues another one raises DamagedFolder. Raises LeaseLost.
     """
-    said: list[str] = []
+    damages: list[str] = []
     while (pointer := lease.checkpoint) is not None:
+        folder, prefix = run_dir.checkpoint(pointer.global_step), storage.keys.checkpoint(pointer)
+        download = partial(storage.bucket.get_folder, prefix, folder, pointer.manifest_sha256)
         try:
-            download(pointer)
-            return lease, said
+            patience.retry_until_stopped(download)
+            break
         except DamagedFolder as damaged:
             if lease.previous is None and config.continues is not None:
                 raise
-            shutil.rmtree(run_dir.checkpoint(pointer.global_step), ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
             lease = queue.fall_back(lease)
-            said.append(f"the checkpoint of step {pointer.global_step} is damaged ({damaged}): {_instead(lease)}")
-    return lease, said
-
-
-def download_checkpoint(bucket: Bucket, keys: RunKeys, run_dir: RunDir, pointer: Pointer) -> None:
-    """Raises DamagedFolder when it is not, byte for byte, what the pointer names."""
-    bucket.get_folder(keys.checkpoint(pointer), run_dir.checkpoint(pointer.global_step), pointer.manifest_sha256)
-
-
-def _instead(lease: Lease) -> str:
-    if lease.checkpoint is None:
-        return "there is none before it, so training begins anew"
-    return f"going on from step {lease.checkpoint.global_step}"
+            if lease.checkpoint is None:
+                consequence = "there is no earlier one, so training begins anew"
+            else:
+                consequence = f"resuming from step {lease.checkpoint.global_step}"
+            damages.append(f"the checkpoint of step {pointer.global_step} is damaged ({damaged}): {consequence}")
+    return lease, damages

@@ -1,7 +1,4 @@
-"""The trainer as a child process: its own process group, an open stdin, its output in train.log.
-
-Why a trainer ended that did not say why: its exit code, the end of its log, the kernel's count of memory kills.
-"""
+"""The trainer as a child process: its own process group, an open stdin, its output in train.log; why it crashed."""
 
 import os
 import re
@@ -20,78 +17,6 @@ LINE_CHARACTERS = 500  # faulthandler lists every extension module in one line
 KILL_SECONDS = 10.0
 ABORT_SECONDS = 5.0  # for faulthandler to write where every thread stands
 OOM_SCORE = "500"  # of 1000: when memory runs out, the kernel ends the trainer, and its worker can say so
-
-
-class Trainer:
-    """A running trainer. It stops by itself when this process dies, because its stdin closes then."""
-
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
-        self._is_left_behind = False
-
-    def exit_code(self, wait_seconds: float) -> int | None:
-        """The exit code (negative: the signal that ended it), or None while it still runs after the wait."""
-        with suppress(subprocess.TimeoutExpired):
-            return self._process.wait(wait_seconds)
-        return -signal.SIGKILL if self._is_left_behind else None
-
-    def ask_to_stop(self) -> None:
-        """SIGTERM: write a checkpoint, say why, end."""
-        self._process.terminate()
-
-    def ask_to_save(self) -> None:
-        """SIGUSR1: write a checkpoint and go on. Only once it has said something: its handler stands then."""
-        self._process.send_signal(signal.SIGUSR1)
-
-    def abort(self) -> None:
-        """SIGABRT, so that the log says where it hung (a stopped process is woken for that); then as kill."""
-        self._process.send_signal(signal.SIGABRT)
-        self._process.send_signal(signal.SIGCONT)
-        self.exit_code(ABORT_SECONDS)
-        self.kill()
-
-    def kill(self) -> None:
-        """SIGKILL to the whole group, so that no helper process stays."""
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        try:
-            self._process.wait(KILL_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._is_left_behind = True  # a device driver holds it, and waiting would hold the lease for ever
-
-
-@contextmanager
-def start_trainer(run_dir: RunDir, environment: Mapping[str, str]) -> Iterator[Trainer]:
-    """Start `python -m receipt_layoutlm.training RUN_DIR`; whatever happens in the block, it is gone after it."""
-    command = [sys.executable, "-m", "receipt_layoutlm.training", str(run_dir.path)]
-    with run_dir.train_log.open("ab") as output:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-            env=dict(environment),
-            start_new_session=True,
-        )
-    with suppress(OSError):  # not Linux, or the trainer has ended already
-        Path(f"/proc/{process.pid}/oom_score_adj").write_text(OOM_SCORE)
-    trainer = Trainer(process)
-    try:
-        yield trainer
-    finally:
-        trainer.kill()
-        if process.stdin is not None:
-            process.stdin.close()
-
-
-def tail(path: Path, secrets: tuple[str, ...] = (), lines: int = LOG_TAIL_LINES) -> str:
-    """The last lines of a log file without secrets, none longer than 500 characters; empty when there is none."""
-    if not path.exists():
-        return ""
-    last = path.read_text(errors="replace").splitlines()[-lines:]
-    return "\n".join(redacted(line, secrets)[:LINE_CHARACTERS] for line in last)
-
-
 LONGEST_MESSAGE = 500  # characters
 COUNT_FILES = ("memory.events", "memory.oom_control")  # of cgroup v2, of v1
 
@@ -121,50 +46,111 @@ EXCEPTION_LINE = re.compile(r"^\s*([A-Za-z_]\w*\.)*\w*(Error|Exception|Interrupt
 CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT})
 
 
-def classify(code: int, log_tail: str, oom_kills: int) -> tuple[str, str]:
-    """Cause and message. `code` is negative for a signal; `oom_kills` is how far the kernel's count rose meanwhile."""
+class TrainerProcess:
+    """A running trainer. It ends by itself when this process dies, because its stdin closes then."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self._is_left_behind = False
+
+    def exit_code(self, wait_seconds: float) -> int | None:
+        """The exit code (negative: the signal that ended it), or None while it still runs after the wait."""
+        with suppress(subprocess.TimeoutExpired):
+            return self._process.wait(wait_seconds)
+        return -signal.SIGKILL if self._is_left_behind else None
+
+    def ask_to_stop(self) -> None:
+        """SIGTERM: write a checkpoint, say why, end."""
+        self._process.terminate()
+
+    def ask_to_save(self) -> None:
+        """SIGUSR1: write a checkpoint and continue. Only after its first event: earlier there is no handler."""
+        self._process.send_signal(signal.SIGUSR1)
+
+    def abort(self) -> None:
+        """SIGABRT, so that the log shows where it hung (after waking a stopped process); then kill."""
+        self._process.send_signal(signal.SIGABRT)
+        self._process.send_signal(signal.SIGCONT)
+        self.exit_code(ABORT_SECONDS)
+        self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL to the whole group, helper processes included."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        try:
+            self._process.wait(KILL_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._is_left_behind = True  # a device driver holds it, and waiting would hold the lease for ever
+
+
+@contextmanager
+def start_trainer(run_dir: RunDir, environment: Mapping[str, str]) -> Iterator[TrainerProcess]:
+    """Run `python -m receipt_layoutlm.training RUN_DIR` inside the block; it is killed at its end."""
+    command = [sys.executable, "-m", "receipt_layoutlm.training", str(run_dir.path)]
+    with run_dir.train_log.open("ab") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            env=dict(environment),
+            start_new_session=True,
+        )
+    with suppress(OSError):  # not Linux, or the trainer has ended already
+        Path(f"/proc/{process.pid}/oom_score_adj").write_text(OOM_SCORE)
+    trainer = TrainerProcess(process)
+    try:
+        yield trainer
+    finally:
+        trainer.kill()
+        if process.stdin is not None:
+            process.stdin.close()
+
+
+def tail(path: Path, secrets: tuple[str, ...] = (), lines: int = LOG_TAIL_LINES) -> str:
+    """The last lines of a log file without secrets, none longer than 500 characters; empty when there is none."""
+    if not path.exists():
+        return ""
+    last = path.read_text(errors="replace").splitlines()[-lines:]
+    return "\n".join(redacted(line, secrets)[:LINE_CHARACTERS] for line in last)
+
+
+def classify_crash(code: int, log_tail: str, oom_kills: int) -> tuple[str, str]:
+    """Cause and message of a trainer that wrote no `failed` or `finished`.
+
+    `code` is negative for a signal; `oom_kills` is the increase of the kernel's count.
+    """
+    logged = _logged_cause(log_tail)
     if code < 0:
-        return _signalled(-code, log_tail, oom_kills)
+        signals = {number.value: number.name for number in signal.Signals}  # without the real-time ones
+        name = signals.get(-code, f"signal {-code}")
+        if -code == signal.SIGKILL and oom_kills > 0:
+            return "out_of_memory", "the kernel killed the trainer because memory ran out: use a smaller --batch-size"
+        if -code not in CRASHES:
+            return "killed", f"the trainer was ended by {name}"
+        cause, line = logged or ("killed", "")
+        return cause, f"the trainer crashed: {name}" + (f" after {line!r}" if line else "")
     if code == ORPHANED:
-        return "killed", "the trainer ended because its stdin was closed: the process that started it went away"
-    return _said(log_tail) or ("unknown", _unknown(code, log_tail))
+        return "killed", "the trainer ended because its stdin was closed: the process that started it is gone"
+    if logged is not None:
+        return logged
+    errors = [line.strip() for line in log_tail.splitlines() if EXCEPTION_LINE.match(line)]
+    message = errors[-1][:LONGEST_MESSAGE] if errors else "without any error in its log"
+    return "unknown", f"the trainer ended with exit code {code}{':' if errors else ''} {message}"
 
 
-def _signalled(number: int, log_tail: str, oom_kills: int) -> tuple[str, str]:
-    name = _name(number)
-    if number == signal.SIGKILL and oom_kills > 0:
-        return "out_of_memory", "the kernel killed the trainer because memory ran out: take a smaller --batch-size"
-    if number not in CRASHES:
-        return "killed", f"the trainer was ended by {name}"
-    cause, line = _said(log_tail) or ("killed", "")
-    return cause, f"the trainer crashed: {name}" + (f" after {line!r}" if line else "")
-
-
-def _said(log_tail: str) -> tuple[str, str] | None:
-    """What the end of the log shows: the cause and the line. Memory goes first: a CUDA error may be one of memory."""
+def _logged_cause(log_tail: str) -> tuple[str, str] | None:
+    """Cause and line from the end of the log. Memory goes first: a CUDA error may be one of memory."""
     for cause, pattern in (("out_of_memory", OUT_OF_MEMORY), ("device_error", DEVICE_ERROR)):
-        found = [line.strip() for line in log_tail.splitlines() if pattern.search(line) and "Warning: " not in line]
-        if found:
-            return cause, found[-1][:LONGEST_MESSAGE]
+        lines = [line.strip() for line in log_tail.splitlines() if pattern.search(line) and "Warning: " not in line]
+        if lines:
+            return cause, lines[-1][:LONGEST_MESSAGE]
     return None
 
 
-def _unknown(code: int, log_tail: str) -> str:
-    found = [line.strip() for line in log_tail.splitlines() if EXCEPTION_LINE.match(line)]
-    return f"the trainer ended with exit code {code}" + (
-        f": {found[-1][:LONGEST_MESSAGE]}" if found else " and said nothing"
-    )
-
-
-def _name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal
-        return f"signal {number}"
-
-
 class OomCounter:
-    """How many processes of a control group the kernel has killed for want of memory, since this was made."""
+    """Counts the processes of a control group that the kernel has killed for lack of memory since this was made."""
 
     def __init__(self, cgroup: Path | None) -> None:
         self._cgroup = cgroup
@@ -175,14 +161,14 @@ class OomCounter:
 
 
 def oom_kill_count(cgroup: Path | None) -> int:
-    """The kernel's own count: memory.events (cgroup v2) or memory.oom_control (v1); 0 where there is neither."""
+    """Count in memory.events (cgroup v2) or memory.oom_control (v1); 0 where there is neither."""
     lines = [] if cgroup is None else [line for name in COUNT_FILES for line in _lines(cgroup / name)]
     counts = [line.partition(" ")[2] for line in lines if line.startswith("oom_kill ")]
     return int(counts[0]) if counts and counts[0].isdigit() else 0
 
 
 def find_cgroup(proc_self_cgroup: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> Path | None:
-    """The folder that counts this process's memory kills; None where there is none (macOS, the root group)."""
+    """Folder with the count for this process; None where there is none (macOS, the root group)."""
     for line in _lines(proc_self_cgroup):
         _, controllers, group = (*line.split(":", 2), "", "")[:3]
         if controllers and "memory" not in controllers.split(","):

@@ -1,9 +1,8 @@
-"""Mirrors a run directory to AWS, event by event in the order of seq.
+"""Records a run directory in AWS, event by event in the order of seq.
 
 evaluation -> JobMetric; log, started -> JobLog; checkpoint -> bucket, then the fenced pointer; progress -> the
-lease's short text. A pointer therefore moves only after every event of lower seq is stored.
-
-Polls the recorder on a thread of its own, so that a slow upload keeps nobody from watching the lease.
+lease's short text. So a pointer moves only after every event of lower seq is stored. RecorderThread polls on a thread
+of its own, so that a slow upload does not hold up the supervision of the lease.
 """
 
 import logging
@@ -37,6 +36,7 @@ from receipt_layoutlm.storage.errors import StorageError, StorageUnavailable, ke
 from receipt_layoutlm.storage.keys import RunKeys
 from receipt_layoutlm.storage.retention import StoredCheckpoint, left_folders, superseded
 from receipt_layoutlm.storage.upload import FolderUpload
+from receipt_layoutlm.worker.heartbeat import Heartbeat
 from receipt_layoutlm.worker.rows import JobRows
 
 log = logging.getLogger(__name__)
@@ -45,8 +45,8 @@ MIRROR_SECONDS: Final = 15.0  # between two uploads of the growing log files
 
 
 @dataclass(frozen=True)
-class Storehouse:
-    """Where one attempt's files go, and how many checkpoints stay there."""
+class RunStorage:
+    """Bucket and keys of one run, and how many checkpoints it keeps there."""
 
     bucket: Bucket
     keys: RunKeys
@@ -55,7 +55,7 @@ class Storehouse:
 
 @dataclass(frozen=True)
 class LastSave:
-    """What the last committed checkpoint took."""
+    """Size and duration of the last committed checkpoint."""
 
     size: int  # bytes
     write_seconds: float
@@ -63,44 +63,45 @@ class LastSave:
 
 
 class Recorder:
-    """The state of one attempt's mirror. `lease` is always the newest one known here.
+    """Recording state of one attempt. `lease` is the newest one known here.
 
-    `poll` runs on one thread at a time; another one may read the attributes meanwhile, and add rows.
+    `poll` runs on one thread at a time; meanwhile another thread may read the attributes and add rows.
     """
 
     def __init__(
         self,
         queue: JobQueue,
-        storehouse: Storehouse,
+        storage: RunStorage,
         rows: JobRows,
         lease: Lease,
         run_dir: RunDir,
-        now: Callable[[], datetime],
+        heartbeat: Heartbeat,
         observe: Callable[[Event], None],
+        now: Callable[[], datetime],
     ) -> None:
         self.lease = lease
         self.rows = rows
         self.end: Failed | Finished | None = None
-        self.progress: LeaseProgress | None = None
         self.last_save: LastSave | None = None
         self.phase_seconds: dict[str, float] = {}
         self._queue = queue
-        self._bucket, self._keys, self._keep = storehouse.bucket, storehouse.keys, storehouse.keep_checkpoints
+        self._bucket, self._keys, self._keep = storage.bucket, storage.keys, storage.keep_checkpoints
         self._run_dir = run_dir
+        self._heartbeat = heartbeat
         self._now = now
         self._observe = observe
         self._reader = EventReader(run_dir.events)
         self._pending: deque[Event] = deque()
-        self._upload: tuple[int, FolderUpload] | None = None  # seq of the checkpoint that is on its way
+        self._upload: tuple[int, FolderUpload] | None = None  # with the seq of its event
         self._committed = 0
-        self._stored: list[StoredCheckpoint] | None = None  # None: earlier attempts' were not listed yet
+        self._stored: list[StoredCheckpoint] | None = None  # None: those of earlier attempts are not listed yet
         self._last_step = lease.checkpoint.global_step if lease.checkpoint else 0
         self._last_seq = 0
         self._mirrored_at: datetime | None = None
         self._given_up = threading.Event()
 
     def poll(self) -> None:
-        """Record what the trainer wrote since the last call. What could not be stored is tried again next time."""
+        """Record the events since the last call. One that could not be stored is recorded by the next call."""
         self._pending.extend(self._reader.read())
         while self._pending:
             event = self._pending[0]
@@ -108,32 +109,29 @@ class Recorder:
             self._last_seq = event.seq
             self._observe(event)
             self._pending.popleft()
-        self._mirror_growing_files()
+        if self._mirrored_at is None or self._now() - self._mirrored_at >= timedelta(seconds=MIRROR_SECONDS):
+            self.mirror_files()
 
     def give_up(self) -> None:
-        """End an upload that goes on in vain: the lease is gone, or there is no time left."""
+        """End a running upload: the lease is lost, or no time is left."""
         self._given_up.set()
 
     @property
-    def progress_text(self) -> str:
-        """For the lease; empty before the first."""
-        return "" if self.progress is None else self.progress.text
-
-    @property
     def is_up_to_date(self) -> bool:
-        """Whether everything that was read is stored."""
+        """Whether every event that was read is stored."""
         return not self._pending
 
     @property
-    def has_heard(self) -> bool:
-        """Whether the trainer has said anything yet."""
+    def has_events(self) -> bool:
+        """Whether the trainer has written any event yet."""
         return self._last_seq > 0
 
     def _record(self, event: Event) -> None:
         match event:
             case Progress():
                 self._last_step = event.global_step
-                self.progress = LeaseProgress(event.phase, event.global_step, event.total_steps, event.epoch)
+                progress = LeaseProgress(event.phase, event.global_step, event.total_steps, event.epoch)
+                self._heartbeat.progress = progress.text
             case Evaluation():
                 self._last_step = event.global_step
                 self.rows.add_evaluation(event)
@@ -151,26 +149,27 @@ class Recorder:
     def _record_checkpoint(self, event: Checkpoint) -> None:
         self._last_step = max(self._last_step, event.global_step)
         self.phase_seconds.update(event.phase_seconds)
-        if self._is_under_way(event) or not self._is_overtaken(event):
+        is_started = self._upload is not None and self._upload[0] == event.seq
+        if is_started or not self._is_superseded(event):
             self._commit(event)
-        # not by a text of the trainer's: it is removed
+        # a folder named by this side, never by a text of the trainer's, because it is removed
         shutil.rmtree(self._run_dir.checkpoint(event.global_step), ignore_errors=True)
 
-    def _is_under_way(self, event: Checkpoint) -> bool:
-        return self._upload is not None and self._upload[0] == event.seq
-
-    def _is_overtaken(self, event: Checkpoint) -> bool:
-        """Whether uploads lag so far that a later checkpoint waits already which does all that this one does."""
+    def _is_superseded(self, event: Checkpoint) -> bool:
+        """Whether uploads lag so far that a later checkpoint that serves every use of this one is waiting."""
         self._pending.extend(self._reader.read())
         later = [other for other in self._pending if isinstance(other, Checkpoint) and other is not event]
         return any(other.is_best or not event.is_best for other in later)
 
     def _commit(self, event: Checkpoint) -> None:
-        """Files, then the manifest, then the pointer; then what it supersedes goes."""
+        """Upload the files, then the manifest, then move the pointer; then remove what it supersedes."""
         pointer = Pointer(
             attempt=self.lease.attempt, global_step=event.global_step, manifest_sha256=event.manifest_sha256
         )
-        upload = self._upload_of(event, pointer)
+        if self._upload is None or self._upload[0] != event.seq:  # else a retry, which sends only what is missing
+            folder, prefix = self._run_dir.checkpoint(event.global_step), self._keys.checkpoint(pointer)
+            self._upload = event.seq, self._bucket.folder_upload(folder, prefix, self._given_up.is_set)
+        upload = self._upload[1]
         keep_trying(upload.run, self._given_up.is_set, self._given_up.wait)
         keep_trying(self.put_predictions, self._given_up.is_set, self._given_up.wait)
         self.lease = self._queue.record_checkpoint(self.lease, pointer, pointer if event.is_best else None)
@@ -180,20 +179,13 @@ class Recorder:
         self._committed += 1
         self._prune(StoredCheckpoint(pointer.attempt, pointer.global_step))
 
-    def _upload_of(self, event: Checkpoint, pointer: Pointer) -> FolderUpload:
-        """The same one when the event is tried again: what arrived is not sent again."""
-        if self._upload is None or self._upload[0] != event.seq:
-            folder, prefix = self._run_dir.checkpoint(event.global_step), self._keys.checkpoint(pointer)
-            self._upload = event.seq, self._bucket.folder_upload(folder, prefix, self._given_up.is_set)
-        return self._upload[1]
-
     def _prune(self, newest: StoredCheckpoint) -> None:
-        """Remove what neither the lease names nor --keep-checkpoints asks for. Trouble with that stops nobody."""
+        """Remove checkpoints that neither the lease nor --keep-checkpoints keeps. Failing to is only logged."""
         try:
             if self._stored is None:
-                begins_anew = self.lease.attempt == 1 and self.lease.previous is None
-                self._stored = [] if begins_anew else left_folders(self._bucket, self._keys)
-            self._stored = [*(each for each in self._stored if each != newest), newest]
+                is_first = self.lease.attempt == 1 and self.lease.previous is None
+                self._stored = [] if is_first else left_folders(self._bucket, self._keys)
+            self._stored = [*(stored for stored in self._stored if stored != newest), newest]
             for old in superseded(self._stored, self.lease, self._keep):
                 self._bucket.delete_prefix(self._keys.checkpoint_at(old.attempt, old.global_step))
                 self._stored.remove(old)
@@ -201,7 +193,7 @@ class Recorder:
             log.warning("an old checkpoint stays in the bucket: %s", error)
 
     def attempt_end(self) -> AttemptEnd:
-        """Steps beyond the resume point are lost when this attempt does not finish the job."""
+        """Numbers for the attempt's row. Steps beyond the resume point are lost unless the job is finished."""
         resume = self.lease.checkpoint.global_step if self.lease.checkpoint else 0
         return AttemptEnd(
             last_step=self._last_step,
@@ -211,16 +203,11 @@ class Recorder:
         )
 
     def run_record(self) -> RunRecord:
-        """run.json as it is: also what earlier attempts, and the job that this one continues, measured."""
+        """run.json, which includes earlier attempts and the job that this one continues."""
         return RunRecord.model_validate_json(self._run_dir.run_json.read_bytes())
 
-    def _mirror_growing_files(self) -> None:
-        if self._mirrored_at is not None and self._now() - self._mirrored_at < timedelta(seconds=MIRROR_SECONDS):
-            return
-        self.mirror_files()
-
     def mirror_files(self) -> None:
-        """Upload train.log, events.jsonl and run.json as they are now, or say that it could not be done."""
+        """Upload train.log, events.jsonl and run.json as they are now. Failing to is only logged."""
         prefix = self._keys.attempt(self.lease.attempt)
         logs = [(path, f"{prefix}logs/{path.name}") for path in (self._run_dir.train_log, self._run_dir.events)]
         try:
@@ -228,23 +215,23 @@ class Recorder:
                 if path.exists():
                     self._bucket.put_file(path, key)
         except (StorageError, OSError) as error:
-            log.warning("the log files are not mirrored just now: %s", error)
+            log.warning("the log files could not be uploaded: %s", error)
         self._mirrored_at = self._now()
 
     def put_predictions(self) -> None:
-        """Upload the predictions of the best and the last evaluation and of the test part, as far as they are there."""
+        """Upload the predictions of the best and the last evaluation and of the test set, where they exist."""
         prefix = self._keys.attempt(self.lease.attempt) + "predictions/"
         for path in sorted(self._run_dir.predictions.glob("*.jsonl.gz")):
-            with suppress(FileNotFoundError):  # the trainer goes on, and removes what a newer evaluation replaces
+            with suppress(FileNotFoundError):  # the trainer removes what a newer evaluation replaces
                 self._bucket.put_file(path, prefix + path.name)
 
 
-class Mirror:
-    """One poll after the other. What passes by itself is tried again; all else is raised by `check` or `finish`."""
+class RecorderThread:
+    """Polls a recorder on a thread. Retries while table or bucket are away; `check` and `finish` raise other errors."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._pool = ThreadPoolExecutor(1, "mirror")
+        self._pool = ThreadPoolExecutor(1, "recorder")
         self._running = self._pool.submit(self._poll)
 
     def check(self) -> None:
@@ -253,10 +240,10 @@ class Mirror:
             self._running.result()
             self._running = self._pool.submit(self._poll)
 
-    def finish(self, may_go_on: Callable[[], bool], poll_seconds: float) -> bool:
-        """After the trainer's end: record what is left, as long as it may; returns whether everything is stored."""
+    def finish(self, may_continue: Callable[[], bool], poll_seconds: float) -> bool:
+        """Record the remaining events after the trainer's end; returns whether everything is stored."""
         polls = 0  # since the trainer's end: the one that was running then may have missed the last lines
-        while may_go_on():
+        while may_continue():
             if wait([self._running], poll_seconds).done:
                 self._running.result()
                 if polls > 0 and self._recorder.is_up_to_date:
@@ -266,7 +253,7 @@ class Mirror:
         return False
 
     def close(self) -> None:
-        """Let go of the thread: it ends with the request that is under way."""
+        """Abandon the thread, which ends with its current request."""
         self._recorder.give_up()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
@@ -274,4 +261,4 @@ class Mirror:
         try:
             self._recorder.poll()
         except (StorageUnavailable, StoreUnavailable) as error:
-            log.warning("what the trainer says cannot be stored just now: %s", error)
+            log.warning("events cannot be stored now, trying again: %s", error)

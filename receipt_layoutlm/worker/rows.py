@@ -1,4 +1,4 @@
-"""Rows of one attempt in the table: evaluations and events, each later than the last, without secrets."""
+"""Rows of one attempt in the table: evaluations and events, without secrets, at strictly increasing times."""
 
 import json
 import threading
@@ -10,7 +10,7 @@ from receipt_dynamo import DynamoClient, JobLog, JobMetric, JsonObject, Lease
 from receipt_layoutlm.redact import redacted, redacted_document
 from receipt_layoutlm.run.events import MEASURED, Evaluation
 
-LOG_BYTES: Final = 32_000  # of a log row's data; the rest is in events.jsonl
+LOG_BYTES: Final = 32_000  # of a log row's data; events.jsonl has all of it
 
 _METRIC_FIELDS = {
     "metric_name",
@@ -29,9 +29,9 @@ _EXTRAS = {*MEASURED, "health"}
 
 
 class JobRows:
-    """`seq` is the trainer's for its events; rows of the worker's own count down from 0.
+    """Adds rows. The trainer's events keep their `seq`; the worker's own rows count down from 0.
 
-    Two threads may add rows: one at a time gets its time and is stored.
+    Threads may add rows at once: a lock covers giving a time and storing.
     """
 
     def __init__(
@@ -43,17 +43,17 @@ class JobRows:
         events_uri: str,
     ) -> None:
         self._client = client
-        self._lease = lease  # attempt and token, which stay the same
+        self._lease = lease  # for its attempt and token, which stay the same
         self._now = now
         self._secrets = secrets
         self._events_uri = events_uri
         self._last_time = client.last_event_at(lease.job_id) if lease.attempt > 1 else None
         self._own_seq = 1
-        self._times: dict[int, datetime] = {}  # seq -> time of a row that is not known to be stored
-        self._one_at_a_time = threading.Lock()
+        self._times: dict[int, datetime] = {}  # seq -> time of a row not known to be stored
+        self._lock = threading.Lock()
 
     def add_evaluation(self, event: Evaluation) -> None:
-        with self._one_at_a_time:
+        with self._lock:
             metric = JobMetric(
                 job_id=self._lease.job_id,
                 timestamp=self._time_of(event.seq),
@@ -66,15 +66,15 @@ class JobRows:
             self._stored_at(event.seq, self._client.add_job_metric(self._lease, metric).timestamp)
 
     def add_log(self, level: str, event: str, message: str, data: JsonObject, seq: int | None = None) -> None:
-        """Store one event; without a seq it is the worker's own."""
-        with self._one_at_a_time:
+        """Store one event; without a seq it is one of the worker's own."""
+        with self._lock:
             row = self._row(level, event, message, data, seq)
             assert row.seq is not None
             self._stored_at(row.seq, self._client.add_job_log(self._lease, row).timestamp)
 
     def last_row(self, level: str, event: str, message: str, data: JsonObject) -> JobLog:
-        """run_summary, which is stored by the transaction that ends the attempt."""
-        with self._one_at_a_time:
+        """Build run_summary, which the transaction that ends the attempt stores."""
+        with self._lock:
             return self._row(level, event, message, data, None)
 
     def _row(self, level: str, event: str, message: str, data: JsonObject, seq: int | None) -> JobLog:
@@ -96,9 +96,9 @@ class JobRows:
         )
 
     def _time_of(self, seq: int) -> datetime:
-        """Strictly after every row of the job, whatever the clocks of two machines say.
+        """Time after every earlier row of the job, whatever the clocks of two machines show.
 
-        A row that is tried again keeps its time: perhaps it is stored, and only the reply was lost.
+        A retried row keeps its time: it may be stored, with only the reply lost.
         """
         if seq not in self._times:
             now = self._now()

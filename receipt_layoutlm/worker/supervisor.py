@@ -1,53 +1,166 @@
-"""What to do when this machine is about to go: save now if that fits, else rely on the last committed checkpoint.
-
-Ends a trainer that does not move, or that has used up the running time of its job.
-
-Watches one trainer: stops it for a cancel, a signal, a spot notice, a hang or the end of its time.
-"""
+"""Supervises a trainer: stops it for a cancel, a signal, a spot notice, a hang or its maximum runtime."""
 
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from receipt_dynamo import Attempt, LeaseLost
-from receipt_layoutlm.worker.context import Workplace
-from receipt_layoutlm.worker.heartbeat import Heartbeat
-from receipt_layoutlm.worker.process import Trainer
-from receipt_layoutlm.worker.recorder import LastSave, Mirror, Recorder
+from receipt_dynamo import Attempt
+from receipt_layoutlm.redact import child_environment
+from receipt_layoutlm.worker.attempt import AttemptContext
+from receipt_layoutlm.worker.process import OomCounter, TrainerProcess, find_cgroup, start_trainer
+from receipt_layoutlm.worker.recorder import LastSave, RecorderThread
 
-SAFETY_FACTOR = 1.5  # a machine that is being taken away may write and upload slower than it did
-RELEASE_SECONDS = 5.0  # to end the trainer and to give the job back
+log = logging.getLogger(__name__)
+
+SAFETY_FACTOR = 1.5  # a machine that is being taken away may write and upload slower than before
+RELEASE_SECONDS = 5.0  # to end the trainer and to release the job
+STOP_GRACE_SECONDS = 90.0  # for a checkpoint after SIGTERM, and its upload
+END_PATIENCE_SECONDS = 900.0  # for the remaining uploads when a trainer ended by itself
+POLL_SECONDS = 0.2
+
+StopReason = Literal["cancel", "notice", "signal", "max_runtime", "hang"]
 
 
 @dataclass(frozen=True)
-class Decision:
-    """`expected_seconds` is what a save should take, without any reserve; None when none was ever measured."""
+class SpotDecision:
+    """Save now or rely on the last checkpoint. `expected_seconds` is the estimate of a save without any margin."""
 
     action: Literal["save", "rely"]
-    expected_seconds: float | None
+    expected_seconds: float | None  # None: no save was measured yet
     reason: str
 
 
-def decide(seconds_left: float, last: LastSave | None, release_seconds: float = RELEASE_SECONDS) -> Decision:
-    """Save now, or rely on the last committed checkpoint, with `seconds_left` until the machine goes."""
+@dataclass(frozen=True)
+class StopOrder:
+    """Why an attempt has to end, and how many seconds are left for its last checkpoint and uploads."""
+
+    by: StopReason
+    seconds: float
+    decision: SpotDecision | None = None
+
+
+@dataclass(frozen=True)
+class ExitReport:
+    """How a trainer ended."""
+
+    code: int
+    order: StopOrder | None
+    is_stored: bool  # every event is in the table, every checkpoint in the bucket
+    oom_kills: int  # by the kernel meanwhile
+
+
+def supervise(attempt: AttemptContext, monotonic: Callable[[], float] = time.monotonic) -> ExitReport:
+    """Run the trainer to its end, and record until everything that it wrote is stored. Raises LeaseLost."""
+    ctx, config, recorder = attempt.ctx, attempt.config, attempt.recorder
+    runtime_left = None
+    if config.max_runtime is not None:
+        runtime_left = config.max_runtime - ran_before(ctx.queue.client.list_attempts(attempt.job.job_id))
+    oom = OomCounter(find_cgroup())
+    order: StopOrder | None = None
+    ends_at = float("inf")
+    has_asked_to_save = False
+
+    def may_continue() -> bool:
+        """Whether to go on storing after the trainer's end; later requests to stop count too."""
+        nonlocal order, ends_at
+        signals.check()
+        if order is None and (order := signals.external_order()) is not None:
+            ends_at = min(ends_at, monotonic() + order.seconds)
+        return monotonic() < ends_at
+
+    with (
+        start_trainer(attempt.run_dir, child_environment(ctx.environment)) as trainer,
+        closing(RecorderThread(recorder)) as recording,
+    ):
+        signals = StopSignals(attempt, Watchdog(attempt.run_dir.events, config.hang_timeout, runtime_left))
+        while (code := trainer.exit_code(POLL_SECONDS)) is None:
+            signals.check()
+            if order is None and (order := signals.order()) is not None:
+                ends_at = monotonic() + order.seconds
+                carry_out(order, trainer)
+            elif order is not None and monotonic() > ends_at:
+                trainer.kill()
+            elif order is None and recorder.has_events and ctx.host.is_at_risk and not has_asked_to_save:
+                has_asked_to_save = True
+                log.info("EC2 may soon take this machine away: saving an early checkpoint")
+                trainer.ask_to_save()
+            recording.check()
+        if order is None:
+            ends_at = monotonic() + END_PATIENCE_SECONDS
+        is_stored = recording.finish(may_continue, POLL_SECONDS)
+        return ExitReport(code, order, is_stored, oom.kills())
+
+
+@dataclass(frozen=True)
+class StopSignals:
+    """Everything that may end an attempt early."""
+
+    attempt: AttemptContext
+    watchdog: "Watchdog"
+
+    def check(self) -> None:
+        """Report to the service manager, look after the disk, and raise LeaseLost when the lease is about to expire."""
+        host = self.attempt.ctx.host
+        host.notifier.alive()
+        if host.disk is not None:
+            host.disk.while_training(self.attempt.run_dir.path)
+        self.attempt.heartbeat.check()
+
+    def order(self) -> StopOrder | None:
+        """The most pressing reason to end a running trainer."""
+        if (order := self.external_order()) is not None:
+            return order
+        verdict = self.watchdog.verdict()
+        return None if verdict is None else StopOrder(verdict, STOP_GRACE_SECONDS)
+
+    def external_order(self) -> StopOrder | None:
+        """The same without the watchdog, for a trainer that has ended."""
+        ctx = self.attempt.ctx
+        if self.attempt.heartbeat.cancel_requested:
+            return StopOrder("cancel", STOP_GRACE_SECONDS)
+        if ctx.host.spot is not None and (left := ctx.host.spot.seconds_left()) is not None:
+            decision = decide_on_spot_notice(left, self.attempt.recorder.last_save)
+            return StopOrder("notice", left - RELEASE_SECONDS, decision)
+        return StopOrder("signal", STOP_GRACE_SECONDS) if ctx.stop.is_set() else None
+
+
+def decide_on_spot_notice(
+    seconds_left: float, last: LastSave | None, release_seconds: float = RELEASE_SECONDS
+) -> SpotDecision:
+    """Save now, or rely on the last committed checkpoint, with `seconds_left` until the machine is taken away."""
     left = f"{seconds_left:.0f} s are left"
     if last is None:
-        reason = f"{left}; no checkpoint of this attempt was ever measured, so there is nothing to lose: saving now"
-        return Decision("save", None, reason)
+        reason = f"{left}; no checkpoint of this attempt was measured yet, so there is nothing to lose: saving now"
+        return SpotDecision("save", None, reason)
     expected = last.write_seconds + last.upload_seconds
     needed = SAFETY_FACTOR * expected + release_seconds
     took = f"a checkpoint of {last.size / 1e6:.1f} MB took {expected:.1f} s to write and upload"
     if needed <= seconds_left:
-        return Decision("save", expected, f"{left} and {took}: saving now")
-    reason = f"{left} and {took}, which needs {needed:.0f} s with a reserve: relying on the last committed checkpoint"
-    return Decision("rely", expected, reason)
+        return SpotDecision("save", expected, f"{left} and {took}: saving now")
+    reason = f"{left} and {took}, which needs {needed:.0f} s with a margin: relying on the last committed checkpoint"
+    return SpotDecision("rely", expected, reason)
+
+
+def carry_out(order: StopOrder, trainer: TrainerProcess) -> None:
+    """Abort a trainer that hangs, kill one without time for a checkpoint, ask any other to stop."""
+    log.info("stopping the trainer: %s%s", order.by, f" ({order.decision.reason})" if order.decision else "")
+    if order.by == "hang":
+        trainer.abort()
+    elif order.seconds <= 0 or (order.decision is not None and order.decision.action == "rely"):
+        trainer.kill()
+    else:
+        trainer.ask_to_stop()
 
 
 class Watchdog:
-    """Looks at the size of events.jsonl alone: each step, evaluation and checkpoint makes it grow."""
+    """Ends a trainer that hangs or has used up its job's runtime.
+
+    Progress is any growth of events.jsonl: each step, evaluation and checkpoint appends to it.
+    """
 
     def __init__(
         self,
@@ -59,20 +172,20 @@ class Watchdog:
         self._events = events
         self._hang_timeout = hang_timeout
         self._monotonic = monotonic
-        self._moved_at = monotonic()
-        self._size = self._size_now()
-        self._ends_at = float("inf") if runtime_left is None else self._moved_at + runtime_left
+        self._grown_at = monotonic()
+        self._size = self._current_size()
+        self._ends_at = float("inf") if runtime_left is None else self._grown_at + runtime_left
 
     def verdict(self) -> Literal["hang", "max_runtime"] | None:
-        """Why the trainer has to end now; None while it may go on."""
-        now, size = self._monotonic(), self._size_now()
+        """Why the trainer has to end now, or None."""
+        now, size = self._monotonic(), self._current_size()
         if size != self._size:
-            self._size, self._moved_at = size, now
-        if now >= self._ends_at:  # first: a hang would be tried again
+            self._size, self._grown_at = size, now
+        if now >= self._ends_at:  # before the hang, which would be retried
             return "max_runtime"
-        return "hang" if now - self._moved_at >= self._hang_timeout else None
+        return "hang" if now - self._grown_at >= self._hang_timeout else None
 
-    def _size_now(self) -> int:
+    def _current_size(self) -> int:
         try:
             return self._events.stat().st_size
         except FileNotFoundError:
@@ -80,129 +193,11 @@ class Watchdog:
 
 
 def ran_before(attempts: Sequence[Attempt]) -> float:
-    """Seconds that a job's ended attempts ran, together; a person who retries the job for its time gives it anew."""
+    """Seconds that a job's ended attempts ran in total; counted anew after an attempt that reached the maximum."""
     seconds = 0.0
-    for each in attempts:
-        if each.ended_at is not None:
-            seconds += (each.ended_at - each.started_at).total_seconds()
-        if each.outcome == "failed: max_runtime":
+    for attempt in attempts:
+        if attempt.ended_at is not None:
+            seconds += (attempt.ended_at - attempt.started_at).total_seconds()
+        if attempt.outcome == "failed: max_runtime":
             seconds = 0.0
     return seconds
-
-
-log = logging.getLogger(__name__)
-
-STOP_GRACE_SECONDS = 90.0  # for a checkpoint after SIGTERM, and its upload
-END_PATIENCE_SECONDS = 900.0  # for what is left to upload when a trainer ended by itself
-POLL_SECONDS = 0.2
-
-StoppedBy = Literal["cancel", "notice", "signal", "max_runtime", "hang"]
-
-
-@dataclass(frozen=True)
-class Order:
-    """Why an attempt has to end, and how many seconds there are for its last checkpoint and uploads."""
-
-    by: StoppedBy
-    seconds: float
-    decision: Decision | None = None
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a trainer ended. `is_stored`: everything that it said is in the table and the bucket."""
-
-    code: int
-    order: Order | None
-    is_stored: bool
-
-
-@dataclass(frozen=True)
-class Signs:
-    """All that may end an attempt before its time."""
-
-    place: Workplace
-    heartbeat: Heartbeat
-    watchdog: Watchdog
-    run_dir: Path
-
-    def order(self, recorder: Recorder) -> Order | None:
-        """The most pressing reason to end a running trainer, or None."""
-        outside = self.outside_order(recorder)
-        verdict = None if outside else self.watchdog.verdict()
-        return outside or (Order(verdict, STOP_GRACE_SECONDS) if verdict else None)
-
-    def outside_order(self, recorder: Recorder) -> Order | None:
-        """The same without the watchdog: a trainer that has ended moves no more."""
-        if self.heartbeat.cancel_requested:
-            return Order("cancel", STOP_GRACE_SECONDS)
-        left = self.place.spot.seconds_left() if self.place.spot else None
-        if left is not None:
-            return Order("notice", left - RELEASE_SECONDS, decide(left, recorder.last_save))
-        return Order("signal", STOP_GRACE_SECONDS) if self.place.stop.is_set() else None
-
-    @property
-    def wants_checkpoint(self) -> bool:
-        """Whether the machine may soon get a notice."""
-        return self.place.is_at_risk
-
-    def look_round(self) -> None:
-        """Once in each round: say that this side still moves, see to the disk."""
-        self.place.notify.alive()
-        if self.place.disk is not None:
-            self.place.disk.while_training(self.run_dir)
-
-    def check_lease(self) -> None:
-        """Raises LeaseLost when the lease is gone or about to run out."""
-        if self.heartbeat.must_stop:
-            raise LeaseLost("the lease could not be renewed in time, so the trainer was stopped")
-
-
-def supervise(
-    trainer: Trainer, recorder: Recorder, signs: Signs, monotonic: Callable[[], float] = time.monotonic
-) -> Ended:
-    """Stay with a trainer to its end, and until what it said is stored. Raises LeaseLost."""
-    order: Order | None = None
-    ends_at = float("inf")
-    asked_to_save = False
-    mirror = Mirror(recorder)
-
-    def may_go_on() -> bool:
-        """Of what is left to store when the trainer has ended; who wants the machine then is heard too."""
-        nonlocal order, ends_at
-        signs.look_round()
-        signs.check_lease()
-        if order is None and (order := signs.outside_order(recorder)) is not None:
-            ends_at = min(ends_at, monotonic() + order.seconds)
-        return monotonic() < ends_at
-
-    try:
-        while (code := trainer.exit_code(POLL_SECONDS)) is None:
-            signs.look_round()
-            signs.check_lease()
-            if order is None and (order := signs.order(recorder)) is not None:
-                ends_at = monotonic() + order.seconds
-                _carry_out(order, trainer)
-            elif order is not None and monotonic() > ends_at:
-                trainer.kill()
-            elif order is None and recorder.has_heard and signs.wants_checkpoint and not asked_to_save:
-                asked_to_save = True
-                log.info("rebalance recommended: an early checkpoint")
-                trainer.ask_to_save()
-            mirror.check()
-        if order is None:
-            ends_at = monotonic() + END_PATIENCE_SECONDS
-        is_stored = mirror.finish(may_go_on, POLL_SECONDS)
-        return Ended(code, order, is_stored)
-    finally:
-        mirror.close()
-
-
-def _carry_out(order: Order, trainer: Trainer) -> None:
-    log.info("the trainer is ended: %s%s", order.by, f" ({order.decision.reason})" if order.decision else "")
-    if order.by == "hang":
-        trainer.abort()
-    elif order.seconds <= 0 or (order.decision is not None and order.decision.action == "rely"):
-        trainer.kill()
-    else:
-        trainer.ask_to_stop()

@@ -1,6 +1,6 @@
-"""The worker: claims jobs under a lease and runs each one's trainer as a child process. It knows no tensors.
+"""The worker: claims jobs under a lease and runs the trainer of each as a child process.
 
-run_worker claims until idle and rescues between; run_job is the boundary around one attempt (attempt.py).
+run_worker claims, run_job is the boundary around one attempt, run_attempt is the attempt: prepare, supervise, finish.
 """
 
 import logging
@@ -9,9 +9,10 @@ import socket
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from receipt_dynamo import Job, JobError, JobQueue, JobStatus, Lease, LeaseLost, StoreError, StoreUnavailable
-from receipt_layoutlm.config import ConfigError, is_known_version
+from receipt_dynamo import Job, JobError, JobStatus, Lease, LeaseLost, StoreError, StoreUnavailable
+from receipt_layoutlm.config import ConfigError, from_document, is_known_version
 from receipt_layoutlm.data.check_report import CheckFailed
 from receipt_layoutlm.data.labels import LabelError
 from receipt_layoutlm.data.page import DataError
@@ -20,9 +21,15 @@ from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.redact import redacted
 from receipt_layoutlm.run.manifest import DamagedFolder
 from receipt_layoutlm.storage.errors import StorageError
-from receipt_layoutlm.worker.attempt import work_on
-from receipt_layoutlm.worker.context import Workplace
+from receipt_layoutlm.storage.keys import RunKeys
+from receipt_layoutlm.worker.attempt import prepare_attempt, remove_checkpoints
+from receipt_layoutlm.worker.context import WorkerContext
+from receipt_layoutlm.worker.encoded_cache import EncodedCache
+from receipt_layoutlm.worker.heartbeat import Heartbeat
+from receipt_layoutlm.worker.outcome import finish
 from receipt_layoutlm.worker.patience import Stopped
+from receipt_layoutlm.worker.recorder import RunStorage
+from receipt_layoutlm.worker.supervisor import supervise
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +37,18 @@ UNFIT_AFTER = 3  # different jobs in a row that failed in a way that another mac
 
 
 class WorkerUnfit(UserError):
-    """One job after the other fails here: the machine, not the jobs, is to blame."""
+    """Job after job fails here: the machine is to blame, not the jobs."""
+
+
+@dataclass(frozen=True)
+class ClaimOptions:
+    """Which jobs a worker claims, and when it ends by itself."""
+
+    queue: str = "default"
+    max_jobs: int | None = None
+    idle_timeout: float | None = None  # seconds without a job; None: never
+    poll_seconds: float = 5.0  # between two looks into an empty queue
+    rescue_seconds: float = 20.0  # between two looks for dead workers: 90 + 30 + 20 + 5 < 150 s to be found
 
 
 def new_worker_id() -> str:
@@ -39,7 +57,7 @@ def new_worker_id() -> str:
 
 
 def accepts(job: Job) -> bool:
-    """Leave a job with a newer config version to other workers, and say so."""
+    """Leave a job with a newer config version to other workers, with a log line."""
     if is_known_version(job.job_config):
         return True
     version = job.job_config.get("config_version")
@@ -47,121 +65,121 @@ def accepts(job: Job) -> bool:
     return False
 
 
-def run_worker(place: Workplace, queue_name: str, max_jobs: int | None, idle_timeout: float | None) -> list[JobStatus]:
-    """Claim and run jobs until stopped, `max_jobs` were claimed, or `idle_timeout` seconds brought no work.
+def run_worker(ctx: WorkerContext, options: ClaimOptions) -> list[JobStatus]:
+    """Claim and run jobs until stopped, drained, idle for too long, or `max_jobs` were claimed.
 
-    Before a claim, from time to time, the jobs of dead workers are taken away from them. A table that does not
-    answer is waited for, up to the idle timeout; a pause counts as idle, another busy worker of this machine does
-    not. A machine that EC2 may soon take away takes no further job; one that has done none yet still does, or the
-    next machine would be lost to the same advice. Raises WorkerUnfit.
+    Rescues jobs of dead workers before a claim, at intervals. Waits for a table that does not answer, up to the idle
+    timeout; a pause counts as idle, another busy worker of this machine does not. A machine that EC2 may soon take
+    away claims no further job; one that has run none yet still does, or the next machine would be lost to the same
+    advice. Raises WorkerUnfit.
     """
-    ended: list[JobStatus] = []
+    statuses: list[JobStatus] = []
     failing: set[str] = set()  # jobs in a row that failed here and will be tried again
     claimed = 0
     idle_since = rescue_at = time.monotonic()
-    place.notify.ready()
-    while not place.takes_no_more and (max_jobs is None or claimed < max_jobs):
-        if place.is_at_risk and claimed:
-            log.info("EC2 may soon take this machine away: no further job is taken")
+    ctx.host.notifier.ready()
+    while not ctx.must_stop and not ctx.drain.is_set() and (options.max_jobs is None or claimed < options.max_jobs):
+        if ctx.host.is_at_risk and claimed:
+            log.info("EC2 may soon take this machine away: no further job is claimed")
             break
-        place.notify.alive()
-        lease, trouble = None, None
+        ctx.host.notifier.alive()
+        lease, outage = None, None
         try:
             if time.monotonic() >= rescue_at:
-                rescue_at = time.monotonic() + place.rescue_seconds
-                _rescue(place.queue)
-            lease = _claim(place, queue_name)
+                rescue_at = time.monotonic() + options.rescue_seconds
+                for job in ctx.queue.rescue():
+                    log.info("job %s was rescued from a dead worker: now %s", job.name, job.status)
+            lease = claim_job(ctx, options.queue)
         except StoreUnavailable as error:
-            trouble = error
+            outage = error
             log.warning("%s; trying again", error)
         if lease is None:
-            since = _wait(place, idle_since, idle_timeout, trouble)
-            if since is None:
+            timeout = options.idle_timeout
+            if ctx.host.others_busy():  # the workers of a fleet's machine end together
+                idle_since, timeout = time.monotonic(), None
+            if timeout is not None and time.monotonic() - idle_since >= timeout:
+                if outage is not None:
+                    raise outage
                 break
-            idle_since = since
+            ctx.stop.wait(options.poll_seconds if timeout is None else min(options.poll_seconds, timeout))
             continue
         claimed += 1
-        status = _work(place, lease)
-        ended += [status] if status is not None else []
+        ctx.host.notifier.status(f"job {lease.job_id}, attempt {lease.attempt}")
+        with ctx.host.busy(lease.job_id):
+            status = run_job(ctx, lease)
+        ctx.host.notifier.status("looking for a job")
+        statuses += [status] if status is not None else []
         failing = failing | {lease.job_id} if status is JobStatus.PENDING else set()
         if len(failing) >= UNFIT_AFTER:
-            raise WorkerUnfit(f"{UNFIT_AFTER} jobs in a row failed on this machine: look at its disk and device")
+            raise WorkerUnfit(f"{UNFIT_AFTER} jobs in a row failed on this machine: check its disk and device")
         idle_since = time.monotonic()
-    place.notify.stopping()
-    return ended
+    ctx.host.notifier.stopping()
+    return statuses
 
 
-def _wait(
-    place: Workplace, idle_since: float, idle_timeout: float | None, trouble: StoreUnavailable | None
-) -> float | None:
-    """Until the next look; returns since when there was no work, None after too long. Raises the trouble then."""
-    if place.others_busy():  # one machine ends as a whole
-        idle_since, idle_timeout = time.monotonic(), None
-    if idle_timeout is not None and time.monotonic() - idle_since >= idle_timeout:
-        if trouble is not None:
-            raise trouble
+def claim_job(ctx: WorkerContext, queue_name: str) -> Lease | None:
+    """Claim the next job unless the fleet is paused. Raises WorkerUnfit when the disk has no room for one."""
+    if ctx.host.is_paused():
         return None
-    place.stop.wait(place.idle_seconds if idle_timeout is None else min(place.idle_seconds, idle_timeout))
-    return idle_since
+    if ctx.host.disk is not None and (shortage := ctx.host.disk.before_claim()) is not None:
+        raise WorkerUnfit(f"no job is claimed: {shortage}")
+    return ctx.queue.claim(ctx.identity.worker_id, queue_name, accepts=accepts, machine=ctx.machine)
 
 
-def _work(place: Workplace, lease: Lease) -> JobStatus | None:
-    """As run_job, told to the other workers of this machine and to its service manager."""
-    place.notify.status(f"job {lease.job_id}, attempt {lease.attempt}")
-    with place.busy(lease.job_id):
-        status = run_job(place, lease)
-    place.notify.status("looking for a job")
-    return status
-
-
-def _claim(place: Workplace, queue_name: str) -> Lease | None:
-    """The next job, unless the fleet is paused. WorkerUnfit when the disk has no room for one."""
-    if place.is_paused():
-        return None
-    if place.disk is not None and (lack := place.disk.before_claim()) is not None:
-        raise WorkerUnfit(f"no job is taken: {lack}")
-    return place.queue.claim(place.worker_id, queue_name, accepts=accepts, machine=place.priced_machine)
-
-
-def _rescue(queue: JobQueue) -> None:
-    for job in queue.rescue():
-        log.info("job %s was taken from a worker that is gone: now %s", job.name, job.status)
-
-
-def run_job(place: Workplace, lease: Lease) -> JobStatus | None:
-    """Work on a claimed job to its end; returns the status it ended up in, None when the lease was lost."""
+def run_job(ctx: WorkerContext, lease: Lease) -> JobStatus | None:
+    """Run a claimed job to its end; returns its new status, or None when the lease was lost."""
     try:
-        return work_on(place, lease)
+        return run_attempt(ctx, lease)
     except LeaseLost as lost:
         log.error("%s", lost)
         return None
     except (ConfigError, LabelError) as error:
-        return _fail(place, lease, "bad_config", str(error))
+        return _fail(ctx, lease, "bad_config", str(error))
     except Stopped as stopped:
         reason = str(stopped)
-        return _said(lambda: place.queue.release(lease, reason))
+        return _end(lambda: ctx.queue.release(lease, reason))
     except (CheckFailed, DataError, NoLabels) as error:
-        return _fail(place, lease, "bad_data", str(error))
+        return _fail(ctx, lease, "bad_data", str(error))
     except (StorageError, DamagedFolder, StoreError, OSError) as error:
-        if place.must_go:
+        if ctx.must_stop:
             log.warning("attempt %d was given up: %s", lease.attempt, error)
-            return _said(lambda: place.queue.release(lease, "asked to stop"))
-        return _fail(place, lease, "storage", str(error))
+            return _end(lambda: ctx.queue.release(lease, "asked to stop"))
+        return _fail(ctx, lease, "storage", str(error))
     except Exception as error:  # the one boundary: a job must reach a state that says why
         log.exception("job %s", lease.job_id)
-        return _fail(place, lease, "unknown", f"{type(error).__name__}: {error}")
+        return _fail(ctx, lease, "unknown", f"{type(error).__name__}: {error}")
 
 
-def _fail(place: Workplace, lease: Lease, cause: str, text: str) -> JobStatus | None:
-    error = JobError(cause=cause, message=redacted(text, place.secrets))
+def run_attempt(ctx: WorkerContext, lease: Lease) -> JobStatus:
+    """Prepare one attempt, supervise its trainer, and record how it ended; returns the job's new status.
+
+    Raises LeaseLost, Stopped, ConfigError, StorageError, DamagedFolder, StoreError, and what pin_snapshot raises.
+    """
+    job = ctx.queue.client.get_job(lease.job_id, consistent=True)
+    config = from_document(job.job_config)
+    ctx.policy.check(job, config)
+    assert job.storage is not None  # checked by the policy
+    keys, bucket = RunKeys(job.storage, job.job_id), ctx.open_bucket(job.storage.bucket)
+    storage = RunStorage(bucket, keys, config.keep_checkpoints)
+    with EncodedCache(bucket, lambda: not ctx.must_stop) as encoded, Heartbeat(ctx.queue, lease) as heartbeat:
+        attempt = prepare_attempt(ctx, job, lease, storage, encoded, heartbeat)
+        try:
+            report = supervise(attempt)
+            return finish(attempt, report)
+        finally:
+            remove_checkpoints(attempt.run_dir)
+
+
+def _fail(ctx: WorkerContext, lease: Lease, cause: str, text: str) -> JobStatus | None:
+    error = JobError(cause=cause, message=redacted(text, ctx.secrets))
     log.error("attempt %d failed: %s", lease.attempt, error.message)
-    return _said(lambda: place.queue.fail(lease, error))
+    return _end(lambda: ctx.queue.fail(lease, error))
 
 
-def _said(end: Callable[[], JobStatus]) -> JobStatus | None:
-    """The status; None when the table does not take it: the lease runs out then, and a rescue takes the job."""
+def _end(transition: Callable[[], JobStatus]) -> JobStatus | None:
+    """The new status, or None when the table refuses it: then the lease expires and the job is rescued."""
     try:
-        return end()
-    except StoreError as refused:
-        log.error("and that could not be stored: %s", refused)
+        return transition()
+    except StoreError as refusal:
+        log.error("the end of the attempt could not be stored: %s", refusal)
         return None

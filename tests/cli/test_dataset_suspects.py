@@ -20,7 +20,8 @@ from receipt_layoutlm.datasets.table_snapshots import keep_snapshot, read_table
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.storage.keys import RunKeys
 from receipt_layoutlm.training.loop import train
-from receipt_layoutlm.worker.recorder import Recorder, Storehouse
+from receipt_layoutlm.worker.heartbeat import Heartbeat
+from receipt_layoutlm.worker.recorder import Recorder, RunStorage
 from receipt_layoutlm.worker.rows import JobRows
 from tests.support.runs import never, new_run, tiny_model
 from tests.support.stores import Store, open_store
@@ -103,8 +104,8 @@ def stored_job(store: Store, run_dir: RunDir, name: str, dataset: str) -> Job:
     assert lease is not None
     keys = RunKeys(storage, job.job_id)
     rows = JobRows(store.queue.client, lease, store.clock, (), keys.uri("events.jsonl"))
-    house = Storehouse(store.bucket, keys, 1)
-    recorder = Recorder(store.queue, house, rows, lease, run_dir, store.clock, lambda event: None)
+    run_storage, heartbeat = RunStorage(store.bucket, keys, 1), Heartbeat(store.queue, lease)
+    recorder = Recorder(store.queue, run_storage, rows, lease, run_dir, heartbeat, lambda event: None, store.clock)
     recorder.put_predictions()
     summary = rows.last_row("info", "run_summary", "", {})
     best = recorder.run_record().summary

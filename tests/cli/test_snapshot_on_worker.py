@@ -12,7 +12,7 @@ from receipt_layoutlm.cli import cli
 from receipt_layoutlm.config import from_document
 from receipt_layoutlm.data.page import page_to_line
 from receipt_layoutlm.storage.bucket import Bucket
-from receipt_layoutlm.worker.admission import Trust
+from receipt_layoutlm.worker.admission import JobPolicy
 from tests.support.tiny import tiny_pages
 
 
@@ -52,7 +52,7 @@ def test_the_job_is_submitted_without_pages_and_its_worker_accepts_it(table: Dyn
     assert table.list_datasets() == []
     assert list(Bucket("the-bucket").list_keys("")) == []
     assert job.storage is not None
-    Trust.of_project([job.storage]).check(job, from_document(job.job_config))
+    JobPolicy.of_project([job.storage]).check(job, from_document(job.job_config))
     assert "as its worker will find the table" in ok("job", "show", "@last")
     assert "as its worker will find the table" in ok("train", "--snapshot-on-worker")
 

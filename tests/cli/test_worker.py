@@ -9,9 +9,8 @@ import pytest
 
 from receipt_dynamo import JobQueue, JobStatus, Storage, utcnow
 from receipt_layoutlm.cli.connection import Connection
-from receipt_layoutlm.cli.run_here import WorkerOptions, trust_of_worker, work_here
-from receipt_layoutlm.fleet.machine import MachineOptions
-from receipt_layoutlm.worker.admission import Trust
+from receipt_layoutlm.cli.run_here import WorkerOptions, policy_of_worker, work_here
+from receipt_layoutlm.worker.admission import JobPolicy
 from receipt_layoutlm.worker.host.registry import CLAIMED, workers_dir
 from tests.support.moto_worker import beside, kept_handlers, pause, run, status, submit
 
@@ -107,13 +106,13 @@ def test_a_fleets_machine_trusts_what_its_role_reaches(monkeypatch: pytest.Monke
     connection = Connection(is_local=False, table="jobs", region=None, bucket_name="runs")
     accepted = ("s3://other/team",)
 
-    options = WorkerOptions("default", accepted=accepted, machine=MachineOptions("layoutlm"))
+    options = WorkerOptions(accepted=accepted, fleet="layoutlm")
     places = [Storage(bucket="runs"), Storage(bucket="other", prefix="team/")]
 
-    elsewhere = trust_of_worker(connection, options)
+    elsewhere = policy_of_worker(connection, options)
     monkeypatch.setenv("LAYOUTLM_GROUP", "layoutlm-workers")
-    there = trust_of_worker(connection, options)
+    there = policy_of_worker(connection, options)
 
-    assert elsewhere == Trust.of_project(places)
-    assert there == Trust.of_fleet("runs", places[1:])
+    assert elsewhere == JobPolicy.of_project(places)
+    assert there == JobPolicy.of_fleet("runs", places[1:])
     assert elsewhere != there

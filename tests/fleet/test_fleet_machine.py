@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -14,15 +13,16 @@ from receipt_dynamo import AttemptEnd, DynamoClient, FleetRows, Job, JobQueue, M
 from receipt_layoutlm.cli import cli
 from receipt_layoutlm.cli.connection import Connection
 from receipt_layoutlm.cli.progress import ProgressView
-from receipt_layoutlm.cli.run_here import WorkerOptions, open_workplace
+from receipt_layoutlm.cli.run_here import WorkerOptions, open_context
 from receipt_layoutlm.data.sample import generate_pages
-from receipt_layoutlm.fleet.machine import MachineOptions, boot_of_wait, uptime_seconds
 from receipt_layoutlm.fleet.names import instance_of
-from receipt_layoutlm.worker.admission import Trust
-from receipt_layoutlm.worker.context import Workplace
+from receipt_layoutlm.worker.admission import JobPolicy
+from receipt_layoutlm.worker.context import WorkerContext
+from receipt_layoutlm.worker.host.fleet import FleetMembership, boot_share, uptime_seconds
+from receipt_layoutlm.worker.host.registry import registered
 from receipt_layoutlm.worker.host.systemd import Notifier
 from tests.support.imds import Imds
-from tests.support.moto_worker import kept_handlers, run, submit
+from tests.support.moto_worker import kept_handlers, on_host, run, submit
 from tests.support.places import Place
 from tests.support.stores import Clock, Store
 from tests.support.tiny import tiny_layoutlm
@@ -129,14 +129,14 @@ def test_the_scaler_is_told_that_a_machine_of_its_fleet_took_a_job(queue: JobQue
 )
 def test_only_what_a_job_waited_of_a_boot_is_its_own(free_before: float, seconds: float | None) -> None:
     ready_at = utcnow()
-    assert boot_of_wait(240, ready_at, ready_at - timedelta(seconds=free_before)) == seconds
+    assert boot_share(240, ready_at, ready_at - timedelta(seconds=free_before)) == seconds
 
 
 @contextmanager
-def opened(fleet: str | None) -> Iterator[Workplace]:
+def opened(fleet: str | None) -> Iterator[WorkerContext]:
     connection = Connection(False, "the-table", None, "the-bucket")
-    options = WorkerOptions("default", machine=MachineOptions(fleet=fleet))
-    with kept_handlers(), open_workplace(connection, ProgressView(), Trust.of_project([]), options) as place:
+    options = WorkerOptions(fleet=fleet)
+    with kept_handlers(), open_context(connection, ProgressView(), JobPolicy.of_project([]), options) as place:
         yield place
 
 
@@ -147,8 +147,8 @@ def test_a_claim_that_cannot_be_told_is_worth_no_job(
         monkeypatch.setenv(name, value)
     with opened("layoutlm") as place:
         Wire(place.queue.client).refuse("PutItem", "AccessDenied")
-        with place.busy("job-1"):
-            assert "does not know yet that this machine took a job" in caplog.text
+        with place.host.busy("job-1"):
+            assert "does not know yet that this machine claimed a job" in caplog.text
 
 
 @pytest.fixture
@@ -170,8 +170,8 @@ LINUX = pytest.mark.skipif(not Path("/proc/uptime").exists(), reason="only Linux
 @LINUX
 def test_a_machine_outside_of_a_fleet_came_up_for_no_job(cloud: DynamoClient) -> None:
     job = claimed(cloud, utcnow() - timedelta(hours=1))
-    with opened("layoutlm") as place, place.busy(job.job_id):
-        assert place.boot_seconds(job) is None
+    with opened("layoutlm") as place, place.host.busy(job.job_id):
+        assert place.host.boot_seconds(job) is None
 
 
 @LINUX
@@ -180,11 +180,11 @@ def test_only_the_first_job_on_a_fleets_machine_has_waited_for_its_boot(
 ) -> None:
     job = claimed(cloud, utcnow() - timedelta(hours=1))
     with opened("layoutlm") as place:
-        assert place.boot_seconds(job) is None
-        with place.busy(job.job_id):
-            assert (place.boot_seconds(job) or 0) > 0
-        with place.busy(job.job_id):
-            assert place.boot_seconds(job) is None
+        assert place.host.boot_seconds(job) is None
+        with place.host.busy(job.job_id):
+            assert (place.host.boot_seconds(job) or 0) > 0
+        with place.host.busy(job.job_id):
+            assert place.host.boot_seconds(job) is None
 
 
 def test_a_job_that_was_submitted_to_an_idle_machine_waited_for_no_boot(
@@ -192,8 +192,8 @@ def test_a_job_that_was_submitted_to_an_idle_machine_waited_for_no_boot(
 ) -> None:
     with opened("layoutlm") as place:
         job = claimed(cloud, utcnow())
-        with place.busy(job.job_id):
-            assert place.boot_seconds(job) is None
+        with place.host.busy(job.job_id):
+            assert place.host.boot_seconds(job) is None
 
 
 def test_a_job_that_came_back_to_an_idle_machine_waited_for_no_boot(cloud: DynamoClient, on_a_machine: None) -> None:
@@ -207,16 +207,16 @@ def test_a_job_that_came_back_to_an_idle_machine_waited_for_no_boot(cloud: Dynam
             assert lease is not None
             if worker == "worker-1":
                 queue.release(lease, "test")
-        with place.busy(job.job_id):
-            assert place.boot_seconds(cloud.get_job(job.job_id)) is None
+        with place.host.busy(job.job_id):
+            assert place.host.boot_seconds(cloud.get_job(job.job_id)) is None
 
 
 def test_a_person_who_works_a_queue_booted_the_machine_for_other_reasons(
     cloud: DynamoClient, on_a_machine: None
 ) -> None:
     job = claimed(cloud, utcnow() - timedelta(hours=1))
-    with opened(None) as place, place.busy(job.job_id):
-        assert place.boot_seconds(job) is None
+    with opened(None) as place, place.host.busy(job.job_id):
+        assert place.host.boot_seconds(job) is None
 
 
 @pytest.mark.engine
@@ -227,12 +227,16 @@ def test_a_trained_job_has_the_boot_among_its_phases_and_its_worker_was_alive_th
     listener, clock = ServiceSocket(str(tmp_path / "notify")), Clock()
     work = Place(store, tmp_path / "work")
     notify = Notifier(listener.address, lambda: clock.pass_seconds(5) or clock.monotonic())
-    work.workplace = replace(work.workplace, boot_seconds=lambda _job: 200.0, notify=notify)
     rounds: list[int] = []
     work.on_event = lambda _event: rounds.append(len(listener.heard()))
     job = work.submit(pages, pretrained=str(tiny_layoutlm(tmp_path / "tiny", pages)), epochs=1)
+    ready_at = store.clock() + timedelta(hours=1)
+    fleet = FleetMembership(store.queue.client, "layoutlm", INSTANCE, 200.0, lambda: ready_at)
 
-    work.work()
+    with registered(tmp_path / "workers", "worker-1") as registry:
+        work.context = on_host(work.context, notifier=notify, registry=registry, fleet=fleet)
+        with work.context.host.busy(job.job_id):
+            work.work()
 
     (attempt,) = store.queue.client.list_attempts(job.job_id)
     assert attempt.phase_seconds["boot"] == 200

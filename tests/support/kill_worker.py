@@ -9,9 +9,9 @@ from pathlib import Path
 
 from receipt_dynamo import DynamoClient, JobQueue, Machine, Timing
 from receipt_layoutlm.storage.bucket import Bucket
-from receipt_layoutlm.worker.admission import ANY_BUCKET, Trust
-from receipt_layoutlm.worker.context import Workplace
-from receipt_layoutlm.worker.worker import new_worker_id, run_worker
+from receipt_layoutlm.worker.admission import ANY_BUCKET, JobPolicy
+from receipt_layoutlm.worker.context import Host, WorkerContext, WorkerIdentity
+from receipt_layoutlm.worker.worker import ClaimOptions, new_worker_id, run_worker
 
 # short, so that a dead worker is missed after seconds; the relations are those of the defaults
 TIMING = Timing(
@@ -32,19 +32,16 @@ def main(table_name: str, dynamo: str, bucket: str, s3: str, work_dir: str) -> N
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    place = Workplace(
+    context = WorkerContext(
         queue=open_queue(table_name, dynamo),
         open_bucket=lambda _name: Bucket(bucket, endpoint_url=s3),
         stop=stop,
-        worker_id=new_worker_id(),
-        machine=Machine(instance_type="test"),
-        trust=Trust.of_this_machine([ANY_BUCKET]),
+        identity=WorkerIdentity(new_worker_id(), Machine(instance_type="test")),
+        policy=JobPolicy.of_this_machine([ANY_BUCKET], Path(work_dir)),
+        host=Host(),
         environment=os.environ,
-        work_dir=Path(work_dir),
-        idle_seconds=0.2,
-        rescue_seconds=1.0,
     )
-    run_worker(place, "default", max_jobs=None, idle_timeout=None)
+    run_worker(context, ClaimOptions(poll_seconds=0.2, rescue_seconds=1.0))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -17,22 +18,26 @@ from click.testing import CliRunner, Result
 
 from receipt_dynamo import FleetPause, FleetRows, Job, JobQueue, JobStatus, Machine, Storage, utcnow
 from receipt_layoutlm.cli import cli
-from receipt_layoutlm.worker.admission import Trust
-from receipt_layoutlm.worker.context import Workplace
+from receipt_layoutlm.worker.admission import JobPolicy
+from receipt_layoutlm.worker.context import Host, WorkerContext, WorkerIdentity
 from receipt_layoutlm.worker.host.registry import DRAIN_SIGNAL, RunningWorker, process_start
 
 
-def a_worker(queue: JobQueue) -> Workplace:
-    return Workplace(
+def a_worker(queue: JobQueue) -> WorkerContext:
+    return WorkerContext(
         queue=queue,
         open_bucket=lambda name: pytest.fail(f"bucket {name} was opened"),
         stop=threading.Event(),
-        worker_id="worker-1",
-        machine=Machine(),
-        trust=Trust.of_project([]),
+        identity=WorkerIdentity("worker-1", Machine()),
+        policy=JobPolicy.of_project([]),
+        host=Host(),
         environment={},
-        idle_seconds=0.01,
     )
+
+
+def on_host(context: WorkerContext, **parts: object) -> WorkerContext:
+    """The same worker on a machine with these parts."""
+    return replace(context, host=replace(context.host, **parts))  # type: ignore[arg-type]
 
 
 def submit(queue: JobQueue, **more: object) -> Job:

@@ -14,8 +14,8 @@ from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset, pinned
 from receipt_layoutlm.run.events import Event
 from receipt_layoutlm.storage.keys import RunKeys
-from receipt_layoutlm.worker.admission import ANY_BUCKET, Trust
-from receipt_layoutlm.worker.context import Workplace
+from receipt_layoutlm.worker.admission import ANY_BUCKET, JobPolicy
+from receipt_layoutlm.worker.context import Host, WorkerContext, WorkerIdentity
 from receipt_layoutlm.worker.host.spot import InstanceMetadata, SpotWatch
 from receipt_layoutlm.worker.worker import run_job
 from tests.support import forked_trainer
@@ -29,17 +29,17 @@ class Place:
     def __init__(self, store: Store, work_dir: Path) -> None:
         self.store = store
         self.stop = threading.Event()
+        self.work_dir = work_dir
         self.events: list[Event] = []
         self.on_event = lambda _event: None
-        self.workplace = Workplace(
+        self.context = WorkerContext(
             queue=store.queue,
             open_bucket=lambda _name: store.bucket,
             stop=self.stop,
-            worker_id="worker-1",
-            machine=Machine(instance_type="test"),
-            trust=Trust.of_this_machine([ANY_BUCKET]),
+            identity=WorkerIdentity("worker-1", Machine(instance_type="test")),
+            policy=JobPolicy.of_this_machine([ANY_BUCKET], work_dir),
+            host=Host(),
             environment=os.environ,
-            work_dir=work_dir,
             now=store.clock,
             observe=self._observe,
         )
@@ -61,13 +61,13 @@ class Place:
     def watch_spot(self, imds: Imds) -> SpotWatch:
         """Let this worker look at the metadata each time that its test says so, by `poll`."""
         watch = SpotWatch(InstanceMetadata(imds.endpoint), now=self.store.clock)
-        self.workplace = replace(self.workplace, spot=watch)
+        self.context = replace(self.context, host=replace(self.context.host, spot=watch))
         return watch
 
     def work(self) -> JobStatus | None:
-        lease = self.store.queue.claim("worker-1", machine=self.workplace.machine)
+        lease = self.store.queue.claim("worker-1", machine=self.context.machine)
         assert lease is not None
-        return run_job(self.workplace, lease)
+        return run_job(self.context, lease)
 
 
 def lease_of(place: Place, job: Job) -> Lease:

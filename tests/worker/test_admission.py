@@ -2,6 +2,7 @@
 
 import gzip
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,14 +16,14 @@ from receipt_layoutlm.references import NAME_BYTES
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.manifest import DamagedFolder, write_manifest
 from receipt_layoutlm.storage.keys import RunKeys, dataset_key
-from receipt_layoutlm.worker.admission import ANY_BUCKET, FLEET_READS, Trust
+from receipt_layoutlm.worker.admission import ANY_BUCKET, FLEET_READS, JobPolicy
 from receipt_layoutlm.worker.prepare import get_weights, prepare_run_dir
 from tests.support.stores import Store
 
 PINNED = "shop@" + "0123456789abcdef" * 4
 OURS = Storage(bucket="our-bucket", prefix="team/a/")
-PROJECT = Trust.of_project([OURS])
-MACHINE = Trust.of_this_machine([OURS])
+PROJECT = JobPolicy.of_project([OURS])
+MACHINE = JobPolicy.of_this_machine([OURS])
 
 
 def job(name: str = "a-job", storage: Storage | None = OURS) -> Job:
@@ -41,9 +42,9 @@ def config(**options: object) -> TrainConfig:
     return TrainConfig.model_validate({"dataset": PINNED, **options})
 
 
-def refusal(trust: Trust, given: Job, options: TrainConfig) -> str:
+def refusal(policy: JobPolicy, given: Job, options: TrainConfig) -> str:
     with pytest.raises(ConfigError) as caught:
-        trust.check(given, options)
+        policy.check(given, options)
     return str(caught.value)
 
 
@@ -106,8 +107,8 @@ def test_a_run_may_write_below_an_accepted_prefix(prefix: str) -> None:
     ],
 )
 def test_a_run_writes_nowhere_else(bucket: str, prefix: str) -> None:
-    for trust in (PROJECT, MACHINE):
-        assert "storage" in refusal(trust, job(storage=Storage(bucket=bucket, prefix=prefix)), config())
+    for policy in (PROJECT, MACHINE):
+        assert "storage" in refusal(policy, job(storage=Storage(bucket=bucket, prefix=prefix)), config())
 
 
 def test_the_refusal_says_what_would_be_accepted() -> None:
@@ -121,7 +122,7 @@ def test_a_job_without_a_bucket_is_refused_with_the_way_out() -> None:
 
 
 def test_the_embedded_aws_takes_every_bucket_of_its_own_and_no_other_address() -> None:
-    local = Trust.of_this_machine([ANY_BUCKET])
+    local = JobPolicy.of_this_machine([ANY_BUCKET])
     local.check(job(storage=Storage(bucket="any-bucket", prefix="x/")), config())
 
     for bucket in ("*", "arn:aws:s3:us-east-1:123456789012:accesspoint/x", "a/b"):
@@ -190,8 +191,8 @@ def test_an_address_is_no_folder_anywhere(pretrained: str) -> None:
     ],
 )
 def test_weights_come_from_accepted_places_only(pretrained: str) -> None:
-    for trust in (PROJECT, MACHINE):
-        assert "pretrained" in refusal(trust, job(), config(pretrained=pretrained))
+    for policy in (PROJECT, MACHINE):
+        assert "pretrained" in refusal(policy, job(), config(pretrained=pretrained))
 
 
 def hub_accepts(name: str) -> bool:
@@ -256,11 +257,11 @@ def test_pages_are_pinned_by_64_lower_case_hex_digits(dataset: str | None) -> No
 def test_a_job_whose_worker_takes_the_pages_names_none_and_keeps_its_files_at_the_top_of_the_bucket() -> None:
     top = Storage(bucket="our-bucket")
     unpinned = TrainConfig(snapshot_on_worker=True)
-    Trust.of_project([top]).check(job(storage=top), unpinned)
+    JobPolicy.of_project([top]).check(job(storage=top), unpinned)
 
     assert "snapshot_on_worker" in refusal(PROJECT, job(), unpinned)
     assert "storage" in refusal(PROJECT, job(storage=top), unpinned)
-    assert "not pinned" in refusal(Trust.of_project([top]), job(storage=top), TrainConfig())
+    assert "not pinned" in refusal(JobPolicy.of_project([top]), job(storage=top), TrainConfig())
     assert "not pinned" in refusal(MACHINE, job(), config(snapshot_on_worker=True, dataset="shop"))
     PROJECT.check(job(), config(snapshot_on_worker=True))
 
@@ -268,15 +269,15 @@ def test_a_job_whose_worker_takes_the_pages_names_none_and_keeps_its_files_at_th
 def test_a_jobs_work_dir_counts_only_where_submit_and_work_share_a_machine(tmp_path: Path) -> None:
     wanted = config(work_dir=str(tmp_path / "wanted"))
 
-    assert MACHINE.work_dir(wanted, None) == tmp_path / "wanted"
-    assert PROJECT.work_dir(wanted, None) == Path(DEFAULT_WORK_DIR)
-    for trust in (PROJECT, MACHINE):
-        assert trust.work_dir(wanted, tmp_path / "own") == tmp_path / "own"
+    assert MACHINE.work_dir(wanted) == tmp_path / "wanted"
+    assert PROJECT.work_dir(wanted) == Path(DEFAULT_WORK_DIR)
+    for policy in (PROJECT, MACHINE):
+        assert replace(policy, own_work_dir=tmp_path / "own").work_dir(wanted) == tmp_path / "own"
 
 
 # a machine of a fleet
 
-FLEET = Trust.of_fleet("our-bucket", [Storage(bucket="their-bucket", prefix="team/")])
+FLEET = JobPolicy.of_fleet("our-bucket", [Storage(bucket="their-bucket", prefix="team/")])
 TOP = Storage(bucket="our-bucket")
 
 
@@ -291,7 +292,7 @@ def test_a_fleets_machine_refuses_a_job_that_its_role_could_not_write(prefix: st
 def test_a_fleets_machine_takes_the_jobs_of_its_bucket_and_what_it_was_told_to_accept() -> None:
     FLEET.check(job(storage=TOP), config())
     FLEET.check(job(storage=Storage(bucket="their-bucket", prefix="team/a/")), config())
-    Trust.of_fleet("our-bucket", [OURS]).check(job(storage=OURS), config())
+    JobPolicy.of_fleet("our-bucket", [OURS]).check(job(storage=OURS), config())
 
     assert "storage" in refusal(FLEET, job(storage=Storage(bucket="their-bucket")), config())
 

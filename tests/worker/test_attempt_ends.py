@@ -15,8 +15,8 @@ from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.sample import generate_pages
 from receipt_layoutlm.run.events import Checkpoint, Evaluation, Event, Finished, Started
 from receipt_layoutlm.storage.keys import RunKeys
-from receipt_layoutlm.worker.admission import Trust
-from receipt_layoutlm.worker.worker import WorkerUnfit, run_job, run_worker
+from receipt_layoutlm.worker.admission import JobPolicy
+from receipt_layoutlm.worker.worker import ClaimOptions, WorkerUnfit, run_job, run_worker
 from tests.support.imds import Imds
 from tests.support.places import Place, last_weights, lease_of, own_trainers, signal_trainer
 from tests.support.s3_wire import S3Wire
@@ -251,7 +251,7 @@ def test_a_spot_notice_saves_gives_the_job_back_and_ends_the_worker(
 
     place.on_event = notice
 
-    assert run_worker(place.workplace, "default", max_jobs=None, idle_timeout=0) == [JobStatus.INTERRUPTED]
+    assert run_worker(place.context, ClaimOptions(idle_timeout=0)) == [JobStatus.INTERRUPTED]
 
     (row,) = logged(place, job, "spot_notice")
     assert (row.data["decision"], row.data["lost_steps"]) == ("save", 0)
@@ -311,9 +311,9 @@ def test_a_rebalance_recommendation_brings_an_early_checkpoint_and_the_job_goes_
 def test_a_drained_worker_finishes_its_job_and_takes_no_other(place: Place, pages: list[Page], model: str) -> None:
     first = place.submit(pages, pretrained=model, epochs=2)
     second = place.submit(pages, pretrained=model, epochs=1)
-    place.on_event = lambda event: place.workplace.drain.set() if isinstance(event, Started) else None
+    place.on_event = lambda event: place.context.drain.set() if isinstance(event, Started) else None
 
-    assert run_worker(place.workplace, "default", max_jobs=None, idle_timeout=None) == [JobStatus.SUCCEEDED]
+    assert run_worker(place.context, ClaimOptions()) == [JobStatus.SUCCEEDED]
 
     assert [stored(place, job).status for job in (first, second)] == [JobStatus.SUCCEEDED, JobStatus.PENDING]
 
@@ -342,9 +342,9 @@ def test_an_idle_worker_takes_a_dead_ones_job_and_finishes_it(place: Place, page
     job = place.submit(pages, pretrained=model, epochs=1)
     assert place.store.queue.claim("a-worker-that-dies") is not None
     place.store.clock.pass_seconds(90 + 31)
-    busy = replace(place.workplace, idle_seconds=0.01, rescue_seconds=0.0)
+    options = ClaimOptions(max_jobs=1, poll_seconds=0.01, rescue_seconds=0.0)
 
-    assert run_worker(busy, "default", max_jobs=1, idle_timeout=None) == [JobStatus.SUCCEEDED]
+    assert run_worker(place.context, options) == [JobStatus.SUCCEEDED]
 
     assert place.store.queue.client.list_attempts(job.job_id)[0].outcome == "lease expired"
 
@@ -352,9 +352,8 @@ def test_an_idle_worker_takes_a_dead_ones_job_and_finishes_it(place: Place, page
 def test_a_store_that_does_not_answer_for_a_while_is_waited_for(place: Place, pages: list[Page], model: str) -> None:
     job = place.submit(pages, pretrained=model, epochs=1)
     Wire(place.store.queue.client).refuse("Query", "InternalServerError", times=3)
-    patient = replace(place.workplace, idle_seconds=0.01)
 
-    assert run_worker(patient, "default", max_jobs=1, idle_timeout=None) == [JobStatus.SUCCEEDED]
+    assert run_worker(place.context, ClaimOptions(max_jobs=1, poll_seconds=0.01)) == [JobStatus.SUCCEEDED]
 
     assert stored(place, job).status is JobStatus.SUCCEEDED
 
@@ -365,17 +364,17 @@ def test_a_worker_looks_for_dead_ones_before_it_takes_the_next_job(place: Place,
     place.submit(pages, pretrained=model, epochs=1)
     place.store.clock.pass_seconds(90 + 31)
 
-    run_worker(place.workplace, "default", max_jobs=1, idle_timeout=0)
+    run_worker(place.context, ClaimOptions(max_jobs=1, idle_timeout=0))
 
     assert stored(place, dead).status is JobStatus.SUCCEEDED  # the older of the two
 
 
 def test_a_machine_on_which_one_job_after_the_other_fails_takes_no_more(place: Place, pages: list[Page]) -> None:
     jobs = [place.submit(pages, pretrained="minilm", epochs=1) for _ in range(5)]
-    place.workplace.work_dir.write_text("a file where the run directories should go")  # type: ignore[union-attr]
+    place.work_dir.write_text("a file where the run directories should go")
 
     with pytest.raises(WorkerUnfit, match="disk"):
-        run_worker(place.workplace, "default", max_jobs=None, idle_timeout=0)
+        run_worker(place.context, ClaimOptions(idle_timeout=0))
 
     tried = [job for job in jobs if stored(place, job).attempt > 0]
     assert len(tried) == 3
@@ -401,7 +400,7 @@ def test_a_cancel_is_heard_while_the_bucket_is_away(place: Place, pages: list[Pa
     assert lease is not None
     place.store.queue.cancel(job.job_id)
 
-    assert run_job(place.workplace, lease) is JobStatus.CANCELLED
+    assert run_job(place.context, lease) is JobStatus.CANCELLED
 
 
 def test_the_end_of_an_attempt_waits_for_a_table_that_is_away(place: Place, pages: list[Page], model: str) -> None:
@@ -423,8 +422,7 @@ def test_nothing_of_a_checkpoint_stays_on_the_workers_disk(place: Place, pages: 
     job = place.submit(pages, pretrained=model, epochs=2)
     place.work()
 
-    assert place.workplace.work_dir is not None
-    folder = place.workplace.work_dir / ".attempts" / job.job_id / "001"
+    folder = place.work_dir / ".attempts" / job.job_id / "001"
     assert [path.name for path in folder.glob("checkpoint-*")] == []
     assert (folder / "best" / "model.safetensors").is_file()
 
@@ -436,7 +434,8 @@ def test_a_job_that_wants_what_this_worker_does_not_trust_fails_at_once(
     place: Place, pages: list[Page], model: str
 ) -> None:
     job = place.submit(pages, pretrained=model, epochs=1)
-    place.workplace = replace(place.workplace, trust=Trust.of_project([Storage(bucket=place.store.bucket.name)]))
+    policy = JobPolicy.of_project([Storage(bucket=place.store.bucket.name)], place.work_dir)
+    place.context = replace(place.context, policy=policy)
 
     assert place.work() is JobStatus.FAILED
 

@@ -2,15 +2,14 @@
 
 import os
 from collections.abc import Collection
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from receipt_dynamo import DynamoClient, JobQueue, JobStatus
 from receipt_layoutlm.worker.host.disk import LOOK_SECONDS, DiskWatch
-from receipt_layoutlm.worker.worker import WorkerUnfit, run_worker
-from tests.support.moto_worker import a_worker, status, submit
+from receipt_layoutlm.worker.worker import ClaimOptions, WorkerUnfit, run_worker
+from tests.support.moto_worker import a_worker, on_host, status, submit
 from tests.support.stores import Clock
 
 
@@ -65,8 +64,8 @@ def test_a_disk_that_stays_full_makes_the_worker_unfit_before_it_claims(disk: Di
     job = submit(queue)
     disk.folder("somebody's", 90, 1)
 
-    with pytest.raises(WorkerUnfit, match=r"no job is taken: .* GB are free below"):
-        run_worker(replace(a_worker(queue), disk=disk.watch()), "default", None, idle_timeout=0)
+    with pytest.raises(WorkerUnfit, match=r"no job is claimed: .* GB are free below"):
+        run_worker(on_host(a_worker(queue), disk=disk.watch()), ClaimOptions(idle_timeout=0))
 
     assert status(queue, job) is JobStatus.PENDING
 

@@ -14,7 +14,14 @@ from receipt_layoutlm.data.sample import generate_pages
 from receipt_layoutlm.run.directory import RunDir, encoded_name
 from receipt_layoutlm.run.manifest import MANIFEST, verify, write_manifest
 from receipt_layoutlm.storage.bucket import Bucket
-from receipt_layoutlm.worker.encoded_cache import Entry, Sharing, entries_of, fetch, keep, make_room
+from receipt_layoutlm.worker.encoded_cache import (
+    EncodedCache,
+    Entry,
+    entries_of,
+    fetch_entries,
+    keep_entries,
+    make_room,
+)
 from tests.support.places import Place, last_weights
 from tests.support.s3_wire import S3Wire
 from tests.support.stores import Store
@@ -39,7 +46,7 @@ def fill(where: Entry, content: str = "pages") -> Entry:
 
 
 def kept(bucket: Bucket, *entries: Entry) -> None:
-    keep(bucket, list(entries), threading.Event())
+    keep_entries(bucket, list(entries), threading.Event())
 
 
 # names
@@ -110,7 +117,7 @@ def test_what_one_machine_keeps_the_next_one_fetches(store: Store, tmp_path: Pat
     kept(store.bucket, fill(entry(tmp_path / "one")))
 
     there = entry(tmp_path / "two")
-    fetch(store.bucket, [there])
+    fetch_entries(store.bucket, [there])
 
     assert (there.link / "text.npy").read_text() == "pages"
     verify(there.link)
@@ -123,7 +130,7 @@ def test_what_is_on_this_disk_is_used_and_counts_as_used(store: Store, tmp_path:
     here = fill(entry(tmp_path))
     os.utime(here.folder, (1000, 1000))
 
-    fetch(store.bucket, [here])
+    fetch_entries(store.bucket, [here])
 
     assert (here.link / "text.npy").read_text() == "pages"
     assert here.folder.stat().st_mtime > 1000
@@ -132,7 +139,7 @@ def test_what_is_on_this_disk_is_used_and_counts_as_used(store: Store, tmp_path:
 @pytest.mark.engine
 def test_where_nothing_was_kept_the_trainer_finds_nothing_and_can_put_it_there(store: Store, tmp_path: Path) -> None:
     here = entry(tmp_path)
-    fetch(store.bucket, [here])
+    fetch_entries(store.bucket, [here])
 
     assert not here.link.exists() and here.link.resolve() == here.folder.resolve()
     kept(store.bucket, here)
@@ -147,11 +154,11 @@ def test_a_damaged_copy_in_the_bucket_is_not_used_and_makes_place_for_a_whole_on
     kept(store.bucket, fill(one))
     store.bucket.raw.put_object(Bucket=store.bucket.name, Key=one.prefix + "text.npy", Body=b"other")
 
-    fetch(store.bucket, [two])
+    fetch_entries(store.bucket, [two])
     assert not two.link.exists() and "damaged" in caplog.text
 
     kept(store.bucket, fill(two))
-    fetch(store.bucket, [three])
+    fetch_entries(store.bucket, [three])
     assert (three.link / "text.npy").read_text() == "pages"
 
 
@@ -161,7 +168,7 @@ def test_what_was_made_with_another_tokenizer_of_the_same_name_is_replaced(store
     kept(store.bucket, fill(one, "of an earlier tokenizer"))
     kept(store.bucket, fill(two, "of this one"))
 
-    fetch(store.bucket, [three])
+    fetch_entries(store.bucket, [three])
     assert (three.link / "text.npy").read_text() == "of this one"
 
 
@@ -185,11 +192,11 @@ def test_a_bucket_that_refuses_is_a_warning(
     for operation in ("HeadObject", "GetObject", "PutObject"):
         wire.refuse(operation, code, status, times=50)
     with caplog.at_level(logging.WARNING):
-        fetch(store.bucket, [here])
+        fetch_entries(store.bucket, [here])
         fetched = caplog.text
         kept(store.bucket, fill(here))
 
-    assert "cannot be fetched, they are made anew" in fetched
+    assert "cannot be fetched, so the trainer encodes" in fetched
     assert "not kept in the bucket" in caplog.text
     assert (here.link / "text.npy").read_text() == "pages"
 
@@ -197,7 +204,7 @@ def test_a_bucket_that_refuses_is_a_warning(
 @pytest.mark.engine
 def test_a_worker_that_has_to_go_does_not_wait_for_an_upload(store: Store, tmp_path: Path) -> None:
     here = fill(entry(tmp_path))
-    with Sharing(store.bucket, may_wait=lambda: True) as sharing:
+    with EncodedCache(store.bucket, may_wait=lambda: True) as sharing:
         sharing.fetch([here])
         sharing.keep()
     assert store.bucket.exists(here.prefix + MANIFEST)
@@ -205,7 +212,7 @@ def test_a_worker_that_has_to_go_does_not_wait_for_an_upload(store: Store, tmp_p
     other = fill(entry(tmp_path, CONFIG.model_copy(update={"max_length": 64})))
     given_up = threading.Event()
     given_up.set()
-    keep(store.bucket, [other], given_up)
+    keep_entries(store.bucket, [other], given_up)
     assert not store.bucket.exists(other.prefix + MANIFEST)
 
 
@@ -221,7 +228,8 @@ def test_the_next_job_on_another_machine_does_not_encode_and_ends_with_the_same_
     place = Place(store, tmp_path / "work")
     weights, phases = [], []
     for work_dir in ("work", "another-machine"):
-        place.workplace = replace(place.workplace, work_dir=tmp_path / work_dir)
+        policy = replace(place.context.policy, own_work_dir=tmp_path / work_dir)
+        place.context = replace(place.context, policy=policy)
         job = place.submit(pages, pretrained=model, epochs=1)
         assert place.work() is JobStatus.SUCCEEDED
         (attempt,) = store.queue.client.list_attempts(job.job_id)

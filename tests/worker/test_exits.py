@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from receipt_layoutlm.run.directory import ORPHANED
-from receipt_layoutlm.worker.process import OomCounter, classify, find_cgroup
+from receipt_layoutlm.worker.process import OomCounter, classify_crash, find_cgroup
 
 # what was printed, one line each, inside a traceback
 MEMORY = [
@@ -56,17 +56,17 @@ def traceback(line: str) -> str:
 
 @pytest.mark.parametrize("line", MEMORY)
 def test_memory_that_ran_out_is_seen_in_the_log(line: str) -> None:
-    assert classify(1, traceback(line), 0) == ("out_of_memory", line)
+    assert classify_crash(1, traceback(line), 0) == ("out_of_memory", line)
 
 
 @pytest.mark.parametrize("line", DEVICE)
 def test_a_failing_device_is_seen_in_the_log(line: str) -> None:
-    assert classify(1, traceback(line), 0) == ("device_error", line)
+    assert classify_crash(1, traceback(line), 0) == ("device_error", line)
 
 
 @pytest.mark.parametrize("line", OTHER)
 def test_any_other_exception_is_named_with_the_exit_code(line: str) -> None:
-    assert classify(1, traceback(line), 0) == ("unknown", f"the trainer ended with exit code 1: {line}")
+    assert classify_crash(1, traceback(line), 0) == ("unknown", f"the trainer ended with exit code 1: {line}")
 
 
 def test_the_explanations_below_a_cuda_error_hide_it_not() -> None:
@@ -74,29 +74,32 @@ def test_the_explanations_below_a_cuda_error_hide_it_not() -> None:
         traceback(DEVICE[0]) + "Search for `cudaErrorAssert' in the documentation.\nFor debugging consider passing 1\n"
     )
 
-    assert classify(1, log, 0) == ("device_error", DEVICE[0])
+    assert classify_crash(1, log, 0) == ("device_error", DEVICE[0])
 
 
 def test_a_warning_about_the_device_is_no_device_error() -> None:
     log = "UserWarning: CUDA initialization: CUDA unknown error - this may be due to a driver\n" + traceback(OTHER[0])
 
-    assert classify(1, log, 0)[0] == "unknown"
+    assert classify_crash(1, log, 0)[0] == "unknown"
 
 
 @pytest.mark.parametrize("code", [0, 2, 137])
 def test_a_trainer_that_printed_nothing_is_told_by_its_exit_code(code: int) -> None:
-    assert classify(code, "", 0) == ("unknown", f"the trainer ended with exit code {code} and said nothing")
+    assert classify_crash(code, "", 0) == (
+        "unknown",
+        f"the trainer ended with exit code {code} without any error in its log",
+    )
 
 
 def test_an_endless_line_is_cut() -> None:
-    assert len(classify(1, "ValueError: " + "x" * 100_000, 0)[1]) < 1000
+    assert len(classify_crash(1, "ValueError: " + "x" * 100_000, 0)[1]) < 1000
 
 
 # signals
 
 
 def test_a_kill_while_the_kernel_counted_one_is_memory_that_ran_out() -> None:
-    cause, message = classify(-signal.SIGKILL, "", 1)
+    cause, message = classify_crash(-signal.SIGKILL, "", 1)
 
     assert cause == "out_of_memory"
     assert "--batch-size" in message
@@ -104,11 +107,11 @@ def test_a_kill_while_the_kernel_counted_one_is_memory_that_ran_out() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_any_other_kill_is_a_kill(number: signal.Signals) -> None:
-    assert classify(-number, "", 0) == ("killed", f"the trainer was ended by {number.name}")
+    assert classify_crash(-number, "", 0) == ("killed", f"the trainer was ended by {number.name}")
 
 
 def test_a_terminated_trainer_is_no_victim_of_the_kernel() -> None:
-    assert classify(-signal.SIGTERM, "", 1)[0] == "killed"
+    assert classify_crash(-signal.SIGTERM, "", 1)[0] == "killed"
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT])
@@ -127,18 +130,18 @@ def test_a_terminated_trainer_is_no_victim_of_the_kernel() -> None:
 def test_a_crash_is_the_devices_or_memorys_only_when_the_log_says_so(
     number: signal.Signals, log: str, cause: str
 ) -> None:
-    found, message = classify(-number, log, 0)
+    found, message = classify_crash(-number, log, 0)
 
     assert found == cause
     assert message.startswith(f"the trainer crashed: {number.name}")
 
 
 def test_a_signal_without_a_name_has_a_number() -> None:
-    assert classify(-40, "", 0) == ("killed", "the trainer was ended by signal 40")
+    assert classify_crash(-40, "", 0) == ("killed", "the trainer was ended by signal 40")
 
 
 def test_a_trainer_whose_starter_went_away_was_killed() -> None:
-    cause, message = classify(ORPHANED, "stdin was closed: ending\n", 0)
+    cause, message = classify_crash(ORPHANED, "stdin was closed: ending\n", 0)
 
     assert (cause, "stdin" in message) == ("killed", True)
 
@@ -156,7 +159,7 @@ def test_a_trainer_whose_starter_went_away_was_killed() -> None:
 def test_real_processes_are_told_apart(program: str, cause: str, said: str) -> None:
     ended = subprocess.run([sys.executable, "-X", "faulthandler", "-c", program], capture_output=True, text=True)
 
-    found, message = classify(ended.returncode, ended.stderr, 0)
+    found, message = classify_crash(ended.returncode, ended.stderr, 0)
 
     assert (found, said in message) == (cause, True)
 

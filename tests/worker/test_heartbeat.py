@@ -12,12 +12,13 @@ LEASE_SECONDS, RENEW_SECONDS = Timing().lease_seconds, Timing().renew_seconds
 
 
 def heartbeat(store: Store, lease: Lease) -> Heartbeat:
-    return Heartbeat(store.queue, lease, lambda: "step 3", store.clock.monotonic)
+    return Heartbeat(store.queue, lease, store.clock.monotonic)
 
 
 def test_a_beat_renews_the_lease_and_carries_the_progress(store: Store) -> None:
     lease = store.claimed()
     beat = heartbeat(store, lease)
+    beat.progress = "step 3"
     store.clock.pass_seconds(60)
 
     assert beat.beat() == RENEW_SECONDS

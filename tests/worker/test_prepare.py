@@ -129,7 +129,7 @@ def test_the_best_weights_of_an_earlier_attempt_are_brought_without_what_only_re
     store.bucket.raw.put_object(
         Bucket=store.bucket.name, Key=keys.checkpoint(best) + "model.safetensors", Body=b"other"
     )
-    with pytest.raises(DamagedFolder, match="not what its manifest says"):
+    with pytest.raises(DamagedFolder, match="does not match its manifest"):
         get_best(store.bucket, keys, lease, RunDir(tmp_path / "run"))
 
 

@@ -24,7 +24,8 @@ from receipt_layoutlm.run.manifest import DamagedFolder, write_manifest
 from receipt_layoutlm.run.progress import LeaseProgress
 from receipt_layoutlm.storage.errors import StorageUnavailable
 from receipt_layoutlm.storage.keys import RunKeys
-from receipt_layoutlm.worker.recorder import Recorder, Storehouse
+from receipt_layoutlm.worker.heartbeat import Heartbeat
+from receipt_layoutlm.worker.recorder import Recorder, RunStorage
 from receipt_layoutlm.worker.rows import LOG_BYTES, JobRows
 from tests.support.s3_wire import S3Wire
 from tests.support.stores import Store
@@ -46,10 +47,13 @@ class Run:
         storage = store.queue.client.get_job(lease.job_id).storage
         assert storage is not None
         self.keys = RunKeys(storage, lease.job_id)
-        storehouse = Storehouse(store.bucket, self.keys, keep_checkpoints)
+        run_storage = RunStorage(store.bucket, self.keys, keep_checkpoints)
         self.clock: Callable[[], datetime] = store.clock
         rows = JobRows(store.queue.client, lease, lambda: self.clock(), SECRETS, self.keys.uri("events.jsonl"))
-        self.recorder = Recorder(store.queue, storehouse, rows, lease, self.dir, store.clock, self.seen.append)
+        self.heartbeat = Heartbeat(store.queue, lease)
+        self.recorder = Recorder(
+            store.queue, run_storage, rows, lease, self.dir, self.heartbeat, self.seen.append, store.clock
+        )
 
     def commit_checkpoint(self, step: int, *, is_best: bool) -> None:
         self.write_checkpoint(step, is_best=is_best)
@@ -373,7 +377,9 @@ def test_progress_goes_into_the_lease_and_not_into_rows(store: Store, lease: Lea
 
     run.recorder.poll()
 
-    assert run.recorder.progress == LeaseProgress("train", 3, 12, 0.75)
+    run.heartbeat.beat()
+    progress = store.queue.client.get_lease(lease.job_id).progress
+    assert LeaseProgress.parse(progress) == LeaseProgress("train", 3, 12, 0.75)
     assert store.queue.client.list_job_logs(lease.job_id) == []
     assert run.recorder.attempt_end().last_step == 3
     assert run.recorder.attempt_end().lost_steps == 3

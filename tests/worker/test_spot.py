@@ -3,14 +3,13 @@
 import http.server
 import logging
 import threading
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from botocore.utils import InstanceMetadataFetcher
 
 from receipt_dynamo import JobQueue, JobStatus, Machine
-from receipt_layoutlm.worker.context import Workplace
+from receipt_layoutlm.worker.context import WorkerContext
 from receipt_layoutlm.worker.host.spot import (
     ENDPOINT_VARIABLE,
     GROUP_SECONDS,
@@ -21,9 +20,9 @@ from receipt_layoutlm.worker.host.spot import (
     SpotWatch,
     find_metadata,
 )
-from receipt_layoutlm.worker.worker import run_worker
+from receipt_layoutlm.worker.worker import ClaimOptions, run_worker
 from tests.support.imds import ROLE, Imds
-from tests.support.moto_worker import a_worker, status, submit
+from tests.support.moto_worker import a_worker, on_host, status, submit
 from tests.support.stores import Clock
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -227,21 +226,21 @@ def test_the_fake_answers_nobody_without_a_token(imds: Imds) -> None:
 
 
 @pytest.fixture
-def place(queue: JobQueue) -> Workplace:
+def place(queue: JobQueue) -> WorkerContext:
     return a_worker(queue)
 
 
-def test_why_a_worker_ended(imds: Imds, place: Workplace) -> None:
+def test_why_a_worker_ended(imds: Imds, place: WorkerContext) -> None:
     watch = SpotWatch(InstanceMetadata(imds.endpoint), now=lambda: NOON)
-    place = replace(place, spot=watch)
-    assert place.why_ended == "idle"
+    place = on_host(place, spot=watch)
+    assert place.end_reason == "idle"
     place.drain.set()
-    assert place.why_ended == "drained"
+    assert place.end_reason == "drained"
     place.stop.set()
-    assert place.why_ended == "stopped"
+    assert place.end_reason == "stopped"
     imds.interrupt(NOON)
     watch.poll()
-    assert place.why_ended == "leaving"
+    assert place.end_reason == "leaving"
 
 
 def test_a_machine_that_its_group_takes_away_is_given_up_like_one_with_a_notice(imds: Imds) -> None:
@@ -278,26 +277,28 @@ def test_a_machine_that_its_group_keeps_goes_on(imds: Imds, state: str | None) -
 
 
 def test_a_worker_whose_machine_its_group_takes_away_claims_nothing(
-    imds: Imds, queue: JobQueue, place: Workplace
+    imds: Imds, queue: JobQueue, place: WorkerContext
 ) -> None:
     job = submit(queue)
     imds.paths["autoscaling/target-lifecycle-state"] = "Terminated"
     watch = SpotWatch(InstanceMetadata(imds.endpoint))
     watch.poll()
 
-    run_worker(replace(place, spot=watch), "default", None, idle_timeout=0)
+    run_worker(on_host(place, spot=watch), ClaimOptions(idle_timeout=0))
 
     assert status(queue, job) is JobStatus.PENDING
 
 
-def test_after_a_rebalance_recommendation_one_job_is_the_last(imds: Imds, queue: JobQueue, place: Workplace) -> None:
+def test_after_a_rebalance_recommendation_no_second_job_is_claimed(
+    imds: Imds, queue: JobQueue, place: WorkerContext
+) -> None:
     first, second = submit(queue), submit(queue)
     imds.recommend_rebalance(NOON)
     watch = SpotWatch(InstanceMetadata(imds.endpoint))
     watch.poll()
-    place = replace(place, spot=watch)
+    place = on_host(place, spot=watch)
 
-    assert len(run_worker(place, "default", None, idle_timeout=None)) == 1
+    assert len(run_worker(place, ClaimOptions())) == 1
 
     assert [status(queue, job) for job in (first, second)].count(JobStatus.PENDING) == 1
-    assert place.why_ended == "leaving"
+    assert place.end_reason == "leaving"

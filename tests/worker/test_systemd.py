@@ -1,17 +1,17 @@
 """What a worker tells its service manager, read from a real socket."""
 
+import itertools
 import socket
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from receipt_dynamo import DynamoClient, JobQueue
-from receipt_layoutlm.worker.context import Workplace
+from receipt_layoutlm.worker.context import WorkerContext
 from receipt_layoutlm.worker.host.systemd import SECONDS_BETWEEN, Notifier, take_notifier
-from receipt_layoutlm.worker.worker import run_worker
-from tests.support.moto_worker import a_worker, submit
+from receipt_layoutlm.worker.worker import ClaimOptions, run_worker
+from tests.support.moto_worker import a_worker, on_host, submit
 from tests.support.stores import Clock
 
 
@@ -113,35 +113,34 @@ def test_a_manager_that_does_not_read_holds_nobody_up(manager: ServiceSocket) ->
 
 
 @pytest.fixture
-def place(cloud: DynamoClient) -> Workplace:
+def place(cloud: DynamoClient) -> WorkerContext:
     return a_worker(JobQueue(cloud))
 
 
 def test_an_idle_worker_is_ready_before_its_first_claim_and_alive_as_long_as_it_looks(
-    place: Workplace, tmp_path: Path
+    place: WorkerContext, tmp_path: Path
 ) -> None:
     manager, clock = ServiceSocket(str(tmp_path / "notify")), Clock()
-    looks = 0
+    looks = itertools.count(1)
 
-    def others_busy() -> bool:
-        nonlocal looks
-        looks += 1
+    def price() -> None:
         clock.pass_seconds(5)
-        return looks < 3
+        if next(looks) == 3:
+            place.drain.set()
 
-    notify = Notifier(manager.address, clock.monotonic)
+    place = on_host(place, notifier=Notifier(manager.address, clock.monotonic), price_per_hour=price)
 
-    run_worker(replace(place, notify=notify, others_busy=others_busy), "default", None, idle_timeout=0)
+    run_worker(place, ClaimOptions(poll_seconds=0.01))
 
     assert manager.heard() == ["READY=1\nWATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1", "STOPPING=1"]
     manager.close()
 
 
-def test_a_worker_says_which_job_it_has(place: Workplace, tmp_path: Path) -> None:
+def test_a_worker_says_which_job_it_has(place: WorkerContext, tmp_path: Path) -> None:
     manager = ServiceSocket(str(tmp_path / "notify"))
     job = submit(place.queue)
 
-    run_worker(replace(place, notify=Notifier(manager.address)), "default", 1, idle_timeout=0)
+    run_worker(on_host(place, notifier=Notifier(manager.address)), ClaimOptions(max_jobs=1, idle_timeout=0))
 
     assert f"STATUS=job {job.job_id}, attempt 1" in manager.heard()
     manager.close()

@@ -144,9 +144,9 @@ def pin_by(place: Place, job: Job, config: TrainConfig) -> Callable[[], str]:
     assert lease is not None
 
     def pin() -> str:
-        heartbeat = Heartbeat(queue, lease, lambda: "")
-        patiently = Patience(place.workplace, heartbeat)
-        found = pin_snapshot(place.workplace, job, config, lease, place.store.bucket, patiently)
+        heartbeat = Heartbeat(queue, lease)
+        patiently = Patience(place.context, heartbeat)
+        found = pin_snapshot(place.context, job, config, lease, place.store.bucket, patiently)
         return str(found.job.job_config["dataset"])
 
     return pin
@@ -290,7 +290,7 @@ def claimed_then(place: Place, action: Callable[[Job], object], job: Job) -> Job
     lease = place.store.queue.claim("worker-1")
     assert lease is not None
     on_first_query(place.store.queue.client, lambda: action(job))
-    return run_job(place.workplace, lease)
+    return run_job(place.context, lease)
 
 
 def test_a_stop_while_the_table_is_read_gives_the_job_back_unpinned(place: Place) -> None:
@@ -326,8 +326,8 @@ def fast(place: Place) -> None:
     """Renewals follow each other at once."""
     queue = place.store.queue
     timing = Timing(renew_seconds=0.01)
-    place.workplace = replace(
-        place.workplace, queue=JobQueue(queue.client, now=place.store.clock, rng=random.Random(1), timing=timing)
+    place.context = replace(
+        place.context, queue=JobQueue(queue.client, now=place.store.clock, rng=random.Random(1), timing=timing)
     )
 
 
@@ -356,7 +356,7 @@ def test_a_worker_whose_lease_is_gone_reads_no_further(place: Place) -> None:
     assert lease is not None
     now = [0.0]
     heartbeat = Heartbeat(queue, lease, lambda: "", monotonic=lambda: now[0])
-    patiently = Patience(place.workplace, heartbeat)
+    patiently = Patience(place.context, heartbeat)
     patiently.check()
 
     now[0] = queue.timing.lease_seconds

@@ -14,7 +14,7 @@ from receipt_layoutlm.run.events import Checkpoint, Evaluation
 from receipt_layoutlm.run.manifest import verify
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.keys import RunKeys, split_key
-from receipt_layoutlm.worker.worker import run_worker
+from receipt_layoutlm.worker.worker import ClaimOptions, run_worker
 from tests.support.places import Place, last_weights, lease_of, signal_trainer
 from tests.support.stores import Store
 from tests.support.tiny import tiny_layoutlm
@@ -203,7 +203,7 @@ def test_a_job_whose_pages_are_gone_says_so(place: Place, pages: list[Page], mod
 def test_a_worker_that_finds_nothing_ends_and_leaves_newer_jobs_to_others(place: Place, store: Store) -> None:
     job = store.queue.submit(name="from-the-future", config={"config_version": 99}, created_by="tests")
 
-    assert run_worker(place.workplace, "default", max_jobs=1, idle_timeout=0) == []
+    assert run_worker(place.context, ClaimOptions(max_jobs=1, idle_timeout=0)) == []
 
     assert store.queue.client.get_job(job.job_id).status is JobStatus.PENDING
 
@@ -212,7 +212,7 @@ def test_a_worker_takes_as_many_jobs_as_it_was_told(place: Place, store: Store) 
     for name in ("one", "two"):
         store.queue.submit(name=name, config={"config_version": 1}, created_by="tests")
 
-    assert run_worker(place.workplace, "default", max_jobs=1, idle_timeout=0) == [JobStatus.FAILED]
+    assert run_worker(place.context, ClaimOptions(max_jobs=1, idle_timeout=0)) == [JobStatus.FAILED]
 
     assert [job.status for job in store.queue.client.list_jobs()] == [JobStatus.PENDING, JobStatus.FAILED]
 
@@ -229,12 +229,12 @@ def test_a_trainer_that_somebody_else_stopped_gives_the_job_back(place: Place, p
 def test_a_worker_takes_the_jobs_of_its_queue_only(place: Place, store: Store) -> None:
     store.submit("elsewhere", queue="gpu")
 
-    assert run_worker(place.workplace, "default", max_jobs=None, idle_timeout=0) == []
+    assert run_worker(place.context, ClaimOptions(idle_timeout=0)) == []
 
 
 def test_a_worker_that_was_asked_to_stop_claims_nothing(place: Place, store: Store) -> None:
     store.submit()
     place.stop.set()
 
-    assert run_worker(place.workplace, "default", max_jobs=None, idle_timeout=None) == []
+    assert run_worker(place.context, ClaimOptions()) == []
     assert [job.status for job in store.queue.client.list_jobs()] == [JobStatus.PENDING]

@@ -70,15 +70,3 @@ def _stored(client: DynamoClient, job_ids: Iterable[str]) -> Iterator[Job]:
     for job_id in job_ids:
         with contextlib.suppress(NotFound):
             yield client.get_job(job_id, consistent=True)
-
-
-def waiting_since(client: DynamoClient, job: Job, last_attempt: int) -> datetime:
-    """When a job became claimable after its last attempt (0: none): submitted, released, or due again.
-
-    Raises StoreError.
-    """
-    since = job.created_at
-    if last_attempt:
-        with contextlib.suppress(NotFound):
-            since = client.get_attempt(job.job_id, last_attempt).ended_at or since
-    return max(since, job.not_before) if job.not_before else since

@@ -13,7 +13,7 @@ from typing import TypeVar
 from botocore.exceptions import BotoCoreError, ClientError
 
 from receipt_dynamo import FleetPause, FleetRows, Job, JobQueue, StoreError, utcnow
-from receipt_layoutlm.fleet.scaler.backlog import Backlog, KnownJobs, read_backlog, waiting_since
+from receipt_layoutlm.fleet.scaler.backlog import Backlog, KnownJobs, read_backlog
 from receipt_layoutlm.fleet.scaler.costs import FleetInstance, Spent, meter, midnight_of
 from receipt_layoutlm.fleet.scaler.group import (
     Group,
@@ -154,7 +154,7 @@ def _look_at(scaler: Scaler, group: Group, figures: GroupFigures, costs: Costs, 
     for _ in range(READINGS):
         backlog = read_backlog(scaler.queue, group.queue, figures.instances, maximum, known, scaler.now())
         oldest = min(
-            (waiting_since(scaler.queue.client, job, job.attempt) for job in backlog.waiting), default=backlog.read_at
+            (scaler.queue.client.claimable_since(job, job.attempt) for job in backlog.waiting), default=backlog.read_at
         )
         seen = GroupLook(
             group=group.name,

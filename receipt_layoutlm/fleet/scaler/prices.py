@@ -1,13 +1,16 @@
 """The hourly price of an instance: from the user's table, the current spot price, or the list price."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from receipt_dynamo import Machine
 from receipt_layoutlm.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,6 +23,8 @@ log = logging.getLogger(__name__)
 # Other regions differ: the user's table takes precedence.
 LIST_PRICES_AS_OF = "2025-06"
 LIST_PRICES = {"g4dn.xlarge": 0.526, "g5.xlarge": 1.006, "g6.xlarge": 0.8048}
+PRICES_VARIABLE = "LAYOUTLM_PRICES"  # the fleet's price table, in JSON
+QUICK = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 2})  # no reason to claim late
 VALID_FOR = timedelta(hours=1)  # EC2 smooths spot prices over days
 RETRY_AFTER = timedelta(minutes=1)  # when EC2 returned no price
 
@@ -109,3 +114,14 @@ def _highest_price(client: "EC2Client", instance_type: str, place: str, now: dat
         Filters=[{"Name": "availability-zone", "Values": [place]}] if place[-1:].isalpha() else [],
     )
     return max((float(each["SpotPrice"]) for each in reply["SpotPriceHistory"]), default=None)
+
+
+def machine_price(machine: Machine, zone: str | None, environ: Mapping[str, str]) -> Callable[[], float | None]:
+    """A lookup of this machine's current price, by the rules of the scaler."""
+    import boto3  # the scaler's Lambda does not ship it
+
+    if machine.instance_type is None:
+        return lambda: None
+    table = parse_prices(environ.get(PRICES_VARIABLE, ""))
+    ask = spot_prices(boto3.client("ec2", region_name=machine.region, config=QUICK), lambda: datetime.now(UTC))
+    return partial(price_per_hour, machine.instance_type, bool(machine.spot), zone or machine.region or "", table, ask)
