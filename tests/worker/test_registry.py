@@ -186,4 +186,4 @@ def test_an_unknown_worker_is_an_error_that_names_those_that_run(folder: Path) -
         result = CliRunner().invoke(cli, ["worker", "drain", "--worker-id", "worker-9"])
 
     assert result.exit_code == 1
-    assert "these do: worker-1" in result.stderr
+    assert "these are: worker-1" in result.stderr
