@@ -1,7 +1,7 @@
 #!/bin/bash
-# Makes a worker of a machine of the Deep Learning AMI. user_data.sh runs it; running it again changes nothing.
+# Sets up a worker on a machine of the Deep Learning AMI. Run by user_data.sh; idempotent.
 #
-# A step that fails ends this script, and user_data.sh then ends the machine. Settings come from worker.env.
+# A failed step ends this script, and user_data.sh then terminates the machine. Settings come from worker.env.
 set -Eeuo pipefail
 umask 022
 
@@ -11,7 +11,7 @@ opt=$root/opt/layoutlm
 venv=$opt/venv
 units=$root/etc/systemd/system
 logs=$root/var/log/layoutlm
-python=${LAYOUTLM_PYTHON:-/opt/pytorch/bin/python}  # the AMI's, beside its torch
+python=${LAYOUTLM_PYTHON:-/opt/pytorch/bin/python}  # the AMI's Python, with torch
 nvme=$root/opt/dlami/nvme  # where the AMI mounts instance store
 agent=$root/opt/aws/amazon-cloudwatch-agent/bin/amazon-cloudwatch-agent-ctl
 
@@ -19,7 +19,7 @@ main() {
   load_settings
   ship_logs
   stop_updates
-  swapoff -a  # a swapping trainer is slower than one that is ended and resumed with smaller batches
+  swapoff -a  # a swapping trainer is slower than one that is killed and resumed with smaller batches
   make_user
   choose_work_dir
   make_venv
@@ -39,7 +39,7 @@ load_settings() {
   set +a
 }
 
-# Of the whole boot, so that a machine that ends itself says why. Logs are no reason to do without a machine.
+# Ships the logs of the whole boot, so that a failed machine leaves its reason. The machine works without them, too.
 ship_logs() {
   mkdir -p "$logs" "$root/etc/logrotate.d"
   cat >"$root/etc/logrotate.d/layoutlm" <<'END'
@@ -74,13 +74,13 @@ log_file() {
     "$1" "$LAYOUTLM_FLEET" "$2"
 }
 
-# Ubuntu's own updates restart services, a worker with its job among them. An image without them needs no stopping.
+# Ubuntu's automatic updates restart services, including a worker with its job. Other images may have none to stop.
 stop_updates() {
   local updates=(apt-daily.timer apt-daily-upgrade.timer unattended-upgrades.service)
   mkdir -p "$root/etc/needrestart/conf.d"
-  echo "\$nrconf{restart} = 'l';" >"$root/etc/needrestart/conf.d/layoutlm.conf"  # one that runs already only lists them
+  echo "\$nrconf{restart} = 'l';" >"$root/etc/needrestart/conf.d/layoutlm.conf"  # a running update then only lists them
   systemctl mask "${updates[@]}" || say "no updates to mask"
-  systemctl stop --no-block "${updates[@]}" || say "no updates to stop"  # one in progress may take half an hour to stop
+  systemctl stop --no-block "${updates[@]}" || say "no updates to stop"  # a running update may take half an hour to stop
 }
 
 make_user() {
@@ -88,9 +88,9 @@ make_user() {
   useradd --system --user-group --home-dir /var/lib/layoutlm --shell /usr/sbin/nologin layoutlm
 }
 
-# Instance store where the machine has some: it is faster than the volume, and costs nothing more.
+# Prefers instance store, which is faster than the volume and costs nothing extra.
 choose_work_dir() {
-  systemctl start dlami-nvme.service || say "no service mounts instance store"
+  systemctl start dlami-nvme.service || say "no service to mount instance store"
   work=/var/lib/layoutlm/work
   mountpoint --quiet "$nvme" && work=/opt/dlami/nvme/layoutlm
   mkdir -p "$root$work"
@@ -99,9 +99,9 @@ choose_work_dir() {
   say "run directories: $work"
 }
 
-# The AMI's torch is shown to the venv by a .pth file: the AMI's Python is itself that of a venv, and a venv made from
-# it with --system-site-packages shows the packages of the interpreter below both. The file comes last, so that pip
-# takes nothing of the AMI for what the lock asks for.
+# A .pth file makes the AMI's torch available in the venv: the AMI's Python belongs to a venv itself, and
+# --system-site-packages would expose the packages of the interpreter below both. The file is written last, so that pip
+# satisfies no requirement of the lock from the AMI.
 make_venv() {
   [ "$(cat "$venv/bundle" 2>/dev/null)" = "$LAYOUTLM_BUNDLE" ] && return
   local ami site wheels=("$bundle"/receipt_layoutlm-*.whl)
@@ -120,7 +120,7 @@ install_packages() {
     --no-deps --only-binary :all: --quiet "$@"
 }
 
-# A machine with NVIDIA hardware has to show it to torch, one device for each slot; asked as the workers' user.
+# On NVIDIA hardware, torch must find one device for each slot; checked as the workers' user.
 check_device() {
   local needed=0
   grep -qs 0x10de "$root"/sys/bus/pci/devices/*/vendor && needed=$LAYOUTLM_SLOTS
@@ -134,14 +134,14 @@ import transformers
 import receipt_layoutlm.worker.worker
 
 found, needed = torch.cuda.device_count(), int(sys.argv[1])
-print(f"torch {torch.__version__}, transformers {transformers.__version__}, {found} devices, {needed} needed")
-sys.exit(0 if found >= needed else f"torch sees {found} devices, and {needed} workers are to start")
+print(f"torch {torch.__version__}, transformers {transformers.__version__}, {found} devices, {needed} required")
+sys.exit(0 if found >= needed else f"torch finds {found} devices for {needed} workers")
 END
 }
 
 install_units() {
   local one_device=""
-  # with one slot the worker has all devices
+  # a single worker uses all devices
   [ "$LAYOUTLM_SLOTS" -gt 1 ] && one_device="Environment=CUDA_VISIBLE_DEVICES=%i"
   mkdir -p "$units/worker@.service.d"
   cp "$bundle/worker@.service" "$units/worker@.service"
@@ -154,7 +154,7 @@ END
   systemctl daemon-reload
 }
 
-# Returns once each worker has said that it is ready (Type=notify).
+# Returns when all workers have reported that they are ready (Type=notify).
 start_workers() {
   local slot names=()
   for slot in $(seq 0 $((LAYOUTLM_SLOTS - 1))); do names+=("worker@$slot.service"); done

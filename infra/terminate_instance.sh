@@ -1,38 +1,38 @@
 #!/bin/bash
-# Ends this instance once no worker is left on it, or starts its workers again when there is work after all.
+# Terminates this instance when no worker is left on it, or restarts its workers when jobs are waiting.
 #
 #   terminate_instance.sh SLOT   after the worker of a slot has ended (ExecStopPost of worker@SLOT)
-#   terminate_instance.sh WORD   no worker came up: setup, deadline
+#   terminate_instance.sh WORD   no worker was started: setup, deadline
 #
-# The group is lowered with it, unless there is work that this machine was taken away from. Ways out, each tried
-# when the one before failed: terminate and lower the group, terminate, report as unhealthy, switch off (the launch
-# template makes that a termination). A slot that works on a job keeps the machine: it ends it when it has ended.
-set -uo pipefail  # no -e: a way out that fails leads to the next one
+# The group's capacity is lowered too, unless jobs are waiting for a replacement. Each fallback is tried when the one
+# before failed: terminate and lower the capacity, terminate, report as unhealthy, shut down (which the launch template
+# makes a termination). A slot with a job keeps the machine, and runs this script when it has ended.
+set -uo pipefail  # no -e: a failed request leads to the next fallback
 
 root=${DESTDIR:-}
-run=$root/run/layoutlm-end  # root's own: nothing is written where a worker could have put a link
-told=$root/run/layoutlm  # by workers
-workers=$told/workers  # where they register: receipt_layoutlm/worker/host/registry.py
+run=$root/run/layoutlm-end  # owned by root: a worker could have placed a symlink elsewhere
+state=$root/run/layoutlm  # written by workers
+workers=$state/workers  # running workers register here: receipt_layoutlm/worker/host/registry.py
 slot=$1
-patience=${LAYOUTLM_DRAIN_SECONDS:-30}  # for idle workers to end
+patience=${LAYOUTLM_DRAIN_SECONDS:-30}  # for idle workers to exit
 
 main() {
-  [ "$(systemctl is-system-running)" = stopping ] && say "the machine is going down anyway" && return 0
+  [ "$(systemctl is-system-running)" = stopping ] && say "the machine is shutting down" && return 0
   mkdir -p "$run" && touch "$run/asked-$slot"
   why=$(how_it_ended)
   exec 9>"$run/ending.lock"
-  flock --wait 30 9 || { say "another slot decides" && return 0; }
-  [ -e "$run/ending" ] && say "it is being ended already" && return 0
-  [ "$run/started" -nt "$run/asked-$slot" ] && say "the workers were started again" && return 0
-  say "why: $why"
+  flock --wait 30 9 || { say "another slot is deciding" && return 0; }
+  [ -e "$run/ending" ] && say "termination is in progress" && return 0
+  [ "$run/started" -nt "$run/asked-$slot" ] && say "the workers were restarted" && return 0
+  say "reason: $why"
   drain_others
   if [ -n "$(running_slots)" ]; then
-    say "left to the slots that run: $(running_slots)"
+    say "other slots are running: $(running_slots)"
     [ "$why" = idle ] && start_slots
     return 0
   fi
   if [ "$why" = idle ] && has_work && ! resumed_in_vain; then
-    say "there is work again"
+    say "jobs are waiting"
     touch "$run/resumed"
     start_slots
     return 0
@@ -44,24 +44,24 @@ say() { echo "terminate_instance ($slot): $*"; }
 
 slots() { seq 0 $((${LAYOUTLM_SLOTS:-1} - 1)); }
 
-# Every one that does not run: those that ended with this one have to work on as well.
+# Starts all slots that are not running, including those that ended together with this one.
 start_slots() {
   local each running
-  touch "$run/started"  # first: a slot that ends after the next line is started by its own script
+  touch "$run/started"  # first: a slot that ends after the next line is restarted by its own run of this script
   running=$(running_slots)
   for each in $(slots); do
     grep -qx "$each" <<<"$running" || systemctl start --no-block "worker@$each.service"
   done
 }
 
-# What the worker left behind when it ended in order; without that it crashed. One that was asked to end because
-# another had nothing to do is idle, too, even if it took a job at that very moment and has ended after it.
+# The reason that the worker wrote when it exited; without one it crashed. A worker that was drained because another one
+# was idle counts as idle, too, even if it claimed a job at that moment and exited after it.
 how_it_ended() {
   case $slot in *[!0-9]*) echo "$slot" && return ;; esac
   local word
-  word=$(head -c 20 "$told/ended-$slot" 2>/dev/null)
+  word=$(head -c 20 "$state/ended-$slot" 2>/dev/null)
   [ "$word" = drained ] && [ -e "$run/idle-$slot" ] && word=idle
-  rm -f "$told/ended-$slot" "$run/idle-$slot"
+  rm -f "$state/ended-$slot" "$run/idle-$slot"
   case $word in
     idle | drained | stopped | leaving) echo "$word" ;;
     *) if [ -e "$workers/claimed" ]; then echo "crashed after a claim"; else echo "crashed before any claim"; fi ;;
@@ -81,8 +81,8 @@ running_slots() {
 
 is_busy() { grep -qs '"busy":true' "$workers/$(main_pid "$1").json"; }
 
-# The others take no more jobs. One that waits for a job ends at once; one that has a job is not waited for, and it
-# goes on to the next job when this slot only had nothing to do.
+# Drains the other slots. Those without a job exit at once. Those with a job are not waited for, and are not drained if
+# this slot was only idle.
 drain_others() {
   local each waited=0 idle
   for each in $(running_slots); do
@@ -101,15 +101,15 @@ drain_others() {
   done
 }
 
-# A queue that cannot be asked holds no work for this machine.
+# An unreadable queue counts as empty.
 has_work() {
   [ "$(timeout 15 runuser --user layoutlm -- "$root/opt/layoutlm/venv/bin/layoutlm-cli" worker peek | tail -n 1)" = claimable ]
 }
 
-# Since the last look no job was claimed: what waits is not for these workers.
+# No job was claimed since the last restart: the waiting jobs are not for these workers.
 resumed_in_vain() { [ -e "$run/resumed" ] && ! [ "$workers/claimed" -nt "$run/resumed" ]; }
 
-# Whether a machine has to come in place of this one.
+# Whether the group has to replace this machine.
 group_size() {
   case $why in
     "crashed after a claim") echo stays ;;
@@ -120,9 +120,9 @@ group_size() {
 
 end_instance() {
   local instance
-  say "ending the instance; the group $1"
+  say "terminating the instance; the group $1"
   touch "$run/ending"
-  shutdown -h +5  # in case that what follows is accepted and never done, or that this script is ended
+  shutdown -h +5  # fallback, should a request be accepted and not carried out, or this script be killed
   instance=$(cat "$root/var/lib/cloud/data/instance-id")
   group set-instance-protection --instance-ids "$instance" --auto-scaling-group-name "${LAYOUTLM_GROUP:-}" \
     --no-protected-from-scale-in
@@ -131,11 +131,11 @@ end_instance() {
   fi
   group terminate-instance-in-auto-scaling-group --instance-id "$instance" --no-should-decrement-desired-capacity && return
   group set-instance-health --instance-id "$instance" --health-status Unhealthy --no-should-respect-grace-period && return
-  say "nobody answers: switching off"
+  say "all requests failed: shutting down"
   shutdown -h now
 }
 
-# One call to the group, tried again unless it was refused.
+# One request to the group, retried unless it was refused.
 group() {
   local wait answer
   for wait in 1 2 4 0; do

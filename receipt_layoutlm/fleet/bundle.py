@@ -1,4 +1,4 @@
-"""What a fleet's machines and its scaler are made of: two archives, named by the hash of their content."""
+"""Archives of the code for a fleet's machines and its scaler, named by the hash of their content."""
 
 import gzip
 import hashlib
@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -21,43 +20,45 @@ from receipt_layoutlm.storage.bucket import Bucket
 PACKAGE = "receipt-layoutlm"
 SOURCES = ("receipt_dynamo", "receipt_layoutlm")
 MACHINE_FILES = ("worker.lock", "bootstrap.sh", "worker@.service", "terminate_instance.sh")
-LAMBDA_PYTHON, LAMBDA_PLATFORM = "3.13", "manylinux2014_x86_64"  # as infra/workers.yaml has them
-BUILD = "make one with scripts/build_wheel and give it as --wheel"
-ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip knows: equal content makes equal bytes
+LAMBDA_PYTHON, LAMBDA_PLATFORM = "3.13", "manylinux2014_x86_64"  # as in infra/workers.yaml
+BUILD = "build one with scripts/build_wheel and give it with --wheel"
+ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest time in a zip: equal contents make equal bytes
+PIP_TRACES = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")  # of an installation; they differ by machine
 PIP_SECONDS = 600
 
 
 class BundleError(UserError):
-    """An archive cannot be made; the text says what is missing and how to get it."""
+    """An archive cannot be built. The message contains the fix."""
 
 
 def find_wheel(dist: Path) -> Path:
-    """The newest wheel of this project in a folder, else the file that the package was installed from."""
+    """The newest wheel of this project in a folder, or the wheel that the package was installed from."""
     built = sorted(dist.glob("receipt_layoutlm-*.whl"), key=lambda path: path.stat().st_mtime)
     if built:
         return built[-1]
-    origin = _installed_from()
-    if origin is None or not origin.is_file():
-        raise BundleError(f"no wheel in {dist}, and the one that this was installed from is not known: {BUILD}")
-    return origin
-
-
-def _installed_from() -> Path | None:
-    """By direct_url.json (PEP 610), which installers write for a file."""
     try:
-        text = distribution(PACKAGE).read_text("direct_url.json")
+        text = distribution(PACKAGE).read_text("direct_url.json")  # PEP 610: written for packages installed from a file
     except PackageNotFoundError:
-        return None
+        text = None
     url = urlparse(str(json.loads(text)["url"]) if text else "")
-    path = Path(unquote(url.path))
-    return path if url.scheme == "file" and path.suffix == ".whl" else None
+    origin = Path(unquote(url.path))
+    if url.scheme == "file" and origin.suffix == ".whl" and origin.is_file():
+        return origin
+    raise BundleError(f"there is no wheel in {dist}, and this package was not installed from one: {BUILD}")
 
 
 def make_bundle(wheel: Path, folder: Path) -> Path:
     """{sha256}.tar.gz with the wheel, its pinned requirements and a machine's scripts."""
     check_wheel(wheel)
     files = {name: template_path(name).read_bytes() for name in MACHINE_FILES}
-    return _named(_tar({wheel.name: wheel.read_bytes(), **files}), folder, ".tar.gz")
+    files[wheel.name] = wheel.read_bytes()
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name in sorted(files):
+            entry = tarfile.TarInfo(name)  # time 0, owner 0: equal contents make equal bytes
+            entry.size, entry.mode = len(files[name]), 0o755 if name.endswith(".sh") else 0o644
+            archive.addfile(entry, io.BytesIO(files[name]))
+    return _write(gzip.compress(packed.getvalue(), mtime=0), folder, ".tar.gz")
 
 
 def check_wheel(wheel: Path) -> None:
@@ -66,7 +67,7 @@ def check_wheel(wheel: Path) -> None:
         with zipfile.ZipFile(wheel) as archive:
             names = archive.namelist()
     except (OSError, zipfile.BadZipFile) as error:
-        raise BundleError(f"{wheel} is not a wheel that can be read ({error}): {BUILD}") from error
+        raise BundleError(f"{wheel} is not a readable wheel ({error}): {BUILD}") from error
     if not wheel.name.startswith("receipt_layoutlm-") or "receipt_layoutlm/worker/worker.py" not in names:
         raise BundleError(f"{wheel} is not a wheel of {PACKAGE}: {BUILD}")
 
@@ -74,22 +75,29 @@ def check_wheel(wheel: Path) -> None:
 def make_scaler_zip(
     folder: Path, python: str = LAMBDA_PYTHON, platform: str = LAMBDA_PLATFORM, lock: Path | None = None
 ) -> Path:
-    """{sha256}.zip: this project's code and what a lock (infra/scaler.lock) pins, for a Lambda's Python."""
+    """{sha256}.zip with this project's code and the packages pinned in a lock (infra/scaler.lock)."""
     site = folder / f"scaler-{python}-{platform}"
     _install(lock or template_path("scaler.lock"), site, python, platform)
-    installed = {path.relative_to(site).as_posix(): path for path in sorted(site.rglob("*")) if path.is_file()}
-    root = Path(__file__).parents[2]
-    own = {
-        path.relative_to(root).as_posix(): path
-        for name in SOURCES
-        for path in sorted((root / name).rglob("*.py"))
-        if "_infra" not in path.parts
+    files = {
+        path.relative_to(site).as_posix(): path
+        for path in sorted(site.rglob("*"))
+        if path.is_file() and not (".dist-info/" in path.as_posix() and path.name in PIP_TRACES)
     }
-    return _named(_zip({**installed, **own}), folder, ".zip")
+    root = Path(__file__).parents[2]
+    for package in SOURCES:
+        sources = [path for path in sorted((root / package).rglob("*.py")) if "_infra" not in path.parts]
+        files |= {path.relative_to(root).as_posix(): path for path in sources}
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(files):
+            entry = zipfile.ZipInfo(name, ZIP_TIME)
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, files[name].read_bytes(), zipfile.ZIP_DEFLATED)
+    return _write(packed.getvalue(), folder, ".zip")
 
 
 def _install(lock: Path, site: Path, python: str, platform: str) -> None:
-    """pip chooses the wheels of another platform than this one; what it downloads has to have the pinned hash."""
+    """Install the wheels of another platform with pip, which verifies the pinned hash of each download."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
     command += ["--require-hashes", "--only-binary=:all:", "--python-version", python, "--platform", platform]
     command += ["--no-compile", "--upgrade", "--target", str(site), "-r", str(lock)]
@@ -97,48 +105,22 @@ def _install(lock: Path, site: Path, python: str, platform: str) -> None:
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise BundleError(
-            f"pip could not fetch the scaler's packages: {reason}; it needs pip and a package index "
-            f"({sys.executable} -m ensurepip, if pip is missing)"
+            f"pip could not download the scaler's packages: {reason}; this needs pip and a package index "
+            f"(install pip with {sys.executable} -m ensurepip)"
         )
 
 
+def _write(content: bytes, folder: Path, suffix: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    archive = folder / f"{hashlib.sha256(content).hexdigest()}{suffix}"
+    archive.write_bytes(content)
+    return archive
+
+
 def upload(bucket: Bucket, archive: Path) -> str:
-    """Put an archive to wheels/{sha256}.… unless it is there; returns its SHA-256."""
+    """Store an archive as wheels/{sha256}.…, unless it exists; returns its SHA-256."""
     sha256 = sha256_of(archive)
     key = f"wheels/{sha256}{''.join(archive.suffixes)}"
     if not bucket.exists(key):
         bucket.put_file(archive, key)
     return sha256
-
-
-def _tar(files: Mapping[str, bytes]) -> bytes:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for name in sorted(files):
-            entry = tarfile.TarInfo(name)  # time 0, owner 0: equal content makes equal bytes
-            entry.size, entry.mode = len(files[name]), 0o755 if name.endswith(".sh") else 0o644
-            archive.addfile(entry, io.BytesIO(files[name]))
-    return gzip.compress(packed.getvalue(), mtime=0)
-
-
-def _zip(files: Mapping[str, Path]) -> bytes:
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in _without_traces(sorted(files)):
-            entry = zipfile.ZipInfo(name, ZIP_TIME)
-            entry.external_attr = 0o644 << 16
-            archive.writestr(entry, files[name].read_bytes(), zipfile.ZIP_DEFLATED)
-    return packed.getvalue()
-
-
-def _without_traces(names: Iterable[str]) -> list[str]:
-    """Not what pip notes about the installation: it differs from machine to machine."""
-    traces = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
-    return [name for name in names if not (".dist-info/" in name and name.endswith(traces))]
-
-
-def _named(content: bytes, folder: Path, suffix: str) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    archive = folder / f"{hashlib.sha256(content).hexdigest()}{suffix}"
-    archive.write_bytes(content)
-    return archive

@@ -263,7 +263,7 @@ def test_a_slot_with_a_job_keeps_the_machine(
     said = end(slot, word)
 
     assert (group.is_ended, group.desired, machine.told("shutdown")) == (False, 1, [])
-    assert "left to the slots that run: 1" in said
+    assert "other slots are running: 1" in said
     has_nothing_to_do = (slot, word) == ("0", "idle")
     assert machine.names("drained") == (set() if has_nothing_to_do else {OTHER})
     assert machine.told("started") == ([WORKER] if has_nothing_to_do else [])
@@ -329,7 +329,7 @@ def test_a_slot_that_was_started_again_is_not_taken_for_what_it_was_before(
 ) -> None:
     started = machine.write("run/layoutlm-end/started", "")
     os.utime(started, (2e9, 2e9))  # while this slot waited for its turn
-    assert "started again" in end(word="drained")
+    assert "were restarted" in end(word="drained")
     os.utime(started, (1e9, 1e9))
 
     assert "why: crashed" in end()
@@ -369,7 +369,7 @@ def test_a_machine_is_ended_once(machine: WorkerMachine, group: Group, end: Call
     end(word="idle")
     machine.cli.broken = {"terminate-instance-in-auto-scaling-group": "Throttling"}
 
-    assert "being ended already" in end("1", "drained")
+    assert "termination is in progress" in end("1", "drained")
     assert machine.told("shutdown") == ["-h +5"]
 
 

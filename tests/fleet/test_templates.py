@@ -354,7 +354,7 @@ def test_a_given_network_is_used_and_none_made(endpoint: str) -> None:
 
 @engine
 def test_subnets_without_their_vpc_are_refused_with_the_reason(endpoint: str) -> None:
-    with pytest.raises(Exception, match="SubnetIds needs VpcId"):
+    with pytest.raises(Exception, match="SubnetIds requires VpcId"):
         deploy(endpoint, SubnetIds="subnet-0a")
 
 
