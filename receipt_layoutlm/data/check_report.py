@@ -1,13 +1,16 @@
-"""What a check of a dataset says: findings, and pages and labels by part."""
+"""The report of a dataset check: findings, and the pages and labels of each set."""
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from receipt_layoutlm.errors import UserError
 
-SHOWN = 10  # examples that a finding names at most
+MAX_EXAMPLES = 10  # of one finding
+
+SET_TITLES: Final = {"train": "training", "evaluation": "validation", "test": "test", "all": "in all"}
+"""Titles of the sets, by their keys in a report."""
 
 
 class _Record(BaseModel):
@@ -15,7 +18,7 @@ class _Record(BaseModel):
 
 
 class Finding(_Record):
-    """One thing that is wrong or odd. `check` names the kind for programs; examples are pages, groups or lines."""
+    """One problem. `check` is its kind, for programs; `examples` are pages, groups, labels or lines."""
 
     severity: Literal["error", "warning"]
     check: str
@@ -24,7 +27,7 @@ class Finding(_Record):
 
 
 class LabelRow(_Record):
-    """A label as the data has it: what becomes of it (None: nothing), and its entities, in all and by part."""
+    """A label of the data, the label it becomes (None: dropped), and its entities in all and by set."""
 
     label: str
     becomes: str | None
@@ -33,11 +36,11 @@ class LabelRow(_Record):
 
 
 class CheckReport(_Record):
-    """Pages and labels by part as a run would have them, and what was found."""
+    """Pages and labels by set, as a run would see them, and the findings."""
 
     pages: dict[str, int]
     labels: tuple[LabelRow, ...]
-    kept: dict[str, dict[str, int]]  # label that is learned -> entities by part
+    kept: dict[str, dict[str, int]]  # learned label -> entities by set
     findings: tuple[Finding, ...]
 
     @property
@@ -45,15 +48,19 @@ class CheckReport(_Record):
         return [finding for finding in self.findings if finding.severity == "error"]
 
     @property
-    def findings_text(self) -> str:
-        """Pages by part, and a line for each finding."""
-        pages = ", ".join(f"{count} {part}" for part, count in self.pages.items())
-        lines = [f"{each.severity:8} {each.check:20} {each.message}" for each in self.findings]
-        return "\n".join([f"pages: {pages}", *lines])
-
-    @property
     def warnings(self) -> list[Finding]:
         return [finding for finding in self.findings if finding.severity == "warning"]
+
+    @property
+    def pages_text(self) -> str:
+        """The number of pages of each set in one line."""
+        return ", ".join(f"{count} {SET_TITLES[name]}" for name, count in self.pages.items())
+
+    @property
+    def findings_text(self) -> str:
+        """Pages by set, and a line for each finding."""
+        lines = [f"{finding.severity:8} {finding.check:20} {finding.message}" for finding in self.findings]
+        return "\n".join([f"pages: {self.pages_text}", *lines])
 
 
 class CheckFailed(UserError):
@@ -64,10 +71,10 @@ class CheckFailed(UserError):
 
 
 def error(check: str, message: str, examples: Iterable[str] = ()) -> Finding:
-    """The run would fail, or its numbers would mean nothing."""
-    return Finding(severity="error", check=check, message=message, examples=tuple(examples)[:SHOWN])
+    """A finding that fails the check."""
+    return Finding(severity="error", check=check, message=message, examples=tuple(examples)[:MAX_EXAMPLES])
 
 
 def warning(check: str, message: str, examples: Iterable[str] = ()) -> Finding:
-    """For a person to judge."""
-    return Finding(severity="warning", check=check, message=message, examples=tuple(examples)[:SHOWN])
+    """A finding for a person to judge."""
+    return Finding(severity="warning", check=check, message=message, examples=tuple(examples)[:MAX_EXAMPLES])

@@ -68,23 +68,23 @@ def test_a_file_and_a_stored_dataset_give_the_same_report(shell: Shell, file: st
     assert {finding["check"] for finding in told["findings"]} >= {"unknown_label", "few_pages", "few_examples"}
 
 
-def test_people_see_labels_by_part_and_what_was_found(shell: Shell, imported: str) -> None:
+def test_the_text_shows_labels_by_set_and_findings(shell: Shell, imported: str) -> None:
     text = shell.run("dataset", "check", imported, "--test-ratio", "0.2").stdout
 
-    assert "12 train, 4 evaluation, 4 test" in text
+    assert "12 training, 4 validation, 4 test" in text
     assert "did you mean GRAND_TOTAL?" in text
     assert text.splitlines()[-1].startswith("0 error(s)")
 
 
-def test_the_options_of_a_run_decide_what_is_found(shell: Shell, imported: str) -> None:
+def test_the_options_of_a_run_decide_the_findings(shell: Shell, imported: str) -> None:
     result = shell.run("dataset", "check", imported, "--allowed-label", "TIP", "--split", "random")
 
     assert result.exit_code == 1
-    assert "no entity of TIP is left to train on" in result.stdout and "group_leak" in result.stdout
+    assert "the training set has no entity of TIP" in result.stdout and "group_leak" in result.stdout
     assert shell.run("dataset", "check", imported, "--dataset", "x").exit_code == 2
 
 
-def test_every_bad_line_of_a_file_is_told(shell: Shell, file: str) -> None:
+def test_unreadable_lines_of_a_file_are_errors(shell: Shell, file: str) -> None:
     with Path(file).open("a") as lines:
         lines.write(
             '\n{"id": "x"}\n{"id": "x2"}\n{"id": "y", "words": ["a"], "bboxes": [[0, 0, 2000, 9]], "labels": ["O"]}\n'
@@ -101,7 +101,7 @@ def test_errors_stop_the_submit(shell: Shell, imported: str) -> None:
     result = shell.run("train", "--allowed-label", "TIP")
 
     assert result.exit_code == 1
-    assert "no entity of TIP is left to train on" in result.stderr
+    assert "the training set has no entity of TIP" in result.stderr
     assert shell.client.list_jobs() == []
 
 
@@ -120,7 +120,7 @@ def test_a_summary_for_people_lies_beside_the_snapshot(shell: Shell, imported: s
 
     text = Bucket("the-bucket").get_bytes(check_key(str(job.job_config["dataset"]).partition("@")[2])).decode()
 
-    assert "16 train, 4 evaluation" in text and "did you mean GRAND_TOTAL?" in text
+    assert "16 training, 4 validation" in text and "did you mean GRAND_TOTAL?" in text
 
 
 def test_a_dry_run_checks_too_and_writes_nothing(shell: Shell, file: str, imported: str) -> None:

@@ -131,7 +131,7 @@ def test_labels_without_examples_are_a_warning_and_the_next_commands_are_shown(s
     result = shell.run("train", *SEED_FLAGS)
 
     assert result.exit_code == 0
-    assert "PHONE_NUMBER" in result.output.partition("no example to train on")[2].partition("\n")[0]
+    assert "PHONE_NUMBER" in result.output.partition("the training set has no example of")[2].partition("\n")[0]
     assert "layoutlm-cli worker run --once" in result.output
 
 

@@ -1,4 +1,4 @@
-"""The check of a dataset: each thing that is wrong or odd is found, and clean pages are clean."""
+"""The check of a dataset: every problem is a finding, and clean pages have none."""
 
 import json
 import random
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from receipt_layoutlm.config import TrainConfig
-from receipt_layoutlm.data.check import CheckInput, check_dataset, sub_tokens
+from receipt_layoutlm.data.check import CheckInput, check_dataset, estimated_sub_tokens
 from receipt_layoutlm.data.check_report import CheckReport, Finding
 from receipt_layoutlm.data.frozen_split import FrozenSplit
 from receipt_layoutlm.data.images import check_images
@@ -36,7 +36,7 @@ def checked(pages: list[Page], frozen: FrozenSplit | None = None, **options: obj
 
 
 def found(report: CheckReport, check: str) -> Finding:
-    (finding,) = (each for each in report.findings if each.check == check)
+    (finding,) = (finding for finding in report.findings if finding.check == check)
     return finding
 
 
@@ -47,7 +47,7 @@ def names(report: CheckReport) -> set[str]:
 CLEAN = clean_pages(800)
 
 
-def test_clean_pages_have_parts_and_labels_and_nothing_to_find() -> None:
+def test_clean_pages_have_sets_and_labels_and_no_findings() -> None:
     report = checked(CLEAN, test_ratio=0.1)
 
     assert report.findings == ()
@@ -55,7 +55,7 @@ def test_clean_pages_have_parts_and_labels_and_nothing_to_find() -> None:
     assert report.kept["DATE"] == {"train": 560, "evaluation": 160, "test": 80}
 
 
-def test_what_whitelist_and_merges_leave_is_told_for_every_label() -> None:
+def test_the_report_shows_what_whitelist_and_merges_make_of_each_label() -> None:
     report = checked(
         clean_pages(700, "B-DATE", "B-TAX", "B-TIP"), merge_amounts=True, allowed_labels=["DATE", "AMOUNT"]
     )
@@ -83,22 +83,22 @@ def test_pages_that_cannot_be_divided_are_an_error() -> None:
     assert found(checked([]), "empty").severity == "error"
 
 
-def test_frozen_keys_that_are_missing_are_an_error_that_lists_them() -> None:
+def test_missing_frozen_keys_are_an_error_that_lists_them() -> None:
     report = checked(CLEAN, FrozenSplit(validation=("p1", "nowhere")), split="frozen:x")
 
     assert "validation: nowhere" in found(report, "split").message
 
 
-def test_pages_that_a_frozen_split_names_nowhere_are_told() -> None:
+def test_pages_that_a_frozen_split_does_not_name_are_a_finding() -> None:
     frozen = FrozenSplit(train=tuple(f"p{i}" for i in range(500, 699)), validation=("p0",))
 
     assert found(checked(CLEAN, frozen, split="frozen:x"), "left_out").message.startswith("600 page(s)")
 
 
-def test_an_evaluation_part_without_any_entity_is_an_error() -> None:
-    material = CheckInput(CLEAN, validation=[page("e", "other")])
+def test_a_validation_set_without_entities_is_an_error() -> None:
+    given = CheckInput(CLEAN, validation=[page("e", "other")])
 
-    report = check_dataset(material, TrainConfig(eval_dataset="e"))
+    report = check_dataset(given, TrainConfig(eval_dataset="e"))
 
     assert found(report, "nothing_to_evaluate").severity == "error"
 
@@ -112,13 +112,13 @@ def test_few_examples_and_imbalance_are_named_with_their_counts() -> None:
     assert found(report, "imbalance").examples == ("DATE", "TIP")
 
 
-def test_a_label_with_examples_in_one_part_only_is_told() -> None:
+def test_a_label_without_examples_in_one_set_is_a_finding() -> None:
     pages = [*CLEAN, page("rare", "a group", "B-TIP")]
 
     assert found(checked(pages, allowed_labels=["TIP", "DATE"], seed=1), "no_examples").examples == ("TIP",)
 
 
-def test_a_misspelt_label_is_told_with_the_nearest_core_label_and_an_own_set_of_labels_is_not() -> None:
+def test_a_misspelt_label_is_a_finding_with_the_nearest_core_label_and_own_labels_are_not() -> None:
     misspelt = checked([*CLEAN, page("x", "g", "B-GRAND_TOTL")])
     own = checked(clean_pages(700, "B-QUESTION", "B-ANSWER"))
     mixed = checked(clean_pages(700, "B-DATE", "B-ANSWER"))
@@ -128,14 +128,14 @@ def test_a_misspelt_label_is_told_with_the_nearest_core_label_and_an_own_set_of_
     assert found(mixed, "unknown_label").examples == ("ANSWER",)
 
 
-def test_a_merchant_on_both_sides_is_told() -> None:
+def test_a_merchant_in_two_sets_is_a_finding() -> None:
     report = checked(CLEAN, split="random")
 
     assert found(report, "group_leak").severity == "warning"
     assert "group_leak" not in names(checked(CLEAN))
 
 
-def test_a_page_that_nearly_stands_in_another_part_is_told() -> None:
+def test_a_near_duplicate_in_another_set_is_a_finding() -> None:
     twins = [page("one", "a", "B-DATE", words=30), page("two", "b", "B-DATE", words=30)]
     twins[1] = Page("two", "b", (*twins[0].words[:-1], "x"), *(getattr(twins[0], n) for n in ("boxes", "tags")), 9, 9)
 
@@ -144,24 +144,24 @@ def test_a_page_that_nearly_stands_in_another_part_is_told() -> None:
     assert found(report, "near_duplicates").examples == ("two ~ one",)
 
 
-def test_sizes_that_are_unlikely_to_work_are_told() -> None:
+def test_a_small_training_set_single_groups_and_long_pages_are_findings() -> None:
     report = checked([page(f"p{i}", f"g{i}", "B-DATE", "B-TAX") for i in range(90)], max_length=32)
 
-    assert found(report, "few_pages").message.startswith("72 pages")
+    assert found(report, "few_pages").message.startswith("the training set has 72 pages")
     assert found(report, "single_groups").message.startswith("every page is a group of its own")
     assert found(report, "long_pages").message.startswith("90 of 90 pages")
     pages = [*CLEAN, page("p", "alone")]
     assert found(checked(pages), "single_groups").examples == ("alone",)
 
 
-def test_the_smaller_sample_is_what_counts() -> None:
+def test_the_sample_size_limits_the_training_set() -> None:
     assert checked(CLEAN, sample_size=20).pages["train"] == 20
 
 
 # files
 
 
-def test_every_bad_line_of_a_file_is_told_by_kind(tmp_path: Path) -> None:
+def test_unreadable_lines_of_a_file_are_findings_by_kind(tmp_path: Path) -> None:
     good = {"words": ["a", "b"], "bboxes": [[0, 0, 9, 9], [20, 0, 29, 9]], "labels": ["O", "B-DATE"]}
     bad: list[dict[str, object]] = [
         {"bboxes": [[9, 0, 0, 9], [20, 0, 29, 9]]},
@@ -220,19 +220,19 @@ def test_missing_truncated_unreadable_and_blank_images_are_findings(tmp_path: Pa
     assert found(report, "images").message.startswith("4 page(s)")
 
 
-def test_a_page_that_names_no_image_has_the_one_with_its_id(tmp_path: Path) -> None:
+def test_a_page_without_an_image_name_has_the_image_of_its_id(tmp_path: Path) -> None:
     png(tmp_path / "000.png", b"\xff" * 10**6, 1000, 1000)
     images = check_images([page("000", "g"), page("001", "g")], tmp_path)
     assert (images.checked, list(images.problems)) == (1, ["000"])
 
 
-def test_a_folder_of_other_images_is_told(tmp_path: Path) -> None:
+def test_a_folder_of_unrelated_images_is_a_finding(tmp_path: Path) -> None:
     report = check_dataset(CheckInput(CLEAN, images=check_images(CLEAN, tmp_path)), TrainConfig())
     assert "no image of the folder belongs to a page" in found(report, "images").message
 
 
 @pytest.mark.skipif(not SROIE.exists(), reason=f"no real receipts in {SROIE}")
-def test_the_length_of_real_receipts_is_estimated_as_the_tokenizer_finds_it() -> None:
+def test_the_estimated_length_of_real_receipts_is_close_to_the_tokenizers() -> None:
     tokenizers = pytest.importorskip("tokenizers")
     from receipt_layoutlm.minilm import PACKAGE, find_minilm
 
@@ -243,7 +243,8 @@ def test_the_length_of_real_receipts_is_estimated_as_the_tokenizer_finds_it() ->
     tokenizer.no_padding()
     pages = read_jsonl(SROIE / "dev.jsonl")[::4]
     ratios = [
-        sub_tokens(page) / sum(len(tokenizer.encode(word, add_special_tokens=False).ids) for word in page.words)
+        estimated_sub_tokens(page)
+        / sum(len(tokenizer.encode(word, add_special_tokens=False).ids) for word in page.words)
         for page in pages
     ]
 

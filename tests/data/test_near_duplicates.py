@@ -1,4 +1,4 @@
-"""Near-duplicate pages across parts: found as comparing all pairs finds them, each page once, in seconds."""
+"""Near duplicates across sets: the same as by comparing all pairs, each page once, in seconds."""
 
 import random
 import time
@@ -25,18 +25,18 @@ def changed(original: Page, page_id: str, index: int) -> Page:
     return page(page_id, *words)
 
 
-def test_a_second_scan_of_a_training_receipt_is_found_in_the_evaluation_part() -> None:
+def test_a_second_scan_of_a_training_receipt_is_found_in_the_validation_set() -> None:
     generator = random.Random(0)
     train = [receipt(f"t{i}", generator) for i in range(20)]
     again = changed(train[7], "e0", index=39)
 
     (found,) = near_duplicates({"train": train, "evaluation": [receipt("e1", generator), again]})
 
-    assert (found.page_id, found.part, found.other_id, found.other_part) == ("e0", "evaluation", "t7", "train")
+    assert (found.page_id, found.set_name, found.other_id, found.other_set) == ("e0", "evaluation", "t7", "train")
     assert found.similarity == pytest.approx(37 / 39, abs=0.001)
 
 
-def test_case_does_not_count_and_equal_pages_of_one_part_do_not_matter() -> None:
+def test_case_is_ignored_and_equal_pages_of_one_set_are_no_finding() -> None:
     train = [page("a", "ONE", "TWO", "THREE"), page("b", "one", "two", "three")]
 
     assert near_duplicates({"train": train, "evaluation": []}) == []
@@ -44,7 +44,7 @@ def test_case_does_not_count_and_equal_pages_of_one_part_do_not_matter() -> None
     assert (found.page_id, found.similarity) == ("c", 1.0)
 
 
-def test_a_page_is_told_once_with_the_page_most_like_it() -> None:
+def test_a_page_is_reported_once_with_the_most_similar_page() -> None:
     original = receipt("e", random.Random(1))
     far, near = changed(original, "far", 20), changed(original, "near", 39)
 
@@ -53,19 +53,19 @@ def test_a_page_is_told_once_with_the_page_most_like_it() -> None:
     assert [(each.page_id, each.other_id) for each in found] == [("e", "near")]
 
 
-def test_a_page_of_the_test_part_is_held_against_training_and_evaluation() -> None:
+def test_a_page_of_the_test_set_is_compared_with_training_and_validation_set() -> None:
     original = receipt("t", random.Random(2))
 
     found = near_duplicates({"train": [], "evaluation": [original], "test": [changed(original, "x", 39)]})
 
-    assert [(each.page_id, each.other_part) for each in found] == [("x", "evaluation")]
+    assert [(each.page_id, each.other_set) for each in found] == [("x", "evaluation")]
 
 
 words = st.lists(st.sampled_from("abc"), min_size=1, max_size=8)
-part = st.lists(words, max_size=6)
+page_sets = st.lists(words, max_size=6)
 
 
-@given(part, part, st.sampled_from([0.5, 0.8, 1.0]))
+@given(page_sets, page_sets, st.sampled_from([0.5, 0.8, 1.0]))
 def test_the_pages_found_are_those_that_comparing_every_pair_finds(
     train: list[list[str]], evaluation: list[list[str]], threshold: float
 ) -> None:

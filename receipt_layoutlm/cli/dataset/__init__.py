@@ -7,7 +7,7 @@ import click
 
 from receipt_dynamo import Dataset
 from receipt_layoutlm.cli.connection import Connection, store_options
-from receipt_layoutlm.cli.dataset.check import check
+from receipt_layoutlm.cli.dataset.check import check_command
 from receipt_layoutlm.cli.dataset.forget import forget
 from receipt_layoutlm.cli.dataset.import_files import as_json_option, import_
 from receipt_layoutlm.cli.dataset.import_text import described_text
@@ -33,7 +33,7 @@ dataset.add_command(import_)
 import_.add_command(dynamo)
 dataset.add_command(load)
 dataset.add_command(count)
-dataset.add_command(check)
+dataset.add_command(check_command)
 dataset.add_command(select_subset)
 dataset.add_command(forget)
 dataset.add_command(suspects)
