@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from receipt_layoutlm.cli.connection import Connection, require, store_options
-from receipt_layoutlm.cli.dataset.check import report_text
+from receipt_layoutlm.cli.dataset.check import check_text
 from receipt_layoutlm.cli.dataset.forget import tell_forgotten
 from receipt_layoutlm.cli.options import given_values, model_options
 from receipt_layoutlm.cli.plan_text import dry_run_json, dry_run_text, submitted_text
@@ -91,7 +91,7 @@ def train(
     if dry_run:
         click.echo(dry_run_json(submission) if as_json else dry_run_text(submission))
         return
-    summary = report_text(submission.report) if submission.report else None
+    summary = check_text(submission.report) if submission.report else None
     job = submit(context, submission, connection.caller(), unique_key, summary)
     plan = submission.plan
     if as_json:

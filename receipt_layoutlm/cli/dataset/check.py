@@ -27,7 +27,7 @@ from receipt_layoutlm.jobs.request import read_config_file, resolve
 @click.option(
     "--images",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of the pages' images, named by SHA-256, file name or page id; checks that they are readable and not blank.",
+    help="Folder of the pages' images, named by SHA-256, file name or page id, to check them too.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @store_options
