@@ -50,6 +50,11 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
+@functools.cache
+def walked(path: Path) -> list[ast.AST]:
+    return list(ast.walk(tree(path)))
+
+
 def imports(path: Path) -> Iterator[tuple[str, int]]:
     """Top-level package names that a file imports anywhere, with the line; TYPE_CHECKING blocks do not count."""
     for node in runtime_nodes(tree(path)):
@@ -137,7 +142,7 @@ def names_of(paths: list[Path]) -> dict[str, Path]:
 
 def module_imports(path: Path, modules: Set[str]) -> Iterator[str]:
     """The modules that a file imports; of `from package import module`, the module."""
-    for node in ast.walk(tree(path)):
+    for node in walked(path):
         if isinstance(node, ast.Import):
             yield from modules & {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
@@ -148,7 +153,7 @@ def module_imports(path: Path, modules: Set[str]) -> Iterator[str]:
 def nodes(*folders: Path, without: tuple[Path, ...] = ()) -> Iterator[tuple[Path, ast.AST]]:
     for path in sources(*folders):
         if path not in without:
-            yield from ((path, node) for node in ast.walk(tree(path)))
+            yield from ((path, node) for node in walked(path))
 
 
 def test_key_strings_are_written_in_the_items_modules_alone() -> None:
