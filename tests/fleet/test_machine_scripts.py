@@ -332,7 +332,7 @@ def test_a_slot_that_was_started_again_is_not_taken_for_what_it_was_before(
     assert "were restarted" in end(word="drained")
     os.utime(started, (1e9, 1e9))
 
-    assert "why: crashed" in end()
+    assert "reason: crashed" in end()
 
 
 def test_a_slot_that_does_not_say_what_it_does_keeps_the_machine(
