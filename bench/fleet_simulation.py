@@ -253,14 +253,14 @@ def engine() -> Iterator[Callable[[], DynamoClient]]:
     (port,) = local_process.free_ports(1)
     command = [*DYNOXIDE.find(platform_key(), programs_dir())[0], "serve", "-p", str(port)]
     with tempfile.TemporaryDirectory() as folder:
-        pid = local_process.start(
+        pid = local_process.start_process(
             command, DYNOXIDE.environment((port,), Path(folder)), Path(folder), Path(folder, "log")
         )
         try:
             local_process.wait_until(lambda: local_process.answers(port, DYNOXIDE.health_path, DYNOXIDE.signature), 30)
             yield lambda: new_table(f"http://{local_process.LOOPBACK}:{port}")
         finally:
-            local_process.stop(pid, command)
+            local_process.stop_process(pid, command)
 
 
 def new_table(endpoint: str) -> DynamoClient:

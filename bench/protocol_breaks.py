@@ -43,14 +43,14 @@ def engine() -> Iterator[str]:
     command = [*DYNOXIDE.find(platform_key(), programs_dir())[0], "serve", "-p", str(port)]
     with tempfile.TemporaryDirectory() as folder:
         environment = DYNOXIDE.environment((port,), Path(folder))
-        pid = local_process.start(command, environment, Path(folder), Path(folder) / "engine.log")
+        pid = local_process.start_process(command, environment, Path(folder), Path(folder) / "engine.log")
         try:
             local_process.wait_until(
                 lambda: local_process.answers(port, DYNOXIDE.health_path, DYNOXIDE.signature), START_SECONDS
             )
             yield f"http://{local_process.LOOPBACK}:{port}"
         finally:
-            local_process.stop(pid, command)
+            local_process.stop_process(pid, command)
 
 
 def measured(schedules: int, seed: int) -> Iterator[str]:

@@ -131,14 +131,14 @@ def main() -> None:
     (port,) = local_process.free_ports(1)
     command = [*DYNOXIDE.find(platform_key(), programs_dir())[0], "serve", "-p", str(port)]
     with tempfile.TemporaryDirectory() as folder:
-        pid = local_process.start(command, {}, Path(folder), Path(folder) / "engine.log")
+        pid = local_process.start_process(command, {}, Path(folder), Path(folder) / "engine.log")
         try:
             assert local_process.wait_until(
                 lambda: local_process.answers(port, DYNOXIDE.health_path, DYNOXIDE.signature), 30
             )
             found = measure_all(f"http://{local_process.LOOPBACK}:{port}")
         finally:
-            local_process.stop(pid, command)
+            local_process.stop_process(pid, command)
     tell(found)
 
 

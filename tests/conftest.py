@@ -180,7 +180,7 @@ def _program(engine: Engine) -> Program:
 
 def _serve(engine: Engine, command: list[str], ports: tuple[int, ...], folder: Path) -> Iterator[str]:
     log = folder / "engine.log"
-    pid = local_process.start(command, engine.environment(ports, folder), folder, log)
+    pid = local_process.start_process(command, engine.environment(ports, folder), folder, log)
     try:
         ready = local_process.wait_until(
             lambda: local_process.answers(ports[0], engine.health_path, engine.signature), START_SECONDS
@@ -188,7 +188,7 @@ def _serve(engine: Engine, command: list[str], ports: tuple[int, ...], folder: P
         assert ready, f"{engine.name} did not come up:{local_process.last_lines(log)}"
         yield f"http://{local_process.LOOPBACK}:{ports[0]}"
     finally:
-        local_process.stop(pid, command)
+        local_process.stop_process(pid, command)
 
 
 @pytest.fixture(scope="session")

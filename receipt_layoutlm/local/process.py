@@ -1,4 +1,4 @@
-"""Starts, recognises and stops the server processes behind --local. They outlive the command that started them."""
+"""Starts, recognises and stops the server processes behind --local, which outlive the command that starts them."""
 
 import contextlib
 import http.client
@@ -13,46 +13,46 @@ from pathlib import Path
 import psutil
 
 LOOPBACK = "127.0.0.1"
-GRPC_OFFSET = 10_000  # SeaweedFS talks to itself on each port plus this
+GRPC_OFFSET = 10_000  # SeaweedFS listens for its own gRPC calls on each port plus this
 PF_EXITING = 0x4  # include/linux/sched.h
 EXEC_SECONDS = 5.0
 PROBE_SECONDS = 2.0
-STOP_SECONDS = 15.0  # SeaweedFS takes 2 s to leave
+STOP_SECONDS = 15.0  # SeaweedFS takes 2 s to end
 
 
 def free_ports(count: int) -> tuple[int, ...]:
-    """Ports nobody listens on just now, nor on their gRPC twins; all are held at once, so that none comes twice."""
-    with contextlib.ExitStack() as stack:
-        found: list[int] = []
-        while len(found) < count:
+    """Distinct ports that are free now, with their gRPC twins."""
+    with contextlib.ExitStack() as stack:  # all are held until the end, so that none comes twice
+        ports: list[int] = []
+        while len(ports) < count:
             twin = stack.enter_context(socket.socket())
             twin.bind((LOOPBACK, 0))
             port = twin.getsockname()[1] - GRPC_OFFSET  # the kernel gives 32768 and above
             if _hold(stack, port):
-                found.append(port)
-        return tuple(found)
+                ports.append(port)
+        return tuple(ports)
 
 
 def are_free(ports: Sequence[int]) -> bool:
-    """Whether all of these, and their gRPC twins, can be listened on."""
+    """Whether all of these ports and their gRPC twins are free."""
     with contextlib.ExitStack() as stack:
-        return all(_hold(stack, each) for port in ports for each in (port, port + GRPC_OFFSET))
+        return all(_hold(stack, number) for port in ports for number in (port, port + GRPC_OFFSET))
 
 
 def _hold(stack: contextlib.ExitStack, port: int) -> bool:
-    each = stack.enter_context(socket.socket())
-    each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: passes over TIME_WAIT
+    holder = stack.enter_context(socket.socket())
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: ignores TIME_WAIT
     try:
-        each.bind((LOOPBACK, port))
+        holder.bind((LOOPBACK, port))
     except OSError:
         return False
     return True
 
 
-def start(command: Sequence[str], environment: Mapping[str, str], folder: Path, log: Path) -> int:
-    """Start a program in a session of its own and return its pid; its output is appended to `log`.
+def start_process(command: Sequence[str], environment: Mapping[str, str], folder: Path, log: Path) -> int:
+    """Start a program in a session of its own, with its output appended to `log`; returns its pid.
 
-    It sees PATH and `environment` alone: the user's AWS settings and HOME would steer the engines.
+    Its environment is only PATH and `environment`: the user's AWS settings and HOME would affect the engines.
     """
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -64,7 +64,7 @@ def start(command: Sequence[str], environment: Mapping[str, str], folder: Path, 
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    # Linux shows an empty command line for a moment, which would pass for a dead process
+    # Linux shows an empty command line for a moment, which looks like a dead process
     wait_until(lambda: is_running(process.pid, command) or process.poll() is not None, EXEC_SECONDS)
     return process.pid
 
@@ -98,10 +98,7 @@ def _is_exiting(pid: int) -> bool:
 
 
 def answers(port: int, path: str, signature: str) -> bool:
-    """Whether what listens on the port is the server that signs so, in its Server header or its answer.
-
-    The status may be any: SeaweedFS signs its 403 for a caller without keys.
-    """
+    """Whether the server on the port has this signature in its Server header or its response, whatever the status."""
     connection = http.client.HTTPConnection(LOOPBACK, port, timeout=PROBE_SECONDS)
     try:
         connection.request("GET", path)
@@ -115,7 +112,7 @@ def answers(port: int, path: str, signature: str) -> bool:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Ask every 20 ms until it holds; whether it did before the deadline."""
+    """Poll every 20 ms until the condition holds; returns whether it did before the deadline."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -124,13 +121,13 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def stop(pid: int, command: Sequence[str]) -> None:
-    """Ask the process to end, and end it when it does not; a pid that is another's by now is left alone."""
-    for each in (signal.SIGTERM, signal.SIGKILL):
+def stop_process(pid: int, command: Sequence[str]) -> None:
+    """SIGTERM, then SIGKILL. A pid that belongs to another process by now is left alone."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
         if not is_running(pid, command):
             return
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, each)
+            os.kill(pid, number)
         if wait_until(lambda: not is_running(pid, command), STOP_SECONDS):
             return
 

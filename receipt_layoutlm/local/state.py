@@ -1,9 +1,10 @@
-"""The state folder of the embedded AWS, and what is written down there about its engines.
+"""State folder of the embedded AWS.
 
-engines.json   which engine serves what, its ports, its process, what was created on it
-engines.lock   held while any of that changes, so that two terminals share one engine
-aws-config     an AWS profile without anything in it, in place of the user's
-{engine}/      an engine's data           {engine}.log   its output
+engines.json   the engine of each service, with its ports, its process, and the tables and buckets created on it
+engines.lock   held while engines.json changes, so that two terminals share one engine
+aws-config     an AWS profile with nothing but a region, in place of the user's
+{engine}/      an engine's data
+{engine}.log   an engine's output
 """
 
 import contextlib
@@ -19,11 +20,11 @@ RECORDS = "engines.json"
 
 
 class LocalAwsError(UserError):
-    """The embedded AWS cannot be started or stopped; the text says why."""
+    """The embedded AWS cannot be started or stopped."""
 
 
 class EngineRecord(BaseModel):
-    """An engine as it was last started. The ports are kept for the next start; no pid means it was stopped."""
+    """An engine as last started. Its next start uses the same ports; without a pid it was stopped."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,11 +33,11 @@ class EngineRecord(BaseModel):
     command: tuple[str, ...]
     started_at: AwareDatetime
     pid: int | None = None
-    created: tuple[str, ...] = ()  # tables and buckets known to be there since this start
+    created: tuple[str, ...] = ()  # tables and buckets that exist since this start
 
 
 class Records(BaseModel):
-    """engines.json. The engine chosen for a service stays so, because it holds the data."""
+    """engines.json. A service keeps its engine, which holds the data."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,7 +45,7 @@ class Records(BaseModel):
     engines: dict[EngineName, EngineRecord] = {}
 
     def engine_of(self, service: Service) -> EngineRecord | None:
-        """The record of what serves `service`, if anything ever did."""
+        """Record of the engine of a service, if one was ever started."""
         name = self.chosen.get(service)
         return None if name is None else self.engines.get(name)
 
@@ -55,17 +56,19 @@ class Records(BaseModel):
         return self.model_copy(update={"chosen": {**self.chosen, service: name}})
 
 
-def load(folder: Path) -> Records:
-    """What is written down; nothing when the folder is new. LocalAwsError when it cannot be read."""
+def load_records(folder: Path) -> Records:
+    """Read engines.json; empty records in a new folder. Raises LocalAwsError when it is damaged."""
     try:
         return Records.model_validate_json((folder / RECORDS).read_bytes())
     except FileNotFoundError:
         return Records()
     except ValueError as error:
-        raise LocalAwsError(f"{folder / RECORDS} is damaged; move {folder} away to start anew: {error}") from error
+        raise LocalAwsError(
+            f"{folder / RECORDS} is damaged: move {folder} away to start from scratch: {error}"
+        ) from error
 
 
-def save(folder: Path, records: Records) -> None:
+def save_records(folder: Path, records: Records) -> None:
     """Replace engines.json in one step."""
     scratch = folder / f"{RECORDS}.new"
     scratch.write_text(records.model_dump_json(indent=1))
@@ -74,8 +77,8 @@ def save(folder: Path, records: Records) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for oneself; the kernel lets go when the process ends, however it ends."""
-    import fcntl  # not on Windows, where this is never reached
+    """Hold the folder's lock; the kernel releases it however the process ends."""
+    import fcntl  # does not exist on Windows, which is refused earlier
 
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (folder / "engines.lock").open("w") as file:
@@ -84,9 +87,9 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of all files below; engines may remove one while it is counted."""
+    """Total bytes of the files below a folder."""
     total = 0
     for path in folder.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError):  # an engine may remove one meanwhile
             total += path.lstat().st_size if path.is_file() else 0
     return total

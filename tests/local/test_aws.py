@@ -23,7 +23,7 @@ from receipt_layoutlm.local import start as local_start
 from receipt_layoutlm.local import state as local_state
 from receipt_layoutlm.local.aws import LOCAL_BUCKET, LOCAL_TABLE, LocalAws
 from receipt_layoutlm.local.engines import EngineName, EngineUnavailable, check_integrity, find_dynoxide
-from receipt_layoutlm.local.start import Machine
+from receipt_layoutlm.local.start import LocalPlatform
 from receipt_layoutlm.local.state import EngineRecord, LocalAwsError
 from receipt_layoutlm.paths import state_dir
 
@@ -76,7 +76,7 @@ def pids(folder: Path) -> dict[EngineName, int]:
 
 def kill(folder: Path) -> None:
     """kill -9 every engine and wait until each is gone."""
-    for record in local_state.load(folder).engines.values():
+    for record in local_state.load_records(folder).engines.values():
         if record.pid is not None:
             os.kill(record.pid, signal.SIGKILL)
             assert local_process.wait_until(functools.partial(is_gone, record), 10)
@@ -130,7 +130,7 @@ def test_data_survive_when_their_ports_are_taken_meanwhile(folder: Path) -> None
     before = local_aws.up(folder)
     store(before)
     local_aws.down(folder)
-    taken = [record.ports[0] for record in local_state.load(folder).engines.values()]
+    taken = [record.ports[0] for record in local_state.load_records(folder).engines.values()]
     squatters = [socket.create_server(("127.0.0.1", port)) for port in taken]
     try:
         after = local_aws.up(folder)
@@ -197,9 +197,9 @@ def test_engines_outlive_a_killed_caller(folder: Path) -> None:
 def test_a_pid_that_now_belongs_to_another_process_is_no_engine(folder: Path) -> None:
     local_aws.up(folder, ["dynamodb"])
     kill(folder)
-    records = local_state.load(folder)
+    records = local_state.load_records(folder)
     stale = records.engines["dynoxide"].model_copy(update={"pid": os.getpid()})
-    local_state.save(folder, records.with_engine("dynoxide", stale))
+    local_state.save_records(folder, records.with_engine("dynoxide", stale))
 
     assert pids(folder) == {}
     assert local_aws.down(folder) == ()  # and this process is still here to say so
@@ -218,7 +218,7 @@ def test_an_engine_that_does_not_come_up_shows_the_end_of_its_log(folder: Path) 
 
 def test_where_no_binary_exists_the_stand_in_says_so_in_one_line_and_works(folder: Path, tmp_path: Path) -> None:
     said: list[str] = []
-    machine = Machine("linux-riscv64", tmp_path / "programs", said.append)
+    machine = LocalPlatform("linux-riscv64", tmp_path / "programs", said.append)
 
     local = local_aws.up(folder, machine=machine)
     store(local)
@@ -238,7 +238,7 @@ def test_data_are_never_left_behind_for_an_empty_stand_in(folder: Path, tmp_path
     local_aws.up(folder, ["dynamodb"])
     local_aws.down(folder)
     with pytest.raises(LocalAwsError, match="written by dynoxide"):
-        local_aws.up(folder, ["dynamodb"], Machine("linux-riscv64", tmp_path))
+        local_aws.up(folder, ["dynamodb"], LocalPlatform("linux-riscv64", tmp_path))
 
 
 def test_the_variables_lead_a_child_past_profile_proxy_and_keys_of_the_user(folder: Path) -> None:
@@ -278,7 +278,7 @@ def test_purge_deletes_what_engines_stored_and_nothing_else(folder: Path) -> Non
 
 def test_windows_is_refused_in_one_line(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(LocalAwsError, match="needs Linux or macOS") as refusal:
-        local_aws.up(folder, machine=Machine("win32-x64", tmp_path))
+        local_aws.up(folder, machine=LocalPlatform("win32-x64", tmp_path))
     assert "\n" not in str(refusal.value)
 
 

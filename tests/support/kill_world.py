@@ -62,7 +62,7 @@ class Server:
 
     def start(self) -> None:
         environment = self._engine.environment(self._ports, self._folder)
-        self._pid = local_process.start(self._command, environment, self._folder, self._folder / "engine.log")
+        self._pid = local_process.start_process(self._command, environment, self._folder, self._folder / "engine.log")
         health = (self._ports[0], self._engine.health_path, self._engine.signature)
         assert local_process.wait_until(lambda: local_process.answers(*health), START_SECONDS), self._engine.name
 

@@ -29,7 +29,7 @@ def ministack(folder: Path) -> Iterator[str]:
     del settings["SERVICES"]  # all of them
     command, log = [*program], folder / "ministack.log"
     root = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
-    pid = local_process.start(command, {**settings, **root, "AUTH": "true"}, folder, log)
+    pid = local_process.start_process(command, {**settings, **root, "AUTH": "true"}, folder, log)
     try:
         ready = local_process.wait_until(
             lambda: local_process.answers(port, MINISTACK.health_path, MINISTACK.signature), START_SECONDS
@@ -39,7 +39,7 @@ def ministack(folder: Path) -> Iterator[str]:
         aws(endpoint, "ssm").put_parameter(Name=IMAGE, Value="ami-0123456789abcdef0", Type="String")
         yield endpoint
     finally:
-        local_process.stop(pid, command)
+        local_process.stop_process(pid, command)
 
 
 def a_moment(_seconds: float) -> None:
