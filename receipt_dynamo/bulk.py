@@ -1,6 +1,6 @@
-"""Many items at once: pages of a query, batches of reads and of writes. What is refused for now is asked again.
+"""Queries and batches over many items, with retries.
 
-A batch has no conditions and is no transaction: it is for receipts, which nobody holds under a lease.
+A batch has no conditions and is no transaction: it serves receipts, which are not under a lease.
 """
 
 import threading
@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from receipt_dynamo.errors import StoreError
+from receipt_dynamo.errors import StoreError, is_transient, store_error
 from receipt_dynamo.items import RawItem
 from receipt_dynamo.retries import THROTTLING, Pauses
-from receipt_dynamo.writes import NO_REPLY, PASSING, store_error
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -26,7 +25,7 @@ PATIENCE_SECONDS: Final = 60.0  # without any progress; a new on-demand table ta
 
 @dataclass
 class Units:
-    """Capacity units that were consumed, as the table counts them. Threads may add at once."""
+    """Consumed capacity units, as the table counts them. Thread-safe."""
 
     read: float = 0.0
     write: float = 0.0
@@ -35,7 +34,8 @@ class Units:
 
     def add(self, reply: RawItem, kind: str) -> None:
         consumed = reply.get("ConsumedCapacity") or []
-        units = sum(each["CapacityUnits"] for each in (consumed if isinstance(consumed, list) else [consumed]))
+        tables = consumed if isinstance(consumed, list) else [consumed]
+        units = sum(table["CapacityUnits"] for table in tables)
         with self._lock:
             self.requests += 1
             if kind == "read":
@@ -45,7 +45,7 @@ class Units:
 
 
 class Bulk:
-    """Requests for many items of one table. `monotonic` and `sleep` are injected by tests."""
+    """Requests for many items of one table. Tests inject `monotonic` and `sleep`."""
 
     def __init__(
         self,
@@ -56,16 +56,16 @@ class Bulk:
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self._client, self._table = client, table_name
-        self._monotonic, self._sleep, self._patience = monotonic, sleep, patience_seconds
+        self._monotonic, self._sleep, self._patience_seconds = monotonic, sleep, patience_seconds
         self.units = Units()
 
     def query(self, request: RawItem) -> Iterator[RawItem]:
-        """Every item that a query finds, page after page."""
+        """Every item of a query, page after page."""
         for reply in self._pages(request):
             yield from reply["Items"]
 
     def count(self, request: RawItem) -> int:
-        """How many items a query finds; they themselves stay where they are."""
+        """The number of items of a query; the items themselves are not transferred."""
         return sum(reply["Count"] for reply in self._pages({**request, "Select": "COUNT"}))
 
     def _pages(self, request: RawItem) -> Iterator[RawItem]:
@@ -79,8 +79,8 @@ class Bulk:
             request = {**request, "ExclusiveStartKey": reply["LastEvaluatedKey"]}
 
     def get(self, keys: Iterable[RawItem]) -> list[RawItem]:
-        """The items of these keys that exist, in no order. Raises StoreError when some stay unread."""
-        found: list[RawItem] = []
+        """The existing items of these keys, in no order. Raises StoreError when some stay unread."""
+        items: list[RawItem] = []
         for batch in _cut(list(keys), READS_PER_BATCH):
             pauses = self._pauses()
             while batch:
@@ -89,28 +89,39 @@ class Bulk:
                     self._client.batch_get_item, {"RequestItems": request, "ReturnConsumedCapacity": "TOTAL"}
                 )
                 self.units.add(reply, "read")
-                found += reply["Responses"].get(self._table, [])
+                items += reply["Responses"].get(self._table, [])
                 left = reply.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
                 if len(left) < len(batch):
                     pauses = self._pauses()
                 if left and not pauses.pause():
                     raise StoreError(f"{len(left)} items of table {self._table!r} could not be read: it throttles")
                 batch = left
-        return found
+        return items
 
     def write(self, puts: Sequence[RawItem] = (), deletes: Sequence[RawItem] = ()) -> list[RawItem]:
-        """Put items and delete keys; returns those that the table would not take until the patience ran out."""
+        """Put items and delete keys; returns the keys that the table refused until the patience ran out."""
         actions: list[RawItem] = [{"PutRequest": {"Item": item}} for item in puts]
         actions += [{"DeleteRequest": {"Key": key}} for key in deletes]
         unwritten: list[RawItem] = []
         for batch in _cut(actions, WRITES_PER_BATCH):
-            unwritten += [_target(action) for action in self._write_batch(batch)]
+            for action in self._write_batch(batch):
+                target = action["PutRequest"]["Item"] if "PutRequest" in action else action["DeleteRequest"]["Key"]
+                unwritten.append({name: target[name] for name in ("PK", "SK")})
         return unwritten
 
     def _write_batch(self, batch: Sequence[RawItem]) -> Sequence[RawItem]:
+        """Write one batch; returns what is left of it."""
         pauses = self._pauses()
         while batch:
-            left = self._unprocessed(batch)
+            left = batch  # all of it, when the request itself is refused
+            try:
+                request: RawItem = {"RequestItems": {self._table: batch}, "ReturnConsumedCapacity": "TOTAL"}
+                reply: RawItem = dict(self._client.batch_write_item(**request))
+                self.units.add(reply, "write")
+                left = reply.get("UnprocessedItems", {}).get(self._table, [])
+            except (ClientError, BotoCoreError) as error:
+                if not is_transient(error):
+                    raise store_error(error, self._table) from error
             if len(left) < len(batch):
                 pauses = self._pauses()
             if left and not pauses.pause():
@@ -118,45 +129,19 @@ class Bulk:
             batch = left
         return []
 
-    def _unprocessed(self, batch: Sequence[RawItem]) -> Sequence[RawItem]:
-        """What the table did not take of a batch; all of it when it refused the request for now."""
-        try:
-            request: RawItem = {"RequestItems": {self._table: batch}, "ReturnConsumedCapacity": "TOTAL"}
-            reply: RawItem = dict(self._client.batch_write_item(**request))
-        except (ClientError, BotoCoreError) as error:
-            if not _passes(error):
-                raise store_error(error, self._table) from error
-            return batch
-        self.units.add(reply, "write")
-        left: list[RawItem] = reply.get("UnprocessedItems", {}).get(self._table, [])
-        return left
-
     def _ask(self, operation: Callable[..., Any], request: RawItem) -> RawItem:
-        """A read, asked again while the refusal is one that passes."""
+        """A read, repeated while the refusal is transient."""
         pauses = self._pauses()
         while True:
             try:
                 return dict(operation(**request))
             except (ClientError, BotoCoreError) as error:
-                if not _passes(error) or not pauses.pause():
+                if not is_transient(error) or not pauses.pause():
                     raise store_error(error, self._table) from error
 
     def _pauses(self) -> Pauses:
-        """Until the patience runs out; begun anew after each progress."""
-        deadline = self._monotonic() + self._patience
+        deadline = self._monotonic() + self._patience_seconds
         return Pauses(THROTTLING, lambda: self._monotonic() >= deadline, self._sleep)
-
-
-def _passes(error: ClientError | BotoCoreError) -> bool:
-    if isinstance(error, ClientError):
-        return error.response["Error"]["Code"] in PASSING
-    return isinstance(error, NO_REPLY)
-
-
-def _target(action: RawItem) -> RawItem:
-    """The key that an action of a batch is about."""
-    item: RawItem = action["PutRequest"]["Item"] if "PutRequest" in action else action["DeleteRequest"]["Key"]
-    return {name: item[name] for name in ("PK", "SK")}
 
 
 def _cut(values: Sequence[RawItem], size: int) -> Iterator[Sequence[RawItem]]:

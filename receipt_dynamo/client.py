@@ -35,7 +35,8 @@ from receipt_dynamo.entities import (
 from receipt_dynamo.errors import AlreadyExists, InvalidInput, LeaseLost, NotFound
 from receipt_dynamo.items import ForgottenPageItem, JobLogItem, JobMetricItem, LeaseItem, RawItem
 from receipt_dynamo.metrics_view import fold_original_rows, visible
-from receipt_dynamo.writes import ConditionFailed, Write, Writer, check, delete, put, store_error
+from receipt_dynamo.retry import store_error
+from receipt_dynamo.writes import ConditionFailed, Write, Writer, check, delete, put
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -1,4 +1,34 @@
-"""The exceptions of the run store. Each text says what to do."""
+"""Exceptions of the run store, each with the fix in its text, and the botocore errors that become one."""
+
+from typing import Final
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    IncompleteReadError,
+)
+from botocore.exceptions import ConnectionError as NoConnection
+
+TRANSIENT_CODES: Final = frozenset(
+    {
+        "TransactionConflict",
+        "TransactionConflictException",
+        "TransactionInProgressException",
+        "ThrottlingError",
+        "ThrottlingException",
+        "ProvisionedThroughputExceeded",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "InternalServerError",
+        "ServiceUnavailable",
+        "ServiceUnavailableException",
+        "500",
+        "503",
+    }
+)
+_NO_REPLY = (NoConnection, CredentialRetrievalError, HTTPClientError, IncompleteReadError)  # perhaps it arrived
 
 
 class StoreError(Exception):
@@ -35,3 +65,23 @@ class StoreUnavailable(StoreError):
 
 class WriteTimeout(StoreUnavailable):
     """A write met conflicts, throttles or a dead connection until its deadline."""
+
+
+def is_transient(error: ClientError | BotoCoreError) -> bool:
+    """Whether the same request may succeed later."""
+    if isinstance(error, ClientError):
+        return error.response["Error"]["Code"] in TRANSIENT_CODES
+    return isinstance(error, _NO_REPLY)
+
+
+def store_error(error: ClientError | BotoCoreError, table_name: str) -> StoreError:
+    """The StoreError for an error of botocore; its text names the fix."""
+    kind = StoreUnavailable if is_transient(error) else StoreError
+    if isinstance(error, BotoCoreError):
+        return kind(f"table {table_name!r} cannot be reached: {error}")
+    if error.response["Error"]["Code"] == "ResourceNotFoundException":
+        return TableNotFound(
+            f"table {table_name!r} (or an index of it) does not exist: check "
+            "--dynamo-table and --region, or create it from infra/storage.yaml"
+        )
+    return kind(f"{error.operation_name} on table {table_name!r}: {error}")
