@@ -6,6 +6,8 @@ from receipt_dynamo.entities import (
     AttemptEnd,
     Budgets,
     Dataset,
+    FleetCost,
+    FleetPause,
     ForgottenPage,
     Job,
     JobError,
@@ -34,7 +36,6 @@ from receipt_dynamo.errors import (
     WriteTimeout,
 )
 from receipt_dynamo.fleet_client import FleetRows
-from receipt_dynamo.fleets import FleetCost, FleetPause
 from receipt_dynamo.queue import JobQueue
 from receipt_dynamo.receipt_client import ReceiptClient
 from receipt_dynamo.receipts import Receipt, ReceiptWord, ReceiptWordLabel, ValidationStatus

@@ -1,4 +1,4 @@
-"""DynamoClient: one method per access pattern. It never changes a job's status; JobQueue does.
+"""DynamoClient: one method per access pattern. Only JobQueue changes the status of a job.
 
 `list_*` returns everything, or the first `limit`; `iter_*` pages lazily. Jobs come newest first, metrics and
 logs in time order.
@@ -49,9 +49,9 @@ DEFAULT_REGION = "us-east-1"
 
 def resolve_region(region: str | None = None) -> str:
     """Region by argument, AWS_REGION, AWS_DEFAULT_REGION, profile, then us-east-1."""
-    given = region or os.environ.get("AWS_REGION")
-    # botocore knows the other two: AWS_DEFAULT_REGION, then the profile
-    return given or botocore.session.get_session().get_config_variable("region") or DEFAULT_REGION
+    # botocore itself reads AWS_DEFAULT_REGION and the profile
+    configured = region or os.environ.get("AWS_REGION") or botocore.session.get_session().get_config_variable("region")
+    return configured or DEFAULT_REGION
 
 
 def fence(lease: Lease) -> Condition:
@@ -60,26 +60,22 @@ def fence(lease: Lease) -> Condition:
     return holds
 
 
-def _same_event(stored: RawItem, event: JobMetric | JobLog) -> bool:
-    numbers = (stored.get(name, {}).get("N") for name in ("attempt", "seq"))
-    return list(numbers) == [str(event.attempt), str(event.seq)]
-
-
 def _readable(rows: Iterable[RawItem]) -> Iterator[Job]:
-    """Jobs of index rows. One that cannot be read is left out with a warning: it must not stop the others."""
+    """Jobs of index rows. An unreadable one is skipped with a warning, so that it does not hide the others."""
     for raw in rows:
         try:
             job = items.job_from(raw)
             parse_job_id(job.job_id)
         except (ValueError, TypeError) as error:
-            log.warning("the item %r is no job that can be read: %s", raw["PK"]["S"], type(error).__name__)
+            log.warning("skipped unreadable job %r: %s", raw["PK"]["S"], type(error).__name__)
         else:
             yield job
 
 
-def _take(records: Iterable[R], limit: int | None) -> list[R]:
-    if limit is not None and limit < 1:
-        raise InvalidInput(f"limit is {limit}: give a positive number, or none for all")
+def _first(records: Iterable[R], limit: int | None) -> list[R]:
+    # a bool is an int to Python: limit=True would silently return one record
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise InvalidInput(f"limit is {limit!r}: give a positive integer, or None for all")
     return list(itertools.islice(records, limit))
 
 
@@ -109,31 +105,31 @@ class DynamoClient:
         return items.job_from(raw)
 
     def iter_jobs_by_status(self, status: str) -> Iterator[Job]:
-        # begins_with keeps out the rows that the original system stores in the same partition.
+        # the prefix excludes the rows that the original system stores in the same partition
         partition = items.status_pk(parse_status(status))
         return _readable(self._query("GSI1", partition, prefix=items.CREATED_PREFIX, newest_first=True))
 
     def list_jobs_by_status(self, status: str, limit: int | None = None) -> list[Job]:
-        return _take(self.iter_jobs_by_status(status), limit)
+        return _first(self.iter_jobs_by_status(status), limit)
 
     def list_jobs(self, limit: int | None = None) -> list[Job]:
         """Jobs of every status: one query (or more pages) per status."""
         jobs = itertools.chain.from_iterable(self.list_jobs_by_status(status, limit) for status in JobStatus)
-        return _take(sorted(jobs, key=lambda job: job.created_at, reverse=True), limit)
+        return _first(sorted(jobs, key=lambda job: job.created_at, reverse=True), limit)
 
     def list_jobs_by_name(self, name: str, limit: int | None = None) -> list[Job]:
         rows = self._query("GSI2", items.name_pk(name), prefix=items.CREATED_PREFIX, newest_first=True)
-        return _take(_readable(rows), limit)
+        return _first(_readable(rows), limit)
 
     def iter_queue(self, queue: str = "default", *, page: int | None = None) -> Iterator[Job]:
-        """Claimable jobs in claim order, read `page` at a time, by default as many as go into one reply.
+        """Claimable jobs in claim order, read `page` at a time (default: as many as fit into one reply).
 
-        A hint: the index lags, so claim reads the lease consistently.
+        A hint: the index lags behind the table, so claim reads the lease consistently.
         """
         return _readable(self._query("GSI3", items.queue_pk(queue), page=page))
 
     def iter_job_rows(self, job_id: str) -> Iterator[RawItem]:
-        """Keys of everything that is stored about a job."""
+        """Keys of all items of a job."""
         for raw in self._query(None, items.job_pk(parse_job_id(job_id))):
             yield items.key(raw["PK"]["S"], raw["SK"]["S"])
 
@@ -159,17 +155,17 @@ class DynamoClient:
     # metrics and logs
 
     def list_job_metrics(self, job_id: str) -> list[JobMetric]:
-        """The evaluations that the published checkpoint contains; list_all_job_metrics shows the rest too."""
+        """Evaluations that the published checkpoint contains; list_all_job_metrics returns the others too."""
         return visible(self.list_all_job_metrics(job_id), self.list_attempts(job_id))
 
     def list_all_job_metrics(self, job_id: str, *, after: datetime | None = None) -> list[JobMetric]:
-        """Evaluations of every attempt, also those that a later attempt ran again; `after` a time, only newer ones."""
+        """Evaluations of every attempt, including those that a later attempt repeated; only those `after` a time."""
         job_id = parse_job_id(job_id)
         start = items.metric_key(job_id, after) if after else None
         rows = self._query(None, items.job_pk(job_id), prefix=items.METRIC_PREFIX, start=start)
-        found = [JobMetricItem.from_raw_data(raw) for raw in rows]
-        ours = [items.metric_from(job_id, item) for item in found if not items.is_original_metric(item)]
-        original = fold_original_rows(job_id, [item for item in found if items.is_original_metric(item)])
+        stored = [JobMetricItem.from_raw_data(raw) for raw in rows]
+        ours = [items.metric_from(job_id, item) for item in stored if not items.is_original_metric(item)]
+        original = fold_original_rows(job_id, [item for item in stored if items.is_original_metric(item)])
         return sorted([*ours, *original], key=lambda metric: metric.timestamp)
 
     def iter_job_logs(self, job_id: str) -> Iterator[JobLog]:
@@ -177,7 +173,7 @@ class DynamoClient:
         return map(items.log_from, rows)
 
     def list_job_logs(self, job_id: str, limit: int | None = None) -> list[JobLog]:
-        return _take(self.iter_job_logs(job_id), limit)
+        return _first(self.iter_job_logs(job_id), limit)
 
     def last_event_at(self, job_id: str) -> datetime | None:
         """Time of the newest metric or log row: the next attempt's events come after it."""
@@ -199,13 +195,13 @@ class DynamoClient:
         return max(since, job.not_before) if job.not_before else since
 
     def add_job_metric(self, lease: Lease, metric: JobMetric) -> JobMetric:
-        """Store one evaluation under the lease's fence; returns it with the time it got. Raises LeaseLost."""
+        """Store one evaluation under the lease's fence; returns it with its final timestamp. Raises LeaseLost."""
         return self._add_event(
             lease, metric, lambda moved: put(items.metric_item(moved), JobMetricItem.pk.does_not_exist())
         )
 
     def add_job_log(self, lease: Lease, log: JobLog) -> JobLog:
-        """Store one event under the lease's fence; returns it with the time it got. Raises LeaseLost."""
+        """Store one event under the lease's fence; returns it with its final timestamp. Raises LeaseLost."""
         return self._add_event(lease, log, lambda moved: put(items.log_item(moved), JobLogItem.pk.does_not_exist()))
 
     def _add_event(self, lease: Lease, event: Event, as_put: Callable[[Event], Write]) -> Event:
@@ -214,8 +210,9 @@ class DynamoClient:
                 self.writer.execute(as_put(event), check(items.lease_key(lease.job_id), fence(lease)))
                 return event
             except ConditionFailed as lost:
-                stored = lost.losers[0]
-                if stored is not None and _same_event(stored, event):
+                stored = lost.losers[0] or {}
+                numbers = [stored.get(name, {}).get("N") for name in ("attempt", "seq")]
+                if numbers == [str(event.attempt), str(event.seq)]:
                     return event  # our own write, whose reply was lost
                 if lost.failed[1]:
                     raise LeaseLost(
@@ -226,7 +223,7 @@ class DynamoClient:
     # datasets
 
     def add_dataset(self, dataset: Dataset) -> None:
-        """Raises AlreadyExists when a snapshot of that name and time is there."""
+        """Raises AlreadyExists when a snapshot of that name and time exists."""
         try:
             self.writer.execute(put(items.dataset_item(dataset), items.DatasetItem.pk.does_not_exist()))
         except ConditionFailed:
@@ -238,25 +235,25 @@ class DynamoClient:
         return [items.dataset_from(raw) for raw in rows]
 
     def get_dataset(self, name: str, fingerprint: str | None = None) -> Dataset:
-        """The newest snapshot of a name, or the one whose fingerprint starts so. Raises NotFound."""
+        """The newest snapshot of a name, or the one whose fingerprint starts with the given text. Raises NotFound."""
         rows = self._query(None, items.dataset_pk(name), prefix=items.SNAPSHOT_PREFIX, newest_first=True)
         for dataset in map(items.dataset_from, rows):
             if dataset.fingerprint.startswith(fingerprint or ""):
                 return dataset
-        wanted = name if fingerprint is None else f"{name}@{fingerprint}"
-        raise NotFound(f"no dataset {wanted!r}: 'layoutlm-cli dataset list' shows what there is")
+        reference = name if fingerprint is None else f"{name}@{fingerprint}"
+        raise NotFound(f"no dataset {reference!r}: 'layoutlm-cli dataset list' shows the stored ones")
 
-    # pages that no new snapshot holds
+    # excluded pages
 
     def add_forgotten(self, page: ForgottenPage) -> None:
-        """Raises AlreadyExists when the page is forgotten already: who did it first, and when, stays."""
+        """Raises AlreadyExists when the page is forgotten already; the first record stays."""
         try:
             self.writer.execute(put(items.forgotten_item(page), ForgottenPageItem.pk.does_not_exist()))
         except ConditionFailed:
             raise AlreadyExists(f"page {page.page_id!r} is forgotten already") from None
 
     def remove_forgotten(self, page_id: str) -> None:
-        """New snapshots may hold the page again. Removing what is not there changes nothing."""
+        """Allow the page in new snapshots again. Idempotent."""
         self.writer.execute(delete(items.forgotten_key(page_id)))
 
     def list_forgotten(self) -> list[ForgottenPage]:
@@ -267,7 +264,7 @@ class DynamoClient:
     # requests
 
     def get_row(self, key: RawItem, *, consistent: bool) -> RawItem | None:
-        """One item by its key, as it is stored; None when there is none."""
+        """One item by its key, as stored, or None."""
         try:
             reply = self.raw.get_item(TableName=self.table_name, Key=key, ConsistentRead=consistent)
         except (ClientError, BotoCoreError) as error:

@@ -5,7 +5,7 @@ Times are aware UTC with microseconds; places end in _uri, durations in _seconds
 
 import random
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, TypeVar
 
@@ -338,6 +338,28 @@ class ForgottenPage(_Record):
     page_id: Annotated[str, AfterValidator(_fits_a_key)]
     forgotten_at: Time
     forgotten_by: str
+
+
+class FleetPause(BaseModel):
+    """No worker of the fleet claims and no machine is started before `until`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")  # a newer scaler may write more
+
+    fleet: str
+    reason: str
+    paused_at: Time
+    until: Time
+
+
+class FleetCost(BaseModel):
+    """US dollars that the machines of a fleet cost on one day (UTC), up to `metered_until`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    fleet: str
+    day: date
+    dollars: float = 0.0
+    metered_until: Time | None = None
 
 
 _UNIQUE_KEYS = uuid.UUID("6f6a1c1e-8f57-5d2a-9f0e-2c7a1f0f3b11")  # namespace of ids made from unique keys

@@ -7,9 +7,8 @@ from pynamodb.expressions.condition import Condition
 
 from receipt_dynamo import fleet_items as items
 from receipt_dynamo.client import DynamoClient
-from receipt_dynamo.entities import utcnow
+from receipt_dynamo.entities import FleetCost, FleetPause, utcnow
 from receipt_dynamo.fleet_items import FleetCostItem
-from receipt_dynamo.fleets import FleetCost, FleetPause
 from receipt_dynamo.writes import ConditionFailed, delete, put
 
 

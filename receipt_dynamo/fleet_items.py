@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from pynamodb.attributes import NumberAttribute, UnicodeAttribute
 
 from receipt_dynamo.attributes import TimeAttribute
-from receipt_dynamo.fleets import FleetCost, FleetPause
+from receipt_dynamo.entities import FleetCost, FleetPause
 from receipt_dynamo.items import RawItem, TableItem, key
 
 KEPT_DAYS = 60  # of costs and machines; a pause goes a day after its end

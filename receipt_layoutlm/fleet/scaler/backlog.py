@@ -1,4 +1,4 @@
-"""The backlog of a queue: claimable and running jobs, each counted once, and how long a job has been waiting."""
+"""The backlog of a queue: claimable and running jobs, each counted once."""
 
 import contextlib
 import itertools
