@@ -32,10 +32,9 @@ from receipt_dynamo.entities import (
     parse_job_id,
     parse_status,
 )
-from receipt_dynamo.errors import AlreadyExists, InvalidInput, LeaseLost, NotFound
+from receipt_dynamo.errors import AlreadyExists, InvalidInput, LeaseLost, NotFound, store_error
 from receipt_dynamo.items import ForgottenPageItem, JobLogItem, JobMetricItem, LeaseItem, RawItem
 from receipt_dynamo.metrics_view import fold_original_rows, visible
-from receipt_dynamo.retry import store_error
 from receipt_dynamo.writes import ConditionFailed, Write, Writer, check, delete, put
 
 if TYPE_CHECKING:
@@ -152,6 +151,14 @@ class DynamoClient:
         partition = items.job_pk(parse_job_id(job_id))
         return [items.attempt_from(raw) for raw in self._query(None, partition, prefix=items.ATTEMPT_PREFIX)]
 
+    def claimable_since(self, job: Job, last_attempt: int) -> datetime:
+        """When a job became claimable after its last attempt (0: none): submitted, released, or due after a backoff."""
+        since = job.created_at
+        if last_attempt:
+            with contextlib.suppress(NotFound):
+                since = self.get_attempt(job.job_id, last_attempt).ended_at or since
+        return max(since, job.not_before) if job.not_before else since
+
     # metrics and logs
 
     def list_job_metrics(self, job_id: str) -> list[JobMetric]:
@@ -184,15 +191,6 @@ class DynamoClient:
         ]
         times = [datetime.fromisoformat(raw["SK"]["S"].rpartition("#")[2]) for raw in newest if raw is not None]
         return max(times, default=None)
-
-    def claimable_since(self, job: Job, last_attempt: int) -> datetime:
-        """When a job became claimable after its last attempt (0: it had none): submitted, released, or due after an
-        error or a retry."""
-        since = job.created_at
-        if last_attempt:
-            with contextlib.suppress(NotFound):
-                since = self.get_attempt(job.job_id, last_attempt).ended_at or since
-        return max(since, job.not_before) if job.not_before else since
 
     def add_job_metric(self, lease: Lease, metric: JobMetric) -> JobMetric:
         """Store one evaluation under the lease's fence; returns it with its final timestamp. Raises LeaseLost."""
