@@ -32,7 +32,7 @@ FENCE = re.compile(r"^(?P<marker><!-- run -->\n)?```(?P<language>\w*)\n(?P<text>
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
 REPOSITORY_PATH = re.compile(
-    r"(?<![\w/.-])(?:receipt_dynamo|receipt_layoutlm|tests|bench|scripts|infra|docs|requirements|examples)/[\w./-]*[\w/]"
+    r"(?<![\w/.-])(?:receipt_dynamo|receipt_layoutlm|tests|bench|scripts|infra|docs|requirements|examples)/[\w./@-]*[\w/]"
 )
 
 each_document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
