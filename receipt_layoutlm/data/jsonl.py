@@ -67,7 +67,7 @@ class ImportedPage(BaseModel):
         if self.group is not None:
             return self.group
         company = self.key.company if self.key else None
-        return normalised(company or "") or self.page_id
+        return normalised_name(company or "") or self.page_id
 
     def iob2_tags(self) -> tuple[str, ...]:
         """The tags, with each I- that continues no entity of its label turned into a B-."""
@@ -78,6 +78,6 @@ class ImportedPage(BaseModel):
         )
 
 
-def normalised(name: str) -> str:
+def normalised_name(name: str) -> str:
     """Letters and digits of a name, case folded, words parted by one space."""
     return _NOT_ALPHANUMERIC.sub(" ", name.casefold()).strip()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from faker import Faker
 
-from receipt_layoutlm.data.jsonl import normalised
+from receipt_layoutlm.data.jsonl import normalised_name
 from receipt_layoutlm.data.page import PAGE_EXTENT, Box, Page
 from receipt_layoutlm.data.sample_layouts import Cell, Row, receipt, rows
 from receipt_layoutlm.data.sample_merchants import Merchant, merchant, seeded
@@ -59,7 +59,7 @@ def _page(page_id: str, seller: Merchant, draw: random.Random) -> Page:
     width = draw.randint(420, 900)
     return Page(
         page_id=page_id,
-        group=normalised(seller.name),
+        group=normalised_name(seller.name),
         words=tuple(word.text for word in words),
         boxes=boxes,
         tags=tuple(word.tag for word in words),

@@ -15,7 +15,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict
 
 from receipt_dynamo import Receipt, ReceiptWord, ReceiptWordLabel, ValidationStatus
-from receipt_layoutlm.data.jsonl import normalised
+from receipt_layoutlm.data.jsonl import normalised_name
 from receipt_layoutlm.data.labels import ALIASES, OUTSIDE
 from receipt_layoutlm.data.page import PAGE_EXTENT, UNSUPERVISED, Box, Page
 from receipt_layoutlm.data.reading_order import printed_lines
@@ -183,7 +183,7 @@ def _tags(decisions: Sequence[_Decision], lines: Sequence[int], over_lines: Cont
 
 def _group(receipt: Receipt, words: Sequence[str], tags: Sequence[str]) -> str:
     """Whose receipt it is: as it was loaded, the merchant's name, the name that is printed on it, else the page."""
-    name = normalised(receipt.merchant_name or "") or normalised(" ".join(_first_name(words, tags)))
+    name = normalised_name(receipt.merchant_name or "") or normalised_name(" ".join(_first_name(words, tags)))
     return receipt.group or name or page_id_of(receipt)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from receipt_layoutlm.data.importers import IMPORTERS, ImportReport, import_pages, load_importer
+from receipt_layoutlm.data.importers import FORMATS, ImportReport, import_pages, load_format
 from receipt_layoutlm.data.importers.label_table import check_all_used, core_table, own_table, read_label_map
 from receipt_layoutlm.data.labels import CORE_LABELS, LabelError
 from receipt_layoutlm.data.page import DataError, Page
@@ -20,13 +20,13 @@ def refuse(error: DataError) -> None:
 
 
 def read(name: str, path: Path, label_map: dict[str, str] | None = None) -> tuple[dict[str, Page], ImportReport]:
-    table = core_table(load_importer(name).LABELS, label_map or {})
+    table = core_table(load_format(name).labels, label_map or {})
     pages, report = import_pages(name, [path], table, refuse)
     return {page.page_id: page for page in pages}, report
 
 
 def read_own(name: str, path: Path) -> tuple[dict[str, Page], ImportReport]:
-    pages, report = import_pages(name, [path], own_table(load_importer(name).OWN_LABELS, {}), refuse)
+    pages, report = import_pages(name, [path], own_table(load_format(name).own_labels, {}), refuse)
     return {page.page_id: page for page in pages}, report
 
 
@@ -161,9 +161,9 @@ def test_wildreceipt_without_its_class_list_counts_by_the_published_one(tmp_path
     assert read("wildreceipt", folder)[0] == expected
 
 
-@pytest.mark.parametrize("name", [name for name in IMPORTERS if name != "jsonl"])
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "jsonl"])
 def test_every_format_maps_to_core_labels_or_to_its_own_few(name: str) -> None:
-    targets = set(load_importer(name).LABELS.values()) - {"O"}
+    targets = set(load_format(name).labels.values()) - {"O"}
     assert targets <= set(CORE_LABELS) or targets == {"QUESTION", "ANSWER", "HEADER"}
 
 
@@ -208,13 +208,13 @@ def test_an_unknown_label_is_an_error_with_its_place_and_the_nearest_known_one(t
     ("label_map", "reason"),
     [
         ({"total": "GRANDTOTAL"}, "did you mean GRAND_TOTAL"),
-        ({"totl": "O"}, "names unknown label totl; did you mean total"),
+        ({"totl": "O"}, "has an unknown label totl; did you mean total"),
     ],
 )
 def test_a_label_map_with_a_slip_is_refused(label_map: dict[str, str], reason: str) -> None:
     with pytest.raises(LabelError, match=reason):
-        core_table(load_importer("sroie").LABELS, label_map)
-        check_all_used(label_map, load_importer("sroie").LABELS)
+        core_table(load_format("sroie").labels, label_map)
+        check_all_used(label_map, load_format("sroie").labels)
 
 
 @pytest.mark.parametrize("text", ["[]", '{"a": 1}', "{", '{"a": null}'])
@@ -226,7 +226,7 @@ def test_a_file_that_is_no_label_map_is_refused_by_name(tmp_path: Path, text: st
 
 
 def test_a_name_that_cannot_be_a_label_is_refused() -> None:
-    with pytest.raises(LabelError, match="give it a name of letters"):
+    with pytest.raises(LabelError, match="map it to a name of letters"):
         own_table({}, {})("två ord")
 
 
@@ -241,7 +241,12 @@ BAD = [
     ("sroie", "box/000.csv", "900,950,990,950,990,990,900,990,TEXT\n", "lie outside of the image"),
     ("sroie", "key/000.json", '{"company": 3}', "000.json: company: "),
     ("cord", "dev/json/receipt_00000.json", "{\n\n nonsense", "receipt_00000.json:3: is not JSON"),
-    ("cord", "dev/json/receipt_00000.json", '{"valid_line": []}', "meta: Field required; is it a file of this format"),
+    (
+        "cord",
+        "dev/json/receipt_00000.json",
+        '{"valid_line": []}',
+        "meta: Field required; is this a file of this format",
+    ),
     ("cord", "dev/json/receipt_00000.json", "[3]", "receipt_00000.json:1: "),
     ("cord_v2", "train.jsonl", '{"ground_truth": "{}"}\n', "train.jsonl:1: meta"),
     ("funsd", "training_data/annotations/0000971160.json", '{"form": [{"label": "other"}]}', "form.0.words"),
@@ -264,8 +269,8 @@ def test_one_bad_file_refuses_the_import_and_says_where_and_why(
 
 def test_a_page_id_that_comes_twice_is_refused_with_both_places(tmp_path: Path) -> None:
     first, second = copied(tmp_path / "a", "funsd"), copied(tmp_path / "b", "funsd")
-    table = core_table(load_importer("funsd").LABELS, {})
-    with pytest.raises(DataError, match=r"b/funsd.*'0000971160' stands in .*a/funsd.* already"):
+    table = core_table(load_format("funsd").labels, {})
+    with pytest.raises(DataError, match=r"b/funsd.*'0000971160' is already used in .*a/funsd"):
         import_pages("funsd", [first, second], table, refuse)
 
 
@@ -275,7 +280,7 @@ def test_bad_lines_can_be_passed_over_one_by_one(tmp_path: Path) -> None:
     (folder / "train.jsonl").write_text("\n".join(["{}", good[0], '{"ground_truth": 3}', good[1], good[1]]))
     passed: list[DataError] = []
 
-    pages, report = import_pages("cord", [folder], core_table(load_importer("cord").LABELS, {}), passed.append)
+    pages, report = import_pages("cord", [folder], core_table(load_format("cord").labels, {}), passed.append)
 
     assert len(pages) == 2
     assert [error.line for error in passed] == [1, 3, 5]
@@ -283,12 +288,12 @@ def test_bad_lines_can_be_passed_over_one_by_one(tmp_path: Path) -> None:
 
 
 def test_an_import_without_a_usable_page_is_an_error_though_bad_ones_are_passed_over(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is not a folder of SROIE"):
-        import_pages("sroie", [tmp_path], core_table(load_importer("sroie").LABELS, {}), lambda error: None)
+    with pytest.raises(DataError, match="is not a SROIE folder"):
+        import_pages("sroie", [tmp_path], core_table(load_format("sroie").labels, {}), lambda error: None)
 
 
 def test_a_folder_without_the_formats_files_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds no annotations/\*\.json"):
+    with pytest.raises(DataError, match=r"has no annotations/\*\.json"):
         read("funsd", tmp_path)
 
 

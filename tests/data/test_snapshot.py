@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from receipt_layoutlm.data.jsonl import normalised
+from receipt_layoutlm.data.jsonl import normalised_name
 from receipt_layoutlm.data.page import DataError, Page, page_from_line, page_to_line
 from receipt_layoutlm.data.snapshot import (
     fingerprint,
@@ -90,7 +90,7 @@ def test_the_group_is_the_given_one_else_the_company_else_the_page(
 
 
 def test_companies_that_differ_in_case_and_punctuation_are_one_group() -> None:
-    assert normalised("MR. D.I.Y (Johor)") == normalised("mr d i y  johor")
+    assert normalised_name("MR. D.I.Y (Johor)") == normalised_name("mr d i y  johor")
 
 
 def test_an_inside_tag_without_a_beginning_opens_an_entity(tmp_path: Path) -> None:

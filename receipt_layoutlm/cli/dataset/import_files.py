@@ -10,7 +10,7 @@ from receipt_dynamo import Dataset, utcnow
 from receipt_layoutlm.cli.connection import Connection, require, store_options
 from receipt_layoutlm.cli.dataset.forget import kept_pages
 from receipt_layoutlm.cli.dataset.import_text import described_text, json_text, report_text
-from receipt_layoutlm.data.importers import import_pages, load_importer
+from receipt_layoutlm.data.importers import import_pages, load_format
 from receipt_layoutlm.data.importers.label_table import check_all_used, core_table, own_table, read_label_map
 from receipt_layoutlm.data.page import DataError, Page
 from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset
@@ -180,10 +180,12 @@ def _import(
     keep_labels: bool = False,
 ) -> None:
     label_map = read_label_map(label_map_file) if label_map_file else {}
-    importer = load_importer(format_name)
-    renames = own_table(importer.OWN_LABELS, label_map) if keep_labels else core_table(importer.LABELS, label_map)
+    source_format = load_format(format_name)
+    renames = (
+        own_table(source_format.own_labels, label_map) if keep_labels else core_table(source_format.labels, label_map)
+    )
     pages, report = import_pages(format_name, paths, renames, _pass_over if skip_bad else _refuse)
-    check_all_used(label_map, [*importer.LABELS, *(label for names in report.renamed.values() for label in names)])
+    check_all_used(label_map, [*source_format.labels, *(label for names in report.renamed.values() for label in names)])
     source = " ".join([format_name, *(path.name for path in paths)])
     described = keep(connection, name or _name_of(paths[0]), pages, source, dry_run)
     click.echo(json_text(described, report) if as_json else report_text(described, report, renames))

@@ -1,35 +1,19 @@
-"""What can be imported: the name of each format and its module, and the report of one import."""
+"""Imports labelled pages of several formats and reports how their labels and values were used."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, cast
 
-from receipt_layoutlm.data.importers.draft import Draft, cut_words, labels_of_entities, page_of
 from receipt_layoutlm.data.importers.label_table import LabelTable
+from receipt_layoutlm.data.importers.source_page import SourceFormat, SourcePage, cut_words, entity_counts, page_of
 from receipt_layoutlm.data.labels import OUTSIDE, LabelError
 from receipt_layoutlm.data.page import DataError, Page
 from receipt_layoutlm.data.snapshot import label_counts
 
-IMPORTERS: dict[str, str] = {
-    name: f"receipt_layoutlm.data.importers.{name}" for name in ("jsonl", "sroie", "cord", "funsd", "wildreceipt")
-}
-
-
-class Importer(Protocol):
-    """What the module of a format holds."""
-
-    LABELS: Mapping[str, str]
-    """The table: its label -> ours, or "O"."""
-    OWN_LABELS: Mapping[str, str]
-    """The same for those who keep its labels: what it spells in two ways, and what it means as no label."""
-    NO_LABELS: frozenset[str]
-    """Labels with which the format says that a word has none."""
-
-    def drafts(self, paths: Sequence[Path]) -> Iterator[Draft | DataError]:
-        """Each page of the files and folders, or why it cannot be used."""
+FORMATS = ("jsonl", "sroie", "cord", "funsd", "wildreceipt")
+"""Names of the formats; each is the module of its name, which defines FORMAT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +24,7 @@ class Matches:
     exact: int
     approximate: int
     missing_on: tuple[str, ...]
-    """Ids of the pages on which it was not found."""
+    """Ids of the pages where it was not found."""
 
     @property
     def rate(self) -> float:
@@ -50,114 +34,100 @@ class Matches:
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What was read and what became of it."""
+    """The imported pages, and how the labels and values of the source were used."""
 
     format: str
     pages: int
     words: int
     entities: dict[str, int]
-    """By our label; one that the reading order tears apart counts once for each piece."""
+    """By our label; an entity that the reading order splits counts once for each piece."""
     renamed: dict[str, dict[str, int]]
     """Entities of the source by our label (or "O") and its label."""
     dropped: dict[str, int]
-    """Entities by the source's label that became "O"."""
+    """Entities that became "O", by the source's label."""
     matches: dict[str, Matches] = field(default_factory=dict)
     blank_texts: int = 0
     cut_words: int = 0
-    """Words that stuck out of the page and were cut at its edge."""
+    """Words that extended over the edge of the page, where they were cut."""
     guessed_sizes: int = 0
-    """Pages that have no image, or none that can be read: their size is that of their boxes."""
+    """Pages without a readable image, whose size is the extent of their boxes."""
     skipped: tuple[str, ...] = ()
-    """What could not be used, with place and reason."""
+    """Files and lines that cannot be used, with place and reason."""
 
 
-def load_importer(name: str) -> Importer:
-    """The module of a format; KeyError when there is none of that name."""
-    return cast(Importer, import_module(IMPORTERS[name]))
+def load_format(name: str) -> SourceFormat:
+    """The format of a name; KeyError when there is none."""
+    if name not in FORMATS:
+        raise KeyError(name)
+    source_format: SourceFormat = import_module(f"receipt_layoutlm.data.importers.{name}").FORMAT
+    return source_format
 
 
 def import_pages(
     name: str, paths: Sequence[Path], table: LabelTable, on_bad: Callable[[DataError], None]
 ) -> tuple[list[Page], ImportReport]:
-    """Read the pages of some files and folders.
+    """The pages of files and folders, in their order.
 
-    `on_bad` gets what cannot be used and its place, in the order of the files: it raises to refuse everything,
-    or returns to go on without. LabelError and an import that finds no pages are always raised.
+    `on_bad` gets the error of each page that cannot be used: it raises to refuse everything, or returns to continue
+    without the page. LabelError, and DataError if no page can be used, are always raised.
     """
-    importer = load_importer(name)
-    read: list[tuple[Draft, Page]] = []
+    source_format = load_format(name)
+    sources: list[SourcePage] = []
+    pages: list[Page] = []
     skipped: list[DataError] = []
     place_of: dict[str, str] = {}
-    for found in importer.drafts(paths):
+    for source in source_format.read(paths):
         try:
-            read.append(_page(found, table, place_of))
+            if isinstance(source, DataError):
+                raise source
+            page = page_of(source, table)
+            if source.page_id in place_of:
+                reason = f"page id {source.page_id!r} is already used in {place_of[source.page_id]}"
+                raise DataError(reason, file=source.file, line=source.line)
+        except LabelError as error:
+            assert isinstance(source, SourcePage)
+            raise LabelError(f"{source.place}: {error}") from error
         except DataError as error:
             on_bad(error)
             skipped.append(error)
-    if not read:
-        raise DataError(f"no page in {', '.join(map(str, paths))} can be used" + _first_of(skipped))
-    return [page for _, page in read], _report(name, read, table, importer.NO_LABELS, skipped)
-
-
-def _page(found: Draft | DataError, table: LabelTable, place_of: dict[str, str]) -> tuple[Draft, Page]:
-    if isinstance(found, DataError):
-        raise found
-    try:
-        page = page_of(found, table)
-    except LabelError as error:
-        raise LabelError(f"{_place(found)}: {error}") from error
-    if found.page_id in place_of:
-        reason = f"page id {found.page_id!r} stands in {place_of[found.page_id]} already"
-        raise DataError(reason, file=found.file, line=found.line)
-    place_of[found.page_id] = _place(found)
-    return found, page
-
-
-def _place(draft: Draft) -> str:
-    return draft.file if draft.line is None else f"{draft.file}:{draft.line}"
-
-
-def _first_of(skipped: Sequence[DataError]) -> str:
-    return f": {skipped[0]}" if skipped else ""
-
-
-def _report(
-    name: str,
-    read: Sequence[tuple[Draft, Page]],
-    table: LabelTable,
-    no_labels: frozenset[str],
-    skipped: Sequence[DataError],
-) -> ImportReport:
-    theirs: Counter[str] = Counter()
-    for draft, _ in read:
-        theirs.update(labels_of_entities(draft.words))
+        else:
+            place_of[source.page_id] = source.place
+            sources.append(source)
+            pages.append(page)
+    if not pages:
+        first = f": {skipped[0]}" if skipped else ""
+        raise DataError(f"no page in {', '.join(map(str, paths))} can be used{first}")
+    counts = sum((entity_counts(source) for source in sources), Counter[str]())
     renamed: dict[str, dict[str, int]] = {}
-    for label, count in sorted(theirs.items()):
+    for label, count in sorted(counts.items()):
         renamed.setdefault(table(label), {})[label] = count
-    return ImportReport(
+    report = ImportReport(
         format=name,
-        pages=len(read),
-        words=sum(len(page.words) for _, page in read),
-        entities=label_counts(page for _, page in read),
+        pages=len(pages),
+        words=sum(len(page.words) for page in pages),
+        entities=label_counts(pages),
         renamed=dict(sorted(renamed.items())),
-        dropped={label: count for label, count in renamed.get(OUTSIDE, {}).items() if label not in no_labels},
-        matches=_matches(draft for draft, _ in read),
-        blank_texts=sum(draft.blank for draft, _ in read),
-        cut_words=sum(cut_words(draft) for draft, _ in read),
-        guessed_sizes=sum(draft.is_size_guessed for draft, _ in read),
+        dropped={
+            label: count for label, count in renamed.get(OUTSIDE, {}).items() if label not in source_format.no_labels
+        },
+        matches=_matches(sources),
+        blank_texts=sum(source.blank for source in sources),
+        cut_words=sum(map(cut_words, sources)),
+        guessed_sizes=sum(source.is_size_guessed for source in sources),
         skipped=tuple(map(str, skipped)),
     )
+    return pages, report
 
 
-def _matches(drafts: Iterable[Draft]) -> dict[str, Matches]:
-    found = [(each.name, each.how, draft.page_id) for draft in drafts for each in draft.found]
-    counts = Counter((name, how) for name, how, _ in found)
+def _matches(sources: Iterable[SourcePage]) -> dict[str, Matches]:
+    matches = [(match.name, match.how, source.page_id) for source in sources for match in source.matches]
+    counts = Counter((name, how) for name, how, _ in matches)
     return {
         name: Matches(
-            given=sum(each == name for each, _, _ in found),
+            given=sum(of == name for of, _, _ in matches),
             exact=counts[name, "exact"],
             approximate=counts[name, "approximate"],
-            missing_on=tuple(page for each, how, page in found if (each, how) == (name, "missing")),
+            missing_on=tuple(page_id for of, how, page_id in matches if (of, how) == (name, "missing")),
         )
-        for name in dict.fromkeys(name for name, _, _ in found)
+        for name in dict.fromkeys(name for name, _, _ in matches)
     }

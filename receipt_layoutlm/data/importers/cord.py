@@ -4,11 +4,10 @@
      "valid_line": [{"category": "menu.nm", "group_id": 3, "words": [
          {"quad": {"x1": ..., "y1": ..., ..., "x4": ..., "y4": ...}, "is_key": 0, "row_id": 1, "text": "NASI"}]}]}
 
-That is a file of the folder layout (train/json/receipt_00000.json) and the text of "ground_truth" in the data sets of
-Hugging Face. A valid_line is one entity. Its printed caption ("TOTAL", is_key 1) is called CATEGORY.key here and is
-no part of the amount; who keeps CORD's own labels has it inside of the entity, as published figures count it. What
-is outside of valid_line (repeating symbols, parts not cared for) is left out. CORD names no merchants, so each page
-is a group of its own.
+This is a file of the folder layout (train/json/receipt_00000.json) and the text of "ground_truth" in Hugging Face
+datasets. A valid_line is one entity. Its printed caption ("TOTAL", is_key 1) gets the label CATEGORY.key and is not
+part of the amount; with CORD's own labels it is part of the entity, as in published results. Text outside of
+valid_line (repeating symbols, don't-care regions) is omitted. CORD names no merchants, so each page is its own group.
 """
 
 import json
@@ -19,7 +18,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from receipt_layoutlm.data.importers.draft import Draft, DraftWord, in_reading_order
+from receipt_layoutlm.data.importers.source_page import SourceFormat, SourcePage, SourceWord, in_reading_order
 from receipt_layoutlm.data.importers.source_text import RECORD, files_below, numbered_lines, read_source, shaped
 from receipt_layoutlm.data.lines import FloatBox, bounds, split_line
 from receipt_layoutlm.data.page import DataError
@@ -60,15 +59,13 @@ _VALUES: dict[str, str] = {
 }
 _CAPTION = ".key"
 
-# what is printed before an amount paid says how it was paid
+# the caption of an amount paid names the payment method
 _METHODS = ("total.cashprice", "total.creditcardprice", "total.emoneyprice")
 
-LABELS: Mapping[str, str] = {
+_LABELS: Mapping[str, str] = {
     **_VALUES,
     **{f"{category}{_CAPTION}": "PAYMENT_METHOD" if category in _METHODS else "O" for category in _VALUES},
 }
-OWN_LABELS: Mapping[str, str] = {f"{category}{_CAPTION}": category for category in _VALUES}
-NO_LABELS: frozenset[str] = frozenset()
 
 
 class Quad(BaseModel):
@@ -90,7 +87,7 @@ class Quad(BaseModel):
         return bounds((self.x1, self.y1, self.x2, self.y2, self.x3, self.y3, self.x4, self.y4))
 
 
-class Word(BaseModel):
+class CordWord(BaseModel):
     """One word."""
 
     model_config = RECORD
@@ -101,12 +98,12 @@ class Word(BaseModel):
 
 
 class Line(BaseModel):
-    """Words that are one entity."""
+    """The words of one entity."""
 
     model_config = RECORD
 
     category: str
-    words: tuple[Word, ...]
+    words: tuple[CordWord, ...]
 
 
 class Size(BaseModel):
@@ -119,7 +116,7 @@ class Size(BaseModel):
 
 
 class Meta(BaseModel):
-    """What the receipt is; image_id counts from 0 in each split."""
+    """Identity and size of the receipt; image_id counts from 0 in each split."""
 
     model_config = RECORD
 
@@ -128,7 +125,7 @@ class Meta(BaseModel):
     image_size: Size
 
 
-class Receipt(BaseModel):
+class CordReceipt(BaseModel):
     """One annotation."""
 
     model_config = RECORD
@@ -137,28 +134,28 @@ class Receipt(BaseModel):
     valid_line: tuple[Line, ...]
 
 
-class Row(BaseModel):
-    """One row of a data set of Hugging Face, the annotation a text inside of it; or the annotation itself."""
+class HubRow(BaseModel):
+    """A row of a Hugging Face dataset with the annotation as text, or the annotation itself."""
 
     model_config = RECORD
 
     ground_truth: str | None = None
 
 
-def drafts(paths: Sequence[Path]) -> Iterator[Draft | DataError]:
+def read_cord(paths: Sequence[Path]) -> Iterator[SourcePage | DataError]:
     """A page for each annotation; of a folder, its .parquet files, or else its .jsonl, or else its .json files."""
     for path in files_below(paths, "*.parquet", "*.jsonl", "json/*.json", "*.json"):
         try:
             for line, text in _texts(path):
-                yield _draft_or_error(path, line, text)
+                yield _page_or_error(path, line, text)
         except DataError as error:
             yield error
 
 
-def _draft_or_error(path: Path, line: int | None, text: str) -> Draft | DataError:
+def _page_or_error(path: Path, line: int | None, text: str) -> SourcePage | DataError:
     try:
-        annotation = shaped(Row, text, path, line).ground_truth or text
-        return _draft(path, line, shaped(Receipt, annotation, path, line))
+        annotation = shaped(HubRow, text, path, line).ground_truth or text
+        return _page(path, line, shaped(CordReceipt, annotation, path, line))
     except DataError as error:
         return error
 
@@ -167,14 +164,10 @@ def _texts(path: Path) -> Iterator[tuple[int | None, str]]:
     """The annotations or rows of a file as JSON, with the number of their line or row."""
     if path.suffix == ".parquet":
         yield from enumerate(_parquet_column(path), start=1)
-    elif path.suffix == ".jsonl":
+        return
+    if path.suffix == ".jsonl":
         yield from numbered_lines(path)
-    else:
-        yield from _json_texts(path)
-
-
-def _json_texts(path: Path) -> Iterator[tuple[int | None, str]]:
-    """One annotation, one row, or a list of them."""
+        return
     text = read_source(path)
     try:
         value = json.loads(text)
@@ -192,31 +185,32 @@ def _parquet_column(path: Path) -> Sequence[str]:
     try:
         read = import_module("pyarrow.parquet").read_table(path, columns=["ground_truth"])
     except (OSError, ValueError) as error:
-        raise DataError(f"is not Parquet with a column ground_truth: {error}", file=str(path)) from error
+        raise DataError(f"is not a Parquet file with a column ground_truth: {error}", file=str(path)) from error
     texts: list[str] = read.column("ground_truth").to_pylist()
     return texts
 
 
-def _draft(path: Path, line: int | None, receipt: Receipt) -> Draft:
+def _page(path: Path, line: int | None, receipt: CordReceipt) -> SourcePage:
     meta = receipt.meta
     size = (meta.image_size.width, meta.image_size.height)
     page_id = "-".join(part for part in ("cord", meta.split, f"{meta.image_id:05}") if part)
-    return Draft(
+    words = [
+        SourceWord(text, box, entity.category + (_CAPTION if word.is_key else ""), number)
+        for number, entity in enumerate(receipt.valid_line)
+        for word in entity.words
+        for text, box in split_line(word.text, word.quad.box())
+    ]
+    return SourcePage(
         file=str(path),
         line=line,
         page_id=page_id,
         group=page_id,
-        words=in_reading_order(list(_words(receipt)), size),
+        words=in_reading_order(words, size),
         scale=size,
         width=size[0],
         height=size[1],
-        blank=sum(not word.text.strip() for each in receipt.valid_line for word in each.words),
+        blank=sum(not word.text.strip() for entity in receipt.valid_line for word in entity.words),
     )
 
 
-def _words(receipt: Receipt) -> Iterator[DraftWord]:
-    for entity, line in enumerate(receipt.valid_line):
-        for word in line.words:
-            label = line.category + (_CAPTION if word.is_key else "")
-            for text, box in split_line(word.text, word.quad.box()):
-                yield DraftWord(text, box, label, entity)
+FORMAT = SourceFormat(read_cord, _LABELS, {f"{category}{_CAPTION}": category for category in _VALUES})

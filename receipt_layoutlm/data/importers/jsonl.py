@@ -1,19 +1,15 @@
-"""Our own JSONL, one page a line as jsonl_import.py describes it; labels and the order of the words stay."""
+"""JSONL, one page a line as data/jsonl.py describes it; labels and the order of the words are kept."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from receipt_layoutlm.data.importers.draft import Draft, DraftWord
+from receipt_layoutlm.data.importers.source_page import SourceFormat, SourcePage, SourceWord
 from receipt_layoutlm.data.importers.source_text import files_below, numbered_lines
-from receipt_layoutlm.data.page import PAGE_EXTENT, UNSUPERVISED, DataError, Page
+from receipt_layoutlm.data.page import PAGE_EXTENT, UNSUPERVISED, DataError
 from receipt_layoutlm.data.snapshot import page_of_import
 
-LABELS: Mapping[str, str] = {}
-OWN_LABELS: Mapping[str, str] = {}
-NO_LABELS: frozenset[str] = frozenset()
 
-
-def drafts(paths: Sequence[Path]) -> Iterator[Draft | DataError]:
+def read_jsonl_pages(paths: Sequence[Path]) -> Iterator[SourcePage | DataError]:
     """A page for each line that is not blank, in the order of the files."""
     for path in files_below(paths, "*.jsonl", "*.jsonl.gz"):
         for number, line in numbered_lines(path):
@@ -21,26 +17,22 @@ def drafts(paths: Sequence[Path]) -> Iterator[Draft | DataError]:
                 page = page_of_import(line)
             except ValueError as error:
                 yield DataError(str(error), file=str(path), line=number)
-            else:
-                yield _draft(page, str(path), number)
+                continue
+            words, entity = [], 0
+            for text, box, tag in zip(page.words, page.boxes, page.tags, strict=True):
+                entity += tag.startswith("B-")
+                words.append(SourceWord(text, box, UNSUPERVISED if tag == UNSUPERVISED else tag[2:], entity))
+            yield SourcePage(
+                file=str(path),
+                line=number,
+                page_id=page.page_id,
+                group=page.group,
+                words=tuple(words),
+                scale=(PAGE_EXTENT, PAGE_EXTENT),
+                width=page.width,
+                height=page.height,
+                image=page.image,
+            )
 
 
-def _draft(page: Page, file: str, line: int) -> Draft:
-    return Draft(
-        file=file,
-        line=line,
-        page_id=page.page_id,
-        group=page.group,
-        words=tuple(_words(page)),
-        scale=(PAGE_EXTENT, PAGE_EXTENT),
-        width=page.width,
-        height=page.height,
-        image=page.image,
-    )
-
-
-def _words(page: Page) -> Iterator[DraftWord]:
-    entity = 0
-    for text, box, tag in zip(page.words, page.boxes, page.tags, strict=True):
-        entity += tag.startswith("B-")
-        yield DraftWord(text, box, UNSUPERVISED if tag == UNSUPERVISED else tag[2:], entity)
+FORMAT = SourceFormat(read_jsonl_pages, labels={}, own_labels={})

@@ -4,9 +4,9 @@
      "annotations": [{"box": [x1, y1, x2, y2, x3, y3, x4, y4], "text": "SAFEWAY", "label": 1}, ...]}
 
 Boxes are pixels, four corners in any order; a label is a number that class_list.txt names, "1 Store_name_value" a
-line. Without that file the published list of 26 classes counts. Each annotation is one entity, but pieces of a
-name or an address that follow each other are one. The page's id is the image's path without its suffix, its
-group the merchant's name as it is printed.
+line. Without that file the published list of 26 classes applies. Each annotation is one entity; adjacent pieces of a
+name or an address are joined to one. The page id is the image's path without its suffix, the group the printed name
+of the merchant.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,13 +15,13 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from receipt_layoutlm.data.importers.draft import Draft, DraftWord, in_reading_order
+from receipt_layoutlm.data.importers.source_page import SourceFormat, SourcePage, SourceWord, in_reading_order
 from receipt_layoutlm.data.importers.source_text import RECORD, files_below, numbered_lines, shaped
-from receipt_layoutlm.data.jsonl import normalised
+from receipt_layoutlm.data.jsonl import normalised_name
 from receipt_layoutlm.data.lines import bounds, split_line
 from receipt_layoutlm.data.page import DataError
 
-LABELS: Mapping[str, str] = {
+_LABELS: Mapping[str, str] = {
     "Ignore": "O",
     "Store_name_value": "MERCHANT_NAME",
     "Store_name_key": "O",
@@ -49,10 +49,9 @@ LABELS: Mapping[str, str] = {
     "Total_key": "O",
     "Others": "O",
 }
-"""In the order of the published class list: the place is the class number."""
+"""In the order of the published class list: the position is the class number."""
 
-NO_LABELS = frozenset({"Ignore", "Others"})
-OWN_LABELS: Mapping[str, str] = dict.fromkeys(NO_LABELS, "O")
+_NO_LABELS = frozenset({"Ignore", "Others"})
 
 _CONTINUED = frozenset({"Store_name_value", "Store_addr_value"})
 
@@ -67,7 +66,7 @@ class Annotation(BaseModel):
     label: int
 
 
-class Receipt(BaseModel):
+class WildReceipt(BaseModel):
     """One line."""
 
     model_config = RECORD
@@ -78,9 +77,13 @@ class Receipt(BaseModel):
     annotations: tuple[Annotation, ...]
 
 
-def drafts(paths: Sequence[Path]) -> Iterator[Draft | DataError]:
+def read_wildreceipt(paths: Sequence[Path]) -> Iterator[SourcePage | DataError]:
     """A page for each line; of a folder, of its train.txt and test.txt."""
-    for path in _annotation_files(paths):
+    files: list[Path] = []
+    for path in paths:
+        inside = [path / name for name in ("train.txt", "test.txt") if (path / name).is_file()]
+        files += inside or files_below([path], "train.txt", "test.txt")
+    for path in files:
         try:
             classes = _classes(path.with_name("class_list.txt"))
         except DataError as error:
@@ -88,21 +91,15 @@ def drafts(paths: Sequence[Path]) -> Iterator[Draft | DataError]:
             continue
         for number, line in numbered_lines(path):
             try:
-                yield _draft(path, number, shaped(Receipt, line, path, number), classes)
+                yield _page(path, number, shaped(WildReceipt, line, path, number), classes)
             except DataError as error:
                 yield error
-
-
-def _annotation_files(paths: Sequence[Path]) -> Iterator[Path]:
-    for path in paths:
-        inside = [path / name for name in ("train.txt", "test.txt") if (path / name).is_file()]
-        yield from inside or files_below([path], "train.txt", "test.txt")
 
 
 def _classes(path: Path) -> dict[int, str]:
     """Class names by number."""
     if not path.is_file():
-        return dict(enumerate(LABELS))
+        return dict(enumerate(_LABELS))
     classes: dict[int, str] = {}
     for number, line in numbered_lines(path):
         index, _, name = line.strip().partition(" ")
@@ -112,12 +109,12 @@ def _classes(path: Path) -> dict[int, str]:
     return classes
 
 
-def _draft(path: Path, line: int, receipt: Receipt, classes: Mapping[int, str]) -> Draft:
+def _page(path: Path, line: int, receipt: WildReceipt, classes: Mapping[int, str]) -> SourcePage:
     scale = (max(receipt.width, 1), max(receipt.height, 1))
     words = _continued(in_reading_order(list(_words(path, line, receipt, classes)), scale))
     page_id = receipt.file_name.removeprefix("image_files/").rpartition(".")[0] or receipt.file_name
-    name = normalised(" ".join(word.text for word in words if word.label == "Store_name_value"))
-    return Draft(
+    name = normalised_name(" ".join(word.text for word in words if word.label == "Store_name_value"))
+    return SourcePage(
         file=str(path),
         line=line,
         page_id=page_id,
@@ -130,19 +127,22 @@ def _draft(path: Path, line: int, receipt: Receipt, classes: Mapping[int, str]) 
     )
 
 
-def _words(path: Path, line: int, receipt: Receipt, classes: Mapping[int, str]) -> Iterator[DraftWord]:
+def _words(path: Path, line: int, receipt: WildReceipt, classes: Mapping[int, str]) -> Iterator[SourceWord]:
     for entity, annotation in enumerate(receipt.annotations):
         if annotation.label not in classes:
-            reason = f"annotations.{entity}.label: class {annotation.label} is not in class_list.txt: add it there"
+            reason = f"annotations.{entity}.label: class {annotation.label} is not in class_list.txt: add it"
             raise DataError(reason, file=str(path), line=line)
         for text, box in split_line(annotation.text, bounds(annotation.box)):
-            yield DraftWord(text, box, classes[annotation.label], entity)
+            yield SourceWord(text, box, classes[annotation.label], entity)
 
 
-def _continued(words: Sequence[DraftWord]) -> tuple[DraftWord, ...]:
-    """Names and addresses that follow each other become one entity."""
-    joined: list[DraftWord] = []
+def _continued(words: Sequence[SourceWord]) -> tuple[SourceWord, ...]:
+    """Joins adjacent names and addresses to one entity."""
+    joined: list[SourceWord] = []
     for word in words:
-        goes_on = joined and word.label in _CONTINUED and joined[-1].label == word.label
-        joined.append(replace(word, entity=joined[-1].entity) if goes_on else word)
+        continues = joined and word.label in _CONTINUED and joined[-1].label == word.label
+        joined.append(replace(word, entity=joined[-1].entity) if continues else word)
     return tuple(joined)
+
+
+FORMAT = SourceFormat(read_wildreceipt, _LABELS, dict.fromkeys(_NO_LABELS, "O"), _NO_LABELS)

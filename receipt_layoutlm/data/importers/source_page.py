@@ -1,0 +1,143 @@
+"""Pages as a format has them, in its units and with its labels, and their conversion to Page."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Literal
+
+from receipt_layoutlm.data.labels import OUTSIDE
+from receipt_layoutlm.data.lines import FloatBox
+from receipt_layoutlm.data.page import PAGE_EXTENT, UNSUPERVISED, Box, DataError, Page
+from receipt_layoutlm.data.reading_order import reading_order
+
+
+@dataclass(frozen=True, slots=True)
+class SourceWord:
+    """One word. Words with the same `entity` belong together.
+
+    `label` is the format's own, "" for none, UNSUPERVISED for an unlabelled word.
+    """
+
+    text: str
+    box: FloatBox
+    label: str = ""
+    entity: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class ValueMatch:
+    """How a value that is given for a whole page was found among its words."""
+
+    name: str
+    how: Literal["exact", "approximate", "missing"]
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePage:
+    """One page, its words in reading order; `scale` is the width and height of the page in the unit of the boxes."""
+
+    file: str
+    line: int | None
+    page_id: str
+    group: str
+    words: tuple[SourceWord, ...]
+    scale: tuple[float, float]
+    width: int
+    height: int
+    blank: int = 0
+    """Texts that are blank and make no words."""
+    matches: tuple[ValueMatch, ...] = ()
+    image: str | None = None
+    is_size_guessed: bool = False
+    """Whether width and height are the extent of the boxes, for want of an image."""
+
+    @property
+    def place(self) -> str:
+        """The file, and the line in it."""
+        return self.file if self.line is None else f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFormat:
+    """A format that can be imported."""
+
+    read: Callable[[Sequence[Path]], Iterator[SourcePage | DataError]]
+    """Yields each page of files and folders, or the reason why it cannot be used."""
+    labels: Mapping[str, str]
+    """The format's label -> ours, or "O"."""
+    own_labels: Mapping[str, str]
+    """The same where the format's labels are kept: its second spellings, and labels that mean none."""
+    no_labels: frozenset[str] = frozenset()
+    """Labels by which the format says that a word has none."""
+
+
+def in_reading_order(words: Sequence[SourceWord], scale: tuple[float, float]) -> tuple[SourceWord, ...]:
+    """The words from top to bottom and left to right; words with equal boxes keep their order."""
+    boxes = [thousandths(word.box, scale) for word in words]
+    return tuple(words[index] for index in reading_order(boxes))
+
+
+def thousandths(box: FloatBox, scale: tuple[float, float]) -> Box:
+    """The box in whole thousandths of the page, cut at its edges."""
+    x0, y0, x1, y1 = (
+        round(min(max(value, 0), extent) * PAGE_EXTENT / extent) for value, extent in zip(box, scale * 2, strict=True)
+    )
+    return x0, y0, x1, y1
+
+
+def extent(boxes: Iterable[FloatBox]) -> tuple[int, int]:
+    """Width and height that hold all boxes, for a page without an image."""
+    corners = [(box[2], box[3]) for box in boxes] or [(1.0, 1.0)]
+    return max(1, ceil(max(x for x, _ in corners))), max(1, ceil(max(y for _, y in corners)))
+
+
+def page_of(source: SourcePage, label_of: Callable[[str], str]) -> Page:
+    """The page with its labels renamed by `label_of`, whose errors are passed on. Raises DataError with the place."""
+    tags = tuple(_tags(source.words, label_of))
+    width, height = source.scale
+    outside = sum(word.box[0] >= width or word.box[1] >= height for word in source.words)
+    try:
+        if 2 * outside > len(source.words):
+            raise ValueError(
+                f"{outside} of {len(source.words)} words lie outside of the image ({width:g} x {height:g}): "
+                "the boxes belong to another image, or the image was resized or rotated later"
+            )
+        return Page(
+            page_id=source.page_id,
+            group=source.group,
+            words=tuple(word.text for word in source.words),
+            boxes=tuple(thousandths(word.box, source.scale) for word in source.words),
+            tags=tags,
+            width=source.width,
+            height=source.height,
+            image=source.image,
+        )
+    except ValueError as error:
+        raise DataError(str(error), file=source.file, line=source.line) from error
+
+
+def _tags(words: Sequence[SourceWord], label_of: Callable[[str], str]) -> Iterator[str]:
+    """B- at the first word of an entity and where its label changes, I- inside it."""
+    previous: tuple[int, str] | None = None
+    for word in words:
+        label = label_of(word.label) if _is_entity(word) else word.label or OUTSIDE
+        current = (word.entity, label) if label not in (OUTSIDE, UNSUPERVISED) else None
+        yield label if current is None else f"{'I' if current == previous else 'B'}-{label}"
+        previous = current
+
+
+def _is_entity(word: SourceWord) -> bool:
+    return word.label not in ("", UNSUPERVISED)
+
+
+def entity_counts(source: SourcePage) -> Counter[str]:
+    """Entities by the format's label; one that the reading order splits counts once."""
+    return Counter(label for _, label in {(word.entity, word.label) for word in source.words if _is_entity(word)})
+
+
+def cut_words(source: SourcePage) -> int:
+    """The number of words that extend over the edge of the page, where they are cut."""
+    width, height = source.scale
+    return sum(min(word.box) < 0 or word.box[2] > width or word.box[3] > height for word in source.words)
