@@ -66,7 +66,7 @@ def check_machine(platform: str, programs: Path, state: Path) -> list[CheckResul
         check_system(platform),
         *(check_package(name, "missing", TRAIN_EXTRA) for name in TRAIN_PACKAGES),
         check_device([sys.executable, "-c", DEVICE_PROBE]),
-        check_weights(),
+        check_minilm(),
         check_dynamodb(platform, programs),
         check_s3(platform, programs),
         check_package("Faker", "warn", f"{local_engines.INSTALL_EXTRA}, for `dataset import sample`"),
@@ -129,7 +129,7 @@ def check_device(probe: list[str]) -> CheckResult:
     return CheckResult("device", "ok", device)
 
 
-def check_weights() -> CheckResult:
+def check_minilm() -> CheckResult:
     """Check the packaged MiniLM weights, which need no hub."""
     from receipt_layoutlm.minilm import WeightsError, find_minilm
 
