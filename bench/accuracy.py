@@ -29,7 +29,8 @@ from shutil import rmtree
 
 from accuracy_rows import Options, Row, read_rows, table, write_rows
 
-from receipt_layoutlm.config import ConfigError, TrainConfig, parse_config
+from receipt_layoutlm.config import ConfigError, parse_config
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.snapshot import read_jsonl, sample_pages, write_snapshot
 from receipt_layoutlm.data.splits import divide
@@ -86,7 +87,7 @@ def options_of(name: str, base: Options) -> Options:
 
 def not_available(options: Options) -> str | None:
     """Why this version cannot run these options, None if it can."""
-    missing = [name for name in options if name not in TrainConfig.model_fields]
+    missing = [name for name in options if name not in WordLabelsConfig.model_fields]
     if missing:
         return f"no option {', '.join(missing)} yet"
     try:
@@ -156,10 +157,10 @@ def _scores(run_dir: RunDir, record: RunRecord) -> dict[str, object]:
     fields = field_scores(run_dir.predictions / f"eval-{last.global_step}.jsonl.gz", list(last.per_label))
     return {
         "f1": last.metric_value,
-        "precision": last.precision,
-        "recall": last.recall,
+        "precision": last.scores["precision"],
+        "recall": last.scores["recall"],
         "labels": {label: score.f1 for label, score in last.per_label.items()},
-        "f1_by_decoding": last.f1_by_decoding,
+        "f1_by_decoding": last.breakdowns["f1_by_decoding"],
         "field_f1": fields.pop(""),
         "field_labels": fields,
         "best_epoch": best.epoch,
@@ -201,7 +202,9 @@ def parsed(words: Sequence[str]) -> argparse.Namespace:
     )
     part.add_argument("--final", action="store_true", help="train on all of it and score the part kept apart, once")
     parser.set_defaults(final=False)  # else that of --select, which is its opposite
-    parser.add_argument("--options", type=json.loads, default={}, metavar="JSON", help="of TrainConfig, for every run")
+    parser.add_argument(
+        "--options", type=json.loads, default={}, metavar="JSON", help="of WordLabelsConfig, for every run"
+    )
     parser.add_argument("--pages", type=int, help="at most so many pages in each part, to try the bench out")
     parser.add_argument("--threads", type=int, default=1, help="of each trainer (default 1)")
     parser.add_argument(

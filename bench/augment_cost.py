@@ -15,14 +15,15 @@ from typing import get_args
 os.environ["HF_HUB_OFFLINE"] = "1"  # read by transformers at its import
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-from receipt_layoutlm.config import Augmentation, TrainConfig
+from receipt_layoutlm.training.tasks.word_labels.parts import pages_apart
+
+from receipt_layoutlm.configs.word_labels import Augmentation, WordLabelsConfig
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.snapshot import read_jsonl
+from receipt_layoutlm.training.tasks.pretrained import load_fast_tokenizer
 from receipt_layoutlm.training.tasks.word_labels.augmentation.augment import augmented
 from receipt_layoutlm.training.tasks.word_labels.augmentation.entities import Donors, donors_of
 from receipt_layoutlm.training.tasks.word_labels.inputs.windows import encode_pages
-from receipt_layoutlm.training.tasks.word_labels.parts import pages_apart
-from receipt_layoutlm.training.tasks.word_labels.pretrained import load_fast_tokenizer
 
 NAMES: tuple[Augmentation, ...] = get_args(Augmentation)
 
@@ -39,7 +40,7 @@ def changed(pages: list[Page], names: tuple[Augmentation, ...], donors: Donors, 
 
 
 def encoded(pages: list[Page], donors: Donors, pretrained: str, epochs: int) -> float:
-    tokenizer = load_fast_tokenizer(TrainConfig.model_validate({"pretrained": pretrained}))
+    tokenizer = load_fast_tokenizer(WordLabelsConfig.model_validate({"pretrained": pretrained}))
     seconds = []
     for epoch in range(epochs):
         version = [augmented(page, NAMES, donors, 1, epoch) for page in pages]

@@ -28,7 +28,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read by transformers at its import
 import torch
 import transformers
 
-from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.sample import generate_pages
 from receipt_layoutlm.data.snapshot import read_jsonl, write_snapshot
@@ -145,7 +145,7 @@ def measured(pages: list[Page], pretrained: str, steps_between: int, folder: Pat
     run_dir, watch = RunDir(folder), Stopwatch(steps_between)
     write_snapshot(pages, run_dir.dataset)
     options = {"pretrained": pretrained, "epochs": EPOCHS, "device": "cpu", "split": "random"}  # else the defaults
-    run_dir.config.write_text(TrainConfig.model_validate(options).model_dump_json())
+    run_dir.config.write_text(WordLabelsConfig.model_validate(options).model_dump_json())
     end = train_loop.train(run_dir, train_loop.never, save_now=watch.wants_checkpoint)
     if watch.run is None:
         raise SystemExit(f"the training ended before its first checkpoint: {end}")

@@ -23,22 +23,23 @@ from typing import TypeVar
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read by transformers at its import
 
-from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.labels import build_label_map
 from receipt_layoutlm.data.page import PAGE_EXTENT, Page
 from receipt_layoutlm.data.sample import generate_pages
 from receipt_layoutlm.data.snapshot import fingerprint, label_counts, read_snapshot, write_snapshot
-from receipt_layoutlm.training.tasks.word_labels import encode, load_tokenizer
+from receipt_layoutlm.training.tasks.pretrained import load_fast_tokenizer
 from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import select
 from receipt_layoutlm.training.tasks.word_labels.inputs.encoded_files import encoded_key, open_encoded, write_encoded
 from receipt_layoutlm.training.tasks.word_labels.inputs.packing import pack
+from receipt_layoutlm.training.tasks.word_labels.inputs.windows import encode_pages
 
 SIZES = (5_000, 10_000)
 WANTED = 50_000
 WORDS = 120
 TURNS = 3  # of opening, the best of which counts
 PROMISED = {"encode_seconds": 60.0, "open_seconds": 0.5, "encode_peak_mb": 1500.0, "open_peak_mb": 1500.0}  # of 10,000
-CONFIG = TrainConfig(pretrained="minilm")
+CONFIG = WordLabelsConfig(pretrained="minilm")
 T = TypeVar("T")
 
 
@@ -93,10 +94,10 @@ def nothing() -> None:
 
 
 def encode_once(snapshot: Path, kept: Path) -> None:
-    figures, tokenizer = Figures(), load_tokenizer(CONFIG)
+    figures, tokenizer = Figures(), load_fast_tokenizer(CONFIG)
     pages = figures.timed("read", lambda: read_snapshot(snapshot))
     key = figures.timed("key", lambda: encoded_key(CONFIG.task, fingerprint(pages), tokenizer, CONFIG.max_length))
-    features = figures.timed("encode", lambda: encode(pages, tokenizer, CONFIG.max_length, nothing))
+    features = figures.timed("encode", lambda: encode_pages(pages, tokenizer, CONFIG.max_length, nothing))
     figures.timed("write", lambda: write_encoded(features, kept, key))
     figures.found["distinct_words"] = len({word for page in pages for word in page.words})
     figures.found["sub_tokens"] = len(features.pieces)
@@ -105,13 +106,13 @@ def encode_once(snapshot: Path, kept: Path) -> None:
 
 
 def open_once(snapshot: Path, kept: Path) -> None:
-    figures, tokenizer, pages = Figures(), load_tokenizer(CONFIG), read_snapshot(snapshot)
+    figures, tokenizer, pages = Figures(), load_fast_tokenizer(CONFIG), read_snapshot(snapshot)
     labels, digest = build_label_map(CONFIG, label_counts(pages)), fingerprint(pages)
     middle = len(pages) * 4 // 5
 
     def opened() -> None:
         key = encoded_key(CONFIG.task, digest, tokenizer, CONFIG.max_length)
-        again = partial(encode, tokenizer=tokenizer, max_length=CONFIG.max_length, on_page=nothing)
+        again = partial(encode_pages, tokenizer=tokenizer, max_length=CONFIG.max_length, on_page=nothing)
         features = open_encoded(kept, key, pages, again)
         for part in (pages[:middle], pages[middle:]):
             ready = select(features, [page.page_id for page in part], labels)

@@ -22,7 +22,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from receipt_dynamo import DynamoClient, Job, JobQueue, JobStatus, Machine, Storage
-from receipt_layoutlm.config import TrainConfig, to_document
+from receipt_layoutlm.config import to_document
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.sample import generate_pages
 from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset, pinned
@@ -152,7 +153,7 @@ def measured(folder: Path, rounds: int) -> list[Row]:
     )
     options = {"dataset": pinned(dataset), "pretrained": str(model_of_100_mb(folder / "model", pages)), "device": "cpu"}
     rhythm = {"epochs": 10_000, "eval_every": 100_000, "checkpoint_every": 20}
-    config = TrainConfig.model_validate({**options, **rhythm})
+    config = WordLabelsConfig.model_validate({**options, **rhythm})
     context = WorkerContext(
         queue=queue,
         open_bucket=lambda _name: bucket,

@@ -21,11 +21,11 @@ from transformers import (
     TrainingArguments,
 )
 
-from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.labels import IGNORE_INDEX
 from receipt_layoutlm.training.optimizer import learning_rate
 from receipt_layoutlm.training.setup import Run
-from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import EncodedPart, Window
+from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import EncodedPages, Window
 
 ACCELERATE = "transformers' Trainer needs accelerate, which the project itself does not: pip install accelerate==1.15.0"
 
@@ -80,7 +80,7 @@ class Stock:
             run.config.max_length,
         )
 
-    def round(self, part: EncodedPart) -> Round:
+    def round(self, part: EncodedPages) -> Round:
         """Trainer.train() over these windows; a batch more before them is not timed."""
         order = self._order(part)
         rows = [row_of(part.windows[place]) for place in [*order[: self.batch_size], *order]]
@@ -88,7 +88,7 @@ class Stock:
         self._train(rows, collator, watch)
         return Round(watch.wall, watch.cpu, collator.tokens, collator.slots)
 
-    def losses(self, rows: Sequence[dict[str, Any]], every: int, config: TrainConfig) -> list[float]:
+    def losses(self, rows: Sequence[dict[str, Any]], every: int, config: WordLabelsConfig) -> list[float]:
         """Mean loss of each `every` steps over these rows, in their order, at the rates and the decay of a config."""
         told, steps = Losses(), len(rows) // self.batch_size
 
@@ -99,7 +99,7 @@ class Stock:
         self._train(rows, Collator(self), told, rate, **options)
         return told.losses
 
-    def _order(self, part: EncodedPart) -> list[int]:
+    def _order(self, part: EncodedPages) -> list[int]:
         """All windows: at random, or like lengths together and the batches at random.
 
         The Trainer's own grouping sorts 10 batches together in an epoch of these receipts; here it is a round.

@@ -46,15 +46,15 @@ from training_rounds import (
 
 from receipt_layoutlm.training.setup import Run
 from receipt_layoutlm.training.step import train_step
-from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import EncodedPart
-from receipt_layoutlm.training.tasks.word_labels.inputs.epoch import Shown, plan_epoch
+from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import EncodedPages
+from receipt_layoutlm.training.tasks.word_labels.inputs.epoch import SampledWindow, plan_epoch
 
 PROMISED = {"cpu": 4.8, "cuda": 4.0}  # times the receipts a second of stock
 PROMISED_MEMORY = 1 / 3
 RECIPES = {"stock": STOCK, "tuned": TUNED}
 VARIANTS = (*RECIPES, "ours")
 POINTS = 10  # of a loss curve
-Train = Callable[[EncodedPart], Round]
+Train = Callable[[EncodedPages], Round]
 
 
 def started(variant: str, run: Run) -> Train:
@@ -146,9 +146,9 @@ def curves(run: Run, steps: int, same_order: bool) -> dict[str, list[float]]:
     return {**found, "ours": [fmean(losses[start : start + every]) for start in range(0, len(losses), every)]}
 
 
-def shown_steps(run: Run, count: int) -> list[list[Shown]]:
+def shown_steps(run: Run, count: int) -> list[list[SampledWindow]]:
     """The first steps of a training; a Trainer cuts rows by number, so those that are not full are left out."""
-    steps: list[list[Shown]] = []
+    steps: list[list[SampledWindow]] = []
     number = 0
     while len(steps) < count:
         epoch = plan_epoch(run.config, run.train, number, len(run.train.windows))
@@ -157,7 +157,7 @@ def shown_steps(run: Run, count: int) -> list[list[Shown]]:
     return steps[:count]
 
 
-def our_losses(run: Run, steps: list[list[Shown]]) -> list[float]:
+def our_losses(run: Run, steps: list[list[SampledWindow]]) -> list[float]:
     epoch = replace(plan_epoch(run.config, run.train, 0, len(run.train.windows)), steps=steps)
     run = at_beginning(run, len(steps))
     losses = []

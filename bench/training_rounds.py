@@ -24,11 +24,12 @@ from receipt_layoutlm.data.snapshot import read_jsonl, write_snapshot
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.training.setup import Run, prepare
 from receipt_layoutlm.training.step import train_step
-from receipt_layoutlm.training.tasks.word_labels import load_tokenizer
-from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import EncodedPart
+from receipt_layoutlm.training.task import SetupCallbacks
+from receipt_layoutlm.training.tasks.pretrained import load_fast_tokenizer
+from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import EncodedPages
 from receipt_layoutlm.training.tasks.word_labels.inputs.epoch import plan_epoch
-from receipt_layoutlm.training.tasks.word_labels.parts import Watch
-from receipt_layoutlm.training.throughput import EncoderSize, step_flops
+from receipt_layoutlm.training.tasks.word_labels.layoutlm import encoder_size
+from receipt_layoutlm.training.throughput import step_flops
 
 SROIE = Path(__file__).parents[2] / "shared" / "data" / "sroie"
 GENERATED = 346  # receipts, where there are no others
@@ -67,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def prepared_apart(arguments: argparse.Namespace, **options: object) -> Run:
-    """A run over all pages, before its first step; options are those of TrainConfig."""
+    """A run over all pages, before its first step; options are those of WordLabelsConfig."""
     with tempfile.TemporaryDirectory() as folder:
         return prepared(arguments, Path(folder), **options)
 
@@ -89,7 +90,7 @@ def prepared(arguments: argparse.Namespace, folder: Path, **options: object) -> 
     config = parse_config(values)
     write_snapshot(pages, run_dir.dataset)
     write_snapshot(pages[:2], run_dir.eval_dataset)  # never evaluated: all pages are there to train on
-    return prepare(run_dir, config, None, Watch(nothing, nothing, nothing, say))
+    return prepare(run_dir, config, None, SetupCallbacks(nothing, nothing, nothing, say))
 
 
 def nothing() -> None:
@@ -114,7 +115,7 @@ def pages_of(folder: Path) -> list[Page]:
 def random_weights(size: str, tokenizer: str, folder: Path) -> Path:
     """A model folder of that size."""
     layers, hidden, heads, intermediate = SIZES[size]
-    words = load_tokenizer(parse_config({"pretrained": tokenizer}))
+    words = load_fast_tokenizer(parse_config({"pretrained": tokenizer}))
     config = LayoutLMConfig(
         vocab_size=len(words),
         num_hidden_layers=layers,
@@ -129,23 +130,23 @@ def random_weights(size: str, tokenizer: str, folder: Path) -> Path:
     return folder
 
 
-def drawn_windows(part: EncodedPart, count: int, number: int) -> EncodedPart:
+def drawn_windows(part: EncodedPages, count: int, number: int) -> EncodedPages:
     """Windows of round `number`, the same for every variant."""
     return chosen_windows(part, random.Random(number).sample(range(len(part.windows)), checked(part, count)))
 
 
-def longest_windows(part: EncodedPart, count: int) -> EncodedPart:
+def longest_windows(part: EncodedPages, count: int) -> EncodedPages:
     """Those that take the most memory."""
     return chosen_windows(part, part.window_lengths.argsort()[::-1][: checked(part, count)].tolist())
 
 
-def checked(part: EncodedPart, count: int) -> int:
+def checked(part: EncodedPages, count: int) -> int:
     if count > len(part.windows):
         raise SystemExit(f"the pages make {len(part.windows)} windows, not {count}: give fewer --steps")
     return count
 
 
-def chosen_windows(part: EncodedPart, places: Sequence[int]) -> EncodedPart:
+def chosen_windows(part: EncodedPages, places: Sequence[int]) -> EncodedPages:
     return replace(part, window_numbers=part.window_numbers[list(places)], window_pages=part.window_pages[list(places)])
 
 
@@ -156,7 +157,7 @@ def clocks(device: torch.device) -> tuple[float, float]:
     return time.perf_counter(), time.process_time()
 
 
-def our_round(run: Run, part: EncodedPart) -> Round:
+def our_round(run: Run, part: EncodedPages) -> Round:
     """The project's training over these windows. Its step before the first, which is not timed, repeats that one."""
     planned = plan_epoch(run.config, part, 0, len(part.windows))
     epoch = replace(planned, steps=[planned.steps[0], *planned.steps])
@@ -177,10 +178,10 @@ def at_beginning(run: Run, steps: int) -> Run:
     return replace(run, plan=plan, state=run.state.model_copy(update=start))
 
 
-def needed_flops(run: Run, part: EncodedPart) -> int:
+def needed_flops(run: Run, part: EncodedPages) -> int:
     """Of forward and backward over these windows without anything that the result does not need."""
     words = sum(len(window.first) for window in part.windows)
-    return step_flops(EncoderSize.of(run.model.config), part.window_lengths.tolist(), words)
+    return step_flops(encoder_size(run.model.config), part.window_lengths.tolist(), words)
 
 
 def surroundings(run: Run) -> dict[str, object]:

@@ -1,320 +1,287 @@
-"""What a training run is told: every option once, with its default, its bounds and its help text.
+"""Options of a training run: defaults, bounds and help texts, stated once. Importable without torch.
 
-Importable without torch. The options of `layoutlm-cli train`, the keys of a `--config` file, the document
-stored as `job_config` and the trainer's `config.json` are all this one model.
+TrainConfig holds the run options that all tasks share; each task extends it with its own options (configs/). The
+flags of `layoutlm-cli train`, the keys of a --config file, the document stored as `job_config` and the trainer's
+config.json all come from these models, and are flat: run options and task options side by side.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Annotated, Final, Literal, Self, TypeVar, get_args
+from functools import partial
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
-    PositiveFloat,
     ValidationError,
+    field_validator,
     model_validator,
 )
+from pydantic_core import from_json
 
 from receipt_layoutlm.errors import UserError
-from receipt_layoutlm.metric_names import checked_guard, metric_name
+from receipt_layoutlm.metric_names import LOSS, check_metric, parse_guard
 
 M = TypeVar("M", bound=BaseModel)
 
 CONFIG_VERSION: Final = 1
 DEFAULT_WORK_DIR = "/tmp/receipt_layoutlm"
+DEFAULT_TASK: Final = "layoutlm"
 
-Augmentation = Literal["entities", "drop", "ocr", "boxes"]
+TASKS: dict[str, str] = {
+    "layoutlm": "receipt_layoutlm.configs.word_labels:WordLabelsConfig",
+}
+"""Task -> module:class of its config. An installed package adds tasks by entry points of the group ENTRY_POINTS."""
 
+ENTRY_POINTS: Final = "receipt_layoutlm.tasks"
 
-def _names(given: object) -> object:
-    """Names that may stand together with commas between them, each once, in the order in which they are done."""
-    if not isinstance(given, list | tuple):
-        return given
-    names = [name for text in given for name in str(text).split(",")]
-    known = get_args(Augmentation)
-    return sorted(set(names), key=lambda name: known.index(name) if name in known else len(known))
+GROUPS: Final = ("data", "labels", "model", "loss", "optimisation", "model selection", "schedule", "place")
+"""Groups of options in `train --help`, in their order."""
 
-
-def _is_pretrain_on(text: str) -> str:
-    if not re.fullmatch(r"sample:[1-9][0-9]{0,5}", text):
-        raise ValueError(f"{text} is no source of pages: write sample:N, say sample:1000, for N generated receipts")
-    return text
-
+BASIC: Final = frozenset(
+    {
+        "dataset",
+        "split",
+        "val_ratio",
+        "sample_size",
+        "augment",
+        "allowed_labels",
+        "merge_amounts",
+        "o_entity_ratio",
+        "class_weights",
+        "pretrained",
+        "epochs",
+        "batch_size",
+        "lr",
+        "metric_for_best",
+        "early_stopping_patience",
+    }
+)
+"""Options that a first training needs: `train --help` shows these, `--help-all` all."""
 
 LabelName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
 
 _KFOLD = re.compile(r"kfold:([1-9][0-9]{0,2})/([1-9][0-9]{0,2})")
 
 
-def _is_split(text: str) -> str:
+def grouped(group: str) -> Callable[..., Any]:
+    """Field() of an option that `--help` shows in this group."""
+    assert group in GROUPS
+    return partial(Field, json_schema_extra={"group": group})
+
+
+_data, _model, _optimisation, _selection, _schedule, _place = (
+    grouped(name) for name in ("data", "model", "optimisation", "model selection", "schedule", "place")
+)
+
+
+def _check_split(text: str) -> str:
     folds = _KFOLD.fullmatch(text)
     if folds and not (int(folds[1]) >= 2 and int(folds[2]) <= int(folds[1])):
         raise ValueError(f"{text} is no fold: write kfold:K/I with K at least 2 and I from 1 to K")
     if not folds and text not in ("group", "random") and not re.fullmatch("frozen:.+", text):
-        raise ValueError("write group, random, frozen:FILE, or kfold:K/I, say kfold:5/1")
+        raise ValueError("write group, random, frozen:FILE, or kfold:K/I, e.g. kfold:5/1")
     return text
 
 
 class TrainConfig(BaseModel):
-    """Resolved options of one training run. Frozen; an unknown key is an error."""
+    """Resolved run options of a training; a task's config extends it. Frozen; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    config_version: Literal[1] = CONFIG_VERSION
-    task: Literal["layoutlm"] = Field("layoutlm", description="What is learned.")
+    trainer: ClassVar[str]  # module of the task's trainer; its prepare() returns a Task
+    metrics: ClassVar[tuple[str, ...]] = ()  # of the task, beside the loss and the metrics of one label
 
-    # data
-    dataset: str | None = Field(None, description="Snapshot to train on: NAME or NAME@FINGERPRINT.")
-    snapshot_on_worker: bool = Field(
+    config_version: Literal[1] = CONFIG_VERSION
+    task: str = Field(DEFAULT_TASK, description="Task to learn.")
+
+    dataset: str | None = _data(None, description="Snapshot to train on: NAME or NAME@FINGERPRINT.")
+    snapshot_on_worker: bool = _data(
         False,
-        description="For large tables: the worker snapshots the table's VALID labels, not this command. Its first "
-        "attempt checks and pins the pages, and every later one trains on the same.",
+        description="For large tables: the worker takes the snapshot of the table's VALID labels, not this command. "
+        "The first attempt checks and pins the pages; later ones train on the same.",
     )
-    over_lines: tuple[LabelName, ...] = Field(
+    over_lines: tuple[LabelName, ...] = _data(
         (),
-        description="An entity of this label goes on over a line break in the snapshot that is taken of the table, as "
-        "those of ADDRESS_LINE and MERCHANT_NAME do; repeat for more.",
+        description="Entities of this label continue over line breaks in the snapshot of the table, like those of "
+        "ADDRESS_LINE and MERCHANT_NAME; repeat for more.",
     )
-    eval_dataset: str | None = Field(
-        None, description="Snapshot to evaluate on instead of a split: NAME or NAME@FINGERPRINT."
+    eval_dataset: str | None = _data(
+        None, description="Snapshot to use as validation set instead of a split: NAME or NAME@FINGERPRINT."
     )
-    split: Annotated[str, AfterValidator(_is_split)] = Field(
+    split: Annotated[str, AfterValidator(_check_split)] = _data(
         "group",
         max_length=512,
-        description="How pages are divided: group (no merchant on two sides), random (page by page), kfold:K/I (by "
-        "group, the I-th of K folds evaluates) or frozen:FILE (JSON that lists page ids or groups per part).",
+        description="How pages are split: group (no merchant in two sets), random (page by page), kfold:K/I (by group, "
+        "fold I of K is the validation set) or frozen:FILE (JSON that lists page ids or groups per set).",
     )
-    train_ratio: float = Field(
+    train_ratio: float = _data(
         0.8,
         gt=0,
         lt=1,
-        description="Share of the pages to train on; the three shares add up to 1, one may be left out.",
+        description="Fraction of pages used for training; the three fractions add up to 1, one may be left out.",
     )
-    val_ratio: float = Field(0.2, gt=0, lt=1, description="Share that is evaluated on to choose the best weights.")
-    test_ratio: float = Field(
-        0.0, ge=0, lt=1, description="Share kept apart: the best weights are scored on it once, at the end."
+    val_ratio: float = _data(0.2, gt=0, lt=1, description="Fraction of pages used for validation (model selection).")
+    test_ratio: float = _data(
+        0.0, ge=0, lt=1, description="Fraction of pages held out as test set, scored once with the best weights."
     )
-    sample_size: int | None = Field(
-        None,
-        ge=2,
-        description="Train on a seeded sample of N training pages; evaluation keeps all of its pages.",
-    )
-    augment: Annotated[tuple[Augmentation, ...], BeforeValidator(_names)] = Field(
-        (),
-        description="Change the training pages anew in each epoch, by some or all of: entities (other merchants, "
-        "addresses, dates and amounts), drop (words are missing), ocr (characters misread), boxes (moved, scaled, "
-        "jittered). Helps with merchants that the training part does not have; evaluation is untouched.",
-    )
-    pretrain_on: Annotated[str, AfterValidator(_is_pretrain_on)] | None = Field(
-        None,
-        description="First train on generated receipts: sample:N goes through N of them once, in as many epochs of the "
-        "usual length as that takes; they come on top of `epochs`. Needs Faker.",
+    sample_size: int | None = _data(
+        None, ge=2, description="Train on a seeded sample of N training pages; the validation set stays whole."
     )
 
-    # labels
-    allowed_labels: tuple[LabelName, ...] = Field(
-        (), description="Keep this label (tested after merging); repeat for more. None given: all labels."
-    )
-    merge_amounts: bool = Field(
-        False, description="Merge LINE_TOTAL, SUBTOTAL, TAX and GRAND_TOTAL into AMOUNT (preset 'amounts')."
-    )
-    merge_preset: str | None = Field(None, description="A named set of merges: amounts, dates, address.")
-    label_merges: dict[LabelName, tuple[LabelName, ...]] = Field(
-        {}, description='Merges as JSON: {"TARGET": ["SOURCE", ...]}; a target "O" drops the sources.'
-    )
-    o_entity_ratio: float | None = Field(
-        None,
-        ge=0,
-        description="Supervise R words O per entity word, all where there are fewer; drawn anew each epoch, evaluation "
-        "untouched.",
-    )
-    label_smoothing: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="Share of the target that goes to all classes alike, so that the model is less sure of itself; 0.1 "
-        "is usual.",
-    )
-    focal_gamma: float = Field(
-        0.0,
-        ge=0,
-        description="Focal loss: a word counts (1-p)^G as much, where p is how sure the model is of its true class, so "
-        "that easy words count little. 0: off, 2 is usual.",
-    )
-    class_weights: Literal["none", "inverse", "sqrt-inverse", "effective", "balanced"] = Field(
-        "none",
-        description="Weigh words of rare labels more in the loss, by their number in the training part: inverse (words "
-        "O per word of the label), sqrt-inverse (its root), effective (inverse of at most some 10,000 words), balanced "
-        "(each label as much in all). Every scheme buys recall with precision, inverse too much of it.",
-    )
-    class_weight_clip: tuple[PositiveFloat, PositiveFloat] = Field(
-        (0.1, 10.0), description="Bounds of these weights: two numbers, LO HI."
-    )
-    label_weight: dict[LabelName, PositiveFloat] = Field(
-        {},
-        description="Words of one label weigh so many times as much in the loss, on top of any class weights: "
-        "PRODUCT_NAME=2; repeat for more.",
-    )
-    balanced_sampling: bool = Field(
-        False, description="Show pages with rare labels more often; how often each label was seen is recorded."
-    )
-
-    # model
-    pretrained: str = Field(
+    pretrained: str = _model(
         "microsoft/layoutlm-base-uncased",
-        description="Weights to start from: a hub name, a folder, s3://BUCKET/PREFIX (say, the best/ of a job), or "
+        description="Weights to fine-tune: a hub name, a folder, s3://BUCKET/PREFIX (e.g. the best/ of a job), or "
         "'minilm' (no network needed).",
     )
-    layers: int | None = Field(None, ge=1, description="Keep only the first N encoder layers.")
-    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout of hidden states; attention has none.")
-    max_length: int = Field(512, ge=16, le=512, description="Sub-tokens in one window, special tokens included.")
-    max_sub_tokens: int | None = Field(
-        None,
-        ge=1,
-        description="Read only the first N sub-tokens of a word. Numbers and codes have many: pages become shorter.",
-    )
+    layers: int | None = _model(None, ge=1, description="Keep only the first N encoder layers.")
+    dropout: float = _model(0.1, ge=0, lt=1, description="Dropout of hidden states; attention has none.")
+    freeze_embeddings: bool = _model(False, description="Freeze the pretrained embeddings; fresh ones are trained.")
+    freeze_layers: int = _model(0, ge=0, description="Freeze the lowest N encoder layers.")
 
-    decoding: Literal["argmax", "viterbi"] = Field(
-        "viterbi",
-        description="How words become tags: each by itself, or the best sequence in which every I- goes on with its "
-        "label. Both scores are recorded.",
-    )
-
-    single_valued_labels: tuple[LabelName, ...] = Field(
-        (),
-        description="Keep only the most confident entity of this label on each page; repeat for more. On receipts say "
-        "MERCHANT_NAME, ADDRESS_LINE and GRAND_TOTAL.",
-    )
-
-    # what is best
-    metric_for_best: Annotated[str, AfterValidator(metric_name)] = Field(
-        "f1",
-        description="Choose the best weights, and stop early, by f1, macro_f1, field_f1, precision, recall, loss, or "
-        "one of a label, say f1_GRAND_TOTAL.",
-    )
-    guard: Annotated[str, AfterValidator(checked_guard)] | None = Field(
-        None,
-        description="What new best weights have to keep: 'f1>=0.98*best', with any metric that is not a loss, so that "
-        "one label is not bought with all others.",
-    )
-
-    # optimisation
-    epochs: int = Field(10, ge=1, description="Passes over the training part.")
-    batch_size: int = Field(8, ge=1, description="Windows in one micro-batch.")
-    tokens_per_batch: int | None = Field(
+    epochs: int = _optimisation(10, ge=1, description="Passes over the training set.")
+    batch_size: int = _optimisation(8, ge=1, description="Windows in one micro-batch.")
+    tokens_per_batch: int | None = _optimisation(
         None,
         ge=16,
-        description="Compute a step in pieces of at most N sub-tokens, not of batch size windows, which bounds memory. "
-        "A step still learns from batch size times accumulation steps windows, with the same result.",
+        description="Cut micro-batches at N sub-tokens instead of at batch size, which bounds memory. The optimizer "
+        "step stays the same.",
     )
-    gradient_accumulation_steps: int = Field(1, ge=1, description="Micro-batches in one optimizer step.")
-    eval_batch_size: int | None = Field(
+    gradient_accumulation_steps: int = _optimisation(1, ge=1, description="Micro-batches in one optimizer step.")
+    eval_batch_size: int | None = _optimisation(
         None, ge=1, description="Windows in one evaluation batch (default: batch size)."
     )
-    lr: float = Field(5e-5, gt=0, description="Peak learning rate.")
-    lr_schedule: Literal["linear", "cosine"] = Field("linear", description="How the rate falls after its peak.")
-    layer_lr_decay: float = Field(
-        1.0,
-        gt=0,
-        le=1,
-        description="Each layer further down learns at this share of the rate of the one above it; 1: all alike.",
+    lr: float = _optimisation(5e-5, gt=0, description="Peak learning rate.")
+    lr_schedule: Literal["linear", "cosine"] = _optimisation("linear", description="Decay of the rate after its peak.")
+    layer_lr_decay: float = _optimisation(
+        1.0, gt=0, le=1, description="Layer-wise learning-rate decay: factor per layer from top to bottom; 1: none."
     )
-    new_parameter_lr: float | None = Field(
+    new_parameter_lr: float | None = _optimisation(
         None,
         gt=0,
-        description="Peak rate of parameters that no pretrained weights were read into: the classifier, and the 2-D "
+        description="Peak learning rate of parameters without pretrained weights: the classifier, and the 2-D "
         "positions of a warm-started BERT (default: lr).",
     )
-    freeze_embeddings: bool = Field(False, description="Keep the pretrained embeddings as they are; fresh ones learn.")
-    freeze_layers: int = Field(0, ge=0, description="Keep the N lowest encoder layers as they are.")
-    warmup_ratio: float = Field(0.1, ge=0, le=1, description="Share of the steps in which the rate rises to its peak.")
-    weight_decay: float = Field(0.01, ge=0, description="Decay of weights (never of biases and norms).")
-    max_grad_norm: float = Field(1.0, ge=0, description="Clip gradients to this norm; 0 turns clipping off.")
-    early_stopping_patience: int | None = Field(
+    warmup_ratio: float = _optimisation(0.1, ge=0, le=1, description="Share of the steps used for warm-up.")
+    weight_decay: float = _optimisation(0.01, ge=0, description="Weight decay (never of biases and norms).")
+    max_grad_norm: float = _optimisation(1.0, ge=0, description="Gradient clipping norm; 0 disables clipping.")
+    seed: int = _optimisation(
+        42, ge=0, lt=2**32, description="Seed of initial weights, order, dropout, sampling and split."
+    )
+
+    metric_for_best: str = _selection(LOSS, description="Metric for model selection and early stopping.")
+    guard: str | None = _selection(
+        None,
+        description="Condition that new best weights have to meet: 'f1>=0.98*best', with any metric but a loss, so "
+        "that one label does not improve at the cost of all others.",
+    )
+    early_stopping_patience: int | None = _selection(
         None, ge=1, description="Stop after N evaluations in a row without a new best."
     )
-    seed: int = Field(42, ge=0, lt=2**32, description="Seed of initial weights, order, dropout, sampling and split.")
+    eval_every: Literal["epoch"] | Annotated[int, Field(ge=1)] = _schedule(
+        "epoch", description="Evaluate after each epoch or every N optimizer steps."
+    )
 
     continues: str | None = Field(
-        None, pattern=r"^[0-9a-f-]{36}@[0-9]+$", description="JOB_ID@STEP whose training goes on here (train --resume)."
+        None, pattern=r"^[0-9a-f-]{36}@[0-9]+$", description="JOB_ID@STEP that this job continues (train --resume)."
     )
 
-    # rhythm and place
-    eval_every: Literal["epoch"] | Annotated[int, Field(ge=1)] = Field(
-        "epoch", description="Evaluate each epoch or every N optimizer steps."
+    checkpoint_every: float = _schedule(
+        600, gt=0, description="Seconds between checkpoints, in addition to the one at each evaluation."
     )
-    checkpoint_every: float = Field(
-        600, gt=0, description="Seconds between checkpoints beside the one at each evaluation."
-    )
-    keep_checkpoints: int = Field(
+    keep_checkpoints: int = _schedule(
         2, ge=1, description="Checkpoints kept in the bucket beside the best and the one before the last."
     )
-    hang_timeout: float = Field(
-        900, ge=10, description="Seconds without any sign of progress (one a minute is sure) that end the trainer."
+    hang_timeout: float = _schedule(
+        900, ge=10, description="Seconds without a sign of progress after which the trainer is ended."
     )
-    max_runtime: float | None = Field(
+    max_runtime: float | None = _schedule(
         None, gt=0, description="Seconds of running, all attempts together, after which the job is given up."
     )
-    logging_steps: int = Field(10, ge=1, description="Optimizer steps between two progress events.")
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to compute.")
-    precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(
-        "auto", description="Number format; auto: bf16, else fp16 where a GPU has it in hardware, fp32 on a CPU."
+    logging_steps: int = _schedule(10, ge=1, description="Optimizer steps between two progress events.")
+    device: Literal["auto", "cpu", "cuda", "mps"] = _place("auto", description="Device to train on.")
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = _place(
+        "auto",
+        description="Mixed precision; auto: bf16, else fp16 where the GPU has it in hardware, fp32 on a CPU.",
     )
-    processes: int = Field(
+    processes: int = _place(
         1,
         ge=1,
         le=64,
-        description="Processes that train together, one on each GPU; the optimizer's steps stay as they are.",
+        description="Data-parallel processes, one per GPU; the effective batch size does not change.",
     )
-    threads: int | None = Field(None, ge=1, description="Threads to compute with (default: the CPUs it may use).")
-    work_dir: str = Field(DEFAULT_WORK_DIR, description="Folder on the worker that holds the run directories.")
+    threads: int | None = _place(None, ge=1, description="CPU threads (default: the CPUs it may use).")
+    work_dir: str = _place(DEFAULT_WORK_DIR, description="Folder on the worker that holds the run directories.")
+
+    @field_validator("metric_for_best")
+    @classmethod
+    def _check_metric(cls, name: str) -> str:
+        return check_metric(name, cls.metrics)
+
+    @field_validator("guard")
+    @classmethod
+    def _check_guard(cls, text: str | None) -> str | None:
+        if text is not None:
+            check_metric(parse_guard(text).metric, cls.metrics)
+        return text
 
     @model_validator(mode="before")
     @classmethod
-    def _with_whole_ratios(cls, values: object) -> object:
+    def _complete_ratios(cls, values: object) -> object:
         return with_whole_ratios(values) if isinstance(values, dict) else values
 
     @model_validator(mode="after")
-    def _no_contradictions(self) -> Self:
+    def _check_ratios(self) -> Self:
         if abs(sum(getattr(self, name) for name in RATIOS) - 1) > RATIO_TOLERANCE:
             shares = " + ".join(f"{getattr(self, name):g}" for name in RATIOS)
             raise ValueError(f"train_ratio + val_ratio + test_ratio is {shares}, not 1: leave one of them out")
-        if self.class_weight_clip[0] > self.class_weight_clip[1]:
-            raise ValueError("class_weight_clip: give the lower bound first")
-        if self.merge_amounts and self.merge_preset is not None:
-            raise ValueError("merge_amounts is merge_preset=amounts: give one of the two")
         return self
-
-    @property
-    def generated_pages(self) -> int:
-        """Receipts of the first phase; 0 if there is none."""
-        return int(self.pretrain_on.removeprefix("sample:")) if self.pretrain_on else 0
 
     @property
     def effective_eval_batch_size(self) -> int:
         """Windows in one evaluation batch."""
         return self.eval_batch_size or self.batch_size
 
+    def pretraining_epochs(self, training: int) -> int:
+        """Epochs in front of the others, for a training set of this size."""
+        return 0
 
-def halved(config: TrainConfig, times: int) -> TrainConfig:
-    """The same optimizer steps from micro-batches that many times half as large, as far as they divide."""
-    if config.tokens_per_batch is not None:
-        fewer = max(config.max_length, config.tokens_per_batch // 2**times)
-        return config.model_copy(update={"tokens_per_batch": min(fewer, config.tokens_per_batch)})
-    size = config.batch_size
-    for _ in range(times):
-        size = max(part for part in range(1, max(1, size // 2) + 1) if size % part == 0)
-    if size == config.batch_size:
-        return config
-    steps = config.gradient_accumulation_steps * (config.batch_size // size)
-    smaller = {"batch_size": size, "gradient_accumulation_steps": steps}
-    return config.model_copy(update={**smaller, "eval_batch_size": min(size, config.effective_eval_batch_size)})
+    def halved(self, times: int) -> Self:
+        """The same optimizer steps with micro-batches halved `times` times, as far as they divide."""
+        size = self.batch_size
+        for _ in range(times):
+            size = max(part for part in range(1, max(1, size // 2) + 1) if size % part == 0)
+        if size == self.batch_size:
+            return self
+        steps = self.gradient_accumulation_steps * (self.batch_size // size)
+        smaller = {"batch_size": size, "gradient_accumulation_steps": steps}
+        return self.model_copy(update={**smaller, "eval_batch_size": min(size, self.effective_eval_batch_size)})
+
+    def encoded_name(self, fingerprint: str) -> str | None:
+        """Name under which attempts and machines share the encoding of a snapshot; None: the task shares none."""
+        return None
+
+
+def config_class(task: object) -> type[TrainConfig]:
+    """Config of a task, built in or of an installed package; raises ConfigError."""
+    place = TASKS.get(task) if isinstance(task, str) else None
+    if place is not None:
+        module, _, name = place.partition(":")
+        found = getattr(import_module(module), name)
+    else:
+        installed = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+        if task not in installed:
+            known = ", ".join([*TASKS, *sorted(installed)])
+            raise ConfigError(f"unknown task {task!r}: known are {known}; a newer version may have it")
+        found = installed[str(task)].load()
+    assert isinstance(found, type) and issubclass(found, TrainConfig)
+    return found
 
 
 RATIOS = ("train_ratio", "val_ratio", "test_ratio")
@@ -378,7 +345,7 @@ def with_pin(document: Mapping[str, JsonValue], dataset: str, warnings: Sequence
 
 
 def from_document(document: Mapping[str, JsonValue]) -> TrainConfig:
-    """The config of a stored document; raises ConfigError. A newer version is for a newer worker."""
+    """Config of a stored document; raises ConfigError. A newer version is for a newer worker."""
     if not is_known_version(document):
         raise ConfigError(
             f"config_version {document.get('config_version')} is not {CONFIG_VERSION}: upgrade this worker"
@@ -392,9 +359,19 @@ def is_known_version(document: Mapping[str, JsonValue]) -> bool:
     return document.get("config_version") == CONFIG_VERSION
 
 
+def read_config(text: str | bytes) -> TrainConfig:
+    """Config of config.json in a run directory; raises pydantic's ValidationError, or ConfigError for its task."""
+    try:
+        values = from_json(text)
+    except ValueError as error:
+        raise ConfigError(f"config.json cannot be read: {error}") from None
+    task = values.get("task", DEFAULT_TASK) if isinstance(values, dict) else DEFAULT_TASK
+    return config_class(task).model_validate(values)
+
+
 def parse_config(values: Mapping[str, object]) -> TrainConfig:
     """Check values by name; raises ConfigError naming the first bad key and the nearest valid one."""
-    return parse_model(TrainConfig, values)
+    return parse_model(config_class(values.get("task", DEFAULT_TASK)), values)
 
 
 def parse_model(model: type[M], values: Mapping[str, object]) -> M:
@@ -412,10 +389,50 @@ def parse_model(model: type[M], values: Mapping[str, object]) -> M:
 
 
 def unknown_key(key: str, known: Iterable[str]) -> ConfigError:
-    """The error for a key that does not exist, with the nearest that does."""
+    """The error for a key that does not exist, with the one that is meant."""
     names = list(known)
     if key in RENAMED:
         return ConfigError(f"unknown key {key!r}: it is called {RENAMED[key]!r} now")
+    if (ours := OTHER_NAMES.get(key)) in names:
+        return ConfigError(f"unknown key {key!r}: it is called {ours!r} here")
+    for task in TASKS:
+        if key in config_class(task).model_fields:
+            return ConfigError(f"{key!r} is an option of task {task}")
     near = get_close_matches(key, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known keys are {', '.join(names)}"
     return ConfigError(f"unknown key {key!r}: {hint}")
+
+
+OTHER_NAMES: Final = {
+    "learning_rate": "lr",
+    "num_train_epochs": "epochs",
+    "num_epochs": "epochs",
+    "max_epochs": "epochs",
+    "per_device_train_batch_size": "batch_size",
+    "train_batch_size": "batch_size",
+    "per_device_eval_batch_size": "eval_batch_size",
+    "accumulate_grad_batches": "gradient_accumulation_steps",
+    "model_name": "pretrained",
+    "model_name_or_path": "pretrained",
+    "dataset_name": "dataset",
+    "dataset_path": "dataset",
+    "output_dir": "work_dir",
+    "lr_scheduler_type": "lr_schedule",
+    "scheduler_type": "lr_schedule",
+    "label_smoothing_factor": "label_smoothing",
+    "use_class_weights": "class_weights",
+    "metric_for_best_model": "metric_for_best",
+    "eval_steps": "eval_every",
+    "eval_strategy": "eval_every",
+    "evaluation_strategy": "eval_every",
+    "save_steps": "checkpoint_every",
+    "save_total_limit": "keep_checkpoints",
+    "max_seq_length": "max_length",
+    "hidden_dropout_prob": "dropout",
+    "gradient_clip_val": "max_grad_norm",
+    "patience": "early_stopping_patience",
+    "no_cuda": "device",
+    "nproc_per_node": "processes",
+    "random_state": "seed",
+}
+"""Names of options in other tools -> ours."""

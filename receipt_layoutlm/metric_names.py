@@ -1,47 +1,40 @@
-"""Names of the metrics by which weights are selected, and the text of a guard condition."""
+"""Model selection as text: the name of a metric, and the guard condition beside it."""
 
 import re
+from collections.abc import Collection
 from typing import Final, NamedTuple
 
 LOSS: Final = "loss"
-_WHOLE: Final = ("f1", "macro_f1", "field_f1", "precision", "recall", LOSS)
 _OF_LABEL = re.compile(r"(f1|precision|recall)_([A-Za-z][A-Za-z0-9_.-]{0,63})")
 _GUARD = re.compile(r"\s*(\S+?)\s*>=\s*([0-9.]+)\s*\*\s*best\s*")
 
 
 class Guard(NamedTuple):
-    """New best weights keep at least this share of the metric's best so far."""
+    """New best weights keep at least this share of the metric's best value so far."""
 
     metric: str
     share: float
 
 
-def metric_name(text: str) -> str:
-    """A metric's name without `eval_` before it; ValueError with those that there are."""
+def check_metric(text: str, names: Collection[str]) -> str:
+    """Metric name without a leading `eval_`; ValueError unless it is one of `names`, the loss, or a label's metric."""
     name = text.removeprefix("eval_")
-    if name not in _WHOLE and not _OF_LABEL.fullmatch(name):
-        raise ValueError(f"{text} is no metric: give {', '.join(_WHOLE)}, or one of a label, say f1_GRAND_TOTAL")
+    if name not in names and name != LOSS and not _OF_LABEL.fullmatch(name):
+        raise ValueError(f"{text} is no metric: give {', '.join([*names, LOSS])}, or a label's, e.g. f1_GRAND_TOTAL")
     return name
 
 
-def label_in(name: str) -> str | None:
-    """The label that a metric is of, None for one of all labels."""
-    found = None if name in _WHOLE else _OF_LABEL.fullmatch(name)
-    return found[2] if found else None
+def label_in(name: str, names: Collection[str] = ()) -> str | None:
+    """Label of a per-label metric; None for one over all labels, which are `names`."""
+    match = None if name in names else _OF_LABEL.fullmatch(name)
+    return match[2] if match else None
 
 
 def parse_guard(text: str) -> Guard:
-    """The guard in METRIC>=SHARE*best; ValueError."""
-    found = _GUARD.fullmatch(text)
-    if not found or not 0 < float(found[2]) <= 1:
-        raise ValueError(f"{text} is no guard: write METRIC>=SHARE*best with a share up to 1, say f1>=0.98*best")
-    name = metric_name(found[1])
-    if name == LOSS:
-        raise ValueError("a guard is for a metric that is better when it is greater, not for a loss")
-    return Guard(name, float(found[2]))
-
-
-def checked_guard(text: str) -> str:
-    """The same text; ValueError when it is no guard."""
-    parse_guard(text)
-    return text
+    """Guard of METRIC>=SHARE*best; ValueError."""
+    match = _GUARD.fullmatch(text)
+    if not match or not 0 < float(match[2]) <= 1:
+        raise ValueError(f"{text} is no guard: write METRIC>=SHARE*best with a share up to 1, e.g. f1>=0.98*best")
+    if match[1].removeprefix("eval_") == LOSS:
+        raise ValueError("a guard needs a metric that is better when it is greater, not a loss")
+    return Guard(match[1].removeprefix("eval_"), float(match[2]))

@@ -1,8 +1,9 @@
-"""TrainConfig: bounds, contradictions, the stored document."""
+"""WordLabelsConfig: bounds, contradictions, the stored document."""
 
 import pytest
 
-from receipt_layoutlm.config import ConfigError, TrainConfig, from_document, parse_config, to_document
+from receipt_layoutlm.config import ConfigError, from_document, parse_config, to_document
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 
 
 def test_an_unknown_key_names_the_nearest_valid_one() -> None:
@@ -33,7 +34,7 @@ def test_a_stored_document_gives_the_same_config_back() -> None:
 
     assert from_document(document) == config
     assert document["given"] == {"epochs": "flag"}
-    assert document["weight_decay"] == TrainConfig().weight_decay
+    assert document["weight_decay"] == WordLabelsConfig().weight_decay
 
 
 def test_a_document_of_an_evaluation_dataset_is_not_a_contradiction_when_read_back() -> None:
@@ -43,15 +44,15 @@ def test_a_document_of_an_evaluation_dataset_is_not_a_contradiction_when_read_ba
 
 
 def test_a_newer_version_is_left_to_a_newer_worker() -> None:
-    document = to_document(TrainConfig(), {}) | {"config_version": 2}
+    document = to_document(WordLabelsConfig(), {}) | {"config_version": 2}
 
     with pytest.raises(ConfigError, match="upgrade this worker"):
         from_document(document)
 
 
 def test_evaluation_batches_are_as_large_as_training_batches_unless_told() -> None:
-    assert TrainConfig(batch_size=7).effective_eval_batch_size == 7
-    assert TrainConfig(batch_size=7, eval_batch_size=3).effective_eval_batch_size == 3
+    assert WordLabelsConfig(batch_size=7).effective_eval_batch_size == 7
+    assert WordLabelsConfig(batch_size=7, eval_batch_size=3).effective_eval_batch_size == 3
 
 
 def test_augmentations_are_given_one_by_one_or_with_commas_and_stand_in_the_order_in_which_they_are_done() -> None:

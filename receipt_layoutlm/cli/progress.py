@@ -97,20 +97,20 @@ def started_line(job: Job, event: events.Started) -> str:
     )
 
 
+SHOWN = {"precision": "P", "recall": "R", "macro_f1": "macro F1", "field_f1": "field F1", "train_f1": "train F1"}
+"""Scores in an evaluation's line, where a task has them."""
+
+
 def evaluation_line(event: events.Evaluation) -> str:
     """One line an evaluation."""
     mark = "  new best" if event.is_best else ""
+    shown = ", ".join(f"{title} {score(event.scores[name])}" for name, title in SHOWN.items() if name in event.scores)
     mark += "  collapsed: one class for every word" if event.collapsed else ""
     return (
         f"epoch {event.epoch:.2f} step {event.global_step}: {clean(event.metric_name)} {score(event.metric_value)} "
-        f"(P {score(event.precision)} R {score(event.recall)}{_others(event)}) "
+        f"({shown}) "
         f"train loss {score(event.train_loss)} eval loss {score(event.eval_loss)}{mark}"
     )
-
-
-def _others(event: events.Evaluation) -> str:
-    found = (("macro F1", event.macro_f1), ("field F1", event.field_f1), ("on training pages F1", event.train_f1))
-    return "".join(f", {name} {score(value)}" for name, value in found if value is not None)
 
 
 @contextmanager

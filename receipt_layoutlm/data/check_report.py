@@ -25,6 +25,11 @@ class Finding(_Record):
     message: str
     examples: tuple[str, ...] = ()
 
+    @property
+    def line(self) -> str:
+        """For terminal, log and report."""
+        return f"{self.check}: {self.message}"
+
 
 class LabelRow(_Record):
     """A label of the data, the label it becomes (None: dropped), and its entities in all and by set."""

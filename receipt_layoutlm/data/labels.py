@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.page import UNSUPERVISED
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.metric_names import label_in, parse_guard
@@ -107,7 +107,7 @@ class LabelMap:
         return json.dumps({"merges": self.merges, "labels": self.labels}, sort_keys=True, indent=1)
 
 
-def resolve_merges(config: TrainConfig) -> dict[str, str]:
+def resolve_merges(config: WordLabelsConfig) -> dict[str, str]:
     """All merges of a config as source -> target; LabelError when they contradict each other."""
     merges: dict[str, str] = {}
     for target, sources in _merge_groups(config):
@@ -124,7 +124,7 @@ def resolve_merges(config: TrainConfig) -> dict[str, str]:
     return merges
 
 
-def _merge_groups(config: TrainConfig) -> Iterable[tuple[str, tuple[str, ...]]]:
+def _merge_groups(config: WordLabelsConfig) -> Iterable[tuple[str, tuple[str, ...]]]:
     if config.merge_amounts:
         yield from MERGE_PRESETS["amounts"].items()
     if config.merge_preset is not None:
@@ -134,7 +134,7 @@ def _merge_groups(config: TrainConfig) -> Iterable[tuple[str, tuple[str, ...]]]:
     yield from config.label_merges.items()
 
 
-def build_label_map(config: TrainConfig, known_labels: Iterable[str]) -> LabelMap:
+def build_label_map(config: WordLabelsConfig, known_labels: Iterable[str]) -> LabelMap:
     """The labels of a run; `known_labels` are those that occur in the data (before merging).
 
     Without a whitelist every label of the data is kept. LabelError when a label is neither a core label nor
@@ -153,7 +153,7 @@ def build_label_map(config: TrainConfig, known_labels: Iterable[str]) -> LabelMa
     return LabelMap(merges=merges, labels=tuple(sorted(kept)))
 
 
-def check_named(config: TrainConfig, learned: Collection[str]) -> None:
+def check_named(config: WordLabelsConfig, learned: Collection[str]) -> None:
     """Raises LabelError unless the run learns each label that its options name; O may be weighted too."""
     guarded = None if config.guard is None else parse_guard(config.guard).metric
     of_metrics = [label_in(name) for name in (config.metric_for_best, guarded) if name is not None]

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from receipt_dynamo import Attempt, Dataset, DynamoClient, Job
 from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.check_report import CheckReport
 from receipt_layoutlm.data.labels import LabelMap, build_label_map, check_named, missing_labels
 
@@ -42,20 +43,21 @@ def make_plan(
 
     Raises LabelError when the labels, merges and data contradict each other, or options name what is not learned.
     """
-    label_map = build_label_map(config, dataset.labels)
-    check_named(config, label_map.labels if report is None else report.kept)  # the report knows the training part
-    counts = kept_counts(label_map, dataset.labels)
-    warnings = [
-        f"label {label} has no example in {dataset.name}" for label in missing_labels(label_map, dataset.labels)
-    ]
+    counts, warnings = {}, []
+    if isinstance(config, WordLabelsConfig):
+        label_map = build_label_map(config, dataset.labels)
+        check_named(config, label_map.labels if report is None else report.kept)  # the report knows the training set
+        counts = kept_counts(label_map, dataset.labels)
+        missing = missing_labels(label_map, dataset.labels)
+        warnings = [f"label {label} has no example in {dataset.name}" for label in missing]
     pages = dataset.counts.get("pages", 0)
     training = pages if evaluation is not None else round(pages * config.train_ratio)
     training = min(training, config.sample_size or training)
     if report is not None:
-        training = report.pages["train"]
+        training = report.pages.get("train", training)
         warnings = [finding.message for finding in report.warnings]
     per_step = config.batch_size * config.gradient_accumulation_steps
-    epochs = config.epochs + math.ceil(config.generated_pages / max(training, 1))
+    epochs = config.epochs + config.pretraining_epochs(training)
     return Plan(label_counts=counts, warnings=warnings, steps=epochs * math.ceil(training / per_step))
 
 

@@ -1,12 +1,9 @@
 """Class weights of a run as its record keeps them."""
 
-from typing import Literal
-
 from pydantic import BaseModel, ConfigDict
 
+from receipt_layoutlm.configs.word_labels import ClassWeightScheme
 from receipt_layoutlm.data.labels import OUTSIDE
-
-Scheme = Literal["none", "inverse", "sqrt-inverse", "effective", "balanced"]
 
 
 class ClassWeights(BaseModel):
@@ -17,7 +14,7 @@ class ClassWeights(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    scheme: Scheme
+    scheme: ClassWeightScheme
     weights: dict[str, float]
     words: dict[str, int]
     clipped: tuple[str, ...]

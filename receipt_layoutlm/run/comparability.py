@@ -10,7 +10,6 @@ from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.data.frozen_split import frozen_sha256
 from receipt_layoutlm.data.splits import folds_of
 
-SCORER = "seqeval, strict IOB2, micro F1"
 STAMP = "comparability"
 """Under this name the stamp lies in run.json and in a job's results."""
 
@@ -60,18 +59,6 @@ def split_text(config: TrainConfig) -> str:
     if folds_of(config.split):
         return f"{config.split} test {config.test_ratio:g} seed {config.seed}"
     return f"{config.split} {config.train_ratio:g}/{config.val_ratio:g}/{config.test_ratio:g} seed {config.seed}"
-
-
-def labels_text(labels: Iterable[str], merges: Mapping[str, str]) -> str:
-    """The labels kept, and what was merged into what."""
-    merged = [f"{source}->{target}" for source, target in sorted(merges.items())]
-    return ", ".join([*labels, *merged])
-
-
-def windows_text(config: TrainConfig, overlap: float) -> str:
-    """What the model is shown of a page at a time."""
-    text = f"{config.max_length} sub-tokens, {overlap:g} of them seen twice"
-    return text if config.max_sub_tokens is None else f"{text}, at most {config.max_sub_tokens} of a word"
 
 
 def evaluation_text(part: str, truth: Iterable[tuple[str, Sequence[str]]]) -> str:

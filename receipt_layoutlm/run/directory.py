@@ -1,14 +1,7 @@
-"""The run directory: all that passes between worker and trainer. Its names stand here and nowhere else.
+"""The run directory: all that passes between worker and trainer. Its names stand here and nowhere else."""
 
-Where the encoded pages of a snapshot are kept: named by what decides them, as far as a config tells.
-"""
-
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
-
-from receipt_layoutlm.config import TrainConfig
 
 ORPHANED = 70  # exit status when stdin closed: whoever started this is gone
 
@@ -78,21 +71,6 @@ class RunDir:
 
     def checkpoint(self, global_step: int) -> Path:
         return self.path / f"checkpoint-{global_step}"
-
-
-ENCODING_VERSION = 1
-"""Raised with every change of the code that decides what pages are encoded to; a test notices such a change."""
-
-
-def encoded_name(config: TrainConfig, fingerprint: str) -> str:
-    """One place for all jobs that encode these pages alike; labels, split and options of training have no part in it.
-
-    The worker knows no tokenizers, so the name of the weights stands for theirs. What lies there says itself what it
-    was made with, and only what was made with the very tokenizer of a run is used.
-    """
-    windows = [config.max_length, config.max_sub_tokens]
-    document = [ENCODING_VERSION, config.task, fingerprint, config.pretrained, *windows]
-    return hashlib.sha256(json.dumps(document).encode()).hexdigest()
 
 
 def encoded_prefix(name: str, prefix: str = "") -> str:

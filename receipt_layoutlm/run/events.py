@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
 from receipt_layoutlm.run.hardware import Hardware
+from receipt_layoutlm.run.scores import Scores
 
 FailureCause = Literal[
     "out_of_memory",
@@ -34,17 +35,6 @@ class _Event(BaseModel):
 
     seq: Annotated[int, Field(ge=0)] = 0
     time: datetime = Field(default_factory=lambda: datetime.now(UTC))
-
-
-class LabelScore(BaseModel):
-    """Entity scores of one label; support counts true entities of the evaluation part."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    precision: float
-    recall: float
-    f1: float
-    support: int
 
 
 class Started(_Event):
@@ -87,7 +77,7 @@ class Progress(_Event):
     gpu_memory: int | None = None  # bytes, the most that this process had in use
 
 
-class Evaluation(_Event):
+class Evaluation(_Event, Scores):
     """One evaluation; metric_value is the headline and always greater-is-better."""
 
     kind: Literal["evaluation"] = "evaluation"
@@ -95,47 +85,10 @@ class Evaluation(_Event):
     epoch: float
     metric_name: str
     metric_value: float
-    precision: float
-    recall: float
-    per_label: dict[str, LabelScore]
-    f1: float | None = None  # micro, of all labels, as decoded; None in events of earlier versions, as those below
-    macro_f1: float | None = None  # mean over labels with true entities
-    field_f1: float | None = None  # values of fields by their text, wherever they stand
-    word_accuracy: float | None = None
-    balanced_accuracy: float | None = None  # mean recall of words over labels, O among them
-    train_f1: float | None = None  # on a fixed sample of the training part
-    temperature: float | None = None  # that fits the confidences to the evaluation part
-    ece: float | None = None  # expected calibration error, and after that temperature
-    ece_calibrated: float | None = None
     train_loss: float | None  # mean since the last evaluation
-    eval_loss: float
     lr: float
-    o_entity_ratio: float | None = None  # achieved on the training part of this epoch
-    seen: dict[str, int] = {}  # entities of each label that this epoch shows, repeats counted
-    f1_by_decoding: dict[str, float] = {}  # the headline under each, whichever the run uses
-    confusion: dict[str, dict[str, int]] = {}  # true label -> predicted label -> words
-    predicted_labels: dict[str, int] = {}  # histogram over evaluated words
-    health: tuple[str, ...] = ()  # what is wrong by now, a line each
+    health: tuple[str, ...] = ()  # findings, one line each
     is_best: bool
-    collapsed: bool = False  # one class for every word
-
-
-MEASURED = frozenset(
-    {
-        "f1",
-        "macro_f1",
-        "field_f1",
-        "word_accuracy",
-        "balanced_accuracy",
-        "train_f1",
-        "temperature",
-        "ece",
-        "ece_calibrated",
-        "f1_by_decoding",
-        "seen",
-    }
-)
-"""Fields of an evaluation that are stored beside its headline."""
 
 
 class Checkpoint(_Event):

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_json
 
 from receipt_layoutlm.data.page import DataError
 
@@ -41,12 +42,12 @@ def evaluation_name(global_step: int) -> str:
     return f"eval-{global_step}.jsonl.gz"
 
 
-def write_predictions(pages: Iterable[PredictedPage], path: Path) -> None:
-    """Write pages as gzip, replacing the file at once."""
+def write_predictions(rows: Iterable[object], path: Path) -> None:
+    """Write rows (dataclasses or models, one JSON line each) as gzip, replacing the file at once."""
     path.parent.mkdir(exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     with gzip.open(partial, "wb", compresslevel=6) as file:
-        file.writelines(_PAGE.dump_json(page) + b"\n" for page in pages)
+        file.writelines(to_json(row) + b"\n" for row in rows)
     partial.replace(path)
 
 

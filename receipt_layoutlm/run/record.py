@@ -5,18 +5,21 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny
 
-from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.config import TrainConfig, parse_config
 from receipt_layoutlm.data.check_report import Finding
 from receipt_layoutlm.run.class_weights import ClassWeights
 from receipt_layoutlm.run.comparability import Stamp
-from receipt_layoutlm.run.events import Evaluation, FailureCause, FinishReason, LabelScore
+from receipt_layoutlm.run.events import Evaluation, FailureCause, FinishReason, Started
 from receipt_layoutlm.run.hardware import Hardware
+from receipt_layoutlm.run.scores import FlatScores
 
 PACKAGES = ("receipt-layoutlm", "torch", "transformers", "tokenizers", "safetensors", "numpy", "Faker")
 ROOT = Path(__file__).parents[2]  # of a checkout, or the folder that packages are installed in
@@ -24,6 +27,11 @@ ROOT = Path(__file__).parents[2]  # of a checkout, or the folder that packages a
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _config_of(document: object) -> object:
+    """A stored config by its task."""
+    return parse_config(document) if isinstance(document, Mapping) else document
 
 
 class DatasetRecord(_Record):
@@ -50,56 +58,82 @@ class Summary(_Record):
     cpu_seconds: float
 
 
-class FinalScores(_Record):
-    """The best weights on the test part, which nothing was chosen by. Scored once, after the last step."""
+TEST_TITLES = {
+    "macro_f1": "macro F1",
+    "field_f1": "field F1",
+    "balanced_accuracy": "balanced accuracy of words",
+    "ece": "ECE",
+    "ece_calibrated": "ECE calibrated",
+}
+
+
+class FinalScores(FlatScores):
+    """Scores of the best weights on the test set, which selected nothing. Scored once, after the last step."""
 
     global_step: int  # of the best weights
     metric_name: str
     metric_value: float
-    precision: float
-    recall: float
-    per_label: dict[str, LabelScore]
     loss: float
     pages: int
-    macro_f1: float | None = None  # None in records of earlier versions, as those below
-    field_f1: float | None = None
-    word_accuracy: float | None = None
-    balanced_accuracy: float | None = None
-    ece: float | None = None
-    ece_calibrated: float | None = None  # after the temperature that fits the evaluation part, not this one
 
     @property
     def text(self) -> str:
         """One line for people."""
-        beside = {
-            "macro F1": self.macro_f1,
-            "field F1": self.field_f1,
-            "balanced accuracy of words": self.balanced_accuracy,
-            "ECE": self.ece,
-            "ECE calibrated": self.ece_calibrated,
-        }
-        rest = "".join(f", {name} {value:.4f}" for name, value in beside.items() if value is not None)
-        return f"{self.metric_name} {self.metric_value:.4f}{rest} of the best weights on {self.pages} test pages"
+        named = [f", {title} {self.scores[name]:.4f}" for name, title in TEST_TITLES.items() if name in self.scores]
+        return (
+            f"{self.metric_name} {self.metric_value:.4f}{''.join(named)} of the best weights on {self.pages} test pages"
+        )
 
 
-class RunRecord(_Record):
-    """The content of run.json; the summary comes last."""
+class TaskRecord(_Record):
+    """What a task knows of a run before its first step."""
 
-    config: TrainConfig
-    label_map: dict[str, int]  # tag -> class
-    merges: dict[str, str]
+    label_map: dict[str, int]  # class name -> class number
+    merges: dict[str, str] = {}
     dataset: DatasetRecord
-    versions: dict[str, str]
-    git_sha: str | None
-    wheel_sha256: str | None = None  # of an installed package, where its installer wrote it down
-    bundle_sha256: str | None = None  # of all that a fleet's machine was made of
-    hardware: Hardware
     class_weights: ClassWeights | None = None  # None in records of earlier versions
     comparability: Stamp | None = None  # None in records of earlier versions
+
+
+class RunRecord(TaskRecord):
+    """The content of run.json; the summary comes last."""
+
+    config: Annotated[SerializeAsAny[TrainConfig], BeforeValidator(_config_of)]
+    versions: dict[str, str]
+    git_sha: str | None
+    wheel_sha256: str | None = None  # of an installed package, where its installer recorded it
+    bundle_sha256: str | None = None  # of everything that a fleet machine was built from
+    hardware: Hardware
     evaluations: tuple[Evaluation, ...] = ()
-    health: tuple[Finding, ...] = ()  # what is wrong by the latest evaluation
+    health: tuple[Finding, ...] = ()  # findings of the latest evaluation
     test: FinalScores | None = None
     summary: Summary | None = None
+
+
+def started_event(
+    record: RunRecord,
+    examples: tuple[int, int],
+    parameters: tuple[int, int],
+    steps: tuple[int, int],
+    resumed_from: int | None,
+) -> Started:
+    """Event of a run's start. Examples: of the training and validation set; parameters: all and trainable; steps: of an
+    epoch and in total."""
+    return Started(
+        device=record.hardware.device,
+        hardware=record.hardware,
+        train_pages=record.dataset.train_pages,
+        eval_pages=record.dataset.eval_pages,
+        test_pages=record.dataset.test_pages,
+        train_windows=examples[0],
+        eval_windows=examples[1],
+        parameters=parameters[0],
+        trainable_parameters=parameters[1],
+        steps_per_epoch=steps[0],
+        total_steps=steps[1],
+        label_counts=record.dataset.train_label_counts,
+        resumed_from=resumed_from,
+    )
 
 
 def write_run_record(record: RunRecord, path: Path) -> None:

@@ -1,8 +1,8 @@
 """The trainer as a process: `python -m receipt_layoutlm.training RUN_DIR [UNTIL_STEP]`. The loop is in loop.py.
 
-SIGTERM, SIGINT: write a checkpoint and end. SIGUSR1: write a checkpoint and go on. SIGABRT: say where every
-thread stands and die. torch is imported only after the handlers stand: that takes seconds, and a SIGTERM in
-them has to end the run in order too.
+SIGTERM, SIGINT: write a checkpoint and end. SIGUSR1: write a checkpoint and continue. SIGABRT: print the stack of
+every thread and abort. torch is imported after the handlers are installed: that takes seconds, and a SIGTERM in that
+time has to end the run in order too.
 """
 
 import faulthandler
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
     from transformers.utils import logging
 
     from receipt_layoutlm.run.events import Finished
-    from receipt_layoutlm.training.distributed import gathered
+    from receipt_layoutlm.training.distributed import launch
     from receipt_layoutlm.training.loop import train
 
     logging.disable_progress_bar()
@@ -41,8 +41,8 @@ def main(arguments: list[str]) -> int:
         return wanted
 
     run_dir, until = RunDir(Path(arguments[0])), int(arguments[1]) if len(arguments) > 1 else None
-    with gathered(run_dir, arguments, os.environ) as team:
-        end = train(run_dir, stop.is_set, save_now=save_now, until=until, began=began, team=team)
+    with launch(run_dir, arguments, os.environ) as group:
+        end = train(run_dir, stop.is_set, save_now=save_now, until=until, began=began, group=group)
     return 0 if isinstance(end, Finished) else 1
 
 

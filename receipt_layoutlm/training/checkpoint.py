@@ -1,9 +1,7 @@
 """checkpoint-{step}/: written whole or not at all, read only after every file was checked against its manifest.
 
-Only safetensors and JSON, so reading a checkpoint runs no code. A folder is never changed or deleted here: its
-reader and its uploader need no lock.
-
-Writes checkpoints on a thread of their own, from a copy of the state, so that training goes on meanwhile.
+Only safetensors and JSON, so reading a checkpoint runs no code. A folder is never changed or deleted here: its reader
+and its uploader need no lock. A background thread writes from a copy of the state while training continues.
 """
 
 import os
@@ -18,9 +16,7 @@ from typing import Self
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from receipt_layoutlm.data.labels import LabelMap
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.manifest import MANIFEST, RESUME_ONLY, verify, write_manifest
 from receipt_layoutlm.run.state import TrainState
@@ -29,14 +25,13 @@ MODEL = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
 RNG = "rng.safetensors"
 STATE = "state.json"
-LABEL_MAP = "label_map.json"
 
 Tensors = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a run is made of at one moment, on the CPU; all that a continuation needs."""
+    """State of a run at one moment, on the CPU; all that resuming needs."""
 
     state: TrainState
     weights: Tensors
@@ -50,29 +45,24 @@ def copied(tensors: Tensors) -> Tensors:
 
 
 def write_checkpoint(
-    run_dir: RunDir,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    label_map: LabelMap,
-    snapshot: Snapshot,
+    run_dir: RunDir, save_model: Callable[[Path, Tensors], None], snapshot: Snapshot
 ) -> tuple[Path, str]:
-    """Write checkpoint-{global_step}/; returns its folder and the manifest's SHA-256.
+    """Write checkpoint-{global_step}/; returns its folder and the manifest's SHA-256. `save_model` is the task's.
 
-    The name may be taken by the checkpoint that this attempt began from, when the evaluation due there was all
-    that was added. That folder is moved aside, not changed.
+    The name may be taken by the checkpoint from which this attempt resumed, when only the evaluation due there was
+    added. That folder is moved aside, not changed.
     """
     step = snapshot.state.global_step
     final = run_dir.checkpoint(step)
     partial = run_dir.path / ".checkpoint.partial"
     shutil.rmtree(partial, ignore_errors=True)  # of a checkpoint that could not be written
     partial.mkdir()
-    model.save_pretrained(partial, state_dict=snapshot.weights)  # of the model itself only the config is read
-    tokenizer.save_pretrained(partial)
-    (partial / LABEL_MAP).write_text(label_map.to_json())
+    save_model(partial, snapshot.weights)
     save_file(snapshot.optimizer, partial / OPTIMIZER)
     save_file(snapshot.rng, partial / RNG)
     (partial / STATE).write_text(snapshot.state.model_dump_json(indent=1))
-    _sync_files(partial)
+    for path in partial.iterdir():
+        _sync(path)
     manifest_sha256 = write_manifest(partial, step)
     _sync(partial / MANIFEST)
     _sync(partial)
@@ -95,7 +85,7 @@ def read_checkpoint(folder: Path) -> Snapshot:
 
 
 def newest_checkpoint(run_dir: RunDir) -> Path | None:
-    """The checkpoint of the highest step; the worker puts one there when an attempt has to go on from it."""
+    """The checkpoint of the highest step; the worker puts one there when an attempt has to resume from it."""
     names = [path.name.removeprefix("checkpoint-") for path in run_dir.path.glob("checkpoint-*")]
     steps = [int(name) for name in names if name.isdigit()]
     return run_dir.checkpoint(max(steps)) if steps else None
@@ -121,11 +111,6 @@ def link_best(run_dir: RunDir, folder: Path) -> None:
             shutil.rmtree(path)
 
 
-def _sync_files(folder: Path) -> None:
-    for path in folder.iterdir():
-        _sync(path)
-
-
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -134,14 +119,14 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-WRITE_ERRORS = (OSError, SafetensorError)  # a full disk is either, by who met it
+WRITE_ERRORS = (OSError, SafetensorError)  # a full disk raises either
 
 
 class CheckpointWriter:
-    """One checkpoint at a time; the next one waits for it.
+    """Writes one checkpoint at a time; the next one waits for it.
 
-    A checkpoint that cannot be written is told to `on_error` and training goes on: the next one may fit.
-    `failed` says whether the last one was such, so that nobody takes the run for saved.
+    One that cannot be written is reported to `on_error` and training continues: the next one may fit. `failed` says
+    whether the last one failed, so that the run does not count as saved.
     """
 
     def __init__(self, on_error: Callable[[str], None]) -> None:
@@ -179,4 +164,4 @@ class CheckpointWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pool.shutdown()  # what is being written is finished: its event comes before the run's last
+        self._pool.shutdown()  # waits: the event of the last checkpoint precedes the end of the run

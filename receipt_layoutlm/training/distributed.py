@@ -1,11 +1,8 @@
-"""The processes that train one run together: which of them this one is, and what they tell each other.
+"""Process group of a data-parallel run: rank, world size, collectives, and how its processes are launched.
 
-All that is here is done by all of them in the same order, or none goes on.
-
-How a team comes together: the trainer starts the others, or torchrun has started all of them.
-
-The others run the same command in a folder of their own, `rank-N` of the run directory: links to what a run reads,
-and what they write, which nobody looks at. Signals are for the first one alone.
+Collectives are called by all processes in the same order. Rank 0 reads signals, evaluates the stop flag and writes the
+run directory; the other ranks run the same command in a folder of their own, `rank-N` of the run directory: links to
+what a run reads, and what they write, which is not read.
 """
 
 import json
@@ -29,52 +26,58 @@ LONGEST_WAIT = timedelta(days=7)  # the first one encodes while the others wait;
 
 
 @dataclass(frozen=True, slots=True)
-class Team:
-    """rank: from 0; the first one decides, writes and is listened to. A run of one process is a team of one."""
+class ProcessGroup:
+    """Processes of a run and the place of this one among them; a run of one process is a group of one."""
 
     rank: int = 0
     size: int = 1
+    local_rank: int = 0  # among those of this machine
+    local_size: int = 1
 
     @property
     def is_first(self) -> bool:
         return self.rank == 0
 
     def wait(self) -> None:
-        """Until all are here."""
-        self.summed(torch.zeros(1))
+        """Barrier."""
+        self.sum(torch.zeros(1))
 
-    def summed(self, numbers: torch.Tensor) -> torch.Tensor:
-        """The sum of what each of them gives, on CPU, in place."""
+    def sum(self, numbers: torch.Tensor) -> torch.Tensor:
+        """All-reduce by sum, on CPU, in place."""
         if self.size > 1:
             distributed.all_reduce(numbers)
         return numbers
 
-    def agreed(self, flag: Callable[[], bool]) -> Callable[[], bool]:
-        """The first one's answer, for all of them."""
+    def sum_of(self, number: float) -> float:
+        """Sum of a number over the processes, in float64."""
+        return self.sum(torch.tensor(number, dtype=torch.float64)).item()
+
+    def broadcast(self, flag: Callable[[], bool]) -> Callable[[], bool]:
+        """The flag as rank 0 evaluates it."""
         if self.size == 1:
             return flag
 
         def answer() -> bool:
-            said = torch.tensor([self.is_first and flag()], dtype=torch.uint8)
-            distributed.broadcast(said, src=0)
-            return bool(said.item())
+            value = torch.tensor([self.is_first and flag()], dtype=torch.uint8)
+            distributed.broadcast(value, src=0)
+            return bool(value.item())
 
         return answer
 
 
-ALONE = Team()
+SINGLE = ProcessGroup()
 
 
-def join(rank: int, size: int, address: str) -> Team:
+def join(rank: int, size: int, address: str) -> ProcessGroup:
     """Meet the others at an address that torch.distributed understands (env:// or file://PATH)."""
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     distributed.init_process_group(backend, init_method=address, rank=rank, world_size=size, timeout=LONGEST_WAIT)
-    return Team(rank, size)
+    return ProcessGroup(rank, size, rank, size)
 
 
-def leave(team: Team) -> None:
-    """At the end of a run, when nothing is to be said any more."""
-    if team.size > 1:
+def leave(group: ProcessGroup) -> None:
+    """At the end of a run, after the last collective."""
+    if group.size > 1:
         distributed.destroy_process_group()
 
 
@@ -85,25 +88,23 @@ ADDRESS = "LAYOUTLM_TEAM_ADDRESS"
 
 
 @contextmanager
-def gathered(run_dir: RunDir, arguments: Sequence[str], environment: Mapping[str, str]) -> Iterator["Team"]:
-    """The team of this process, which ends with the block. `arguments` are those of the trainer.
+def launch(run_dir: RunDir, arguments: Sequence[str], environment: Mapping[str, str]) -> Iterator[ProcessGroup]:
+    """The process group of this process, which ends with the block. `arguments` are those of the trainer.
 
     In the environment stands who this is, in torchrun's names, where another process has started it.
     """
-    from receipt_layoutlm.training.distributed import ALONE, join, leave
-
     if (size := int(environment.get("WORLD_SIZE", 1))) > 1:
-        team = join(int(environment["RANK"]), size, environment.get(ADDRESS, "env://"))
-        yield team
-        leave(team)
+        group = join(int(environment["RANK"]), size, environment.get(ADDRESS, "env://"))
+        yield group
+        leave(group)
     elif (size := _wanted(run_dir)) > 1:
         address = _address(run_dir)
         with _others(run_dir, arguments, environment, size, address):
-            team = join(0, size, address)
-            yield team
-            leave(team)
+            group = join(0, size, address)
+            yield group
+            leave(group)
     else:
-        yield ALONE
+        yield SINGLE
 
 
 def own_folder(run_dir: RunDir, rank: int) -> RunDir:
@@ -163,7 +164,7 @@ def _others(
 
 
 def _end_with(other: "subprocess.Popen[bytes]", log: Path, closing: threading.Event) -> None:
-    """Where one is lost, what the rest wait for never comes: leave its last words, and end if nothing else does."""
+    """When a process is lost, the collectives of the others never complete: print the end of its log, then exit."""
     code = other.wait()
     if code == 0 or closing.is_set():
         return

@@ -1,30 +1,24 @@
 """The training loop: one flat sequence from a run directory to its end.
 
-The order is fixed: step, evaluation if due, record, checkpoint, end conditions, stop flag. A run that resumes
-enters at the evaluation, so a due one comes first, then the end conditions, then the next step.
-
-Memory that malloc keeps though nobody uses it.
+The order is fixed: step, evaluation if due, record, checkpoint, end conditions, stop flag. A run that resumes enters at
+the evaluation, so a due one comes first, then the end conditions, then the next step.
 """
 
 import ctypes
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import ValidationError
 
-from receipt_layoutlm.config import TrainConfig
-from receipt_layoutlm.data.labels import LabelError
+from receipt_layoutlm.config import read_config
 from receipt_layoutlm.data.page import DataError, validation_reason
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.events import Checkpoint, EventWriter, Failed, Finished, FinishReason, Progress
-from receipt_layoutlm.run.health import health
-from receipt_layoutlm.run.record import Summary, write_run_record
+from receipt_layoutlm.run.record import FinalScores, Summary, write_run_record
 from receipt_layoutlm.run.state import NonFiniteLoss, StopRequested, TrainState, end_reason
 from receipt_layoutlm.training.checkpoint import (
     WRITE_ERRORS,
@@ -36,22 +30,19 @@ from receipt_layoutlm.training.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from receipt_layoutlm.training.distributed import ALONE, Team, own_folder
+from receipt_layoutlm.training.distributed import SINGLE, ProcessGroup, own_folder
+from receipt_layoutlm.training.evaluation import evaluate, score_test_set
 from receipt_layoutlm.training.optimizer import optimizer_tensors, rng_tensors
 from receipt_layoutlm.training.reporter import Reporter
 from receipt_layoutlm.training.setup import Run, prepare
-from receipt_layoutlm.training.step import in_team, rate_of_last_step, train_step
-from receipt_layoutlm.training.tasks.word_labels.evaluation import evaluate, score_test_part
-from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import EncodedPart
-from receipt_layoutlm.training.tasks.word_labels.inputs.epoch import Epoch, plan_epoch
-from receipt_layoutlm.training.tasks.word_labels.parts import Watch
-from receipt_layoutlm.training.throughput import EncoderSize, work_of
+from receipt_layoutlm.training.step import rate_of_last_step, train_step
+from receipt_layoutlm.training.task import SetupCallbacks
 
 FREE_DISK = "free disk space, or give --work-dir on another disk"
 
 
 class Unsaved(Exception):
-    """A checkpoint that cannot be done without could not be written."""
+    """A checkpoint that the run depends on could not be written."""
 
 
 def never() -> bool:
@@ -66,44 +57,49 @@ def train(
     save_now: Callable[[], bool] = never,
     until: int | None = None,
     began: float | None = None,
-    team: Team = ALONE,
+    group: ProcessGroup = SINGLE,
 ) -> Finished | Failed:
-    """Train what the run directory says, from its newest checkpoint if there is one; returns the last event.
+    """Train what the run directory holds, from its newest checkpoint if there is one; returns the last event.
 
-    `stop` is asked at every micro-batch and every evaluation batch, and stays true once it was; `save_now` is
-    true once for each checkpoint that is wanted out of turn; after step `until` the run stops as if asked to.
-    `began` is when the process did, by `clock`. What is wrong with data, options, numbers or the disk ends in
-    Failed; anything else is raised.
+    `stop` is asked at every micro-batch and every evaluation batch, and stays true once it was; `save_now` is true once
+    for each checkpoint requested out of turn; after step `until` the run stops as if asked to. `began` is the start of
+    the process, by `clock`. Faults of data, options, numbers or the disk end in Failed; anything else is raised.
     """
     began = clock() if began is None else began
-    if not team.is_first:
-        team.wait()  # for what the first one prepares
-        run_dir = own_folder(run_dir, team.rank)
+    if not group.is_first:
+        group.wait()  # rank 0 prepares first
+        run_dir = own_folder(run_dir, group.rank)
     events = EventWriter(run_dir.events)
     reporter = Reporter(events, clock, began)
     snapshot: Snapshot | None = None
     run: Run | None = None
+    test: FinalScores | None = None
     end: Finished | Failed
     try:
-        config = TrainConfig.model_validate_json(run_dir.config.read_bytes())
+        config = read_config(run_dir.config.read_bytes())
         folder = newest_checkpoint(run_dir)
         snapshot = None if folder is None else read_checkpoint(folder)
-        run = _prepare(run_dir, config, snapshot, stop, reporter, team)
-        if team.is_first:
-            team.wait()  # the others prepare theirs
-        run, stop = in_team(run), team.agreed(stop)
-        if folder is not None and run.state.is_at_best and team.is_first:
+        start = 0 if snapshot is None else snapshot.state.global_step
+        run = prepare(run_dir, config, snapshot, _setup_callbacks(stop, reporter, start), group)
+        if group.is_first:
+            group.wait()  # the other ranks prepare now
+        run.join_group()
+        stop = group.broadcast(stop)
+        if folder is not None and run.state.is_at_best and group.is_first:
             link_best(run_dir, folder)
-        _write_record(run, summary=None)
+        _write_record(run)
         reporter.started(run)
         with CheckpointWriter(reporter.not_saved) as writer:
             reason = _loop(run, writer, stop, save_now, until, clock, reporter)
-        team.wait()  # for the best weights to be written
-        if run.test is not None and reason != "stop_requested" and until is None:
-            run, reason = _tested(run, run.test, stop, reason, reporter)
+        group.wait()  # for the best weights to be written
+        if run.task.has_test_set and reason != "stop_requested" and until is None:
+            reporter.enter("evaluate")
+            test = score_test_set(run, _on_batch(run, stop, reporter))  # a stop leaves the scores to the next attempt
+            reporter.tested(test)
         end = _finished(reason, run.state)
     except StopRequested:
-        end = _finished("stop_requested", None if snapshot is None else snapshot.state)
+        state = run.state if run is not None else None if snapshot is None else snapshot.state
+        end = _finished("stop_requested", state)
     except NonFiniteLoss as error:
         end = Failed(cause="non_finite_loss", message=str(error), page_ids=error.page_ids)
     except Unsaved as error:
@@ -114,10 +110,10 @@ def train(
         end = Failed(cause="bad_data", message=str(error))
     except ValidationError as error:
         end = Failed(cause="bad_config", message=validation_reason(error))  # its own text quotes the input
-    except (UserError, LabelError) as error:
+    except UserError as error:
         end = Failed(cause="bad_config", message=str(error))
     if run is not None:
-        _write_record(run, _summary(end, run.state, clock() - began))
+        _write_record(run, test, _summary(end, run.state, clock() - began))
     print(end.reason if isinstance(end, Finished) else f"{end.cause}: {end.message}", flush=True)
     end = end.model_copy(update={"phase_seconds": reporter.phase_seconds()})
     events.write(end)
@@ -136,16 +132,16 @@ def _loop(
 ) -> FinishReason:
     state, plan, config = run.state, run.plan, run.config
     epoch = _epoch(run, max(state.global_step - 1, 0) // plan.steps_per_epoch, stop, reporter)
-    saved, saved_at, wanted = _position(state), clock(), False
-    size = EncoderSize.of(run.model.config)
+    saved, saved_at, is_requested = _position(state), clock(), False
     while True:
         evaluated = state.evaluation_due and _evaluate(run, epoch, stop, reporter)
         stopping = stop() or state.global_step == until
-        wanted = wanted or save_now()
+        is_requested = is_requested or save_now()
         timed = clock() - saved_at >= config.checkpoint_every and not writer.is_busy
-        if run.team.is_first and _position(state) != saved and (evaluated or timed or stopping or wanted):
+        is_due = evaluated or timed or stopping or is_requested
+        if run.compute.group.is_first and _position(state) != saved and is_due:
             _save(run, writer, reporter)
-            saved, saved_at, wanted = _position(state), clock(), False
+            saved, saved_at, is_requested = _position(state), clock(), False
         if not state.evaluation_due and (reason := end_reason(state, plan)) is not None:
             _finish_saving(writer)
             return reason
@@ -158,150 +154,126 @@ def _loop(
             except StopRequested:
                 continue
         reporter.enter("train")
-        shown = epoch.steps[state.step_in_epoch]
-        done = train_step(run, epoch, stop)
-        if done:
-            reporter.trained(work_of(shown, epoch.part, size))
-        if done and (state.global_step % config.logging_steps == 0 or reporter.was_silent):
-            reporter.progress(_progress(run, "train"))
+        workload = run.task.workload(epoch, state.step_in_epoch)
+        if train_step(run, epoch, stop):
+            reporter.trained(workload)
+            if state.global_step % config.logging_steps == 0 or reporter.was_silent:
+                reporter.progress(_progress(run, "train"))
 
 
-def _epoch(run: Run, number: int, stop: Callable[[], bool], reporter: Reporter) -> Epoch:
-    """What an epoch shows; StopRequested when a stop came while pages were made for it."""
+def _epoch(run: Run, number: int, stop: Callable[[], bool], reporter: Reporter) -> Any:
+    """The task's plan of an epoch; StopRequested when a stop came while examples were made for it."""
 
-    def on_page() -> None:
-        if stop():
-            raise StopRequested
+    def on_example() -> None:
+        _check_stop(stop)
         reporter.enter("encode")
         reporter.progress(_progress(run, "encode"))
 
-    return plan_epoch(run.config, run.showing.part(number, on_page), number, run.showing.windows)
+    return run.task.epoch(number, on_example)
 
 
-def _evaluate(run: Run, epoch: Epoch, stop: Callable[[], bool], reporter: Reporter) -> bool:
-    """Evaluate and record; False when a stop came in between: then nothing of it counts and it stays due."""
-
-    def on_batch() -> None:
-        if stop():
-            raise StopRequested
-        reporter.progress(_progress(run, "evaluate"))
-
+def _evaluate(run: Run, epoch: Any, stop: Callable[[], bool], reporter: Reporter) -> bool:
+    """Evaluate and record; False when a stop came in between: nothing of it counts then, and it stays due."""
     reporter.enter("evaluate")
     try:
-        evaluation = evaluate(run, epoch, on_batch)
+        evaluation, findings = evaluate(run, epoch, _on_batch(run, stop, reporter))
     except StopRequested:
         return False
     run.state.record(evaluation)
-    reporter.evaluated(run.state.evaluations)
+    reporter.evaluated(evaluation, findings, run.findings)
+    run.findings = findings
     trim_heap()
-    _write_record(run, summary=None)
+    _write_record(run)
     return True
 
 
-def _tested(
-    run: Run, part: EncodedPart, stop: Callable[[], bool], reason: FinishReason, reporter: Reporter
-) -> tuple[Run, FinishReason]:
-    """The run with the test scores in its record; a stop in between leaves them to the next attempt."""
+def _check_stop(stop: Callable[[], bool]) -> None:
+    if stop():
+        raise StopRequested
+
+
+def _on_batch(run: Run, stop: Callable[[], bool], reporter: Reporter) -> Callable[[], None]:
+    """Called before each evaluation batch: raises StopRequested, or reports progress."""
 
     def on_batch() -> None:
-        if stop():
-            raise StopRequested
+        _check_stop(stop)
         reporter.progress(_progress(run, "evaluate"))
 
-    reporter.enter("evaluate")
-    try:
-        scores = score_test_part(run, part, on_batch)
-    except StopRequested:
-        return run, "stop_requested"
-    reporter.tested(scores)
-    return replace(run, record=run.record.model_copy(update={"test": scores})), reason
+    return on_batch
+
+
+def _setup_callbacks(stop: Callable[[], bool], reporter: Reporter, step: int) -> SetupCallbacks:
+    """For the preparation: every callback may raise StopRequested. `step` is that of the checkpoint, or 0."""
+
+    def on_open() -> None:
+        _check_stop(stop)
+        reporter.enter("cached")
+
+    def on_example() -> None:
+        _check_stop(stop)
+        reporter.enter("encode")
+        reporter.progress(Progress(phase="encode", global_step=step, total_steps=0, epoch=0.0))
+
+    def on_model() -> None:
+        _check_stop(stop)
+        reporter.enter("start")
+
+    return SetupCallbacks(on_open, on_example, on_model, reporter.warn)
 
 
 def _save(run: Run, writer: CheckpointWriter, reporter: Reporter) -> None:
-    """Copy the state as it stands and have it written while training goes on."""
+    """Copy the state as it stands and write it on the background thread: checkpoint, best/ if it is the best, event."""
     reporter.enter("checkpoint")
     writer.wait()
     snapshot = take_snapshot(run)
-    is_best, seconds = run.state.is_at_best, reporter.phase_seconds()
-    writer.start(partial(_write, run, snapshot, is_best, seconds, reporter))
+    is_best, phase_seconds = run.state.is_at_best, reporter.phase_seconds()
+
+    def write() -> None:
+        began = time.monotonic()
+        try:
+            folder, digest = write_checkpoint(run.run_dir, run.task.save, snapshot)
+        except WRITE_ERRORS as error:
+            if is_best:  # the run would end with another model as the best one
+                raise Unsaved(f"the best checkpoint could not be written ({error}): {FREE_DISK}") from error
+            raise
+        if is_best:
+            link_best(run.run_dir, folder)
+        reporter.checkpointed(
+            Checkpoint(
+                global_step=snapshot.state.global_step,
+                folder=folder.name,
+                manifest_sha256=digest,
+                is_best=is_best,
+                size=sum(path.stat().st_size for path in folder.iterdir()),
+                write_seconds=round(time.monotonic() - began, 3),
+                phase_seconds=phase_seconds,
+            )
+        )
+
+    writer.start(write)
 
 
 def take_snapshot(run: Run) -> Snapshot:
     """A copy of everything that the next steps change."""
+    update = {"evaluations": list(run.state.evaluations), "loss_scale": run.scaler.state_dict()}
     return Snapshot(
-        state=run.state.model_copy(
-            update={"evaluations": list(run.state.evaluations), "loss_scale": run.scaler.state_dict()}
-        ),
-        weights=copied(run.model.state_dict()),
-        optimizer=copied(optimizer_tensors(run.model, run.optimizer)),
-        rng=rng_tensors(run.device),
-    )
-
-
-def _write(run: Run, snapshot: Snapshot, is_best: bool, phase_seconds: dict[str, float], reporter: Reporter) -> None:
-    """On the writing thread: the checkpoint, best/ if it is the best, and the event that says so."""
-    began = time.monotonic()
-    try:
-        folder, digest = write_checkpoint(run.run_dir, run.model, run.tokenizer, run.label_map, snapshot)
-    except WRITE_ERRORS as error:
-        if is_best:  # going on would end with another model as the best one
-            raise Unsaved(f"the best checkpoint could not be written ({error}): {FREE_DISK}") from error
-        raise
-    if is_best:
-        link_best(run.run_dir, folder)
-    reporter.checkpointed(
-        Checkpoint(
-            global_step=snapshot.state.global_step,
-            folder=folder.name,
-            manifest_sha256=digest,
-            is_best=is_best,
-            size=sum(path.stat().st_size for path in folder.iterdir()),
-            write_seconds=round(time.monotonic() - began, 3),
-            phase_seconds=phase_seconds,
-        )
+        state=run.state.model_copy(update=update),
+        weights=copied(run.task.model.state_dict()),
+        optimizer=copied(optimizer_tensors(run.task.model, run.optimizer)),
+        rng=rng_tensors(run.compute.device),
     )
 
 
 def _finish_saving(writer: CheckpointWriter) -> None:
-    """Before a run may say how it ended, its last checkpoint has to be there."""
+    """The last checkpoint has to be in place before a run may report how it ended."""
     writer.wait()
     if writer.failed:
         raise Unsaved(f"the last checkpoint could not be written: {FREE_DISK}")
 
 
 def _position(state: TrainState) -> tuple[int, bool]:
-    """What differs between two states that are worth two checkpoints."""
+    """Difference between two states that are worth two checkpoints."""
     return state.global_step, state.evaluation_due
-
-
-def _prepare(
-    run_dir: RunDir,
-    config: TrainConfig,
-    snapshot: Snapshot | None,
-    stop: Callable[[], bool],
-    reporter: Reporter,
-    team: Team,
-) -> Run:
-    step = 0 if snapshot is None else snapshot.state.global_step
-
-    def check_stop() -> None:
-        if stop():
-            raise StopRequested
-
-    def on_open() -> None:
-        check_stop()
-        reporter.enter("cached")
-
-    def on_page() -> None:
-        check_stop()
-        reporter.enter("encode")
-        reporter.progress(Progress(phase="encode", global_step=step, total_steps=0, epoch=0.0))
-
-    def on_model() -> None:
-        check_stop()
-        reporter.enter("start")
-
-    return prepare(run_dir, config, snapshot, Watch(on_open, on_page, on_model, reporter.warn), team)
 
 
 def _progress(run: Run, phase: Literal["encode", "train", "evaluate"]) -> Progress:
@@ -316,7 +288,7 @@ def _progress(run: Run, phase: Literal["encode", "train", "evaluate"]) -> Progre
 
 
 def _finished(reason: FinishReason, state: TrainState | None) -> Finished:
-    """state: None when the run was stopped before it had one."""
+    """`state` is None when the run was stopped before it had one."""
     return Finished(
         reason=reason,
         global_step=0 if state is None else state.global_step,
@@ -336,17 +308,17 @@ def _summary(end: Finished | Failed, state: TrainState, wall_seconds: float) -> 
     )
 
 
-def _write_record(run: Run, summary: Summary | None) -> None:
-    evaluations = tuple(run.state.evaluations)
-    update = {"evaluations": evaluations, "health": tuple(health(evaluations, run.config)), "summary": summary}
-    write_run_record(run.record.model_copy(update=update), run.run_dir.run_json)
+def _write_record(run: Run, test: FinalScores | None = None, summary: Summary | None = None) -> None:
+    update = {"evaluations": tuple(run.state.evaluations), "health": tuple(run.findings)}
+    record = run.record.model_copy(update={**update, "test": test, "summary": summary})
+    write_run_record(record, run.run_dir.run_json)
 
 
 def trim_heap() -> bool:
-    """Give free memory back to the system; whether there is a way to (glibc's malloc_trim).
+    """Return freed memory to the system by glibc's malloc_trim; False where there is none.
 
-    Batches are of different lengths, so freed tensors leave holes that no later one fits into: a training of ten
-    epochs grew from 1.4 to 3.5 GB of which it used 1.
+    Batches differ in length, so freed tensors leave holes that no later one fits: a training of ten epochs grew from
+    1.4 to 3.5 GB of which it used 1.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -1,4 +1,4 @@
-"""The optimizer, its rates, and the state of the random generator that dropout draws from."""
+"""Optimizer, learning rates, and the states of the random generators that dropout uses."""
 
 import math
 import re
@@ -15,12 +15,12 @@ _LAYER = re.compile(r"\.encoder\.layer\.(\d+)\.")
 
 
 def freeze(model: nn.Module, config: TrainConfig, fresh: Collection[str]) -> None:
-    """Take pretrained embeddings and the lowest layers out of the training, as the config says.
+    """Freeze pretrained embeddings and the lowest layers, as the config says.
 
-    fresh: parameters that no pretrained weights were read into; these are always trained.
+    fresh: parameters without pretrained weights; these are always trained.
     """
     depth = _depth(model)
-    if config.freeze_layers >= depth:
+    if config.freeze_layers and config.freeze_layers >= depth:
         raise ConfigError(f"freeze_layers={config.freeze_layers} leaves none of {depth} layers to train: give fewer")
     for name, parameter in model.named_parameters():
         height = _height(name, depth)
@@ -32,8 +32,8 @@ def freeze(model: nn.Module, config: TrainConfig, fresh: Collection[str]) -> Non
 def make_optimizer(model: nn.Module, config: TrainConfig, fresh: Collection[str] = ()) -> torch.optim.AdamW:
     """Fused AdamW over the trainable parameters; biases and norms do not decay.
 
-    Each group has a `scale`: its rate over that of the schedule, which follows from the layer's height and from
-    whether the parameter is fresh. The rate itself is set each step.
+    Each group has a `scale`: its rate relative to the schedule's, by the layer's height and by whether the parameter is
+    fresh. The rate itself is set each step.
     """
     kept = {
         f"{module_name}.{name}".lstrip(".")
@@ -67,7 +67,7 @@ def _depth(model: nn.Module) -> int:
 
 
 def _height(name: str, depth: int) -> int:
-    """0 for embeddings, 1 for the lowest layer, depth + 1 for what stands on top of the highest."""
+    """0 for embeddings, 1 for the lowest layer, depth + 1 for modules on top of the highest."""
     if found := _LAYER.search(name):
         return int(found[1]) + 1
     return 0 if ".embeddings." in name else depth + 1
@@ -76,7 +76,7 @@ def _height(name: str, depth: int) -> int:
 def learning_rate(
     step: int, total_steps: int, warmup_ratio: float, peak: float, schedule: Literal["linear", "cosine"] = "linear"
 ) -> float:
-    """The rate of optimizer step `step` (from 0): up to the peak in a line, then down to 0 in a line or a cosine."""
+    """Rate of optimizer step `step` (from 0): linear warm-up to the peak, then linear or cosine decay to 0."""
     warmup_steps = round(total_steps * warmup_ratio)
     if step < warmup_steps:
         return peak * (step + 1) / warmup_steps
@@ -91,7 +91,7 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """AdamW's state by parameter: `{parameter}.exp_avg`, `.exp_avg_sq`, `.step`; the names stand for the order."""
+    """AdamW's state by parameter: `{parameter}.exp_avg`, `.exp_avg_sq`, `.step`; by name, not by order."""
     return {
         f"{name}.{key}": value.detach().contiguous()
         for name, parameter in model.named_parameters()
@@ -109,7 +109,7 @@ def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensor
 
 
 def rng_tensors(device: torch.device) -> dict[str, torch.Tensor]:
-    """States of torch's generators, by name. Nothing here draws from python's or numpy's global generator."""
+    """States of torch's generators, by name. The training uses neither python's nor numpy's global generator."""
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)

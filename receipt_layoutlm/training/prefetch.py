@@ -1,4 +1,4 @@
-"""What the next optimizer step needs, made while this one computes."""
+"""Prefetches the next step's batches on a background thread."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -7,23 +7,23 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Ahead(Generic[T]):
-    """Makes things by number, and with `is_ahead` the next one on a thread while the one before is in use.
+class Prefetcher(Generic[T]):
+    """Makes things by number, and if enabled the next one on a thread while the present one is in use.
 
-    On a GPU that hides the packing and copying; a CPU has no time of its own for it.
+    Hides packing and copying on a GPU; a CPU has no time to spare for it.
     """
 
-    def __init__(self, is_ahead: bool) -> None:
-        self._pool = ThreadPoolExecutor(1, "ahead") if is_ahead else None
-        self._coming: tuple[tuple[int, int], Future[T]] | None = None
+    def __init__(self, is_enabled: bool) -> None:
+        self._pool = ThreadPoolExecutor(1, "prefetch") if is_enabled else None
+        self._pending: tuple[tuple[int, int], Future[T]] | None = None
 
-    def take(self, make: Callable[[int], T], series: int, number: int, count: int) -> T:
-        """What `make` makes of the number, of `count` in this series; raises what it raises."""
-        if self._coming is not None and self._coming[0] == (series, number):
-            made = self._coming[1].result()
+    def get(self, make: Callable[[int], T], series: int, number: int, count: int) -> T:
+        """Result of `make(number)`, one of `count` in this series; raises what it raises."""
+        if self._pending is not None and self._pending[0] == (series, number):
+            made = self._pending[1].result()
         else:
             made = make(number)
-        self._coming = None
+        self._pending = None
         if self._pool is not None and number + 1 < count:
-            self._coming = (series, number + 1), self._pool.submit(make, number + 1)
+            self._pending = (series, number + 1), self._pool.submit(make, number + 1)
         return made

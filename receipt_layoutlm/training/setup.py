@@ -1,209 +1,138 @@
-"""From a run directory to everything the loop needs: its parts, model, optimizer, loss and state."""
+"""From a run directory to everything the loop needs: task, optimizer and state."""
 
-import math
-from collections import Counter
 from dataclasses import dataclass
-from types import ModuleType
+from importlib import import_module
+from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from torch.nn.parallel import DistributedDataParallel
 
 from receipt_layoutlm.config import ConfigError, TrainConfig
-from receipt_layoutlm.data.labels import OUTSIDE, LabelMap, check_named
-from receipt_layoutlm.data.page import UNSUPERVISED
-from receipt_layoutlm.data.snapshot import fingerprint
-from receipt_layoutlm.run.class_weights import ClassWeights
+from receipt_layoutlm.data.check_report import Finding
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.hardware import usable_cpus
 from receipt_layoutlm.run.record import RunRecord
 from receipt_layoutlm.run.state import Plan, TrainState, initial_state, resumed_state
 from receipt_layoutlm.training.checkpoint import Snapshot
-from receipt_layoutlm.training.distributed import ALONE, Team
-from receipt_layoutlm.training.loss import LossRule
+from receipt_layoutlm.training.distributed import SINGLE, ProcessGroup
 from receipt_layoutlm.training.optimizer import freeze, make_optimizer, restore_optimizer, restore_rng
 from receipt_layoutlm.training.precision import available, choose, loss_scaler, use_tf32
-from receipt_layoutlm.training.prefetch import Ahead
-from receipt_layoutlm.training.record import hardware_of, make_record
-from receipt_layoutlm.training.tasks import load_task
-from receipt_layoutlm.training.tasks.word_labels.class_weights import class_weights
-from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import EncodedPart
-from receipt_layoutlm.training.tasks.word_labels.inputs.epoch import Showing
-from receipt_layoutlm.training.tasks.word_labels.packed import PackedTensors
-from receipt_layoutlm.training.tasks.word_labels.parts import (
-    Watch,
-    encoded_parts,
-    generated_pages,
-    load_parts,
-    showing_of,
-    train_sample_of,
-)
-from receipt_layoutlm.training.tasks.word_labels.pretrained import with_local_weights
+from receipt_layoutlm.training.prefetch import Prefetcher
+from receipt_layoutlm.training.record import make_record
+from receipt_layoutlm.training.task import Compute, SetupCallbacks, StepBatches, Task
 
 
-class Words(nn.Module):
-    """A task's word_logits as a module, which is what DistributedDataParallel wraps."""
+class Objective(nn.Module):
+    """The loss of a task as a module, which is what DistributedDataParallel wraps."""
 
-    def __init__(self, task: ModuleType, model: PreTrainedModel) -> None:
+    def __init__(self, task: Task[Any, Any], compute: Compute) -> None:
         super().__init__()
-        self.task, self.model = task, model
+        self.task, self.model, self.compute = task, task.model, compute
 
-    def forward(self, batch: PackedTensors) -> torch.Tensor:
-        logits: torch.Tensor = self.task.word_logits(self.model, batch)
-        return logits
-
-
-@dataclass(frozen=True, slots=True)
-class StepBatches:
-    """What one process trains on in an optimizer step; weight: what its losses are divided by, its share of it."""
-
-    micro: list[PackedTensors]
-    weight: float
+    def forward(self, batch: Any) -> torch.Tensor:
+        return self.task.loss(batch, self.compute)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Run:
-    """All of a run but its place in time; the loop changes model, optimizer and state, and nothing else."""
+    """All of a run. The loop changes the model, the optimizer, the scaler, the state and the record, nothing else."""
 
     run_dir: RunDir
     config: TrainConfig
-    task: ModuleType
-    label_map: LabelMap
-    train: EncodedPart
-    showing: Showing
-    evaluation: EncodedPart
-    test: EncodedPart | None
-    train_sample: EncodedPart  # a fixed sample of the training part, scored beside the evaluation part
-    tokenizer: PreTrainedTokenizerFast
-    model: PreTrainedModel
+    task: Task[Any, Any]
+    compute: Compute
+    objective: nn.Module  # batch -> summed loss
     optimizer: torch.optim.Optimizer
-    device: torch.device
-    team: Team
-    words: nn.Module  # PackedTensors -> (chosen, classes) logits, for training
-    ahead: Ahead[StepBatches]
     scaler: torch.amp.GradScaler
-    loss_rule: LossRule
+    prefetcher: Prefetcher[StepBatches[Any]]
     plan: Plan
     state: TrainState
     record: RunRecord
+    findings: list[Finding]  # of the latest evaluation
     resumed_from: int | None
 
+    def join_group(self) -> None:
+        """Average the gradients of backward passes over the process group."""
+        if self.compute.group.size > 1:
+            self.objective = DistributedDataParallel(
+                self.objective, broadcast_buffers=False, gradient_as_bucket_view=True
+            )
 
-def prepare(run_dir: RunDir, config: TrainConfig, snapshot: Snapshot | None, watch: Watch, team: Team = ALONE) -> Run:
-    """Build a run, at its beginning or where the snapshot stands.
 
-    Raises DataError, LabelError, ConfigError, and what the task raises when it loads weights.
+def prepare(
+    run_dir: RunDir,
+    config: TrainConfig,
+    snapshot: Snapshot | None,
+    callbacks: SetupCallbacks,
+    group: ProcessGroup = SINGLE,
+) -> Run:
+    """Build a run, at its beginning or at a snapshot.
+
+    Raises DataError, ConfigError and other UserErrors, and what the task raises when it loads weights.
     """
-    torch.set_num_threads(config.threads or max(1, min(torch.get_num_threads(), usable_cpus()) // team.size))
-    parts = load_parts(run_dir, config)
-    check_named(config, parts.label_map.labels)
-    task = load_task(config.task)
-    weights = with_local_weights(config, run_dir)
-    tokenizer = task.load_tokenizer(weights)
-    encoded = encoded_parts(run_dir, config, parts, task, tokenizer, watch)
-    generated = generated_pages(config, parts)
-    showing = showing_of(config, parts, encoded[0], generated, task, tokenizer, watch)
-    watch.check_stop()
-    device = resolve_device(config.device, team)
+    torch.set_num_threads(config.threads or max(1, min(torch.get_num_threads(), usable_cpus()) // group.size))
+    task: Task[Any, Any] = import_module(config.trainer).prepare(run_dir, config, callbacks)
+    device = resolve_device(config.device, group)
     tf32 = use_tf32(device)
-    loaded = task.load_model(weights, parts.label_map)
-    model = loaded.model
-    freeze(model, config, loaded.fresh)
-    fingerprints = [parts.fingerprint, parts.eval_fingerprint or ""]
-    fingerprints += [fingerprint(pages) for pages in generated.values()]  # another Faker makes others
+    freeze(task.model, config, task.fresh)
     if snapshot is None:
-        state = initial_state(config, fingerprints)
+        state = initial_state(config, list(task.fingerprints))
     else:
-        state = resumed_state(snapshot.state, config, fingerprints)
-        model.load_state_dict(snapshot.weights, strict=True)
+        state = resumed_state(snapshot.state, config, list(task.fingerprints))
+        task.model.load_state_dict(snapshot.weights, strict=True)
     precision = choose(config.precision, None if snapshot is None else state.precision, available(device))
     if precision.instead_of is not None:
-        text = f"this machine has no {precision.instead_of}: going on in {precision.precision}, not bit-exact"
-        watch.warn("precision_changed", text)
+        text = f"this machine has no {precision.instead_of}: resuming in {precision.precision}, not bit-exact"
+        callbacks.warn("precision_changed", text)
     state.precision = precision.precision
     scaler = loss_scaler(device, state.precision)
     if state.loss_scale:
         scaler.load_state_dict(state.loss_scale)
-    model.to(device)
-    optimizer = make_optimizer(model, config, loaded.fresh)
-    weights_of_labels = weights_by_label(config, encoded[0], parts.label_map)
+    task.model.to(device)
+    optimizer = make_optimizer(task.model, config, task.fresh)
     if snapshot is None:
         torch.manual_seed(config.seed)  # of dropout
     else:
-        restore_optimizer(model, optimizer, snapshot.optimizer)
+        restore_optimizer(task.model, optimizer, snapshot.optimizer)
         restore_rng(device, snapshot.rng)
-    watch.check_stop()
+    callbacks.check_stop()
+    compute = Compute(device, state.precision, group)
     return Run(
         run_dir=run_dir,
         config=config,
         task=task,
-        label_map=parts.label_map,
-        train=encoded[0],
-        showing=showing,
-        evaluation=encoded[1],
-        test=encoded[2] if parts.test else None,
-        train_sample=train_sample_of(config, parts, encoded[0].features),
-        tokenizer=tokenizer,
-        model=model,
+        compute=compute,
+        objective=Objective(task, compute),
         optimizer=optimizer,
-        device=device,
-        team=team,
-        words=Words(task, model),
-        ahead=Ahead(device.type == "cuda"),
         scaler=scaler,
-        loss_rule=loss_rule(config, weights_of_labels, parts.label_map, device),
-        plan=_plan(config, showing),
-        state=state,
-        record=make_record(
-            config, parts, hardware_of(device, team, state.precision, tf32), encoded[1], weights_of_labels
+        prefetcher=Prefetcher(device.type == "cuda"),
+        plan=Plan(
+            steps_per_epoch=task.steps_per_epoch,
+            total_steps=task.epochs * task.steps_per_epoch,
+            evaluation_steps=None if config.eval_every == "epoch" else config.eval_every,
+            patience=config.early_stopping_patience,
         ),
+        state=state,
+        record=make_record(config, task.description.record, compute, tf32),
+        findings=task.findings(state.evaluations),
         resumed_from=None if snapshot is None else state.global_step,
     )
 
 
-def _plan(config: TrainConfig, showing: Showing) -> Plan:
-    steps = math.ceil(showing.windows / (config.batch_size * config.gradient_accumulation_steps))
-    return Plan(
-        steps_per_epoch=steps,
-        total_steps=(showing.first_phase + config.epochs) * steps,
-        evaluation_steps=None if config.eval_every == "epoch" else config.eval_every,
-        patience=config.early_stopping_patience,
-    )
+def resolve_device(name: str, group: ProcessGroup = SINGLE) -> torch.device:
+    """`auto` is cuda, else mps, else cpu; ConfigError when the requested device is missing.
 
-
-def resolve_device(name: str, team: Team = ALONE) -> torch.device:
-    """`auto` is cuda, else mps, else cpu; ConfigError when the device that was asked for is not there.
-
-    Each process of a team has a GPU of its own.
+    Each process of a group has its own GPU.
     """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    is_available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        name = next(device for device, found in there.items() if found)
-    if name == "cuda" and torch.cuda.is_available() and team.size > 1:
-        if team.size > torch.cuda.device_count():
-            raise ConfigError(f"processes={team.size}, but there are {torch.cuda.device_count()} GPUs: one for each")
-        torch.cuda.set_device(team.rank)
-        return torch.device("cuda", team.rank)
-    if not there[name]:
+        name = next(device for device, is_there in is_available.items() if is_there)
+    if name == "cuda" and torch.cuda.is_available() and group.size > 1:
+        if group.local_size > torch.cuda.device_count():
+            raise ConfigError(f"processes={group.size}, but there are {torch.cuda.device_count()} GPUs: one for each")
+        torch.cuda.set_device(group.local_rank)
+        return torch.device("cuda", group.local_rank)
+    if not is_available[name]:
         raise ConfigError(f"device {name} is not available here: give auto or cpu")
     return torch.device(name)
-
-
-def weights_by_label(config: TrainConfig, part: EncodedPart, label_map: LabelMap) -> ClassWeights:
-    """What words of each label weigh in the loss, by the words of the training part alone."""
-    words = Counter(
-        tag if tag == OUTSIDE else tag[2:] for page in part.pages for tag in page.tags if tag != UNSUPERVISED
-    )
-    counts = {label: words[label] for label in (OUTSIDE, *label_map.labels)}
-    return class_weights(config.class_weights, counts, config.class_weight_clip, config.label_weight)
-
-
-def loss_rule(config: TrainConfig, weights: ClassWeights, label_map: LabelMap, device: torch.device) -> LossRule:
-    """The loss that training minimises; evaluation reports the plain one."""
-    table = None
-    if not weights.is_plain:
-        of_class = [
-            weights.weights[tag if tag == OUTSIDE else tag[2:]] for _, tag in sorted(label_map.id2label.items())
-        ]
-        table = torch.tensor(of_class, dtype=torch.float32, device=device)
-    return LossRule(config.label_smoothing, config.focal_gamma, table)

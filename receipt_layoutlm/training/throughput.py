@@ -1,40 +1,27 @@
-"""Floating-point operations of a step, by the model's sizes, and what a GPU could do at most, by its data sheet.
-
-How much an optimizer step is, in windows, sub-tokens and floating-point operations.
-"""
+"""Floating-point operations of an encoder's step by its sizes, and the peak of a GPU by its data sheet."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from receipt_layoutlm.run.hardware import Precision
-from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import EncodedPart
-from receipt_layoutlm.training.tasks.word_labels.inputs.epoch import Shown
-
-if TYPE_CHECKING:
-    from transformers import LayoutLMConfig
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderSize:
-    """What the work of a BERT-like encoder with a classifier of its positions follows from."""
+    """Sizes of a BERT-like encoder with a classifier of its positions."""
 
     layers: int
     hidden: int
     intermediate: int
     classes: int
 
-    @classmethod
-    def of(cls, config: "LayoutLMConfig") -> "EncoderSize":
-        return cls(config.num_hidden_layers, config.hidden_size, config.intermediate_size, config.num_labels)
-
 
 def forward_flops(size: EncoderSize, lengths: Sequence[int], chosen: int) -> int:
-    """Of one forward pass over sequences of these lengths (sub-tokens, without padding).
+    """FLOPs of one forward pass over sequences of these lengths (sub-tokens, without padding).
 
-    chosen: positions at which the last layer goes on after its attention, and the classifier; all of them in a stock
-    model. A multiply-add counts as two. Look-ups, norms, activations and dropout count as nothing.
+    chosen: positions that the last layer after its attention and the classifier compute; all of them in a stock model.
+    A multiply-add counts as two. Look-ups, norms, activations and dropout are not counted.
     """
     tokens, hidden = sum(lengths), size.hidden
     attention_inputs = 2 * 3 * hidden * hidden * tokens  # queries, keys and values
@@ -45,10 +32,10 @@ def forward_flops(size: EncoderSize, lengths: Sequence[int], chosen: int) -> int
 
 
 def step_flops(size: EncoderSize, lengths: Sequence[int], chosen: int) -> int:
-    """Of forward and backward, which is twice the forward: a gradient of the inputs and one of the weights.
+    """FLOPs of forward and backward; the backward is twice the forward: gradients of the inputs and of the weights.
 
-    What an implementation computes twice, as flash attention does backwards, counts once. Frozen layers, which leave
-    out a part of the backward, count as trained ones.
+    Recomputation, as in the backward of flash attention, counts once. Frozen layers, which skip a part of the
+    backward, count as trained ones.
     """
     return 3 * forward_flops(size, lengths, chosen)
 
@@ -67,7 +54,7 @@ class Peak:
         return self.fp16 if precision == "fp16" or self.has_bf16 else None
 
 
-# Names as CUDA tells them. Data sheets print twice the dense figure where they assume sparse matrices.
+# Names as CUDA reports them. Data sheets print twice the dense figure where they assume sparse matrices.
 _PEAKS = {
     r"Tesla T4": Peak(65e12, 8.1e12, has_bf16=False),  # NVIDIA T4 data sheet, 2019: 65 mixed, 8.1 single
     r"Tesla V100-SXM2-\d+GB.*": Peak(125e12, 15.7e12, has_bf16=False),  # NVIDIA V100 data sheet, 2020: 125, 15.7
@@ -81,35 +68,21 @@ _PEAKS = {
 
 
 def peak_flops(device_name: str, precision: Precision) -> float | None:
-    """FLOP/s of dense matrices by the vendor's data sheet; None for what does not stand there.
+    """FLOP/s of dense matrices by the vendor's data sheet; None where it is unknown.
 
-    device_name: as torch.cuda.get_device_name tells it. Other builds of a chip (PCIe, NVL) are other devices.
+    device_name: from torch.cuda.get_device_name. Other builds of a chip (PCIe, NVL) are other devices.
     """
-    found = (peak for name, peak in _PEAKS.items() if re.fullmatch(name, device_name))
-    peak = next(found, None)
+    peak = next((peak for name, peak in _PEAKS.items() if re.fullmatch(name, device_name)), None)
     return None if peak is None else peak.of(precision)
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """Of all processes that share it."""
+class StepWorkload:
+    """Size of an optimizer step, of all processes together."""
 
-    windows: int = 0
+    examples: int = 0
     tokens: int = 0
     flops: int = 0
 
-    def __add__(self, other: "Work") -> "Work":
-        return Work(self.windows + other.windows, self.tokens + other.tokens, self.flops + other.flops)
-
-
-def work_of(shown: Sequence[Shown], part: EncodedPart, size: EncoderSize) -> Work:
-    """Of forward and backward over these windows."""
-    windows = [each.window for each in shown]
-    lengths = part.window_lengths[windows].tolist()
-    spans = part.features.spans[part.window_numbers[windows]]
-    words = (spans[:, 1] - spans[:, 0]).tolist()
-    chosen = sum(
-        count if each.supervised is None else int(each.supervised.sum())
-        for each, count in zip(shown, words, strict=True)
-    )
-    return Work(len(windows), sum(lengths), step_flops(size, lengths, chosen))
+    def __add__(self, other: "StepWorkload") -> "StepWorkload":
+        return StepWorkload(self.examples + other.examples, self.tokens + other.tokens, self.flops + other.flops)

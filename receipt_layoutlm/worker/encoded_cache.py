@@ -16,7 +16,7 @@ from typing import Final, Self
 
 from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.references import fingerprint_of
-from receipt_layoutlm.run.directory import RunDir, encoded_name, encoded_prefix
+from receipt_layoutlm.run.directory import RunDir, encoded_prefix
 from receipt_layoutlm.run.manifest import MANIFEST, DamagedFolder
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.errors import NotStored, StorageError
@@ -79,10 +79,11 @@ def entries_of(config: TrainConfig, run_dir: RunDir, work_dir: Path, prefix: str
     links = [(config.dataset, run_dir.encoded)]
     if config.eval_dataset is not None:
         links.append((config.eval_dataset, run_dir.eval_encoded))
-    names = [encoded_name(config, fingerprint_of(dataset)) for dataset, _ in links]
+    names = [(config.encoded_name(fingerprint_of(dataset)), link) for dataset, link in links]
     return [
         Entry(link, (work_dir / FOLDER / name).absolute(), encoded_prefix(name, prefix))
-        for name, (_, link) in zip(names, links, strict=True)
+        for name, link in names
+        if name is not None
     ]
 
 

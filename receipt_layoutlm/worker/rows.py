@@ -8,24 +8,11 @@ from typing import Final
 
 from receipt_dynamo import DynamoClient, JobLog, JobMetric, JsonObject, Lease
 from receipt_layoutlm.redact import redacted, redacted_document
-from receipt_layoutlm.run.events import MEASURED, Evaluation
+from receipt_layoutlm.run.events import Evaluation
 
 LOG_BYTES: Final = 32_000  # of a log row's data; events.jsonl has all of it
 
-_METRIC_FIELDS = {
-    "metric_name",
-    "metric_value",
-    "precision",
-    "recall",
-    "train_loss",
-    "eval_loss",
-    "lr",
-    "o_entity_ratio",
-    "epoch",
-    "global_step",
-    "is_best",
-}
-_EXTRAS = {*MEASURED, "health"}
+_COLUMNS: Final = ("precision", "recall", "o_entity_ratio")  # scores with a column of their own
 
 
 class JobRows:
@@ -60,8 +47,16 @@ class JobRows:
                 attempt=self._lease.attempt,
                 seq=event.seq,
                 per_label={name: score.model_dump() for name, score in event.per_label.items()},
-                extras=event.model_dump(mode="json", include=_EXTRAS, exclude_defaults=True),
-                **event.model_dump(include=_METRIC_FIELDS),
+                metric_name=event.metric_name,
+                metric_value=event.metric_value,
+                train_loss=event.train_loss,
+                eval_loss=event.eval_loss,
+                lr=event.lr,
+                epoch=event.epoch,
+                global_step=event.global_step,
+                is_best=event.is_best,
+                extras=extras,
+                **{name: event.scores.get(name) for name in _COLUMNS},
             )
             self._stored_at(event.seq, self._client.add_job_metric(self._lease, metric).timestamp)
 

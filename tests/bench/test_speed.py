@@ -13,7 +13,8 @@ import pytest
 from receipt_layoutlm.data.page import page_to_line
 from receipt_layoutlm.training.setup import Run
 from receipt_layoutlm.training.tasks.word_labels.inputs.epoch import micro_batches, plan_epoch
-from receipt_layoutlm.training.throughput import EncoderSize, step_flops
+from receipt_layoutlm.training.tasks.word_labels.layoutlm import encoder_size
+from receipt_layoutlm.training.throughput import step_flops
 from tests.support.paths import BENCH
 from tests.support.runs import tiny_model
 from tests.support.tiny import tiny_pages
@@ -63,7 +64,7 @@ def test_a_round_has_other_windows_than_the_next_and_the_same_for_whoever_asks(r
 
 def test_needed_operations_are_those_of_the_batches_that_are_trained_on(rounds: ModuleType, run: Run) -> None:
     part = rounds.drawn_windows(run.train, 12, 0)
-    size = EncoderSize.of(run.model.config)
+    size = encoder_size(run.model.config)
     epoch = plan_epoch(run.config, part, 0, 12)
     batches = [batch for step in epoch.steps for batch in micro_batches(run.config, part, step)]
     assert rounds.needed_flops(run, part) == sum(step_flops(size, each.lengths, len(each.chosen)) for each in batches)

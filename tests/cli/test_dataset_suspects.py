@@ -10,7 +10,8 @@ from click.testing import CliRunner, Result
 
 from receipt_dynamo import Job, JobLog, ReceiptClient, ReceiptWordLabel, Storage, ValidationStatus
 from receipt_layoutlm.cli import cli
-from receipt_layoutlm.config import TrainConfig, to_document
+from receipt_layoutlm.config import to_document
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.snapshot import write_snapshot
 from receipt_layoutlm.datasets.receipt_load import load_pages
@@ -97,7 +98,7 @@ def folds(
 
 
 def stored_job(store: Store, run_dir: RunDir, name: str, dataset: str) -> Job:
-    config = TrainConfig.model_validate_json(run_dir.config.read_bytes()).model_copy(update={"dataset": dataset})
+    config = WordLabelsConfig.model_validate_json(run_dir.config.read_bytes()).model_copy(update={"dataset": dataset})
     storage = Storage(bucket=store.bucket.name)
     job = store.queue.submit(name=name, config=to_document(config, {}), created_by="tests", storage=storage)
     lease = store.queue.claim_job(job.job_id, "worker-1")

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from receipt_dynamo import DynamoClient, Job
 from receipt_layoutlm.cli import cli
-from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.keys import dataset_key
 
@@ -139,7 +139,7 @@ def test_every_training_flag_is_stored_with_its_source(shell: Shell, imported: s
     job = shell.train(*(word for flag, value, _key, _stored in TRAINING_FLAGS for word in (flag, value)))
 
     for flag, _value, key, stored in TRAINING_FLAGS:
-        assert job.job_config[key] == stored != TrainConfig().model_dump(mode="json")[key] or key == "task", flag
+        assert job.job_config[key] == stored != WordLabelsConfig().model_dump(mode="json")[key] or key == "task", flag
     assert job.job_config["given"] == {key: "flag" for _flag, _value, key, _stored in TRAINING_FLAGS}
 
 
@@ -178,7 +178,7 @@ def test_every_training_option_is_in_the_table_above_or_has_a_test_of_its_own() 
         "freeze_embeddings",
     }
 
-    assert {key for _flag, _value, key, _stored in TRAINING_FLAGS} | own_tests == set(TrainConfig.model_fields)
+    assert {key for _flag, _value, key, _stored in TRAINING_FLAGS} | own_tests == set(WordLabelsConfig.model_fields)
 
 
 def test_what_is_said_about_the_job_is_stored_on_it(shell: Shell, imported: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.check import CheckInput, check_dataset, estimated_sub_tokens
 from receipt_layoutlm.data.check_report import CheckReport, Finding
 from receipt_layoutlm.data.frozen_split import FrozenSplit
@@ -32,7 +32,7 @@ def clean_pages(count: int = 700, *tags: str) -> list[Page]:
 
 
 def checked(pages: list[Page], frozen: FrozenSplit | None = None, **options: object) -> CheckReport:
-    return check_dataset(CheckInput(pages, frozen=frozen), TrainConfig.model_validate(options))
+    return check_dataset(CheckInput(pages, frozen=frozen), WordLabelsConfig.model_validate(options))
 
 
 def found(report: CheckReport, check: str) -> Finding:
@@ -98,7 +98,7 @@ def test_pages_that_a_frozen_split_does_not_name_are_a_finding() -> None:
 def test_a_validation_set_without_entities_is_an_error() -> None:
     given = CheckInput(CLEAN, validation=[page("e", "other")])
 
-    report = check_dataset(given, TrainConfig(eval_dataset="e"))
+    report = check_dataset(given, WordLabelsConfig(eval_dataset="e"))
 
     assert found(report, "nothing_to_evaluate").severity == "error"
 
@@ -178,7 +178,7 @@ def test_unreadable_lines_of_a_file_are_findings_by_kind(tmp_path: Path) -> None
         file.write('\n{"id": "z", "words": ["a"], "bboxes": [[0, 0, 9, 9]]}\n')
 
     pages, unreadable = survey_jsonl(path)
-    report = check_dataset(CheckInput(pages, unreadable=unreadable), TrainConfig())
+    report = check_dataset(CheckInput(pages, unreadable=unreadable), WordLabelsConfig())
 
     assert [page.page_id for page in pages] == ["0"]
     counts = {finding.check: len(finding.examples) for finding in report.errors}
@@ -216,7 +216,7 @@ def test_missing_truncated_unreadable_and_blank_images_are_findings(tmp_path: Pa
         "text": "text.jpg is not a readable JPEG or PNG",
         "gone": "its image is not in the folder",
     }
-    report = check_dataset(CheckInput(CLEAN, images=images), TrainConfig())
+    report = check_dataset(CheckInput(CLEAN, images=images), WordLabelsConfig())
     assert found(report, "images").message.startswith("4 page(s)")
 
 
@@ -227,7 +227,7 @@ def test_a_page_without_an_image_name_has_the_image_of_its_id(tmp_path: Path) ->
 
 
 def test_a_folder_of_unrelated_images_is_a_finding(tmp_path: Path) -> None:
-    report = check_dataset(CheckInput(CLEAN, images=check_images(CLEAN, tmp_path)), TrainConfig())
+    report = check_dataset(CheckInput(CLEAN, images=check_images(CLEAN, tmp_path)), WordLabelsConfig())
     assert "no image of the folder belongs to a page" in found(report, "images").message
 
 

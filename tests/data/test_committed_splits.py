@@ -2,7 +2,7 @@
 
 import pytest
 
-from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.frozen_split import FrozenSplit, read_frozen
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.snapshot import read_jsonl
@@ -37,7 +37,7 @@ def test_each_list_names_all_549_pages_once_by_their_public_number(name: str) ->
 @pytest.mark.parametrize("name", SIZES)
 def test_each_list_divides_the_real_pages_and_leaves_none_out(name: str, parts: dict[str, list[Page]]) -> None:
     pages = [page for part in parts.values() for page in part]
-    division = divide(pages, TrainConfig(split=f"frozen:{name}"), frozen(name))
+    division = divide(pages, WordLabelsConfig(split=f"frozen:{name}"), frozen(name))
     assert (len(division.train), len(division.validation)) == SIZES[name]
     assert not division.test and not division.left_out
 
@@ -46,7 +46,7 @@ def test_pages_that_a_list_does_not_name_are_left_out(parts: dict[str, list[Page
     """The public folder has 626 pages."""
     pages = [page for part in parts.values() for page in part]
     more = Page("625b", "g", ("x",), ((0, 0, 9, 9),), ("O",), 10, 10)
-    division = divide([*pages, more], TrainConfig(split="frozen:x"), frozen("sroie_merchants"))
+    division = divide([*pages, more], WordLabelsConfig(split="frozen:x"), frozen("sroie_merchants"))
     assert division.left_out == [more]
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.labels import (
     ALIASES,
     CORE_LABELS,
@@ -31,42 +31,47 @@ def test_there_are_22_core_labels_and_presets_merge_only_those() -> None:
 @pytest.mark.parametrize(
     ("config", "merges"),
     [
-        (TrainConfig(), {}),
-        (TrainConfig(merge_amounts=True), AMOUNTS),
-        (TrainConfig(merge_preset="amounts"), AMOUNTS),
-        (TrainConfig(merge_preset="dates"), {"DATE": "DATETIME", "TIME": "DATETIME"}),
-        (TrainConfig(merge_preset="address"), {"ADDRESS_LINE": "ADDRESS", "PHONE_NUMBER": "ADDRESS"}),
-        (TrainConfig(label_merges={"WHEN": ("DATE", "WHEN")}), {"DATE": "WHEN"}),
-        (TrainConfig(label_merges={"O": ("TIP",)}), {"TIP": "O"}),
-        (TrainConfig(merge_amounts=True, label_merges={"AMOUNT": ("TIP", "TAX")}), {**AMOUNTS, "TIP": "AMOUNT"}),
+        (WordLabelsConfig(), {}),
+        (WordLabelsConfig(merge_amounts=True), AMOUNTS),
+        (WordLabelsConfig(merge_preset="amounts"), AMOUNTS),
+        (WordLabelsConfig(merge_preset="dates"), {"DATE": "DATETIME", "TIME": "DATETIME"}),
+        (WordLabelsConfig(merge_preset="address"), {"ADDRESS_LINE": "ADDRESS", "PHONE_NUMBER": "ADDRESS"}),
+        (WordLabelsConfig(label_merges={"WHEN": ("DATE", "WHEN")}), {"DATE": "WHEN"}),
+        (WordLabelsConfig(label_merges={"O": ("TIP",)}), {"TIP": "O"}),
+        (WordLabelsConfig(merge_amounts=True, label_merges={"AMOUNT": ("TIP", "TAX")}), {**AMOUNTS, "TIP": "AMOUNT"}),
     ],
 )
-def test_merges_come_from_flag_preset_and_json(config: TrainConfig, merges: dict[str, str]) -> None:
+def test_merges_come_from_flag_preset_and_json(config: WordLabelsConfig, merges: dict[str, str]) -> None:
     assert resolve_merges(config) == merges
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (TrainConfig(merge_preset="amount"), "unknown merge preset amount; did you mean amounts"),
-        (TrainConfig(label_merges={"A": ("DATE",), "B": ("DATE",)}), "DATE is merged into A and into B"),
-        (TrainConfig(merge_amounts=True, label_merges={"T": ("TAX",)}), "TAX is merged into AMOUNT and into T"),
+        (WordLabelsConfig(merge_preset="amount"), "unknown merge preset amount; did you mean amounts"),
+        (WordLabelsConfig(label_merges={"A": ("DATE",), "B": ("DATE",)}), "DATE is merged into A and into B"),
+        (WordLabelsConfig(merge_amounts=True, label_merges={"T": ("TAX",)}), "TAX is merged into AMOUNT and into T"),
         (
-            TrainConfig(merge_amounts=True, label_merges={"MONEY": ("AMOUNT",)}),
+            WordLabelsConfig(merge_amounts=True, label_merges={"MONEY": ("AMOUNT",)}),
             "GRAND_TOTAL is merged into AMOUNT, which is itself merged into MONEY",
         ),
-        (TrainConfig(allowed_labels=("MERCHANT",)), "unknown label MERCHANT; did you mean MERCHANT_NAME"),
-        (TrainConfig(allowed_labels=("merchant_name",)), "unknown label merchant_name; did you mean MERCHANT_NAME"),
-        (TrainConfig(allowed_labels=("AMOUNT",)), "unknown label AMOUNT"),
-        (TrainConfig(allowed_labels=("O",)), "unknown label O"),
-        (TrainConfig(allowed_labels=("QQQQ",)), "known are ADDRESS_LINE, "),
-        (TrainConfig(label_merges={"X": ("SUBTOTALS",)}), "unknown label SUBTOTALS; did you mean SUBTOTAL"),
-        (TrainConfig(merge_amounts=True, allowed_labels=("TAX",)), "TAX cannot be kept: .* did you mean AMOUNT"),
-        (TrainConfig(label_merges={"O": ("TAX",)}, allowed_labels=("TAX",)), "TAX cannot be kept: .* O drops it"),
-        (TrainConfig(label_merges={"O": ("DATE", "FIELD")}), "no label is left to learn"),
+        (WordLabelsConfig(allowed_labels=("MERCHANT",)), "unknown label MERCHANT; did you mean MERCHANT_NAME"),
+        (
+            WordLabelsConfig(allowed_labels=("merchant_name",)),
+            "unknown label merchant_name; did you mean MERCHANT_NAME",
+        ),
+        (WordLabelsConfig(allowed_labels=("AMOUNT",)), "unknown label AMOUNT"),
+        (WordLabelsConfig(allowed_labels=("O",)), "unknown label O"),
+        (WordLabelsConfig(allowed_labels=("QQQQ",)), "known are ADDRESS_LINE, "),
+        (WordLabelsConfig(label_merges={"X": ("SUBTOTALS",)}), "unknown label SUBTOTALS; did you mean SUBTOTAL"),
+        (WordLabelsConfig(merge_amounts=True, allowed_labels=("TAX",)), "TAX cannot be kept: .* did you mean AMOUNT"),
+        (WordLabelsConfig(label_merges={"O": ("TAX",)}, allowed_labels=("TAX",)), "TAX cannot be kept: .* O drops it"),
+        (WordLabelsConfig(label_merges={"O": ("DATE", "FIELD")}), "no label is left to learn"),
     ],
 )
-def test_contradictions_and_unknown_names_are_errors_that_name_the_way_out(config: TrainConfig, message: str) -> None:
+def test_contradictions_and_unknown_names_are_errors_that_name_the_way_out(
+    config: WordLabelsConfig, message: str
+) -> None:
     with pytest.raises(LabelError, match=message):
         build_label_map(config, ["DATE", "FIELD"])
 
@@ -79,7 +84,7 @@ def test_a_label_with_a_slip_of_the_pen_is_an_error_that_names_the_one_that_was_
     slip = data.draw(st.sampled_from(["", "X", label[place].lower()]))
     written = f"{label[:place]}{slip}{label[place + 1 :]}"
     assume(written not in CORE_LABELS and written[0].isalpha())
-    for config in (TrainConfig(allowed_labels=(written,)), TrainConfig(label_merges={"NEW": (written,)})):
+    for config in (WordLabelsConfig(allowed_labels=(written,)), WordLabelsConfig(label_merges={"NEW": (written,)})):
         with pytest.raises(LabelError, match=f"unknown label {written}; did you mean {label}\\?"):
             build_label_map(config, ["DATE"])
 
@@ -88,12 +93,12 @@ def test_a_label_with_a_slip_of_the_pen_is_an_error_that_names_the_one_that_was_
 def test_a_source_in_two_targets_is_an_error_whichever_comes_first(source: str, targets: list[str]) -> None:
     first, second = targets[:2]
     with pytest.raises(LabelError, match=f"{source} is merged into {first} and into {second}: give it one target"):
-        resolve_merges(TrainConfig(label_merges={first: (source,), second: (source,)}))
+        resolve_merges(WordLabelsConfig(label_merges={first: (source,), second: (source,)}))
 
 
 @given(st.sets(st.sampled_from(CORE_LABELS), min_size=1), st.sets(st.sampled_from(sorted(AMOUNTS))))
 def test_the_whitelist_is_tested_on_the_merged_label(in_data: set[str], merged: set[str]) -> None:
-    config = TrainConfig(allowed_labels=("AMOUNT",), label_merges={"AMOUNT": tuple(merged)})
+    config = WordLabelsConfig(allowed_labels=("AMOUNT",), label_merges={"AMOUNT": tuple(merged)})
     if not merged:
         with pytest.raises(LabelError, match="unknown label AMOUNT"):
             build_label_map(config, in_data)
@@ -105,32 +110,32 @@ def test_the_whitelist_is_tested_on_the_merged_label(in_data: set[str], merged: 
 
 def test_data_without_labels_leaves_nothing_to_learn() -> None:
     with pytest.raises(LabelError, match="no label is left"):
-        build_label_map(TrainConfig(), [])
+        build_label_map(WordLabelsConfig(), [])
 
 
 @pytest.mark.parametrize(
     ("config", "labels"),
     [
-        (TrainConfig(), ("DATE", "FIELD", "TAX")),
-        (TrainConfig(merge_amounts=True), ("AMOUNT", "DATE", "FIELD")),
-        (TrainConfig(allowed_labels=("TIP", "FIELD", "TIP")), ("FIELD", "TIP")),
-        (TrainConfig(label_merges={"O": ("TAX",)}), ("DATE", "FIELD")),
-        (TrainConfig(merge_amounts=True, allowed_labels=SEED_LABELS), tuple(sorted(SEED_LABELS))),
+        (WordLabelsConfig(), ("DATE", "FIELD", "TAX")),
+        (WordLabelsConfig(merge_amounts=True), ("AMOUNT", "DATE", "FIELD")),
+        (WordLabelsConfig(allowed_labels=("TIP", "FIELD", "TIP")), ("FIELD", "TIP")),
+        (WordLabelsConfig(label_merges={"O": ("TAX",)}), ("DATE", "FIELD")),
+        (WordLabelsConfig(merge_amounts=True, allowed_labels=SEED_LABELS), tuple(sorted(SEED_LABELS))),
     ],
 )
-def test_labels_are_the_whitelist_else_all_of_the_data(config: TrainConfig, labels: tuple[str, ...]) -> None:
+def test_labels_are_the_whitelist_else_all_of_the_data(config: WordLabelsConfig, labels: tuple[str, ...]) -> None:
     assert build_label_map(config, ["TAX", "FIELD", "DATE"]).labels == labels
 
 
 def test_the_order_of_the_whitelist_does_not_change_the_numbers() -> None:
-    one = build_label_map(TrainConfig(allowed_labels=("TIME", "DATE")), [])
-    assert one == build_label_map(TrainConfig(allowed_labels=("DATE", "TIME")), [])
+    one = build_label_map(WordLabelsConfig(allowed_labels=("TIME", "DATE")), [])
+    assert one == build_label_map(WordLabelsConfig(allowed_labels=("DATE", "TIME")), [])
     assert one.label2id == {"O": 0, "B-DATE": 1, "I-DATE": 2, "B-TIME": 3, "I-TIME": 4}
     assert one.id2label[4] == "I-TIME"
 
 
 def test_a_kept_label_without_examples_is_missing_and_a_merged_one_is_not() -> None:
-    label_map = build_label_map(TrainConfig(merge_amounts=True, allowed_labels=SEED_LABELS), [])
+    label_map = build_label_map(WordLabelsConfig(merge_amounts=True, allowed_labels=SEED_LABELS), [])
     counts = {"GRAND_TOTAL": 3, "DATE": 1, "TIME": 0, "CHANGE": 2}
     assert missing_labels(label_map, counts) == [
         "ADDRESS_LINE",
@@ -143,7 +148,7 @@ def test_a_kept_label_without_examples_is_missing_and_a_merged_one_is_not() -> N
 
 
 def test_tags_are_merged_filtered_and_kept_apart() -> None:
-    label_map = build_label_map(TrainConfig(merge_amounts=True, allowed_labels=("AMOUNT", "DATE")), [])
+    label_map = build_label_map(WordLabelsConfig(merge_amounts=True, allowed_labels=("AMOUNT", "DATE")), [])
     given_tags = ("B-TAX", "I-TAX", "B-SUBTOTAL", "O", "B-TIME", "I-TIME", "B-DATE", "I-DATE", "B-DATE")
     assert label_map.apply(given_tags) == (
         *("B-AMOUNT", "I-AMOUNT", "B-AMOUNT", "O", "O", "O", "B-DATE", "I-DATE", "B-DATE"),
@@ -191,16 +196,16 @@ NAMED = [
 
 @pytest.mark.parametrize("options", NAMED, ids=lambda options: next(iter(options)))
 def test_an_option_may_only_name_a_label_that_is_learned(options: dict[str, object]) -> None:
-    config = TrainConfig.model_validate(options)
+    config = WordLabelsConfig.model_validate(options)
     with pytest.raises(LabelError, match="this run learns no label TIP: name one of DATE, TAX"):
         check_named(config, ("TAX", "DATE"))
     check_named(config, ("TAX", "TIP"))
 
 
 def test_words_outside_of_entities_have_a_weight_but_no_score() -> None:
-    check_named(TrainConfig(label_weight={"O": 0.5}, metric_for_best="f1", guard="macro_f1>=0.9*best"), ("TAX",))
+    check_named(WordLabelsConfig(label_weight={"O": 0.5}, metric_for_best="f1", guard="macro_f1>=0.9*best"), ("TAX",))
     with pytest.raises(LabelError, match="no label O"):
-        check_named(TrainConfig(metric_for_best="f1_O"), ("TAX",))
+        check_named(WordLabelsConfig(metric_for_best="f1_O"), ("TAX",))
 
 
 @given(label_maps)

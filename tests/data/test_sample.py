@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.page import Page, page_from_line, page_to_line
 from receipt_layoutlm.data.reading_order import reading_order
 from receipt_layoutlm.data.sample import generate_pages
@@ -108,7 +108,7 @@ def item_layout(page: Page) -> list[tuple[str, str]]:
 
 
 def test_a_group_split_leaves_merchants_to_be_met_for_the_first_time(pages: list[Page]) -> None:
-    parts = divide(pages, TrainConfig(), None)
+    parts = divide(pages, WordLabelsConfig(), None)
     assert not {page.group for page in parts.train} & {page.group for page in parts.validation}
     assert len(parts.validation) == 60
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receipt_layoutlm.config import ConfigError, TrainConfig, parse_config
+from receipt_layoutlm.config import ConfigError, parse_config
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.frozen_split import FrozenSplit, frozen_sha256, parse_frozen, pinned_frozen, read_frozen
 from receipt_layoutlm.data.page import DataError, Page
 from receipt_layoutlm.data.snapshot import label_counts, read_jsonl
@@ -26,7 +27,7 @@ def page(page_id: str, group: str = "g", *labels: str) -> Page:
 
 
 def sets_of(pages: list[Page], frozen: FrozenSplit | None = None, **options: object) -> DatasetSplit:
-    return divide(pages, TrainConfig.model_validate(options), frozen)
+    return divide(pages, WordLabelsConfig.model_validate(options), frozen)
 
 
 def groups_of(pages: list[Page]) -> set[str]:
@@ -248,7 +249,7 @@ def test_the_shares_that_were_not_given_follow_from_those_that_were(
     config = parse_config(given)
 
     assert (config.train_ratio, config.val_ratio, config.test_ratio) == pytest.approx(whole)
-    assert TrainConfig.model_validate(config.model_dump()) == config
+    assert WordLabelsConfig.model_validate(config.model_dump()) == config
 
 
 @pytest.mark.parametrize(
@@ -270,6 +271,6 @@ def test_shares_and_splits_that_cannot_be_are_refused(given: dict[str, object], 
 
 def test_only_a_ratio_or_a_frozen_split_may_bring_a_test_set() -> None:
     assert [
-        has_test_set(TrainConfig.model_validate(options))
+        has_test_set(WordLabelsConfig.model_validate(options))
         for options in ({}, {"test_ratio": 0.1}, {"split": "frozen:a"}, {"eval_dataset": "dev"})
     ] == [False, True, True, False]

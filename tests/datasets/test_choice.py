@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from receipt_dynamo import Dataset
-from receipt_layoutlm.config import ConfigError, TrainConfig
+from receipt_layoutlm.config import ConfigError
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.page import page_to_line
 from receipt_layoutlm.datasets.choice import ChosenDataset, NoDatasetChosen, choose_dataset
 from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset
@@ -21,7 +22,7 @@ def keep(store: Store, name: str, count: int) -> Dataset:
 
 
 def chosen(store: Store, file: Path | None = None, **options: object) -> ChosenDataset | None:
-    config = TrainConfig.model_validate(options)
+    config = WordLabelsConfig.model_validate(options)
     return choose_dataset(store.queue.client, store.bucket, config, file, store.clock(), lambda _progress: None)
 
 

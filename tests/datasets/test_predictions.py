@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from receipt_dynamo import Job, Storage
-from receipt_layoutlm.config import TrainConfig, to_document
+from receipt_layoutlm.config import to_document
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.datasets.predictions import HeldOut, NoPredictions, read_held_out
 from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset, pinned
@@ -30,7 +31,7 @@ def pins(store: Store) -> dict[str, str]:
 
 
 def submit(store: Store, name: str, dataset: str, eval_dataset: str | None = None) -> Job:
-    config = TrainConfig(dataset=dataset, eval_dataset=eval_dataset)
+    config = WordLabelsConfig(dataset=dataset, eval_dataset=eval_dataset)
     storage = Storage(bucket=store.bucket.name)
     return store.queue.submit(name=name, config=to_document(config, {}), created_by="tests", storage=storage)
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receipt_dynamo import Receipt, ReceiptWord, ReceiptWordLabel, ValidationStatus
-from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.labels import build_label_map
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.datasets.receipt_pages import (
@@ -124,7 +124,7 @@ def test_the_labels_that_go_on_over_a_line_break_can_be_added_to() -> None:
 
 def test_subtotal_and_tax_side_by_side_are_two_amounts_after_the_merge() -> None:
     page, _ = page_of([*words("9.00", "SUBTOTAL"), *words("0.54", "TAX")], words("9.54", "GRAND_TOTAL"))
-    label_map = build_label_map(TrainConfig(merge_amounts=True), [tag[2:] for tag in page.tags])
+    label_map = build_label_map(WordLabelsConfig(merge_amounts=True), [tag[2:] for tag in page.tags])
     assert label_map.apply(page.tags) == ("B-AMOUNT", "B-AMOUNT", "B-AMOUNT")
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from receipt_layoutlm.config import ConfigError, TrainConfig
+from receipt_layoutlm.config import ConfigError
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.jobs.request import QUICK, read_config_file, resolve
 
 
@@ -41,7 +42,7 @@ def test_a_split_of_a_dataset_that_has_its_own_evaluation_pages_is_a_contradicti
 
 
 def test_the_options_of_a_parent_take_the_place_of_the_defaults() -> None:
-    parent = TrainConfig(lr=1e-3, epochs=4, eval_dataset="held-out", split="random")
+    parent = WordLabelsConfig(lr=1e-3, epochs=4, eval_dataset="held-out", split="random")
 
     resolved = resolve({"epochs": 9}, {}, {}, {}, parent)
 

@@ -119,7 +119,7 @@ class Rules:
             self.began[new.lease["PK"]] = nothing if place is None else self.checkpoints[job_id, place]
 
     def check_view(self, stored: Stored) -> None:
-        """Shown: the history inside the checkpoint that training began from, and what the attempt added."""
+        """SampledWindow: the history inside the checkpoint that training began from, and what the attempt added."""
         shown = view_of(stored)
         history, was_due = self.began[stored.lease["PK"]]
         own = [place for place in map(place_of, ordered(stored.metrics)) if place[0] == stored.number]

@@ -2,13 +2,12 @@
 
 import pytest
 
-from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.run.comparability import (
     FIELDS,
     Stamp,
     differences,
     evaluation_text,
-    labels_text,
     make_stamp,
     split_text,
     stamp_of,
@@ -39,7 +38,7 @@ def test_a_fingerprint_is_shown_by_its_beginning() -> None:
 
 def test_the_seed_counts_only_where_it_decides_the_split() -> None:
     def text(**options: object) -> str:
-        return split_text(TrainConfig.model_validate(options))
+        return split_text(WordLabelsConfig.model_validate(options))
 
     frozen = f"frozen:mine@{'a' * 64}"
     assert text(seed=1) != text(seed=2)
@@ -53,10 +52,6 @@ def test_a_changed_truth_changes_the_evaluation_part_and_the_order_of_its_pages_
 
     assert evaluation_text("evaluation", truth) == evaluation_text("evaluation", truth[::-1])
     assert evaluation_text("evaluation", truth) != evaluation_text("evaluation", [("a", ("O", "O")), truth[1]])
-
-
-def test_merges_are_part_of_the_label_map() -> None:
-    assert labels_text(("AMOUNT",), {"TAX": "AMOUNT"}) == "AMOUNT, TAX->AMOUNT"
 
 
 def test_results_of_earlier_versions_have_no_stamp() -> None:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.run.events import Evaluation
 from receipt_layoutlm.run.state import Plan, TrainState, config_hash, end_reason
 
@@ -98,13 +98,13 @@ OTHER = [{"seed": 1}, {"lr": 1e-3}, {"batch_size": 4}, {"epochs": 11}, {"label_s
 
 @pytest.mark.parametrize("options", SAME, ids=str)
 def test_places_and_micro_batches_leave_a_run_the_same(options: dict[str, object]) -> None:
-    assert config_hash(TrainConfig.model_validate(options), ["f"]) == config_hash(TrainConfig(), ["f"])
+    assert config_hash(WordLabelsConfig.model_validate(options), ["f"]) == config_hash(WordLabelsConfig(), ["f"])
 
 
 @pytest.mark.parametrize("options", OTHER, ids=str)
 def test_what_decides_the_weights_makes_another_run(options: dict[str, object]) -> None:
-    assert config_hash(TrainConfig.model_validate(options), ["f"]) != config_hash(TrainConfig(), ["f"])
+    assert config_hash(WordLabelsConfig.model_validate(options), ["f"]) != config_hash(WordLabelsConfig(), ["f"])
 
 
 def test_other_pages_make_another_run() -> None:
-    assert config_hash(TrainConfig(), ["f"]) != config_hash(TrainConfig(), ["g"])
+    assert config_hash(WordLabelsConfig(), ["f"]) != config_hash(WordLabelsConfig(), ["g"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.local.engines import ACCESS_KEY, SECRET_KEY
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.weights import mirrored
@@ -46,7 +46,7 @@ class Shell:
         return subprocess.run(command, env=self.environment, capture_output=True, text=True)
 
     def mirrored(self, pretrained: str = NAME) -> str:
-        return mirrored(self.bucket, TrainConfig(pretrained=pretrained)).pretrained
+        return mirrored(self.bucket, WordLabelsConfig(pretrained=pretrained)).pretrained
 
 
 @pytest.fixture

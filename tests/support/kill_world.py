@@ -20,7 +20,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from receipt_dynamo import Budgets, Job, JobMetric, JobStatus, Storage, utcnow
 from receipt_layoutlm import infra
-from receipt_layoutlm.config import TrainConfig, to_document
+from receipt_layoutlm.config import to_document
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.sample import generate_pages
 from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset, pinned
 from receipt_layoutlm.local import process as local_process
@@ -88,7 +89,7 @@ class World:
     table: Server
     bucket: Server
     rng: random.Random
-    config: TrainConfig = field(init=False)
+    config: WordLabelsConfig = field(init=False)
     workers: list["subprocess.Popen[bytes]"] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
     killed: Counter[str] = field(default_factory=Counter)
@@ -102,7 +103,7 @@ class World:
         dataset = describe_dataset("d", pages, "test", utcnow())
         add_snapshot(self.queue.client, self.store, dataset, pages)
         model = tiny_layoutlm(self.folder / "tiny", pages)
-        self.config = TrainConfig.model_validate({**OPTIONS, "dataset": pinned(dataset), "pretrained": str(model)})
+        self.config = WordLabelsConfig.model_validate({**OPTIONS, "dataset": pinned(dataset), "pretrained": str(model)})
 
     def _bucket_is_made(self) -> bool:
         with suppress(BotoCoreError, ClientError):

@@ -9,7 +9,8 @@ from pathlib import Path
 from safetensors.numpy import load_file
 
 from receipt_dynamo import Job, JobStatus, Lease, Machine, Storage
-from receipt_layoutlm.config import TrainConfig, to_document
+from receipt_layoutlm.config import to_document
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset, pinned
 from receipt_layoutlm.run.events import Event
@@ -52,7 +53,9 @@ class Place:
         client = self.store.queue.client
         described = describe_dataset("d", pages, "test", self.store.clock())
         dataset = add_snapshot(client, self.store.bucket, described, pages)
-        config = TrainConfig.model_validate({"dataset": pinned(dataset), "batch_size": 4, "device": "cpu", **options})
+        config = WordLabelsConfig.model_validate(
+            {"dataset": pinned(dataset), "batch_size": 4, "device": "cpu", **options}
+        )
         storage = Storage(bucket=self.store.bucket.name)
         return self.store.queue.submit(
             name="a-job", config=to_document(config, {}), created_by="tests", storage=storage

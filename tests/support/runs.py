@@ -5,12 +5,13 @@ from pathlib import Path
 
 import torch
 
-from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.config import read_config
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.snapshot import write_snapshot
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.events import Evaluation, Event, EventReader
 from receipt_layoutlm.training.setup import Run, prepare
-from receipt_layoutlm.training.tasks.word_labels.parts import Watch
+from receipt_layoutlm.training.task import SetupCallbacks
 from tests.support.tiny import tiny_layoutlm, tiny_pages
 
 PAGES = 12
@@ -33,10 +34,10 @@ def never() -> bool:
 
 
 def new_run(folder: Path, pretrained: Path, pages: int = PAGES, **options: object) -> RunDir:
-    """A run directory with tiny pages; options are those of TrainConfig."""
+    """A run directory with tiny pages; options are those of WordLabelsConfig."""
     folder.mkdir(parents=True)
     run_dir = RunDir(folder)
-    config = TrainConfig.model_validate(
+    config = WordLabelsConfig.model_validate(
         {"pretrained": str(pretrained), "device": "cpu", "val_ratio": 0.5, "split": "random", **options}
     )
     run_dir.config.write_text(config.model_dump_json())
@@ -47,8 +48,8 @@ def new_run(folder: Path, pretrained: Path, pages: int = PAGES, **options: objec
 def prepared_run(folder: Path, **options: object) -> Run:
     """A run before its first step, some of whose pages have several windows."""
     run_dir = new_run(folder / "run", tiny_model(folder / "model"), max_length=16, **options)
-    config = TrainConfig.model_validate_json(run_dir.config.read_bytes())
-    return prepare(run_dir, config, None, Watch(nothing, nothing, nothing, nothing))
+    config = read_config(run_dir.config.read_bytes())
+    return prepare(run_dir, config, None, SetupCallbacks(nothing, nothing, nothing, nothing))
 
 
 def nothing(*_: object) -> None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from receipt_dynamo import Job, JobError, JobLog, Lease, Pointer, Storage
-from receipt_layoutlm.config import TrainConfig, to_document
+from receipt_layoutlm.config import to_document
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.snapshot import fingerprint
 from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset
 from receipt_layoutlm.run.directory import RunDir
@@ -87,7 +88,7 @@ def stored(store: Store, run_dir: RunDir, name: str = "parent") -> Trained:
     """A running job whose checkpoints are all stored, in the bucket and in the lease."""
     pages = tiny_pages(PAGES)
     add_snapshot(store.queue.client, store.bucket, describe_dataset("tiny", pages, "test", store.clock()), pages)
-    config = TrainConfig.model_validate_json(run_dir.config.read_bytes())
+    config = WordLabelsConfig.model_validate_json(run_dir.config.read_bytes())
     job = store.queue.submit(
         name=name,
         config=to_document(config, {"epochs": "flag"}),

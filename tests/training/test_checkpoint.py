@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
-from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.labels import LabelMap
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.manifest import RESUME_ONLY, DamagedFolder, sha256_of, verify
@@ -38,7 +38,7 @@ class Trained:
     def __init__(self, folder: Path) -> None:
         self.model = AutoModelForTokenClassification.from_pretrained(folder)
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.optimizer = make_optimizer(self.model, TrainConfig(weight_decay=0.1))
+        self.optimizer = make_optimizer(self.model, WordLabelsConfig(weight_decay=0.1))
         for _ in range(2):
             self.step()
 
@@ -79,7 +79,7 @@ def test_what_is_read_is_what_was_written(trained: Trained, model_folder: Path, 
     assert torch.equal(snapshot.rng["cpu"], torch.get_rng_state())
     other = Trained(model_folder)
     other.model.load_state_dict(snapshot.weights)
-    other.optimizer = make_optimizer(other.model, TrainConfig(weight_decay=0.1))
+    other.optimizer = make_optimizer(other.model, WordLabelsConfig(weight_decay=0.1))
     restore_optimizer(other.model, other.optimizer, snapshot.optimizer)
     trained.step(), other.step()
     for name, value in trained.model.state_dict().items():

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from receipt_layoutlm.data.labels import IGNORE_INDEX
-from receipt_layoutlm.training.loss import PLAIN, LossRule, token_loss
+from receipt_layoutlm.training.tasks.cross_entropy import PLAIN, LossRule, token_loss
 
 
 def batch(seed: int, rows: int = 6, length: int = 9, classes: int = 5) -> tuple[torch.Tensor, torch.Tensor]:

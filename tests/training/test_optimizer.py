@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from receipt_layoutlm.config import ConfigError, TrainConfig
+from receipt_layoutlm.config import ConfigError
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.training.optimizer import (
     freeze,
     learning_rate,
@@ -60,7 +61,7 @@ FRESH = {"layoutlm.embeddings.x.weight", "classifier.weight", "classifier.bias"}
 
 def scales(model: nn.Module, **options: object) -> dict[str, float]:
     """For each parameter that is trained its rate at a rate of 1."""
-    optimizer = make_optimizer(model, TrainConfig.model_validate(options), FRESH)
+    optimizer = make_optimizer(model, WordLabelsConfig.model_validate(options), FRESH)
     set_rate(optimizer, 1.0)
     rate_of = {id(parameter): group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
     return {name: rate_of[id(value)] for name, value in model.named_parameters() if id(value) in rate_of}
@@ -69,7 +70,7 @@ def scales(model: nn.Module, **options: object) -> dict[str, float]:
 def test_biases_and_norms_do_not_decay_and_frozen_parameters_are_left_out() -> None:
     model = Model(layers=1)
     model.classifier.requires_grad_(False)
-    optimizer = make_optimizer(model, TrainConfig(weight_decay=0.1))
+    optimizer = make_optimizer(model, WordLabelsConfig(weight_decay=0.1))
     decay_of = {
         id(parameter): group["weight_decay"] for group in optimizer.param_groups for parameter in group["params"]
     }
@@ -104,7 +105,7 @@ def test_fresh_parameters_have_a_rate_of_their_own_whatever_their_height() -> No
 
 def test_frozen_embeddings_and_layers_do_not_learn_but_fresh_ones_do() -> None:
     model = Model()
-    freeze(model, TrainConfig(freeze_embeddings=True, freeze_layers=2), FRESH)
+    freeze(model, WordLabelsConfig(freeze_embeddings=True, freeze_layers=2), FRESH)
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trained == FRESH | {
         "layoutlm.encoder.layer.2.weight",
@@ -116,13 +117,13 @@ def test_frozen_embeddings_and_layers_do_not_learn_but_fresh_ones_do() -> None:
 
 def test_freezing_nothing_leaves_all_to_learn() -> None:
     model = Model()
-    freeze(model, TrainConfig(), FRESH)
+    freeze(model, WordLabelsConfig(), FRESH)
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
 def test_freezing_every_layer_is_an_error_that_says_how_many_there_are() -> None:
     with pytest.raises(ConfigError, match="leaves none of 3 layers"):
-        freeze(Model(), TrainConfig(freeze_layers=3), FRESH)
+        freeze(Model(), WordLabelsConfig(freeze_layers=3), FRESH)
 
 
 def test_a_restored_generator_draws_what_it_would_have_drawn() -> None:

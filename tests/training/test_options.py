@@ -188,18 +188,20 @@ def test_weights_of_classes_are_recorded_as_they_were_used(trained: Trained) -> 
 
 
 def test_balanced_sampling_and_the_ratio_are_recorded_as_they_came_out(trained: Trained) -> None:
-    plain, balanced = trained().evaluations[-1], trained(balanced_sampling=True).evaluations[-1]
+    runs = trained(), trained(balanced_sampling=True)
+    plain, balanced = (run.evaluations[-1].breakdowns["seen"] for run in runs)
 
-    assert balanced.seen["WEBSITE"] / balanced.seen["DATE"] > plain.seen["WEBSITE"] / plain.seen["DATE"]
-    assert trained(o_entity_ratio=0.5).evaluations[-1].o_entity_ratio == pytest.approx(0.5, rel=0.02)
+    assert balanced["WEBSITE"] / balanced["DATE"] > plain["WEBSITE"] / plain["DATE"]
+    assert trained(o_entity_ratio=0.5).evaluations[-1].scores["o_entity_ratio"] == pytest.approx(0.5, rel=0.02)
 
 
 def test_each_decoding_decides_the_score_and_both_are_recorded(trained: Trained) -> None:
     viterbi, argmax = trained(epochs=3).evaluations[-1], trained(epochs=3, decoding="argmax").evaluations[-1]
 
-    assert viterbi.f1_by_decoding == argmax.f1_by_decoding
-    assert (viterbi.f1, argmax.f1) == (viterbi.f1_by_decoding["viterbi"], viterbi.f1_by_decoding["argmax"])
-    assert viterbi.f1 != argmax.f1
+    by_decoding = viterbi.breakdowns["f1_by_decoding"]
+    assert argmax.breakdowns["f1_by_decoding"] == by_decoding
+    assert (viterbi.scores["f1"], argmax.scores["f1"]) == (by_decoding["viterbi"], by_decoding["argmax"])
+    assert viterbi.scores["f1"] != argmax.scores["f1"]
 
 
 def test_a_single_valued_label_has_one_entity_on_each_page(trained: Trained) -> None:
@@ -210,7 +212,8 @@ def test_a_single_valued_label_has_one_entity_on_each_page(trained: Trained) -> 
 
     assert most() > 1
     assert most(single_valued_labels=["LINE_TOTAL"]) == 1
-    assert "viterbi, single" in trained(epochs=3, single_valued_labels=["LINE_TOTAL"]).evaluations[-1].f1_by_decoding
+    run = trained(epochs=3, single_valued_labels=["LINE_TOTAL"])
+    assert "viterbi, single" in run.evaluations[-1].breakdowns["f1_by_decoding"]
 
 
 def test_the_field_score_counts_all_labels_whatever_is_single_valued(trained: Trained) -> None:
@@ -219,8 +222,8 @@ def test_the_field_score_counts_all_labels_whatever_is_single_valued(trained: Tr
     columns = [[getattr(page, name) for page in pages] for name in ("words", "true", "predicted")]
 
     labels = list(run.evaluations[-1].per_label)
-    assert run.evaluations[-1].field_f1 == score_fields(*columns, labels).f1
-    assert run.evaluations[-1].field_f1 != score_fields(*columns, ["LINE_TOTAL"]).f1
+    assert run.evaluations[-1].scores["field_f1"] == score_fields(*columns, labels).f1
+    assert run.evaluations[-1].scores["field_f1"] != score_fields(*columns, ["LINE_TOTAL"]).f1
 
 
 def test_metric_and_guard_decide_which_weights_are_the_best(trained: Trained) -> None:

@@ -7,8 +7,14 @@ import pytest
 from receipt_layoutlm.run.events import EventReader, EventWriter, Progress
 from receipt_layoutlm.training.reporter import Reporter
 from receipt_layoutlm.training.setup import Run
-from receipt_layoutlm.training.tasks.word_labels.inputs.epoch import Shown, plan_epoch, windows_per_epoch
-from receipt_layoutlm.training.throughput import EncoderSize, Work, step_flops, work_of
+from receipt_layoutlm.training.tasks.word_labels.inputs.epoch import (
+    SampledWindow,
+    plan_epoch,
+    windows_per_epoch,
+    workload_of,
+)
+from receipt_layoutlm.training.tasks.word_labels.layoutlm import encoder_size
+from receipt_layoutlm.training.throughput import StepWorkload, step_flops
 from tests.support.runs import prepared_run
 
 
@@ -38,8 +44,8 @@ def test_rates_are_of_the_time_in_steps_and_begin_anew_with_each_event(run: Run,
     step = Progress(phase="train", global_step=1, total_steps=9, epoch=0.1)
     for windows, tokens, seconds in ((6, 300, 2.0), (4, 100, 4.0)):
         reporter.enter("train")
-        reporter.trained(Work(windows - 1, tokens - 50, 10))
-        reporter.trained(Work(1, 50, 10))
+        reporter.trained(StepWorkload(windows - 1, tokens - 50, 10))
+        reporter.trained(StepWorkload(1, 50, 10))
         clock.now += seconds
         reporter.enter("evaluate")
         clock.now += 30
@@ -56,15 +62,15 @@ def test_rates_are_of_the_time_in_steps_and_begin_anew_with_each_event(run: Run,
 
 
 def test_the_work_of_a_step_is_that_of_its_windows_and_supervised_words(run: Run) -> None:
-    size, part = EncoderSize.of(run.model.config), run.train
+    size, part = encoder_size(run.task.model.config), run.task.encoded.train
     epoch = plan_epoch(run.config, part, 0, windows_per_epoch(run.config, part))
     shown = epoch.steps[0]
     windows = [part.windows[each.window] for each in shown]
     lengths = [len(window.input_ids) for window in windows]
     words = sum(len(window.first) for window in windows)
-    assert work_of(shown, part, size) == Work(len(shown), sum(lengths), step_flops(size, lengths, words))
+    assert workload_of(shown, part, size) == StepWorkload(len(shown), sum(lengths), step_flops(size, lengths, words))
     one_word = [
-        Shown(each.window, part.windows[each.window].first == windows[place].first[0])
+        SampledWindow(each.window, part.windows[each.window].first == windows[place].first[0])
         for place, each in enumerate(shown)
     ]
-    assert work_of(one_word, part, size).flops == step_flops(size, lengths, len(shown))
+    assert workload_of(one_word, part, size).flops == step_flops(size, lengths, len(shown))

@@ -12,10 +12,10 @@ from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.events import Evaluation, Finished, Log, Started
 from receipt_layoutlm.run.record import RunRecord
 from receipt_layoutlm.training.checkpoint import newest_checkpoint, read_checkpoint
+from receipt_layoutlm.training.evaluation import score_test_set
 from receipt_layoutlm.training.loop import train
 from receipt_layoutlm.training.setup import prepare
-from receipt_layoutlm.training.tasks.word_labels.evaluation import score_test_part
-from receipt_layoutlm.training.tasks.word_labels.parts import Watch
+from receipt_layoutlm.training.task import SetupCallbacks
 from tests.support.runs import StopAfter, continued, events_of, never, new_run, tiny_model, untimed
 from tests.support.tiny import tiny_pages
 
@@ -56,7 +56,10 @@ def test_the_best_weights_are_scored_on_it_once_after_the_last_step(tested: RunD
     assert set(record.test.per_label) == {"DATE", "GRAND_TOTAL"}
     (told,) = (event for event in events if isinstance(event, Log) and event.event == "test")
     assert told.data["metric_value"] == record.test.metric_value
-    assert told.message == record.test.text and f", ECE calibrated {record.test.ece_calibrated:.4f} of" in told.message
+    assert (
+        told.message == record.test.text
+        and f", ECE calibrated {record.test.scores['ece_calibrated']:.4f} of" in told.message
+    )
     assert events.index(told) > max(events.index(each) for each in evaluations_of(tested))
     assert (tested.predictions / "test.jsonl.gz").exists()
 
@@ -81,24 +84,28 @@ def test_it_is_the_best_weights_that_are_scored_and_not_the_last(model: Path, tm
     assert record.test.metric_value == record.summary.best_metric_value
     best = next(each for each in record.evaluations if each.global_step == record.test.global_step)
     for name in ("macro_f1", "field_f1", "word_accuracy", "balanced_accuracy"):
-        assert getattr(record.test, name) == getattr(best, name), name
+        assert record.test.scores[name] == best.scores[name], name
     for name in ("ece", "ece_calibrated"):  # by the temperature of the best weights
-        assert getattr(record.test, name) == pytest.approx(getattr(best, name), abs=1e-6), name
+        assert record.test.scores[name] == pytest.approx(best.scores[name], abs=1e-6), name
 
 
 def test_its_calibration_is_by_the_temperature_that_fits_the_evaluation_part(tested: RunDir) -> None:
     folder = newest_checkpoint(tested)
     assert folder is not None
-    run = prepare(tested, record_of(tested).config, read_checkpoint(folder), Watch(nothing, nothing, nothing, nothing))
-    assert run.test is not None
+    run = prepare(
+        tested, record_of(tested).config, read_checkpoint(folder), SetupCallbacks(nothing, nothing, nothing, nothing)
+    )
+    assert run.task.has_test_set
     place = next(n for n, each in enumerate(run.state.evaluations) if each.global_step == run.state.best_step)
 
     def errors(temperature: float | None) -> tuple[float | None, float | None]:
-        evaluation = run.state.evaluations[place].model_copy(update={"temperature": temperature})
-        run.state.evaluations[place] = evaluation
-        found = score_test_part(run, run.test, nothing)
+        scores = {name: value for name, value in run.state.evaluations[place].scores.items() if name != "temperature"}
+        if temperature is not None:
+            scores["temperature"] = temperature
+        run.state.evaluations[place] = run.state.evaluations[place].model_copy(update={"scores": scores})
+        found = score_test_set(run, nothing)
         assert found is not None
-        return found.ece, found.ece_calibrated
+        return found.scores.get("ece"), found.scores.get("ece_calibrated")
 
     raw = errors(None)[0]
     assert raw is not None and raw > 0

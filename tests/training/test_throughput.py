@@ -12,11 +12,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LayoutLMForTokenClassification
 
-from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.labels import LabelMap
-from receipt_layoutlm.training.tasks.word_labels import load_model, word_logits
-from receipt_layoutlm.training.tasks.word_labels.inputs.packing import PackedBatch
-from receipt_layoutlm.training.tasks.word_labels.packed import on_device
+from receipt_layoutlm.training.tasks.word_labels.inputs.packing import PackedBatch, on_device
+from receipt_layoutlm.training.tasks.word_labels.layoutlm import encoder_size, load_model, word_logits
 from receipt_layoutlm.training.throughput import EncoderSize, forward_flops, peak_flops, step_flops
 from tests.support.runs import tiny_model
 
@@ -28,7 +27,7 @@ LENGTHS = st.lists(st.integers(1, 512), min_size=1, max_size=9)
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> LayoutLMForTokenClassification:
     folder = tiny_model(tmp_path_factory.mktemp("layoutlm"))
-    return load_model(TrainConfig(pretrained=str(folder)), LABELS).model
+    return load_model(WordLabelsConfig(pretrained=str(folder)), LABELS).model
 
 
 def batch_of(lengths: list[int], chosen: list[int]) -> PackedBatch:
@@ -58,7 +57,7 @@ def counted(call: Callable[[], object]) -> int:
 def test_a_step_counts_what_torch_counts(
     model: LayoutLMForTokenClassification, lengths: list[int], chosen: list[int]
 ) -> None:
-    batch, size = batch_of(lengths, chosen), EncoderSize.of(model.config)
+    batch, size = batch_of(lengths, chosen), encoder_size(model.config)
 
     def forward() -> torch.Tensor:
         return word_logits(model, on_device(batch, torch.device("cpu")))
@@ -75,7 +74,7 @@ def test_the_stock_model_is_a_step_in_which_every_position_is_chosen(model: Layo
     stock.set_attn_implementation("sdpa")
     pooler = 2 * 2 * model.config.hidden_size**2
     found = counted(lambda: stock(input_ids=ids, bbox=boxes))
-    assert found == forward_flops(EncoderSize.of(model.config), lengths, chosen=32) + pooler
+    assert found == forward_flops(encoder_size(model.config), lengths, chosen=32) + pooler
 
 
 @given(LENGTHS, st.data())

@@ -180,8 +180,10 @@ def test_cutting_a_step_into_micro_batches_changes_nothing_but_rounding(model: P
 
 
 def test_the_achieved_ratio_of_o_words_is_recorded(whole: tuple[RunDir, int], finished_run: RunDir) -> None:
-    assert all(evaluation.o_entity_ratio == pytest.approx(1.0, rel=0.1) for evaluation in evaluations_of(whole[0]))
-    unlimited = {evaluation.o_entity_ratio for evaluation in evaluations_of(finished_run)}
+    assert all(
+        evaluation.scores["o_entity_ratio"] == pytest.approx(1.0, rel=0.1) for evaluation in evaluations_of(whole[0])
+    )
+    unlimited = {evaluation.scores["o_entity_ratio"] for evaluation in evaluations_of(finished_run)}
     assert len(unlimited) == 1 and unlimited != {None}
 
 

@@ -10,7 +10,8 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from receipt_dynamo import Job, JobStatus, Storage, utcnow
 from receipt_dynamo.entities import FINAL_CAUSES
-from receipt_layoutlm.config import DEFAULT_WORK_DIR, ConfigError, TrainConfig
+from receipt_layoutlm.config import DEFAULT_WORK_DIR, ConfigError
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.infra import template_path
 from receipt_layoutlm.references import NAME_BYTES
 from receipt_layoutlm.run.directory import RunDir
@@ -38,11 +39,11 @@ def job(name: str = "a-job", storage: Storage | None = OURS) -> Job:
     )
 
 
-def config(**options: object) -> TrainConfig:
-    return TrainConfig.model_validate({"dataset": PINNED, **options})
+def config(**options: object) -> WordLabelsConfig:
+    return WordLabelsConfig.model_validate({"dataset": PINNED, **options})
 
 
-def refusal(policy: JobPolicy, given: Job, options: TrainConfig) -> str:
+def refusal(policy: JobPolicy, given: Job, options: WordLabelsConfig) -> str:
     with pytest.raises(ConfigError) as caught:
         policy.check(given, options)
     return str(caught.value)
@@ -249,19 +250,19 @@ def test_a_hub_name_is_what_the_hub_takes(name: str) -> None:
     ],
 )
 def test_pages_are_pinned_by_64_lower_case_hex_digits(dataset: str | None) -> None:
-    assert "dataset" in refusal(MACHINE, job(), TrainConfig(dataset=dataset))
+    assert "dataset" in refusal(MACHINE, job(), WordLabelsConfig(dataset=dataset))
     if dataset is not None:
         assert "eval_dataset" in refusal(MACHINE, job(), config(eval_dataset=dataset))
 
 
 def test_a_job_whose_worker_takes_the_pages_names_none_and_keeps_its_files_at_the_top_of_the_bucket() -> None:
     top = Storage(bucket="our-bucket")
-    unpinned = TrainConfig(snapshot_on_worker=True)
+    unpinned = WordLabelsConfig(snapshot_on_worker=True)
     JobPolicy.of_project([top]).check(job(storage=top), unpinned)
 
     assert "snapshot_on_worker" in refusal(PROJECT, job(), unpinned)
     assert "storage" in refusal(PROJECT, job(storage=top), unpinned)
-    assert "not pinned" in refusal(JobPolicy.of_project([top]), job(storage=top), TrainConfig())
+    assert "not pinned" in refusal(JobPolicy.of_project([top]), job(storage=top), WordLabelsConfig())
     assert "not pinned" in refusal(MACHINE, job(), config(snapshot_on_worker=True, dataset="shop"))
     PROJECT.check(job(), config(snapshot_on_worker=True))
 

@@ -20,7 +20,8 @@ from click.testing import CliRunner
 from receipt_dynamo import DynamoClient, Job, JobError, JobLog, JobQueue, JobStatus, Storage, utcnow
 from receipt_layoutlm.cli import cli
 from receipt_layoutlm.cli.job import job as job_commands
-from receipt_layoutlm.config import TrainConfig, to_document
+from receipt_layoutlm.config import to_document
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.page import Page, page_from_line, page_to_line
 from receipt_layoutlm.local.process import wait_until
 from receipt_layoutlm.run.manifest import write_manifest
@@ -62,7 +63,7 @@ class Project:
         fingerprint = hashlib.sha256(content).hexdigest()
         bucket = self.store.bucket
         bucket.raw.put_object(Bucket=bucket.name, Key=dataset_key(fingerprint), Body=gzip.compress(content))
-        config = TrainConfig.model_validate(
+        config = WordLabelsConfig.model_validate(
             {"dataset": f"d@{fingerprint}", "pretrained": self.weights, "batch_size": 4, "device": "cpu", **options}
         )
         return self.store.queue.submit(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from receipt_dynamo import JobStatus
-from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.sample import generate_pages
 from receipt_layoutlm.run.directory import RunDir, encoded_name
 from receipt_layoutlm.run.manifest import MANIFEST, verify, write_manifest
@@ -27,10 +27,10 @@ from tests.support.s3_wire import S3Wire
 from tests.support.stores import Store
 from tests.support.tiny import tiny_layoutlm
 
-CONFIG = TrainConfig(dataset="d@" + "a" * 64, pretrained="minilm")
+CONFIG = WordLabelsConfig(dataset="d@" + "a" * 64, pretrained="minilm")
 
 
-def entry(work_dir: Path, config: TrainConfig = CONFIG) -> Entry:
+def entry(work_dir: Path, config: WordLabelsConfig = CONFIG) -> Entry:
     """Of a fresh run directory below the work_dir."""
     run_dir = work_dir / f"run-{len(list(work_dir.glob('run-*')))}"
     run_dir.mkdir(parents=True)
@@ -62,7 +62,7 @@ def test_what_is_encoded_otherwise_has_another_name(tmp_path: Path, options: dic
 
 
 def test_labels_split_and_training_have_no_part_in_the_name() -> None:
-    other = TrainConfig(
+    other = WordLabelsConfig(
         dataset="another-name@" + "a" * 64,
         pretrained="minilm",
         allowed_labels=("DATE",),

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from receipt_dynamo import Job, Lease, Pointer, Storage
-from receipt_layoutlm.config import ConfigError, TrainConfig
+from receipt_layoutlm.config import ConfigError
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.frozen_split import FrozenSplit, pinned_frozen, read_frozen
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.snapshot import read_snapshot
@@ -25,33 +26,35 @@ PAGES = [Page("a", "shop", ("TOTAL",), ((0, 0, 9, 9),), ("O",), 100, 200)]
 
 
 @pytest.fixture
-def config(store: Store) -> TrainConfig:
+def config(store: Store) -> WordLabelsConfig:
     dataset = add_snapshot(store.queue.client, store.bucket, describe_dataset("d", PAGES, "test", store.clock()), PAGES)
-    return TrainConfig(dataset=pinned(dataset))
+    return WordLabelsConfig(dataset=pinned(dataset))
 
 
-def prepare(store: Store, config: TrainConfig, lease: Lease, work_dir: Path) -> RunDir:
+def prepare(store: Store, config: WordLabelsConfig, lease: Lease, work_dir: Path) -> RunDir:
     job: Job = store.queue.client.get_job(lease.job_id)
     keys = RunKeys(Storage(bucket=store.bucket.name), job.job_id)
     return prepare_run_dir(work_dir, job, config, lease, store.bucket, keys)
 
 
-def test_the_folder_holds_the_config_and_the_pinned_pages(store: Store, config: TrainConfig, tmp_path: Path) -> None:
+def test_the_folder_holds_the_config_and_the_pinned_pages(
+    store: Store, config: WordLabelsConfig, tmp_path: Path
+) -> None:
     run_dir = prepare(store, config, store.claimed(), tmp_path)
 
-    assert TrainConfig.model_validate_json(run_dir.config.read_text()) == config
+    assert WordLabelsConfig.model_validate_json(run_dir.config.read_text()) == config
     assert read_snapshot(run_dir.dataset) == PAGES
     assert not run_dir.eval_dataset.exists()
 
 
-def test_a_separate_evaluation_dataset_lies_beside_it(store: Store, config: TrainConfig, tmp_path: Path) -> None:
+def test_a_separate_evaluation_dataset_lies_beside_it(store: Store, config: WordLabelsConfig, tmp_path: Path) -> None:
     both = config.model_copy(update={"eval_dataset": config.dataset})
 
     assert read_snapshot(prepare(store, both, store.claimed(), tmp_path).eval_dataset) == PAGES
 
 
 def test_a_second_job_of_a_name_gets_its_own_folder_and_the_link(
-    store: Store, config: TrainConfig, tmp_path: Path
+    store: Store, config: WordLabelsConfig, tmp_path: Path
 ) -> None:
     first = prepare(store, config, store.claimed("same"), tmp_path)
     second = prepare(store, config, store.claimed("same"), tmp_path)
@@ -60,7 +63,9 @@ def test_a_second_job_of_a_name_gets_its_own_folder_and_the_link(
     assert (tmp_path / "same").resolve() == second.path.resolve()
 
 
-def test_a_folder_of_a_persons_that_has_the_jobs_name_stays(store: Store, config: TrainConfig, tmp_path: Path) -> None:
+def test_a_folder_of_a_persons_that_has_the_jobs_name_stays(
+    store: Store, config: WordLabelsConfig, tmp_path: Path
+) -> None:
     (tmp_path / "a-job").mkdir()
     (tmp_path / "a-job" / "notes").write_text("mine")
 
@@ -69,7 +74,9 @@ def test_a_folder_of_a_persons_that_has_the_jobs_name_stays(store: Store, config
     assert (tmp_path / "a-job" / "notes").read_text() == "mine"
 
 
-def test_pages_that_are_not_what_their_name_says_are_refused(store: Store, config: TrainConfig, tmp_path: Path) -> None:
+def test_pages_that_are_not_what_their_name_says_are_refused(
+    store: Store, config: WordLabelsConfig, tmp_path: Path
+) -> None:
     key = dataset_key(str(config.dataset).partition("@")[2])
     store.bucket.raw.put_object(Bucket=store.bucket.name, Key=key, Body=gzip.compress(b"{}\n"))
 
@@ -77,7 +84,7 @@ def test_pages_that_are_not_what_their_name_says_are_refused(store: Store, confi
         prepare(store, config, store.claimed(), tmp_path)
 
 
-def test_pages_that_are_gone_are_named(store: Store, config: TrainConfig, tmp_path: Path) -> None:
+def test_pages_that_are_gone_are_named(store: Store, config: WordLabelsConfig, tmp_path: Path) -> None:
     store.bucket.delete_prefix("datasets/")
 
     with pytest.raises(StorageError, match="does not exist"):
@@ -86,7 +93,7 @@ def test_pages_that_are_gone_are_named(store: Store, config: TrainConfig, tmp_pa
 
 def test_a_job_that_pins_no_pages_cannot_be_worked(store: Store, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not pinned"):
-        prepare(store, TrainConfig(dataset="just-a-name"), store.claimed(), tmp_path)
+        prepare(store, WordLabelsConfig(dataset="just-a-name"), store.claimed(), tmp_path)
 
 
 @pytest.mark.parametrize("name", ["..", "a/b", "/etc", "a\nb", ".x"])
@@ -96,7 +103,7 @@ def test_a_name_from_the_table_that_is_no_path_segment_is_refused(name: str) -> 
 
 
 def test_a_frozen_split_lies_beside_the_pages_and_another_content_under_its_name_is_refused(
-    store: Store, config: TrainConfig, tmp_path: Path
+    store: Store, config: WordLabelsConfig, tmp_path: Path
 ) -> None:
     frozen = FrozenSplit(validation=("a",))
     with_split = config.model_copy(update={"split": pinned_frozen("mine", frozen)})

@@ -22,7 +22,8 @@ from receipt_dynamo import (
     Timing,
     ValidationStatus,
 )
-from receipt_layoutlm.config import ConfigError, TrainConfig, from_document, to_document
+from receipt_layoutlm.config import ConfigError, from_document, to_document
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.frozen_split import FrozenSplit, pinned_frozen
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.sample import generate_pages
@@ -68,7 +69,7 @@ def load(store: Store, pages: list[Page]) -> None:
 
 def submit(place: Place, pretrained: str = "minilm", **options: object) -> Job:
     given = {"snapshot_on_worker": True, "batch_size": 4, "device": "cpu", "epochs": 2, "pretrained": pretrained}
-    document = to_document(TrainConfig.model_validate({**given, **options}), {"epochs": "flag"})
+    document = to_document(WordLabelsConfig.model_validate({**given, **options}), {"epochs": "flag"})
     storage = Storage(bucket=place.store.bucket.name)
     return place.store.queue.submit(name="a-job", config=document, created_by="tests", storage=storage)
 
@@ -137,7 +138,7 @@ def test_a_second_attempt_trains_on_the_pages_of_the_first_though_the_table_chan
     assert stamp is not None and stamp.dataset == fingerprint(FIRST)
 
 
-def pin_by(place: Place, job: Job, config: TrainConfig) -> Callable[[], str]:
+def pin_by(place: Place, job: Job, config: WordLabelsConfig) -> Callable[[], str]:
     """Claim the job and return what pins it as that attempt, whenever it is called, without anything of the lease."""
     queue = place.store.queue
     lease = queue.claim("another")
@@ -403,5 +404,5 @@ def test_only_the_holder_pins(store: Store, change: dict[str, object]) -> None:
 
 
 def test_who_takes_the_snapshot_does_not_decide_the_weights() -> None:
-    there, here = TrainConfig(snapshot_on_worker=True, dataset=PIN), TrainConfig(dataset=PIN)
+    there, here = WordLabelsConfig(snapshot_on_worker=True, dataset=PIN), WordLabelsConfig(dataset=PIN)
     assert config_hash(there, ["a"]) == config_hash(here, ["a"])

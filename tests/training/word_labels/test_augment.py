@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from receipt_layoutlm.config import Augmentation
+from receipt_layoutlm.configs.word_labels import Augmentation
 from receipt_layoutlm.data.page import PAGE_EXTENT, Page
 from receipt_layoutlm.data.reading_order import reading_order
 from receipt_layoutlm.data.sample import generate_pages

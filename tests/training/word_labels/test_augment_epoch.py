@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from receipt_layoutlm.config import Augmentation
+from receipt_layoutlm.configs.word_labels import Augmentation
 from receipt_layoutlm.data.labels import LabelMap
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.sample import generate_pages
 from receipt_layoutlm.run.state import StopRequested
 from receipt_layoutlm.training.tasks.word_labels.augmentation.entities import donors_of
-from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import EncodedPart, select
-from receipt_layoutlm.training.tasks.word_labels.inputs.epoch import Augmenter, Showing
+from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import EncodedPages, select
+from receipt_layoutlm.training.tasks.word_labels.inputs.epoch import Augmenter, EpochSource
 from receipt_layoutlm.training.tasks.word_labels.inputs.windows import encode_pages
 from tests.support.tiny import tiny_layoutlm
 
@@ -32,33 +32,33 @@ def nothing() -> None:
 
 def showing(
     tokenizer: PreTrainedTokenizerFast, *names: Augmentation, generated: int = 0, max_length: int = 512
-) -> Showing:
-    def encode(pages: Sequence[Page], on_page: Callable[[], None]) -> EncodedPart:
+) -> EpochSource:
+    def encode(pages: Sequence[Page], on_page: Callable[[], None]) -> EncodedPages:
         features = encode_pages(pages, tokenizer, max_length, on_page)
         return select(features, [page.page_id for page in pages], LABELS)
 
     augmenter = Augmenter(PAGES, names, donors_of(PAGES, []), 1, encode) if names else None
     first = encode(generate_pages(generated, seed=2), nothing) if generated else None
     clean = encode(PAGES, nothing)
-    return Showing(clean, len(clean.windows), augmenter, first)
+    return EpochSource(clean, len(clean.windows), augmenter, first)
 
 
-def content(part: EncodedPart) -> list[tuple[object, ...]]:
+def content(part: EncodedPages) -> list[tuple[object, ...]]:
     windows = [(w.page, w.input_ids.tolist(), w.bbox.tolist(), w.label_ids.tolist()) for w in part.windows]
     return [*windows, *((page.page_id, page.words, page.tags) for page in part.pages)]
 
 
 def test_without_options_every_epoch_shows_the_pages_as_they_are(tokenizer: PreTrainedTokenizerFast) -> None:
     plain = showing(tokenizer)
-    assert all(plain.part(epoch, nothing) is plain.clean for epoch in range(3))
+    assert all(plain.pages(epoch, nothing) is plain.train for epoch in range(3))
 
 
 def test_an_epoch_is_the_same_again_and_another_one_is_another(tokenizer: PreTrainedTokenizerFast) -> None:
-    first = content(showing(tokenizer, "entities", "boxes").part(0, nothing))
+    first = content(showing(tokenizer, "entities", "boxes").pages(0, nothing))
     again = showing(tokenizer, "entities", "boxes")
-    again.part(3, nothing)  # an attempt that resumes has drawn other epochs, or none
-    assert content(again.part(0, nothing)) == first
-    assert content(again.part(1, nothing)) != first != content(again.clean)
+    again.pages(3, nothing)  # an attempt that resumes has drawn other epochs, or none
+    assert content(again.pages(0, nothing)) == first
+    assert content(again.pages(1, nothing)) != first != content(again.train)
 
 
 @pytest.mark.parametrize("max_length", [60, 512])
@@ -66,8 +66,8 @@ def test_an_augmented_part_has_the_pages_of_the_clean_one_and_whole_windows(
     tokenizer: PreTrainedTokenizerFast, max_length: int
 ) -> None:
     source = showing(tokenizer, "entities", "drop", "ocr", "boxes", max_length=max_length)
-    part = source.part(0, nothing)
-    assert [page.page_id for page in part.pages] == [page.page_id for page in source.clean.pages]
+    part = source.pages(0, nothing)
+    assert [page.page_id for page in part.pages] == [page.page_id for page in source.train.pages]
     for window in part.windows:
         assert len(window.input_ids) <= max_length
         assert len(window.first) == len(window.label_ids) == len(window.word_index)
@@ -75,17 +75,17 @@ def test_an_augmented_part_has_the_pages_of_the_clean_one_and_whole_windows(
 
 def test_generated_pages_come_first_and_only_then_augmented_ones(tokenizer: PreTrainedTokenizerFast) -> None:
     source = showing(tokenizer, "boxes", generated=len(PAGES) + 1)
-    assert source.first_phase == 2
-    assert source.part(0, nothing) is source.part(1, nothing) is source.generated
-    assert {page.page_id for page in source.part(2, nothing).pages} == {page.page_id for page in PAGES}
-    assert content(source.part(2, nothing)) != content(source.clean)
+    assert source.pretraining_epochs == 2
+    assert source.pages(0, nothing) is source.pages(1, nothing) is source.generated
+    assert {page.page_id for page in source.pages(2, nothing).pages} == {page.page_id for page in PAGES}
+    assert content(source.pages(2, nothing)) != content(source.train)
 
 
 def test_what_stays_clean_is_not_touched(tokenizer: PreTrainedTokenizerFast) -> None:
     source = showing(tokenizer, "boxes", "entities", "ocr", "drop")
-    before = [window.bbox.copy() for window in source.clean.windows]
-    source.part(0, nothing)
-    assert all(np.array_equal(window.bbox, old) for window, old in zip(source.clean.windows, before, strict=True))
+    before = [window.bbox.copy() for window in source.train.windows]
+    source.pages(0, nothing)
+    assert all(np.array_equal(window.bbox, old) for window, old in zip(source.train.windows, before, strict=True))
 
 
 def test_pages_that_are_made_anew_are_told_one_by_one_and_a_stop_comes_between_them(
@@ -99,7 +99,7 @@ def test_pages_that_are_made_anew_are_told_one_by_one_and_a_stop_comes_between_t
             raise StopRequested
 
     with pytest.raises(StopRequested):
-        showing(tokenizer, "ocr").part(0, on_page)
+        showing(tokenizer, "ocr").pages(0, on_page)
     assert len(asked) == len(PAGES) // 2
-    showing(tokenizer).part(0, on_page)
+    showing(tokenizer).pages(0, on_page)
     assert len(asked) == len(PAGES) // 2

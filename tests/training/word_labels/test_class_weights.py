@@ -2,14 +2,15 @@
 
 import pytest
 
-from receipt_layoutlm.run.class_weights import ClassWeights, Scheme
+from receipt_layoutlm.configs.word_labels import ClassWeightScheme
+from receipt_layoutlm.run.class_weights import ClassWeights
 from receipt_layoutlm.training.tasks.word_labels.class_weights import class_weights
 
 WORDS = {"O": 800, "DATE": 100, "TAX": 2, "TIP": 0}
 WIDE = (0.0, 1e9)
 
 
-def weigh(scheme: Scheme, clip: tuple[float, float] = WIDE, **factors: float) -> ClassWeights:
+def weigh(scheme: ClassWeightScheme, clip: tuple[float, float] = WIDE, **factors: float) -> ClassWeights:
     return class_weights(scheme, WORDS, clip, factors)
 
 
@@ -23,13 +24,13 @@ def weigh(scheme: Scheme, clip: tuple[float, float] = WIDE, **factors: float) ->
         ("effective", {"O": 1.0, "DATE": 7.7, "TAX": 384.5}),
     ],
 )
-def test_each_scheme_follows_its_definition(scheme: Scheme, expected: dict[str, float]) -> None:
+def test_each_scheme_follows_its_definition(scheme: ClassWeightScheme, expected: dict[str, float]) -> None:
     weights = weigh(scheme).weights
     assert {label: weights[label] for label in expected} == pytest.approx(expected, rel=0.01)
 
 
 @pytest.mark.parametrize("scheme", ["none", "inverse", "sqrt-inverse", "balanced", "effective"])
-def test_a_label_without_words_weighs_one(scheme: Scheme) -> None:
+def test_a_label_without_words_weighs_one(scheme: ClassWeightScheme) -> None:
     assert weigh(scheme).weights["TIP"] == 1.0
 
 

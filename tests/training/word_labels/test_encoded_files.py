@@ -17,14 +17,15 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from receipt_layoutlm.configs.word_labels import ENCODING_VERSION
 from receipt_layoutlm.data.labels import LabelMap
 from receipt_layoutlm.data.page import Page
-from receipt_layoutlm.run.directory import ENCODING_VERSION, RunDir
+from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.events import Evaluation, Finished, Log
 from receipt_layoutlm.run.manifest import MANIFEST, DamagedFolder, verify, write_manifest
 from receipt_layoutlm.training.loop import train
 from receipt_layoutlm.training.tasks.word_labels.inputs import encoded_files
-from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import DTYPES, EncodedPart, Features, select
+from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import DTYPES, EncodedPages, Features, select
 from receipt_layoutlm.training.tasks.word_labels.inputs.encoded_files import encoded_key, open_encoded, write_encoded
 from receipt_layoutlm.training.tasks.word_labels.inputs.windows import encode_pages
 from tests.support.runs import checkpoint_steps, events_of, never, new_run, tiny_model, untimed
@@ -267,7 +268,7 @@ def seen(page: object) -> list[object]:
     ]
 
 
-def inputs(part: EncodedPart) -> list[object]:
+def inputs(part: EncodedPages) -> list[object]:
     names = ("input_ids", "bbox", "word_index", "first", "scored", "label_ids")
     return [[window.page, *(getattr(window, name).tolist() for name in names)] for window in part.windows]
 

@@ -8,7 +8,7 @@ from seqeval.metrics.v1 import precision_recall_fscore_support
 from seqeval.scheme import IOB2, Entities
 
 from receipt_layoutlm.data.tags import Entity, entities
-from receipt_layoutlm.training.tasks.word_labels.scoring.entities import Scores, score, score_sets
+from receipt_layoutlm.training.tasks.word_labels.scoring.entities import EntityScores, score, score_sets
 
 LABELS = ["DATE", "TAX", "TIP"]
 TAGS = ["O", *(f"{prefix}-{label}" for label in LABELS for prefix in "BI")]
@@ -49,7 +49,7 @@ def test_it_equals_seqeval_on_any_tags(part: tuple[Pages, Pages]) -> None:
     assert_macro(ours, true, predicted, seen)
 
 
-def assert_macro(ours: Scores, true: Pages, predicted: Pages, seen: list[str]) -> None:
+def assert_macro(ours: EntityScores, true: Pages, predicted: Pages, seen: list[str]) -> None:
     """seqeval's macro counts labels that are only predicted, ours does not; without such they are the same."""
     supported = [row.f1 for row in ours.per_label.values() if row.support]
     assert ours.macro_f1 == pytest.approx(np.mean(supported) if supported else 0)

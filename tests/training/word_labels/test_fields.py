@@ -2,7 +2,7 @@
 
 import pytest
 
-from receipt_layoutlm.run.events import LabelScore
+from receipt_layoutlm.run.scores import LabelScore
 from receipt_layoutlm.training.tasks.word_labels.scoring.entities import SetScores
 from receipt_layoutlm.training.tasks.word_labels.scoring.fields import normalised, score_fields
 

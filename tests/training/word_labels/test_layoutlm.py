@@ -11,15 +11,15 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, LayoutLMForTokenClassification
 
-from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.labels import LabelMap
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.run.directory import RunDir
-from receipt_layoutlm.training.tasks import TASKS, load_task
-from receipt_layoutlm.training.tasks.word_labels import encode, load_model, load_tokenizer
-from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import EncodedPart, select
-from receipt_layoutlm.training.tasks.word_labels.packed import PACKED
-from receipt_layoutlm.training.tasks.word_labels.pretrained import ModelLoadError, with_local_weights
+from receipt_layoutlm.training.tasks.packed_attention import PACKED
+from receipt_layoutlm.training.tasks.pretrained import ModelLoadError, load_fast_tokenizer, with_local_weights
+from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import EncodedPages, select
+from receipt_layoutlm.training.tasks.word_labels.inputs.windows import encode_pages
+from receipt_layoutlm.training.tasks.word_labels.layoutlm import load_model
 from receipt_layoutlm.training.tasks.word_labels.warm_start import POSITION_TABLES, sinusoids, warm_start_from_bert
 from tests.support.runs import tiny_model
 
@@ -44,8 +44,8 @@ def layoutlm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model(tmp_path_factory.mktemp("layoutlm"))
 
 
-def encoded(pages: list[Page], config: TrainConfig, max_length: int = 512) -> EncodedPart:
-    features = encode(pages, load_tokenizer(config), max_length, lambda: None)
+def encoded(pages: list[Page], config: WordLabelsConfig, max_length: int = 512) -> EncodedPages:
+    features = encode_pages(pages, load_fast_tokenizer(config), max_length, lambda: None)
     return select(features, [page.page_id for page in pages], LABELS)
 
 
@@ -79,7 +79,7 @@ def test_only_the_first_layers_are_kept_if_so_wanted(bert: Path) -> None:
 def test_more_layers_than_there_are_is_an_error(bert: Path, layoutlm: Path) -> None:
     for folder in (bert, layoutlm):
         with pytest.raises(ModelLoadError, match=r"only [23] layers"):
-            load_model(TrainConfig(pretrained=str(folder), layers=4), LABELS)
+            load_model(WordLabelsConfig(pretrained=str(folder), layers=4), LABELS)
 
 
 def test_fresh_weights_depend_on_the_seed_alone(bert: Path) -> None:
@@ -92,7 +92,7 @@ def test_fresh_weights_depend_on_the_seed_alone(bert: Path) -> None:
 
 def test_a_new_classifier_on_a_layoutlm_depends_on_the_seed_alone(layoutlm: Path) -> None:
     def classifier(seed: int) -> torch.Tensor:
-        return load_model(TrainConfig(pretrained=str(layoutlm), seed=seed), LABELS).model.classifier.weight
+        return load_model(WordLabelsConfig(pretrained=str(layoutlm), seed=seed), LABELS).model.classifier.weight
 
     first = classifier(1)
     torch.manual_seed(99)
@@ -102,7 +102,7 @@ def test_a_new_classifier_on_a_layoutlm_depends_on_the_seed_alone(layoutlm: Path
 
 def test_dropout_is_the_configs_and_attention_has_none(bert: Path, layoutlm: Path) -> None:
     for folder in (bert, layoutlm):
-        config = load_model(TrainConfig(pretrained=str(folder), dropout=0.3), LABELS).model.config
+        config = load_model(WordLabelsConfig(pretrained=str(folder), dropout=0.3), LABELS).model.config
         assert (config.hidden_dropout_prob, config.attention_probs_dropout_prob) == (0.3, 0.0)
         assert config._attn_implementation == PACKED
         assert config.id2label == LABELS.id2label
@@ -122,7 +122,7 @@ def test_an_uneven_size_has_its_table_too() -> None:
 
 
 def test_the_pooler_is_frozen(bert: Path) -> None:
-    model = load_model(TrainConfig(pretrained=str(bert)), LABELS).model
+    model = load_model(WordLabelsConfig(pretrained=str(bert)), LABELS).model
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     assert frozen == {"layoutlm.pooler.dense.weight", "layoutlm.pooler.dense.bias"}
 
@@ -131,9 +131,9 @@ def test_the_pooler_is_frozen(bert: Path) -> None:
 def test_without_a_network_a_hub_name_fails_in_one_line_that_names_the_way_out(tmp_path: Path) -> None:
     """A process of its own: transformers reads at import that it must not ask the hub, and where its cache is."""
     program = (
-        "from receipt_layoutlm.config import TrainConfig; "
-        "from receipt_layoutlm.training.tasks import word_labels as layoutlm; "
-        "layoutlm.load_tokenizer(TrainConfig())"
+        "from receipt_layoutlm.configs.word_labels import WordLabelsConfig; "
+        "from receipt_layoutlm.training.tasks.pretrained import load_fast_tokenizer; "
+        "load_fast_tokenizer(WordLabelsConfig())"
     )
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
@@ -146,14 +146,14 @@ def test_without_a_network_a_hub_name_fails_in_one_line_that_names_the_way_out(t
 def test_a_folder_of_another_kind_of_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
     with pytest.raises(ModelLoadError, match="is a gpt2: give a LayoutLM or a BERT"):
-        load_model(TrainConfig(pretrained=str(tmp_path)), LABELS)
+        load_model(WordLabelsConfig(pretrained=str(tmp_path)), LABELS)
 
 
 def test_weights_that_are_no_safetensors_are_refused(layoutlm: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text((layoutlm / "config.json").read_text())
     torch.save({}, tmp_path / "pytorch_model.bin")
     with pytest.raises(ModelLoadError, match="safetensors"):
-        load_model(TrainConfig(pretrained=str(tmp_path)), LABELS)
+        load_model(WordLabelsConfig(pretrained=str(tmp_path)), LABELS)
 
 
 @pytest.mark.parametrize("key", ["_attn_implementation", "attn_implementation"])
@@ -164,7 +164,7 @@ def test_weights_that_ask_for_code_of_the_hub_are_refused(
     folder = changed_copy(request.getfixturevalue(kind), tmp_path, "config.json", {key: "somebody/kernel"})
 
     with pytest.raises(ModelLoadError, match=r"attention code 'somebody/kernel': take it out of its config\.json"):
-        load_model(TrainConfig(pretrained=str(folder)), LABELS)
+        load_model(WordLabelsConfig(pretrained=str(folder)), LABELS)
 
 
 def test_quantized_weights_are_refused(layoutlm: Path, tmp_path: Path) -> None:
@@ -172,11 +172,11 @@ def test_quantized_weights_are_refused(layoutlm: Path, tmp_path: Path) -> None:
     folder = changed_copy(layoutlm, tmp_path, "config.json", quantized)
 
     with pytest.raises(ModelLoadError, match="full precision"):
-        load_model(TrainConfig(pretrained=str(folder)), LABELS)
+        load_model(WordLabelsConfig(pretrained=str(folder)), LABELS)
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("load", ["load_tokenizer(config)", "load_model(config, None)"])
+@pytest.mark.parametrize("load", ["load_fast_tokenizer(config)", "load_model(config, None)"])
 def test_code_beside_weights_is_not_run_even_if_somebody_answers_yes(layoutlm: Path, tmp_path: Path, load: str) -> None:
     """A process of its own, with a stdin on which transformers would ask."""
     own = {"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}
@@ -186,9 +186,10 @@ def test_code_beside_weights_is_not_run_even_if_somebody_answers_yes(layoutlm: P
     (folder / "tokenizer_config.json").write_text(json.dumps({**settings, **map_of_own}))
     (folder / "own.py").write_text(f"open({str(marker)!r}, 'w')\n")
     program = (
-        "from receipt_layoutlm.config import TrainConfig; "
-        "from receipt_layoutlm.training.tasks import word_labels as layoutlm; "
-        f"config = TrainConfig(pretrained={str(folder)!r}); layoutlm.{load}"
+        "from receipt_layoutlm.configs.word_labels import WordLabelsConfig; "
+        "from receipt_layoutlm.training.tasks.pretrained import load_fast_tokenizer; "
+        "from receipt_layoutlm.training.tasks.word_labels.layoutlm import load_model; "
+        f"config = WordLabelsConfig(pretrained={str(folder)!r}); {load}"
     )
 
     command = [sys.executable, "-c", program]
@@ -210,22 +211,20 @@ def changed_copy(source: Path, parent: Path, name: str, changes: dict[str, objec
 def test_weights_of_a_bucket_are_read_where_the_worker_laid_them(layoutlm: Path, tmp_path: Path) -> None:
     run_dir = RunDir(tmp_path)
     shutil.copytree(layoutlm, run_dir.pretrained)
-    named = TrainConfig(pretrained="s3://a-bucket/best")
+    named = WordLabelsConfig(pretrained="s3://a-bucket/best")
     laid = with_local_weights(named, run_dir)
 
-    model, expected = (load_model(each, LABELS).model for each in (laid, TrainConfig(pretrained=str(layoutlm))))
+    model, expected = (load_model(each, LABELS).model for each in (laid, WordLabelsConfig(pretrained=str(layoutlm))))
 
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected.parameters(), strict=True))
-    assert load_tokenizer(laid).get_vocab() == load_tokenizer(TrainConfig(pretrained=str(layoutlm))).get_vocab()
+    assert (
+        load_fast_tokenizer(laid).get_vocab()
+        == load_fast_tokenizer(WordLabelsConfig(pretrained=str(layoutlm))).get_vocab()
+    )
     assert named.pretrained == "s3://a-bucket/best"
-    assert with_local_weights(TrainConfig(pretrained="minilm"), run_dir).pretrained == "minilm"
+    assert with_local_weights(WordLabelsConfig(pretrained="minilm"), run_dir).pretrained == "minilm"
 
 
 def test_a_bucket_that_no_worker_has_read_is_named(layoutlm: Path) -> None:
     with pytest.raises(ModelLoadError, match="s3://a-bucket/best was not downloaded"):
-        load_model(TrainConfig(pretrained="s3://a-bucket/best"), LABELS)
-
-
-def test_every_task_has_its_functions() -> None:
-    names = ("load_tokenizer", "load_model", "encode", "word_logits")
-    assert all(callable(getattr(load_task(task), name)) for task in TASKS for name in names)
+        load_model(WordLabelsConfig(pretrained="s3://a-bucket/best"), LABELS)

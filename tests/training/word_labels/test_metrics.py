@@ -1,6 +1,6 @@
 """Entities count with their exact words and label; every label has a row; one class for all is said."""
 
-from receipt_layoutlm.run.events import LabelScore
+from receipt_layoutlm.run.scores import LabelScore
 from receipt_layoutlm.training.tasks.word_labels.scoring.entities import score
 
 TRUE = [["B-DATE", "O", "B-TOTAL", "I-TOTAL"], ["O", "B-DATE", "O", "O"]]

@@ -8,21 +8,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.labels import LabelError, LabelMap
+from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.sample import generate_pages
 from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import select
 from receipt_layoutlm.training.tasks.word_labels.inputs.sampling import as_many
 from receipt_layoutlm.training.tasks.word_labels.inputs.windows import encode_pages
-from receipt_layoutlm.training.tasks.word_labels.parts import pages_apart, pretraining_pages
+from receipt_layoutlm.training.tasks.word_labels.pages import generate_apart, generated_pages
 from tests.support.tiny import tiny_layoutlm
 
 LABELS = LabelMap(merges={"SUBTOTAL": "AMOUNT", "GRAND_TOTAL": "AMOUNT"}, labels=("AMOUNT", "DATE"))
 
 
 def test_the_pages_follow_from_the_seed_and_are_others_than_a_sample_of_that_seed() -> None:
-    pages = pages_apart(20, 42)
+    pages = generate_apart(20, 42)
     assert pages == pretraining_pages(20, 42, LABELS)
-    assert {page.words for page in pages}.isdisjoint(page.words for page in pages_apart(20, 43))
+    assert {page.words for page in pages}.isdisjoint(page.words for page in generate_apart(20, 43))
     for sample in (generate_pages(20, 42), generate_pages(20, 0)):
         assert {page.page_id for page in pages}.isdisjoint(page.page_id for page in sample)
         assert {page.words for page in pages}.isdisjoint(page.words for page in sample)
@@ -44,6 +46,11 @@ def test_a_run_without_any_label_of_generated_receipts_is_told_so() -> None:
 
 def test_a_label_may_be_learned_under_the_name_that_it_is_merged_into() -> None:
     assert pretraining_pages(3, 1, LabelMap(merges={"TAX": "AMOUNT"}, labels=("AMOUNT",)))
+
+
+def pretraining_pages(count: int, seed: int, labels: LabelMap) -> list[Page]:
+    config = WordLabelsConfig(pretrain_on=f"sample:{count}", seed=seed)
+    return generated_pages(config, labels)["pretraining"]
 
 
 sizes = st.integers(1, 60)

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from receipt_layoutlm.data.labels import IGNORE_INDEX, LabelMap
 from receipt_layoutlm.data.page import Page
-from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import EncodedPart, select
+from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import EncodedPages, select
 from receipt_layoutlm.training.tasks.word_labels.inputs.windows import OVERLAP, cut, encode_pages, most_central
 from tests.support.tiny import tiny_layoutlm, tiny_pages
 
@@ -27,7 +27,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerFa
 
 def encode(
     pages: list[Page], tokenizer: PreTrainedTokenizerFast, max_length: int = 512, labels: LabelMap = LABELS
-) -> EncodedPart:
+) -> EncodedPages:
     features = encode_pages(pages, tokenizer, max_length, on_page=lambda: None)
     return select(features, [page.page_id for page in pages], labels)
 

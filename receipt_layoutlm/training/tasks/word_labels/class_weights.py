@@ -6,14 +6,15 @@ A label's B- and I- share one weight, from the words of both: a rare I- alone wo
 from collections.abc import Mapping
 from typing import Final
 
+from receipt_layoutlm.configs.word_labels import ClassWeightScheme
 from receipt_layoutlm.data.labels import OUTSIDE
-from receipt_layoutlm.run.class_weights import ClassWeights, Scheme
+from receipt_layoutlm.run.class_weights import ClassWeights
 
 _BETA: Final = 0.9999  # of the effective number of samples, Cui et al. 2019
 
 
 def class_weights(
-    scheme: Scheme, words: Mapping[str, int], clip: tuple[float, float], factors: Mapping[str, float]
+    scheme: ClassWeightScheme, words: Mapping[str, int], clip: tuple[float, float], factors: Mapping[str, float]
 ) -> ClassWeights:
     """The weights of a scheme, clipped, times the factors of chosen labels.
 
@@ -28,7 +29,7 @@ def class_weights(
     return ClassWeights(scheme=scheme, weights=weights, words=dict(words), clipped=clipped)
 
 
-def _raw(scheme: Scheme, label: str, words: Mapping[str, int]) -> float:
+def _raw(scheme: ClassWeightScheme, label: str, words: Mapping[str, int]) -> float:
     of_o = max(words[OUTSIDE], 1)
     match scheme:
         case "none":

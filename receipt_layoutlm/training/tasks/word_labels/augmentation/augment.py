@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-from receipt_layoutlm.config import Augmentation
+from receipt_layoutlm.configs.word_labels import Augmentation
 from receipt_layoutlm.data.page import PAGE_EXTENT, Page
 from receipt_layoutlm.training.tasks.word_labels.augmentation.amounts import other_amounts
 from receipt_layoutlm.training.tasks.word_labels.augmentation.entities import Donors, other_entities

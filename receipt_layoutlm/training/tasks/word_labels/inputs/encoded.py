@@ -1,7 +1,7 @@
-"""Encoded pages as flat arrays that a file can be mapped into, and the views of them that a run works with.
+"""Encoded pages as flat arrays that a file can be mapped into, and views of them for a run.
 
-A snapshot is encoded as a whole and without regard to labels: a part of it is a choice of pages, a label map a
-table of its few tags. So one encoding serves every split, sample, whitelist and merge.
+A snapshot is encoded as a whole and independent of labels: a set is a selection of its pages, a label map a table of
+its few tags. So one encoding serves every split, sample, whitelist and merge.
 """
 
 from collections.abc import Callable, Sequence
@@ -82,10 +82,10 @@ class Window:
 
     input_ids: (length,). bbox: (length, 4), thousandths. word_index: (words,), their places in the page.
     first: (words,), where each word's first sub-token stands. scored: (words,), whether evaluation takes the
-    word from this window. label_ids: (words,), IGNORE_INDEX where nobody has decided.
+    word from this window. label_ids: (words,), IGNORE_INDEX for an unlabelled word.
     """
 
-    page: int  # index into EncodedPart.pages
+    page: int  # index into EncodedPages.pages
     input_ids: IntArray
     bbox: IntArray
     word_index: IntArray
@@ -98,26 +98,26 @@ class Window:
 class EncodedPage:
     """A page in reading order under a run's labels."""
 
-    part: "EncodedPart"
+    source: "EncodedPages"
     number: int  # among all pages of the snapshot
 
     @property
     def page_id(self) -> str:
-        return self.part.features.page_ids[self.number]
+        return self.source.features.page_ids[self.number]
 
     @property
     def words(self) -> tuple[str, ...]:
-        return self.part.features.texts_of(self.part.features.words_of(self.number))
+        return self.source.features.texts_of(self.source.features.words_of(self.number))
 
     @property
     def tags(self) -> tuple[str, ...]:
-        names = self.part.tag_names
+        names = self.source.tag_names
         return tuple(names[tag] for tag in self._flat("tags").tolist())
 
     @property
     def label_ids(self) -> IntArray:
-        """(words,), IGNORE_INDEX where nobody has decided."""
-        ids: IntArray = self.part.label_of_tag[self._flat("tags")]
+        """(words,), IGNORE_INDEX for an unlabelled word."""
+        ids: IntArray = self.source.label_of_tag[self._flat("tags")]
         return ids
 
     @property
@@ -126,8 +126,8 @@ class EncodedPage:
         return self._flat("order").astype(np.int64)
 
     def _flat(self, name: str) -> FlatArray:
-        array: FlatArray = getattr(self.part.features, name)
-        return array[self.part.features.words_of(self.number)]
+        array: FlatArray = getattr(self.source.features, name)
+        return array[self.source.features.words_of(self.number)]
 
 
 class Lazily(Sequence[T], Generic[T]):
@@ -150,15 +150,15 @@ class Lazily(Sequence[T], Generic[T]):
 
 
 @dataclass(frozen=True)
-class EncodedPart:
-    """A part of a snapshot under a run's labels, ready for a model: a view, which copies nothing."""
+class EncodedPages:
+    """Pages of a snapshot under a run's labels, ready for a model: a view without copies."""
 
     features: Features
     tag_names: tuple[str, ...]  # features.tag_names after merges and whitelist
     label_of_tag: IntArray
-    page_numbers: IntArray  # of the part's pages, in its order
+    page_numbers: IntArray  # of these pages, in their order
     window_numbers: IntArray
-    window_pages: IntArray  # the place in the part of each window's page
+    window_pages: IntArray  # index of each window's page among these
 
     @property
     def pages(self) -> Sequence[EncodedPage]:
@@ -180,7 +180,7 @@ class EncodedPart:
         return tuple(self.tag_names[tag] for tag in self.features.tags[start:end].tolist())
 
     def window_id(self, place: int) -> str:
-        """Its page's id and which of the page's windows it is: the same in every part that has it."""
+        """Its page's id and which of the page's windows it is: the same in every set that has it."""
         page = self.page_numbers[self.window_pages[place]]
         return f"{self.features.page_ids[page]} {self.window_numbers[place] - self.features.page_windows[page]}"
 
@@ -202,7 +202,7 @@ class EncodedPart:
         )
 
 
-def select(features: Features, page_ids: Sequence[str], label_map: LabelMap) -> EncodedPart:
+def select(features: Features, page_ids: Sequence[str], label_map: LabelMap) -> EncodedPages:
     """These pages, in this order, under a label map."""
     number_of = {page_id: number for number, page_id in enumerate(features.page_ids)}
     pages = np.array([number_of[page_id] for page_id in page_ids], np.int64)
@@ -210,7 +210,7 @@ def select(features: Features, page_ids: Sequence[str], label_map: LabelMap) -> 
     before = np.cumsum(counts) - counts  # windows of the pages before
     names = label_map.apply(features.tag_names)
     label2id = {**label_map.label2id, UNSUPERVISED: IGNORE_INDEX}
-    return EncodedPart(
+    return EncodedPages(
         features=features,
         tag_names=names,
         label_of_tag=np.array([label2id[name] for name in names], np.int64),

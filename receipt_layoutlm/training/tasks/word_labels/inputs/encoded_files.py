@@ -19,8 +19,8 @@ import tokenizers
 from pydantic import BaseModel, ConfigDict, Field
 from transformers import PreTrainedTokenizerFast
 
+from receipt_layoutlm.configs.word_labels import ENCODING_VERSION
 from receipt_layoutlm.data.page import Page
-from receipt_layoutlm.run.directory import ENCODING_VERSION
 from receipt_layoutlm.run.manifest import DamagedFolder, verify, write_manifest
 from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import DTYPES, Features, FlatArray
 from receipt_layoutlm.training.tasks.word_labels.inputs.windows import OVERLAP

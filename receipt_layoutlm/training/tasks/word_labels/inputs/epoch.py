@@ -1,7 +1,4 @@
-"""What an epoch trains on: which windows in which step, and which of their words are supervised.
-
-Which pages an epoch shows: generated ones first, if any, then the training part, augmented if that is asked for.
-"""
+"""Epochs of a run: the pages they are made of, the windows of each optimizer step, and the supervised words."""
 
 import math
 from collections import Counter
@@ -11,11 +8,12 @@ from itertools import count
 
 import numpy as np
 
-from receipt_layoutlm.config import Augmentation, TrainConfig
+from receipt_layoutlm.configs.word_labels import Augmentation, WordLabelsConfig
 from receipt_layoutlm.data.page import Page
+from receipt_layoutlm.training.distributed import ProcessGroup
 from receipt_layoutlm.training.tasks.word_labels.augmentation.augment import augmented
 from receipt_layoutlm.training.tasks.word_labels.augmentation.entities import Donors
-from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import BoolArray, EncodedPart
+from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import BoolArray, EncodedPages
 from receipt_layoutlm.training.tasks.word_labels.inputs.packing import PackedBatch, cut_by_tokens, pack
 from receipt_layoutlm.training.tasks.word_labels.inputs.sampling import (
     PageTags,
@@ -26,11 +24,12 @@ from receipt_layoutlm.training.tasks.word_labels.inputs.sampling import (
     repeat_factors,
     supervised_masks,
 )
+from receipt_layoutlm.training.throughput import EncoderSize, StepWorkload, step_flops
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """A window as an epoch shows it; supervised: (words,), None for all of them."""
+class SampledWindow:
+    """A window as an epoch samples it; supervised: (words,), None for all of them."""
 
     window: int
     supervised: BoolArray | None
@@ -38,96 +37,117 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """The same in every attempt: it follows from seed, number and pages."""
+    """Windows of an epoch; the same in every attempt, since they follow from seed, number and pages."""
 
     number: int  # from 0
-    part: EncodedPart
-    steps: list[list[Shown]]  # one list for each optimizer step
+    pages: EncodedPages
+    steps: list[list[SampledWindow]]  # one list for each optimizer step
     o_entity_ratio: float | None  # achieved
-    seen: dict[str, int]  # entities shown of each label, repeats counted
+    seen: dict[str, int]  # entities of each label, repeats counted
 
 
-def plan_epoch(config: TrainConfig, part: EncodedPart, number: int, count: int) -> Epoch:
-    """Draw an epoch of `count` windows.
+def plan_epoch(config: WordLabelsConfig, pages: EncodedPages, number: int, size: int) -> Epoch:
+    """Sample an epoch of `size` windows.
 
-    What is drawn depends on the windows, not on how they are cut into micro-batches.
+    What is sampled depends on the windows, not on how they are cut into micro-batches.
     """
-    windows = as_many(_shown(config, part, number), count, config.seed, number)
-    tagged = _tagged(part, windows)
+    windows = as_many(_sampled(config, pages, number), size, config.seed, number)
+    times: dict[int, count[int]] = {}
+    # what is supervised as one piece, with an id of its own: the k-th time a window occurs
+    tagged: list[PageTags] = [
+        (f"{pages.window_id(window)} {next(times.setdefault(window, count()))}", pages.window_tags(window))
+        for window in windows
+    ]
     if config.o_entity_ratio is None:
         masks = None
         ratio = achieved_ratio(tagged, [[True] * len(tags) for _, tags in tagged])
     else:
         masks = supervised_masks(tagged, config.o_entity_ratio, config.seed, number)
         ratio = achieved_ratio(tagged, masks)
-    shown = [Shown(window, None if masks is None else np.array(masks[place])) for place, window in enumerate(windows)]
-    order = _order(config, part, windows, number)
+    sampled = [
+        SampledWindow(window, None if masks is None else np.array(masks[place])) for place, window in enumerate(windows)
+    ]
+    lengths = pages.window_lengths[list(windows)].tolist()
+    order = epoch_order(lengths, config.batch_size * config.gradient_accumulation_steps, config.seed, number)
     seen = Counter(tag[2:] for _, tags in tagged for tag in tags if tag[0] == "B")
-    return Epoch(
-        number, part, [[shown[place] for place in places] for places in order], ratio, dict(sorted(seen.items()))
-    )
+    steps = [[sampled[place] for place in places] for places in order]
+    return Epoch(number, pages, steps, ratio, dict(sorted(seen.items())))
 
 
-def windows_per_epoch(config: TrainConfig, part: EncodedPart) -> int:
-    """By the training part as it is; every epoch has as many."""
-    return len(_shown(config, part, 0))
+def windows_per_epoch(config: WordLabelsConfig, train: EncodedPages) -> int:
+    """Windows of the training set without augmentation; every epoch has as many."""
+    return len(_sampled(config, train, 0))
 
 
-def _shown(config: TrainConfig, part: EncodedPart, number: int) -> list[int]:
+def _sampled(config: WordLabelsConfig, pages: EncodedPages, number: int) -> list[int]:
     """The windows of an epoch: each once, or those with rare labels more often."""
     if not config.balanced_sampling:
-        return list(range(len(part.windows)))
-    labels = [{tag[2:] for tag in part.window_tags(window) if tag[0] == "B"} for window in range(len(part.windows))]
+        return list(range(len(pages.windows)))
+    labels = [{tag[2:] for tag in pages.window_tags(window) if tag[0] == "B"} for window in range(len(pages.windows))]
     return draw(repeat_factors(labels), config.seed, number)
 
 
-def _tagged(part: EncodedPart, windows: Sequence[int]) -> list[PageTags]:
-    """What is supervised as one piece, with an id that is its own: the k-th time a window is shown."""
-    times: dict[int, count[int]] = {}
-    return [
-        (f"{part.window_id(window)} {next(times.setdefault(window, count()))}", part.window_tags(window))
-        for window in windows
-    ]
+def workload_of(sampled: Sequence[SampledWindow], pages: EncodedPages, size: EncoderSize) -> StepWorkload:
+    """Size of forward and backward over these windows."""
+    windows = [each.window for each in sampled]
+    lengths = pages.window_lengths[windows].tolist()
+    spans = pages.features.spans[pages.window_numbers[windows]]
+    words = (spans[:, 1] - spans[:, 0]).tolist()
+    chosen = sum(
+        number if each.supervised is None else int(each.supervised.sum())
+        for each, number in zip(sampled, words, strict=True)
+    )
+    return StepWorkload(len(windows), sum(lengths), step_flops(size, lengths, chosen))
 
 
-def _order(config: TrainConfig, part: EncodedPart, windows: Sequence[int], number: int) -> list[list[int]]:
-    lengths = part.window_lengths[list(windows)].tolist()
-    return epoch_order(lengths, config.batch_size * config.gradient_accumulation_steps, config.seed, number)
+def shard(group: ProcessGroup, pages: EncodedPages, sampled: Sequence[SampledWindow]) -> list[SampledWindow]:
+    """This process's share of an optimizer step; never empty, since all processes take part.
+
+    Where windows are fewer than processes, it is a window without a supervised word.
+    """
+    if group.size == 1:
+        return list(sampled)
+    lengths = pages.window_lengths[[each.window for each in sampled]].tolist()
+    share = fair_shares(lengths, group.size)[group.rank]
+    if share:
+        return [sampled[place] for place in share]
+    window = sampled[0].window
+    return [SampledWindow(window, np.zeros(len(pages.windows[window].first), np.bool_))]
 
 
 def fair_shares(lengths: Sequence[int], count: int) -> list[list[int]]:
-    """Places of the lengths in that many shares, of about as many tokens each: the longest first, to who has least."""
+    """Indices of the lengths in `count` shares of about as many tokens each: longest first, to the smallest share."""
     shares: list[list[int]] = [[] for _ in range(count)]
     tokens = [0] * count
     for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
-        poorest = min(range(count), key=tokens.__getitem__)
-        shares[poorest].append(place)
-        tokens[poorest] += lengths[place]
+        smallest = min(range(count), key=tokens.__getitem__)
+        shares[smallest].append(place)
+        tokens[smallest] += lengths[place]
     return [sorted(share) for share in shares]
 
 
-def micro_batches(config: TrainConfig, part: EncodedPart, shown: Sequence[Shown]) -> list[PackedBatch]:
+def micro_batches(config: WordLabelsConfig, pages: EncodedPages, sampled: Sequence[SampledWindow]) -> list[PackedBatch]:
     """The windows of one optimizer step, packed: by `tokens_per_batch` where it is given, else by `batch_size`."""
-    windows = [part.windows[each.window] for each in shown]
+    windows = [pages.windows[each.window] for each in sampled]
     if config.tokens_per_batch is not None:
         cuts = cut_by_tokens([len(window.input_ids) for window in windows], config.tokens_per_batch)
     else:
         size = config.batch_size
-        cuts = [list(range(start, min(start + size, len(shown)))) for start in range(0, len(shown), size)]
-    return [pack([windows[i] for i in cut], [shown[i].supervised for i in cut]) for cut in cuts]
+        cuts = [list(range(start, min(start + size, len(sampled)))) for start in range(0, len(sampled), size)]
+    return [pack([windows[i] for i in cut], [sampled[i].supervised for i in cut]) for cut in cuts]
 
 
 @dataclass(frozen=True)
 class Augmenter:
-    """Makes the training part of an epoch anew; `encode` knows the run's tokenizer and labels."""
+    """Makes the pages of an epoch by augmentation; `encode` knows the run's tokenizer and labels."""
 
     pages: Sequence[Page]
     names: tuple[Augmentation, ...]
     donors: Donors
     seed: int
-    encode: Callable[[Sequence[Page], Callable[[], None]], EncodedPart]
+    encode: Callable[[Sequence[Page], Callable[[], None]], EncodedPages]
 
-    def part(self, epoch: int, on_page: Callable[[], None]) -> EncodedPart:
+    def of_epoch(self, epoch: int, on_page: Callable[[], None]) -> EncodedPages:
         pages = []
         for page in self.pages:
             on_page()
@@ -136,24 +156,24 @@ class Augmenter:
 
 
 @dataclass(frozen=True)
-class Showing:
-    """What the epochs of a run show. A part may have more windows than an epoch, or fewer: see sampling.as_many."""
+class EpochSource:
+    """Pages of the epochs of a run. They may have more windows than an epoch, or fewer: see sampling.as_many."""
 
-    clean: EncodedPart
+    train: EncodedPages
     windows: int  # of each epoch
     augmenter: Augmenter | None = None  # None: the pages as they are
-    generated: EncodedPart | None = None  # of the first phase
+    generated: EncodedPages | None = None  # of the pre-training phase
 
     @property
-    def first_phase(self) -> int:
-        """Epochs until each window of the generated pages was shown."""
+    def pretraining_epochs(self) -> int:
+        """Epochs in which each window of the generated pages occurs once."""
         return 0 if self.generated is None else math.ceil(len(self.generated.windows) / self.windows)
 
-    def part(self, epoch: int, on_page: Callable[[], None]) -> EncodedPart:
+    def pages(self, epoch: int, on_page: Callable[[], None]) -> EncodedPages:
         """The pages of an epoch (from 0), the same in every attempt.
 
         `on_page` is called before each page that is made anew and may raise to stop.
         """
-        if self.generated is not None and epoch < self.first_phase:
+        if self.generated is not None and epoch < self.pretraining_epochs:
             return self.generated
-        return self.clean if self.augmenter is None else self.augmenter.part(epoch, on_page)
+        return self.train if self.augmenter is None else self.augmenter.of_epoch(epoch, on_page)

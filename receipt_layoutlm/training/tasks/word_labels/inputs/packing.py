@@ -1,11 +1,13 @@
-"""Windows -> packed batches: sequences one after the other without any padding. numpy only."""
+"""Packed batches: windows concatenated without padding, as arrays and as tensors on a device."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from receipt_layoutlm.data.labels import IGNORE_INDEX
+from receipt_layoutlm.training.tasks.packed_attention import Lengths
 from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import BoolArray, IntArray, Window
 
 
@@ -14,8 +16,8 @@ class PackedBatch:
     """Model inputs of several windows in a row, and the positions whose class matters.
 
     input_ids, position_ids: (tokens,). bbox: (tokens, 4), thousandths. lengths: tokens of each window.
-    chosen: (chosen,), positions among the tokens: first sub-tokens of words. labels: (chosen,), class ids, where
-    IGNORE_INDEX is a word whose truth nobody knows.
+    chosen: (chosen,), positions among the tokens: first sub-tokens of words. labels: (chosen,), class ids,
+    IGNORE_INDEX for an unlabelled word.
     """
 
     input_ids: IntArray
@@ -49,7 +51,7 @@ def pack(windows: Sequence[Window], words: Sequence[BoolArray | None]) -> Packed
 
 
 def cut_by_tokens(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Places of the lengths, in order, in pieces of at most `budget` tokens; one that is longer stands alone."""
+    """Indices of the lengths, in order, in pieces of at most `budget` tokens; a longer one is a piece of its own."""
     pieces: list[list[int]] = []
     filled = 0
     for place, length in enumerate(lengths):
@@ -59,3 +61,32 @@ def cut_by_tokens(lengths: Sequence[int], budget: int) -> list[list[int]]:
         pieces[-1].append(place)
         filled += length
     return pieces
+
+
+@dataclass(frozen=True, slots=True)
+class PackedTensors:
+    """A PackedBatch on a device; shapes as there."""
+
+    input_ids: torch.Tensor
+    position_ids: torch.Tensor
+    bbox: torch.Tensor
+    chosen: torch.Tensor
+    labels: torch.Tensor
+    lengths: Lengths
+
+
+def on_device(batch: PackedBatch, device: torch.device) -> PackedTensors:
+    """Copied; to a GPU from pinned memory, so that it computes meanwhile."""
+
+    def copied(array: IntArray) -> torch.Tensor:
+        tensor = torch.from_numpy(array)
+        return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+    return PackedTensors(
+        input_ids=copied(batch.input_ids),
+        position_ids=copied(batch.position_ids),
+        bbox=copied(batch.bbox),
+        chosen=copied(batch.chosen),
+        labels=copied(batch.labels),
+        lengths=Lengths.of(batch.lengths, device),
+    )

@@ -2,7 +2,7 @@
 
 A page is put into reading order and cut into windows by sub-tokens. Windows overlap and never cut a word, so
 every word stands whole in at least one; it is scored once, in the window that shows most of its surroundings.
-Only a word's first sub-token carries a label. What changes here changes encoded_place.ENCODING_VERSION.
+Only a word's first sub-token carries a label. What changes here changes configs.word_labels.ENCODING_VERSION.
 """
 
 from array import array

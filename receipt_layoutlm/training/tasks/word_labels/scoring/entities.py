@@ -1,9 +1,7 @@
-"""Entity scores of word tags: seqeval's strict IOB2 micro F1 as headline, each label, and which words went where.
+"""Entity scores of word tags: seqeval's strict IOB2 micro F1 as headline, scores per label, and confusion of words.
 
-An entity counts only with its exact words and its label. A tag I-X that continues no entity of X is none. Words
-whose truth nobody has decided are left out: true and predicted, they count as O.
-
-Entities of IOB2 tags, and precision, recall and F1 over sets of labelled items; equal to seqeval's strict IOB2.
+An entity counts only with its exact words and its label. A tag I-X that continues no entity of X is none. Unlabelled
+words are left out: true and predicted, they count as O. Equal to seqeval's strict mode.
 """
 
 from collections import Counter
@@ -14,16 +12,14 @@ from dataclasses import dataclass
 from receipt_layoutlm.data.labels import OUTSIDE
 from receipt_layoutlm.data.page import UNSUPERVISED
 from receipt_layoutlm.data.tags import entities
-from receipt_layoutlm.run.events import LabelScore
+from receipt_layoutlm.run.scores import LabelScore
 from receipt_layoutlm.run.word_scores import rates
-
-"""The headline: micro F1 over the entities of all labels."""
 
 Tags = Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
+class EntityScores:
     """What an evaluation says of its pages; all keys are labels without B- and I-, or O.
 
     macro_f1 is the mean over the labels that have true entities.
@@ -39,13 +35,13 @@ class Scores:
     collapsed: bool  # one predicted label for every word, where the truth has several
 
 
-def score(true: Sequence[Tags], predicted: Sequence[Tags], labels: Sequence[str]) -> Scores:
+def score(true: Sequence[Tags], predicted: Sequence[Tags], labels: Sequence[str]) -> EntityScores:
     """Score predicted tags against true ones, page by page; `labels` are all that get a row, examples or not."""
     cells = _cells(true, predicted)
     confusion, histogram = _confusion(cells), _histogram(cells)
     pages = zip(true, predicted, strict=True)
     found = score_sets(((set(entities(truth)), set(entities(decided(truth, guess)))) for truth, guess in pages), labels)
-    return Scores(
+    return EntityScores(
         found.precision,
         found.recall,
         found.f1,

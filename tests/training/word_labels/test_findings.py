@@ -5,10 +5,11 @@ import re
 import pytest
 
 from receipt_layoutlm.cli.options import flag_of
-from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.check_report import Finding
-from receipt_layoutlm.run.events import Evaluation, LabelScore
-from receipt_layoutlm.run.health import health, health_lines
+from receipt_layoutlm.run.events import Evaluation
+from receipt_layoutlm.run.scores import LabelScore
+from receipt_layoutlm.training.tasks.word_labels.findings import findings
 
 
 def row(recall: float, support: int) -> LabelScore:
@@ -40,9 +41,10 @@ def losses(*pairs: tuple[float | None, float]) -> list[Evaluation]:
 def found(history: list[Evaluation], train_f1: float | None = None) -> list[Finding]:
     """By a history whose latest evaluation scored this on training pages."""
     if history:
-        latest = history[-1].model_copy(update={"train_f1": train_f1, "f1": history[-1].metric_value})
+        scores = {"f1": history[-1].metric_value} | ({} if train_f1 is None else {"train_f1": train_f1})
+        latest = history[-1].model_copy(update={"scores": scores})
         history = [*history[:-1], latest]
-    return health(history)
+    return findings(history)
 
 
 def checks(history: list[Evaluation], train_f1: float | None = None) -> list[str]:
@@ -123,7 +125,7 @@ def all_findings() -> list[Finding]:
 
 
 def test_every_finding_names_options_that_there_are() -> None:
-    flags = {flag_of(name) for name in TrainConfig.model_fields}
+    flags = {flag_of(name) for name in WordLabelsConfig.model_fields}
     for finding in all_findings():
         named = re.findall(r"--[a-z][a-z-]*", finding.message)
         assert named, finding.check
@@ -132,14 +134,14 @@ def test_every_finding_names_options_that_there_are() -> None:
 
 def test_the_numbers_and_names_stand_in_the_text() -> None:
     told = found([at(metric_value=0.8, per_label={"TAX": row(0, 7), "TIP": row(0, 3)})], 0.95)
-    lines = health_lines(told)
+    lines = [finding.line for finding in told]
     assert lines[0].startswith("labels_never_found: not one of the true entities was found of TAX (7), TIP (3): ")
     assert "--label-weight TIP=2" in lines[0]
     assert told[0].examples == ("TAX", "TIP")
-    assert lines[1].startswith("overfitting: f1 is 0.950 on pages it was trained on and 0.800 on others: ")
+    assert lines[1].startswith("overfitting: f1 is 0.950 on training pages and 0.800 on the validation set: ")
     assert all("\n" not in line for line in lines)
-    assert "predicted as O" in health(SICK[0][1])[0].message
-    assert "of TAX 0.870" in health(SICK[-1][1])[0].message
+    assert "predicted as O" in findings(SICK[0][1])[0].message
+    assert "of TAX 0.870" in findings(SICK[-1][1])[0].message
 
 
 # what is turned already is not named again; each with what stays
@@ -167,8 +169,9 @@ TURNED = [
 def told_with(check: str, **options: object) -> str:
     """The finding's text in a run with these options."""
     history, train_f1 = next((history, value) for name, history, value in SICK if name == check)
-    latest = history[-1].model_copy(update={"train_f1": train_f1, "f1": history[-1].metric_value})
-    (finding,) = health([*history[:-1], latest], TrainConfig.model_validate(options))
+    scores = {"f1": history[-1].metric_value} | ({} if train_f1 is None else {"train_f1": train_f1})
+    latest = history[-1].model_copy(update={"scores": scores})
+    (finding,) = findings([*history[:-1], latest], WordLabelsConfig.model_validate(options))
     return finding.message
 
 
@@ -180,7 +183,7 @@ def test_what_is_turned_already_is_not_advised(check: str, options: dict[str, ob
 
 def test_a_weight_is_advised_for_the_rarest_label_that_has_none() -> None:
     latest = at(per_label={"TAX": row(0, 7), "TIP": row(0, 3), "DATE": row(0.9, 2)})
-    (finding,) = health([latest], TrainConfig(label_weight={"TIP": 4.0, "DATE": 2.0}))
+    (finding,) = findings([latest], WordLabelsConfig(label_weight={"TIP": 4.0, "DATE": 2.0}))
     assert "--label-weight TAX=2" in finding.message
 
 
@@ -195,4 +198,4 @@ def test_where_everything_is_turned_that_is_said() -> None:
 
 
 def test_nothing_wrong_is_no_line() -> None:
-    assert health_lines([]) == []
+    assert [finding.line for finding in []] == []

@@ -1,13 +1,13 @@
-"""What is wrong with a training run, from its evaluations, each with the option to turn. Pure functions.
+"""Findings: problems of a run by its evaluations, each with the option that may solve it. Pure functions.
 
-It looks at the latest evaluation, and for trends at the ones before it.
+They look at the latest evaluation, and for trends at the ones before it.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.check_report import Finding, warning
 from receipt_layoutlm.run.events import Evaluation
 from receipt_layoutlm.run.word_scores import word_report
@@ -46,7 +46,7 @@ _FEWER_EPOCHS: Final = _Knob("train for fewer --epochs")
 _DROPOUT: Final = _Knob("raise --dropout")
 
 
-def health(history: Sequence[Evaluation], config: TrainConfig | None = None) -> list[Finding]:
+def findings(history: Sequence[Evaluation], config: WordLabelsConfig | None = None) -> list[Finding]:
     """Everything that is wrong by the latest of these evaluations, oldest first; none of nothing.
 
     With the run's options, none is named that is turned already. A model that predicts one class has only that
@@ -65,12 +65,7 @@ def health(history: Sequence[Evaluation], config: TrainConfig | None = None) -> 
     ]
 
 
-def health_lines(findings: Iterable[Finding]) -> list[str]:
-    """One line a finding, for terminal, log and report."""
-    return [f"{finding.check}: {finding.message}" for finding in findings]
-
-
-def _to_turn(config: TrainConfig | None, *knobs: _Knob) -> str:
+def _to_turn(config: WordLabelsConfig | None, *knobs: _Knob) -> str:
     """What is left to do; where no option is left for it, also which ones are on."""
     left = [knob.advice for knob in knobs if not _is_turned(config, knob.option)]
     text = f"{', '.join(left[:-1])} or {left[-1]}" if len(left) > 1 else "".join(left)
@@ -80,13 +75,13 @@ def _to_turn(config: TrainConfig | None, *knobs: _Knob) -> str:
     return "; ".join(filter(None, (text, f"{', '.join(flags)} are on already")))
 
 
-def _is_turned(config: TrainConfig | None, option: str | None) -> bool:
+def _is_turned(config: WordLabelsConfig | None, option: str | None) -> bool:
     if config is None or option is None:
         return False
-    return bool(getattr(config, option) != TrainConfig.model_fields[option].default)
+    return bool(getattr(config, option) != WordLabelsConfig.model_fields[option].default)
 
 
-def _collapsed(latest: Evaluation, config: TrainConfig | None) -> Finding:
+def _collapsed(latest: Evaluation, config: WordLabelsConfig | None) -> Finding:
     label = next(iter(latest.predicted_labels), "one class")
     todo = _to_turn(
         config, _Knob("lower --lr"), _Knob("raise --warmup-ratio"), _Knob("train for more --epochs"), _RATIO
@@ -94,7 +89,7 @@ def _collapsed(latest: Evaluation, config: TrainConfig | None) -> Finding:
     return warning("collapsed", f"every word is predicted as {label}: {todo}")
 
 
-def _unseen_labels(latest: Evaluation, config: TrainConfig | None) -> Iterator[Finding]:
+def _unseen_labels(latest: Evaluation, config: WordLabelsConfig | None) -> Iterator[Finding]:
     support = {label: row.support for label, row in latest.per_label.items() if row.support and not row.recall}
     if support:
         named = ", ".join(f"{label} ({entities})" for label, entities in support.items())
@@ -104,26 +99,27 @@ def _unseen_labels(latest: Evaluation, config: TrainConfig | None) -> Iterator[F
         yield warning("labels_never_found", f"not one of the true entities was found of {named}: {todo}", support)
 
 
-def _label_weight(support: Mapping[str, int], config: TrainConfig | None) -> _Knob:
+def _label_weight(support: Mapping[str, int], config: WordLabelsConfig | None) -> _Knob:
     """For the rarest that has no weight of its own yet."""
     plain = [label for label in support if config is None or label not in config.label_weight]
     rarest = min(plain, key=support.__getitem__, default=None)
     return _Knob("--label-weight", "label_weight") if rarest is None else _Knob(f"give --label-weight {rarest}=2")
 
 
-def _gap(latest: Evaluation, config: TrainConfig | None) -> Iterator[Finding]:
-    if latest.train_f1 is not None and latest.f1 is not None and round(latest.train_f1 - latest.f1, _DIGITS) > GAP:
+def _gap(latest: Evaluation, config: WordLabelsConfig | None) -> Iterator[Finding]:
+    train_f1, f1 = latest.scores.get("train_f1"), latest.scores.get("f1")
+    if train_f1 is not None and f1 is not None and round(train_f1 - f1, _DIGITS) > GAP:
         more = _Knob("add pages of other merchants")
         todo = _to_turn(
             config, _DROPOUT, _SMOOTHING, _FEWER_EPOCHS, _Knob("change pages with --augment", "augment"), more
         )
         yield warning(
             "overfitting",
-            f"f1 is {latest.train_f1:.3f} on pages it was trained on and {latest.f1:.3f} on others: {todo}",
+            f"f1 is {train_f1:.3f} on training pages and {f1:.3f} on the validation set: {todo}",
         )
 
 
-def _rising(history: Sequence[Evaluation], config: TrainConfig | None) -> Iterator[Finding]:
+def _rising(history: Sequence[Evaluation], config: WordLabelsConfig | None) -> Iterator[Finding]:
     place = min(range(len(history)), key=lambda number: history[number].eval_loss)
     lowest, latest = history[place], history[-1]
     ago = len(history) - 1 - place
@@ -138,7 +134,7 @@ def _rising(history: Sequence[Evaluation], config: TrainConfig | None) -> Iterat
         )
 
 
-def _flat(history: Sequence[Evaluation], config: TrainConfig | None) -> Iterator[Finding]:
+def _flat(history: Sequence[Evaluation], config: WordLabelsConfig | None) -> Iterator[Finding]:
     losses = [each.train_loss for each in history[-FLAT_EVALUATIONS:] if each.train_loss is not None]
     if len(losses) == FLAT_EVALUATIONS and min(losses) >= max(losses) * (1 - FLAT):
         yield warning(
@@ -148,7 +144,7 @@ def _flat(history: Sequence[Evaluation], config: TrainConfig | None) -> Iterator
         )
 
 
-def _unbalanced(latest: Evaluation, config: TrainConfig | None) -> Iterator[Finding]:
+def _unbalanced(latest: Evaluation, config: WordLabelsConfig | None) -> Iterator[Finding]:
     words = word_report(latest.confusion)
     if round(words.word_accuracy - words.balanced_accuracy, _DIGITS) >= ACCURACY_GAP:
         worst = min((row.word_recall, label) for label, row in words.rows.items() if row.words)

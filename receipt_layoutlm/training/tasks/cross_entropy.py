@@ -1,7 +1,7 @@
-"""Token losses: pure functions of logits and labels that return a sum and its weight, never a mean.
+"""Cross-entropy of classes: pure functions of logits and labels that return a sum and its weight, never a mean.
 
-A mean of means would weigh the words of a small micro-batch more than those of a large one. The caller divides
-the summed losses by the weight of the whole optimizer step, so accumulation equals the large batch exactly.
+A mean of means would weigh the items of a small micro-batch more than those of a large one. The caller divides the
+summed losses by the weight of the whole optimizer step, so accumulation equals the large batch exactly.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from receipt_layoutlm.data.labels import IGNORE_INDEX
 
 @dataclass(frozen=True, slots=True)
 class LossRule:
-    """How positions are made into a loss; each of the three changes it.
+    """Label smoothing, focal factor and class weights of a loss.
 
     class_weights: (classes,), float32, None for 1 each. focal_gamma: 0 is plain cross-entropy.
     """
@@ -24,7 +24,7 @@ class LossRule:
     class_weights: torch.Tensor | None = None
 
     def weight_of(self, labels: torch.Tensor) -> float:
-        """What the summed losses of these labels are to be divided by: their number, or their classes' weights."""
+        """Divisor of the summed losses of these labels: their number, or the sum of their class weights."""
         supervised = labels[labels != IGNORE_INDEX]
         if self.class_weights is None:
             return float(supervised.numel())
@@ -32,7 +32,7 @@ class LossRule:
 
 
 PLAIN = LossRule()
-"""Cross-entropy as evaluation reports it, whatever the training is told."""
+"""Cross-entropy as evaluation reports it, whatever the training loss is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,9 @@ def token_loss(logits: torch.Tensor, labels: torch.Tensor, rule: LossRule) -> To
     supervised = (flat != IGNORE_INDEX).nonzero().squeeze(-1)
     kept = logits.reshape(-1, logits.shape[-1]).index_select(0, supervised).float()
     truth = flat.index_select(0, supervised)
+    weight = None if rule.class_weights is None else rule.class_weights.to(logits.device)
     losses = functional.cross_entropy(
-        kept, truth, weight=rule.class_weights, label_smoothing=rule.label_smoothing, reduction="none"
+        kept, truth, weight=weight, label_smoothing=rule.label_smoothing, reduction="none"
     )
     if rule.focal_gamma:
         losses = losses * _doubt(kept, truth) ** rule.focal_gamma

@@ -1,10 +1,8 @@
-"""Block-diagonal attention over sequences that lie one after the other, for unmodified transformers models.
+"""Block-diagonal attention over concatenated sequences, for unmodified transformers models.
 
-Registered under PACKED in transformers' attention registry. A model whose config names it takes
-`input_ids` (1, tokens) of all sequences, `position_ids` that begin anew with each, and `lengths`, which the model
-hands on to here: nothing is padded and no sequence sees another.
-
-Packed batches as tensors on the device that computes.
+Registered under PACKED in transformers' attention registry. A model whose config names it takes `input_ids`
+(1, tokens) of all sequences, `position_ids` that restart with each, and `lengths`, which the model passes on to
+here: nothing is padded and no sequence attends to another.
 """
 
 from dataclasses import dataclass
@@ -13,9 +11,6 @@ from itertools import accumulate
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
-
-from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import IntArray
-from receipt_layoutlm.training.tasks.word_labels.inputs.packing import PackedBatch
 
 try:
     from torch.nn.attention.varlen import varlen_attn
@@ -76,32 +71,3 @@ def _flash(
 
 
 AttentionInterface.register(PACKED, packed_attention)
-
-
-@dataclass(frozen=True, slots=True)
-class PackedTensors:
-    """A PackedBatch on a device; shapes as there."""
-
-    input_ids: torch.Tensor
-    position_ids: torch.Tensor
-    bbox: torch.Tensor
-    chosen: torch.Tensor
-    labels: torch.Tensor
-    lengths: Lengths
-
-
-def on_device(batch: PackedBatch, device: torch.device) -> PackedTensors:
-    """Copied; to a GPU from pinned memory, so that it goes on computing meanwhile."""
-
-    def copied(array: IntArray) -> torch.Tensor:
-        tensor = torch.from_numpy(array)
-        return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
-
-    return PackedTensors(
-        input_ids=copied(batch.input_ids),
-        position_ids=copied(batch.position_ids),
-        bbox=copied(batch.bbox),
-        chosen=copied(batch.chosen),
-        labels=copied(batch.labels),
-        lengths=Lengths.of(batch.lengths, device),
-    )

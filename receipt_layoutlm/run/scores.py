@@ -1,0 +1,85 @@
+"""Scores of an evaluation: named numbers, tables and rows per class, and model selection by them.
+
+In documents scores are flat: `{"f1": 0.9, "seen": {...}}` stands beside the fixed fields. A reader needs no task to
+list, compare or plot them.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from receipt_layoutlm.metric_names import LOSS, Guard, label_in
+
+
+class LabelScore(BaseModel):
+    """Scores of one class; support counts its true items in the evaluated set."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+class FlatScores(BaseModel):
+    """Scores of a task by name; `breakdowns` are named tables of numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scores: dict[str, float] = {}
+    breakdowns: dict[str, dict[str, int | float]] = {}
+    per_label: dict[str, LabelScore] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_flat(cls, document: object) -> object:
+        """Numbers and tables beside the fixed fields are scores; documents of earlier versions have null for none."""
+        if not isinstance(document, Mapping):
+            return document
+        fixed: dict[str, Any] = {key: value for key, value in document.items() if key in cls.model_fields}
+        scores, breakdowns = dict(fixed.pop("scores", {})), dict(fixed.pop("breakdowns", {}))
+        for key, value in document.items():
+            if key in cls.model_fields or value is None:
+                continue
+            if isinstance(value, Mapping):
+                breakdowns[key] = value
+            else:
+                scores[key] = value
+        return {**fixed, "scores": scores, "breakdowns": breakdowns}
+
+    @model_serializer(mode="wrap")
+    def _to_flat(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document = serialize(self)
+        scores, breakdowns = document.pop("scores", {}), document.pop("breakdowns", {})
+        return {**document, **scores, **breakdowns}
+
+
+class Scores(FlatScores):
+    """What a task measures of a set of examples. `confusion`: true class -> predicted class -> count."""
+
+    eval_loss: float
+    confusion: dict[str, dict[str, int]] = {}
+    predicted_labels: dict[str, int] = {}  # histogram
+    collapsed: bool = False  # one predicted class, where the truth has several
+
+    def value(self, metric: str) -> float:
+        """Value of a metric, greater is better: a loss is negated; a class without a row counts 0."""
+        if metric == LOSS:
+            return -self.eval_loss
+        if metric not in self.scores and (label := label_in(metric)) is not None:
+            row = self.per_label.get(label)
+            return 0.0 if row is None else float(getattr(row, metric.partition("_")[0]))
+        return self.scores.get(metric, 0.0)
+
+
+def headline_name(metric: str) -> str:
+    """Name under which the headline is stored; a loss is negated, since a headline is better when it is greater."""
+    return f"negative_eval_{LOSS}" if metric == LOSS else f"eval_{metric}"
+
+
+def meets(guard: Guard, history: Sequence[Scores], scores: Scores) -> bool:
+    """Whether scores meet the guard, measured against the best before them."""
+    best = max((earlier.value(guard.metric) for earlier in history), default=0.0)
+    return scores.value(guard.metric) >= guard.share * best

@@ -1,0 +1,94 @@
+"""LayoutLM for token classification: loading, warm start and the packed forward pass."""
+
+import torch
+from transformers import AutoConfig, LayoutLMConfig, LayoutLMForTokenClassification, PretrainedConfig
+
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
+from receipt_layoutlm.data.labels import LabelMap
+from receipt_layoutlm.training.tasks.packed_attention import PACKED
+from receipt_layoutlm.training.tasks.pretrained import ModelLoadError, is_offline, load_error, source_of
+from receipt_layoutlm.training.tasks.word_labels.inputs.packing import PackedTensors
+from receipt_layoutlm.training.tasks.word_labels.warm_start import Loaded, kept_layers, warm_start_from_bert
+from receipt_layoutlm.training.throughput import EncoderSize
+
+
+def load_model(config: WordLabelsConfig, label_map: LabelMap) -> Loaded:
+    """The model on CPU, in training mode, with fresh or pretrained weights that depend on the config's seed alone.
+
+    A BERT is warm-started. The pooler has no part in this task and is frozen. Raises ModelLoadError, or WeightsError
+    for `minilm`.
+    """
+    source, label2id = source_of(config.pretrained), label_map.label2id
+    try:
+        # without the False, transformers asks on stdin for 15 s whether to run the repository's code
+        stored = AutoConfig.from_pretrained(source, local_files_only=is_offline(source), trust_remote_code=False)
+        _refuse_code(source, stored)
+        if stored.model_type == "bert":
+            loaded = warm_start_from_bert(source, label2id, config.layers, config.dropout, config.seed)
+        else:
+            loaded = _load(source, stored, config, label2id)
+    except (OSError, ValueError) as error:
+        raise load_error(source, error) from error
+    loaded.model.train()
+    loaded.model.layoutlm.pooler.requires_grad_(False)
+    loaded.model.set_attn_implementation(PACKED)
+    return loaded
+
+
+def _refuse_code(source: str, stored: PretrainedConfig) -> None:
+    """A config.json may name attention code of the hub, or a quantizer; transformers would fetch and run it."""
+    if stored.model_type not in ("bert", "layoutlm"):
+        raise ModelLoadError(f"{source} is a {stored.model_type}: give a LayoutLM or a BERT checkpoint")
+    attention = stored._attn_implementation
+    if attention not in (None, "eager", "sdpa"):
+        raise ModelLoadError(f"{source} asks for the attention code {attention!r}: take it out of its config.json")
+    if getattr(stored, "quantization_config", None) is not None:
+        raise ModelLoadError(f"{source} is quantized: give weights in full precision")
+
+
+def _load(source: str, stored: PretrainedConfig, config: WordLabelsConfig, label2id: dict[str, int]) -> Loaded:
+    stored.num_hidden_layers = kept_layers(stored.num_hidden_layers, config.layers)
+    stored.hidden_dropout_prob = config.dropout
+    stored.attention_probs_dropout_prob = 0.0
+    stored.label2id = label2id
+    stored.id2label = {number: name for name, number in label2id.items()}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)  # the classifier is initialised anew where the checkpoint has another one
+        model, info = LayoutLMForTokenClassification.from_pretrained(
+            source,
+            config=stored,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            attn_implementation="sdpa",
+            local_files_only=is_offline(source),
+            output_loading_info=True,
+        )
+    mismatched = (key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"])
+    return Loaded(model, frozenset([*info["missing_keys"], *mismatched]))
+
+
+def encoder_size(config: LayoutLMConfig) -> EncoderSize:
+    """Sizes from which the work of a step follows."""
+    return EncoderSize(config.num_hidden_layers, config.hidden_size, config.intermediate_size, config.num_labels)
+
+
+def word_logits(model: LayoutLMForTokenClassification, batch: PackedTensors) -> torch.Tensor:
+    """(chosen, classes): the model's forward pass, of the last layer only what the chosen positions need.
+
+    All modules are the model's own. Above the last attention no position looks at another, so the others can be left
+    out there; that is a tenth of the work of six layers.
+    """
+    lengths, chosen = batch.lengths, batch.chosen
+    hidden = model.layoutlm.embeddings(
+        input_ids=batch.input_ids[None],
+        bbox=batch.bbox[None],
+        position_ids=batch.position_ids[None],
+        token_type_ids=torch.zeros_like(batch.input_ids)[None],
+    )
+    *lower, last = model.layoutlm.encoder.layer
+    for layer in lower:
+        hidden = layer(hidden, None, lengths=lengths)
+    context, _ = last.attention.self(hidden, None, lengths=lengths)
+    attended = last.attention.output(context[:, chosen], hidden[:, chosen])
+    logits: torch.Tensor = model.classifier(model.dropout(last.feed_forward_chunk(attended)))[0]
+    return logits
