@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.check_report import SET_TITLES, CheckReport, Finding, LabelRow, error, warning
 from receipt_layoutlm.data.frozen_split import FrozenSplit, shortened
 from receipt_layoutlm.data.images import ImageCheck
@@ -41,6 +42,8 @@ class CheckInput:
 
 def check_dataset(given: CheckInput, config: TrainConfig) -> CheckReport:
     """Check pages as a run with these options would see them. Problems are reported, never raised."""
+    if not isinstance(config, WordLabelsConfig):  # other tasks check their examples when they prepare a run
+        return CheckReport(pages={"all": len(material.pages)}, labels=(), kept={}, findings=())
     sets, findings = _sets(given, config)
     findings = check_unreadable(given.unreadable) + findings
     label_map = None
@@ -68,7 +71,7 @@ def check_dataset(given: CheckInput, config: TrainConfig) -> CheckReport:
     )
 
 
-def _sets(given: CheckInput, config: TrainConfig) -> tuple[dict[str, Sequence[Page]], list[Finding]]:
+def _sets(given: CheckInput, config: WordLabelsConfig) -> tuple[dict[str, Sequence[Page]], list[Finding]]:
     """The sets of the run; none where the pages cannot be divided."""
     findings: list[Finding] = []
     if not given.pages:
@@ -120,7 +123,7 @@ def check_unreadable(unreadable: Sequence[DataError]) -> list[Finding]:
     ]
 
 
-def check_label_names(config: TrainConfig, pages: Sequence[Page]) -> list[Finding]:
+def check_label_names(config: WordLabelsConfig, pages: Sequence[Page]) -> list[Finding]:
     """Labels that are spelt like a core label, or are unknown in a dataset that has core labels."""
     try:
         merges = resolve_merges(config)
@@ -196,7 +199,7 @@ def check_leaks(sets: Sets) -> list[Finding]:
     return findings
 
 
-def check_sizes(config: TrainConfig, sets: Sets, pages: Sequence[Page]) -> list[Finding]:
+def check_sizes(config: WordLabelsConfig, sets: Sets, pages: Sequence[Page]) -> list[Finding]:
     """A small training set, groups of one page, and pages longer than a window."""
     findings = []
     if sets and len(sets["train"]) < FEW_PAGES:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from receipt_dynamo import Job, JsonObject, Lease
-from receipt_layoutlm.config import TrainConfig, from_document, halved
+from receipt_layoutlm.config import TrainConfig, from_document
 from receipt_layoutlm.data.splits import has_test_set
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.events import Event, Started
@@ -50,7 +50,7 @@ def prepare_attempt(
         snapshot = pin_snapshot(ctx, job, requested, lease, bucket, patience)
         job, requested = snapshot.job, from_document(snapshot.job.job_config)
         ctx.policy.check(job, requested)
-    config = halved(requested, job.budgets.out_of_memory)
+    config = requested.halved(job.budgets.out_of_memory)
     work_dir = ctx.policy.work_dir(requested)
 
     def fetch_inputs() -> RunDir:

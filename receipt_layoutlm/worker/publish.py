@@ -2,13 +2,11 @@
 
 from receipt_dynamo import DynamoClient, JsonObject
 from receipt_layoutlm.run.comparability import STAMP
-from receipt_layoutlm.run.events import MEASURED, Finished
-from receipt_layoutlm.run.health import health_lines
+from receipt_layoutlm.run.events import Finished
 from receipt_layoutlm.run.manifest import RESUME_ONLY
 from receipt_layoutlm.storage.errors import StorageError
 from receipt_layoutlm.worker.recorder import Recorder, RunStorage
 
-_BEST_FIELDS = {*MEASURED, "o_entity_ratio", "confusion"}
 OUT_OF_MEMORY_OUTCOME = "failed: out_of_memory"
 
 
@@ -40,18 +38,18 @@ def publish_results(client: DynamoClient, storage: RunStorage, recorder: Recorde
         results |= {
             "metric_name": best.metric_name,
             "metric_value": best.metric_value,
-            "precision": best.precision,
-            "recall": best.recall,
             "best_global_step": best.global_step,
             "best_epoch": best.epoch,
-            **best.model_dump(include=_BEST_FIELDS, exclude_none=True),
+            **best.scores,
+            **{name: dict(table) for name, table in best.breakdowns.items()},
+            "confusion": {name: dict(row) for name, row in best.confusion.items()},
             "per_label": {name: scores.model_dump() for name, scores in best.per_label.items()},
         }
     results["hardware"] = record.hardware.model_dump(mode="json")
     if record.test is not None:
         results["test"] = record.test.model_dump(mode="json")
     if record.health:
-        results["health"] = list(health_lines(record.health))
+        results["health"] = [finding.line for finding in record.health]
     if record.class_weights is not None:
         results["class_weights"] = record.class_weights.model_dump(mode="json")
     if record.comparability is not None:

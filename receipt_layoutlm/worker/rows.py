@@ -41,6 +41,10 @@ class JobRows:
 
     def add_evaluation(self, event: Evaluation) -> None:
         with self._lock:
+            extras: JsonObject = {name: value for name, value in event.scores.items() if name not in _COLUMNS}
+            extras |= {name: dict(table) for name, table in event.breakdowns.items() if table}
+            if event.health:
+                extras["health"] = list(event.health)
             metric = JobMetric(
                 job_id=self._lease.job_id,
                 timestamp=self._time_of(event.seq),
