@@ -43,7 +43,7 @@ class CheckInput:
 def check_dataset(given: CheckInput, config: TrainConfig) -> CheckReport:
     """Check pages as a run with these options would see them. Problems are reported, never raised."""
     if not isinstance(config, WordLabelsConfig):  # other tasks check their examples when they prepare a run
-        return CheckReport(pages={"all": len(material.pages)}, labels=(), kept={}, findings=())
+        return CheckReport(pages={"all": len(given.pages)}, labels=(), kept={}, findings=())
     sets, findings = _sets(given, config)
     findings = check_unreadable(given.unreadable) + findings
     label_map = None
