@@ -457,7 +457,13 @@ def test_an_emptied_group_cannot_grow_and_holds_no_machine_back(moto_aws: None) 
 
 
 def test_a_group_that_is_gone_is_empty(moto_aws: None) -> None:
-    empty_group(boto3.client("autoscaling"), "layoutlm-workers", a_moment)
+    client = boto3.client("autoscaling")
+    make_group(client, "another-group", machines=2)
+
+    empty_group(client, "layoutlm-workers", a_moment)
+
+    (other,) = client.describe_auto_scaling_groups()["AutoScalingGroups"]
+    assert (other["AutoScalingGroupName"], other["DesiredCapacity"], len(other["Instances"])) == ("another-group", 2, 2)
 
 
 def make_group(client: Any, name: str, machines: int) -> None:

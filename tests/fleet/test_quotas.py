@@ -18,7 +18,12 @@ def test_types_are_told_in_the_order_wanted_and_unknown_ones_left_out(moto_aws: 
 
 @pytest.mark.parametrize("slots", [1, 4])
 def test_as_many_slots_as_gpus_are_fine(moto_aws: None, slots: int) -> None:
-    check_slots(boto3.client("ec2", region_name="us-east-1"), ["g4dn.12xlarge"], slots)
+    ec2 = boto3.client("ec2", region_name="us-east-1")
+
+    check_slots(ec2, ["g4dn.12xlarge"], slots)
+
+    with pytest.raises(TooFewGpus):
+        check_slots(ec2, ["g4dn.12xlarge"], 5)
 
 
 @pytest.mark.parametrize("types", [["g5.xlarge"], ["g4dn.12xlarge", "g5.xlarge"], ["c5.large"]])

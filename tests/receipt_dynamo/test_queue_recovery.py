@@ -317,12 +317,14 @@ def test_expired_leases_are_those_that_a_rescue_takes_by_the_queues_own_timing(
 def test_a_rescued_attempt_keeps_what_was_last_heard_of_it(queue: JobQueue, clock: Clock) -> None:
     lease, last = claimed(queue), json.dumps(["train", 7, 40, 0.5])
     queue.renew(lease, last)
+    expires_at = queue.client.get_lease(lease.job_id).expires_at
     clock.pass_seconds(121)
     queue.rescue()
 
     attempt = queue.client.get_attempt(lease.job_id, 1)
 
     assert (attempt.outcome, attempt.progress, attempt.ended_by) == ("lease expired", last, None)
+    assert attempt.ended_at == expires_at  # not the time of the rescue: nothing ran since then
     assert claim(queue).progress == ""
 
 

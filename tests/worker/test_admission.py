@@ -52,6 +52,7 @@ def refusal(policy: JobPolicy, given: Job, options: WordLabelsConfig) -> str:
 def test_a_job_as_the_command_line_submits_it_is_accepted() -> None:
     for pretrained in ("minilm", "microsoft/layoutlm-base-uncased", "bert-base-uncased", "s3://our-bucket/team/a/x"):
         PROJECT.check(job(), config(pretrained=pretrained, eval_dataset=PINNED))
+        assert "eval_dataset" in refusal(PROJECT, job(), config(pretrained=pretrained, eval_dataset="d@not-a-digest"))
 
 
 @pytest.mark.parametrize(
@@ -86,6 +87,8 @@ def test_a_name_is_at_most_as_long_as_a_file_system_takes() -> None:
 @pytest.mark.parametrize("prefix", ["team/a/", "team/a/b/", "team/a/b/c-d_e.f/"])
 def test_a_run_may_write_below_an_accepted_prefix(prefix: str) -> None:
     PROJECT.check(job(storage=Storage(bucket="our-bucket", prefix=prefix)), config())
+
+    assert "storage" in refusal(PROJECT, job(storage=Storage(bucket="another-bucket", prefix=prefix)), config())
 
 
 @pytest.mark.parametrize(
@@ -171,6 +174,8 @@ def test_a_folder_that_looks_like_a_hub_name_is_a_folder(tmp_path: Path, monkeyp
 @pytest.mark.parametrize("pretrained", ["/models/mine", "./mine", "a/b/c"])
 def test_a_folder_counts_where_submit_and_work_share_a_machine(pretrained: str) -> None:
     MACHINE.check(job(), config(pretrained=pretrained))
+
+    assert "pretrained" in refusal(PROJECT, job(), config(pretrained=pretrained))
 
 
 @pytest.mark.parametrize("pretrained", ["https://host/model", "file:///etc", "a\x00b"])

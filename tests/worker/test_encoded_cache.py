@@ -108,6 +108,8 @@ def test_the_folders_that_were_not_used_for_longest_make_room(tmp_path: Path) ->
 def test_where_nothing_is_kept_there_is_no_room_to_make(tmp_path: Path) -> None:
     make_room(tmp_path / "none", 0, set())
 
+    assert list(tmp_path.iterdir()) == []
+
 
 # the bucket
 

@@ -2,13 +2,14 @@
 
 import pytest
 
-from receipt_dynamo import Lease, Timing
+from receipt_dynamo import Lease, LeaseLost, Timing
 from receipt_layoutlm.worker.heartbeat import RETRY_SECONDS, Heartbeat
 from tests.support.stores import Store
 
 pytestmark = pytest.mark.engine
 
 LEASE_SECONDS, RENEW_SECONDS = Timing().lease_seconds, Timing().renew_seconds
+STOP_BEFORE_SECONDS = Timing().stop_before_seconds
 
 
 def heartbeat(store: Store, lease: Lease) -> Heartbeat:
@@ -37,6 +38,30 @@ def test_without_a_beat_the_time_left_runs_down(store: Store) -> None:
     store.clock.pass_seconds(85)
 
     assert beat.seconds_left() == pytest.approx(LEASE_SECONDS - 85, abs=0.01)
+
+
+def test_the_trainer_stops_before_the_lease_runs_out(store: Store) -> None:
+    beat = heartbeat(store, store.claimed())
+
+    store.clock.pass_seconds(LEASE_SECONDS - STOP_BEFORE_SECONDS - 1)
+    beat.check()
+    assert not beat.must_stop
+
+    store.clock.pass_seconds(2)
+    assert beat.must_stop and beat.seconds_left() > 0
+    with pytest.raises(LeaseLost):
+        beat.check()
+
+
+def test_a_slow_renewal_counts_from_its_sending(store: Store) -> None:
+    beat = heartbeat(store, store.claimed())
+    store.queue.client.raw.meta.events.register_first(
+        "before-send.dynamodb.UpdateItem", lambda **_: store.clock.pass_seconds(20)
+    )
+
+    beat.beat()
+
+    assert beat.seconds_left() == pytest.approx(LEASE_SECONDS - 20, abs=0.01)
 
 
 def test_a_cancel_request_arrives_with_the_next_beat(store: Store) -> None:

@@ -3,6 +3,7 @@
 import itertools
 import socket
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -90,12 +91,25 @@ def test_without_a_manager_nothing_is_said(manager: ServiceSocket) -> None:
 
 
 @pytest.mark.parametrize("address", ["", "vsock:2:1234", "relative/path"])
-def test_an_address_of_another_kind_is_left_alone(address: str) -> None:
-    Notifier(address).ready()
+def test_an_address_of_another_kind_is_left_alone(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "relative").mkdir()
+    with closing(ServiceSocket(str(tmp_path / "relative" / "path"))) as manager:
+        Notifier(address).ready()
+        assert manager.heard() == []
 
 
 def test_a_manager_that_is_gone_stops_nobody(tmp_path: Path) -> None:
-    Notifier(str(tmp_path / "gone")).ready()
+    notify = Notifier(str(tmp_path / "gone"))
+
+    notify.ready()
+
+    assert list(tmp_path.iterdir()) == []
+    with closing(ServiceSocket(str(tmp_path / "gone"))) as manager:  # and back
+        notify.status("job 1")
+        assert manager.heard() == ["STATUS=job 1"]
 
 
 def test_a_manager_that_does_not_read_holds_nobody_up(manager: ServiceSocket) -> None:

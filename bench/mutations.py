@@ -1,0 +1,263 @@
+"""Breaks rules of the code one at a time, in a copy, and runs the tests that guard them: each has to be noticed.
+
+    python bench/mutations.py [--only WORD]
+
+A mutation is the exact text of the code and what stands there instead. One whose text is gone ends the run: give it
+the new text. Writes docs/mutations.md when all were run. Needs the dev extra; takes minutes.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+DOCUMENT = ROOT / "docs" / "mutations.md"
+COPIED = ("receipt_dynamo", "receipt_layoutlm", "infra", "tests", "bench", "pyproject.toml")
+INTRODUCTION = """# Breaking rules of the code on purpose
+
+    python bench/mutations.py
+
+Each rule was broken in a copy of the code, one at a time, and the tests that guard it were run; unbroken they pass.
+The rules of the queue's protocol are broken in [another way](protocol-breaks.md): by schedules of a state machine.
+
+| rule | broken in | how | first test that noticed |
+|---|---|---|---|
+"""
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One rule that the copy no longer keeps."""
+
+    rule: str
+    file: str
+    old: str
+    new: str
+    tests: str  # arguments of pytest
+
+    def apply(self, root: Path) -> None:
+        path = root / self.file
+        text = path.read_text()
+        if text.count(self.old) != 1:
+            sys.exit(f"{self.file}: {text.count(self.old)} times, not once, in the code: {self.old!r} ({self.rule})")
+        path.write_text(text.replace(self.old, self.new))
+
+
+STORE, PRODUCT = "receipt_dynamo", "receipt_layoutlm"
+WORD_LABELS = f"{PRODUCT}/training/tasks/word_labels"
+MUTATIONS = (
+    Mutation(
+        "a retry by a person resets the budgets",
+        f"{STORE}/transitions.py",
+        "job.budgets.unused()",
+        "job.budgets",
+        "tests/receipt_dynamo/test_queue_recovery.py",
+    ),
+    Mutation(
+        "an evaluation past a later attempt's resume point is hidden",
+        f"{STORE}/metrics_view.py",
+        "metric.global_step <= attempt.resume_step",
+        "metric.global_step <= attempt.resume_step + 1",
+        "tests/receipt_dynamo/test_metrics_view.py",
+    ),
+    Mutation(
+        "running out of memory twice fails the job",
+        f"{STORE}/entities.py",
+        "if self.out_of_memory >= 2:",
+        "if self.out_of_memory >= 3:",
+        "tests/receipt_dynamo/test_queue.py tests/receipt_dynamo/test_queue_recovery.py",
+    ),
+    Mutation(
+        "a dead worker's attempt ends when its lease expired, not when that was noticed",
+        f"{STORE}/transitions.py",
+        "min(now, lease.expires_at or now)",
+        "now",
+        "tests/receipt_dynamo/test_queue_recovery.py",
+    ),
+    Mutation(
+        "uploads that lag skip no best checkpoint for a later one that is not the best",
+        f"{PRODUCT}/worker/recorder.py",
+        "any(other.is_best or not event.is_best for other in later)",
+        "bool(later)",
+        "tests/worker/test_recorder.py",
+    ),
+    Mutation(
+        "a worker's trainer stops before its lease runs out",
+        f"{PRODUCT}/worker/heartbeat.py",
+        "self.seconds_left() < self._queue.timing.stop_before_seconds",
+        "self.seconds_left() < 0",
+        "tests/worker/test_heartbeat.py",
+    ),
+    Mutation(
+        "a renewal counts from its sending, not from its reply",
+        f"{PRODUCT}/worker/heartbeat.py",
+        "self.deadline = sent + ",
+        "self.deadline = self._monotonic() + ",
+        "tests/worker/test_heartbeat.py",
+    ),
+    Mutation(
+        "a spot notice leaves a margin for the last save",
+        f"{PRODUCT}/worker/supervisor.py",
+        "needed = SAFETY_FACTOR * expected",
+        "needed = expected",
+        "tests/worker/test_notice.py",
+    ),
+    Mutation(
+        "no secret of the log's end is stored",
+        f"{PRODUCT}/worker/process.py",
+        "redacted(line, secrets)[:LINE_CHARACTERS]",
+        "line[:LINE_CHARACTERS]",
+        "tests/worker/test_exits.py",
+    ),
+    Mutation(
+        "a job's files go to accepted buckets only",
+        f"{PRODUCT}/worker/admission.py",
+        "if not any(_holds(accepted, place) for accepted in self.buckets):",
+        "if not self.buckets:",
+        "tests/worker/test_admission.py",
+    ),
+    Mutation(
+        "a checkpoint that is being uploaded is not pruned",
+        f"{PRODUCT}/storage/retention.py",
+        "if checkpoint not in kept and not _is_uploading(checkpoint, lease)",
+        "if checkpoint not in kept",
+        "tests/storage/test_retention.py",
+    ),
+    Mutation(
+        "a file that changed after its manifest was written is not uploaded",
+        f"{PRODUCT}/storage/upload.py",
+        "if self._left == 0 and self._digest.hexdigest() != self._sha256:",
+        "if False:",
+        "tests/storage/test_upload.py tests/storage/test_bucket.py",
+    ),
+    Mutation(
+        "a folder counts when its files have the manifest's hashes, not only its sizes",
+        f"{PRODUCT}/run/manifest.py",
+        " and sha256_of(path) == expected.sha256",
+        "",
+        "tests/run/test_manifest.py",
+    ),
+    Mutation(
+        "of two equal evaluations the earlier one is the best",
+        f"{PRODUCT}/run/state.py",
+        "metric_value > self.best_metric_value",
+        "metric_value >= self.best_metric_value",
+        "tests/run/test_state.py",
+    ),
+    Mutation(
+        "a stop within an evaluation leaves it due",
+        f"{PRODUCT}/training/loop.py",
+        "    except StopRequested:\n        return False\n",
+        "    except StopRequested:\n        run.state.evaluation_due = False\n        return False\n",
+        "tests/training/test_trainer.py",
+    ),
+    Mutation(
+        "a checkpoint has a copy of the weights, which training goes on to change",
+        f"{PRODUCT}/training/loop.py",
+        "weights=copied(run.model.state_dict()),",
+        "weights=run.model.state_dict(),",
+        "tests/training/test_trainer.py",
+    ),
+    Mutation(
+        "biases do not decay",
+        f"{PRODUCT}/training/optimizer.py",
+        'isinstance(module, NORMS) or name == "bias"',
+        "isinstance(module, NORMS)",
+        "tests/training/test_optimizer.py",
+    ),
+    Mutation(
+        "each epoch has an order of its own",
+        f"{WORD_LABELS}/inputs/sampling.py",
+        'draw = generator(seed, epoch, "order")',
+        'draw = generator(seed, 0, "order")',
+        "tests/training/word_labels/test_sampling.py",
+    ),
+    Mutation(
+        "a continued job keeps the options that its checkpoint's state comes from",
+        f"{PRODUCT}/jobs/continuation.py",
+        "    if changed:\n",
+        "    if False:\n",
+        "tests/jobs/test_continuation.py",
+    ),
+    Mutation(
+        "@best looks only at jobs that may be compared with the newest one",
+        f"{PRODUCT}/jobs/find.py",
+        "if stamp_of(job.results) == stamp]",
+        "]",
+        "tests/jobs/test_find.py",
+    ),
+    Mutation(
+        "a page that was forgotten goes into no snapshot",
+        f"{PRODUCT}/datasets/exclusions.py",
+        "if page.page_id not in gone]",
+        "]",
+        "tests/datasets/test_exclusions.py",
+    ),
+    Mutation(
+        "a page forgotten while a snapshot is made keeps it from being stored",
+        f"{PRODUCT}/datasets/exclusions.py",
+        "if found := next((page.page_id for page in pages if page.page_id in gone), None):",
+        "if found := None:",
+        "tests/datasets/test_exclusions.py tests/datasets/test_snapshots.py",
+    ),
+    Mutation(
+        "a group of pages is on one side of a split",
+        f"{PRODUCT}/data/splits.py",
+        "page.page_id if by_page else page.group",
+        "page.page_id",
+        "tests/data/test_splits.py",
+    ),
+)
+
+
+def first_failure(root: Path, tests: str) -> str | None:
+    """The first test that fails in the copy, None when all pass."""
+    command = [sys.executable, "-m", "pytest", "-x", "-n", "0", "-p", "no:cacheprovider", *tests.split()]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    if done.returncode == 0:
+        return None
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+    if done.returncode != 1 or not failed:
+        sys.exit(f"{tests} could not be run:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return failed[0].split()[1].partition("[")[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="rules with this text in them")
+    only = parser.parse_args().only
+    chosen = [mutation for mutation in MUTATIONS if only in mutation.rule]
+    rows, unnoticed = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for number, mutation in enumerate(chosen):
+            root = Path(folder) / str(number)
+            for name in COPIED:
+                copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+                copy(ROOT / name, root / name)
+            if (broken := first_failure(root, mutation.tests)) is not None:
+                sys.exit(f"{broken} fails without any mutation")
+            mutation.apply(root)
+            noticed = first_failure(root, mutation.tests)
+            print(f"{mutation.rule}: {noticed or 'NOT NOTICED'}", flush=True)
+            if noticed is None:
+                unnoticed.append(mutation.rule)
+            how = " -> ".join(
+                f"`{' '.join(text.split())}`" if text else "left out" for text in (mutation.old, mutation.new)
+            )
+            rows.append(
+                f"| {mutation.rule} | `{mutation.file}` | {how.replace('|', chr(92) + '|')} | {noticed or '-'} |"
+            )
+            shutil.rmtree(root)
+    if not only:
+        DOCUMENT.write_text(INTRODUCTION + "\n".join(rows) + "\n")
+    if unnoticed:
+        sys.exit(f"not noticed: {', '.join(unnoticed)}")
+
+
+if __name__ == "__main__":
+    main()
