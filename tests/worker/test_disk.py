@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from receipt_dynamo import DynamoClient, JobQueue, JobStatus
-from receipt_layoutlm.worker.host.disk import LOOK_SECONDS, DiskWatch
+from receipt_layoutlm.worker.host.disk import CHECK_SECONDS, DiskWatch
 from receipt_layoutlm.worker.worker import ClaimOptions, WorkerUnfit, run_worker
 from tests.support.moto_worker import a_worker, on_host, status, submit
 from tests.support.stores import Clock
@@ -100,7 +100,7 @@ def test_a_disk_that_fills_up_in_training_is_looked_at_now_and_then_and_said_onc
     assert caplog.records == []
 
     for _ in range(3):
-        disk.clock.pass_seconds(LOOK_SECONDS)
+        disk.clock.pass_seconds(CHECK_SECONDS)
         watch.while_training(own)
 
     assert ["checkpoints may fail" in record.message for record in caplog.records] == [True]

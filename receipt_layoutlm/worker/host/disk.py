@@ -1,6 +1,6 @@
-"""Room on the disk of a worker: old run directories and caches go before a job suffers.
+"""Frees worker disk space by evicting old run directories and caches.
 
-Only for a work_dir that is the worker's own: what it removes is in the bucket, or can be fetched again.
+Only for a work_dir of the worker's own: everything evicted is in the bucket or can be downloaded again.
 """
 
 import logging
@@ -13,18 +13,18 @@ from receipt_layoutlm.worker.encoded_cache import FOLDER
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 30.0  # between two looks while a job trains
+CHECK_SECONDS = 30.0  # between two checks while a job trains
 
 
 def free_bytes(folder: Path) -> int:
-    """What anybody may still write to the file system of a folder."""
+    """Bytes available to an ordinary user on the file system of a folder."""
     return shutil.disk_usage(folder).free
 
 
 class DiskWatch:
-    """Sees that at least `min_free` bytes are free below `work_dir`. `caches` are folders that may be emptied.
+    """Keeps at least `min_free` bytes free below `work_dir`. `caches` are folders that may be emptied.
 
-    `jobs_in_hand` tells the ids of the jobs of every worker here: several may share one work_dir.
+    `jobs_in_hand` returns the job ids of every worker of this machine, which may share one work_dir.
     """
 
     def __init__(
@@ -39,37 +39,37 @@ class DiskWatch:
         self._work_dir, self._min_free = work_dir, min_free
         self._caches, self._jobs_in_hand = caches, jobs_in_hand
         self._free, self._monotonic = free, monotonic
-        self._look_at = float("-inf")
+        self._check_at = float("-inf")
         self._has_warned = False
 
     def before_claim(self) -> str | None:
-        """Make room; why no job can be taken, when that is not enough."""
+        """Free space; returns why no job can be claimed when that is not enough."""
         self._work_dir.mkdir(parents=True, exist_ok=True)
         self._remove([*self._attempts(None), *self._cached()])
-        return None if self._has_room() else self._lack()
+        return None if self._has_room() else self._shortage()
 
     def while_training(self, run_dir: Path) -> None:
-        """From time to time make room, without what the attempt in hand reads or writes."""
-        if self._monotonic() < self._look_at:
+        """Free space at intervals, sparing the run directory in use and the caches."""
+        if self._monotonic() < self._check_at:
             return
-        self._look_at = self._monotonic() + LOOK_SECONDS
+        self._check_at = self._monotonic() + CHECK_SECONDS
         self._remove(self._attempts(run_dir))
         if not self._has_room() and not self._has_warned:
-            log.warning("%s; checkpoints may fail", self._lack())
+            log.warning("%s; checkpoints may fail", self._shortage())
         self._has_warned = not self._has_room()
 
     def _has_room(self) -> bool:
         return self._free(self._work_dir) >= self._min_free
 
-    def _lack(self) -> str:
+    def _shortage(self) -> str:
         free = self._free(self._work_dir)
-        return f"{free / 1e9:.1f} GB are free below {self._work_dir}, and {self._min_free / 1e9:.1f} GB are wanted"
+        return f"{free / 1e9:.1f} GB are free below {self._work_dir}, of {self._min_free / 1e9:.1f} GB required"
 
     def _attempts(self, in_use: Path | None) -> list[Path]:
-        """Run directories of attempts that nobody works on, the oldest first."""
+        """Run directories that no worker is using, oldest first."""
         jobs = self._jobs_in_hand()
-        found = [path for path in self._work_dir.glob(".attempts/*/*") if path.parent.name not in jobs]
-        return sorted((path for path in found if in_use is None or not _same(path, in_use)), key=_age)
+        unused = [path for path in self._work_dir.glob(".attempts/*/*") if path.parent.name not in jobs]
+        return sorted((path for path in unused if in_use is None or path.absolute() != in_use.absolute()), key=_age)
 
     def _cached(self) -> Iterator[Path]:
         for cache in (self._work_dir / FOLDER, *self._caches):
@@ -77,11 +77,11 @@ class DiskWatch:
                 yield from sorted(cache.iterdir(), key=_age)
 
     def _remove(self, folders: Sequence[Path]) -> None:
-        """One after the other, until there is room."""
+        """Remove folders in order until enough space is free."""
         for folder in folders:
             if self._has_room():
                 return
-            log.info("the disk is nearly full: %s is removed", folder)
+            log.info("the disk is nearly full: removing %s", folder)
             shutil.rmtree(folder, ignore_errors=True)
             if folder.exists():
                 folder.unlink(missing_ok=True)
@@ -89,7 +89,3 @@ class DiskWatch:
 
 def _age(path: Path) -> float:
     return path.lstat().st_mtime
-
-
-def _same(one: Path, other: Path) -> bool:
-    return one.absolute() == other.absolute()

@@ -1,4 +1,4 @@
-"""Asks EC2's instance metadata (IMDSv2) what this machine is, and watches it for the end of a spot instance."""
+"""EC2 instance metadata (IMDSv2): identity of this machine, spot notices and rebalance recommendations."""
 
 import http.client
 import json
@@ -10,7 +10,6 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
 from typing import Self
 
 from receipt_dynamo import Machine, utcnow
@@ -18,24 +17,24 @@ from receipt_layoutlm.errors import UserError
 
 log = logging.getLogger(__name__)
 
-DISABLED_VARIABLE = "AWS_EC2_METADATA_DISABLED"  # both names are boto3's
+DISABLED_VARIABLE = "AWS_EC2_METADATA_DISABLED"  # this name and the next are boto3's
 ENDPOINT_VARIABLE = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
 ENDPOINT = "http://169.254.169.254"
 TTL_HEADER = "X-aws-ec2-metadata-token-ttl-seconds"
 TOKEN_HEADER = "X-aws-ec2-metadata-token"
-TOKEN_SECONDS = 21_600  # the longest that EC2 gives
-USED_SHARE = 0.9  # of a token's time; then comes the next
-LONGEST_ANSWER = 65_536  # bytes
-GROUP_SECONDS = 60.0  # that an autoscaling group's instance is counted on to last once it is to go: EC2 says no time
+TOKEN_SECONDS = 21_600  # the maximum
+RENEW_AFTER = 0.9  # of a token's lifetime
+MAX_RESPONSE_BYTES = 65_536
+GROUP_SECONDS = 60.0  # that an instance is assumed to last once its group terminates it: there is no deadline
 
 
 class MetadataUnavailable(UserError):
-    """The instance metadata did not answer, or not as EC2 does."""
+    """The instance metadata did not answer as EC2 does, or not at all."""
 
 
 @dataclass(frozen=True)
 class Notice:
-    """EC2 takes this machine away: what it will do (terminate, stop, hibernate) and when."""
+    """A spot interruption notice: the action (terminate, stop, hibernate) and its time."""
 
     action: str
     deadline: datetime
@@ -45,7 +44,7 @@ class Notice:
 
 
 class InstanceMetadata:
-    """One instance's metadata. The session token is kept and renewed before it runs out, or when it is refused."""
+    """One instance's metadata. Renews the session token before it expires, or when it is refused."""
 
     def __init__(
         self, endpoint: str, timeout_seconds: float = 1.0, monotonic: Callable[[], float] = time.monotonic
@@ -55,11 +54,11 @@ class InstanceMetadata:
         self._monotonic = monotonic
         self._token = ""
         self._renew_at = 0.0
-        # a proxy cannot reach an address of this very machine
+        # a proxy cannot reach a link-local address
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def identity(self) -> Machine:
-        """Instance type, region, and whether this is a spot instance."""
+        """Instance type and region, and whether this is a spot instance."""
         return Machine(
             instance_type=self._get("meta-data/instance-type"),
             region=self._get("meta-data/placement/region"),
@@ -67,58 +66,51 @@ class InstanceMetadata:
         )
 
     def instance_id(self) -> str | None:
-        """The name of this instance, such as i-0123456789abcdef0."""
+        """Id of this instance, such as i-0123456789abcdef0."""
         return self._get("meta-data/instance-id")
 
     def zone(self) -> str | None:
-        """The availability zone, in which a spot instance has its price."""
+        """Availability zone, which determines the spot price."""
         return self._get("meta-data/placement/availability-zone")
 
     def group_wants_end(self) -> bool:
-        """Whether the autoscaling group is taking this instance away (there is no notice for that)."""
+        """Whether the autoscaling group is terminating this instance, for which there is no notice."""
         return self._get("meta-data/autoscaling/target-lifecycle-state") == "Terminated"
 
     def interruption(self) -> Notice | None:
-        """The spot notice; None as long as there is none."""
-        found = self._document("meta-data/spot/instance-action")
-        return None if found is None else Notice(found.get("action", "terminate"), self._time(found, "time"))
+        """The spot notice, if any."""
+        document = self._document("meta-data/spot/instance-action")
+        return None if document is None else Notice(document.get("action", "terminate"), _time(document, "time"))
 
     def rebalance(self) -> datetime | None:
-        """When EC2 saw that an interruption has become more likely; None as long as it has not."""
-        found = self._document("meta-data/events/recommendations/rebalance")
-        return None if found is None else self._time(found, "noticeTime")
+        """Time of the recommendation to rebalance, made when an interruption has become more likely, if any."""
+        document = self._document("meta-data/events/recommendations/rebalance")
+        return None if document is None else _time(document, "noticeTime")
 
     def renew_token(self) -> None:
-        """Get a session token. MetadataUnavailable where nothing gives one: this is no EC2 instance."""
+        """Get a session token. Raises MetadataUnavailable where there is none, as outside EC2."""
         sent = self._monotonic()
         body, headers = self._send("PUT", "api/token", {TTL_HEADER: str(TOKEN_SECONDS)})
         try:
             seconds = float(headers.get(TTL_HEADER, TOKEN_SECONDS))
         except ValueError as error:
-            raise MetadataUnavailable(f"{self._root}api/token gave no time to live: {error}") from error
-        self._token, self._renew_at = body, sent + USED_SHARE * seconds
+            raise MetadataUnavailable(f"{self._root}api/token returned an invalid time to live: {error}") from error
+        self._token, self._renew_at = body, sent + RENEW_AFTER * seconds
 
     def _document(self, path: str) -> dict[str, str] | None:
         text = self._get(path)
         if text is None:
             return None
         try:
-            found = json.loads(text)
+            document = json.loads(text)
         except ValueError as error:
             raise MetadataUnavailable(f"{self._root}{path} did not answer with JSON: {text[:200]!r}") from error
-        if not isinstance(found, dict):
+        if not isinstance(document, dict):
             raise MetadataUnavailable(f"{self._root}{path} did not answer with an object: {text[:200]!r}")
-        return {str(key): str(value) for key, value in found.items()}
-
-    def _time(self, found: Mapping[str, str], key: str) -> datetime:
-        try:
-            moment = datetime.fromisoformat(found[key])
-        except (KeyError, ValueError) as error:
-            raise MetadataUnavailable(f"the instance metadata gave no time as {key!r}: {dict(found)}") from error
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        return {str(key): str(value) for key, value in document.items()}
 
     def _get(self, path: str) -> str | None:
-        """The text at a path, None for a 404. A refused token is replaced once."""
+        """The text at a path, or None for a 404. Replaces a refused token once."""
         if not self._token or self._monotonic() >= self._renew_at:
             self.renew_token()
         try:
@@ -141,12 +133,20 @@ class InstanceMetadata:
         try:
             request = urllib.request.Request(self._root + path, method=method, headers=dict(headers))
             with self._opener.open(request, timeout=self._timeout_seconds) as response:
-                return response.read(LONGEST_ANSWER).decode(), response.headers
+                return response.read(MAX_RESPONSE_BYTES).decode(), response.headers
         except urllib.error.HTTPError as error:
             error.close()
             raise _Refused(self._root + path, error.code) from error
         except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: no address, or not UTF-8
             raise MetadataUnavailable(f"{self._root}{path} does not answer: {error}") from error
+
+
+def _time(document: Mapping[str, str], key: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(document[key])
+    except (KeyError, ValueError) as error:
+        raise MetadataUnavailable(f"the instance metadata has no valid time {key!r}: {dict(document)}") from error
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 class _Refused(MetadataUnavailable):
@@ -156,7 +156,7 @@ class _Refused(MetadataUnavailable):
 
 
 class SpotWatch:
-    """Looks at the metadata every few seconds. What it has seen once stays seen: EC2 takes no notice back."""
+    """Polls the metadata on a thread. A notice stays: EC2 does not withdraw it."""
 
     def __init__(
         self, metadata: InstanceMetadata, poll_seconds: float = 5.0, now: Callable[[], datetime] = utcnow
@@ -171,25 +171,23 @@ class SpotWatch:
         self.rebalance_recommended = False
 
     def seconds_left(self) -> float | None:
-        """Until the machine goes; None while no notice was seen."""
+        """Until the interruption; None without a notice."""
         return None if self.interruption is None else self.interruption.seconds_left(self._now())
 
     def poll(self) -> None:
-        """One look. Metadata that does not answer is said once, until it has answered again."""
+        """Poll once. An outage of the metadata is logged once."""
         try:
-            self.interruption = self.interruption or self._metadata.interruption() or self._end_by_group()
+            self.interruption = self.interruption or self._metadata.interruption()
+            if self.interruption is None and self._metadata.group_wants_end():
+                deadline = self._now() + timedelta(seconds=GROUP_SECONDS)
+                self.interruption = Notice("terminate by its group", deadline)
             self.rebalance_recommended = self.rebalance_recommended or self._metadata.rebalance() is not None
         except MetadataUnavailable as error:
             if self._is_answering:
-                log.warning("a spot notice would go unseen just now: %s", error)
+                log.warning("spot notices cannot be read now: %s", error)
             self._is_answering = False
         else:
             self._is_answering = True
-
-    def _end_by_group(self) -> Notice | None:
-        if not self._metadata.group_wants_end():
-            return None
-        return Notice("terminate by its group", self._now() + timedelta(seconds=GROUP_SECONDS))
 
     def _run(self) -> None:
         self.poll()
@@ -200,15 +198,13 @@ class SpotWatch:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stopped.set()
         self._thread.join()
 
 
 def find_metadata(environ: Mapping[str, str]) -> InstanceMetadata | None:
-    """This machine's metadata; None where it is switched off or nothing answers as EC2 does within a second."""
+    """This machine's metadata; None where it is disabled or does not answer as EC2 does within a second."""
     if environ.get(DISABLED_VARIABLE, "").lower() == "true":
         return None
     metadata = InstanceMetadata(environ.get(ENDPOINT_VARIABLE) or ENDPOINT)

@@ -1,6 +1,6 @@
-"""Tells systemd that a worker is ready, that its loops still come round, and what it does (sd_notify(3)).
+"""Notifies systemd of readiness, liveness and status (sd_notify(3)).
 
-Nothing but datagrams to a socket, so no library: the ones there are either wrap libsystemd or are older than Python 3.
+These are datagrams to a socket, so no library is used: the existing ones wrap libsystemd or predate Python 3.
 """
 
 import contextlib
@@ -9,38 +9,32 @@ import time
 from collections.abc import Callable, MutableMapping
 
 SOCKET_VARIABLE = "NOTIFY_SOCKET"
-SECONDS_BETWEEN = 1.0  # loops may come round more often than anybody needs to hear
-
-
-def _bindable(address: str | None) -> str | None:
-    """An address that begins with @ is abstract: its first byte is 0. No other kind than these two is a socket here."""
-    if not address or address[0] not in "@/":
-        return None
-    return "\0" + address[1:] if address[0] == "@" else address
+SECONDS_BETWEEN = 1.0  # of liveness: loops may come round more often
 
 
 class Notifier:
-    """Speaks to a service manager; without an address to nobody. What cannot be said is not said: work goes on.
+    """Sends to a service manager, if there is an address. A message that cannot be sent is dropped.
 
-    `alive` is called by the loops of the main thread, never by a thread of its own: a worker that hangs has to fall
-    silent.
+    `alive` is called by the loops of the main thread, never by a thread of its own: a hanging worker must fall silent.
     """
 
     def __init__(self, address: str | None = None, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._address = _bindable(address)
+        self._address: str | None = None
+        if address and address[0] in "@/":  # other kinds, such as vsock, are ignored
+            self._address = "\0" + address[1:] if address[0] == "@" else address  # @ marks an abstract address
         self._monotonic = monotonic
-        self._said_at = float("-inf")
+        self._sent_at = float("-inf")
 
     def ready(self) -> None:
         """The worker is about to claim for the first time."""
-        self._said_at = self._monotonic()
+        self._sent_at = self._monotonic()
         self._send("READY=1", "WATCHDOG=1")
 
     def alive(self) -> None:
         """A loop has come round."""
         now = self._monotonic()
-        if now - self._said_at >= SECONDS_BETWEEN:
-            self._said_at = now
+        if now - self._sent_at >= SECONDS_BETWEEN:
+            self._sent_at = now
             self._send("WATCHDOG=1")
 
     def status(self, text: str) -> None:
@@ -55,7 +49,7 @@ class Notifier:
         if self._address is None:
             return
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.setblocking(False)  # a manager that does not read must not hold up the work
+            sender.setblocking(False)  # a manager that does not read must not delay the work
             sender.sendto("\n".join(lines).encode(), self._address)
 
 
@@ -63,5 +57,5 @@ SILENT = Notifier()
 
 
 def take_notifier(environ: MutableMapping[str, str]) -> Notifier:
-    """The manager that the environment names. The name is taken out of it: a trainer must not speak for its worker."""
+    """Notifier for the environment's socket. Removes the variable: a trainer must not notify for its worker."""
     return Notifier(environ.pop(SOCKET_VARIABLE, None))
