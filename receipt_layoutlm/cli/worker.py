@@ -122,9 +122,9 @@ def run(
 ) -> None:
     """Claim jobs by priority, then age, and run each in a child process.
 
-    Ctrl-C or SIGTERM stops gracefully: the trainer writes a checkpoint, and the job is requeued. So does the
-    two-minute notice of a spot instance. An idle worker also requeues jobs of dead workers. With --fleet no job is
-    claimed while the fleet is paused.
+    Ctrl-C or SIGTERM stops gracefully: the trainer writes a checkpoint, and the job is requeued. The two-minute
+    notice of a spot instance has the same effect. An idle worker also requeues jobs of dead workers. With --fleet no
+    job is claimed while the fleet is paused.
     """
     require("train")
     log_to_stderr()
