@@ -1,13 +1,12 @@
-"""What an idle fleet costs a month: the scaler's looks at an empty queue, every five minutes, at list prices.
+"""Monthly cost of an idle fleet: the scaler's look at an empty queue every five minutes, at list prices.
 
     python bench/idle_cost.py [--json PATH]
 
-Requests and read units are counted from botocore's events while the function's own entry looks at an idle fleet of two
-groups: the table is a real local engine's, autoscaling and CloudWatch are moto's. The function's time is the CPU time
-of a warm look on this machine (moto's part in it included), as slow as the function's memory makes it, and
-NETWORK_SECONDS a request; so is a cold start's, measured in a process of its own. Alarms are counted apart, from the
-template. Not counted, because they grow with what is kept: storage and backups of table and bucket. The free tier is
-not taken off.
+Requests and read units are counted from botocore's events while the function's entry looks at an idle fleet of two
+groups. The table is on a real local engine, autoscaling and CloudWatch are moto's. The function's time is the CPU time
+of a warm look on this machine (moto's included), scaled to the CPU share of the function's memory, plus NETWORK_SECONDS
+per request. A cold start is measured likewise in a separate process. Alarms are counted separately, from the template.
+Storage and backups of table and bucket grow with the data and are not counted. The free tier is not deducted.
 """
 
 import argparse
@@ -37,20 +36,20 @@ PRICES_AS_OF = "2025-06"
 READ_UNIT = 0.125e-6  # https://aws.amazon.com/dynamodb/pricing/on-demand/
 WRITE_UNIT = 0.625e-6
 LAMBDA_REQUEST = 0.20e-6  # https://aws.amazon.com/lambda/pricing/
-LAMBDA_GB_SECOND = {"x86_64": 16.6667e-6, "arm64": 13.3334e-6}  # the time of a cold start is paid for too
+LAMBDA_GB_SECOND = {"x86_64": 16.6667e-6, "arm64": 13.3334e-6}  # cold starts are billed too
 LOG_GB = 0.50  # https://aws.amazon.com/cloudwatch/pricing/
 ALARM = 0.10
 METRIC = 0.30
-SCHEDULED_EVENT = 1.00e-6  # https://aws.amazon.com/eventbridge/pricing/, as the scheduler asks for it; a rule is free
-FREE = "autoscaling's and EC2's API, Lambda's reading of the stream, gateway endpoints"
+SCHEDULED_EVENT = 1.00e-6  # https://aws.amazon.com/eventbridge/pricing/, of the scheduler; a rule is free
+FREE = "the APIs of autoscaling and EC2, Lambda's reads of the stream, gateway endpoints"
 
 PROMISED = 0.10
 MONTH_HOURS = 730
-COLD_STARTS = MONTH_HOURS / 2  # a container that is used every five minutes was seen to live for some two hours
+COLD_STARTS = MONTH_HOURS / 2  # a container used every five minutes was observed to live for about two hours
 NETWORK_SECONDS = 0.010
-WHOLE_PROCESSOR = 1769  # MB of memory that come with one
-LOG_LINES_BYTES = 3 * 140 + 4 * 26  # what Lambda itself writes (START, END, REPORT), and 26 bytes a line
-KEPT_JOBS = 200  # in the table, all succeeded
+MB_PER_CPU = 1769
+LOG_LINES_BYTES = 3 * 140 + 4 * 26  # START, END and REPORT written by Lambda, and 26 bytes per line
+STORED_JOBS = 200  # all succeeded
 
 COLD = """
 import os, time
@@ -63,7 +62,7 @@ print(time.process_time() - began)
 
 @dataclass(frozen=True)
 class Function:
-    """What the template says of the scaler's function."""
+    """Settings of the scaler's function in the template."""
 
     memory_mb: int
     architecture: str
@@ -71,32 +70,32 @@ class Function:
 
     @property
     def looks(self) -> float:
-        """A month."""
+        """Looks in a month."""
         return MONTH_HOURS * 60 / self.minutes
 
     def dollars(self, cpu_seconds: float, network_seconds: float = 0.0) -> float:
-        """Of one run."""
-        seconds = cpu_seconds * WHOLE_PROCESSOR / self.memory_mb + network_seconds
+        """Cost of one run."""
+        seconds = cpu_seconds * MB_PER_CPU / self.memory_mb + network_seconds
         return seconds * self.memory_mb / 1024 * LAMBDA_GB_SECOND[self.architecture]
 
 
 def function_of(template: str) -> Function:
-    def stated(pattern: str) -> str:
-        found = re.search(pattern, template)
-        assert found, pattern
-        return found[1]
+    def setting(pattern: str) -> str:
+        match = re.search(pattern, template)
+        assert match, pattern
+        return match[1]
 
     return Function(
-        memory_mb=int(stated(r"MemorySize: (\d+)")),
-        architecture=stated(r"Architectures: \[(\w+)\]"),
-        minutes=int(stated(r"ScheduleExpression: rate\((\d+) minutes\)")),
+        memory_mb=int(setting(r"MemorySize: (\d+)")),
+        architecture=setting(r"Architectures: \[(\w+)\]"),
+        minutes=int(setting(r"ScheduleExpression: rate\((\d+) minutes\)")),
     )
 
 
-def filled(client: DynamoClient) -> None:
-    """Jobs of the past, which an idle look must not read."""
+def add_old_jobs(client: DynamoClient) -> None:
+    """Add jobs that an idle look must not read."""
     queue = JobQueue(client)
-    for number in range(KEPT_JOBS):
+    for number in range(STORED_JOBS):
         queue.submit(name=f"job-{number}", config={"config_version": 1, "note": "x" * 1000}, created_by="bench")
         lease = queue.claim("a-worker")
         assert lease is not None
@@ -133,32 +132,32 @@ def make_groups() -> None:
 
 
 class Meter:
-    """Counts requests and capacity units of one container's clients, through botocore's events."""
+    """Counts requests and capacity units of one container's clients through botocore's events."""
 
     def __init__(self, container: Container) -> None:
         self.requests: Counter[str] = Counter()
         self.units: dict[str, float] = {}
         dynamo = container.scaler.queue.client.raw.meta.events
-        dynamo.register_first("provide-client-params.dynamodb", self._ask)
-        dynamo.register("after-call.dynamodb", self._answered)
+        dynamo.register_first("provide-client-params.dynamodb", self._request_units)
+        dynamo.register("after-call.dynamodb", self._count_units)
         for events in (dynamo, container.autoscaling.meta.events, container.cloudwatch.meta.events):
-            events.register_first("before-send", self._sent)
+            events.register_first("before-send", self._count_request)
 
-    def _ask(self, params: dict[str, object], **_: object) -> dict[str, object]:
+    def _request_units(self, params: dict[str, object], **_: object) -> dict[str, object]:
         return {**params, "ReturnConsumedCapacity": "TOTAL"}
 
-    def _sent(self, event_name: str, **_: object) -> None:
+    def _count_request(self, event_name: str, **_: object) -> None:
         _, service, operation = event_name.split(".")
         self.requests[f"{service} {operation}"] += 1
 
-    def _answered(self, parsed: dict[str, dict[str, float]], model: object, **_: object) -> None:
+    def _count_units(self, parsed: dict[str, dict[str, float]], model: object, **_: object) -> None:
         kind = "read" if getattr(model, "name", "") in ("Query", "GetItem") else "write"
         self.units[kind] = self.units.get(kind, 0.0) + parsed["ConsumedCapacity"]["CapacityUnits"]
 
 
 @dataclass(frozen=True)
 class Look:
-    """What one look at an idle fleet asks for and takes."""
+    """Requests and time of one look at an idle fleet."""
 
     requests: dict[str, int]
     units: dict[str, float]
@@ -169,7 +168,7 @@ class Look:
 
 def measured(table: Callable[[], DynamoClient], repeats: int = 20) -> Look:
     client = table()
-    filled(client)
+    add_old_jobs(client)
     os.environ["LAYOUTLM_SCALER"] = settings(client.table_name)
     os.environ["AWS_ENDPOINT_URL_DYNAMODB"] = client.raw.meta.endpoint_url
     with mock_aws(), contextlib.redirect_stdout(io.StringIO()):
@@ -185,44 +184,44 @@ def measured(table: Callable[[], DynamoClient], repeats: int = 20) -> Look:
     return Look(requests, units, warm, float(cold.stdout), len(json.dumps(answer)) + LOG_LINES_BYTES)
 
 
-def by_item(function: Function, found: Look) -> dict[str, float]:
-    """Dollars a month."""
-    requests = sum(found.requests.values())
+def by_item(function: Function, look: Look) -> dict[str, float]:
+    """Dollars a month by item."""
+    requests = sum(look.requests.values())
     return {
-        "table: read units": function.looks * found.units.get("read", 0) * READ_UNIT,
-        "table: write units": function.looks * found.units.get("write", 0) * WRITE_UNIT,
+        "table: read units": function.looks * look.units.get("read", 0) * READ_UNIT,
+        "table: write units": function.looks * look.units.get("write", 0) * WRITE_UNIT,
         "function: requests": function.looks * LAMBDA_REQUEST,
         "function: time of the looks": function.looks
-        * function.dollars(found.warm_cpu_seconds, NETWORK_SECONDS * requests),
-        "function: cold starts": COLD_STARTS * function.dollars(found.cold_cpu_seconds),
+        * function.dollars(look.warm_cpu_seconds, NETWORK_SECONDS * requests),
+        "function: cold starts": COLD_STARTS * function.dollars(look.cold_cpu_seconds),
         "schedule": function.looks * SCHEDULED_EVENT,
-        "log": function.looks * found.log_bytes / 1e9 * LOG_GB,
-        "figures: nothing is published": METRIC * sum("PutMetricData" in name for name in found.requests),
+        "log": function.looks * look.log_bytes / 1e9 * LOG_GB,
+        "metrics: none are published": METRIC * sum("PutMetricData" in name for name in look.requests),
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures there too")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="also write the figures to this file")
     options = parser.parse_args()
     os.environ["AWS_DEFAULT_REGION"] = "us-east-1"
     template = infra.template_path("workers.yaml").read_text()
     function, alarms = function_of(template), template.count("Type: AWS::CloudWatch::Alarm")
     with engine() as table:
-        found = measured(table)
-    items = by_item(function, found)
+        look = measured(table)
+    items = by_item(function, look)
     total = sum(items.values())
     every_cold = function.looks / COLD_STARTS * items["function: cold starts"]
     for name, dollars in items.items():
         print(f"{name:32} {dollars:9.5f}")
     print(f"{'a month':32} {total:9.5f}  (promised: at most {PROMISED:.2f})")
-    print(f"{'if every look were a cold start':32} {total - items['function: cold starts'] + every_cold:9.5f}")
-    print(f"{f'{alarms} alarms, apart':32} {alarms * ALARM:9.5f}")
-    print(f"one look: {found.requests}, units {found.units}, {found.log_bytes} bytes of log; free: {FREE}")
+    print(f"{'with a cold start for every look':32} {total - items['function: cold starts'] + every_cold:9.5f}")
+    print(f"{f'{alarms} alarms, separately':32} {alarms * ALARM:9.5f}")
+    print(f"one look: {look.requests}, units {look.units}, {look.log_bytes} bytes of log; free: {FREE}")
     if options.json:
         document = {"prices_as_of": PRICES_AS_OF, "promised": PROMISED, "dollars_a_month": total, "items": items}
         alarm = {"alarms": alarms, "alarms_dollars_a_month": alarms * ALARM}
-        options.json.write_text(json.dumps({**document, **alarm, "one_look": vars(found)}, indent=1) + "\n")
+        options.json.write_text(json.dumps({**document, **alarm, "one_look": vars(look)}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""How long it takes from a spot notice to a committed checkpoint and a job that another worker may claim.
+"""Time from a spot notice to a committed checkpoint and a job that another worker can claim.
 
     python bench/spot_notice.py
 
-A real worker with its spot watch (a look every 5 s) and a real trainer as its child, on the embedded AWS in a folder of
-its own, against a fake of EC2's instance metadata. The model is a LayoutLM of 8.6 M random parameters, so that a whole
-checkpoint, weights and optimizer, is about 100 MB; it trains on the CPU. The notice appears right after a look, which
-is the worst case, two minutes before the end; the job is the same in each round and goes on where it was left. In the
-last round the notice comes too late for a save: the worker relies on the last committed checkpoint, and the table says
-how much training that cost. The clock stops when the transaction that makes the job `interrupted` is acknowledged.
+A real worker with its spot watch (one poll every 5 s) and a real trainer run on the embedded AWS in a temporary folder,
+with a fake of EC2's instance metadata. The model is a LayoutLM of 8.6 M random parameters, so that a checkpoint with
+weights and optimizer takes about 100 MB; it trains on the CPU. The notice appears two minutes before the end and right
+after a poll, which is the worst case. All rounds resume the same job. In the last round the notice comes too late for a
+checkpoint: the worker relies on the last committed one, and the table shows how much training is lost. The time ends
+when the transaction that makes the job `interrupted` is acknowledged.
 """
 
 import argparse
@@ -39,15 +39,15 @@ from tests.support.tiny import SPECIAL
 
 PROMISED_SECONDS = 20.0
 NOTICE_SECONDS = 120.0  # as EC2 gives
-LATE_NOTICE_SECONDS = 9.0  # seen 5 s later, when a save and its upload would not fit any more
-PATIENCE_SECONDS = 300.0
+LATE_NOTICE_SECONDS = 9.0  # seen 5 s later, when a checkpoint and its upload do not fit any more
+TIMEOUT_SECONDS = 300.0
 VOCABULARY = 30_522  # as LayoutLM's
 
 Row = dict[str, float | str | None]
 
 
 def model_of_100_mb(folder: Path, pages: list[Page]) -> Path:
-    """Four layers of 192 and as many words as LayoutLM knows, most of them never seen."""
+    """Four layers of width 192 and LayoutLM's vocabulary size, most of it unused."""
     from transformers import BertTokenizerFast, LayoutLMConfig, LayoutLMForTokenClassification, logging
 
     logging.disable_progress_bar()
@@ -63,8 +63,8 @@ def model_of_100_mb(folder: Path, pages: list[Page]) -> Path:
     return folder
 
 
-class Seen:
-    """What the worker recorded of the attempt in hand: each event, and when it was stored."""
+class RecordedEvents:
+    """Events that the worker recorded of the current attempt, with the time when each was stored."""
 
     def __init__(self) -> None:
         self.checkpoints: list[tuple[Checkpoint, datetime]] = []
@@ -78,30 +78,30 @@ class Seen:
 
     @property
     def has_more_to_lose(self) -> bool:
-        """Whether a checkpoint is committed and training has gone on since."""
+        """Whether a checkpoint is committed and training has continued since."""
         return bool(self.checkpoints) and self.step > self.checkpoints[-1][0].global_step + 5
 
 
 def wait_for(what: str, is_so: Callable[[], bool], worker: threading.Thread) -> datetime:
-    until = time.monotonic() + PATIENCE_SECONDS
+    until = time.monotonic() + TIMEOUT_SECONDS
     while not is_so():
         if time.monotonic() > until or not worker.is_alive():
-            raise SystemExit(f"the worker ended, or {PATIENCE_SECONDS:.0f} s passed, before {what}")
+            raise SystemExit(f"the worker ended, or {TIMEOUT_SECONDS:.0f} s passed, before {what}")
         time.sleep(0.01)
     return datetime.now(UTC)
 
 
 def one_round(context: WorkerContext, job: Job, imds: Imds, notice_seconds: float) -> Row:
-    """Let the worker train, give notice, and see how the job is left."""
+    """Let the worker train, send the notice, and measure how it releases the job."""
     imds.paths.pop("spot/instance-action", None)
-    seen = Seen()
+    events = RecordedEvents()
     with SpotWatch(InstanceMetadata(imds.endpoint)) as watch:
-        placed = replace(context, host=Host(spot=watch), observe=seen)
+        placed = replace(context, host=Host(spot=watch), observe=events)
         worker = threading.Thread(
             target=run_worker, args=(placed, ClaimOptions(max_jobs=1, idle_timeout=5.0)), daemon=True
         )
         worker.start()
-        wait_for("a checkpoint was committed", lambda: seen.has_more_to_lose, worker)
+        wait_for("a checkpoint was committed", lambda: events.has_more_to_lose, worker)
         imds.asked.clear()
         imds.asked.wait()
         noticed_at = datetime.now(UTC)
@@ -109,16 +109,16 @@ def one_round(context: WorkerContext, job: Job, imds: Imds, notice_seconds: floa
         seen_at = wait_for("the notice was seen", lambda: watch.interruption is not None, worker)
         worker.join()
         released_at = datetime.now(UTC)
-    return row_of(context.queue.client, job, seen, [noticed_at, seen_at, released_at])
+    return row_of(context.queue.client, job, events, [noticed_at, seen_at, released_at])
 
 
-def row_of(client: DynamoClient, job: Job, seen: Seen, times: list[datetime]) -> Row:
+def row_of(client: DynamoClient, job: Job, events: RecordedEvents, times: list[datetime]) -> Row:
     noticed_at, seen_at, released_at = times
     stored, lease = client.get_job(job.job_id, consistent=True), client.get_lease(job.job_id)
     attempt = client.get_attempt(job.job_id, stored.attempt)
     if stored.status is not JobStatus.INTERRUPTED or lease.checkpoint is None:
         raise SystemExit(f"the job is {stored.status}, not interrupted: {stored.error}")
-    last, committed_at = seen.checkpoints[-1]
+    last, committed_at = events.checkpoints[-1]
     assert lease.checkpoint.global_step == last.global_step
     saved = last.time > seen_at
     copied_at = last.time - timedelta(seconds=last.write_seconds)
@@ -180,7 +180,7 @@ def show(rows: list[Row]) -> None:
             f"{in_time(row['uploaded_seconds'], 9)} {row['released_seconds']:9.1f} {row['last_step']:11} "
             f"{row['pointer_step']:12} {row['load_average']:6.1f}\n       {row['decision']}"
         )
-    print(f"the last cost {rows[-1]['lost_training_seconds']:.1f} s of training")
+    print(f"the last round lost {rows[-1]['lost_training_seconds']:.1f} s of training")
     print(f"promised: released at most {PROMISED_SECONDS:.0f} s after the notice")
 
 
@@ -190,8 +190,10 @@ def in_time(seconds: float | str | None, width: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="notices in time; one too late follows (default 3)")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures there too")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="rounds with a notice in time; one with a late notice follows (default 3)"
+    )
+    parser.add_argument("--json", type=Path, metavar="PATH", help="also write the figures to this file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
