@@ -1,4 +1,4 @@
-"""The root of what this package refuses or cannot do: its text says what is wrong and what to do about it."""
+"""Root of the product's exceptions: the text states the problem and the fix."""
 
 
 class UserError(Exception):

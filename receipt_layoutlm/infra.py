@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 PACKAGED = Path(__file__).parent / "_infra"  # where a wheel carries infra/
 CHECKOUT = Path(__file__).parents[1] / "infra"
 
-# create_table takes these as they stand in the template; the rest is named otherwise or set by other calls
+# create_table takes these as in the template; the rest has other names or is set by other calls
 _SHARED_KEYS = (
     "BillingMode",
     "AttributeDefinitions",
@@ -43,7 +43,7 @@ _TemplateLoader.add_multi_constructor("!", _plain_value)
 
 
 def template_path(name: str) -> Path:
-    """A file of infra/, in an installed wheel or in a checkout. FileNotFoundError names both places."""
+    """A file of infra/, in an installed wheel or in a checkout; FileNotFoundError names both folders."""
     for folder in (PACKAGED, CHECKOUT):
         if (folder / name).is_file():
             return folder / name
@@ -53,8 +53,8 @@ def template_path(name: str) -> Path:
 def table_request(table_name: str) -> "CreateTableInputTypeDef":
     """The keyword arguments of boto3's create_table for a table as storage.yaml describes it, without its stream.
 
-    Nobody reads the stream of an embedded engine, and dynoxide's makes each write as slow as there were writes in
-    the last day (5 ms after 12,000 of them, 0.2 ms without).
+    The stream of an embedded engine has no reader, and dynoxide's slows writes down with the number of writes in the
+    last day (5 ms after 12,000 of them, 0.2 ms without).
     """
     properties = _table_properties()
     shared = {key: properties[key] for key in _SHARED_KEYS}
@@ -63,7 +63,7 @@ def table_request(table_name: str) -> "CreateTableInputTypeDef":
 
 def create_table(client: "DynamoDBClient", table_name: str) -> None:
     """Create the table unless it exists, wait until it is ACTIVE, and turn its TTL on."""
-    with contextlib.suppress(client.exceptions.ResourceInUseException):  # it exists, perhaps for a moment only
+    with contextlib.suppress(client.exceptions.ResourceInUseException):  # perhaps created a moment ago
         client.create_table(**table_request(table_name))
     client.get_waiter("table_exists").wait(TableName=table_name, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
     described = client.describe_time_to_live(TableName=table_name)["TimeToLiveDescription"]
@@ -74,11 +74,11 @@ def create_table(client: "DynamoDBClient", table_name: str) -> None:
 
 
 def create_bucket(client: "S3Client", name: str) -> None:
-    """Create the bucket unless the caller owns it already (in us-east-1, which wants no location)."""
+    """Create the bucket unless the caller owns it already (in us-east-1, which takes no location)."""
     try:
         client.create_bucket(Bucket=name)
     except (client.exceptions.BucketAlreadyOwnedByYou, client.exceptions.BucketAlreadyExists):
-        client.head_bucket(Bucket=name)  # ClientError 403 when it is somebody else's
+        client.head_bucket(Bucket=name)  # ClientError 403 when another account owns it
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""What must not leave a worker or steer a terminal: secrets of the environment, control characters."""
+"""Redaction of secrets in texts and documents, and of control characters for terminals."""
 
 import re
 import unicodedata
@@ -8,22 +8,22 @@ from pydantic import JsonValue
 
 SECRET_WORDS = ("TOKEN", "SECRET", "PASSWORD", "KEY")
 HARMLESS_ENDS = ("_ID", "_FILE", "_PATH", "_DIR")
-"""AWS_ACCESS_KEY_ID says who asks and opens nothing, and its text is what makes a refusal understood; the others are
-places. Redacting a folder would hide it in every message."""
+"""AWS_ACCESS_KEY_ID identifies without granting anything, and makes a refusal understandable; the others are paths.
+Redacting a folder would hide it in every message."""
 
-SHORTEST_SECRET = 8  # characters; a shorter text ("false", "1") would be struck out of ordinary words
+SHORTEST_SECRET = 8  # characters; a shorter text ("false", "1") occurs in ordinary words
 STRUCK_OUT = "[secret]"
 
 _URL_PASSWORD = re.compile(r"://[^/\s:@]*:([^/\s@]+)@")  # a proxy's, which connection errors print
 
 
 def secrets_of(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """The texts to strike out, the longest first: each line of a secret's value, and passwords inside URLs."""
+    """The texts to redact, longest first: each line of a secret's value, and passwords in URLs."""
     values = [value for name, value in environ.items() if _names_a_secret(name)]
     lines = [line.strip() for value in values for line in value.splitlines()]
     passwords = [password for value in environ.values() for password in _URL_PASSWORD.findall(value)]
-    found = {text for text in (*lines, *passwords) if len(text) >= SHORTEST_SECRET}
-    return tuple(sorted(found, key=lambda text: (-len(text), text)))
+    secrets = {text for text in (*lines, *passwords) if len(text) >= SHORTEST_SECRET}
+    return tuple(sorted(secrets, key=lambda text: (-len(text), text)))
 
 
 def _names_a_secret(name: str) -> bool:
@@ -32,31 +32,31 @@ def _names_a_secret(name: str) -> bool:
 
 
 def redacted(text: str, secrets: tuple[str, ...]) -> str:
-    """The text with every secret struck out."""
+    """The text without secrets."""
     for secret in secrets:
         text = text.replace(secret, STRUCK_OUT)
     return text
 
 
 def redacted_document(document: JsonValue, secrets: tuple[str, ...]) -> JsonValue:
-    """The document with every secret struck out of its texts; keys and numbers stay."""
+    """The document without secrets in its texts; keys and numbers stay."""
     match document:
         case str():
             return redacted(document, secrets)
         case list():
-            return [redacted_document(each, secrets) for each in document]
+            return [redacted_document(value, secrets) for value in document]
         case dict():
             return {name: redacted_document(value, secrets) for name, value in document.items()}
     return document
 
 
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """What the trainer gets: everything but AWS's settings, of which it knows nothing. HF_TOKEN stays."""
+    """The trainer's environment: all variables but those of AWS. HF_TOKEN stays."""
     return {name: value for name, value in environ.items() if not name.upper().startswith("AWS_")}
 
 
 def printable(text: str) -> str:
-    """The text with a space for each character that a terminal obeys or that turns the direction; lines stay."""
+    """The text with control and direction characters replaced by spaces; line breaks stay."""
     if text.isprintable():
         return text
     return "".join(ch if ch == "\n" or _is_harmless(ch) else " " for ch in text)

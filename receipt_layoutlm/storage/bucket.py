@@ -1,4 +1,4 @@
-"""One bucket: single objects, and folders whose manifest goes last and is verified on the way down."""
+"""Bucket: objects and folders; a folder's manifest is written last, and every file is verified after download."""
 
 import hashlib
 import random
@@ -44,7 +44,7 @@ _CHUNK: Final = 1 << 20  # bytes read at a time
 
 
 class Bucket:
-    """One bucket. Files above the part size travel in parts, several at a time."""
+    """One bucket. Files above the part size are transferred in parts, several at a time."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Bucket:
             self._patiently(send)
 
     def put_new(self, data: bytes, key: str) -> None:
-        """Create an object once. One of the same content being there is success; another one is an error."""
+        """Create an object. An existing one of the same content is success, any other an error."""
         with explained(self.name, key):
             try:
                 self.raw.put_object(
@@ -90,14 +90,14 @@ class Bucket:
                 if error_code(error) not in ("PreconditionFailed", "412"):
                     raise
                 if self.get_bytes(key) != data:
-                    raise StorageError(f"s3://{self.name}/{key} exists with another content") from error
+                    raise StorageError(f"s3://{self.name}/{key} exists with other content") from error
 
     def get_bytes(self, key: str) -> bytes:
         with explained(self.name, key):
             return self.raw.get_object(Bucket=self.name, Key=key)["Body"].read()
 
     def get_file(self, key: str, path: Path) -> None:
-        """Download one object by way of a temporary name, so that a torn download never looks whole."""
+        """Download one object under a temporary name, so that a partial download never looks complete."""
         partial = path.with_name(path.name + ".partial")
         with explained(self.name, key):
             try:
@@ -105,7 +105,7 @@ class Bucket:
                 partial.replace(path)
             except OSError as error:
                 raise StorageError(
-                    f"{path} cannot be written: {error}: free some disk, or name another folder"
+                    f"{path} cannot be written: {error}: free some disk space, or name another folder"
                 ) from error
 
     def exists(self, key: str) -> bool:
@@ -120,7 +120,7 @@ class Bucket:
         return (key for key, _size in self.sizes(prefix))
 
     def delete_prefix(self, prefix: str) -> int:
-        """Remove every object below a prefix, the manifests first; returns how many."""
+        """Remove every object below a prefix, manifests first; returns their number."""
         keys = sorted(self.list_keys(prefix), key=lambda key: not key.endswith(MANIFEST))
         for key in keys:
             with explained(self.name, key):
@@ -128,13 +128,13 @@ class Bucket:
         return len(keys)
 
     def tag(self, key: str, tags: Mapping[str, str]) -> None:
-        """Replace an object's tags, by which the bucket's lifecycle rules know it."""
+        """Replace the tags of an object; lifecycle rules of the bucket select by them."""
         with explained(self.name, key):
             pairs: list[TagTypeDef] = [{"Key": name, "Value": value} for name, value in tags.items()]
             self.raw.put_object_tagging(Bucket=self.name, Key=key, Tagging={"TagSet": pairs})
 
     def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
-        """Key and bytes of every object below a prefix, as they are now (without superseded versions)."""
+        """Key and size in bytes of every object below a prefix, without superseded versions."""
         with explained(self.name, prefix):
             for page in self.raw.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
                 yield from ((entry["Key"], entry["Size"]) for entry in page.get("Contents", []))
@@ -154,14 +154,14 @@ class Bucket:
         return keep_trying(action, lambda: time.monotonic() > until, self._wait, random.Random())
 
     def get_folder(self, prefix: str, folder: Path, manifest_sha256: str | None = None) -> Manifest:
-        """Download a folder by its manifest and verify each file; files that are there and whole stay as they are.
+        """Download a folder by its manifest and verify each file; intact local files are kept.
 
-        Raises DamagedFolder when something is missing, the manifest is not the expected one, or a file differs.
+        Raises DamagedFolder when an object is missing, the manifest is not the expected one, or a file differs.
         """
         try:
             data = self.get_bytes(prefix + MANIFEST)
             if manifest_sha256 is not None and hashlib.sha256(data).hexdigest() != manifest_sha256:
-                raise DamagedFolder(f"s3://{self.name}/{prefix}{MANIFEST} is not the manifest that was recorded")
+                raise DamagedFolder(f"s3://{self.name}/{prefix}{MANIFEST} is not the recorded manifest")
             manifest = parse_manifest(data, f"s3://{self.name}/{prefix}")
             folder.mkdir(parents=True, exist_ok=True)
             (folder / MANIFEST).write_bytes(data)
@@ -177,21 +177,21 @@ class Bucket:
         return parse_manifest(self.get_bytes(prefix + MANIFEST), f"s3://{self.name}/{prefix}")
 
     def copy_folder(self, source: str, target: str, names: Iterable[str]) -> Manifest:
-        """Copy some files of a folder inside the bucket, with a manifest of their own, and verify the copies."""
-        whole = self.get_manifest(source)
-        part = whole.model_copy(update={"files": {name: whole.files[name] for name in names}})
-        for name, expected in part.files.items():
+        """Copy some files of a folder within the bucket, with their own manifest, and verify the copies."""
+        stored = self.get_manifest(source)
+        copied = stored.model_copy(update={"files": {name: stored.files[name] for name in names}})
+        for name, expected in copied.files.items():
             with explained(self.name, source + name):
-                # without the tags, by which superseded checkpoints expire; to name other ones needs the right to tag
+                # without tags: by them superseded checkpoints expire, and setting others needs the right to tag
                 untagged = {"TaggingDirective": "REPLACE"}
                 self.raw.copy({"Bucket": self.name, "Key": source + name}, self.name, target + name, untagged)
             if self._sha256(target + name) != expected.sha256:
                 raise StorageError(f"s3://{self.name}/{target}{name} is not what its manifest says")
-        self.put_new(part.model_dump_json(indent=1).encode(), target + MANIFEST)
-        return part
+        self.put_new(copied.model_dump_json(indent=1).encode(), target + MANIFEST)
+        return copied
 
     def _sha256(self, key: str) -> str:
-        """SHA-256 of an object by reading it: a server-side copy keeps no checksum that every store reports."""
+        """SHA-256 of an object, read from the bucket: not every store reports the checksum of a server-side copy."""
         digest = hashlib.sha256()
         with explained(self.name, key):
             for chunk in self.raw.get_object(Bucket=self.name, Key=key)["Body"].iter_chunks(_CHUNK):

@@ -1,4 +1,4 @@
-"""What a bucket's refusals mean: the ones that pass by themselves, which are tried again, and the ones with a fix."""
+"""Errors of the bucket: transient ones, which are retried, and permanent ones, whose text names the fix."""
 
 import logging
 import random
@@ -30,19 +30,19 @@ LOG_SECONDS: Final = 60.0  # between two lines about the same trouble
 
 MISSING: Final = frozenset({"NoSuchKey", "404", "NotFound"})
 WRONG_CHECKSUM: Final = frozenset({"BadDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"})
-_PASSING_CODES: Final = WRONG_CHECKSUM | {
+_TRANSIENT_CODES: Final = WRONG_CHECKSUM | {
     *("SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "RequestTimeoutException", "IncompleteBody"),
     *("RequestLimitExceeded", "TooManyRequestsException", "BandwidthLimitExceeded"),
     *("ConditionalRequestConflict", "OperationAborted", "409"),  # another write of this key is under way
-    "NoSuchUpload",  # a repeated completion meets its own effect: the next run asks what became of the upload
+    "NoSuchUpload",  # a repeated completion meets its own effect: the next run looks for the object
 }
-_PASSING_STATUS: Final = frozenset({429, 500, 502, 503, 504})
+_TRANSIENT_STATUS: Final = frozenset({429, 500, 502, 503, 504})
 _ACCESS_FIX: Final = (
-    "these credentials may not do this: allow s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject, "
-    "s3:DeleteObject, s3:AbortMultipartUpload and s3:ListMultipartUploadParts on what is in it"
+    "these credentials lack a right: allow s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject, "
+    "s3:DeleteObject and s3:AbortMultipartUpload on its objects"
 )
-_CREDENTIALS_FIX: Final = "AWS does not take these credentials: renew them"
-_REGION_FIX: Final = "the bucket lies in another region: name that one with --region"
+_CREDENTIALS_FIX: Final = "AWS rejects these credentials: renew them"
+_REGION_FIX: Final = "the bucket is in another region: name it with --region"
 _FIXES: Final = {
     "AccessDenied": _ACCESS_FIX,
     "403": _ACCESS_FIX,
@@ -55,7 +55,7 @@ _FIXES: Final = {
     "301": _REGION_FIX,
     "RequestTimeTooSkewed": "the clock of this machine is wrong: set it",
 }
-_PASSING_FAILURES: Final = (
+_TRANSIENT_FAILURES: Final = (
     NoConnection,
     HTTPClientError,
     IncompleteReadError,
@@ -70,11 +70,11 @@ T = TypeVar("T")
 
 
 class StorageError(UserError):
-    """The bucket refuses, lacks or holds something else than it should. The text says what to do."""
+    """The bucket refuses a request, or holds another object than expected. The text names the fix."""
 
 
 class StorageUnavailable(StorageError):
-    """The bucket cannot be reached or is overloaded, which passes by itself: try again."""
+    """The bucket is unreachable or overloaded: a later try may succeed."""
 
 
 class NotStored(StorageError):
@@ -110,20 +110,20 @@ def keep_trying(
 
 @contextmanager
 def explained(bucket: str, key: str) -> Iterator[None]:
-    """Turn what boto3 raises about an object into StorageUnavailable, NotStored or StorageError."""
+    """Turn an error of boto3 into StorageUnavailable, NotStored or StorageError."""
     try:
         yield
     except ClientError as error:
         raise _explain(error, bucket, key) from error
-    except _PASSING_FAILURES as error:
-        is_for_good = isinstance(error, SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error)
-        raise (StorageError if is_for_good else StorageUnavailable)(f"s3://{bucket}/{key}: {error}") from error
+    except _TRANSIENT_FAILURES as error:
+        is_permanent = isinstance(error, SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error)
+        raise (StorageError if is_permanent else StorageUnavailable)(f"s3://{bucket}/{key}: {error}") from error
     except (BotoCoreError, Boto3Error) as error:
         raise StorageError(f"s3://{bucket}/{key}: {error}") from error
 
 
 def error_code(error: ClientError) -> str:
-    """S3's word for what went wrong; the HTTP status where an answer has no body, as to a HEAD."""
+    """S3's error code; the HTTP status where a reply has no body, as of a HEAD request."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
@@ -134,6 +134,6 @@ def _explain(error: ClientError, bucket: str, key: str) -> StorageError:
         return StorageError(f"bucket {bucket!r} does not exist: create it or name another with --bucket")
     if code in MISSING:
         return NotStored(f"s3://{bucket}/{key} does not exist")
-    if code in _PASSING_CODES or code.startswith("Throttling") or status in _PASSING_STATUS:
+    if code in _TRANSIENT_CODES or code.startswith("Throttling") or status in _TRANSIENT_STATUS:
         return StorageUnavailable(f"s3://{bucket}/{key}: {error}")
     return StorageError(f"s3://{bucket}/{key}: {_FIXES.get(code, error)}")

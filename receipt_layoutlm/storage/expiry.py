@@ -1,4 +1,4 @@
-"""What of a run nobody needs any more after its end: marked for the bucket's lifecycle rules, or removed at once."""
+"""Tags or deletes checkpoints of finished runs."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
@@ -23,40 +23,36 @@ UNITS = {"h": 1 / 24, "d": 1, "w": 7}  # in days
 
 
 class BadAge(UserError):
-    """An age that cannot be read."""
+    """A malformed age."""
 
 
 def mark_checkpoints(bucket: Bucket, keys: RunKeys) -> int:
-    """After a success, tag every checkpoint's files: best/ holds the weights, and nobody resumes. Returns how many.
+    """Tag the checkpoints of a succeeded job to expire; best/ holds the weights. Returns the number of files.
 
-    A bucket that refuses is only said: the job has succeeded, and `job prune` removes the same files.
+    A refusal of the bucket is a warning only: the job has succeeded, and `job prune` removes the same files.
     """
     marked = 0
     try:
-        for key in list(_checkpoint_keys(bucket, keys)):
-            bucket.tag(key, SUPERSEDED)
-            marked += 1
+        for folder in left_folders(bucket, keys):
+            for key in list(bucket.list_keys(keys.checkpoint_at(folder.attempt, folder.global_step))):
+                bucket.tag(key, SUPERSEDED)
+                marked += 1
     except StorageError as error:
-        log.warning("checkpoints were not marked to expire ('job prune' removes them too): %s", error)
+        log.warning("checkpoints were not tagged to expire ('job prune' removes them too): %s", error)
     return marked
 
 
-def _checkpoint_keys(bucket: Bucket, keys: RunKeys) -> Iterator[str]:
-    for folder in left_folders(bucket, keys):
-        yield from bucket.list_keys(keys.checkpoint_at(folder.attempt, folder.global_step))
-
-
 def age_of(text: str) -> timedelta:
-    """12h, 30d or 2w as a span of time; raises BadAge."""
+    """Parse an age such as 12h, 30d or 2w; raises BadAge."""
     number, unit = text[:-1], text[-1:]
     if unit not in UNITS or not number.isdecimal():
-        raise BadAge(f"{text!r} is no age: write a number and h, d or w, such as 30d")
+        raise BadAge(f"{text!r} is not an age: write a number and h, d or w, such as 30d")
     return timedelta(days=int(number) * UNITS[unit])
 
 
 @dataclass(frozen=True)
 class Leftover:
-    """The checkpoints that a job keeps after its end and nobody needs."""
+    """Checkpoints that a finished job no longer needs."""
 
     job: Job
     folders: tuple[str, ...]
@@ -66,25 +62,21 @@ class Leftover:
 def leftovers(
     client: DynamoClient, open_bucket: Callable[[str], Bucket], before: datetime, statuses: Iterable[JobStatus] = ENDED
 ) -> Iterator[Leftover]:
-    """Jobs that ended before a time and still have such checkpoints, those of one status after the other."""
+    """Jobs that ended before a time and still have such checkpoints, status by status."""
     for status in statuses:
         for job in client.iter_jobs_by_status(status):
             if job.storage is None or job.ended_at is None or job.ended_at >= before:
                 continue
-            found = _leftover(client, open_bucket(job.storage.bucket), RunKeys(job.storage, job.job_id), job)
-            if found.folders:
-                yield found
-
-
-def _leftover(client: DynamoClient, bucket: Bucket, keys: RunKeys, job: Job) -> Leftover:
-    stored = [keys.checkpoint_at(each.attempt, each.global_step) for each in left_folders(bucket, keys)]
-    kept = _only_weights(client, bucket, keys) if stored else None
-    folders = tuple(folder for folder in stored if folder != kept)
-    return Leftover(job, folders, sum(size for folder in folders for _key, size in bucket.sizes(folder)))
+            bucket, keys = open_bucket(job.storage.bucket), RunKeys(job.storage, job.job_id)
+            stored = [keys.checkpoint_at(each.attempt, each.global_step) for each in left_folders(bucket, keys)]
+            kept = _only_weights(client, bucket, keys) if stored else None
+            folders = tuple(folder for folder in stored if folder != kept)
+            if folders:
+                yield Leftover(job, folders, sum(size for folder in folders for _key, size in bucket.sizes(folder)))
 
 
 def _only_weights(client: DynamoClient, bucket: Bucket, keys: RunKeys) -> str | None:
-    """The best checkpoint of a job that has published no best/, as a failed or cancelled one; None where it has."""
+    """The best checkpoint of a job without best/, such as a failed or cancelled one; None if best/ exists."""
     if any(key.endswith(f"/best/{MANIFEST}") for key in bucket.list_keys(keys.run)):
         return None
     lease = client.get_lease(keys.job_id)
@@ -93,5 +85,5 @@ def _only_weights(client: DynamoClient, bucket: Bucket, keys: RunKeys) -> str | 
 
 
 def remove(bucket: Bucket, left: Leftover) -> int:
-    """Delete the checkpoints, each one's manifest first; best/, logs and rows stay. Returns the number of files."""
+    """Delete the checkpoints, manifests first; best/, logs and rows stay. Returns the number of files."""
     return sum(bucket.delete_prefix(folder) for folder in left.folders)

@@ -35,24 +35,24 @@ class RunKeys:
 
 
 def dataset_key(fingerprint: str, prefix: str = "") -> str:
-    """Where a snapshot lies; its content decides the name."""
+    """Key of a snapshot, named by its content."""
     return f"{prefix}datasets/{fingerprint}.jsonl.gz"
 
 
 def split_key(sha256: str, prefix: str = "") -> str:
-    """Where the content of a frozen split lies."""
+    """Key of a frozen split."""
     return f"{prefix}splits/{sha256}.json"
 
 
 def check_key(fingerprint: str, prefix: str = "") -> str:
-    """Where the newest report on a snapshot lies, beside the snapshot."""
+    """Key of the newest check report, beside its snapshot."""
     return f"{prefix}datasets/{fingerprint}.check.txt"
 
 
 def parse_s3_uri(uri: str) -> Storage:
-    """s3://bucket[/prefix] as a place; raises StorageError for anything else."""
+    """Bucket and prefix of s3://bucket[/prefix]; raises StorageError for anything else."""
     match = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?", uri)
     if match is None:
-        raise StorageError(f"{uri!r} is no S3 place: write s3://BUCKET or s3://BUCKET/PREFIX")
+        raise StorageError(f"{uri!r} is not an S3 URI: write s3://BUCKET or s3://BUCKET/PREFIX")
     prefix = (match[2] or "").strip("/")
     return Storage(bucket=match[1], prefix=f"{prefix}/" if prefix else "")

@@ -1,17 +1,20 @@
-"""Which stored checkpoints nobody needs any more. It lists the bucket to delete only; resuming never looks there.
+"""Stored checkpoints of a job: superseded ones, to be deleted, and those that a new job may continue from.
 
-Which stored checkpoints a person may choose from. Where a job resumes by itself, only its lease says.
+A job resumes from the pointer of its lease, never from a listing of the bucket.
 """
 
 import hashlib
 import re
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from receipt_dynamo import Lease, Pointer
 from receipt_layoutlm.run.manifest import MANIFEST, DamagedFolder, parse_manifest
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.keys import RunKeys
+
+STATE = "state.json"
 
 
 @dataclass(frozen=True, order=True)
@@ -23,19 +26,21 @@ class StoredCheckpoint:
 
 
 def superseded(stored: Collection[StoredCheckpoint], lease: Lease, keep: int) -> list[StoredCheckpoint]:
-    """All but what the lease names, the last `keep` of the committed chain, and what is not this attempt's to judge.
+    """Checkpoints to delete: all but those that the lease names and the last `keep` of the committed chain.
 
-    That is an attempt newer than the lease's (the lease is out of date then) and its own beyond the pointer, which is
-    being uploaded. What an older attempt made beyond the resume point is dead history.
+    Kept as well: those of an attempt newer than the lease (the lease is outdated then), and the attempt's own beyond
+    the pointer, which are being uploaded. Checkpoints of older attempts beyond the resume point are dead history.
     """
     known = [checkpoint for checkpoint in stored if checkpoint.attempt <= lease.attempt]
     committed = _committed(known, lease.checkpoint)
-    kept = _named(lease) | set(committed[max(0, len(committed) - keep) :])
+    pointers = (lease.checkpoint, lease.previous, lease.best, lease.previous_best)
+    kept = {StoredCheckpoint(pointer.attempt, pointer.global_step) for pointer in pointers if pointer is not None}
+    kept |= set(committed[max(0, len(committed) - keep) :])
     return sorted(checkpoint for checkpoint in known if checkpoint not in kept and not _is_uploading(checkpoint, lease))
 
 
 def _committed(known: Collection[StoredCheckpoint], end: Pointer | None) -> list[StoredCheckpoint]:
-    """The history of the pointer's weights by step. A newer attempt at or before a step shows it was made again."""
+    """The history of the pointer's weights, by step. A newer attempt at or before a step has repeated that step."""
     if end is None:
         return []
     up_to = [checkpoint for checkpoint in known if not _is_beyond(checkpoint, end)]
@@ -55,22 +60,17 @@ def _is_uploading(checkpoint: StoredCheckpoint, lease: Lease) -> bool:
 
 
 def _is_beyond(checkpoint: StoredCheckpoint, end: Pointer) -> bool:
-    """As the pointer counts it: a later step, or the same step by a newer attempt."""
+    """In the pointer's order: a later step, or the same step by a newer attempt."""
     return (checkpoint.global_step, checkpoint.attempt) > (end.global_step, end.attempt)
 
 
-def _named(lease: Lease) -> set[StoredCheckpoint]:
-    pointers: Iterable[Pointer | None] = (lease.checkpoint, lease.previous, lease.best, lease.previous_best)
-    return {StoredCheckpoint(pointer.attempt, pointer.global_step) for pointer in pointers if pointer is not None}
-
-
 def stored_checkpoints(bucket: Bucket, keys: RunKeys) -> list[StoredCheckpoint]:
-    """The checkpoints that have a manifest. Which one to resume from, only the lease says."""
+    """Checkpoints that have a manifest."""
     return _listed(bucket, keys, re.escape(MANIFEST))
 
 
 def left_folders(bucket: Bucket, keys: RunKeys) -> list[StoredCheckpoint]:
-    """As stored_checkpoints, and what an attempt that died while uploading left without a manifest."""
+    """Checkpoint folders, including incomplete ones of attempts that died while uploading."""
     return _listed(bucket, keys, "[^/]+")
 
 
@@ -80,39 +80,30 @@ def _listed(bucket: Bucket, keys: RunKeys, name: str) -> list[StoredCheckpoint]:
     return sorted({StoredCheckpoint(int(match[1]), int(match[2])) for match in matches if match})
 
 
-STATE = "state.json"
-
-
 def history(bucket: Bucket, keys: RunKeys, lease: Lease) -> list[StoredCheckpoint]:
-    """The stored folders that belong to the weights of the resume point, by attempt and step."""
+    """Stored checkpoints in the history of the resume point, by attempt and step."""
     if lease.checkpoint is None:
         return []
     end = lease.checkpoint.global_step
     stored = stored_checkpoints(bucket, keys)
     dead = superseded(stored, lease, keep=len(stored))
-    return sorted(each for each in set(stored) - set(dead) if each.global_step <= end)
+    return sorted(checkpoint for checkpoint in set(stored) - set(dead) if checkpoint.global_step <= end)
 
 
 def whole_checkpoints(bucket: Bucket, keys: RunKeys, lease: Lease) -> dict[int, Pointer]:
-    """By step, those of the history from which training can go on; a continued job also keeps a bare model."""
-    whole: dict[int, Pointer] = {}
-    for each in history(bucket, keys, lease):
-        data = bucket.get_bytes(keys.checkpoint_at(each.attempt, each.global_step) + MANIFEST)
-        if _has_state(data):
-            digest = hashlib.sha256(data).hexdigest()
-            whole[each.global_step] = Pointer(
-                attempt=each.attempt, global_step=each.global_step, manifest_sha256=digest
-            )
-    return whole
+    """Checkpoints of the history that can be resumed, by step; a continued job also keeps a bare model."""
+    pointers: dict[int, Pointer] = {}
+    for stored in history(bucket, keys, lease):
+        data = bucket.get_bytes(keys.checkpoint_at(stored.attempt, stored.global_step) + MANIFEST)
+        with suppress(DamagedFolder):
+            if STATE in parse_manifest(data, MANIFEST).files:
+                digest = hashlib.sha256(data).hexdigest()
+                pointers[stored.global_step] = Pointer(
+                    attempt=stored.attempt, global_step=stored.global_step, manifest_sha256=digest
+                )
+    return pointers
 
 
 def listed(steps: Iterable[int]) -> str:
-    """Steps for an error text."""
+    """Steps, for an error message."""
     return ", ".join(map(str, sorted(steps))) or "none"
-
-
-def _has_state(manifest: bytes) -> bool:
-    try:
-        return STATE in parse_manifest(manifest, MANIFEST).files
-    except DamagedFolder:
-        return False

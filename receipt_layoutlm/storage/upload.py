@@ -115,7 +115,7 @@ class UploadTarget:
 
 
 class FolderUpload:
-    """A flat folder with a manifest, to a prefix that nothing else writes to.
+    """Upload of a flat folder with a manifest to a prefix that nothing else writes to.
 
     run() may raise StorageUnavailable and is called again: files that arrived are not sent again. `is_given_up` is
     asked while bytes are sent, and ends the upload in the same way. `seconds` counts the time inside run().

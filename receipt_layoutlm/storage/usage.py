@@ -1,4 +1,4 @@
-"""What lies in the bucket, by kind and by job."""
+"""Storage usage of the bucket, by kind and by job."""
 
 import re
 from collections import defaultdict
@@ -12,7 +12,7 @@ OTHER_KINDS = ("datasets", "splits", "encoded", "weights", "wheels")
 
 @dataclass
 class Amount:
-    """Objects and their bytes."""
+    """Number and size in bytes of some objects."""
 
     objects: int = 0
     size: int = 0
@@ -31,21 +31,20 @@ class Usage:
 
     @property
     def total(self) -> Amount:
-        return Amount(sum(each.objects for each in self.kinds.values()), sum(each.size for each in self.kinds.values()))
+        amounts = self.kinds.values()
+        return Amount(sum(amount.objects for amount in amounts), sum(amount.size for amount in amounts))
 
 
 def usage_of(bucket: Bucket, prefix: str = "") -> Usage:
-    """Everything below a prefix, as it is now: versions that are superseded are not counted. Lists all keys."""
+    """Usage of everything below a prefix, without superseded versions. Lists all keys."""
     kinds: defaultdict[str, Amount] = defaultdict(Amount)
     jobs: defaultdict[str, Amount] = defaultdict(Amount)
     for key, size in bucket.sizes(prefix):
         of_run = RUN_FILE.search(key)
         if of_run is not None:
             jobs[of_run["job"]].add(size)
-        kinds[_kind(key) if of_run is None else of_run["kind"] or "run records"].add(size)
+            kinds[of_run["kind"] or "run records"].add(size)
+        else:
+            folders = key.partition("/")[0], key.rpartition("/")[0].rpartition("/")[2]
+            kinds[next((kind for kind in OTHER_KINDS if kind in folders), "other")].add(size)
     return Usage(dict(kinds), dict(jobs))
-
-
-def _kind(key: str) -> str:
-    folder = key.rpartition("/")[0].rpartition("/")[2]
-    return next((kind for kind in OTHER_KINDS if kind in (folder, key.partition("/")[0])), "other")

@@ -1,7 +1,7 @@
-"""Base weights of the model hub, mirrored once into the bucket by revision, so that workers need no hub.
+"""Mirrors base weights of the model hub into the bucket, by revision, so that workers need no hub.
 
 weights/{owner}--{name}/{revision}/ holds the files with their manifest; weights/{owner}--{name}/newest names the
-revision that jobs get from now on.
+revision for new jobs.
 """
 
 import shutil
@@ -28,7 +28,7 @@ NON_COMMERCIAL = "-nc"  # in the hub's names of licences: cc-by-nc-sa-4.0
 
 
 class MirrorError(UserError):
-    """The hub does not give these weights, or not such as a job could use."""
+    """The hub does not provide these weights, or not in a usable form."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Mirrored:
 
 
 def weights_prefix(name: str, revision: str) -> str:
-    """Where a revision lies."""
+    """Prefix of a revision."""
     return f"{_folder(name)}{revision}/"
 
 
@@ -52,13 +52,13 @@ def _folder(name: str) -> str:
 
 
 def mirror(bucket: Bucket, hub: "HfApi", name: str, revision: str | None, licences: Sequence[str] = ()) -> Mirrored:
-    """Copy a model's safetensors, config and tokenizer, unless that revision is there; raises MirrorError.
+    """Copy a model's safetensors, config and tokenizer, unless the revision is stored already. Raises MirrorError.
 
-    A licence that forbids commercial use has to be in `licences`, the accepted ones.
+    A licence that forbids commercial use must be among the accepted `licences`.
     """
     if not is_hub_name(name):
         raise MirrorError(f"{name!r} is not a name on the model hub: give OWNER/NAME")
-    commit, licence = _asked(hub, name, revision)
+    commit, licence = _model_info(hub, name, revision)
     if licence is not None and NON_COMMERCIAL in licence and licence not in licences:
         raise MirrorError(f"{name} is licensed {licence}, not for commercial use: add --accept-license {licence}")
     prefix = weights_prefix(name, commit)
@@ -67,23 +67,23 @@ def mirror(bucket: Bucket, hub: "HfApi", name: str, revision: str | None, licenc
             _fetch(hub, name, commit, Path(folder))
             bucket.put_folder(Path(folder), prefix)
     bucket.raw.put_object(Bucket=bucket.name, Key=_folder(name) + "newest", Body=commit.encode())
-    size = sum(each.size for each in bucket.get_manifest(prefix).files.values())
+    size = sum(file.size for file in bucket.get_manifest(prefix).files.values())
     return Mirrored(name, commit, licence, f"{SCHEME}{bucket.name}/{prefix}", size)
 
 
-def _asked(hub: "HfApi", name: str, revision: str | None) -> tuple[str, str | None]:
-    """The commit that a revision means, and the licence that its card names."""
+def _model_info(hub: "HfApi", name: str, revision: str | None) -> tuple[str, str | None]:
+    """The commit of a revision, and the licence on the model card."""
     from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
     try:
         info = hub.model_info(name, revision=revision)
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         at = f" at {revision}" if revision else ""
-        raise MirrorError(f"the hub has no {name}{at}, or shows it only to those who log in: check the name") from error
+        raise MirrorError(f"the hub has no {name}{at}, or only for users who log in: check the name") from error
     except (HfHubHTTPError, OSError) as error:
-        raise MirrorError(f"the model hub does not answer: {error}") from error
+        raise MirrorError(f"the model hub does not respond: {error}: try again") from error
     if info.sha is None:
-        raise MirrorError(f"the hub names no revision of {name}")
+        raise MirrorError(f"the hub names no revision of {name}: choose one with --revision")
     licence = info.card_data.get("license") if info.card_data else None
     return info.sha, None if licence is None else str(licence)
 
@@ -92,22 +92,22 @@ def _fetch(hub: "HfApi", name: str, commit: str, folder: Path) -> None:
     try:
         hub.snapshot_download(name, revision=commit, allow_patterns=list(FILES), local_dir=folder / "files")
     except OSError as error:
-        raise MirrorError(f"{name} could not be downloaded whole: {error}: try again") from error
-    found = {path.name: path for path in (folder / "files").iterdir() if path.is_file()}
-    missing = [needed for needed in NEEDED if needed not in found]
+        raise MirrorError(f"{name} could not be downloaded completely: {error}: try again") from error
+    files = {path.name: path for path in (folder / "files").iterdir() if path.is_file()}
+    missing = [name for name in NEEDED if name not in files]
     if missing:
         raise MirrorError(
             f"{name} has no {' and no '.join(missing)}: only safetensors are loaded; convert the weights "
             "(save_pretrained writes them so) and name their folder on your machine, or another model"
         )
-    for path in found.values():
+    for path in files.values():
         path.rename(folder / path.name)
-    shutil.rmtree(folder / "files")  # with what the download noted for itself
+    shutil.rmtree(folder / "files")  # with the metadata of the download
     write_manifest(folder, 0)
 
 
 def mirrored(bucket: Bucket, config: TrainConfig) -> TrainConfig:
-    """The config with weights of the hub replaced by their mirror in the bucket, where there is one."""
+    """The config with weights of the hub replaced by their mirror in the bucket, if any."""
     if config.pretrained == "minilm" or not is_hub_name(config.pretrained) or Path(config.pretrained).exists():
         return config
     try:

@@ -259,7 +259,7 @@ def test_with_several_datasets_they_are_listed(shell: Shell, imported: str) -> N
         (["--label-merges", "{broken"], "not JSON"),
         (["--job-name", "../up"], "job name"),
         (["--tag", "novalue"], "KEY=VALUE"),
-        (["--output-s3-path", "nowhere"], "no S3 place"),
+        (["--output-s3-path", "nowhere"], "not an S3 URI"),
         (["--dataset", "missing"], "no dataset 'missing'"),
         (["--run-here", "--wait"], "leave --wait out"),
         (["--eval-every", "sometimes"], "eval_every"),

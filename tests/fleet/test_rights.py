@@ -40,7 +40,6 @@ WORKER_MAY = [
     ("s3:GetObject", "{bucket}/wheels/1.tar.gz"),
     ("s3:PutObject", "{bucket}/runs/1/attempt-001/best/model.safetensors"),
     ("s3:AbortMultipartUpload", "{bucket}/runs/1/attempt-001/best/model.safetensors"),
-    ("s3:ListMultipartUploadParts", "{bucket}/runs/1/attempt-001/best/model.safetensors"),
     ("s3:PutObject", "{bucket}/encoded/1/manifest.json"),
     ("s3:DeleteObject", "{bucket}/runs/1/attempt-001/checkpoint-5/model.safetensors"),
     ("s3:DeleteObject", "{bucket}/encoded/1/manifest.json"),

@@ -50,7 +50,7 @@ def test_another_manifest_than_the_recorded_one_is_refused(place: Bucket, tmp_pa
     make_folder(tmp_path / "up", model=b"weights")
     place.put_folder(tmp_path / "up", "runs/x/")
 
-    with pytest.raises(DamagedFolder, match="not the manifest that was recorded"):
+    with pytest.raises(DamagedFolder, match="not the recorded manifest"):
         place.get_folder("runs/x/", tmp_path / "down", "0" * 64)
 
 
@@ -58,7 +58,7 @@ def test_a_manifest_is_created_once_and_the_same_one_again_is_no_error(place: Bu
     place.put_new(b"first", "m")
     place.put_new(b"first", "m")
 
-    with pytest.raises(StorageError, match="another content"):
+    with pytest.raises(StorageError, match="other content"):
         place.put_new(b"second", "m")
     assert place.get_bytes("m") == b"first"
 
@@ -124,11 +124,11 @@ def test_places_lie_under_the_attempt_that_wrote_them() -> None:
 
 
 @pytest.mark.parametrize("uri", ["bucket", "s3://", "s3://UPPER/x", "https://b/x", "s3://a"])
-def test_what_is_no_s3_place_is_refused(uri: str) -> None:
-    with pytest.raises(StorageError, match="no S3 place"):
+def test_what_is_not_an_s3_uri_is_refused(uri: str) -> None:
+    with pytest.raises(StorageError, match="not an S3 URI"):
         parse_s3_uri(uri)
 
 
-def test_an_s3_place_keeps_its_prefix_as_a_folder() -> None:
+def test_an_s3_uri_keeps_its_prefix_as_a_folder() -> None:
     assert parse_s3_uri("s3://my-bucket/a/b") == Storage(bucket="my-bucket", prefix="a/b/")
     assert parse_s3_uri("s3://my-bucket") == Storage(bucket="my-bucket", prefix="")

@@ -92,7 +92,7 @@ def test_the_manifest_of_another_attempt_under_the_recorded_place_is_refused(pla
     pointer = Pointer(attempt=1, global_step=7, manifest_sha256=recorded)
     place.put_folder(tmp_path / "second", keys.checkpoint(pointer))
 
-    with pytest.raises(DamagedFolder, match="not the manifest that was recorded"):
+    with pytest.raises(DamagedFolder, match="not the recorded manifest"):
         place.get_folder(keys.checkpoint(pointer), tmp_path / "down", pointer.manifest_sha256)
     assert not (tmp_path / "down").exists()
 

@@ -136,7 +136,7 @@ def test_another_manifest_at_the_same_place_is_an_error(place: Bucket, folder: P
     place.folder_upload(folder, "runs/x/").run()
     write_manifest(folder, global_step=8)
 
-    with pytest.raises(StorageError, match="another content"):
+    with pytest.raises(StorageError, match="other content"):
         place.folder_upload(folder, "runs/x/").run()
 
 
