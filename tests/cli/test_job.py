@@ -289,12 +289,12 @@ def test_why_names_the_due_jobs_that_are_claimed_first(queue: JobQueue) -> None:
 
     text, told = ok("why", "mine"), json.loads(ok("why", "mine", "--json"))
 
-    assert "2 due jobs are before it" in text and "the first is high (priority high" in text
+    assert "2 due jobs are ahead of it" in text and "the first is high (priority high" in text
     assert (told["due_jobs_ahead"], told["first_ahead"]) == (2, high.job_id)
     assert (told["job_id"], told["status"]) == (mine.job_id, "pending")
     assert told["why"].partition("(")[0] == text.partition("(")[0]
-    assert "No due job of queue default is before it" in ok("why", "high")
-    assert "unless `layoutlm-cli job cancel" in ok("why", "not-due")
+    assert "It is first in queue default" in ok("why", "high")
+    assert "`layoutlm-cli job cancel" in ok("why", "not-due")
 
 
 def test_why_tells_who_holds_a_job_but_never_the_token_or_what_would_steer_a_terminal(queue: JobQueue) -> None:
@@ -304,7 +304,7 @@ def test_why_tells_who_holds_a_job_but_never_the_token_or_what_would_steer_a_ter
 
     text, document = ok("why", lease.job_id), ok("why", lease.job_id, "--json")
 
-    assert "holds attempt 1" in text
+    assert "has held attempt 1" in text
     assert "\x1b" not in text and "\x07" not in text
     assert lease.lease_token not in document and json.loads(document)["lease"]["attempt"] == 1
 
@@ -319,7 +319,7 @@ def test_a_failed_job_is_retried_and_not_in_a_dry_run(queue: JobQueue) -> None:
 
     assert "mine: pending, starts at the beginning" in ok("retry", "mine")
     assert queue.client.get_job(job.job_id).status == "pending"
-    assert "a retry put it back" in ok("why", "mine")
+    assert "it was retried by a person" in ok("why", "mine")
 
 
 @pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
