@@ -7,16 +7,16 @@ import click
 from receipt_layoutlm.cli.lazy_group import LazyGroup
 
 COMMANDS = {
-    "train": ("receipt_layoutlm.cli.train:train", "Submit a training job (or work it here with --run-here)."),
-    "worker": ("receipt_layoutlm.cli.worker:worker", "Claim and run submitted jobs."),
-    "job": ("receipt_layoutlm.cli.job:job", "List, explain, show, cancel, retry, pull and delete jobs."),
-    "rescue": ("receipt_layoutlm.cli.rescue:rescue", "Take jobs away from workers that fell silent."),
-    "fleet": ("receipt_layoutlm.cli.fleet:fleet", "Machines in your AWS account that work the queue."),
-    "dataset": ("receipt_layoutlm.cli.dataset:dataset", "Import labelled pages and pin snapshots of them."),
-    "weights": ("receipt_layoutlm.cli.weights:weights", "Base weights of the model hub in the bucket."),
-    "storage": ("receipt_layoutlm.cli.storage:storage", "What lies in the bucket."),
-    "local": ("receipt_layoutlm.cli.local:local", "The embedded AWS behind --local: up, down, status."),
-    "doctor": ("receipt_layoutlm.cli.doctor:doctor", "Check this machine, or your AWS account, and say what to fix."),
+    "train": ("receipt_layoutlm.cli.train:train", "Submit a training job, or run it here with --run-here."),
+    "worker": ("receipt_layoutlm.cli.worker:worker", "Claim and run submitted jobs; drain running workers."),
+    "job": ("receipt_layoutlm.cli.job:job", "List, show, explain, compare, cancel, retry, pull and delete jobs."),
+    "rescue": ("receipt_layoutlm.cli.rescue:rescue", "Requeue jobs whose lease has expired."),
+    "fleet": ("receipt_layoutlm.cli.fleet:fleet", "Deploy and manage GPU machines in your AWS account."),
+    "dataset": ("receipt_layoutlm.cli.dataset:dataset", "Import, check, select and snapshot labelled pages."),
+    "weights": ("receipt_layoutlm.cli.storage:weights", "Mirror base weights from the model hub into the bucket."),
+    "storage": ("receipt_layoutlm.cli.storage:storage", "Show what the bucket holds."),
+    "local": ("receipt_layoutlm.cli.local:local", "Start, stop and show the embedded AWS behind --local."),
+    "doctor": ("receipt_layoutlm.cli.doctor:doctor", "Check this machine or your AWS account and suggest fixes."),
     "demo": ("receipt_layoutlm.cli.demo:demo", "Run the whole system once on generated receipts."),
 }
 
@@ -43,7 +43,7 @@ class InterruptibleGroup(LazyGroup):
     "is_local",
     is_flag=True,
     envvar="LAYOUTLM_LOCAL",
-    help="Use a DynamoDB and an S3 on this machine, started on demand; no AWS account is touched.",
+    help="Use a DynamoDB and an S3 on this machine, started on demand; no AWS account is used.",
 )
 @click.version_option(package_name="receipt-layoutlm")
 @click.pass_context

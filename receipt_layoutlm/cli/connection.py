@@ -1,8 +1,6 @@
-"""Where a command finds its table and bucket: flags, environment, or the embedded AWS behind --local.
+"""Table, bucket and extras of a command: from flags, the environment, or the embedded AWS behind --local.
 
-The only place that reads the environment for them.
-
-Says which extra to install, before anything is done that would need it.
+No other module reads the environment for them.
 """
 
 import functools
@@ -33,7 +31,7 @@ BUCKET_VARIABLE = "LAYOUTLM_TRAINING_BUCKET"
 
 @dataclass
 class Connection:
-    """Opens clients when they are needed; with --local it starts the engines they need, and only those."""
+    """Opens clients on demand; with --local it starts only the engines they need."""
 
     is_local: bool
     table: str | None
@@ -50,29 +48,29 @@ class Connection:
         return JobQueue(self.client())
 
     def table_name(self) -> str:
-        """The table's name; a usage error that says how to give one."""
+        """The table's name; a usage error if there is none."""
         given = self.table or self._local_name("LOCAL_TABLE") or os.environ.get(TABLE_VARIABLE)
         if not given:
             raise click.UsageError(f"no table: give --dynamo-table, set {TABLE_VARIABLE}, or use --local")
         return given
 
     def has_table(self) -> bool:
-        """Whether a table is named, in whatever way."""
+        """Whether a table is named by flag, environment or --local."""
         return self.is_local or bool(self.table or os.environ.get(TABLE_VARIABLE))
 
     def has_bucket(self) -> bool:
-        """Whether a training bucket is named, in whatever way."""
+        """Whether a training bucket is named by flag, environment or --local."""
         return self.is_local or bool(self.bucket_name or os.environ.get(BUCKET_VARIABLE))
 
     def default_bucket(self) -> str:
-        """The training bucket's name; a usage error that says how to give one."""
+        """The training bucket's name; a usage error if there is none."""
         given = self.bucket_name or self._local_name("LOCAL_BUCKET") or os.environ.get(BUCKET_VARIABLE)
         if not given:
             raise click.UsageError(f"no bucket: give --bucket, set {BUCKET_VARIABLE}, or use --local")
         return given
 
     def _local_name(self, constant: str) -> str | None:
-        """With --local the user's environment names nothing."""
+        """The name under --local, which takes precedence over the environment."""
         if not self.is_local:
             return None
         from receipt_layoutlm.local import aws as local_aws
@@ -87,16 +85,16 @@ class Connection:
         return Bucket(name, region=None if self.is_local else self.region)
 
     def caller(self) -> str:
-        """Who submits: the AWS caller's ARN, else the OS user."""
+        """Identity of the submitter: the AWS caller's ARN, otherwise the OS user."""
         import boto3
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError, ClientError
 
         if self.is_local:
             return getpass.getuser()
-        patience = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 1})
+        config = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 1})
         try:
-            return boto3.client("sts", region_name=resolve_region(self.region), config=patience).get_caller_identity()[
+            return boto3.client("sts", region_name=resolve_region(self.region), config=config).get_caller_identity()[
                 "Arn"
             ]
         except (BotoCoreError, ClientError):
@@ -109,11 +107,11 @@ class Connection:
 
 
 def store_options(command: F) -> F:
-    """Add --dynamo-table, --region and --bucket; the command gets them as one `connection`."""
+    """Add --dynamo-table, --region and --bucket; the command receives them as one `connection`."""
 
-    @click.option("--dynamo-table", metavar="TABLE", help=f"DynamoDB table (else {TABLE_VARIABLE}).")
-    @click.option("--region", metavar="REGION", help="AWS region (else AWS_REGION, the profile, us-east-1).")
-    @click.option("--bucket", metavar="BUCKET", help=f"S3 bucket for snapshots and runs (else {BUCKET_VARIABLE}).")
+    @click.option("--dynamo-table", metavar="TABLE", help=f"DynamoDB table (default: {TABLE_VARIABLE}).")
+    @click.option("--region", metavar="REGION", help="AWS region (default: AWS_REGION, the profile, us-east-1).")
+    @click.option("--bucket", metavar="BUCKET", help=f"S3 bucket for snapshots and runs (default: {BUCKET_VARIABLE}).")
     @functools.wraps(command)
     def wrapped(dynamo_table: str | None, region: str | None, bucket: str | None, **values: Any) -> Any:
         is_local = bool(click.get_current_context().find_root().obj)
@@ -124,7 +122,7 @@ def store_options(command: F) -> F:
 
 
 def explain_errors(command: F) -> F:
-    """Turn what the product raises into one line on stderr; the exit code is 1, or 2 for a usage error."""
+    """Report the product's errors as one line on stderr, with exit code 1, or 2 for a usage error."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **values: Any) -> Any:
@@ -144,7 +142,7 @@ MODULES = {"train": ("torch", "transformers", "safetensors"), "local": ("faker",
 
 
 def require(extra: str) -> None:
-    """A one-line error when a module of the extra is not installed. Imports nothing."""
+    """Raise a one-line error when a module of the extra is not installed. Imports none of them."""
     missing = [module for module in MODULES[extra] if find_spec(module) is None]
     if missing:
         raise click.ClickException(f"{', '.join(missing)} not installed: pip install 'receipt-layoutlm[{extra}]'")

@@ -1,4 +1,4 @@
-"""layoutlm-cli demo: the whole system once on generated receipts, each step a command that can be repeated."""
+"""layoutlm-cli demo: run the whole system once on generated receipts, one command per step."""
 
 import subprocess
 import sys
@@ -16,13 +16,13 @@ LABELS = ("MERCHANT_NAME", "PHONE_NUMBER", "ADDRESS_LINE", "DATE", "TIME", "PROD
 
 @click.command()
 @click.option("--pages", type=click.IntRange(min=20), default=240, show_default=True, help="Receipts to generate.")
-@click.option("--epochs", type=click.IntRange(min=1), default=4, show_default=True, help="Passes over them.")
+@click.option("--epochs", type=click.IntRange(min=1), default=4, show_default=True, help="Epochs to train.")
 @click.option("--layers", type=click.IntRange(1, 6), default=3, show_default=True, help="Encoder layers to keep.")
 @store_options
 def demo(connection: Connection, pages: int, epochs: int, layers: int) -> None:
-    """Generate receipts, submit a job, work it, and show what can be asked afterwards.
+    """Generate receipts, submit a job, run it and show its results.
 
-    Everything runs on this machine: a DynamoDB and an S3 are started for it, as with --local.
+    Everything runs on this machine, on the embedded DynamoDB and S3 of --local.
     """
     began = time.monotonic()
     connection.is_local = True
@@ -37,7 +37,7 @@ def demo(connection: Connection, pages: int, epochs: int, layers: int) -> None:
     _run("worker", "run", "--once")
     job = find_job(connection.client(), name)
     if job.status is not JobStatus.SUCCEEDED:
-        raise click.ClickException(f"the job is {job.status}: 'layoutlm-cli --local job show {name}' says why")
+        raise click.ClickException(f"the job is {job.status}: 'layoutlm-cli --local job why {name}' explains it")
     _run("job", "metrics", name)
     _run("job", "list", "--status", "succeeded", "--limit", "5")
     click.echo("\n" + summary(job))
@@ -45,7 +45,7 @@ def demo(connection: Connection, pages: int, epochs: int, layers: int) -> None:
 
 
 def _run(*arguments: str) -> None:
-    """Run one command of this program in a process of its own, and show it as a person would type it."""
+    """Print one command of this program as a person would type it, and run it in its own process."""
     click.secho("\n$ layoutlm-cli --local " + " ".join(arguments), bold=True)
     result = subprocess.run([sys.executable, "-m", "receipt_layoutlm.cli", "--local", *arguments])
     if result.returncode:
@@ -53,7 +53,7 @@ def _run(*arguments: str) -> None:
 
 
 def summary(job: Job) -> str:
-    """Job, status, epochs, best F1, F1 by label, checkpoint, and what to try next."""
+    """Job, status, epochs, best F1, F1 by label, checkpoint, and the next commands."""
     results = job.results or {}
     short = job.job_id[:8]
     facts = [

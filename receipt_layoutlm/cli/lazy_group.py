@@ -1,4 +1,4 @@
-"""A group of commands whose modules are loaded when they are used."""
+"""Command group that imports a command's module on first use."""
 
 import importlib
 from collections.abc import Mapping
@@ -7,11 +7,11 @@ from typing import Any
 import click
 
 Commands = Mapping[str, tuple[str, str]]
-"""name -> where the command lives (module:name), and its line in --help, which is thus shown without any of them."""
+"""name -> (module:name of the command, its line in --help). The help needs none of the modules."""
 
 
 class LazyGroup(click.Group):
-    """Imports a command's module only when that command is asked for."""
+    """Imports the module of a command when the command is used."""
 
     def __init__(self, *args: Any, places: Commands, **values: Any) -> None:
         super().__init__(*args, **values)

@@ -1,4 +1,4 @@
-"""layoutlm-cli local up|down|status: the embedded AWS behind --local."""
+"""layoutlm-cli local: start, stop and show the embedded AWS behind --local."""
 
 import contextlib
 import os
@@ -8,19 +8,19 @@ import click
 
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.local import aws as local_aws
-from receipt_layoutlm.local.aws import EngineStatus, LocalStatus
+from receipt_layoutlm.local.aws import EngineStatus
 from receipt_layoutlm.paths import state_dir
 
 
 @click.group()
 def local() -> None:
-    """The embedded AWS behind --local: a DynamoDB and an S3 on this machine, started when they are needed."""
+    """Start, stop and show the embedded AWS behind --local: a DynamoDB and an S3 on this machine."""
 
 
 @local.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def up(as_json: bool) -> None:
-    """Start both engines and create the table and the bucket; running ones are left alone."""
+    """Start both engines and create the table and the bucket. Running engines are kept."""
     with _one_line():
         local_aws.up(state_dir(os.environ))
     _print_status(as_json)
@@ -29,17 +29,17 @@ def up(as_json: bool) -> None:
 @local.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(as_json: bool) -> None:
-    """Say which engines run, where the state is and how much room it takes."""
+    """Show the running engines, the state folder and its size."""
     _print_status(as_json)
 
 
 @local.command()
-@click.option("--purge", is_flag=True, help="Also delete every job, dataset and checkpoint kept here.")
-@click.option("--yes", is_flag=True, help="Do not ask before --purge.")
+@click.option("--purge", is_flag=True, help="Also delete all jobs, datasets and checkpoints in the state folder.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation of --purge.")
 def down(purge: bool, yes: bool) -> None:
-    """Stop the engines; what they hold stays and is there again at the next start."""
+    """Stop the engines; their state is kept for the next start."""
     if yes and not purge:
-        raise click.UsageError("--yes answers the question of --purge, which was not given")
+        raise click.UsageError("--yes confirms --purge: add --purge, or leave --yes out")
     folder = state_dir(os.environ)
     with _one_line():
         if purge and not yes:
@@ -49,18 +49,18 @@ def down(purge: bool, yes: bool) -> None:
         click.echo(f"stopped {' and '.join(stopped)}" if stopped else "nothing was running")
         if purge:
             local_aws.purge(folder)
-            click.echo(f"deleted what {folder} held")
+            click.echo(f"deleted the contents of {folder}")
 
 
 def _print_status(as_json: bool) -> None:
     with _one_line():
-        found = local_aws.status(state_dir(os.environ))
-    click.echo(found.model_dump_json(indent=1) if as_json else _text(found))
-
-
-def _text(found: LocalStatus) -> str:
-    running = [_line(engine) for engine in found.engines if engine.running] or ["no engine runs"]
-    return "\n".join([*running, f"state  {found.state_dir}  {_megabytes(found.state_bytes)}"])
+        current = local_aws.status(state_dir(os.environ))
+    if as_json:
+        click.echo(current.model_dump_json(indent=1))
+        return
+    for line in [_line(engine) for engine in current.engines if engine.running] or ["no engine is running"]:
+        click.echo(line)
+    click.echo(f"state  {current.state_dir}  {_megabytes(current.state_bytes)}")
 
 
 def _line(engine: EngineStatus) -> str:

@@ -1,16 +1,16 @@
-"""What `train` prints: the submitted job, or the plan of a dry run."""
+"""Output of `train`: the submitted job, or the submission of a dry run."""
 
 import json
 
-from receipt_dynamo import Job, JsonObject
+from receipt_dynamo import Job
 from receipt_layoutlm.cli.tables import BY_WORKER, clean, score, table
 from receipt_layoutlm.jobs.continuation import Parent
-from receipt_layoutlm.jobs.plan import Plan
+from receipt_layoutlm.jobs.plan import TrainingPlan
 from receipt_layoutlm.jobs.submit import Submission
 
 
-def submitted_text(job: Job, plan: Plan | None, is_local: bool) -> str:
-    """What was submitted and what to do next."""
+def submitted_text(job: Job, plan: TrainingPlan | None, is_local: bool) -> str:
+    """The submitted job and the next commands."""
     cli = "layoutlm-cli --local" if is_local else "layoutlm-cli"
     lines = [
         f"submitted {clean(job.name)}",
@@ -30,7 +30,7 @@ def submitted_text(job: Job, plan: Plan | None, is_local: bool) -> str:
 def dry_run_text(submission: Submission) -> str:
     """The resolved config with the source of each value, and the plan. Raises NoDatasetChosen."""
     submission.require_dataset()
-    lines = [parent_text(submission.parent), ""] if submission.parent else []
+    lines = [_parent_text(submission.parent), ""] if submission.parent else []
     rows = [
         (name, json.dumps(value), submission.given.get(name, "default"))
         for name, value in submission.config.model_dump(mode="json").items()
@@ -45,7 +45,7 @@ def dry_run_text(submission: Submission) -> str:
         lines += [f"cost     {_estimate(plan.dollars, 'US dollars')}"]
         lines += [f"warning  {warning}" for warning in plan.warnings]
     else:
-        lines += [f"dataset  {BY_WORKER}: labels, steps and time are not known before"]
+        lines += [f"dataset  {BY_WORKER}: labels, steps and time are unknown until then"]
     return "\n".join([*lines, "nothing was written (--dry-run)"])
 
 
@@ -53,8 +53,8 @@ def _estimate(amount: float | None, unit: str) -> str:
     return "unknown (no earlier job of this shape)" if amount is None else f"about {amount:.2f} {unit}"
 
 
-def parent_text(parent: Parent) -> str:
-    """Which job would be continued, and where."""
+def _parent_text(parent: Parent) -> str:
+    """The job that would be continued, and its checkpoint."""
     job, state = parent.job, parent.state
     best = "no evaluation yet"
     if state.best_step is not None:
@@ -63,19 +63,6 @@ def parent_text(parent: Parent) -> str:
         f"continues {clean(job.name)} ({job.job_id}, {job.status}) "
         f"from step {state.global_step}: {state.epoch} epochs done, {best}"
     )
-
-
-def _parent_json(parent: Parent) -> JsonObject:
-    state = parent.state
-    return {
-        "job_id": parent.job.job_id,
-        "name": parent.job.name,
-        "status": parent.job.status,
-        "global_step": state.global_step,
-        "epochs": state.epoch,
-        "best_global_step": state.best_step,
-        "best_metric_value": state.best_metric_value,
-    }
 
 
 def dry_run_json(submission: Submission) -> str:
@@ -88,7 +75,16 @@ def dry_run_json(submission: Submission) -> str:
             "request": submission.request.model_dump(mode="json"),
             "dataset": None if chosen is None else chosen.dataset.model_dump(mode="json"),
             "plan": None if plan is None else plan.model_dump(mode="json"),
-            "parent": None if parent is None else _parent_json(parent),
+            "parent": parent
+            and {
+                "job_id": parent.job.job_id,
+                "name": parent.job.name,
+                "status": parent.job.status,
+                "global_step": parent.state.global_step,
+                "epochs": parent.state.epoch,
+                "best_global_step": parent.state.best_step,
+                "best_metric_value": parent.state.best_metric_value,
+            },
         },
         indent=1,
     )

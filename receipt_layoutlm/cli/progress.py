@@ -1,7 +1,4 @@
-"""What a person sees while a trainer runs: a bar on a terminal, one line an evaluation elsewhere.
-
-Bars for what takes a while at the table or the bucket: on a terminal, on stderr, nowhere else.
-"""
+"""Progress of a trainer, a snapshot or a transfer on stderr: bars on a terminal, otherwise a line per evaluation."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -28,7 +25,7 @@ from receipt_layoutlm.run import events
 
 
 class ProgressView:
-    """Draws trainer events on stderr. `observe` is WorkerContext.observe."""
+    """Shows trainer events on stderr."""
 
     def __init__(self) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -36,7 +33,7 @@ class ProgressView:
         self._task: TaskID | None = None
 
     def observe(self, job: Job, event: events.Event) -> None:
-        with suppress(OSError):  # nobody looks any more: no reason to end a training
+        with suppress(OSError):  # stderr is closed: no reason to stop training
             self._show(job, event)
 
     def _show(self, job: Job, event: events.Event) -> None:
@@ -86,12 +83,12 @@ class ProgressView:
 
 
 def started_line(job: Job, event: events.Started) -> str:
-    """Device, part sizes, parameters and label counts."""
+    """Device, set sizes, parameters and label counts."""
     labels = ", ".join(f"{label} {count}" for label, count in event.label_counts.items())
     resumed = "" if event.resumed_from is None else f", resumed from step {event.resumed_from}"
     return (
         f"{clean(job.name)}: {clean(event.place)}, "
-        f"{event.train_pages} pages to train and {event.eval_pages} to evaluate, "
+        f"{event.train_pages} training pages and {event.eval_pages} validation pages, "
         f"{event.parameters:,} parameters ({event.trainable_parameters:,} trainable), "
         f"{event.total_steps} steps{resumed}\nlabels: {clean(labels)}"
     )
@@ -102,9 +99,9 @@ SHOWN = {"precision": "P", "recall": "R", "macro_f1": "macro F1", "field_f1": "f
 
 
 def evaluation_line(event: events.Evaluation) -> str:
-    """One line an evaluation."""
-    mark = "  new best" if event.is_best else ""
+    """One line per evaluation."""
     shown = ", ".join(f"{title} {score(event.scores[name])}" for name, title in SHOWN.items() if name in event.scores)
+    mark = "  new best" if event.is_best else ""
     mark += "  collapsed: one class for every word" if event.collapsed else ""
     return (
         f"epoch {event.epoch:.2f} step {event.global_step}: {clean(event.metric_name)} {score(event.metric_value)} "
@@ -130,7 +127,7 @@ def snapshot_bar() -> Iterator[Callable[[receipt_snapshot.SnapshotProgress], Non
 
 @contextmanager
 def counting_bar(title: str, total: int) -> Iterator[Callable[[], None]]:
-    """Call what it gives after each of `total` things."""
+    """Bar over `total` items; the yielded function advances it by one."""
     with _bar() as bar:
         task = bar.add_task(title, total=total)
         yield lambda: bar.advance(task)

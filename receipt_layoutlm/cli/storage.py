@@ -1,4 +1,4 @@
-"""layoutlm-cli storage: what lies in the bucket."""
+"""layoutlm-cli storage, weights: contents of the bucket, and base weights mirrored into it."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.filesize import decimal
 
-from receipt_layoutlm.cli.connection import Connection, store_options
+from receipt_layoutlm.cli.connection import Connection, require, store_options
 from receipt_layoutlm.cli.tables import table
 
 if TYPE_CHECKING:
@@ -17,28 +17,36 @@ if TYPE_CHECKING:
 
 @click.group()
 def storage() -> None:
-    """What lies in the bucket; `job prune` removes what ended jobs no longer need."""
+    """Show what the bucket holds. `job prune` removes checkpoints of jobs that have ended."""
 
 
 @storage.command()
-@click.option("--jobs", "job_count", type=click.IntRange(min=0), default=10, show_default=True, help="Largest jobs.")
+@click.option(
+    "--jobs",
+    "job_count",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    help="Number of largest jobs to show.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @store_options
 def usage(connection: Connection, job_count: int, as_json: bool) -> None:
-    """Count objects and bytes by kind, and of the largest jobs. Lists every key: 1,000 to a request.
+    """Count objects and bytes by kind and job.
 
-    Versions that S3 keeps of what was replaced or removed are not counted: the bucket's lifecycle rules expire them.
+    Lists every key, 1,000 per request. Noncurrent object versions are not counted: the bucket's lifecycle rules
+    expire them.
     """
     from receipt_layoutlm.storage.usage import usage_of
 
-    found = usage_of(connection.open_bucket(connection.default_bucket()))
-    largest = dict(_by_size(found.jobs)[:job_count])
+    total_usage = usage_of(connection.open_bucket(connection.default_bucket()))
+    largest = dict(_by_size(total_usage.jobs)[:job_count])
     if as_json:
-        kinds = {name: asdict(amount) for name, amount in found.kinds.items()}
+        kinds = {name: asdict(amount) for name, amount in total_usage.kinds.items()}
         jobs = {name: asdict(amount) for name, amount in largest.items()}
-        click.echo(json.dumps({"total": asdict(found.total), "kinds": kinds, "jobs": jobs}, indent=1))
+        click.echo(json.dumps({"total": asdict(total_usage.total), "kinds": kinds, "jobs": jobs}, indent=1))
         return
-    click.echo(_table("kind", [*_by_size(found.kinds), ("total", found.total)]))
+    click.echo(_table("kind", [*_by_size(total_usage.kinds), ("total", total_usage.total)]))
     if largest:
         click.echo("\n" + _table("job", list(largest.items())))
 
@@ -49,3 +57,39 @@ def _by_size(amounts: "Mapping[str, Amount]") -> "list[tuple[str, Amount]]":
 
 def _table(title: str, rows: "list[tuple[str, Amount]]") -> str:
     return table((title, "objects", "size"), [(name, each.objects, decimal(each.size)) for name, each in rows])
+
+
+@click.group()
+def weights() -> None:
+    """Mirror base weights from the model hub into the bucket, so that workers need no hub."""
+
+
+@weights.command()
+@click.argument("name", metavar="OWNER/NAME")
+@click.option("--revision", metavar="REVISION", help="Branch, tag or commit (else the default branch).")
+@click.option(
+    "--accept-license",
+    "licences",
+    multiple=True,
+    metavar="LICENCE",
+    help="Accept a licence that forbids commercial use; repeat for more.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@store_options
+def mirror(connection: Connection, name: str, revision: str | None, licences: tuple[str, ...], as_json: bool) -> None:
+    """Copy a model's safetensors, config and tokenizer into the bucket, once per revision.
+
+    Afterwards, jobs submitted with `train --pretrained OWNER/NAME` read this revision from the bucket and verify the
+    hash of every file. To go back to an older revision, mirror it again.
+    """
+    require("train")
+    from huggingface_hub import HfApi
+
+    from receipt_layoutlm.storage.weights import mirror as copy
+
+    mirrored = copy(connection.open_bucket(connection.default_bucket()), HfApi(), name, revision, licences)
+    if as_json:
+        click.echo(json.dumps(asdict(mirrored), indent=1))
+        return
+    licence = mirrored.licence or "unknown"
+    click.echo(f"{mirrored.uri}: {decimal(mirrored.size)}, revision {mirrored.revision}, licence {licence}")

@@ -1,4 +1,4 @@
-"""Texts and tables for people. Cells pass `clean`, so that nothing stored can steer a terminal."""
+"""Texts and tables for people. Cells pass through `clean`, so that stored texts cannot control a terminal."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -11,26 +11,26 @@ from rich.table import Table
 from rich.text import Text
 
 from receipt_dynamo import Dataset, Job, JobMetric
-from receipt_layoutlm.jobs.timeline import PHASES, Row, Timeline, Totals
+from receipt_layoutlm.jobs.timeline import PHASES, AttemptRow, Timeline, Totals
 from receipt_layoutlm.jobs.wording import duration
 from receipt_layoutlm.redact import printable
 
-_OWN_PLACE = frozenset(  # of a job's results, those that job_report.py shows
+_OWN_PLACE = frozenset(  # results that cli/job/report.py shows
     {"per_label", "test", "comparability", "health", "f1_by_decoding", "seen", "confusion", "class_weights", "hardware"}
 )
-BY_WORKER = "as its worker will find the table"  # of a job that has not pinned its pages yet
+BY_WORKER = "snapshot to be taken by the worker"  # of a job that has not pinned its pages yet
 PHASE_TITLES = {"encode": "data"}
 _EXTRAS = ("macro_f1", "field_f1", "train_f1")
 _LOSSES = ("train_loss", "eval_loss")
 
 
 def clean(text: object) -> str:
-    """One line without control characters, which a terminal would obey."""
+    """One line without control characters."""
     return printable(str(text)).replace("\n", " ")
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Columns as wide as their widest cell, whatever the terminal's width: lines stay greppable."""
+    """Columns as wide as their widest cell, regardless of the terminal's width, so that lines stay greppable."""
     drawn = Table(*header, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for row in rows:
         drawn.add_row(*(Text(clean(cell)) for cell in row))
@@ -46,50 +46,56 @@ def when(time: datetime | None) -> str:
 
 
 def score(value: JsonValue) -> str:
-    """Four digits after the point; empty for what is not there."""
+    """Four decimals; empty if there is no value."""
     return f"{value:.4f}" if isinstance(value, int | float) else ""
 
 
 def whole(value: JsonValue) -> str:
-    """A count; empty for what is not there."""
+    """A whole number; empty if there is no value."""
     return f"{value:.0f}" if isinstance(value, int | float) else ""
 
 
 def jobs_table(jobs: Sequence[Job]) -> str:
-    """One line a job."""
+    """One line per job."""
     header = ("id", "name", "status", "attempt", "created", "best", "dataset")
-    return table(header, [_job_row(job) for job in jobs])
-
-
-def _job_row(job: Job) -> tuple[object, ...]:
-    best = score((job.results or {}).get("metric_value"))
-    dataset = str(job.job_config.get("dataset") or "").partition("@")[0]
-    return job.job_id[:8], job.name, job.status, job.attempt, when(job.created_at), best, dataset
+    rows = [
+        (
+            job.job_id[:8],
+            job.name,
+            job.status,
+            job.attempt,
+            when(job.created_at),
+            score((job.results or {}).get("metric_value")),
+            str(job.job_config.get("dataset") or "").partition("@")[0],
+        )
+        for job in jobs
+    ]
+    return table(header, rows)
 
 
 def metrics_table(metrics: Sequence[JobMetric]) -> str:
-    """One line an evaluation; a star marks each new best."""
+    """One line per evaluation; a star marks each new best."""
     header = ("step", "epoch", "metric", "value", "precision", "recall", *_EXTRAS, *_LOSSES, "lr", "best")
-    return _filled(header, [_metric_row(metric) for metric in metrics]) if metrics else table(header, [])
-
-
-def _metric_row(metric: JobMetric) -> tuple[object, ...]:
-    return (
-        "" if metric.global_step is None else metric.global_step,
-        "" if metric.epoch is None else f"{metric.epoch:.2f}",
-        metric.metric_name,
-        score(metric.metric_value),
-        score(metric.precision),
-        score(metric.recall),
-        *(score(metric.extras.get(name)) for name in _EXTRAS),
-        *(score(getattr(metric, name)) for name in _LOSSES),
-        "" if metric.lr is None else f"{metric.lr:.2e}",
-        "*" if metric.is_best else "",
-    )
+    rows = [
+        (
+            "" if metric.global_step is None else metric.global_step,
+            "" if metric.epoch is None else f"{metric.epoch:.2f}",
+            metric.metric_name,
+            score(metric.metric_value),
+            score(metric.precision),
+            score(metric.recall),
+            *(score(metric.extras.get(name)) for name in _EXTRAS),
+            *(score(getattr(metric, name)) for name in _LOSSES),
+            "" if metric.lr is None else f"{metric.lr:.2e}",
+            "*" if metric.is_best else "",
+        )
+        for metric in metrics
+    ]
+    return _filled(header, rows) if rows else table(header, [])
 
 
 def per_label_table(per_label: JsonValue, seen: JsonValue = None) -> str:
-    """Entity scores by label, and how many entities of each an epoch showed where that is known."""
+    """Entity scores by label, and the number of entities seen per epoch where known."""
     shown = seen if isinstance(seen, dict) else {}
     rows = [
         (
@@ -101,11 +107,11 @@ def per_label_table(per_label: JsonValue, seen: JsonValue = None) -> str:
         for label, scores in (per_label if isinstance(per_label, dict) else {}).items()
         if isinstance(scores, dict)
     ]
-    return _filled(("label", "precision", "recall", "f1", "support", "seen an epoch"), rows)
+    return _filled(("label", "precision", "recall", "f1", "support", "seen per epoch"), rows)
 
 
 def datasets_table(datasets: Sequence[Dataset]) -> str:
-    """One line a snapshot."""
+    """One line per snapshot."""
     header = ("name", "fingerprint", "pages", "groups", "words", "labels", "created", "source")
     rows = [
         (
@@ -124,7 +130,10 @@ def datasets_table(datasets: Sequence[Dataset]) -> str:
 
 
 def show_text(job: Job) -> str:
-    """A job, its config where it differs from nothing, and its results, a line each."""
+    """A job, the config values that were given, and its results, one line each."""
+    config, results = job.job_config, job.results or {}
+    given, warnings = config.get("given"), config.get("warnings")
+    names = given if isinstance(given, dict) else config
     facts: list[tuple[str, object]] = [
         ("name", job.name),
         ("id", job.job_id),
@@ -135,54 +144,40 @@ def show_text(job: Job) -> str:
         ("ended", when(job.ended_at)),
         ("queue", f"{job.queue}, priority {job.priority}"),
         ("tags", ", ".join(f"{key}={value}" for key, value in job.tags.items())),
-        ("dataset", job.job_config.get("dataset") or (BY_WORKER if job.job_config.get("snapshot_on_worker") else "")),
-        ("config", _given_values(job)),
-        *(("warning", text) for text in _warnings(job)),
+        ("dataset", config.get("dataset") or (BY_WORKER if config.get("snapshot_on_worker") else "")),
+        ("config", ", ".join(f"{name}={json.dumps(config.get(name))}" for name in names if name != "dataset")),
+        *(("warning", text) for text in (warnings if isinstance(warnings, list) else ())),
         ("error", "" if job.error is None else f"{job.error.cause}: {job.error.message}"),
-        *((name.replace("_", " "), _short(value)) for name, value in _plain_results(job)),
+        *(
+            (name.replace("_", " "), f"{value:.4g}" if isinstance(value, float) else value)
+            for name, value in results.items()
+            if name not in _OWN_PLACE
+        ),
     ]
     lines = [f"{name:16}  {clean(value)}" for name, value in facts if value not in ("", None)]
     return "\n".join(lines)
 
 
-def _plain_results(job: Job) -> list[tuple[str, JsonValue]]:
-    return [(name, value) for name, value in (job.results or {}).items() if name not in _OWN_PLACE]
+def timeline_text(timeline: Timeline) -> str:
+    """Attempts, their phases, and the totals; two tables, so that each fits a terminal."""
+    return "\n".join(
+        ["", attempts_table(timeline.rows), "", phases_table(timeline.rows), "", _totals_line(timeline.totals)]
+    )
 
 
-def _short(value: JsonValue) -> JsonValue:
-    return f"{value:.4g}" if isinstance(value, float) else value
-
-
-def _warnings(job: Job) -> list[str]:
-    """What the check of the data found at submit."""
-    warnings = job.job_config.get("warnings")
-    return [str(text) for text in warnings] if isinstance(warnings, list) else []
-
-
-def _given_values(job: Job) -> str:
-    given = job.job_config.get("given")
-    names = given if isinstance(given, dict) else job.job_config
-    return ", ".join(f"{name}={json.dumps(job.job_config.get(name))}" for name in names if name != "dataset")
-
-
-def timeline_text(told: Timeline) -> str:
-    """Two tables, so that each fits a terminal: how each attempt went, and where its time went; then the sums."""
-    return "\n".join(["", attempts_table(told.rows), "", phases_table(told.rows), "", _totals_line(told.totals)])
-
-
-def attempts_table(rows: Sequence[Row]) -> str:
-    """One line a try: when, on what, from which step to which, what was lost, what it cost, how it ended."""
+def attempts_table(rows: Sequence[AttemptRow]) -> str:
+    """One line per attempt: start, machine, steps, lost steps, cost, outcome, worker."""
     header = ("attempt", "started", "machine", "steps", "lost", "cost USD", "ended", "worker")
     return _filled(header, [_attempt_cells(row) for row in rows])
 
 
 def _filled(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table without the columns that are empty in every row: what nobody measured takes no room."""
+    """A table without the columns that are empty in every row."""
     kept = [index for index in range(len(header)) if any(row[index] != "" for row in rows)]
     return table([header[index] for index in kept], [[row[index] for index in kept] for row in rows])
 
 
-def _attempt_cells(row: Row) -> tuple[object, ...]:
+def _attempt_cells(row: AttemptRow) -> tuple[object, ...]:
     kind = {True: "spot", False: "on demand", None: None}[row.spot]
     return (
         row.attempt,
@@ -196,13 +191,13 @@ def _attempt_cells(row: Row) -> tuple[object, ...]:
     )
 
 
-def phases_table(rows: Sequence[Row]) -> str:
-    """One line a try: how long to the first step, waiting and each phase; empty where it was not measured."""
+def phases_table(rows: Sequence[AttemptRow]) -> str:
+    """One line per attempt: time to the first step, waiting, and each phase; empty if not measured."""
     header = ("attempt", "first step", "waited", *(PHASE_TITLES.get(phase, phase) for phase in PHASES), "running")
     return _filled(header, [_phase_cells(row) for row in rows])
 
 
-def _phase_cells(row: Row) -> tuple[object, ...]:
+def _phase_cells(row: AttemptRow) -> tuple[object, ...]:
     phases = (duration(row.phase_seconds[phase]) if phase in row.phase_seconds else "" for phase in PHASES)
     first_step = "" if row.first_step_seconds is None else duration(row.first_step_seconds)
     return row.attempt, first_step, duration(row.wait_seconds), *phases, duration(row.running_seconds)
@@ -226,5 +221,5 @@ def _at_least(steps: int | None, is_at_least: bool) -> str:
 
 
 def dollars(cost: float | None) -> str:
-    """Four digits after the point, since a run on spot machines costs cents; empty when the price is not known."""
+    """Four decimals, since a run on spot machines costs cents; empty if the price is unknown."""
     return "" if cost is None else f"{cost:.4f}"

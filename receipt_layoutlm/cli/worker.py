@@ -34,7 +34,7 @@ fleet_option = click.option(
 
 @click.group()
 def worker() -> None:
-    """Claim and run submitted jobs."""
+    """Claim and run submitted jobs; drain running workers."""
 
 
 @worker.command()

@@ -1,11 +1,11 @@
-"""What a job would do, before it costs anything: labels, steps, time and money. Reads the store, never writes."""
+"""Plan of a job: label counts, steps, and estimates of time and cost. Reads the store only."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict
 
-from receipt_dynamo import Attempt, Dataset, DynamoClient, Job
+from receipt_dynamo import Dataset, DynamoClient
 from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.check_report import CheckReport
@@ -21,27 +21,27 @@ SHAPE = (
     "device",
     "processes",
 )
-"""Two jobs with equal values here take about the same time per step."""
+"""Options that decide the time per step."""
 
 
-class Plan(BaseModel):
-    """Counts are entities of the whole dataset; steps are a lower bound (a page over one window adds some)."""
+class TrainingPlan(BaseModel):
+    """Counts are entities of the whole dataset; steps are a lower bound (pages longer than one window add some)."""
 
     model_config = ConfigDict(frozen=True)
 
     label_counts: dict[str, int]
     warnings: list[str]
     steps: int
-    minutes: float | None = None  # from earlier jobs of the same shape
+    minutes: float | None = None  # estimated from earlier jobs of the same shape
     dollars: float | None = None
 
 
 def make_plan(
     config: TrainConfig, dataset: Dataset, evaluation: Dataset | None, report: CheckReport | None = None
-) -> Plan:
-    """Without a report on the pages, their number is reckoned from the shares, and less can be warned of.
+) -> TrainingPlan:
+    """Without a report, the number of training pages is computed from the split ratios, with fewer warnings.
 
-    Raises LabelError when the labels, merges and data contradict each other, or options name what is not learned.
+    Raises LabelError when labels, merges and data contradict each other, or an option names a label not learned.
     """
     counts, warnings = {}, []
     if isinstance(config, WordLabelsConfig):
@@ -58,11 +58,11 @@ def make_plan(
         warnings = [finding.message for finding in report.warnings]
     per_step = config.batch_size * config.gradient_accumulation_steps
     epochs = config.epochs + config.pretraining_epochs(training)
-    return Plan(label_counts=counts, warnings=warnings, steps=epochs * math.ceil(training / per_step))
+    return TrainingPlan(label_counts=counts, warnings=warnings, steps=epochs * math.ceil(training / per_step))
 
 
 def kept_counts(label_map: LabelMap, counts: Mapping[str, int]) -> dict[str, int]:
-    """Entities by label after merges and whitelist; a kept label without any counts 0."""
+    """Entities by label after merges and whitelist; 0 for a kept label without entities."""
     kept = dict.fromkeys(label_map.labels, 0)
     for label, count in counts.items():
         if (merged := label_map.merged(label)) in kept:
@@ -70,27 +70,16 @@ def kept_counts(label_map: LabelMap, counts: Mapping[str, int]) -> dict[str, int
     return kept
 
 
-def with_estimate(plan: Plan, client: DynamoClient, config: TrainConfig) -> Plan:
-    """Minutes and dollars by the rate of the newest succeeded jobs of the same shape; None where there is none."""
+def with_estimate(plan: TrainingPlan, client: DynamoClient, config: TrainConfig) -> TrainingPlan:
+    """Adds time and cost at the rate of the newest succeeded jobs of the same shape; None without such a job."""
     shape = config.model_dump(mode="json", include=set(SHAPE))
-    alike = [job for job in client.list_jobs_by_status("succeeded", limit=50) if _is_alike(job, shape)]
+    succeeded = client.list_jobs_by_status("succeeded", limit=50)
+    alike = [job for job in succeeded if all(job.job_config.get(key) == value for key, value in shape.items())]
     attempts = [attempt for job in alike[:5] for attempt in client.list_attempts(job.job_id)]
-    seconds, steps = _seconds(attempts), sum(_steps(attempt) for attempt in attempts)
+    steps = sum(max(0, (attempt.last_step or 0) - attempt.resume_step) for attempt in attempts)
     if not steps:
         return plan
+    seconds = sum((each.ended_at - each.started_at).total_seconds() for each in attempts if each.ended_at is not None)
     costs = [attempt.cost for attempt in attempts if attempt.cost is not None]
     dollars = sum(costs) / steps * plan.steps if costs else None
     return plan.model_copy(update={"minutes": seconds / steps * plan.steps / 60, "dollars": dollars})
-
-
-def _is_alike(job: Job, shape: Mapping[str, object]) -> bool:
-    return all(job.job_config.get(key) == value for key, value in shape.items())
-
-
-def _seconds(attempts: Sequence[Attempt]) -> float:
-    ended = ((attempt.ended_at, attempt.started_at) for attempt in attempts)
-    return sum((end - start).total_seconds() for end, start in ended if end is not None)
-
-
-def _steps(attempt: Attempt) -> int:
-    return max(0, (attempt.last_step or 0) - attempt.resume_step)

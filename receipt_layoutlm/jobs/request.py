@@ -1,4 +1,4 @@
-"""What a person asks for at submit, and how flags, --config file, environment and defaults become one config."""
+"""The request of a submission; resolution of flags, --config file, environment and defaults into one config."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,20 +17,20 @@ DATASET_VARIABLE = "LAYOUTLM_DATASET"
 
 
 class JobRequest(BaseModel):
-    """What is told about the job itself; TrainConfig says how it trains."""
+    """Options of the job itself; TrainConfig has those of the training."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     job_name: str | None = Field(None, description="Name of the job (default: date and id).")
-    description: str = Field("", description="A line about the job.")
-    experiment: str | None = Field(None, description="Groups jobs: stored as the tag 'experiment'.")
-    tags: dict[str, str] = Field({}, description="KEY=VALUE kept with the job; repeat for more.")
+    description: str = Field("", description="One line about the job.")
+    experiment: str | None = Field(None, description="Group of the job, stored as the tag 'experiment'.")
+    tags: dict[str, str] = Field({}, description="KEY=VALUE stored with the job; repeat for more.")
     priority: Priority = Field(Priority.MEDIUM, description="Claim order.")
-    queue: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = Field("default", description="Queue to wait in.")
+    queue: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = Field("default", description="Queue of the job.")
     output_s3_path: str | None = Field(
         None,
-        description="s3://BUCKET[/PREFIX] for the run's files (default: the training bucket). A fleet's machines take "
-        "jobs without a PREFIX alone.",
+        description="s3://BUCKET[/PREFIX] for the run's files (default: the training bucket). Fleet machines claim "
+        "only jobs without a PREFIX.",
     )
 
     @field_validator("job_name")
@@ -39,16 +39,16 @@ class JobRequest(BaseModel):
         return name if name is None else safe_name(name)
 
     def all_tags(self) -> dict[str, str]:
-        """The tags with the experiment among them."""
+        """The tags, including the experiment."""
         return {**self.tags, **({"experiment": self.experiment} if self.experiment else {})}
 
 
-Source = Literal["flag", "file", "environment", "quick"]  # in a stored config also "parent": from the job it continues
+Source = Literal["flag", "file", "environment", "quick"]  # a stored config also has "parent": from the continued job
 
 
 @dataclass(frozen=True)
-class Resolved:
-    """The config and request, and where each value that is not a default came from."""
+class ResolvedOptions:
+    """Config and request, with the source of each value that is not a default."""
 
     config: TrainConfig
     request: JobRequest
@@ -61,10 +61,10 @@ def resolve(
     environ: Mapping[str, str],
     quick: Mapping[str, object],
     parent: TrainConfig | None = None,
-) -> Resolved:
-    """Flag, then --config file, then what --quick means, then environment, then default; raises ConfigError.
+) -> ResolvedOptions:
+    """Precedence: flag, --config file, --quick, environment, default. Raises ConfigError.
 
-    Under a parent, its options take the place of the defaults.
+    With a parent, its options replace the defaults.
     """
     layers: list[tuple[Source, Mapping[str, object]]] = [
         ("environment", {"dataset": environ[DATASET_VARIABLE]} if environ.get(DATASET_VARIABLE) else {}),
@@ -81,7 +81,7 @@ def resolve(
         if key not in TrainConfig.model_fields and key not in JobRequest.model_fields:
             raise unknown_key(key, [*TrainConfig.model_fields, *JobRequest.model_fields])
     if "continues" in given:
-        raise ConfigError("continues is not given but follows from --resume JOB: leave it out")
+        raise ConfigError("continues is set by --resume JOB: leave it out")
     _check_split(values, given)
     config = parse_config({key: value for key, value in values.items() if key in TrainConfig.model_fields})
     if config.snapshot_on_worker and "dataset" in given:
@@ -90,21 +90,23 @@ def resolve(
         )
     if config.over_lines and "dataset" in given:
         raise ConfigError(
-            "over_lines says how the table's labels become pages, and a dataset has its pages: leave one of the two out"
+            "over_lines applies to pages taken from the table, and a dataset has its pages: leave one of the two out"
         )
     request = parse_model(JobRequest, {key: value for key, value in values.items() if key in JobRequest.model_fields})
-    return Resolved(config, request, {key: source for key, source in given.items() if key in TrainConfig.model_fields})
+    return ResolvedOptions(
+        config, request, {key: source for key, source in given.items() if key in TrainConfig.model_fields}
+    )
 
 
 def _check_split(values: Mapping[str, object], given: Mapping[str, str]) -> None:
-    """Shares that were given have to mean something; raises ConfigError."""
+    """Reject split ratios that would have no effect; raises ConfigError."""
     split, shares = str(values.get("split", "")), given.keys() & set(RATIOS)
     if "eval_dataset" in given and (shares or "split" in given):
-        raise ConfigError("eval_dataset names the evaluation pages, so split and its ratios have no meaning")
+        raise ConfigError("eval_dataset is the validation set, so split and its ratios have no effect: leave them out")
     if split.startswith("frozen:") and shares:
-        raise ConfigError(f"split: a frozen split says which page belongs where: leave {_both(shares)} out")
+        raise ConfigError(f"split: a frozen split assigns every page itself: leave {_both(shares)} out")
     if split.startswith("kfold:") and shares - {"test_ratio"}:
-        raise ConfigError(f"split: K folds have K equal shares: leave {_both(shares - {'test_ratio'})} out")
+        raise ConfigError(f"split: the K folds have equal size: leave {_both(shares - {'test_ratio'})} out")
 
 
 def _both(names: Iterable[str]) -> str:
@@ -112,7 +114,7 @@ def _both(names: Iterable[str]) -> str:
 
 
 def read_config_file(path: Path) -> dict[str, object]:
-    """The keys of a YAML file; raises ConfigError when it is not a mapping."""
+    """The options in a YAML file; raises ConfigError when it is not a mapping."""
     try:
         document = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:

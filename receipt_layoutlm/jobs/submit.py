@@ -26,8 +26,8 @@ from receipt_layoutlm.datasets.choice import ChosenDataset, NoDatasetChosen, che
 from receipt_layoutlm.datasets.receipt_snapshot import SnapshotProgress
 from receipt_layoutlm.datasets.snapshots import ensure_snapshot_at, find_dataset, pinned
 from receipt_layoutlm.jobs.continuation import PARENT_TAG, Parent, continued, copy_checkpoint, find_parent
-from receipt_layoutlm.jobs.plan import Plan, make_plan, with_estimate
-from receipt_layoutlm.jobs.request import JobRequest, Resolved
+from receipt_layoutlm.jobs.plan import TrainingPlan, make_plan, with_estimate
+from receipt_layoutlm.jobs.request import JobRequest, ResolvedOptions
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.errors import StorageError
 from receipt_layoutlm.storage.keys import RunKeys, parse_s3_uri
@@ -58,7 +58,7 @@ class Submission:
     evaluation: Dataset | None = None
     frozen: FrozenSplit | None = None
     report: CheckReport | None = None
-    plan: Plan | None = None
+    plan: TrainingPlan | None = None
     parent: Parent | None = None
 
     def require_dataset(self) -> None:
@@ -77,7 +77,10 @@ class Submission:
 
 
 def prepare(
-    context: SubmitContext, resolved: Resolved, file: Path | None, on_progress: Callable[[SnapshotProgress], None]
+    context: SubmitContext,
+    resolved: ResolvedOptions,
+    file: Path | None,
+    on_progress: Callable[[SnapshotProgress], None],
 ) -> Submission:
     """Choose, check and pin what a new job trains on. Writes nothing.
 

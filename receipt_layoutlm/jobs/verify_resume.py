@@ -1,7 +1,4 @@
-"""Two checkpoints of one step, compared bit by bit: every tensor, and what state.json says of the evaluations.
-
-job verify-resume: replays the steps between two stored checkpoints in a trainer of its own; compares every bit.
-"""
+"""Replays the steps between two stored checkpoints in a separate trainer and compares the result bit by bit."""
 
 import subprocess
 import sys
@@ -19,7 +16,7 @@ from receipt_dynamo import DynamoClient, Job, Lease, Pointer
 from receipt_layoutlm.config import TrainConfig, from_document
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.run.directory import RunDir
-from receipt_layoutlm.run.events import Checkpoint, Evaluation, Event, EventReader, Failed, Finished
+from receipt_layoutlm.run.events import Checkpoint, Event, EventReader, Failed, Finished
 from receipt_layoutlm.run.record import RunRecord
 from receipt_layoutlm.run.state import TrainState
 from receipt_layoutlm.storage.bucket import Bucket
@@ -40,23 +37,23 @@ _SINCE_AN_EVALUATION = {"loss_sum", "loss_count"}
 
 
 class TensorCount(BaseModel):
-    """Of one kind: how many there are in both checkpoints together, how many of them differ, and by how much."""
+    """Tensors of one kind in both checkpoints together, and how many of them differ by how much."""
 
     model_config = ConfigDict(frozen=True)
 
     tensors: int
     differing: int
-    largest_difference: float  # absolute; of numbers, and of those that both have in the same shape
+    largest_difference: float  # absolute, among floats that both have in the same shape
 
 
 class Comparison(BaseModel):
-    """What differs between a stored checkpoint and its replay."""
+    """Differences between a stored checkpoint and its replay."""
 
     model_config = ConfigDict(frozen=True)
 
     tensors: dict[str, TensorCount]  # by kind
-    evaluations: tuple[int, ...]  # global steps of those that differ, or that only one has
-    state: tuple[str, ...]  # names of the other parts of the state that differ
+    evaluations: tuple[int, ...]  # global steps of those that differ or that only one has
+    state: tuple[str, ...]  # names of other fields of the state that differ
     left_out: int | None  # step of the evaluation that the stored checkpoint did not have yet
 
     @property
@@ -65,15 +62,20 @@ class Comparison(BaseModel):
         return not (differing or self.evaluations or self.state)
 
 
-def compare(stored: Path, replayed: Path) -> Comparison:
-    """Two folders that were verified."""
+def compare_checkpoints(stored: Path, replayed: Path) -> Comparison:
+    """Compare two verified checkpoint folders of one step."""
     old, new = (TrainState.model_validate_json((folder / STATE).read_bytes()) for folder in (stored, replayed))
     is_due = old.evaluation_due and not new.evaluation_due
-    made = [each for each in new.evaluations if not (is_due and each.global_step == old.global_step)]
+    replayed_evaluations = [each for each in new.evaluations if not (is_due and each.global_step == old.global_step)]
+    by_step = [
+        {each.global_step: each.model_dump(exclude={"seq", "time"}) for each in evaluations}
+        for evaluations in (old.evaluations, replayed_evaluations)
+    ]
+    steps = sorted(by_step[0].keys() | by_step[1].keys())
     ignored = {"evaluations", *(_OF_AN_EVALUATION | _SINCE_AN_EVALUATION if is_due else ())}
     return Comparison(
         tensors={kind: _compare_tensors(stored / name, replayed / name) for name, kind in TENSOR_FILES.items()},
-        evaluations=_differing(old.evaluations, made),
+        evaluations=tuple(step for step in steps if by_step[0].get(step) != by_step[1].get(step)),
         state=tuple(
             name for name in TrainState.model_fields if name not in ignored and getattr(old, name) != getattr(new, name)
         ),
@@ -82,11 +84,11 @@ def compare(stored: Path, replayed: Path) -> Comparison:
 
 
 def _compare_tensors(first: Path, second: Path) -> TensorCount:
-    """One tensor at a time, so that memory does not hold two checkpoints."""
+    """One tensor at a time, so that memory never holds two checkpoints."""
     differing, largest = 0, 0.0
     with safe_open(first, "numpy") as old, safe_open(second, "numpy") as new:
-        there = set(old.keys()), set(new.keys())
-        for name in there[0] & there[1]:
+        names = set(old.keys()), set(new.keys())
+        for name in names[0] & names[1]:
             one, other = old.get_tensor(name), new.get_tensor(name)
             if one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes():
                 continue
@@ -94,17 +96,8 @@ def _compare_tensors(first: Path, second: Path) -> TensorCount:
             if one.shape == other.shape and one.dtype.kind == "f" and one.size:
                 largest = max(largest, float(np.max(np.abs(one.astype(np.float64) - other.astype(np.float64)))))
     return TensorCount(
-        tensors=len(there[0] | there[1]), differing=differing + len(there[0] ^ there[1]), largest_difference=largest
+        tensors=len(names[0] | names[1]), differing=differing + len(names[0] ^ names[1]), largest_difference=largest
     )
-
-
-def _differing(old: list[Evaluation], new: list[Evaluation]) -> tuple[int, ...]:
-    one, other = ({each.global_step: _untimed(each) for each in each_list} for each_list in (old, new))
-    return tuple(step for step in sorted(one.keys() | other.keys()) if one.get(step) != other.get(step))
-
-
-def _untimed(evaluation: Evaluation) -> dict[str, object]:
-    return evaluation.model_dump(exclude={"seq", "time"})
 
 
 POLL_SECONDS = 0.2
@@ -112,15 +105,15 @@ NEVER_SECONDS = 1e9  # between timed checkpoints: a replay needs its last one on
 
 
 class NothingToReplay(UserError):
-    """There are no two such checkpoints; the text lists those there are."""
+    """The job does not have the two checkpoints; the text lists the stored ones."""
 
 
 class ReplayFailed(UserError):
-    """The trainer did not come to the step that was to be compared; the text says why."""
+    """The trainer did not reach the step to compare; the text has the reason."""
 
 
 @dataclass(frozen=True)
-class Span:
+class ReplaySpan:
     """The steps of a job from one stored checkpoint to a later one."""
 
     job: Job
@@ -136,7 +129,7 @@ class Span:
 
 
 class Verdict(BaseModel):
-    """What a replay has shown."""
+    """Result of a replay."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -145,7 +138,7 @@ class Verdict(BaseModel):
     to_step: int
     is_identical: bool
     comparison: Comparison
-    reasons: tuple[str, ...]  # how this machine is unlike those that the job ran on; asked only after a difference
+    reasons: tuple[str, ...]  # how this machine differs from the job's; collected after a difference only
 
 
 def choose_span(
@@ -154,29 +147,27 @@ def choose_span(
     job: Job,
     from_step: int | None,
     to_step: int | None,
-) -> Span:
-    """By default the last checkpoint and the stored one before it. Raises NothingToReplay, ConfigError."""
+) -> ReplaySpan:
+    """The steps to replay; by default up to the last checkpoint, from the one before. Raises NothingToReplay."""
     if job.storage is None:
         raise NothingToReplay(f"job {job.name} keeps no files in a bucket of this system")
     bucket, keys = open_bucket(job.storage.bucket), RunKeys(job.storage, job.job_id)
     whole = whole_checkpoints(bucket, keys, client.get_lease(job.job_id))
     text = f"job {job.name}: the stored checkpoints are {listed(whole)}"
     if len(whole) < 2:
-        raise NothingToReplay(
-            f"{text}, and a replay leads from one to another: train with --keep-checkpoints 2 or more"
-        )
+        raise NothingToReplay(f"{text}, and a replay needs two: train with --keep-checkpoints 2 or more")
     end = max(whole) if to_step is None else to_step
     before = [step for step in whole if step < end]
     start = max(before, default=end) if from_step is None else from_step
     if start not in whole or end not in whole or start >= end:
-        raise NothingToReplay(f"{text}: give two of them, --from the earlier one (got {start} and {end})")
-    return Span(job, from_document(job.job_config), bucket, keys, whole[start], whole[end])
+        raise NothingToReplay(f"{text}: give two of them, with --from the earlier one (got {start} and {end})")
+    return ReplaySpan(job, from_document(job.job_config), bucket, keys, whole[start], whole[end])
 
 
 def verify_resume(
-    span: Span, open_bucket: Callable[[str], Bucket], folder: Path, observe: Callable[[Event], None]
+    span: ReplaySpan, open_bucket: Callable[[str], Bucket], folder: Path, observe: Callable[[Event], None]
 ) -> Verdict:
-    """Replay and compare inside a folder, which may be removed afterwards.
+    """Replay and compare inside a temporary folder.
 
     Raises ReplayFailed, ConfigError, DamagedFolder, StorageError.
     """
@@ -184,7 +175,7 @@ def verify_resume(
     span.bucket.get_folder(span.keys.checkpoint(span.end), stored, span.end.manifest_sha256)
     run_dir = _prepare(span, open_bucket, folder / "replay")
     _replay(span, run_dir, observe)
-    comparison = compare(stored, run_dir.checkpoint(span.end.global_step))
+    comparison = compare_checkpoints(stored, run_dir.checkpoint(span.end.global_step))
     return Verdict(
         job_id=span.job.job_id,
         from_step=span.start.global_step,
@@ -195,19 +186,19 @@ def verify_resume(
     )
 
 
-def _prepare(span: Span, open_bucket: Callable[[str], Bucket], folder: Path) -> RunDir:
-    """As a worker does it, but for the lease: nothing is claimed and nothing is written to table or bucket."""
+def _prepare(span: ReplaySpan, open_bucket: Callable[[str], Bucket], folder: Path) -> RunDir:
+    """Prepare a run directory as a worker does, without claiming the job or writing to table or bucket."""
     folder.mkdir()
     config = span.config.model_copy(update={"checkpoint_every": NEVER_SECONDS})
-    nobody = Lease(job_id=span.job.job_id, attempt=span.start.attempt)
-    run_dir = prepare_run_dir(folder, span.job, config, nobody, span.bucket, span.keys)
+    unheld = Lease(job_id=span.job.job_id, attempt=span.start.attempt)
+    run_dir = prepare_run_dir(folder, span.job, config, unheld, span.bucket, span.keys)
     get_weights(config, run_dir, open_bucket)
     start = run_dir.checkpoint(span.start.global_step)
     span.bucket.get_folder(span.keys.checkpoint(span.start), start, span.start.manifest_sha256)
     return run_dir
 
 
-def _replay(span: Span, run_dir: RunDir, observe: Callable[[Event], None]) -> None:
+def _replay(span: ReplaySpan, run_dir: RunDir, observe: Callable[[Event], None]) -> None:
     until = span.end.global_step
     reader, end = EventReader(run_dir.events), None
     with _start_trainer(run_dir, until) as trainer:
@@ -218,12 +209,12 @@ def _replay(span: Span, run_dir: RunDir, observe: Callable[[Event], None]) -> No
                 observe(event)
                 end = event if isinstance(event, Finished | Failed) else end
                 if isinstance(event, Checkpoint) and event.global_step != until:
-                    rmtree(run_dir.path / event.folder)  # one more would be as large as the first
+                    rmtree(run_dir.path / event.folder)  # the folder holds two checkpoints already
     if isinstance(end, Finished) and end.global_step == until:
         return
-    why = end.message if isinstance(end, Failed) else f"it ended at step {end.global_step}" if end else ""
+    reason = end.message if isinstance(end, Failed) else f"it ended at step {end.global_step}" if end else ""
     raise ReplayFailed(
-        f"the replay did not come to step {until}: {why or tail(run_dir.train_log) or f'exit code {code}'}"
+        f"the replay did not reach step {until}: {reason or tail(run_dir.train_log) or f'exit code {code}'}"
     )
 
 
@@ -242,41 +233,40 @@ def _start_trainer(run_dir: RunDir, until: int) -> Iterator[TrainerProcess]:
             process.stdin.close()
 
 
-def _reasons(span: Span, run_dir: RunDir) -> tuple[str, ...]:
-    """How the machines of the attempts between the checkpoints are unlike this one."""
+def _reasons(span: ReplaySpan, run_dir: RunDir) -> tuple[str, ...]:
+    """Differences between this machine and those of the attempts between the checkpoints."""
     here = RunRecord.model_validate_json(run_dir.run_json.read_bytes())
-    found: list[str] = []
+    differences: list[str] = []
     for attempt in range(max(1, span.start.attempt), span.end.attempt + 1):
-        record = _record_of(span, attempt)
-        found += [] if record is None else [f"attempt {attempt}: {text}" for text in unlike(record, here)]
+        try:
+            document = span.bucket.get_bytes(span.keys.attempt(attempt) + "run.json")
+            record = RunRecord.model_validate_json(document)
+        except (NotStored, ValidationError):
+            continue
+        differences += [f"attempt {attempt}: {text}" for text in environment_differences(record, here)]
     if here.hardware.device != "cpu":
-        found.append(f"on {here.hardware.device} not even two runs on one machine are equal bit by bit")
-    return tuple(found)
+        differences.append(f"on {here.hardware.device}, even two runs on one machine are not bit-identical")
+    return tuple(differences)
 
 
-def _record_of(span: Span, attempt: int) -> RunRecord | None:
-    try:
-        return RunRecord.model_validate_json(span.bucket.get_bytes(span.keys.attempt(attempt) + "run.json"))
-    except (NotStored, ValidationError):
-        return None
-
-
-def unlike(there: RunRecord, here: RunRecord) -> list[str]:
-    """What two runs of one job did not have in common and their numbers may depend on, in words."""
-    found = []
+def environment_differences(there: RunRecord, here: RunRecord) -> list[str]:
+    """Differences between the environments of two runs of one job that may change their numbers."""
+    differences = []
     for name in ("device", "device_name", "machine", "threads", "precision", "processes"):
         one, other = getattr(there.hardware, name), getattr(here.hardware, name)
-        found += [f"{name.replace('_', ' ')} {one or 'unknown'} there, {other or 'unknown'} here"] * (one != other)
+        differences += [f"{name.replace('_', ' ')} {one or 'unknown'} there, {other or 'unknown'} here"] * (
+            one != other
+        )
     for name in sorted(there.versions.keys() | here.versions.keys()):
         one, other = there.versions.get(name, "none"), here.versions.get(name, "none")
-        found += [f"{name} {one} there, {other} here"] * (one != other)
+        differences += [f"{name} {one} there, {other} here"] * (one != other)
     for code, one, other in (
         ("commit", there.git_sha, here.git_sha),
         ("wheel", there.wheel_sha256, here.wheel_sha256),
     ):
         if one != other and one and other:
-            found.append(f"code of {code} {one[:12]} there, {other[:12]} here")
+            differences.append(f"code of {code} {one[:12]} there, {other[:12]} here")
     if there.config.batch_size != here.config.batch_size:
         sizes = f"{there.config.batch_size} windows there, {here.config.batch_size} here"
-        found.append(f"micro-batches of {sizes}: halved after running out of memory, which is not bit-exact")
-    return found
+        differences.append(f"micro-batches of {sizes}: halved after running out of memory, which is not bit-exact")
+    return differences

@@ -317,7 +317,7 @@ def test_a_failed_job_is_retried_and_not_in_a_dry_run(queue: JobQueue) -> None:
     assert "would put mine" in tried.stdout and "bad_data, which is likely to come again" in tried.stderr
     assert queue.client.get_job(job.job_id).status == "failed"
 
-    assert "mine: pending, starts at the beginning" in ok("retry", "mine")
+    assert "mine: pending, starts from the beginning" in ok("retry", "mine")
     assert queue.client.get_job(job.job_id).status == "pending"
     assert "it was retried by a person" in ok("why", "mine")
 
@@ -336,7 +336,7 @@ def test_only_a_failed_job_is_retried_and_the_error_says_what_to_do_instead(
     succeed(queue, claim(queue), tmp_path / "run")
     assert "train --resume" in refused()
     queue.cancel(submit(queue).job_id)
-    assert "train --resume` goes on from its checkpoint" in refused()
+    assert "train --resume` continues from its checkpoint" in refused()
 
 
 def test_metrics_hide_what_a_later_attempt_ran_again_unless_asked(queue: JobQueue) -> None:

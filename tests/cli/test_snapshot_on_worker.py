@@ -53,8 +53,8 @@ def test_the_job_is_submitted_without_pages_and_its_worker_accepts_it(table: Dyn
     assert list(Bucket("the-bucket").list_keys("")) == []
     assert job.storage is not None
     JobPolicy.of_project([job.storage]).check(job, from_document(job.job_config))
-    assert "as its worker will find the table" in ok("job", "show", "@last")
-    assert "as its worker will find the table" in ok("train", "--snapshot-on-worker")
+    assert "snapshot to be taken by the worker" in ok("job", "show", "@last")
+    assert "snapshot to be taken by the worker" in ok("train", "--snapshot-on-worker")
 
 
 def test_without_the_flag_the_snapshot_is_taken_now(table: DynamoClient) -> None:
@@ -77,7 +77,7 @@ def test_what_else_the_job_names_is_pinned_at_submit(table: DynamoClient, pages:
 def test_a_dry_run_says_that_the_worker_will_know_and_writes_nothing(table: DynamoClient) -> None:
     told = json.loads(ok("train", "--snapshot-on-worker", "--dry-run", "--json"))
     assert (told["dataset"], told["plan"], told["config"]["snapshot_on_worker"]) == (None, None, True)
-    assert "as its worker will find the table" in ok("train", "--snapshot-on-worker", "--dry-run")
+    assert "snapshot to be taken by the worker" in ok("train", "--snapshot-on-worker", "--dry-run")
     assert table.list_jobs() == []
 
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from safetensors.numpy import load_file, save_file
 
 from receipt_layoutlm.cli.job.verify_resume import verdict_text, verify_resume
-from receipt_layoutlm.jobs.verify_resume import Verdict, choose_span, unlike
+from receipt_layoutlm.jobs.verify_resume import Verdict, choose_span, environment_differences
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.record import RunRecord
 from tests.support.runs import tiny_model
@@ -171,7 +171,7 @@ def test_what_is_unlike_the_machine_of_the_job_is_named(
 def test_two_runs_that_have_everything_in_common_are_not_unlike(run: RunDir) -> None:
     record = RunRecord.model_validate_json(run.run_json.read_bytes())
 
-    assert unlike(record, record) == []
+    assert environment_differences(record, record) == []
 
 
 def test_code_of_another_commit_or_wheel_is_named(run: RunDir) -> None:
@@ -183,8 +183,8 @@ def test_code_of_another_commit_or_wheel_is_named(run: RunDir) -> None:
         "code of commit aaaaaaaaaaaa there, cccccccccccc here",
         "code of wheel bbbbbbbbbbbb there, dddddddddddd here",
     ]
-    assert unlike(one, other) == code
-    assert unlike(one, other.model_copy(update={"git_sha": None, "wheel_sha256": None})) == []
+    assert environment_differences(one, other) == code
+    assert environment_differences(one, other.model_copy(update={"git_sha": None, "wheel_sha256": None})) == []
 
 
 def test_a_replay_that_fails_says_why(store: Store, model: Path, tmp_path: Path, verify: Callable[..., Result]) -> None:

@@ -1,4 +1,4 @@
-"""layoutlm-cli job compare: which of several runs is the better one, if that can be said at all."""
+"""layoutlm-cli job compare: rank runs whose scores are comparable."""
 
 import json
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ from receipt_layoutlm.cli.tables import clean, dollars, score, table
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.jobs.find import find_job, metric_value
 from receipt_layoutlm.jobs.wording import duration
-from receipt_layoutlm.run.comparability import Stamp, differences, stamp_of
+from receipt_layoutlm.run.comparability import differences, stamp_of
 
 
 class NotComparable(UserError):
-    """The runs were not measured by one rule; the text says in what they differ."""
+    """The scores of the runs are not comparable; the text names the differences."""
 
 
-class Row(BaseModel):
-    """One run. not_comparable: why its scores may not be set beside those of the first job named."""
+class ComparedRun(BaseModel):
+    """One run. not_comparable: why its scores are not comparable with those of the first job."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -31,7 +31,7 @@ class Row(BaseModel):
     metric_value: float | None
     macro_f1: float | None
     field_f1: float | None
-    test_value: float | None  # on the test part, which nobody should choose by
+    test_value: float | None  # on the test set; not for model selection
     per_label: dict[str, float]  # label -> F1
     global_step: int | None
     cost: float | None  # US dollars, all attempts
@@ -42,29 +42,37 @@ class Row(BaseModel):
 
 @click.command()
 @click.argument("references", metavar="JOB JOB...", nargs=-1, required=True)
-@click.option("--force", is_flag=True, help="Show runs side by side that may not be compared; they are marked with !.")
+@click.option("--force", is_flag=True, help="Show runs that are not comparable too, marked with !.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @store_options
 def compare(connection: Connection, references: tuple[str, ...], force: bool, as_json: bool) -> None:
-    """Rank jobs that have succeeded: score, each label, steps, cost, time.
+    """Rank jobs that have succeeded.
 
-    Scores mean the same only where pages, split, label map, windows, scorer and evaluation part are the same. Every run
-    carries a stamp of them; where the stamps differ from the first job's, this says in what and ranks nothing. The
-    scores of the test part are shown, but never ranked by.
+    Prints score, score of each label, steps, cost and time. Scores are comparable if pages, split, label map,
+    windows, scorer and validation set are equal. Every run carries a stamp of them; if a stamp differs from the
+    first job's, the differences are printed and nothing is ranked. Test scores are shown but not used for ranking.
     """
     if len(references) < 2:
-        raise click.UsageError("give two jobs or more")
+        raise click.UsageError("give at least two jobs")
     client = connection.client()
     jobs = [find_job(client, reference) for reference in references]
     reasons = {job.job_id: why_not_comparable(jobs[0], job) for job in jobs}
     if any(reasons.values()) and not force:
-        raise NotComparable(_refusal(jobs, reasons))
-    rows = _ranked([_row(client, job, reasons[job.job_id]) for job in {job.job_id: job for job in jobs}.values()])
+        texts = [
+            f"{clean(job.name)} ({job.job_id[:8]}) against {clean(jobs[0].name)}: {'; '.join(reasons[job.job_id])}"
+            for job in jobs
+            if reasons[job.job_id]
+        ]
+        raise NotComparable(f"these runs cannot be ranked. {'. '.join(texts)}. --force shows them all, marked")
+    unranked = [_row(client, job, reasons[job.job_id]) for job in {job.job_id: job for job in jobs}.values()]
+    comparable = sorted((row for row in unranked if not row.not_comparable), key=lambda row: -(row.metric_value or 0.0))
+    rows = [row.model_copy(update={"rank": rank}) for rank, row in enumerate(comparable, start=1)]
+    rows += [row for row in unranked if row.not_comparable]
     click.echo(json.dumps([row.model_dump(mode="json") for row in rows], indent=1) if as_json else rows_text(rows))
 
 
 def why_not_comparable(first: Job, other: Job) -> tuple[str, ...]:
-    """Empty when the scores of both mean the same."""
+    """Reasons why the scores of two jobs are not comparable; empty if they are."""
     for job in (first, other):
         if metric_value(job) is None:
             return (f"{clean(job.name)} is {job.status} and has no score",)
@@ -72,30 +80,18 @@ def why_not_comparable(first: Job, other: Job) -> tuple[str, ...]:
     for job, stamp in zip((first, other), stamps, strict=True):
         if stamp is None:
             return (f"{clean(job.name)} has no comparability stamp: it was trained by an earlier version",)
-    return tuple(_differences(*stamps))
+    one, second = stamps
+    return tuple(differences(one, second)) if one and second else ()
 
 
-def _differences(one: Stamp | None, other: Stamp | None) -> list[str]:
-    return differences(one, other) if one is not None and other is not None else []
-
-
-def _refusal(jobs: Sequence[Job], reasons: dict[str, tuple[str, ...]]) -> str:
-    texts = [
-        f"{clean(job.name)} ({job.job_id[:8]}) against {clean(jobs[0].name)}: {'; '.join(reasons[job.job_id])}"
-        for job in jobs
-        if reasons[job.job_id]
-    ]
-    return "these runs cannot be ranked. " + ". ".join(texts) + ". --force shows them side by side, marked"
-
-
-def _row(client: DynamoClient, job: Job, reasons: tuple[str, ...]) -> Row:
+def _row(client: DynamoClient, job: Job, reasons: tuple[str, ...]) -> ComparedRun:
     results = job.results or {}
     attempts = client.list_attempts(job.job_id)
     costs = [attempt.cost for attempt in attempts if attempt.cost is not None]
-    begin = min((attempt.started_at for attempt in attempts), default=None)
+    started = min((attempt.started_at for attempt in attempts), default=None)
     stamp, test = stamp_of(results), results.get("test")
-    step, name = results.get("global_step"), results.get("metric_name")
-    return Row(
+    step, name, per_label = (results.get(key) for key in ("global_step", "metric_name", "per_label"))
+    return ComparedRun(
         rank=None,
         job_id=job.job_id,
         name=job.name,
@@ -104,10 +100,14 @@ def _row(client: DynamoClient, job: Job, reasons: tuple[str, ...]) -> Row:
         macro_f1=_number(results.get("macro_f1")),
         field_f1=_number(results.get("field_f1")),
         test_value=_number(test.get("metric_value")) if isinstance(test, dict) else None,
-        per_label=_per_label(results.get("per_label")),
+        per_label={
+            label: f1
+            for label, scores in (per_label.items() if isinstance(per_label, dict) else ())
+            if isinstance(scores, dict) and (f1 := _number(scores.get("f1"))) is not None
+        },
         global_step=int(step) if isinstance(step, int | float) else None,
         cost=sum(costs) if costs else None,
-        wall_seconds=(job.ended_at - begin).total_seconds() if job.ended_at and begin else None,
+        wall_seconds=(job.ended_at - started).total_seconds() if job.ended_at and started else None,
         stamp=None if stamp is None else stamp.sha256,
         not_comparable=reasons,
     )
@@ -117,24 +117,8 @@ def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def _per_label(document: object) -> dict[str, float]:
-    rows = document.items() if isinstance(document, dict) else ()
-    return {
-        label: f1
-        for label, scores in rows
-        if isinstance(scores, dict) and (f1 := _number(scores.get("f1"))) is not None
-    }
-
-
-def _ranked(rows: Sequence[Row]) -> list[Row]:
-    """The comparable ones by score, then the others as they were named."""
-    alike = sorted((row for row in rows if not row.not_comparable), key=lambda row: -(row.metric_value or 0.0))
-    ranked = [row.model_copy(update={"rank": place}) for place, row in enumerate(alike, start=1)]
-    return ranked + [row for row in rows if row.not_comparable]
-
-
-def rows_text(rows: Sequence[Row]) -> str:
-    """A table of the runs, and under it why the marked ones are not ranked."""
+def rows_text(rows: Sequence[ComparedRun]) -> str:
+    """A table of the runs, then the reasons for the marked ones."""
     labels = sorted({label for row in rows for label in row.per_label})
     has_test = ["test"] if any(row.test_value is not None for row in rows) else []
     metric = next((row.metric_name for row in rows if row.metric_name), "score")

@@ -1,4 +1,4 @@
-"""layoutlm-cli job prune: remove the checkpoints of jobs that ended long ago."""
+"""layoutlm-cli job prune: remove checkpoints of jobs that ended long ago."""
 
 import json
 from typing import TYPE_CHECKING
@@ -16,44 +16,44 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--older-than", required=True, metavar="AGE", help="Jobs that ended so long ago: 12h, 30d, 2w.")
+@click.option("--older-than", required=True, metavar="AGE", help="Minimum age since the end of the job: 12h, 30d, 2w.")
 @click.option(
     "--status",
     "statuses",
     type=click.Choice([status.value for status in JobStatus if status.is_final]),
     multiple=True,
-    help="Only jobs that ended so; repeat for more.",
+    help="Only jobs with this final status; repeat for more.",
 )
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option("--dry-run", is_flag=True, help="Show what would be removed; remove nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; needs --yes or --dry-run.")
 @store_options
 def prune(
     connection: Connection, older_than: str, statuses: tuple[str, ...], yes: bool, dry_run: bool, as_json: bool
 ) -> None:
-    """Remove the checkpoints of jobs that ended long ago.
+    """Remove checkpoints of jobs that ended long ago.
 
-    What they learned stays: best/ (the weights), or the best checkpoint of a job that failed or was cancelled and so
-    has no best/; predictions, logs, and every row of the table. A failed job goes on from its last checkpoint when it
-    is retried, or starts at the beginning when that one is gone. `job delete` removes a job whole.
+    Kept are best/ (the weights), or the best checkpoint of a failed or cancelled job, which has no best/; predictions,
+    logs and all rows of the table. A failed job whose last checkpoint is removed starts from the beginning when it is
+    retried. `job delete` removes a whole job.
     """
     if as_json and not (yes or dry_run):
-        raise click.UsageError("--json asks nothing: give --yes or --dry-run with it")
+        raise click.UsageError("--json cannot ask for confirmation: add --yes or --dry-run")
     from receipt_layoutlm.storage.expiry import ENDED, age_of, leftovers, remove
 
     before = utcnow() - age_of(older_than)
     chosen = [JobStatus(status) for status in statuses] or ENDED
-    found = list(leftovers(connection.client(), connection.open_bucket, before, chosen))
+    removable = list(leftovers(connection.client(), connection.open_bucket, before, chosen))
     if as_json:
-        click.echo(json.dumps([_document(left, removed=not dry_run) for left in found], indent=1))
+        click.echo(json.dumps([_document(left, removed=not dry_run) for left in removable], indent=1))
     else:
-        click.echo(_text(found, older_than))
-    if dry_run or not found:
+        click.echo(_text(removable, older_than))
+    if dry_run or not removable:
         return
     if not yes:
         click.confirm("remove these checkpoints?", abort=True)
-    with counting_bar("removing", len(found)) as count:
-        for left in found:
+    with counting_bar("removing", len(removable)) as count:
+        for left in removable:
             assert left.job.storage is not None  # leftovers looked
             remove(connection.open_bucket(left.job.storage.bucket), left)
             count()
@@ -64,9 +64,9 @@ def _document(left: "Leftover", *, removed: bool) -> dict[str, object]:
     return {**job, "checkpoints": len(left.folders), "size": left.size, "removed": removed}
 
 
-def _text(found: "list[Leftover]", older_than: str) -> str:
-    if not found:
-        return f"no job that ended more than {older_than} ago has checkpoints that nobody needs"
-    rows = [(left.job.name, left.job.status, len(left.folders), decimal(left.size)) for left in found]
-    total = ("total", "", sum(len(left.folders) for left in found), decimal(sum(left.size for left in found)))
+def _text(removable: "list[Leftover]", older_than: str) -> str:
+    if not removable:
+        return f"no job that ended more than {older_than} ago has checkpoints to remove"
+    rows = [(left.job.name, left.job.status, len(left.folders), decimal(left.size)) for left in removable]
+    total = ("total", "", sum(len(left.folders) for left in removable), decimal(sum(left.size for left in removable)))
     return table(("job", "status", "checkpoints", "size"), [*rows, total])

@@ -1,4 +1,4 @@
-"""What `job show` says of a run's quality: what is wrong, how words were weighed and decoded, entities, words."""
+"""Quality report of `job show`: health, class weights, decoding, entity scores and word scores."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -19,7 +19,7 @@ _CONFUSION: TypeAdapter[dict[str, dict[str, int]]] = TypeAdapter(dict[str, dict[
 
 
 def report_text(job: Job, metrics: Sequence[JobMetric]) -> str:
-    """Facts a line each, then the two tables, each as far as the job has it; empty without any."""
+    """One line per fact, then the two tables, as far as the job stores them; empty without any."""
     results = job.results or {}
     facts = [("health", line) for line in health_of(job, metrics)]
     if (hardware := _read(Hardware, results.get("hardware"))) is not None:
@@ -29,7 +29,7 @@ def report_text(job: Job, metrics: Sequence[JobMetric]) -> str:
     if isinstance(ways := results.get("f1_by_decoding"), dict) and ways:
         facts.append(("F1 by decoding", ", ".join(f"{way} {score(value)}" for way, value in ways.items())))
     if (test := _read(FinalScores, results.get("test"))) is not None:
-        facts.append(("test part", test.text))
+        facts.append(("test set", test.text))
     parts = ["\n".join(f"{name:16}  {clean(text)}" for name, text in facts)]
     if results.get("per_label"):
         parts.append("entity level\n" + per_label_table(results["per_label"], results.get("seen")))
@@ -39,21 +39,21 @@ def report_text(job: Job, metrics: Sequence[JobMetric]) -> str:
 
 
 def report_document(job: Job, metrics: Sequence[JobMetric]) -> dict[str, object]:
-    """What the job's document does not say itself: the health of one that goes on, and the word-level report."""
+    """Additions to the document of a job: health, also while it runs, and the word-level report."""
     words = words_of(job.results or {})
     return {"health": health_of(job, metrics), "word_report": words and asdict(words)}
 
 
 def health_of(job: Job, metrics: Sequence[JobMetric]) -> list[str]:
-    """A line for each thing that is wrong: of the whole run once it has ended well, else by its last evaluation."""
-    said = (job.results or {}).get("health")
-    if said is None and metrics:
-        said = metrics[-1].extras.get("health")
-    return [str(line) for line in said] if isinstance(said, list) else []
+    """One line per problem: of the whole run if it succeeded, otherwise at its last evaluation."""
+    findings = (job.results or {}).get("health")
+    if findings is None and metrics:
+        findings = metrics[-1].extras.get("health")
+    return [str(line) for line in findings] if isinstance(findings, list) else []
 
 
 def words_of(results: Mapping[str, JsonValue]) -> WordReport | None:
-    """The scores of single words at the best evaluation; None where the job did not store which went where."""
+    """Word scores at the best evaluation; None if the job stores no confusion matrix."""
     try:
         confusion = _CONFUSION.validate_python(results.get("confusion"))
     except ValidationError:
@@ -62,7 +62,7 @@ def words_of(results: Mapping[str, JsonValue]) -> WordReport | None:
 
 
 def _read(kind: type[R], document: JsonValue) -> R | None:
-    """None where the job did not store it, or a newer version stored it otherwise."""
+    """None if the job does not store it, or another version stored it differently."""
     try:
         return kind.model_validate(document)
     except ValidationError:

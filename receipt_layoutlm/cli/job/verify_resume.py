@@ -1,4 +1,4 @@
-"""layoutlm-cli job verify-resume: proves on this machine that a job's checkpoints follow from each other."""
+"""layoutlm-cli job verify-resume: replay training between two checkpoints and compare them bit by bit."""
 
 import sys
 import tempfile
@@ -13,25 +13,26 @@ from receipt_layoutlm.cli.tables import clean
 from receipt_layoutlm.jobs.find import find_job
 
 if TYPE_CHECKING:
-    from receipt_layoutlm.jobs.verify_resume import Span, Verdict
+    from receipt_layoutlm.jobs.verify_resume import ReplaySpan, Verdict
     from receipt_layoutlm.run.events import Event
 
 
 @click.command("verify-resume")
 @click.argument("reference", metavar="JOB")
 @click.option(
-    "--from", "from_step", type=int, metavar="STEP", help="Begin at this checkpoint [default: the one before --to]."
+    "--from", "from_step", type=int, metavar="STEP", help="Checkpoint to start from [default: the one before --to]."
 )
-@click.option("--to", "to_step", type=int, metavar="STEP", help="Compare with this checkpoint [default: the last one].")
+@click.option("--to", "to_step", type=int, metavar="STEP", help="Checkpoint to compare with [default: the last one].")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @store_options
 def verify_resume(
     connection: Connection, reference: str, from_step: int | None, to_step: int | None, as_json: bool
 ) -> None:
-    """Replay the steps between two stored checkpoints of a job here, and compare bit by bit.
+    """Verify that training resumes bit-identically.
 
-    Weights, optimizer, random states and evaluations have to be equal (exit code 0; else 1). Nothing is written to the
-    table or the bucket. The folder for it lies where TMPDIR says, and has to hold three checkpoints.
+    Replays the steps between two stored checkpoints on this machine and compares the result bit by bit. Exit code 0
+    if weights, optimizer state, random states and evaluations are equal, otherwise 1. Writes nothing to the table
+    or the bucket. The temporary folder (TMPDIR) must hold three checkpoints.
     """
     require("train")
     from receipt_layoutlm.cli.progress import ProgressView
@@ -47,8 +48,8 @@ def verify_resume(
     sys.exit(0 if verdict.is_identical else 1)
 
 
-def _within(span: "Span", observe: Callable[["Event"], None]) -> Callable[["Event"], None]:
-    """The bar counts the steps of the replay, not those of the job."""
+def _within(span: "ReplaySpan", observe: Callable[["Event"], None]) -> Callable[["Event"], None]:
+    """Progress counts the steps of the replay instead of the job's."""
     from receipt_layoutlm.run.events import Progress
 
     def shown(event: "Event") -> None:
@@ -61,14 +62,14 @@ def _within(span: "Span", observe: Callable[["Event"], None]) -> Callable[["Even
 
 
 def verdict_text(verdict: "Verdict") -> str:
-    """One line when everything is equal; else what differs, by how much, and the likely reasons."""
+    """One line if everything is equal; otherwise the differences and the likely reasons."""
     span = f"{verdict.to_step - verdict.from_step} steps replayed from {verdict.from_step} to {verdict.to_step}"
     left_out = verdict.comparison.left_out
     if verdict.is_identical:
         earlier = "" if left_out is None else "earlier "
         lines = [f"identical: {span}, every weight, moment and {earlier}evaluation equal"]
     else:
-        lines = [f"different: {span}", *_differences(verdict), *(f"  {clean(reason)}" for reason in _likely(verdict))]
+        lines = [f"different: {span}", *_differences(verdict)]
     if left_out is not None:
         lines.append(f"the evaluation at step {left_out} was still due in the stored checkpoint: it is not compared")
     return "\n".join(lines)
@@ -80,13 +81,11 @@ def _differences(verdict: "Verdict") -> list[str]:
     largest = max(count.largest_difference for count in found.tensors.values())
     lines = [f"  {', '.join(counts.values())} differ, the largest absolute difference is {largest:.3g}"]
     if found.evaluations:
-        lines.append(f"  the first evaluation that differs is that of step {found.evaluations[0]}")
+        lines.append(f"  the first differing evaluation is at step {found.evaluations[0]}")
     if found.state:
-        lines.append(f"  of the state differs: {', '.join(found.state)}")
-    return lines
-
-
-def _likely(verdict: "Verdict") -> list[str]:
+        lines.append(f"  differing training state: {', '.join(found.state)}")
     if verdict.reasons:
-        return ["likely because:", *(f"  {reason}" for reason in verdict.reasons)]
-    return ["device, threads and versions are those of the job: its checkpoint is not what these steps lead to"]
+        lines += ["  likely because:", *(f"    {clean(reason)}" for reason in verdict.reasons)]
+    else:
+        lines.append("  device, threads and versions equal the job's: these steps do not lead to its checkpoint")
+    return lines
