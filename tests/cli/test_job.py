@@ -169,7 +169,7 @@ def test_show_reports_health_weights_decodings_and_scores_of_entities_and_of_wor
     assert facts["health"].strip() == "labels_never_found: raise --class-weights"
     assert facts["hardware"].strip() == "cuda (Tesla T4), fp16, 2 processes, 4 threads"
     told_of_test = "test_f1 0.5000, field F1 0.6250, ECE calibrated 0.0312 of the best weights on 6 test pages"
-    assert facts["test part"].strip() == told_of_test
+    assert facts["test set"].strip() == told_of_test
     assert facts["class weights"].strip() == "inverse: O 1 (900 words), DATE 10 (9 words); clipped: DATE"
     assert facts["F1 by decoding"].strip() == "argmax 0.5000, viterbi 0.7500"
     assert (facts["macro f1"].strip(), facts["ece calibrated"].strip()) == ("0.3125", "0.0625")
@@ -314,7 +314,7 @@ def test_a_failed_job_is_retried_and_not_in_a_dry_run(queue: JobQueue) -> None:
     queue.fail(claim(queue), JobError(cause="bad_data", message="no words"))
 
     tried = run("retry", "mine", "--dry-run")
-    assert "would put mine" in tried.stdout and "bad_data, which is likely to come again" in tried.stderr
+    assert "would requeue mine" in tried.stdout and "bad_data, which is likely to recur" in tried.stderr
     assert queue.client.get_job(job.job_id).status == "failed"
 
     assert "mine: pending, starts from the beginning" in ok("retry", "mine")

@@ -54,12 +54,12 @@ def test_elsewhere_than_on_a_terminal_it_is_one_line_an_event(capsys: pytest.Cap
 
     told = capsys.readouterr().err
     for words in (
-        "8 pages to train and 2 to evaluate",
+        "8 training pages and 2 validation pages",
         "24,000,000 parameters (23,000,000 trainable)",
         "resumed from step 4",
         "labels: DATE 8",
         "epoch 2.00 step 8: eval_f1 0.5000 (P 0.4000 R 0.6000, macro F1 0.3000, field F1 0.7000",
-        "on training pages F1 0.8000",
+        "F1 on training pages 0.8000",
         "new best",
         "collapsed",
         "finished: completed at step 12",

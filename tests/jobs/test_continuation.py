@@ -206,7 +206,7 @@ def test_a_copy_that_breaks_off_submits_nothing_and_the_same_key_takes_it_up(
     store.bucket.raw.delete_object(Bucket=store.bucket.name, Key=lost)
 
     text = shell.refused("parent", "--epochs", "3", "--unique-key", "tonight")
-    assert "nothing was submitted" in text and "Copies may have stayed below s3://" in text
+    assert "nothing was submitted" in text and "Copies may remain below s3://" in text
 
     store.bucket.raw.put_object(Bucket=store.bucket.name, Key=lost, Body=rng)
     child = shell.resume("parent", "--epochs", "3", "--unique-key", "tonight")
@@ -339,7 +339,7 @@ def test_a_job_that_goes_on_by_itself_is_refused_with_the_way_to_end_it(
 
     text = shell.refused("parent", "--epochs", "3")
 
-    assert "goes on by itself" in text and "job cancel" in text
+    assert "resumes by itself" in text and "job cancel" in text
 
 
 def test_a_cancelled_job_can_be_continued(store: Store, shell: Shell, run: RunDir) -> None:
@@ -353,7 +353,7 @@ def test_a_cancelled_job_can_be_continued(store: Store, shell: Shell, run: RunDi
 def test_a_step_that_is_not_stored_is_refused_with_those_that_are(store: Store, shell: Shell, run: RunDir) -> None:
     succeeded(store, run)
 
-    assert "no checkpoint of step 5 is kept of job parent; there are: 3, 6" in shell.refused("parent@5")
+    assert "job parent keeps no checkpoint of step 5; there are: 3, 6" in shell.refused("parent@5")
 
 
 def test_a_last_checkpoint_that_is_damaged_is_refused_with_the_others(store: Store, shell: Shell, run: RunDir) -> None:

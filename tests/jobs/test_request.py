@@ -37,7 +37,7 @@ def test_an_unknown_key_of_the_file_is_named_with_the_nearest() -> None:
 
 
 def test_a_split_of_a_dataset_that_has_its_own_evaluation_pages_is_a_contradiction() -> None:
-    with pytest.raises(ConfigError, match="have no meaning"):
+    with pytest.raises(ConfigError, match="have no effect"):
         resolve({"eval_dataset": "held-out", "split": "random"}, {}, {}, {})
 
 

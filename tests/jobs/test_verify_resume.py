@@ -74,7 +74,7 @@ def test_weights_of_another_seed_are_found_and_counted(
     assert told["comparison"]["evaluations"] == told["comparison"]["state"] == told["reasons"] == []
     text = verdict_text(Verdict.model_validate(told))
     assert f"{weights['differing']} of {weights['tensors']} weights, 0 of" in text
-    assert "its checkpoint is not what these steps lead to" in text
+    assert "these steps do not lead to its checkpoint" in text
 
 
 def test_one_bit_of_one_moment_and_one_digit_of_an_evaluation_are_found(
@@ -138,7 +138,7 @@ def test_a_job_with_one_checkpoint_says_so(store: Store, run: RunDir, verify: Ca
     for step in (EPOCH, 2 * EPOCH):
         store.bucket.delete_prefix(job.keys.checkpoint(job.pointer(step)))
 
-    assert "the stored checkpoints are 9, and a replay leads from one to another" in verify("parent").stderr
+    assert "the stored checkpoints are 9, and a replay needs two" in verify("parent").stderr
 
 
 def test_what_is_unlike_the_machine_of_the_job_is_named(
@@ -195,4 +195,4 @@ def test_a_replay_that_fails_says_why(store: Store, model: Path, tmp_path: Path,
     result = verify("parent")
 
     assert result.exit_code == 1
-    assert "the replay did not come to step 6" in result.stderr and str(gone) in result.stderr
+    assert "the replay did not reach step 6" in result.stderr and str(gone) in result.stderr
