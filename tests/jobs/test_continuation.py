@@ -285,7 +285,7 @@ def test_options_come_from_the_parent_and_length_and_place_may_be_ones_own(
         (["--lr", "1e-3", "--seed", "7"], "lr, seed cannot change"),
         (["--pretrained", "minilm"], "pretrained cannot change"),
         (["--eval-dataset", "other"], "eval_dataset cannot change"),
-        (["--batch-size", "4"], "has to stay 2"),
+        (["--batch-size", "4"], "must stay 2"),
         (["--epochs", "2"], "epochs: 2 are done at step 6, so give --epochs 3 or more (got 2)"),
         (["--tag", "parent=me"], "the tag 'parent'"),
         (["--quick"], "leave --dataset, --data and --quick out"),
