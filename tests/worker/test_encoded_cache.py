@@ -199,7 +199,7 @@ def test_a_bucket_that_refuses_is_a_warning(
         kept(store.bucket, fill(here))
 
     assert "cannot be fetched, so the trainer encodes" in fetched
-    assert "not kept in the bucket" in caplog.text
+    assert "not cached in the bucket" in caplog.text
     assert (here.link / "text.npy").read_text() == "pages"
 
 

@@ -105,8 +105,8 @@ def test_the_worker_takes_the_pages_checks_them_and_pins_them(place: Place, mode
     assert row["dataset"] == PIN
     assert [log["dataset"] for log in logged(place, job, "run_config")] == [PIN]
     warnings = [row for row in client.list_job_logs(job.job_id) if row.event == "check_few_pages"]
-    assert [(row.level, "fewer than 500" in row.message) for row in warnings] == [("warning", True)]
-    assert any("fewer than 500" in str(text) for text in done.job_config["warnings"])  # type: ignore[union-attr]
+    assert [(row.level, "under 500" in row.message) for row in warnings] == [("warning", True)]
+    assert any("under 500" in str(text) for text in done.job_config["warnings"])  # type: ignore[union-attr]
     assert b"few_pages" in bucket.get_bytes(check_key(dataset.fingerprint))
     parent = find_parent(client, lambda _name: bucket, "a-job")
     assert continued(parent, {"epochs": 4}, {}).config.dataset == PIN
@@ -146,8 +146,8 @@ def pin_by(place: Place, job: Job, config: WordLabelsConfig) -> Callable[[], str
 
     def pin() -> str:
         heartbeat = Heartbeat(queue, lease)
-        patiently = Patience(place.context, heartbeat)
-        found = pin_snapshot(place.context, job, config, lease, place.store.bucket, patiently)
+        patience = Patience(place.context, heartbeat)
+        found = pin_snapshot(place.context, job, config, lease, place.store.bucket, patience)
         return str(found.job.job_config["dataset"])
 
     return pin
@@ -356,18 +356,18 @@ def test_a_worker_whose_lease_is_gone_reads_no_further(place: Place) -> None:
     lease = queue.claim("worker-1")
     assert lease is not None
     now = [0.0]
-    heartbeat = Heartbeat(queue, lease, lambda: "", monotonic=lambda: now[0])
-    patiently = Patience(place.context, heartbeat)
-    patiently.check()
+    heartbeat = Heartbeat(queue, lease, monotonic=lambda: now[0])
+    patience = Patience(place.context, heartbeat)
+    patience.check()
 
     now[0] = queue.timing.lease_seconds
     with pytest.raises(LeaseLost):
-        patiently.check()
+        patience.check()
 
     now[0] = 0.0
     place.stop.set()
     with pytest.raises(Stopped, match="asked to stop"):
-        patiently.check()
+        patience.check()
 
 
 # the pin itself
