@@ -158,10 +158,10 @@ MUTATIONS = (
     ),
     Mutation(
         "a checkpoint has a copy of the weights, which training goes on to change",
-        f"{PRODUCT}/training/loop.py",
-        "weights=copied(run.model.state_dict()),",
-        "weights=run.model.state_dict(),",
-        "tests/training/test_trainer.py",
+        f"{PRODUCT}/training/checkpoint.py",
+        'tensor.detach().to("cpu", copy=True)',
+        'tensor.detach().to("cpu")',
+        "tests/training/test_checkpoint.py -k a_copy_stays",
     ),
     Mutation(
         "biases do not decay",
@@ -189,7 +189,7 @@ MUTATIONS = (
         f"{PRODUCT}/jobs/find.py",
         "if stamp_of(job.results) == stamp]",
         "]",
-        "tests/jobs/test_find.py",
+        "tests/cli/test_job_compare.py",
     ),
     Mutation(
         "a page that was forgotten goes into no snapshot",
@@ -227,6 +227,12 @@ def first_failure(root: Path, tests: str) -> str | None:
     return failed[0].split()[1].partition("[")[0]
 
 
+def row(mutation: Mutation, noticed: str | None) -> str:
+    """A line of the table."""
+    how = " -> ".join(f"`{' '.join(text.split())}`" if text else "left out" for text in (mutation.old, mutation.new))
+    return f"| {mutation.rule} | `{mutation.file}` | {how.replace('|', '&#124;')} | `{noticed}` |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="rules with this text in them")
@@ -246,12 +252,7 @@ def main() -> None:
             print(f"{mutation.rule}: {noticed or 'NOT NOTICED'}", flush=True)
             if noticed is None:
                 unnoticed.append(mutation.rule)
-            how = " -> ".join(
-                f"`{' '.join(text.split())}`" if text else "left out" for text in (mutation.old, mutation.new)
-            )
-            rows.append(
-                f"| {mutation.rule} | `{mutation.file}` | {how.replace('|', chr(92) + '|')} | {noticed or '-'} |"
-            )
+            rows.append(row(mutation, noticed))
             shutil.rmtree(root)
     if not only:
         DOCUMENT.write_text(INTRODUCTION + "\n".join(rows) + "\n")

@@ -123,7 +123,8 @@ def main(connection: socket.socket) -> int:
     import transformers.models.layoutlm.modeling_layoutlm  # noqa: F401
 
     import receipt_layoutlm.training.distributed
-    import receipt_layoutlm.training.loop  # noqa: F401
+    import receipt_layoutlm.training.loop
+    import receipt_layoutlm.training.tasks.word_labels  # noqa: F401
     from receipt_layoutlm.training.__main__ import main as train
 
     gc.collect()

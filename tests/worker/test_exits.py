@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from receipt_layoutlm.run.directory import ORPHANED
-from receipt_layoutlm.worker.process import OomCounter, classify_crash, find_cgroup
+from receipt_layoutlm.worker.process import LINE_CHARACTERS, OomCounter, classify_crash, find_cgroup, tail
 
 # what was printed, one line each, inside a traceback
 MEMORY = [
@@ -230,3 +230,11 @@ def test_without_a_group_there_is_none(tmp_path: Path, text: str | None) -> None
         (tmp_path / "cgroup").write_text(text)
 
     assert find_cgroup(tmp_path / "cgroup", tmp_path / "root") is None
+
+
+def test_the_end_of_a_log_has_no_secret_and_no_endless_line(tmp_path: Path) -> None:
+    (tmp_path / "train.log").write_text("first\n" + "x" * 10 * LINE_CHARACTERS + "\nBearer hush-hush-1\n")
+
+    shown = tail(tmp_path / "train.log", ("hush-hush-1",), lines=2)
+
+    assert shown.splitlines() == ["x" * LINE_CHARACTERS, "Bearer [secret]"]
