@@ -1,4 +1,4 @@
-"""How single values are stored: times, JSON documents, and the untyped values of the original system."""
+"""Stored forms of single values: times, JSON documents, and untyped values of the original system."""
 
 import json
 from datetime import datetime

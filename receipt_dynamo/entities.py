@@ -1,4 +1,4 @@
-"""Records of the run store: frozen pydantic models, which is all that callers see.
+"""Records of the run store: frozen pydantic models, the only types that callers see.
 
 Times are aware UTC with microseconds; places end in _uri, durations in _seconds.
 """
@@ -45,7 +45,7 @@ class JobStatus(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Nothing happens to the job any more by itself (a person may retry a failed one)."""
+        """No further transition by itself; a person may retry a failed job."""
         return self in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
 
 
@@ -59,7 +59,7 @@ class Priority(StrEnum):
 
     @property
     def rank(self) -> int:
-        """0 for the first in line; the leading digit of the queue's sort key."""
+        """0 for the highest; the leading digit of the queue's sort key."""
         return list(Priority).index(self)
 
 
@@ -76,7 +76,7 @@ class Pointer(_Record):
 
 
 class JobError(_Record):
-    """Why an attempt failed. FINAL_CAUSES would fail again the same way, so they are not tried again."""
+    """Cause of a failed attempt. FINAL_CAUSES would fail again in the same way, so they are not retried."""
 
     cause: str
     message: str
@@ -92,7 +92,7 @@ FINAL_CAUSES = frozenset({"non_finite_loss", "bad_data", "bad_config", "max_runt
 
 
 class Budgets(_Record):
-    """What a job has used up: errors (reported by a worker), interruptions (a release, an expired lease)."""
+    """Used budgets of a job: errors (reported by a worker) and interruptions (a release, an expired lease)."""
 
     errors: int = 0
     interruptions: int = 0
@@ -129,7 +129,7 @@ class Budgets(_Record):
 
     @property
     def exhausted_by(self) -> str | None:
-        """The budget that is used up, in words, or None."""
+        """The exhausted budget in words, or None."""
         if self.errors >= self.max_errors:
             return f"{self.errors} errors"
         if self.out_of_memory >= 2:
@@ -147,7 +147,7 @@ _LIMITS = {name for name in Budgets.model_fields if name.startswith("max_")}
 
 
 class Timing(_Record):
-    """Seconds of the protocol. Every worker and rescuer of a table has to have the same."""
+    """Timing of the protocol in seconds, the same for every worker and rescuer of a table."""
 
     lease_seconds: float = 90.0
     renew_seconds: float = 15.0
@@ -155,7 +155,7 @@ class Timing(_Record):
     rescue_grace_seconds: float = 30.0  # added to the lease, so that clocks may differ by as much
     first_backoff_seconds: float = 30.0
     longest_backoff_seconds: float = 1800.0
-    # so many interruptions within the window send a job to the queue of machines that nobody takes away; 0 = never
+    # this many interruptions within the window move a job to the queue of on-demand machines; 0 = never
     ondemand_after: int = 0
     ondemand_window_seconds: float = 3600.0
 
@@ -169,19 +169,19 @@ ONDEMAND_SUFFIX = ".ondemand"
 
 
 def ondemand_queue(queue: str) -> str:
-    """The queue of on-demand machines beside a queue of spot machines; that of such a queue is itself."""
+    """The on-demand queue beside a queue of spot machines; an on-demand queue is its own."""
     return queue if queue.endswith(ONDEMAND_SUFFIX) else queue + ONDEMAND_SUFFIX
 
 
 class Storage(_Record):
-    """Where a job's artifacts lie: s3://{bucket}/{prefix}runs/{job_id}/…"""
+    """Location of a job's artifacts: s3://{bucket}/{prefix}runs/{job_id}/…"""
 
     bucket: str
     prefix: str = ""
 
 
 class Job(_Record):
-    """One training run as submitted, and where it stands. `job_config` and `results` are opaque documents."""
+    """A submitted training run and its state. `job_config` and `results` are opaque documents."""
 
     job_id: str
     name: str
@@ -204,12 +204,12 @@ class Job(_Record):
     error: JobError | None = None
 
     def is_due(self, now: datetime) -> bool:
-        """Whether it may be claimed, as far as time goes: a job waits for a while after an error."""
+        """Whether the backoff after an error, if any, is over."""
         return self.not_before is None or self.not_before <= now
 
 
 class Machine(_Record):
-    """What an attempt ran on."""
+    """Machine of an attempt."""
 
     instance_type: str | None = None
     spot: bool | None = None
@@ -249,7 +249,7 @@ class Attempt(_Record):
     lost_steps: int | None = None
     checkpoints: int | None = None
     phase_seconds: dict[str, float] = {}  # start, encode, train, evaluate, checkpoint, upload, as far as known
-    progress: str = ""  # the last that was heard of an attempt whose lease ran out
+    progress: str = ""  # the last progress of an attempt whose lease expired
     ended_by: str | None = None  # lease_token of the worker that ended it itself; None after a rescue
 
     @property
@@ -261,7 +261,7 @@ class Attempt(_Record):
 
 
 class AttemptEnd(_Record):
-    """What a worker knows about its attempt when it ends."""
+    """A worker's figures of its attempt at the end."""
 
     last_step: int | None = None
     lost_steps: int | None = None
@@ -288,7 +288,7 @@ class JobMetric(_Record):
     attempt: int | None = None
     seq: int | None = None
     is_best: bool = False
-    extras: JsonObject = {}  # what else was measured, or what rows of the original system hold beside these
+    extras: JsonObject = {}  # further measurements, or further values of rows of the original system
 
 
 class JobLog(_Record):
@@ -308,7 +308,7 @@ Event = TypeVar("Event", JobMetric, JobLog)
 
 
 def later(event: Event) -> Event:
-    """The same event one microsecond later: two events of a job never share a time."""
+    """The event one microsecond later: two events of a job never share a time."""
     return event.model_copy(update={"timestamp": event.timestamp + timedelta(microseconds=1)})
 
 
@@ -323,17 +323,17 @@ class Dataset(_Record):
     labels: dict[str, int] = {}  # entities by label
 
 
-PAGE_ID_BYTES = 1000  # of a page that is to be forgotten: its id is in a sort key, which takes 1,024
+PAGE_ID_BYTES = 1000  # of a forgotten page, whose id is in a sort key of at most 1,024
 
 
 def _fits_a_key(page_id: str) -> str:
     if not 0 < len(page_id.encode()) <= PAGE_ID_BYTES:
-        raise ValueError(f"a page id that is to be forgotten has 1 to {PAGE_ID_BYTES} bytes")
+        raise ValueError(f"a page id must have 1 to {PAGE_ID_BYTES} bytes to be forgotten")
     return page_id
 
 
 class ForgottenPage(_Record):
-    """A page that no new snapshot holds, whichever dataset brings it."""
+    """A page that is excluded from every new snapshot, whatever its source."""
 
     page_id: Annotated[str, AfterValidator(_fits_a_key)]
     forgotten_at: Time
@@ -366,7 +366,7 @@ _UNIQUE_KEYS = uuid.UUID("6f6a1c1e-8f57-5d2a-9f0e-2c7a1f0f3b11")  # namespace of
 
 
 def new_job_id(unique_key: str | None = None) -> str:
-    """A random id; with a key always the same one, so that one create-only put decides who was first."""
+    """A random id, or the fixed id of a key, so that one create-only put decides which submit was first."""
     return str(uuid.uuid4() if unique_key is None else uuid.uuid5(_UNIQUE_KEYS, unique_key))
 
 

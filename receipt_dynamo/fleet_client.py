@@ -1,4 +1,4 @@
-"""FleetRows: a fleet's pause, its costs of a day and which machines took jobs, one method per access pattern."""
+"""FleetRows: pause, daily costs and claiming machines of a fleet, one method per access pattern."""
 
 from collections.abc import Callable
 from datetime import date, datetime
@@ -20,26 +20,26 @@ class FleetRows:
         self._now = now
 
     def get_pause(self, fleet: str) -> FleetPause | None:
-        """Why the fleet takes no jobs now; None when it does, also when a pause is over but still stored."""
+        """The current pause of the fleet, or None; an expired pause does not count."""
         raw = self._client.get_row(items.pause_key(fleet), consistent=False)
         pause = None if raw is None else items.pause_from(fleet, raw)
         return None if pause is None or pause.until <= self._now() else pause
 
     def put_pause(self, pause: FleetPause) -> None:
-        """Pause the fleet; a pause that is there is replaced."""
+        """Pause the fleet; replaces an existing pause."""
         self._client.writer.execute(put(items.pause_item(pause)))
 
     def remove_pause(self, fleet: str) -> None:
-        """Removing what is not there changes nothing."""
+        """End the pause. Idempotent."""
         self._client.writer.execute(delete(items.pause_key(fleet)))
 
     def get_cost(self, fleet: str, day: date) -> FleetCost:
-        """What was metered of a day; nothing yet is 0 dollars. A consistent read."""
+        """Metered costs of a day, 0 dollars if none yet. A consistent read."""
         raw = self._client.get_row(items.cost_key(fleet, day), consistent=True)
         return FleetCost(fleet=fleet, day=day) if raw is None else items.cost_from(fleet, day, raw)
 
     def add_cost(self, read: FleetCost, dollars: float, metered_until: datetime) -> bool:
-        """Add to a day's costs as they were read; False when somebody else has metered since."""
+        """Add to a day's costs as they were read; False when they have changed since."""
         new = read.model_copy(update={"dollars": read.dollars + dollars, "metered_until": metered_until})
         try:
             self._client.writer.execute(put(items.cost_item(new), _as_read(read)))
@@ -49,11 +49,11 @@ class FleetRows:
         return True
 
     def note_claim(self, fleet: str, instance_id: str) -> None:
-        """This machine took a job, so what it runs is not broken. Noting it again changes nothing that matters."""
+        """Record that this machine claimed a job, so its setup works. Idempotent."""
         self._client.writer.execute(put(items.machine_item(fleet, instance_id, self._now())))
 
     def has_claimed(self, fleet: str, instance_id: str) -> bool:
-        """Whether a machine ever took a job, in the last 60 days."""
+        """Whether a machine claimed a job in the last 60 days."""
         return self._client.get_row(items.machine_key(fleet, instance_id), consistent=False) is not None
 
 

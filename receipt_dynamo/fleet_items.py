@@ -42,7 +42,7 @@ def cost_key(fleet: str, day: date) -> RawItem:
 
 
 def machine_key(fleet: str, instance_id: str) -> RawItem:
-    """A partition of its own: workers may write here, and neither pauses nor costs."""
+    """A separate partition: workers may write here, but neither pauses nor costs."""
     return key(f"{fleet_pk(fleet)}#CLAIMED", instance_id)
 
 
@@ -89,5 +89,5 @@ def cost_from(fleet: str, day: date, raw: RawItem) -> FleetCost:
 
 
 def _epoch(moment: datetime) -> int:
-    """Seconds, as a table's time to live wants them."""
+    """Epoch seconds, the format of the table's TTL."""
     return int(moment.timestamp())

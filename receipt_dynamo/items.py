@@ -255,7 +255,7 @@ def job_from(raw: RawItem) -> Job:
 
 
 def _storage_from(document: JsonValue) -> Storage | None:
-    # The original system keeps other places under the same name; those are not ours to read.
+    # the original system keeps other locations under the same name
     if not isinstance(document, dict) or "bucket" not in document or set(document) - {"bucket", "prefix"}:
         return None
     return Storage.model_validate(document)
@@ -416,7 +416,7 @@ def forgotten_from(raw: RawItem) -> ForgottenPage:
 
 
 def times_document(times: Iterable[datetime]) -> JsonValue:
-    """Times as an opaque document holds them."""
+    """Times as a stored document."""
     return [stamp(time) for time in times]
 
 

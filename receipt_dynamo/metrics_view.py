@@ -1,4 +1,4 @@
-"""Which evaluations count, and how rows of the original system become evaluations. Pure functions."""
+"""Visible evaluations of a job, and evaluations from rows of the original system. Pure functions."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,11 @@ ORIGINAL_HEADLINE = "val_f1"
 
 
 def visible(metrics: Sequence[JobMetric], attempts: Sequence[Attempt]) -> list[JobMetric]:
-    """Evaluations that no later attempt ran again.
+    """Evaluations that no later attempt repeated.
 
-    One at step s by attempt a is shown iff s <= resume_step of every later attempt: what came after the
-    checkpoint from which training went on is history that did not happen. Of two at one step the later attempt's
-    is shown: an evaluation that was due at the resume point is made again by each attempt that begins there.
+    One at step s by attempt a is visible iff s <= resume_step of every later attempt: what followed the checkpoint
+    from which training resumed is discarded history. Of two at one step the later attempt's is visible: an evaluation
+    that was due at the resume point is repeated by each attempt that begins there.
     """
     shown = [metric for metric in metrics if _is_visible(metric, attempts)]
     newest = {metric.global_step: metric.attempt for metric in sorted(shown, key=lambda metric: metric.attempt or 0)}
@@ -30,10 +30,10 @@ def _is_visible(metric: JobMetric, attempts: Sequence[Attempt]) -> bool:
 
 
 def fold_original_rows(job_id: str, rows: Sequence[JobMetricItem]) -> list[JobMetric]:
-    """One JobMetric per step that has a val_f1 row; the step's other values go along.
+    """One JobMetric per step with a val_f1 row; it includes the step's other values.
 
-    Rows without a step are grouped by epoch, else by time. A step without val_f1 was no evaluation and has no
-    headline, so it is left out: a loss must never win a `max`.
+    Rows without a step are grouped by epoch, else by time. A step without val_f1 has no headline and is left out: a
+    loss must never win a `max`.
     """
     groups: dict[tuple[str, float | str], dict[str, JobMetricItem]] = {}
     for row in rows:

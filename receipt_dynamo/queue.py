@@ -1,7 +1,7 @@
 """JobQueue: the sole writer of Job.status. docs/protocol.md draws the states and lists the invariants.
 
-The fence of every worker-side write is the attempt number with the lease token. Clocks decide when to take a
-job over; the token decides who may write.
+The attempt number with the lease token is the fence of every worker-side write. Clocks decide when a job may be taken
+over; the token decides whose writes are accepted.
 """
 
 import logging
@@ -74,7 +74,7 @@ DEFAULT_TIMING = Timing()
 
 
 class JobQueue:
-    """Claims and moves jobs of one table. `now`, `rng` and `timing` are injected by tests."""
+    """Claims jobs of one table and changes their state. Tests inject `now`, `rng` and `timing`."""
 
     def __init__(
         self,
@@ -109,12 +109,12 @@ class JobQueue:
     ) -> Job:
         """Create a pending job and its lease in one transaction.
 
-        With a unique key the id is made from it, so the second submit of a key returns the first job. A job
-        without a name is called by its date and the beginning of its id. One with a checkpoint (of attempt 0)
-        goes on from there; its files lie below an id that the caller had from `new_job_id`.
+        A unique key determines the id, so the second submit of a key returns the first job. A job without a name
+        is named after its date and the beginning of its id. One with a checkpoint (of attempt 0)
+        resumes from it; its files lie below an id that the caller took from `new_job_id`.
         """
         if name == "":
-            raise InvalidInput("a job's name cannot be empty: leave it out to have one made")
+            raise InvalidInput("a job's name cannot be empty: give one, or none to have it generated")
         if priority not in list(Priority):
             raise InvalidInput(f"unknown priority {priority!r}: use one of {', '.join(Priority)}")
         job_id = new_job_id(unique_key) if job_id is None else parse_job_id(job_id)
@@ -154,9 +154,9 @@ class JobQueue:
         accepts: Callable[[Job], bool] = _accept_any,
         machine: Machine | None = None,
     ) -> Lease | None:
-        """The first due job by priority, then age, as a lease; None when there is none.
+        """Claim the first due job by priority, then age; None when no job is due.
 
-        A job that `accepts` refuses (a newer config version, say) is left to others.
+        A job that `accepts` refuses, such as one of a newer config version, is left to other workers.
         """
         for job in self.due_jobs(queue):
             if accepts(job):
@@ -166,14 +166,11 @@ class JobQueue:
         return None
 
     def due_jobs(self, queue: str = "default", *, page: int = CLAIM_PAGE) -> Iterator[Job]:
-        """What can be claimed now, in claim order, read `page` entries at a time.
-
-        A job that waits after an error is passed over.
-        """
+        """Claimable jobs in claim order, read `page` entries at a time; jobs in backoff are skipped."""
         return (job for job in self.client.iter_queue(queue, page=page) if job.is_due(self._now()))
 
     def claim_job(self, job_id: str, worker_id: str, *, machine: Machine | None = None) -> Lease | None:
-        """Claim one named job; None when it cannot be claimed now: held, ended, or waiting after an error."""
+        """Claim one job; None when it is held, ended or in backoff."""
         job = self.client.get_job(job_id, consistent=True)
         if not job.status.is_claimable:
             return None
@@ -217,8 +214,8 @@ class JobQueue:
     def record_checkpoint(self, lease: Lease, pointer: Pointer, best: Pointer | None) -> Lease:
         """Move the resume point forward, after the checkpoint's manifest is stored. Raises LeaseLost.
 
-        Ahead is a later step, or the same step by a later attempt: a stop right after a resume, or the
-        evaluation that was still due. Another pointer than the stored one that is not ahead: StateConflict.
+        Forward is a later step, or the same step by a later attempt: a stop right after a resume, or an evaluation
+        that was still due. Any other pointer than the stored one raises StateConflict.
         """
         try:
             return self._update_lease(lease, pointer_actions(lease, pointer, best), fence(lease) & is_behind(pointer))
@@ -229,9 +226,9 @@ class JobQueue:
             return stored  # our own write, whose reply was lost
 
     def fall_back(self, lease: Lease) -> Lease:
-        """The resume point is damaged: go back to the one before it, or to the beginning. Raises LeaseLost.
+        """Replace a damaged resume point by the previous one, or by the beginning. Raises LeaseLost.
 
-        The attempt's resume_step goes along, so that evaluations after it disappear. Before training starts.
+        The attempt's resume_step follows, which hides later evaluations. To be called before training starts.
         """
         try:
             self.client.writer.execute(*fall_back_writes(lease, fence(lease)), patience_seconds=self._patience(lease))
@@ -240,15 +237,16 @@ class JobQueue:
             if (stored.attempt, stored.lease_token) != (lease.attempt, lease.lease_token):
                 raise LeaseLost(f"attempt {lease.attempt} of job {lease.job_id} lost its lease") from None
             if stored.checkpoint != lease.previous:
-                raise StateConflict(f"job {lease.job_id}: the stored checkpoint is another one") from None
+                raise StateConflict(f"job {lease.job_id}: another checkpoint is stored") from None
             return stored  # our own write, whose reply was lost
         pointers = {"checkpoint": lease.previous, "best": lease.previous_best}
         return lease.model_copy(update={**pointers, "previous": None, "previous_best": None})
 
     def pin(self, lease: Lease, seen: JsonObject, config: JsonObject) -> Job:
-        """Put into the job's config what only its worker could know, such as the pages of a table. Raises LeaseLost.
+        """Replace the config by one with values that only the worker can resolve, such as a snapshot of the table.
 
-        `seen` is the config as it was read. Once it has changed it stays: the job as it is stored is returned.
+        `seen` is the config as it was read; a config that has changed since is kept. Returns the stored job.
+        Raises LeaseLost.
         """
         try:
             self.client.writer.execute(
@@ -277,12 +275,12 @@ class JobQueue:
         left = (lease.expires_at - self._now()).total_seconds() if lease.expires_at else 0.0
         return max(DEFAULT_PATIENCE_SECONDS, left)
 
-    # ends that the holder asks for: each returns the status that the job ended up in
+    # ends by the holder; each returns the resulting status
 
     def complete(
         self, lease: Lease, *, results: JsonObject, summary: JobLog, end: AttemptEnd | None = None
     ) -> JobStatus:
-        """succeeded, with run_summary in the same transaction; or cancelled, if that was asked for.
+        """succeeded, with run_summary in the same transaction; or cancelled, if that was requested.
 
         Raises LeaseLost.
         """
@@ -292,7 +290,7 @@ class JobQueue:
     def fail(
         self, lease: Lease, error: JobError, *, summary: JobLog | None = None, end: AttemptEnd | None = None
     ) -> JobStatus:
-        """pending after a backoff while the budgets last, else failed; cancelled if that was asked for."""
+        """pending after a backoff while the budgets last, else failed; cancelled if that was requested."""
         job = self.client.get_job(lease.job_id, consistent=True)
         held = self.client.get_lease(lease.job_id)
         budgets = job.budgets.after_error(error.cause, progressed=progressed(held))
@@ -308,7 +306,7 @@ class JobQueue:
         return self._end(lease, moved, outcome=f"failed: {error.cause}", end=end, summary=summary)
 
     def release(self, lease: Lease, reason: str, *, end: AttemptEnd | None = None) -> JobStatus:
-        """interrupted, to be claimed again at once (spot notice, SIGTERM); or cancelled, if asked for."""
+        """interrupted, claimable at once (spot notice, SIGTERM); or cancelled, if that was requested."""
         job = self.client.get_job(lease.job_id, consistent=True)
         moved = interrupted(job, self.client.get_lease(lease.job_id), self.timing, self._now())
         return self._end(lease, moved, outcome=f"interrupted: {reason}", end=end)
@@ -339,7 +337,7 @@ class JobQueue:
         return moved.status
 
     def _after_lost_end(self, lease: Lease, lost: ConditionFailed, end: AttemptEnd | None) -> JobStatus:
-        """Cancelled meanwhile, ended by ourselves with a lost reply, or taken over."""
+        """The job was cancelled, ended by this holder with a lost reply, or taken over."""
         stored = items.lease_from(lost.losers[1]) if lost.losers[1] else None
         if stored is not None and stored.lease_token == lease.lease_token and stored.cancel_requested:
             return self._end_as_cancelled(lease, end)
@@ -356,13 +354,13 @@ class JobQueue:
     def _status_if_ended_by(self, lease: Lease) -> JobStatus:
         attempt = self.client.get_attempt(lease.job_id, lease.attempt)
         if attempt.ended_by != lease.lease_token:
-            raise LeaseLost(f"attempt {lease.attempt} of job {lease.job_id} was ended by somebody else")
+            raise LeaseLost(f"attempt {lease.attempt} of job {lease.job_id} was ended by another worker")
         return self.client.get_job(lease.job_id, consistent=True).status
 
-    # a person, a scaler or an idle worker
+    # for a person, a scaler or an idle worker
 
     def cancel(self, job_id: str) -> JobStatus:
-        """cancelled at once when nobody holds the job; else its worker is asked (the reply: running)."""
+        """Cancel at once when the job is not held; otherwise ask its worker to stop and return running."""
         job_id = parse_job_id(job_id)
         while True:
             job, lease = self.client.get_job(job_id, consistent=True), self.client.get_lease(job_id)
@@ -373,26 +371,26 @@ class JobQueue:
             try:
                 self.client.writer.execute(*cancel_writes(job, lease, self._now()))
             except ConditionFailed:
-                continue  # it moved between the read and the write
+                continue  # its state changed between read and write
             return JobStatus.RUNNING if job.status is JobStatus.RUNNING else JobStatus.CANCELLED
 
     def retry(self, job_id: str) -> Job:
-        """A failed job -> pending, budgets reset; it goes on from its checkpoint. StateConflict for any other."""
+        """Requeue a failed job with unused budgets; it resumes from its checkpoint. StateConflict for any other."""
         job_id = parse_job_id(job_id)
         job, lease = self.client.get_job(job_id, consistent=True), self.client.get_lease(job_id)
         if job.status is not JobStatus.FAILED:
-            raise StateConflict(f"job {job_id} is {job.status}: only a failed job can be tried again")
+            raise StateConflict(f"job {job_id} is {job.status}: only a failed job can be retried")
         try:
             self.client.writer.execute(*retry_writes(job, lease, self._now()))
         except ConditionFailed:
             stored = self.client.get_job(job_id, consistent=True)
             if stored.status is JobStatus.FAILED:
-                raise StateConflict(f"job {job_id} cannot be tried again: it was cancelled") from None
-            return stored  # our own lost reply, or somebody else who retried it
+                raise StateConflict(f"job {job_id} cannot be retried: it was cancelled") from None
+            return stored  # our own lost reply, or another retry
         return self.client.get_job(job_id, consistent=True)
 
     def held(self) -> list[tuple[Job, Lease]]:
-        """The running jobs, each with the lease by which somebody holds it; one that was let go since is left out."""
+        """Running jobs with their held leases; jobs released meanwhile are left out."""
         running = self.client.list_jobs_by_status(JobStatus.RUNNING)
         leases = [(job, self._lease_or_none(job.job_id)) for job in running]
         return [(job, lease) for job, lease in leases if lease is not None and lease.lease_token is not None]
@@ -400,13 +398,12 @@ class JobQueue:
     def expired(self, held: Sequence[tuple[Job, Lease]] | None = None) -> list[Lease]:
         """Leases of dead workers: those that rescue would take away now.
 
-        `held` is what the method of this name returned just before, where somebody has asked already.
+        `held` is a recent result of the method of this name, which saves reading it again.
         """
         return [lease for _, lease in (self.held() if held is None else held) if self._is_expired(lease)]
 
     def rescue(self, held: Sequence[tuple[Job, Lease]] | None = None) -> list[Job]:
-        """Take expired leases away from dead workers, as `expired` finds them; returns the jobs that moved, as they
-        are now."""
+        """Requeue jobs whose lease has expired; returns the moved jobs as they are now."""
         rescued = [self._rescue(lease) for lease in self.expired(held)]
         return [job for job in rescued if job is not None]
 
@@ -444,9 +441,9 @@ class JobQueue:
         return self.client.get_job(job_id, consistent=True)
 
     def delete(self, job_id: str) -> int:
-        """Remove a job in a final state, its rows first, then Lease and Job; returns the number of rows.
+        """Remove a job in a final state: its rows first, then Lease and Job. Returns the number of rows.
 
-        The caller removes what lies in the bucket before this. A deletion that broke off is repeated.
+        The caller removes its objects in the bucket first. An interrupted deletion can be repeated.
         """
         job = self.client.get_job(job_id, consistent=True)
         if not job.status.is_final:

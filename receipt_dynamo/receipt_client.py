@@ -14,7 +14,7 @@ from receipt_dynamo.writes import ConditionFailed, Write
 
 
 class ImageRows(NamedTuple):
-    """What an image shows: its receipts, and all of their words in the order of their numbers."""
+    """The receipts of an image, and all of their words by number."""
 
     receipts: list[Receipt]
     words: list[ReceiptWord]
@@ -22,7 +22,7 @@ class ImageRows(NamedTuple):
 
 @dataclass(frozen=True)
 class LabelRange:
-    """A share of the labels, by the beginning of their image's id."""
+    """A range of the labels, by the beginning of their image id."""
 
     start: str | None
     end: str | None
@@ -32,7 +32,7 @@ RANGES = 16
 
 
 def label_ranges() -> list[LabelRange]:
-    """The shares into which the labels of a table are divided, to be read side by side."""
+    """Ranges that divide the labels of a table, to be read in parallel."""
     return [LabelRange(start, end) for start, end in items.image_ranges(RANGES)]
 
 
@@ -52,7 +52,7 @@ class ReceiptClient:
 
     @property
     def units(self) -> Units:
-        """What the requests of this client have consumed so far."""
+        """Units consumed by the requests of this client."""
         return self._bulk.units
 
     # labels by validation status
@@ -65,7 +65,7 @@ class ReceiptClient:
         return (items.label_from(raw) for raw in rows if items.is_label(raw))
 
     def count_labels(self, status: ValidationStatus, part: LabelRange = ALL_LABELS) -> int:
-        """How many labels have a status; reads them in the store, brings none of them here."""
+        """Number of labels of a status, counted in the store."""
         return self._bulk.count(_labels_of(status, part))
 
     def has_labels(self, status: ValidationStatus) -> bool:
@@ -75,9 +75,9 @@ class ReceiptClient:
     # images and receipts
 
     def get_image(self, image_id: str) -> ImageRows:
-        """The receipts and words of an image, without the letters and lines that the original system keeps there.
+        """Receipts and words of an image, without the original system's letters and lines.
 
-        Read through GSI3, which has just these; where it has no words, from the table itself.
+        Read through GSI3, which holds only these; where it has no words, from the table itself.
         """
         for index in ("GSI3", ""):
             rows = _image_rows(self._bulk.query(_only(_IMAGE_ATTRIBUTES, _image_of(index, image_id))))
@@ -86,12 +86,12 @@ class ReceiptClient:
         return rows
 
     def get_receipts(self, receipts: Iterable[tuple[str, int]]) -> list[Receipt]:
-        """Those that exist of these (image_id, receipt_id), in no order."""
+        """The existing receipts of these (image_id, receipt_id), in no order."""
         keys = [items.receipt_key(image_id, receipt_id) for image_id, receipt_id in receipts]
         return [items.receipt_from(raw) for raw in self._bulk.get(keys)]
 
     def list_labels(self, image_id: str) -> list[ReceiptWordLabel]:
-        """Every label of an image's words, whatever its status, with all that is stored of it."""
+        """Every label of an image's words, of any status, with all attributes."""
         rows = self._bulk.query({**_image_of("", image_id), "ConsistentRead": True})
         return [items.label_from(raw) for raw in rows if items.is_label(raw)]
 
@@ -108,13 +108,13 @@ class ReceiptClient:
         return [key["SK"]["S"] for key in self._bulk.write(puts)]
 
     def change_status(self, label: ReceiptWordLabel, status: ValidationStatus) -> ReceiptWordLabel:
-        """Give a label another status. Raises StateConflict when it has not the status that is known here any more."""
+        """Change the status of a label. Raises StateConflict when the stored status has changed."""
         try:
             raw = self._writer.execute(Write("Update", items.status_update(label, status)))
         except ConditionFailed as lost:
             (raw,) = lost.losers
             now = None if raw is None else items.label_from(raw).validation_status
-            if now is not status:  # one that has it already may be our own, after a lost reply
+            if now is not status:  # the same status may be our own write, whose reply was lost
                 raise StateConflict(f"it is {now} now" if now else "it is gone") from None
         assert raw is not None
         return items.label_from(raw)
@@ -122,7 +122,7 @@ class ReceiptClient:
     def delete_leftovers(
         self, receipt: Receipt, words: Sequence[ReceiptWord], labels: Sequence[ReceiptWordLabel]
     ) -> list[str]:
-        """Delete words and labels of a receipt that are not among these; returns what could not be deleted."""
+        """Delete other words and labels of a receipt than these; returns the sort keys that could not be deleted."""
         kept = {items.word_sk(word.receipt_id, word.line_id, word.word_id) for word in words}
         kept |= {items.label_sk(label) for label in labels}
         below = items.receipt_sk(receipt.receipt_id) + "#"
@@ -164,7 +164,7 @@ _IMAGE_ATTRIBUTES = (*items.WORD_ATTRIBUTES, *items.RECEIPT_ATTRIBUTES)
 
 
 def _only(attributes: Iterable[str], request: RawItem) -> RawItem:
-    """The same query for these attributes: the units are the same, the bytes and the parsing are not."""
+    """The query restricted to these attributes: the same units, but fewer bytes to parse."""
     placeholders = {f"#n{number}": name for number, name in enumerate(sorted(set(attributes)))}
     names = {**request["ExpressionAttributeNames"], **placeholders}
     return {**request, "ProjectionExpression": ", ".join(placeholders), "ExpressionAttributeNames": names}

@@ -91,7 +91,7 @@ def word_item(word: ReceiptWord) -> RawItem:
 
 
 WORD_ATTRIBUTES: Final = ("PK", "SK", "text", "bounding_box", "confidence")
-"""What is read of a word; the original system's words have ten more."""
+"""Attributes read of a word; the original system's words have ten more."""
 
 RECEIPT_ATTRIBUTES: Final = (
     "width",
@@ -137,7 +137,7 @@ def label_item(label: ReceiptWordLabel) -> RawItem:
 
 
 def status_update(label: ReceiptWordLabel, status: ValidationStatus) -> RawItem:
-    """What gives a stored label another status, if it still has the one that is known here; all else of it stays.
+    """Update of a stored label's status, if the stored status is the known one.
 
     GSI3 sorts the labels of a status by place, so only the partition changes.
     """
@@ -157,7 +157,7 @@ def status_update(label: ReceiptWordLabel, status: ValidationStatus) -> RawItem:
 
 
 LABEL_ATTRIBUTES: Final = ("PK", "SK", "GSI3PK", "begins")
-"""What is read of a label when its author, its time and its reasons do not matter."""
+"""Attributes read of a label without author, time and reasons."""
 
 
 def label_from(raw: RawItem) -> ReceiptWordLabel:
@@ -215,6 +215,6 @@ def _numbers(values: dict[str, float | None]) -> RawItem:
 
 
 def _text(raw: RawItem, name: str) -> str | None:
-    """The original system writes {"NULL": True} for what is not known."""
+    """The original system writes {"NULL": True} for an unknown value."""
     text: str | None = raw.get(name, {}).get("S")
     return text

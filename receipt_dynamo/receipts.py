@@ -1,4 +1,4 @@
-"""Records of labelled receipts: a receipt of an image, its words, and what somebody said a word is."""
+"""Records of labelled receipts: a receipt of an image, its words, and their labels."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -14,23 +14,23 @@ _Number = Annotated[int, Field(ge=FIRST_ID, le=LAST_ID)]
 
 
 class ValidationStatus(StrEnum):
-    """What is known of a label."""
+    """Review status of a label."""
 
     VALID = "VALID"
     INVALID = "INVALID"
     NEEDS_REVIEW = "NEEDS_REVIEW"
     PENDING = "PENDING"
-    NONE = "NONE"  # proposed, and nobody has begun to check it
+    NONE = "NONE"  # proposed, not under review yet
 
     @property
-    def is_undecided(self) -> bool:
-        """Whether the label may turn out to be right or wrong."""
+    def is_unreviewed(self) -> bool:
+        """Whether the label is neither confirmed nor rejected."""
         return self not in (ValidationStatus.VALID, ValidationStatus.INVALID)
 
 
 def _one_part(value: str) -> str:
     if not value or "#" in value:
-        raise ValueError("must not be empty nor hold a '#', which parts the keys")
+        raise ValueError("must not be empty nor contain '#', which separates the parts of a key")
     return value
 
 
@@ -42,7 +42,7 @@ class _Record(BaseModel):
 
 
 class Receipt(_Record):
-    """One receipt of an image. `page_id` and `group` are those of the page that it was loaded from, if it was."""
+    """One receipt of an image. `page_id` and `group` are those of the page it was loaded from, if any."""
 
     image_id: _KeyPart
     receipt_id: _Number
@@ -56,7 +56,7 @@ class Receipt(_Record):
 
 
 class ReceiptWord(_Record):
-    """A word as it was read, with its box in shares of the receipt, 0..1, origin bottom-left."""
+    """A recognised word with its box as fractions of the receipt, 0..1, origin bottom-left."""
 
     image_id: _KeyPart
     receipt_id: _Number
@@ -71,9 +71,9 @@ class ReceiptWord(_Record):
 
 
 class ReceiptWordLabel(_Record):
-    """What a word is, by somebody's word. `begins` tells a word that begins an entity from one that continues it.
+    """A proposed or reviewed label of a word. `begins` is whether the word begins an entity or continues one.
 
-    None where nobody said so: it then follows from the printed lines.
+    None where that is not recorded: it then follows from the printed lines.
     """
 
     image_id: _KeyPart

@@ -1,7 +1,4 @@
-"""The writes of each transition, with the conditions that make it safe.
-
-Built here, sent by JobQueue alone.
-"""
+"""The writes of each transition, with their conditions. Only JobQueue sends them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,14 +26,14 @@ from receipt_dynamo.items import AttemptItem, JobItem, LeaseItem, PointerMap, le
 from receipt_dynamo.writes import Write, check, put, update
 
 EXPIRED = "lease expired"
-EXPIRED_AND_CANCELLED = "cancelled: lease expired"  # its worker had not heard of the cancel
+EXPIRED_AND_CANCELLED = "cancelled: lease expired"  # before its worker saw the cancel
 
 WANTS_CANCEL: Condition = LeaseItem.cancel_requested == True  # noqa: E712
 
 
 @dataclass(frozen=True)
 class Move:
-    """Where a job goes, and what else its item gets."""
+    """The new status of a job, and further changes of its item."""
 
     status: JobStatus
     actions: Sequence[Action]
@@ -59,7 +56,7 @@ def queue_keys(job: Job) -> list[Action]:
 
 
 def interrupted(job: Job, lease: Lease, timing: Timing, now: datetime) -> Move:
-    """interrupted and back in a queue; failed when the interruptions are used up."""
+    """interrupted and requeued; failed when the interruptions are used up."""
     budgets = job.budgets.after_interruption(progressed=progressed(lease))
     used = JobItem.budgets.set(budgets.model_dump(mode="json"))
     if budgets.exhausted_by is None:
@@ -69,7 +66,7 @@ def interrupted(job: Job, lease: Lease, timing: Timing, now: datetime) -> Move:
 
 
 def _queue_after_interruption(job: Job, timing: Timing, now: datetime) -> list[Action]:
-    """The keys of its queue; after so many interruptions within the window those of the on-demand queue."""
+    """The keys of its queue; those of the on-demand queue after too many interruptions within the window."""
     if timing.ondemand_after == 0:
         return queue_keys(job)
     since = now - timedelta(seconds=timing.ondemand_window_seconds)
@@ -105,7 +102,7 @@ def take_away_writes(lease: Lease, moved: Move, condition: Condition, now: datet
 def end_writes(
     lease: Lease, moved: Move, outcome: str, end: AttemptEnd | None, condition: Condition, now: datetime
 ) -> list[Write]:
-    """As take_away_writes, and how the attempt ended, signed by its holder."""
+    """take_away_writes, and the end of the attempt, signed by its holder."""
     numbers = (end or AttemptEnd()).model_dump(exclude_none=True)
     actions = [
         AttemptItem.ended_at.set(now),
@@ -118,7 +115,7 @@ def end_writes(
 
 
 def rescued_attempt(lease: Lease, moved: Move, now: datetime) -> Write:
-    ended_at = min(now, lease.expires_at or now)  # dead since then, however late that was noticed
+    ended_at = min(now, lease.expires_at or now)  # dead since then, whenever it was noticed
     return update(
         items.attempt_key(lease.job_id, lease.attempt),
         [
@@ -131,7 +128,7 @@ def rescued_attempt(lease: Lease, moved: Move, now: datetime) -> Write:
 
 
 def retry_writes(job: Job, lease: Lease, now: datetime) -> list[Write]:
-    """A failed job -> pending, due from now on and with nothing used up; its lease, which nobody holds, stays."""
+    """A failed job -> pending, due at once, with unused budgets. Its lease must not be held and stays."""
     actions = [
         *_status_actions(JobStatus.PENDING),
         JobItem.budgets.set(job.budgets.unused().model_dump(mode="json")),
@@ -145,7 +142,7 @@ def retry_writes(job: Job, lease: Lease, now: datetime) -> list[Write]:
 
 
 def pin_writes(lease: Lease, seen: JsonObject, config: JsonObject, condition: Condition) -> list[Write]:
-    """The job's config, as long as it is the one that was read, under the fence."""
+    """The job's config, if it is still the one that was read, under the fence."""
     as_read = (JobItem.attempt == lease.attempt) & (JobItem.job_config == seen)
     return [
         update(items.job_key(lease.job_id), [JobItem.job_config.set(config)], as_read),
@@ -154,7 +151,7 @@ def pin_writes(lease: Lease, seen: JsonObject, config: JsonObject, condition: Co
 
 
 def fall_back_writes(lease: Lease, condition: Condition) -> list[Write]:
-    """The resume point, the best and where the attempt began -> those of the checkpoint before, or of none."""
+    """Resume point, best and the attempt's resume_step -> those of the previous checkpoint, or of none."""
     pointers = [
         _pointer_action(LeaseItem.checkpoint, lease.previous),
         _pointer_action(LeaseItem.best, lease.previous_best),
@@ -169,7 +166,7 @@ def fall_back_writes(lease: Lease, condition: Condition) -> list[Write]:
 
 
 def pointer_actions(lease: Lease, pointer: Pointer, best: Pointer | None) -> list[Action]:
-    """The resume point moves on to `pointer`; what it was, with its best, is kept to fall back to."""
+    """The resume point -> `pointer`; the former one, with its best, is kept to fall back to."""
     actions: list[Action] = [LeaseItem.checkpoint.set(items.pointer_map(pointer))]
     if best is not None:
         actions.append(LeaseItem.best.set(items.pointer_map(best)))

@@ -152,7 +152,7 @@ def _decide(labels: Sequence[ReceiptWordLabel]) -> _Decision:
     valid = [label for label in labels if label.validation_status is ValidationStatus.VALID]
     names = {canonical(label.label) for label in valid}
     if not names:
-        return _UNDECIDED if any(label.validation_status.is_undecided for label in labels) else _OUTSIDE
+        return _UNDECIDED if any(label.validation_status.is_unreviewed for label in labels) else _OUTSIDE
     if len(names) > 1:
         return _UNDECIDED
     (name,) = names
