@@ -1,4 +1,4 @@
-"""doctor on an AWS account: each finding says what is there and what to do."""
+"""doctor on an AWS account: each result and its advice."""
 
 import json
 import uuid
@@ -61,7 +61,7 @@ def user_who_may(iam: "IAMClient", name: str, *statements: tuple[list[str], list
 
 
 @pytest.mark.engine
-def test_who_may_do_everything_is_told_so(iam: "IAMClient") -> None:
+def test_sufficient_rights_are_confirmed(iam: "IAMClient") -> None:
     arn = user_who_may(iam, "able", (["dynamodb:*"], [TABLE, f"{TABLE}/index/*"]), (["s3:*"], [BUCKET, f"{BUCKET}/*"]))
     assert check_submit_rights(iam, arn, BOTH) == CheckResult("rights", "ok", "all 9 checked actions are allowed")
     assert check_submit_rights(iam, arn, submit_rights(None, BUCKET)).found == "all 3 checked actions are allowed"
@@ -78,7 +78,7 @@ def test_each_right_that_is_missing_is_named(iam: "IAMClient") -> None:
 
 
 @pytest.mark.engine
-def test_a_policy_that_forgets_the_indexes_is_told_so(iam: "IAMClient") -> None:
+def test_a_policy_without_the_indexes_is_reported(iam: "IAMClient") -> None:
     arn = user_who_may(iam, "forgetful", (["dynamodb:*"], [TABLE]), (["s3:*"], [BUCKET, f"{BUCKET}/*"]))
     found = check_submit_rights(iam, arn, BOTH)
     assert (found.state, found.found) == ("missing", f"you may not dynamodb:Query on {TABLE}/index/*")
@@ -108,7 +108,7 @@ def test_each_missing_right_to_deploy_is_named(iam: "IAMClient") -> None:
 
 
 @pytest.mark.engine
-def test_a_session_is_judged_by_its_role_wherever_that_lies(iam: "IAMClient") -> None:
+def test_a_session_is_checked_by_its_role_in_any_path(iam: "IAMClient") -> None:
     trust = {"Version": "2012-10-17", "Statement": []}
     iam.create_role(RoleName="engineer", Path="/team/", AssumeRolePolicyDocument=json.dumps(trust))
     session = "arn:aws:sts::000000000000:assumed-role/engineer/me"
@@ -117,7 +117,7 @@ def test_a_session_is_judged_by_its_role_wherever_that_lies(iam: "IAMClient") ->
     assert (nobody.state, "SimulatePrincipalPolicy" in nobody.advice) == ("warn", True)
 
 
-def test_root_and_a_caller_without_a_table_are_told_what_to_do(moto_aws: None) -> None:
+def test_root_and_a_caller_without_a_table_get_advice(moto_aws: None) -> None:
     client = boto3.client("iam", region_name=REGION)
     assert "use a role" in check_submit_rights(client, "arn:aws:iam::000000000000:root", BOTH).advice
     assert check_submit_rights(client, "arn:aws:iam::000000000000:user/me", []).state == "warn"
@@ -136,7 +136,7 @@ def test_a_quota_is_counted_in_machines(moto_aws: None, allowed: float, state: s
     assert ("request-service-quota-increase" in finding.advice) == (state == "missing")
 
 
-def test_without_on_demand_machines_there_is_only_no_way_out(moto_aws: None) -> None:
+def test_a_missing_on_demand_quota_is_only_a_warning(moto_aws: None) -> None:
     assert (finding_with(0.0, "spot").state, finding_with(0.0, "on-demand").state) == ("missing", "warn")
 
 
@@ -162,12 +162,12 @@ def test_each_family_has_its_own_quota(instance_type: str, spot: str | None, on_
     assert (quota_code(instance_type, "spot"), quota_code(instance_type, "on-demand")) == (spot, on_demand)
 
 
-def test_more_is_asked_for_of_the_quota_that_the_smallest_machine_has(moto_aws: None) -> None:
+def test_the_increase_is_requested_for_the_quota_of_the_smallest_machine(moto_aws: None) -> None:
     advice = finding_with(0.0, "spot", "p4d.24xlarge", "g5.xlarge").advice
     assert "--quota-code L-3819A6DF --desired-value 16" in advice
 
 
-def test_a_quota_that_nobody_knows_is_not_guessed(moto_aws: None) -> None:
+def test_an_unknown_quota_is_not_guessed(moto_aws: None) -> None:
     alone = finding_with(0.0, "spot", "m5.large")
     assert (alone.state, alone.found) == ("warn", "unknown which quota applies to m5.large")
     assert "Service Quotas" in alone.advice
@@ -176,7 +176,7 @@ def test_a_quota_that_nobody_knows_is_not_guessed(moto_aws: None) -> None:
     assert finding_with(0.0, "spot", "g5.xlarge", "m5.large").state == "warn"
 
 
-def test_types_that_a_region_has_not_are_told(moto_aws: None) -> None:
+def test_types_unavailable_in_the_region_are_named(moto_aws: None) -> None:
     finding = finding_with(64.0, "spot", "g99.xlarge")
     assert (finding.state, finding.found) == ("missing", "this region has none of g99.xlarge")
 
@@ -190,7 +190,7 @@ def finding_with(allowed: float, market: Market, *types: str) -> CheckResult:
         return check_quota(quotas, boto3.client("ec2", region_name=REGION), market, list(types) or TYPES)
 
 
-def test_a_quota_that_was_never_changed_has_its_default(moto_aws: None) -> None:
+def test_an_unchanged_quota_has_its_default(moto_aws: None) -> None:
     quotas = boto3.client("service-quotas", region_name=REGION)
     with Stubber(quotas) as stub:
         stub.add_client_error("get_service_quota", "NoSuchResourceException")
@@ -199,7 +199,7 @@ def test_a_quota_that_was_never_changed_has_its_default(moto_aws: None) -> None:
         assert check_quota(quotas, ec2, "spot", TYPES[:1]).found == "room for 2 g5.xlarge"
 
 
-def test_quotas_that_may_not_be_seen_are_no_obstacle(moto_aws: None) -> None:
+def test_unreadable_quotas_are_only_a_warning(moto_aws: None) -> None:
     quotas = boto3.client("service-quotas", region_name=REGION)
     with Stubber(quotas) as stub:
         stub.add_client_error("get_service_quota", "AccessDeniedException")
@@ -210,7 +210,7 @@ def test_quotas_that_may_not_be_seen_are_no_obstacle(moto_aws: None) -> None:
 # the rest
 
 
-def test_without_credentials_that_is_the_first_thing_to_mend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_credentials_are_the_first_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     found = by_name(check_account(Account(REGION, "layoutlm", "the-table", None, tmp_path)))
@@ -224,7 +224,7 @@ def test_a_wheel_is_found_or_how_to_make_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.engine
-def test_doctor_looks_at_the_account_where_a_table_is_named(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_checks_the_account_when_a_table_is_given(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     monkeypatch.setenv("AWS_REGION", REGION)
     DynamoClient("plain", endpoint_url=endpoint).raw.create_table(**OF_ANOTHER_SHAPE)  # type: ignore[arg-type]
@@ -257,7 +257,7 @@ def by_kind(rows: list[dict[str, str]]) -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.engine
-def test_of_a_fleet_its_own_table_bucket_and_instance_types_are_looked_at(
+def test_doctor_checks_the_table_bucket_and_instance_types_of_the_fleet(
     endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     types = {"InstanceType1": "g6e.2xlarge", "InstanceType2": "g5.2xlarge", "InstanceType3": "", "InstanceType4": ""}
@@ -274,7 +274,7 @@ def test_of_a_fleet_its_own_table_bucket_and_instance_types_are_looked_at(
 
 
 @pytest.mark.engine
-def test_a_stack_that_was_rolled_back_is_told_with_what_to_do(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rolled_back_stack_is_reported_with_the_fix(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     taken, name = f"taken-{uuid.uuid4().hex[:8]}", f"f{uuid.uuid4().hex[:12]}"
     aws(endpoint, "s3").create_bucket(Bucket=taken)
     stacks = aws(endpoint, "cloudformation")

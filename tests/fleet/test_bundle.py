@@ -56,7 +56,7 @@ def test_the_same_files_make_the_same_bundle_and_another_wheel_another(wheel: Pa
     assert make_bundle(wheel, tmp_path / "a").name != first.name
 
 
-def test_what_is_no_wheel_of_this_project_is_refused_with_the_fix(tmp_path: Path) -> None:
+def test_other_files_than_a_wheel_of_this_project_are_refused_with_the_fix(tmp_path: Path) -> None:
     broken, other = tmp_path / "receipt_layoutlm-1-py3-none-any.whl", tmp_path / "other-1-py3-none-any.whl"
     broken.write_text("no zip")
     with zipfile.ZipFile(other, "w") as archive:
@@ -128,7 +128,7 @@ def test_the_scalers_zip_holds_all_that_its_lambda_imports(tmp_path: Path) -> No
     assert done.stdout.count(str(tmp_path / "task")) == 4
 
 
-def test_a_scaler_that_cannot_be_fetched_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_of_the_scaler_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = tmp_path / "scaler.lock"
     lock.write_text("no-such-package-of-anybody==1.0 --hash=sha256:" + "0" * 64)
     monkeypatch.setenv("PIP_NO_INDEX", "1")

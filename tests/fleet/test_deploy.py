@@ -1,4 +1,4 @@
-"""fleet deploy and destroy: what stands afterwards, what was left alone, and what a person is told."""
+"""fleet deploy and destroy: resulting stacks, untouched resources, and output."""
 
 import hashlib
 import json
@@ -38,7 +38,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def there(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Aws:
+def aws(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Aws:
     """Clients as the command opens them."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     return open_aws(None)
@@ -56,7 +56,7 @@ def archive(folder: Path, content: bytes, suffix: str) -> Path:
 
 
 @dataclass
-class Heard:
+class Recorded:
     warnings: list[tuple[str, CheckResult]] = field(default_factory=list)
     plans: dict[str, StackPlan | None] = field(default_factory=dict)
     events: list[StackEvent] = field(default_factory=list)
@@ -73,21 +73,21 @@ def a_fleet() -> str:
     return f"f{uuid.uuid4().hex[:12]}"
 
 
-def deployment(there: Aws, name: str, heard: Heard | None = None, **more: Any) -> Deployment:
+def deployment(aws: Aws, name: str, recorded: Recorded | None = None, **more: Any) -> Deployment:
     values = {"AmiId": IMAGE, **more.pop("values", {})}
-    return Deployment(there, FleetRequest(name, values=values, **more), (heard or Heard()).callbacks(), a_moment)
+    return Deployment(aws, FleetRequest(name, values=values, **more), (recorded or Recorded()).callbacks(), a_moment)
 
 
-def state(there: Aws, name: str) -> StackState | None:
-    return FleetStack(there.cloudformation, name, a_moment).state()
+def state(aws: Aws, name: str) -> StackState | None:
+    return FleetStack(aws.cloudformation, name, a_moment).state()
 
 
-def existing(there: Aws, **stream: object) -> tuple[str, str]:
-    """A table and a bucket that no stack has made."""
+def existing(aws: Aws, **stream: object) -> tuple[str, str]:
+    """A table and a bucket outside of any stack."""
     name = a_fleet()
     request: Any = {**infra.table_request(name), **stream}
-    there.dynamodb.create_table(**request)
-    there.s3.create_bucket(Bucket=name)
+    aws.dynamodb.create_table(**request)
+    aws.s3.create_bucket(Bucket=name)
     return name, name
 
 
@@ -98,128 +98,128 @@ STREAM = {"StreamSpecification": {"StreamEnabled": True, "StreamViewType": "NEW_
 
 
 @engine
-def test_a_new_fleet_stands_with_its_code_in_its_bucket(there: Aws, code: Code) -> None:
-    name, heard = a_fleet(), Heard()
+def test_a_new_fleet_has_its_code_in_its_bucket(aws: Aws, code: Code) -> None:
+    name, recorded = a_fleet(), Recorded()
 
-    done = deployment(there, name, heard).deploy(code)
+    done = deployment(aws, name, recorded).deploy(code)
 
     assert done.changed == (f"{name}-storage", f"{name}-workers")
     assert (done.table, done.region) == (name, REGION)
     assert done.outputs["GroupName"] == f"{name}-workers"
-    keys = [each["Key"] for each in there.s3.list_objects_v2(Bucket=done.bucket)["Contents"]]
+    keys = [each["Key"] for each in aws.s3.list_objects_v2(Bucket=done.bucket)["Contents"]]
     assert sorted(keys) == sorted(f"wheels/{each.name}" for each in (code.machine, code.scaler))
     for file, parameter in ((code.machine, "BundleSha256"), (code.scaler, "ScalerSha256")):
         assert done.code[parameter] == hashlib.sha256(file.read_bytes()).hexdigest()
-    ends = [event.resource for event in heard.events if event.is_end]
+    ends = [event.resource for event in recorded.events if event.is_end]
     assert ends == [f"{name}-storage", f"{name}-workers"]
 
 
 @engine
-def test_deploying_again_changes_nothing(there: Aws, code: Code) -> None:
-    name, heard = a_fleet(), Heard()
-    deployment(there, name).deploy(code)
+def test_deploying_again_changes_nothing(aws: Aws, code: Code) -> None:
+    name, recorded = a_fleet(), Recorded()
+    deployment(aws, name).deploy(code)
 
-    done = deployment(there, name, heard).deploy(code)
+    done = deployment(aws, name, recorded).deploy(code)
 
     assert done.changed == ()
-    assert heard.plans == {f"{name}-storage": None, f"{name}-workers": None}
-    assert heard.events == []
+    assert recorded.plans == {f"{name}-storage": None, f"{name}-workers": None}
+    assert recorded.events == []
 
 
 @engine
-def test_a_limit_is_changed_without_touching_the_rest(there: Aws, code: Code) -> None:
+def test_a_limit_is_changed_without_touching_the_rest(aws: Aws, code: Code) -> None:
     name = a_fleet()
-    deployment(there, name, values={"IdleMinutes": "9"}).deploy(code)
+    deployment(aws, name, values={"IdleMinutes": "9"}).deploy(code)
 
-    done = deployment(there, name, values={"MaximumInstances": "7"}).deploy(None)
+    done = deployment(aws, name, values={"MaximumInstances": "7"}).deploy(None)
 
     assert done.changed == (f"{name}-workers",)
-    workers = state(there, f"{name}-workers")
+    workers = state(aws, f"{name}-workers")
     assert workers is not None
     assert (workers.parameters["IdleMinutes"], workers.parameters["MaximumInstances"]) == ("9", "7")
     assert done.code == code.values()
 
 
 @engine
-def test_there_is_no_code_to_keep_in_a_new_fleet(there: Aws) -> None:
+def test_there_is_no_code_to_keep_in_a_new_fleet(aws: Aws) -> None:
     with pytest.raises(TemplateRefused, match="omit --keep-code"):
-        deployment(there, a_fleet()).deploy(None)
+        deployment(aws, a_fleet()).deploy(None)
 
 
 @engine
-def test_a_preview_of_a_new_fleet_tells_everything_and_leaves_nothing(there: Aws, code: Code) -> None:
+def test_a_preview_of_a_new_fleet_lists_everything_and_leaves_nothing(aws: Aws, code: Code) -> None:
     name = a_fleet()
 
-    plans = deployment(there, name).preview(code)
+    plans = deployment(aws, name).preview(code)
 
     assert [plan.stack for plan in plans] == [f"{name}-storage", f"{name}-workers"]
     assert {"Table", "Bucket"} < {each.resource for each in plans[0].changes}
     assert {"Group", "Scaler", "WorkerRole"} < {each.resource for each in plans[1].changes}
-    assert (state(there, f"{name}-storage"), state(there, f"{name}-workers")) == (None, None)
+    assert (state(aws, f"{name}-storage"), state(aws, f"{name}-workers")) == (None, None)
 
 
 @engine
-def test_a_preview_of_a_change_tells_the_change_alone(there: Aws, code: Code) -> None:
+def test_a_preview_of_a_change_lists_only_the_change(aws: Aws, code: Code) -> None:
     name = a_fleet()
-    deployment(there, name).deploy(code)
+    deployment(aws, name).deploy(code)
 
-    (plan,) = deployment(there, name, values={"MaximumInstances": "7"}).preview(None)
+    (plan,) = deployment(aws, name, values={"MaximumInstances": "7"}).preview(None)
 
     assert ("Modify", "Group") in {(each.action, each.resource) for each in plan.changes}
     assert "Table" not in {each.resource for each in plan.changes}
-    workers = state(there, f"{name}-workers")
+    workers = state(aws, f"{name}-workers")
     assert workers is not None
     assert workers.parameters["MaximumInstances"] == "4"
 
 
 @engine
-def test_too_few_gpus_for_the_slots_stop_it_before_anything_is_made(there: Aws, code: Code) -> None:
+def test_too_few_gpus_for_the_slots_stop_it_before_anything_is_created(aws: Aws, code: Code) -> None:
     ec2 = boto3.client("ec2", region_name=REGION)  # ministack knows no types
     types = [{"InstanceType": "g5.xlarge", "VCpuInfo": {"DefaultVCpus": 4}, "GpuInfo": {"Gpus": [{"Count": 1}]}}]
     request = FleetRequest(a_fleet(), values={"Slots": "2", "InstanceType1": "g5.xlarge"})
     with Stubber(ec2) as stub:
         stub.add_response("describe_instance_types", {"InstanceTypes": types})
         with pytest.raises(TooFewGpus, match=r"g5.xlarge has 1"):
-            Deployment(replace(there, ec2=ec2), request, Heard().callbacks(), a_moment).deploy(code)
-    assert FleetStack(there.cloudformation, f"{request.fleet}-storage").state() is None
+            Deployment(replace(aws, ec2=ec2), request, Recorded().callbacks(), a_moment).deploy(code)
+    assert FleetStack(aws.cloudformation, f"{request.fleet}-storage").state() is None
 
 
 @engine
-def test_an_existing_table_and_bucket_are_used_and_remembered(there: Aws, code: Code) -> None:
-    name, heard = a_fleet(), Heard()
-    table, bucket = existing(there, **STREAM)
+def test_an_existing_table_and_bucket_are_used_and_remembered(aws: Aws, code: Code) -> None:
+    name, recorded = a_fleet(), Recorded()
+    table, bucket = existing(aws, **STREAM)
 
-    deployment(there, name, heard, table=table, bucket=bucket).deploy(code)
-    again = deployment(there, name, values={"Slots": "2"}).deploy(None)
+    deployment(aws, name, recorded, table=table, bucket=bucket).deploy(code)
+    again = deployment(aws, name, values={"Slots": "2"}).deploy(None)
 
     assert (again.table, again.bucket) == (table, bucket)
-    assert state(there, f"{name}-storage") is None
-    assert {name for name, _ in heard.warnings} == {f"table {table}", f"bucket {bucket}"}
+    assert state(aws, f"{name}-storage") is None
+    assert {name for name, _ in recorded.warnings} == {f"table {table}", f"bucket {bucket}"}
 
 
 @engine
-def test_an_existing_table_that_would_not_work_stops_it_before_anything_is_made(there: Aws, code: Code) -> None:
+def test_an_unusable_table_stops_it_before_anything_is_created(aws: Aws, code: Code) -> None:
     name = a_fleet()
-    table, bucket = existing(there)
+    table, bucket = existing(aws)
 
     with pytest.raises(NotUsable, match="stream"):
-        deployment(there, name, table=table, bucket=bucket).deploy(code)
+        deployment(aws, name, table=table, bucket=bucket).deploy(code)
 
-    assert (state(there, f"{name}-storage"), state(there, f"{name}-workers")) == (None, None)
-    assert "Contents" not in there.s3.list_objects_v2(Bucket=bucket)
+    assert (state(aws, f"{name}-storage"), state(aws, f"{name}-workers")) == (None, None)
+    assert "Contents" not in aws.s3.list_objects_v2(Bucket=bucket)
 
 
 @engine
-def test_an_existing_table_gets_a_bucket_beside_it(there: Aws, code: Code) -> None:
+def test_an_existing_table_gets_a_bucket_beside_it(aws: Aws, code: Code) -> None:
     name = a_fleet()
-    table, _ = existing(there, **STREAM)
+    table, _ = existing(aws, **STREAM)
 
-    done = deployment(there, name, table=table).deploy(code)
-    again = deployment(there, name).deploy(code)
+    done = deployment(aws, name, table=table).deploy(code)
+    again = deployment(aws, name).deploy(code)
 
     assert (done.table, done.bucket) == (table, f"{name}-000000000000-{REGION}")
     assert (again.table, again.bucket, again.changed) == (done.table, done.bucket, ())
-    assert {each for each, _ in FleetStack(there.cloudformation, f"{name}-storage").resources()} == {
+    assert {each for each, _ in FleetStack(aws.cloudformation, f"{name}-storage").resources()} == {
         *("Bucket", "BucketPolicy"),
     }
 
@@ -228,7 +228,7 @@ def standing(**outputs: str) -> StackState:
     return StackState("id", "CREATE_COMPLETE", outputs=outputs)
 
 
-def test_a_storage_stack_keeps_what_it_has_made_whatever_is_named() -> None:
+def test_a_storage_stack_keeps_its_resources_whatever_is_given() -> None:
     made = standing(TableName="own", BucketName="own")
 
     assert choose_storage("other", None, made, None).makes == "table-and-bucket"
@@ -242,9 +242,9 @@ def test_a_storage_stack_keeps_what_it_has_made_whatever_is_named() -> None:
 
 
 @pytest.fixture
-def standing_fleet(there: Aws, code: Code) -> str:
+def standing_fleet(aws: Aws, code: Code) -> str:
     name = a_fleet()
-    deployment(there, name).deploy(code)
+    deployment(aws, name).deploy(code)
     return name
 
 
@@ -253,8 +253,8 @@ def run(*words: str, **more: Any) -> Result:
 
 
 @engine
-def test_a_dry_run_prints_the_change_set_and_leaves_no_trace(standing_fleet: str, there: Aws) -> None:
-    before = there.cloudformation.list_change_sets(StackName=f"{standing_fleet}-workers")["Summaries"]
+def test_a_dry_run_prints_the_change_set_and_leaves_no_trace(standing_fleet: str, aws: Aws) -> None:
+    before = aws.cloudformation.list_change_sets(StackName=f"{standing_fleet}-workers")["Summaries"]
 
     words = ("--fleet", standing_fleet, "--keep-code", "--dry-run", "--maximum-instances", "9")
     shown = run("deploy", *words)
@@ -265,11 +265,11 @@ def test_a_dry_run_prints_the_change_set_and_leaves_no_trace(standing_fleet: str
     assert "nothing was changed" in shown.stderr
     assert told["dry_run"] is True
     assert [each["stack"] for each in told["stacks"]] == [f"{standing_fleet}-workers"]
-    assert there.cloudformation.list_change_sets(StackName=f"{standing_fleet}-workers")["Summaries"] == before
+    assert aws.cloudformation.list_change_sets(StackName=f"{standing_fleet}-workers")["Summaries"] == before
 
 
 @engine
-def test_progress_is_on_stderr_and_the_result_on_stdout(standing_fleet: str, there: Aws) -> None:
+def test_progress_is_on_stderr_and_the_result_on_stdout(standing_fleet: str, aws: Aws) -> None:
     result = run(
         *("deploy", "--fleet", standing_fleet, "--keep-code", "--json"),
         *("--instance-type", "g6.2xlarge", "--instance-type", "g5.2xlarge", "--session-manager"),
@@ -278,28 +278,28 @@ def test_progress_is_on_stderr_and_the_result_on_stdout(standing_fleet: str, the
     assert result.exit_code == 0, result.stderr
     assert "UPDATE_COMPLETE" in result.stderr
     assert json.loads(result.stdout)["changed"] == [f"{standing_fleet}-workers"]
-    workers = state(there, f"{standing_fleet}-workers")
+    workers = state(aws, f"{standing_fleet}-workers")
     assert workers is not None
     assert [workers.parameters[f"InstanceType{n}"] for n in (1, 2, 3, 4)] == ["g6.2xlarge", "g5.2xlarge", "", ""]
     assert workers.parameters["SessionManager"] == "true"
 
 
 @engine
-def test_scale_changes_how_many_machines_group_and_scaler_allow(standing_fleet: str, there: Aws) -> None:
+def test_scale_changes_how_many_machines_group_and_scaler_allow(standing_fleet: str, aws: Aws) -> None:
     words = ("scale", "--fleet", standing_fleet, "--maximum", "7")
 
     shown = run(*words, "--dry-run")
 
     assert shown.exit_code == 0, shown.stderr
     assert "AWS::AutoScaling::AutoScalingGroup" in shown.stdout
-    assert allowed(there, standing_fleet) == (4, 4)
+    assert allowed(aws, standing_fleet) == (4, 4)
     done = run(*words)
     assert done.exit_code == 0, done.stderr
-    assert allowed(there, standing_fleet) == (7, 7)
+    assert allowed(aws, standing_fleet) == (7, 7)
 
 
 @engine
-def test_jobs_that_wait_for_the_on_demand_group_are_told_before_it_goes(standing_fleet: str, there: Aws) -> None:
+def test_jobs_of_the_on_demand_group_are_shown_before_it_is_removed(standing_fleet: str, aws: Aws) -> None:
     queue = JobQueue(DynamoClient(standing_fleet))
     for name in ("waits", "runs"):
         queue.submit(name=name, config={"config_version": 1}, created_by="me", queue="default.ondemand")
@@ -312,29 +312,29 @@ def test_jobs_that_wait_for_the_on_demand_group_are_told_before_it_goes(standing
     for result in (refused, shown):
         assert "queue default.ondemand has 2 jobs" in result.stderr
         assert "worker run --queue default.ondemand" in result.stderr
-    assert on_demand_groups(there, standing_fleet) == 1
+    assert on_demand_groups(aws, standing_fleet) == 1
     assert run(*words, "--yes").exit_code == 0
-    assert on_demand_groups(there, standing_fleet) == 0
+    assert on_demand_groups(aws, standing_fleet) == 0
 
 
 @engine
-def test_an_on_demand_group_without_jobs_goes_unasked(standing_fleet: str, there: Aws) -> None:
+def test_an_on_demand_group_without_jobs_is_removed_without_asking(standing_fleet: str, aws: Aws) -> None:
     JobQueue(DynamoClient(standing_fleet)).submit(name="spot", config={"config_version": 1}, created_by="me")
 
     result = run("deploy", "--fleet", standing_fleet, "--keep-code", "--on-demand-maximum", "0")
 
     assert (result.exit_code, "warning: queue" in result.stderr) == (0, False)
-    assert on_demand_groups(there, standing_fleet) == 0
+    assert on_demand_groups(aws, standing_fleet) == 0
 
 
-def on_demand_groups(there: Aws, fleet: str) -> int:
-    found = there.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[f"{fleet}-ondemand"])
+def on_demand_groups(aws: Aws, fleet: str) -> int:
+    found = aws.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[f"{fleet}-ondemand"])
     return len(found["AutoScalingGroups"])
 
 
-def allowed(there: Aws, fleet: str) -> tuple[int, int]:
-    """By the group, and by what its scaler is told."""
-    (group,) = there.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[f"{fleet}-workers"])[
+def allowed(aws: Aws, fleet: str) -> tuple[int, int]:
+    """Maximum of the group, and in the settings of its scaler."""
+    (group,) = aws.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[f"{fleet}-workers"])[
         "AutoScalingGroups"
     ]
     function = boto3.client("lambda").get_function_configuration(FunctionName=f"{fleet}-scaler")
@@ -370,7 +370,7 @@ def test_every_default_is_the_templates() -> None:
         assert f"[default: {template.parameters[name].default}]" in " ".join(shown.split())
 
 
-def test_what_is_not_given_is_not_sent() -> None:
+def test_omitted_options_are_not_sent() -> None:
     parameters = list(read_template("workers.yaml").parameters.values())
 
     assert parameter_values(parameters, {"maximum_instances": None, "instance_type": (), "session_manager": None}) == {}
@@ -378,21 +378,21 @@ def test_what_is_not_given_is_not_sent() -> None:
 
 
 @engine
-def test_destroy_says_what_it_would_delete_and_asks(standing_fleet: str, there: Aws) -> None:
+def test_destroy_shows_what_it_would_delete_and_asks(standing_fleet: str, aws: Aws) -> None:
     shown = run("destroy", "--fleet", standing_fleet, "--dry-run")
     refused = run("destroy", "--fleet", standing_fleet, input="n\n")
 
     assert "AWS::Lambda::Function" in shown.stdout
     assert "AWS::DynamoDB::Table" not in shown.stdout
     assert refused.exit_code == 1
-    assert state(there, f"{standing_fleet}-workers") is not None
+    assert state(aws, f"{standing_fleet}-workers") is not None
 
 
 @engine
-def test_destroy_says_which_jobs_its_machines_have_in_hand(standing_fleet: str, there: Aws) -> None:
+def test_destroy_shows_the_running_jobs(standing_fleet: str, aws: Aws) -> None:
     group = f"{standing_fleet}-workers"
-    there.autoscaling.set_desired_capacity(AutoScalingGroupName=group, DesiredCapacity=1)
-    (found,) = there.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[group])["AutoScalingGroups"]
+    aws.autoscaling.set_desired_capacity(AutoScalingGroupName=group, DesiredCapacity=1)
+    (found,) = aws.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[group])["AutoScalingGroups"]
     (machine,) = [each["InstanceId"] for each in found["Instances"]]
     queue = JobQueue(DynamoClient(standing_fleet))
     for name, worker in (("mine", worker_id(machine, 0)), ("elsewhere", "laptop-1-abcdef")):
@@ -407,34 +407,32 @@ def test_destroy_says_which_jobs_its_machines_have_in_hand(standing_fleet: str, 
 
 
 @engine
-def test_destroy_deletes_the_workers_and_says_what_stays(standing_fleet: str, there: Aws) -> None:
+def test_destroy_deletes_the_workers_and_shows_what_stays(standing_fleet: str, aws: Aws) -> None:
     result = run("destroy", "--fleet", standing_fleet, "--yes")
 
     assert result.exit_code == 0, result.stderr
     assert result.stdout.strip() == f"deleted {standing_fleet}-workers"
     assert f"table {standing_fleet} and bucket {standing_fleet}-000000000000-{REGION} stay" in result.stderr
-    assert state(there, f"{standing_fleet}-workers") is None
-    assert state(there, f"{standing_fleet}-storage") is not None
+    assert state(aws, f"{standing_fleet}-workers") is None
+    assert state(aws, f"{standing_fleet}-storage") is not None
 
 
 @engine
-def test_even_without_its_stack_the_storage_stays_and_a_later_fleet_takes_it(
-    standing_fleet: str, there: Aws, code: Code
-) -> None:
+def test_the_storage_outlives_its_stack_and_a_later_fleet_uses_it(standing_fleet: str, aws: Aws, code: Code) -> None:
     bucket = f"{standing_fleet}-000000000000-{REGION}"
 
     result = run("destroy", "--fleet", standing_fleet, "--storage", "--yes")
 
     assert result.exit_code == 0, result.stderr
-    assert state(there, f"{standing_fleet}-storage") is None
-    there.s3.head_object(Bucket=bucket, Key=f"wheels/{code.machine.name}")
+    assert state(aws, f"{standing_fleet}-storage") is None
+    aws.s3.head_object(Bucket=bucket, Key=f"wheels/{code.machine.name}")
     assert f"fleet deploy --table {standing_fleet} --bucket {bucket}" in result.stderr
-    done = deployment(there, standing_fleet, table=standing_fleet, bucket=bucket).deploy(code)
+    done = deployment(aws, standing_fleet, table=standing_fleet, bucket=bucket).deploy(code)
     assert done.changed == (f"{standing_fleet}-workers",)
 
 
 @engine
-def test_a_fleet_that_is_not_there_cannot_be_destroyed(there: Aws) -> None:
+def test_a_missing_fleet_cannot_be_destroyed(aws: Aws) -> None:
     result = run("destroy", "--fleet", "nowhere", "--yes")
 
     assert result.exit_code == 1
@@ -444,7 +442,7 @@ def test_a_fleet_that_is_not_there_cannot_be_destroyed(there: Aws) -> None:
 # machines
 
 
-def test_an_emptied_group_cannot_grow_and_holds_no_machine_back(moto_aws: None) -> None:
+def test_an_emptied_group_cannot_grow_and_protects_no_machine(moto_aws: None) -> None:
     client = boto3.client("autoscaling")
     make_group(client, "layoutlm-workers", machines=2)
 
@@ -456,7 +454,7 @@ def test_an_emptied_group_cannot_grow_and_holds_no_machine_back(moto_aws: None) 
     assert group["NewInstancesProtectedFromScaleIn"] is False
 
 
-def test_a_group_that_is_gone_is_empty(moto_aws: None) -> None:
+def test_a_deleted_group_is_empty(moto_aws: None) -> None:
     client = boto3.client("autoscaling")
     make_group(client, "another-group", machines=2)
 

@@ -1,4 +1,4 @@
-"""Tables and buckets that are there already: what is wrong with them is told with its fix, and nothing is changed."""
+"""Inspection of existing tables and buckets: every fault has its fix, and nothing is changed."""
 
 import json
 from collections.abc import Iterable
@@ -63,7 +63,7 @@ def indexes_with(name: str, changes: dict[str, object]) -> list[Any]:
 # tables
 
 
-def test_a_table_of_the_template_will_do(dynamodb: "DynamoDBClient") -> None:
+def test_a_table_of_the_template_is_usable(dynamodb: "DynamoDBClient") -> None:
     found = inspect_table(dynamodb, make_table(dynamodb))
 
     assert found.results == ()
@@ -92,16 +92,14 @@ def test_a_table_of_the_template_will_do(dynamodb: "DynamoDBClient") -> None:
     ],
     ids=["no stream", "keys in stream", "no index", "projection", "index keys", "keys"],
 )
-def test_a_table_that_would_not_work_is_refused(
-    dynamodb: "DynamoDBClient", changes: dict[str, object], text: str
-) -> None:
+def test_an_unusable_table_is_refused(dynamodb: "DynamoDBClient", changes: dict[str, object], text: str) -> None:
     found = inspect_table(dynamodb, make_table(dynamodb, **changes))
 
     with pytest.raises(NotUsable, match=text):
         check_usable("there", found.results)
 
 
-def test_a_table_of_the_original_system_works_and_is_warned_of(dynamodb: "DynamoDBClient") -> None:
+def test_a_table_of_the_original_system_is_usable_with_warnings(dynamodb: "DynamoDBClient") -> None:
     throughput = {"ReadCapacityUnits": 5, "WriteCapacityUnits": 5}
     indexes = [{**each, "ProvisionedThroughput": throughput} for each in indexes_without("")]
     request: Any = {
@@ -121,7 +119,7 @@ def test_a_table_of_the_original_system_works_and_is_warned_of(dynamodb: "Dynamo
         assert text in warnings(found.results)
 
 
-def test_looking_changes_nothing(dynamodb: "DynamoDBClient") -> None:
+def test_an_inspection_changes_nothing(dynamodb: "DynamoDBClient") -> None:
     make_table(dynamodb, StreamSpecification=None)
     before = dynamodb.describe_table(TableName="there")["Table"]
 
@@ -130,7 +128,7 @@ def test_looking_changes_nothing(dynamodb: "DynamoDBClient") -> None:
     assert dynamodb.describe_table(TableName="there")["Table"] == before
 
 
-def test_a_missing_table_says_how_to_have_one_made(dynamodb: "DynamoDBClient") -> None:
+def test_a_missing_table_is_refused_with_the_fix(dynamodb: "DynamoDBClient") -> None:
     with pytest.raises(NotUsable, match=r"no table nowhere.*omit --table"):
         inspect_table(dynamodb, "nowhere")
 
@@ -153,11 +151,11 @@ def make_bucket(client: "S3Client") -> str:
     return "there"
 
 
-def test_a_closed_bucket_that_forgets_will_do(s3: "S3Client") -> None:
+def test_a_private_bucket_with_lifecycle_rules_is_usable(s3: "S3Client") -> None:
     assert inspect_bucket(s3, make_bucket(s3)) == ()
 
 
-def test_a_bare_bucket_works_and_is_warned_of(s3: "S3Client") -> None:
+def test_a_bare_bucket_is_usable_with_warnings(s3: "S3Client") -> None:
     s3.create_bucket(Bucket="there")
 
     results = inspect_bucket(s3, "there")
@@ -167,7 +165,7 @@ def test_a_bare_bucket_works_and_is_warned_of(s3: "S3Client") -> None:
         assert text in warnings(results)
 
 
-def test_a_bucket_that_is_open_to_everybody_is_refused(s3: "S3Client") -> None:
+def test_a_public_bucket_is_refused(s3: "S3Client") -> None:
     s3.create_bucket(Bucket="there")
     everybody = {"Effect": "Allow", "Principal": "*", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::there/*"}
     s3.put_bucket_policy(Bucket="there", Policy=json.dumps({"Version": "2012-10-17", "Statement": [everybody]}))
@@ -184,13 +182,13 @@ def test_a_bucket_of_another_region_is_refused(moto_aws: None) -> None:
         check_usable("far", inspect_bucket(boto3.client("s3"), "far"))
 
 
-def test_a_key_of_ones_own_needs_rights(s3: "S3Client") -> None:
+def test_a_customer_managed_key_needs_rights(s3: "S3Client") -> None:
     rule: Any = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms"}}
     s3.put_bucket_encryption(Bucket=make_bucket(s3), ServerSideEncryptionConfiguration={"Rules": [rule]})
 
     assert "kms:Decrypt" in warnings(inspect_bucket(s3, "there"))
 
 
-def test_a_missing_bucket_says_how_to_have_one_made(s3: "S3Client") -> None:
+def test_a_missing_bucket_is_refused_with_the_fix(s3: "S3Client") -> None:
     with pytest.raises(NotUsable, match=r"no bucket nowhere.*omit --bucket"):
         inspect_bucket(s3, "nowhere")

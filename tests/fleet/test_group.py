@@ -1,4 +1,4 @@
-"""How many machines are wanted, and when machines that took no job are tried again."""
+"""The number of machines for a backlog, and the time of the next launch after machines that ended without a job."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -33,14 +33,14 @@ def minutes(*many: float) -> list[datetime]:
         pytest.param(1000, 0, 1, 200, None, 200, id="a large burst"),
     ],
 )
-def test_machines_wanted(
+def test_the_number_of_machines(
     claimable: int, running: int, slots: int, maximum: int, budget: float | None, wanted: int
 ) -> None:
     assert desired_workers(claimable, running, slots, maximum, budget) == wanted
 
 
 @pytest.mark.parametrize("wrong", [(-1, 0, 1, 1), (0, -1, 1, 1), (0, 0, 0, 1), (0, 0, 1, -1)])
-def test_figures_that_cannot_be_are_refused(wrong: tuple[int, int, int, int]) -> None:
+def test_impossible_figures_are_refused(wrong: tuple[int, int, int, int]) -> None:
     with pytest.raises(ValueError, match="cannot be negative"):
         desired_workers(*wrong, budget=None)
 
@@ -56,5 +56,5 @@ def test_figures_that_cannot_be_are_refused(wrong: tuple[int, int, int, int]) ->
         pytest.param([0.0, 300.0], 360.0, id="up to an hour"),
     ],
 )
-def test_machines_that_took_no_job_are_tried_again_later_and_later(ended: list[float], trial: float | None) -> None:
+def test_launches_after_machines_without_a_job_get_rarer(ended: list[float], trial: float | None) -> None:
     assert next_trial_at(minutes(*ended)) == (None if trial is None else NOON + timedelta(minutes=trial))

@@ -1,4 +1,4 @@
-"""The scaler's entry: what a stream record, a schedule or an ended machine leaves stored."""
+"""The scaler's entry: stored results of a stream record, a schedule and a terminated machine."""
 
 import json
 import subprocess
@@ -40,7 +40,7 @@ ENDED = {
 
 @dataclass
 class Cloud:
-    """What the function finds: a table, and one group on moto."""
+    """The environment of the function: a table, and one group on moto."""
 
     raw: "DynamoDBClient"
     table: str
@@ -68,7 +68,7 @@ class Cloud:
         return {"Records": records}
 
     def published(self) -> dict[str, float]:
-        """The sums of what CloudWatch has been told."""
+        """Sums of the published figures."""
         cloudwatch = boto3.client("cloudwatch", region_name=REGION)
         now = utcnow()
         return {
@@ -122,7 +122,7 @@ def test_the_handler_of_earlier_templates_still_works(cloud: Cloud) -> None:
 
 
 @pytest.mark.parametrize("event", [SCHEDULE, ENDED, {}], ids=["schedule", "machine ended", "by hand"])
-def test_every_other_event_is_a_look_too(cloud: Cloud, event: dict[str, object]) -> None:
+def test_every_other_event_triggers_a_look_too(cloud: Cloud, event: dict[str, object]) -> None:
     cloud.submit()
     cloud.submit()
     on_event(event, None)
@@ -140,7 +140,7 @@ def test_a_job_submitted_while_the_last_machine_ends_gets_a_machine_when_it_has_
     assert cloud.group.desired == 1
 
 
-def test_a_stale_record_is_no_reason_not_to_look(cloud: Cloud) -> None:
+def test_a_stale_record_still_triggers_a_look(cloud: Cloud) -> None:
     old = cloud.submit()
     image = cloud.image(old)
     cloud.queue.cancel(old.job_id)
@@ -177,12 +177,12 @@ def test_the_record_counts_before_the_index_lists_its_job(cloud: Cloud) -> None:
 # what CloudWatch is told
 
 
-def test_an_idle_fleet_tells_cloudwatch_nothing(cloud: Cloud) -> None:
+def test_an_idle_fleet_publishes_nothing(cloud: Cloud) -> None:
     on_event(SCHEDULE, None)
     assert cloud.published() == {}
 
 
-def test_waiting_and_running_jobs_are_told_while_there_are_any(cloud: Cloud) -> None:
+def test_waiting_and_running_jobs_are_published(cloud: Cloud) -> None:
     cloud.submit()
     cloud.submit()
     cloud.group.order(1)
@@ -194,7 +194,7 @@ def test_waiting_and_running_jobs_are_told_while_there_are_any(cloud: Cloud) -> 
     assert published == {"Backlog": 1, "Running": 1}
 
 
-def test_machines_without_any_work_are_told_with_the_age_of_the_oldest(cloud: Cloud) -> None:
+def test_idle_machines_and_the_age_of_the_oldest_are_published(cloud: Cloud) -> None:
     cloud.group.order(2)
     on_event(SCHEDULE, None)
     published = cloud.published()
@@ -237,7 +237,7 @@ def with_a_missing_group(cloud: Cloud) -> str:
     return json.dumps(settings)
 
 
-def test_what_fails_is_told_and_raised_after_the_rest_was_done(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failures_are_logged_and_raised_after_the_rest_was_done(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAYOUTLM_SCALER", with_a_missing_group(cloud))
     cloud.submit()
     with pytest.raises(LookFailed, match="no-such-group"):
@@ -273,7 +273,7 @@ def test_settings_without_prices(prices: str) -> None:
     assert (settings.prices, settings.slots, settings.groups[0].maximum) == (None, 2, 4)
 
 
-# what the zip has to hold
+# contents of the zip
 
 LOADED = """
 import sys

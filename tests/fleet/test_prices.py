@@ -48,13 +48,13 @@ def test_a_price_comes_from_the_first_that_knows_it(instance_type: str, spot: bo
         pytest.param("p5.48xlarge", None, None, id="unknown too"),
     ],
 )
-def test_a_spot_price_that_nobody_tells_counts_as_the_one_on_demand(
+def test_an_unknown_spot_price_counts_as_the_on_demand_price(
     instance_type: str, table: PriceTable | None, price: float | None
 ) -> None:
     assert price_per_hour(instance_type, True, "us-east-1a", table, no_spot_price) == price
 
 
-def test_ec2_is_asked_once_for_each_type_and_zone(moto_aws: None) -> None:
+def test_each_type_and_zone_is_requested_once(moto_aws: None) -> None:
     client = boto3.client("ec2", region_name="us-east-1")
     asked: list[str] = []
     client.meta.events.register("before-send.ec2.*", lambda request, **_: asked.append(str(request.body)))
@@ -77,7 +77,7 @@ def test_the_price_of_a_region_is_that_of_its_dearest_zone() -> None:
         assert spot_prices(client, lambda: NOW)("g5.xlarge", "us-east-1") == 0.52
 
 
-def test_without_the_right_to_ask_the_price_is_unknown_and_is_not_asked_for_at_each_look() -> None:
+def test_a_refused_request_is_not_repeated_at_each_look() -> None:
     client, clock = boto3.client("ec2", region_name="us-east-1"), Clock(NOW)
     with Stubber(client) as stub:
         stub.add_client_error("describe_spot_price_history", "UnauthorizedOperation", http_status_code=403)
@@ -88,7 +88,7 @@ def test_without_the_right_to_ask_the_price_is_unknown_and_is_not_asked_for_at_e
         assert price("g5.xlarge", "us-east-1a") is None  # a second request would be answered
 
 
-def test_a_price_is_asked_for_again_after_a_failure_and_when_it_has_held_for_an_hour() -> None:
+def test_a_price_is_requested_again_after_a_failure_and_after_an_hour() -> None:
     client, clock = boto3.client("ec2", region_name="us-east-1"), Clock(NOW)
     with Stubber(client) as stub:
         price = spot_prices(client, clock)
@@ -112,12 +112,12 @@ def test_a_price_is_asked_for_again_after_a_failure_and_when_it_has_held_for_an_
 
 
 @pytest.mark.parametrize("text", ["", "  \n"])
-def test_no_table_is_no_table(text: str) -> None:
+def test_an_empty_text_is_no_table(text: str) -> None:
     assert parse_prices(text) is None
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"g5.xlarge": 1}', '{"g5.xlarge": {"spot": -1}}', '{"a": {"Spot": 1}}'])
-def test_a_table_that_cannot_be_read_is_refused(text: str) -> None:
+def test_an_invalid_table_is_refused(text: str) -> None:
     with pytest.raises(BadPrices, match="price table"):
         parse_prices(text)
 

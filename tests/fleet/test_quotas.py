@@ -6,7 +6,7 @@ import pytest
 from receipt_layoutlm.fleet.quotas import MachineType, TooFewGpus, check_slots, describe_types
 
 
-def test_types_are_told_in_the_order_wanted_and_unknown_ones_left_out(moto_aws: None) -> None:
+def test_types_are_described_in_the_given_order_without_unknown_ones(moto_aws: None) -> None:
     ec2 = boto3.client("ec2", region_name="us-east-1")
 
     found = describe_types(ec2, ["g5.xlarge", "g99.huge", "g4dn.12xlarge", "c5.large"])

@@ -1,4 +1,4 @@
-"""Stacks: planned, built with their story, changed, forgotten, deleted; and what each refusal tells to do."""
+"""Stacks: planned, created with their events, changed, discarded, deleted; and the fix of each refusal."""
 
 import uuid
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ def client(endpoint: str) -> "CloudFormationClient":
 
 @pytest.fixture
 def stack(client: "CloudFormationClient") -> FleetStack:
-    """A name of its own, and no stack yet."""
+    """A unique name without a stack."""
     return FleetStack(client, f"{fleet()}-storage", a_moment)
 
 
@@ -68,7 +68,7 @@ def change_sets(client: "CloudFormationClient", stack: FleetStack) -> set[str]:
 
 
 @dataclass
-class Story:
+class Recorded:
     events: list[StackEvent] = field(default_factory=list)
 
     def statuses(self, resource: str) -> list[str]:
@@ -79,26 +79,26 @@ class Story:
 
 
 @engine
-def test_a_new_stack_is_planned_built_and_told(stack: FleetStack, endpoint: str) -> None:
-    planned, story = plan(stack), Story()
+def test_a_new_stack_is_planned_and_created_with_its_events(stack: FleetStack, endpoint: str) -> None:
+    planned, recorded = plan(stack), Recorded()
     assert planned.makes_stack
     assert {(each.action, each.resource) for each in planned.changes} == {
         ("Add", name) for name in ("Table", "Bucket", "BucketPolicy")
     }
 
-    state = stack.execute(planned, story.events.append)
+    state = stack.execute(planned, recorded.events.append)
 
     assert state.status == "CREATE_COMPLETE"
     for name in ("Table", "Bucket", "BucketPolicy", stack.name):
-        assert story.statuses(name)[-1] == "CREATE_COMPLETE"
-    assert story.events[-1].resource == stack.name, "nothing is told after the end"
+        assert recorded.statuses(name)[-1] == "CREATE_COMPLETE"
+    assert recorded.events[-1].resource == stack.name, "no event after the end"
     table = aws(endpoint, "dynamodb").describe_table(TableName=state.outputs["TableName"])
     assert table["Table"]["LatestStreamArn"] == state.outputs["TableStreamArn"]
     assert {name for name, _ in stack.resources()} == {"Table", "Bucket", "BucketPolicy"}
 
 
 @engine
-def test_a_stack_that_is_as_wanted_is_left_alone(stack: FleetStack, client: "CloudFormationClient") -> None:
+def test_an_unchanged_stack_is_left_alone(stack: FleetStack, client: "CloudFormationClient") -> None:
     stack.execute(plan(stack), lambda _event: None)
 
     before = change_sets(client, stack)
@@ -108,7 +108,7 @@ def test_a_stack_that_is_as_wanted_is_left_alone(stack: FleetStack, client: "Clo
 
 
 @engine
-def test_what_is_not_given_stays_as_it_was(stack: FleetStack) -> None:
+def test_omitted_parameters_keep_their_values(stack: FleetStack) -> None:
     stack.execute(plan(stack, EncodedDays="3"), lambda _event: None)
 
     changed = stack.execute(plan(stack, NoncurrentDays="9"), lambda _event: None)
@@ -118,25 +118,25 @@ def test_what_is_not_given_stays_as_it_was(stack: FleetStack) -> None:
 
 
 @engine
-def test_a_change_tells_its_own_events_only(stack: FleetStack) -> None:
+def test_a_change_reports_only_its_own_events(stack: FleetStack) -> None:
     stack.execute(plan(stack), lambda _event: None)
-    story = Story()
+    recorded = Recorded()
 
-    stack.execute(plan(stack, NoncurrentDays="9"), story.events.append)
+    stack.execute(plan(stack, NoncurrentDays="9"), recorded.events.append)
 
-    assert story.statuses(stack.name)[-1] == "UPDATE_COMPLETE"
-    assert "CREATE_COMPLETE" not in {event.status for event in story.events}
+    assert recorded.statuses(stack.name)[-1] == "UPDATE_COMPLETE"
+    assert "CREATE_COMPLETE" not in {event.status for event in recorded.events}
 
 
 @engine
-def test_a_plan_that_is_forgotten_leaves_nothing(stack: FleetStack) -> None:
+def test_a_discarded_plan_leaves_nothing(stack: FleetStack) -> None:
     stack.discard(plan(stack))
 
     assert stack.state() is None
 
 
 @engine
-def test_a_plan_that_is_forgotten_leaves_a_standing_stack(stack: FleetStack, client: "CloudFormationClient") -> None:
+def test_a_discarded_plan_leaves_an_existing_stack(stack: FleetStack, client: "CloudFormationClient") -> None:
     stack.execute(plan(stack), lambda _event: None)
     before = change_sets(client, stack)
 
@@ -149,7 +149,7 @@ def test_a_plan_that_is_forgotten_leaves_a_standing_stack(stack: FleetStack, cli
 
 
 @engine
-def test_what_a_broken_off_plan_left_does_not_stop_the_next(stack: FleetStack) -> None:
+def test_an_abandoned_plan_does_not_prevent_the_next(stack: FleetStack) -> None:
     plan(stack)  # and its caller died
 
     state = stack.execute(plan(stack), lambda _event: None)
@@ -159,31 +159,31 @@ def test_what_a_broken_off_plan_left_does_not_stop_the_next(stack: FleetStack) -
 
 @engine
 def test_deleting_keeps_table_and_bucket(stack: FleetStack, endpoint: str) -> None:
-    state, story = stack.execute(plan(stack), lambda _event: None), Story()
+    state, recorded = stack.execute(plan(stack), lambda _event: None), Recorded()
 
-    stack.delete(story.events.append)
+    stack.delete(recorded.events.append)
 
     assert stack.state() is None
-    assert story.statuses(stack.name)[-1] == "DELETE_COMPLETE"
+    assert recorded.statuses(stack.name)[-1] == "DELETE_COMPLETE"
     aws(endpoint, "s3").head_bucket(Bucket=state.outputs["BucketName"])
     table = aws(endpoint, "dynamodb").describe_table(TableName=state.outputs["TableName"])
     assert table["Table"]["TableStatus"] == "ACTIVE"
 
 
 @engine
-def test_deleting_what_is_not_there_is_fine(stack: FleetStack) -> None:
-    story = Story()
+def test_deleting_a_missing_stack_is_fine(stack: FleetStack) -> None:
+    recorded = Recorded()
 
-    stack.delete(story.events.append)
+    stack.delete(recorded.events.append)
 
-    assert (story.events, stack.state()) == ([], None)
+    assert (recorded.events, stack.state()) == ([], None)
 
 
 # refusals
 
 
 @engine
-def test_a_taken_name_says_how_to_use_what_is_there_and_leaves_a_stack_that_destroy_removes(
+def test_a_taken_name_is_explained_and_leaves_a_stack_that_destroy_removes(
     stack: FleetStack, client: "CloudFormationClient"
 ) -> None:
     other = FleetStack(client, f"{fleet()}-storage", a_moment)
@@ -199,7 +199,7 @@ def test_a_taken_name_says_how_to_use_what_is_there_and_leaves_a_stack_that_dest
 
 
 @engine
-def test_a_value_that_the_template_refuses_leaves_no_stack(stack: FleetStack) -> None:
+def test_a_rejected_value_leaves_no_stack(stack: FleetStack) -> None:
     with pytest.raises(TemplateRefused, match="EncodedDays"):
         plan(stack, EncodedDays="0")
 
@@ -207,7 +207,7 @@ def test_a_value_that_the_template_refuses_leaves_no_stack(stack: FleetStack) ->
 
 
 @engine
-def test_a_caller_without_rights_is_told_which_are_missing(endpoint: str, stack: FleetStack) -> None:
+def test_a_missing_right_is_named(endpoint: str, stack: FleetStack) -> None:
     iam = aws(endpoint, "iam")
     iam.create_user(UserName=stack.name)
     key = iam.create_access_key(UserName=stack.name)["AccessKey"]
@@ -223,8 +223,8 @@ def test_a_caller_without_rights_is_told_which_are_missing(endpoint: str, stack:
         FleetStack(powerless, stack.name, a_moment).state()
 
 
-def test_a_failed_build_is_followed_until_it_is_undone() -> None:
-    client, story = boto3.client("cloudformation", region_name=REGION), Story()
+def test_a_failed_change_is_followed_until_it_is_rolled_back() -> None:
+    client, recorded = boto3.client("cloudformation", region_name=REGION), Recorded()
     begun, failed, undone = (raw_event(n, status) for n, status in enumerate(("REVIEW", "CREATE_FAILED", "ROLLBACK")))
     with Stubber(client) as stubber:
         stubber.add_response("describe_stacks", {"Stacks": [raw_stack("REVIEW_IN_PROGRESS")]})
@@ -236,9 +236,9 @@ def test_a_failed_build_is_followed_until_it_is_undone() -> None:
 
         with pytest.raises(StackFailed, match="ROLLBACK_COMPLETE, because of"):
             planned = StackPlan("layoutlm-workers", "arn", makes_stack=True, changes=())
-            FleetStack(client, "layoutlm-workers", a_moment).execute(planned, story.events.append)
+            FleetStack(client, "layoutlm-workers", a_moment).execute(planned, recorded.events.append)
 
-    assert story.statuses("layoutlm-workers") == ["CREATE_FAILED", "ROLLBACK_COMPLETE"]
+    assert recorded.statuses("layoutlm-workers") == ["CREATE_FAILED", "ROLLBACK_COMPLETE"]
 
 
 def raw_stack(status: str) -> dict[str, object]:
@@ -267,7 +267,7 @@ def raw_event(number: int, status: str) -> dict[str, object]:
         ("UPDATE_IN_PROGRESS", StackBusy, "Try again"),
     ],
 )
-def test_a_stack_that_cannot_be_changed_now_says_why(status: str, error: type[StackError], fix: str) -> None:
+def test_a_stack_that_cannot_be_changed_is_explained(status: str, error: type[StackError], fix: str) -> None:
     client = boto3.client("cloudformation", region_name=REGION)
     with Stubber(client) as stubber:
         stubber.add_response("describe_stacks", {"Stacks": [raw_stack(status)]})
@@ -291,7 +291,7 @@ def test_a_stack_that_cannot_be_changed_now_says_why(status: str, error: type[St
         ("something new", StackFailed, ""),
     ],
 )
-def test_a_reason_that_is_known_comes_with_its_fix(reason: str, error: type[StackError], fix: str) -> None:
+def test_a_known_reason_has_a_fix(reason: str, error: type[StackError], fix: str) -> None:
     told = error_for(f"it says {reason}", reason)
 
     assert type(told) is error
@@ -308,6 +308,6 @@ def test_refusals_of_the_service_are_typed(code: str, error: type[StackError]) -
         raise ClientError({"Error": {"Code": code, "Message": "no"}}, "DescribeStacks")
 
 
-def test_without_credentials_it_says_how_to_get_some() -> None:
+def test_missing_credentials_are_explained() -> None:
     with pytest.raises(NoRights, match="aws configure"), explain_refusals("layoutlm-workers"):
         raise NoCredentialsError

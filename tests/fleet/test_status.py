@@ -1,4 +1,4 @@
-"""fleet status, drain, resume and scale: what is told of a fleet, and what is stored."""
+"""fleet status, drain, resume and scale: output and stored rows."""
 
 import json
 import re
@@ -58,7 +58,7 @@ def claimed_on(fleet: Fleet, instance_id: str) -> Lease:
 
 
 @pytest.mark.engine
-def test_queues_tell_what_is_due_what_waits_and_for_how_long(fleet: Fleet) -> None:
+def test_queues_show_due_and_later_jobs_and_the_longest_wait(fleet: Fleet) -> None:
     fleet.submit(3)
     fleet.submit(1, queue="default.ondemand")
     fleet.queue.fail(fleet.claim(), JobError(cause="hang", message="no step"))  # due again after a while
@@ -71,7 +71,7 @@ def test_queues_tell_what_is_due_what_waits_and_for_how_long(fleet: Fleet) -> No
 
 
 @pytest.mark.engine
-def test_each_machine_tells_its_job_with_where_it_is_and_the_leases_countdown(fleet: Fleet) -> None:
+def test_each_machine_shows_its_job_with_progress_and_lease(fleet: Fleet) -> None:
     fleet.submit(2)
     fleet.stored.order(2)
     busy, idle = sorted(fleet.stored.instances)
@@ -90,7 +90,7 @@ def test_each_machine_tells_its_job_with_where_it_is_and_the_leases_countdown(fl
 
 
 @pytest.mark.engine
-def test_a_machine_that_its_group_has_let_go_is_still_told_as_long_as_it_costs(fleet: Fleet) -> None:
+def test_a_machine_that_left_its_group_is_shown_while_it_is_billed(fleet: Fleet) -> None:
     fleet.stored.order(1)
     (alone,) = fleet.stored.instances
     fleet.stored.client.detach_instances(
@@ -101,13 +101,13 @@ def test_a_machine_that_its_group_has_let_go_is_still_told_as_long_as_it_costs(f
 
 
 @pytest.mark.engine
-def test_a_stack_that_has_made_no_group_is_not_told_of_other_peoples(fleet: Fleet) -> None:
+def test_a_stack_without_groups_shows_no_other_groups(fleet: Fleet) -> None:
     broken = StackState("id", "ROLLBACK_COMPLETE")
     assert fleet_status(FLEET, StatusSources(broken, fleet.client, fleet.stored.client, list), NOON).groups == []
 
 
 @pytest.mark.engine
-def test_who_may_not_see_the_machines_is_told_what_to_ask_for(fleet: Fleet) -> None:
+def test_a_missing_right_to_list_machines_is_explained(fleet: Fleet) -> None:
     def refused() -> list[FleetInstance]:
         raise ClientError({"Error": {"Code": "UnauthorizedOperation", "Message": "no"}}, "DescribeInstances")
 
@@ -116,7 +116,7 @@ def test_who_may_not_see_the_machines_is_told_what_to_ask_for(fleet: Fleet) -> N
 
 
 @pytest.mark.engine
-def test_costs_and_a_pause_are_told(fleet: Fleet) -> None:
+def test_costs_and_a_pause_are_shown(fleet: Fleet) -> None:
     rows, now = FleetRows(fleet.queue.client, fleet.clock), fleet.clock.time
     rows.add_cost(rows.get_cost(FLEET, now.date()), 3.25, now)
     rows.put_pause(FleetPause(fleet=FLEET, reason="holiday", paused_at=now, until=now + timedelta(hours=1)))
@@ -161,7 +161,7 @@ def test_jobs_are_found_by_the_machine_that_holds_their_lease(fleet: Fleet) -> N
 
 
 @pytest.mark.engine
-def test_a_job_without_a_lease_is_held_nowhere_whatever_the_index_says(fleet: Fleet) -> None:
+def test_a_job_without_a_lease_is_held_nowhere_even_if_the_index_lists_it(fleet: Fleet) -> None:
     fleet.submit(1)
     lease = claimed_on(fleet, BUSY)
     (running,) = fleet.client.list_jobs_by_status(JobStatus.RUNNING)
@@ -181,7 +181,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 class Standing:
-    """A stack that says what the workers' stack says, its group, and a table."""
+    """A stack with the parameters and outputs of the workers' stack, its group, and a table."""
 
     def __init__(self, endpoint: str | None = None) -> None:
         self.name = f"f{uuid.uuid4().hex[:12]}"
@@ -217,7 +217,7 @@ def standing(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Standing:
 
 @pytest.fixture
 def with_machines(endpoint: str, moto_aws: None, monkeypatch: pytest.MonkeyPatch) -> Standing:
-    """All but its stack is on moto, where a group starts machines and its processes can be suspended."""
+    """A fleet on moto, except for its stack: moto's groups launch machines."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDFORMATION", endpoint)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)  # moto has put its own in its place
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
@@ -236,7 +236,7 @@ def test_status_is_a_table_for_people_and_json_for_programs(standing: Standing) 
 
 
 @pytest.mark.engine
-def test_people_see_each_machine_with_its_job_and_how_long_the_lease_holds(with_machines: Standing) -> None:
+def test_the_table_shows_each_machine_with_its_job_and_lease(with_machines: Standing) -> None:
     with_machines.group.order(2)
     busy, idle = sorted(with_machines.group.instances)
     queue, an_hour_ago = JobQueue(with_machines.table), Clock(utcnow() - timedelta(hours=1))
@@ -285,7 +285,7 @@ def test_a_pause_may_be_for_some_hours(standing: Standing) -> None:
 
 
 @pytest.mark.engine
-def test_how_many_machines_would_be_started_ahead_of_work_is_told(standing: Standing) -> None:
+def test_a_dry_run_of_a_warm_up_shows_the_number_of_machines(standing: Standing) -> None:
     assert "would order 3 machines" in standing.run("scale", "--warm", "3", "--dry-run").stdout
     assert standing.group.desired == 0
     assert "raise it with --maximum" in standing.run("scale", "--warm", "9").output
@@ -301,20 +301,20 @@ def test_machines_that_are_ordered_ahead_of_work_stay_ordered(with_machines: Sta
 
 
 @pytest.mark.engine
-def test_a_group_that_is_gone_is_told_with_the_fix(standing: Standing) -> None:
+def test_a_deleted_group_is_reported_with_the_fix(standing: Standing) -> None:
     standing.group.client.delete_auto_scaling_group(AutoScalingGroupName=standing.group.name, ForceDelete=True)
     result = standing.run("scale", "--warm", "1")
     assert (result.exit_code, "fleet deploy" in result.stderr) == (1, True)
 
 
 @pytest.mark.parametrize(("number", "text"), [("0", "at least 1"), ("501", "at most 500"), ("many", "a number")])
-def test_a_maximum_is_one_that_the_template_takes(number: str, text: str) -> None:
+def test_a_maximum_is_checked_by_the_template(number: str, text: str) -> None:
     result = run("scale", "--maximum", number, fleet="any")
     assert (result.exit_code, text in result.stderr) == (2, True)
 
 
 @pytest.mark.engine
-def test_a_fleet_that_does_not_stand_is_told_with_the_fix(standing: Standing) -> None:
+def test_a_missing_fleet_is_reported_with_the_fix(standing: Standing) -> None:
     for words in (["status"], ["drain"], ["resume"], ["scale", "--warm", "1"]):
         result = run(*words, fleet="another")
         assert result.exit_code == 1 and "--fleet" in result.output, words
