@@ -8,20 +8,11 @@ import pytest
 
 from receipt_dynamo import Lease, LeaseLost, WriteTimeout
 from receipt_layoutlm.run.directory import RunDir
-from receipt_layoutlm.run.events import (
-    Checkpoint,
-    Evaluation,
-    Event,
-    EventWriter,
-    Finished,
-    LabelScore,
-    Log,
-    Progress,
-    Started,
-)
+from receipt_layoutlm.run.events import Checkpoint, Evaluation, Event, EventWriter, Finished, Log, Progress, Started
 from receipt_layoutlm.run.hardware import Hardware
 from receipt_layoutlm.run.manifest import DamagedFolder, write_manifest
 from receipt_layoutlm.run.progress import LeaseProgress
+from receipt_layoutlm.run.scores import LabelScore
 from receipt_layoutlm.storage.errors import StorageUnavailable
 from receipt_layoutlm.storage.keys import RunKeys
 from receipt_layoutlm.worker.heartbeat import Heartbeat

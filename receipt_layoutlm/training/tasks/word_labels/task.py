@@ -158,14 +158,15 @@ class WordLabels:
         self, best: Evaluation, compute: Compute, on_batch: Callable[[], None]
     ) -> tuple[FinalScores, list[PredictedPage]]:
         predictions = self._predict(self.encoded.test, compute, on_batch)
+        named = predictions.scores(best.scores.get("temperature"))
         scores = FinalScores(
             global_step=best.global_step,
             metric_name=TEST_METRIC_NAME,
-            metric_value=predictions.entities.f1,
+            metric_value=named.pop("f1"),
             loss=predictions.loss,
             pages=len(self.encoded.test.pages),
             per_label=predictions.entities.per_label,
-            scores=predictions.scores(best.scores.get("temperature")),
+            scores=named,
         )
         return scores, list(predictions.rows())
 
