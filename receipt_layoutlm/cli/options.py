@@ -1,14 +1,28 @@
-"""Options made from pydantic models: each field is stated once, with its default, bounds and help."""
+"""Options made from pydantic models: each field is stated once, with its default, bounds and help.
+
+TaskCommand shows and accepts the options of the task that --task names, in groups; --help shows the basic ones.
+"""
 
 import json
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from enum import Enum
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
 import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+
+from receipt_layoutlm.config import (
+    BASIC,
+    DEFAULT_TASK,
+    GROUPS,
+    OTHER_NAMES,
+    TASKS,
+    ConfigError,
+    config_class,
+)
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -43,21 +57,113 @@ class KeyValue(click.ParamType[Any]):
         return key, text
 
 
+class GroupedOption(click.Option):
+    """An option that --help shows in a group."""
+
+    def __init__(self, *args: Any, group: str, **values: Any) -> None:
+        super().__init__(*args, **values)
+        self.group = group
+
+
 def model_options(*models: type[BaseModel]) -> Callable[[C], C]:
     """Add one option per field. An option that was not given arrives as None (or an empty tuple)."""
 
     def add(command: C) -> C:
         for model in reversed(models):
-            for name, field in reversed(model.model_fields.items()):
-                for alias, (of_field, value) in _ALIASES.items():
-                    if of_field == name:
-                        text = f"The same as {flag_of(name)} {value}."
-                        command = click.option(f"--{alias}", is_flag=True, help=text)(command)
-                if name not in _NO_FLAG:
-                    command = _option(name, field)(command)
+            for option in reversed(options_of(model)):
+                click.decorators._param_memo(command, option)
         return command
 
     return add
+
+
+def options_of(model: type[BaseModel]) -> list[click.Parameter]:
+    """One option per field, and the flags that stand for one value of a field."""
+    options: list[click.Parameter] = []
+    for name, field in model.model_fields.items():
+        extra = field.json_schema_extra
+        group = str(extra.get("group", "")) if isinstance(extra, dict) else ""
+        if name not in _NO_FLAG:
+            flags = [flag_of(name), name]
+            options.append(GroupedOption(flags, help=_help(field), group=group, **_kind(name, field.annotation)))
+        for alias, (of_field, value) in _ALIASES.items():
+            if of_field == name:
+                text = f"The same as {flag_of(name)} {value}."
+                options.append(GroupedOption([f"--{alias}"], is_flag=True, help=text, group=group))
+    return options
+
+
+class TaskCommand(click.Command):
+    """A command with the options of the default task, which --task exchanges for those of another one."""
+
+    def __init__(self, *args: Any, **values: Any) -> None:
+        super().__init__(*args, **values)
+        text = "Show every option, not only the basic ones."
+        self.params.append(
+            click.Option(["--help-all"], is_flag=True, is_eager=True, expose_value=False, help=text, callback=_help_all)
+        )
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        words = [word for arg in args for word in ([arg] if not arg.startswith("--task=") else ["--task", arg[7:]])]
+        ctx.meta[TASK] = words[words.index("--task") + 1] if "--task" in words[:-1] else DEFAULT_TASK
+        try:
+            return super().parse_args(ctx, args)
+        except ConfigError as error:  # no such task
+            ctx.meta[TASK] = DEFAULT_TASK
+            raise click.UsageError(str(error), ctx) from error
+        except click.NoSuchOption as error:
+            raise click.UsageError(_explained(error, self.get_params(ctx)), ctx) from error
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        params = super().get_params(ctx)
+        task = ctx.meta.get(TASK, DEFAULT_TASK)
+        if task == DEFAULT_TASK:
+            return params
+        of_default = {option.name for option in options_of(config_class(DEFAULT_TASK))}
+        return [*options_of(config_class(task)), *(param for param in params if param.name not in of_default)]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows: dict[str, list[tuple[str, str]]] = {name: [] for name in (*GROUPS, "job", "")}
+        hidden = 0
+        for param in self.get_params(ctx):
+            record, group = param.get_help_record(ctx), getattr(param, "group", "")
+            if record is None:
+                continue
+            if group in GROUPS and param.name not in BASIC and not ctx.meta.get(ALL):
+                hidden += 1
+            else:
+                rows[group].append(record)
+        for group, records in rows.items():
+            if records:
+                with formatter.section(group.capitalize() or "Options"):
+                    formatter.write_dl(records)
+        if hidden:
+            formatter.write_paragraph()
+            formatter.write_text(f"{hidden} more options: --help-all shows them.")
+
+
+TASK: Final = f"{__name__}.task"
+ALL: Final = f"{__name__}.all"
+
+
+def _help_all(ctx: click.Context, _param: click.Parameter, is_asked: bool) -> None:
+    if is_asked:
+        ctx.meta[ALL] = True
+        click.echo(ctx.get_help(), color=ctx.color)
+        ctx.exit()
+
+
+def _explained(error: click.NoSuchOption, params: Sequence[click.Parameter]) -> str:
+    """The option that is meant: of another task, by its name in another tool, or the nearest."""
+    key = error.option_name.removeprefix("--").replace("-", "_")
+    flags = {flag: option.name for option in params for flag in option.opts}
+    if ours := OTHER_NAMES.get(key):
+        return f"No such option: {error.option_name}; it is called {flag_of(ours)} here."
+    for task in TASKS:
+        if error.option_name in {flag for option in options_of(config_class(task)) for flag in option.opts}:
+            return f"{error.option_name} is an option of task {task}, not of this one."
+    near = get_close_matches(error.option_name, flags, n=1)
+    return f"No such option: {error.option_name}" + (f" Did you mean {near[0]}?" if near else "")
 
 
 def given_values(models: tuple[type[BaseModel], ...], values: Mapping[str, Any]) -> dict[str, object]:
@@ -73,10 +179,6 @@ def given_values(models: tuple[type[BaseModel], ...], values: Mapping[str, Any])
 def flag_of(name: str) -> str:
     """The flag of a field, for error texts."""
     return _FLAGS.get(name, "--" + name.replace("_", "-"))
-
-
-def _option(name: str, field: FieldInfo) -> Callable[[C], C]:
-    return click.option(flag_of(name), name, help=_help(field), **_kind(name, field.annotation))
 
 
 def _help(field: FieldInfo) -> str:

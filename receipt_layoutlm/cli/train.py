@@ -12,20 +12,18 @@ import click
 from receipt_layoutlm.cli.connection import Connection, require, store_options
 from receipt_layoutlm.cli.dataset.check import check_text
 from receipt_layoutlm.cli.dataset.forget import tell_forgotten
-from receipt_layoutlm.cli.options import given_values, model_options
+from receipt_layoutlm.cli.options import TaskCommand, given_values, model_options
 from receipt_layoutlm.cli.plan_text import dry_run_json, dry_run_text, submitted_text
 from receipt_layoutlm.cli.progress import snapshot_bar
 from receipt_layoutlm.cli.run_here import work_here
 from receipt_layoutlm.cli.wait import wait_for
-from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.config import DEFAULT_TASK, config_class
 from receipt_layoutlm.jobs.request import QUICK, JobRequest, read_config_file, resolve
 from receipt_layoutlm.jobs.submit import SubmitContext, prepare, prepare_continuation, submit
 
-MODELS = (TrainConfig, JobRequest)
 
-
-@click.command()
-@model_options(*MODELS)
+@click.command(cls=TaskCommand)
+@model_options(config_class(DEFAULT_TASK), JobRequest)
 @click.option("--data", type=click.Path(exists=True, path_type=Path), help="Import this JSONL file first.")
 @click.option("--config", "config_file", type=click.Path(exists=True, path_type=Path), help="YAML file of options.")
 @click.option("--quick", is_flag=True, help=f"Short trial run: {QUICK['sample_size']} pages, {QUICK['epochs']} epochs.")
@@ -68,7 +66,8 @@ def train(
         raise click.UsageError("--run-here already waits until the job ends: leave --wait out")
     if run_here:
         require("train")
-    file, flags = read_config_file(config_file) if config_file else {}, given_values(MODELS, values)
+    models = (config_class(values["task"] or DEFAULT_TASK), JobRequest)
+    file, flags = read_config_file(config_file) if config_file else {}, given_values(models, values)
     open_bucket = functools.cache(connection.open_bucket)
     if resume is not None:
         if quick or data is not None or "dataset" in flags:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,11 +10,23 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from receipt_dynamo import Priority
-from receipt_layoutlm.config import RATIOS, ConfigError, TrainConfig, parse_config, parse_model, unknown_key
+from receipt_layoutlm.config import (
+    DEFAULT_TASK,
+    RATIOS,
+    ConfigError,
+    TrainConfig,
+    config_class,
+    parse_config,
+    parse_model,
+    unknown_key,
+)
 from receipt_layoutlm.references import safe_name
 
 QUICK = {"sample_size": 200, "epochs": 3}
 DATASET_VARIABLE = "LAYOUTLM_DATASET"
+
+
+_job = partial(Field, json_schema_extra={"group": "job"})
 
 
 class JobRequest(BaseModel):
@@ -21,13 +34,13 @@ class JobRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    job_name: str | None = Field(None, description="Name of the job (default: date and id).")
-    description: str = Field("", description="One line about the job.")
-    experiment: str | None = Field(None, description="Group of the job, stored as the tag 'experiment'.")
-    tags: dict[str, str] = Field({}, description="KEY=VALUE stored with the job; repeat for more.")
-    priority: Priority = Field(Priority.MEDIUM, description="Claim order.")
-    queue: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = Field("default", description="Queue of the job.")
-    output_s3_path: str | None = Field(
+    job_name: str | None = _job(None, description="Name of the job (default: date and id).")
+    description: str = _job("", description="One line about the job.")
+    experiment: str | None = _job(None, description="Group of the job, stored as the tag 'experiment'.")
+    tags: dict[str, str] = _job({}, description="KEY=VALUE stored with the job; repeat for more.")
+    priority: Priority = _job(Priority.MEDIUM, description="Claim order.")
+    queue: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = _job("default", description="Queue of the job.")
+    output_s3_path: str | None = _job(
         None,
         description="s3://BUCKET[/PREFIX] for the run's files (default: the training bucket). Fleet machines claim "
         "only jobs without a PREFIX.",
@@ -77,13 +90,14 @@ def resolve(
     for source, layer in layers:
         values.update(layer)
         given.update(dict.fromkeys(layer, source))
+    options = config_class(values.get("task", DEFAULT_TASK)).model_fields
     for key in values:
-        if key not in TrainConfig.model_fields and key not in JobRequest.model_fields:
-            raise unknown_key(key, [*TrainConfig.model_fields, *JobRequest.model_fields])
+        if key not in options and key not in JobRequest.model_fields:
+            raise unknown_key(key, [*options, *JobRequest.model_fields])
     if "continues" in given:
         raise ConfigError("continues is set by --resume JOB: leave it out")
     _check_split(values, given)
-    config = parse_config({key: value for key, value in values.items() if key in TrainConfig.model_fields})
+    config = parse_config({key: value for key, value in values.items() if key in options})
     if config.snapshot_on_worker and "dataset" in given:
         raise ConfigError(
             f"snapshot_on_worker takes the pages from the table: leave the dataset ({given['dataset']}) out"
@@ -93,9 +107,7 @@ def resolve(
             "over_lines applies to pages taken from the table, and a dataset has its pages: leave one of the two out"
         )
     request = parse_model(JobRequest, {key: value for key, value in values.items() if key in JobRequest.model_fields})
-    return ResolvedOptions(
-        config, request, {key: source for key, source in given.items() if key in TrainConfig.model_fields}
-    )
+    return ResolvedOptions(config, request, {key: source for key, source in given.items() if key in options})
 
 
 def _check_split(values: Mapping[str, object], given: Mapping[str, str]) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from receipt_layoutlm.cli.connection import Connection, store_options
-from receipt_layoutlm.cli.options import given_values, model_options
+from receipt_layoutlm.cli.options import TaskCommand, given_values, model_options
 from receipt_layoutlm.cli.tables import clean, table
-from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.config import DEFAULT_TASK, config_class
 from receipt_layoutlm.data.check import CheckInput, check_dataset
 from receipt_layoutlm.data.check_report import SET_TITLES, CheckReport
 from receipt_layoutlm.data.images import check_images
@@ -20,9 +20,9 @@ from receipt_layoutlm.datasets.snapshots import find_dataset
 from receipt_layoutlm.jobs.request import read_config_file, resolve
 
 
-@click.command("check")
+@click.command("check", cls=TaskCommand)
 @click.argument("source", metavar="NAME|FILE")
-@model_options(TrainConfig)
+@model_options(config_class(DEFAULT_TASK))
 @click.option("--config", "config_file", type=click.Path(exists=True, path_type=Path), help="YAML file of options.")
 @click.option(
     "--images",
@@ -48,7 +48,7 @@ def check_command(
     errors    the run would fail or its metrics would be meaningless; exit code 1, and no job is submitted
     warnings  for you to judge; `train` shows them and stores them with the job
     """
-    flags = given_values((TrainConfig,), values)
+    flags = given_values((config_class(values["task"] or DEFAULT_TASK),), values)
     if "dataset" in flags:
         raise click.UsageError("the dataset to check is the argument: leave --dataset out")
     config = resolve(flags, read_config_file(config_file) if config_file else {}, {}, {}).config
