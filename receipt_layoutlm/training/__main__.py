@@ -14,40 +14,45 @@ import time
 from pathlib import Path
 
 from receipt_layoutlm.run.directory import ORPHANED, RunDir
+from receipt_layoutlm.training.launch import announce, processes_of, run_processes
 
 
 def main(arguments: list[str]) -> int:
     """Train in the given run directory; 0 when the run finished (stopped on request included), 1 when it failed."""
     began = time.monotonic()
     faulthandler.enable()
+    run_dir, until = RunDir(Path(arguments[0])), int(arguments[1]) if len(arguments) > 1 else None
+    if (processes := processes_of(run_dir, os.environ)) > 1:
+        return run_processes(run_dir, arguments, processes, os.environ)
     stop, save = threading.Event(), threading.Event()
     signal.signal(signal.SIGUSR1, lambda *_: save.set())
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, lambda *_: stop.set())
     threading.Thread(target=_end_with_stdin, daemon=True).start()
+    if os.environ.get("RANK") == "0":
+        announce(run_dir)
 
     from transformers.utils import logging
 
     from receipt_layoutlm.run.events import Finished
-    from receipt_layoutlm.training.distributed import launch
+    from receipt_layoutlm.training.distributed import process_group
     from receipt_layoutlm.training.loop import train
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # its load report lists every weight that --layers leaves out
 
     def save_now() -> bool:
-        wanted = save.is_set()
+        is_requested = save.is_set()
         save.clear()
-        return wanted
+        return is_requested
 
-    run_dir, until = RunDir(Path(arguments[0])), int(arguments[1]) if len(arguments) > 1 else None
-    with launch(run_dir, arguments, os.environ) as group:
+    with process_group(os.environ) as group:
         end = train(run_dir, stop.is_set, save_now=save_now, until=until, began=began, group=group)
     return 0 if isinstance(end, Finished) else 1
 
 
 def _end_with_stdin() -> None:
-    # os.read, not sys.stdin: its lock would be held by this thread when the interpreter ends
+    # os.read, not sys.stdin, whose lock this thread would hold when the interpreter ends
     while os.read(0, 4096):
         continue
     os.write(2, b"stdin was closed: ending\n")

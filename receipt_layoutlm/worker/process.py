@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
+
 from receipt_layoutlm.redact import redacted
 from receipt_layoutlm.run.directory import ORPHANED, RunDir
 
@@ -75,7 +77,11 @@ class TrainerProcess:
         self.kill()
 
     def kill(self) -> None:
-        """SIGKILL to the whole group, helper processes included."""
+        """SIGKILL to the group and to every descendant: torchrun gives the ranks of a run groups of their own."""
+        with suppress(psutil.Error):
+            for child in psutil.Process(self._process.pid).children(recursive=True):
+                with suppress(psutil.Error):
+                    child.kill()
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         try:

@@ -1,11 +1,13 @@
 """Several processes that train one run: real ones, over torch.distributed, on the CPU."""
 
-import os
+import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from hypothesis import given
@@ -16,7 +18,6 @@ from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.events import Evaluation, Failed, Finished
 from receipt_layoutlm.run.record import RunRecord
 from receipt_layoutlm.training.checkpoint import read_checkpoint
-from receipt_layoutlm.training.distributed import ONE_LOST
 from receipt_layoutlm.training.loop import train
 from receipt_layoutlm.training.tasks.word_labels.inputs.epoch import fair_shares
 from tests.support.runs import checkpoint_steps, continued, events_of, never, new_run, tiny_model, untimed
@@ -144,10 +145,40 @@ def test_a_stop_ends_the_team_in_order(model: Path, tmp_path: Path) -> None:
 def test_the_loss_of_a_process_ends_the_team(model: Path, tmp_path: Path) -> None:
     run_dir = new_run(tmp_path / "1", model, PAGES, **ENDLESS)
     process = start_endless(run_dir)
-    children = Path(f"/proc/{process.pid}/task").glob("*/children")
-    os.kill(int(next(text for path in children if (text := path.read_text()))), signal.SIGKILL)
-    assert process.wait(120) in (1, ONE_LOST)
-    assert "rank-1 ended with exit code -9" in run_dir.train_log.read_text()
+    (rank_1,) = (child for child in psutil.Process(process.pid).children(recursive=True) if rank_of(child) == "1")
+    rank_1.kill()
+    assert process.wait(120) == 1
+    assert re.search(r"rank +: 1 .*\n +exitcode +: -9", run_dir.train_log.read_text())
+
+
+@pytest.mark.engine
+def test_the_end_of_stdin_ends_every_rank(model: Path, tmp_path: Path) -> None:
+    run_dir = new_run(tmp_path / "1", model, PAGES, **ENDLESS)
+    process = start_endless(run_dir)
+    ranks = [child for child in psutil.Process(process.pid).children(recursive=True) if rank_of(child) is not None]
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.wait(120) == 1
+    assert len(ranks) == 2 and wait_until(lambda: not any(rank.is_running() for rank in ranks), 60)
+
+
+@pytest.mark.engine
+def test_a_save_on_request_is_made_by_rank_0_and_training_continues(model: Path, tmp_path: Path) -> None:
+    run_dir = new_run(tmp_path / "1", model, PAGES, **ENDLESS | {"eval_every": 10_000, "checkpoint_every": 10_000})
+    with run_dir.train_log.open("ab") as log:
+        process = subprocess.Popen(command(run_dir), stdin=subprocess.PIPE, stdout=log, stderr=log)
+    process.send_signal(signal.SIGUSR1)  # long before a rank reads signals
+    assert wait_until(lambda: bool(checkpoint_steps(run_dir)), 200), run_dir.train_log.read_text()
+    process.terminate()
+    assert process.wait(120) == 0
+    end = end_of(run_dir)
+    assert isinstance(end, Finished) and end.global_step > min(checkpoint_steps(run_dir))
+
+
+def rank_of(process: psutil.Process) -> str | None:
+    with suppress(psutil.Error):
+        return process.environ().get("RANK")
+    return None
 
 
 @given(st.lists(st.integers(1, 512), max_size=40), st.integers(1, 5))
