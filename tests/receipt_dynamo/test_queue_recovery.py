@@ -280,7 +280,7 @@ def test_a_holder_whose_pointer_moved_on_cannot_fall_back_from_the_old_one(queue
     lease = trained(queue, claimed(queue), 10)
     moved = queue.record_checkpoint(lease, pointer(20), None)
 
-    with pytest.raises(StateConflict, match="another one"):
+    with pytest.raises(StateConflict, match="another checkpoint"):
         queue.fall_back(lease)
 
     assert queue.client.get_lease(lease.job_id) == moved
