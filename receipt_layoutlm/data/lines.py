@@ -1,14 +1,13 @@
-"""Splits printed lines into words with boxes."""
+"""Boxes of printed lines, and their division into words."""
 
 FloatBox = tuple[float, float, float, float]
 """x0, y0, x1, y1 in the source's own unit, origin top-left."""
 
 
 def split_line(text: str, box: FloatBox) -> list[tuple[str, FloatBox]]:
-    """The words of a line from left to right, each with its share of the box; none when the text is blank.
+    """The words of a line from left to right, each with its share of the box.
 
-    Every character is taken to be equally wide and words to be one character apart, however many spaces the text
-    has between them, so that the first word begins where the box does and the last one ends there.
+    All characters are assumed to be equally wide, and words one character apart, whatever the number of spaces.
     """
     words = text.split()
     if not words:
@@ -23,6 +22,6 @@ def split_line(text: str, box: FloatBox) -> list[tuple[str, FloatBox]]:
 
 
 def bounds(corners: list[float] | tuple[float, ...]) -> FloatBox:
-    """The upright box around corners x1, y1, x2, y2, ..., whatever the order they are given in."""
+    """The upright box around corners x1, y1, x2, y2, ... in any order."""
     xs, ys = corners[0::2], corners[1::2]
     return min(xs), min(ys), max(xs), max(ys)

@@ -1,4 +1,4 @@
-"""A labelled page, the one form in which training data is passed around, and its canonical JSON line."""
+"""Labelled pages, and their canonical JSON lines."""
 
 import json
 import re
@@ -16,13 +16,13 @@ PAGE_EXTENT = 1000
 """Boxes are thousandths of the page's width and height; the origin is the top-left corner."""
 
 UNSUPERVISED = "-"
-"""The tag of a word whose label nobody has decided yet: no class to learn, none to score, and no entity."""
+"""The tag of an unlabelled word, which is neither learned nor scored and belongs to no entity."""
 
 _TAG = re.compile(r"O|-|[BI]-[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 
 class DataError(UserError, ValueError):
-    """Data that cannot be used: where (file and line from 1, as far as known) and why."""
+    """Unusable data; the text has the reason, and file and line (from 1) as far as known."""
 
     def __init__(self, reason: str, *, file: str | None = None, line: int | None = None) -> None:
         self.reason = reason
@@ -37,11 +37,11 @@ class DataError(UserError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One labelled page; a Page that exists is valid (ValueError otherwise).
+    """One labelled page; ValueError for values that are not a page.
 
-    `boxes` are (x0, y0, x1, y1), 0..1000, origin top-left; `tags` are IOB2 or UNSUPERVISED, one per word.
-    `width` and `height` are those of the image in any unit (only their ratio counts). `group` names the
-    merchant or the document family; `image` is the digest of the scan.
+    `boxes` are (x0, y0, x1, y1), 0..1000, origin top-left; `tags` are IOB2 or UNSUPERVISED, one for each word.
+    `width` and `height` are those of the image in any unit (only their ratio is used). `group` is the merchant or the
+    document family, `image` the digest of the scan.
     """
 
     page_id: str
@@ -59,7 +59,7 @@ class Page:
 
 
 def _problem(page: Page) -> str | None:
-    """The first reason why a page cannot be used, None if there is none."""
+    """The first reason why a page is not valid, None if it is."""
     if not page.page_id or not page.group:
         return "page id and group must not be empty"
     if page.width <= 0 or page.height <= 0:
@@ -68,47 +68,36 @@ def _problem(page: Page) -> str | None:
         return "the page has no words"
     if not len(page.words) == len(page.boxes) == len(page.tags):
         return f"{len(page.words)} words, {len(page.boxes)} boxes, {len(page.tags)} tags: need one each per word"
-    return _text_problem(page) or _box_problem(page.boxes) or _tag_problem(page.tags)
-
-
-def _text_problem(page: Page) -> str | None:
     for index, word in enumerate(page.words):
         if not word or word.isspace():
             return f"word {index} is empty"
     try:
         "".join((page.page_id, page.group, *page.words)).encode()
     except UnicodeEncodeError:
-        return "a text holds half of a surrogate pair, which is not a character"
-    return None
-
-
-def _box_problem(boxes: Sequence[Box]) -> str | None:
-    for index, (x0, y0, x1, y1) in enumerate(boxes):
+        return "a text has half of a surrogate pair, which is not a character"
+    for index, (x0, y0, x1, y1) in enumerate(page.boxes):
         if not (0 <= x0 <= x1 <= PAGE_EXTENT and 0 <= y0 <= y1 <= PAGE_EXTENT):
             return (
                 f"box {index} [{x0}, {y0}, {x1}, {y1}] is outside 0..{PAGE_EXTENT} or inverted: "
-                "give x0 <= x1 and y0 <= y1 in thousandths of the page"
+                "write x0 <= x1 and y0 <= y1 in thousandths of the page"
             )
-    return None
+    return _tag_problem(page.tags)
 
 
 def _tag_problem(tags: Sequence[str]) -> str | None:
     for index, tag in enumerate(tags):
         if not _TAG.fullmatch(tag):
-            return f"tag {index} {_begin(tag)} is not BIO (O, B-LABEL, I-LABEL; {UNSUPERVISED} if undecided)"
-    for index, (before, tag) in enumerate(pairwise(("O", *tags))):
-        if tag[0] == "I" and before[1:] != tag[1:]:
+            # a long tag may be a word of the page, in a file with its columns mixed up
+            shown = tag if len(tag) <= 2 else f"{tag[:2]}…"
+            return f"tag {index} {shown!r} is not BIO (O, B-LABEL, I-LABEL; {UNSUPERVISED} if unlabelled)"
+    for index, (previous, tag) in enumerate(pairwise(("O", *tags))):
+        if tag[0] == "I" and previous[1:] != tag[1:]:
             return f"tag {index} {tag!r} continues no {tag[2:]}"
     return None
 
 
-def _begin(tag: str) -> str:
-    """What kind of tag it is; the whole of it may be a word of the page, in a file with its columns mixed up."""
-    return repr(tag if len(tag) <= 2 else f"{tag[:2]}…")
-
-
 def page_to_line(page: Page) -> str:
-    """The canonical JSON of a page, without a line end; equal pages give equal lines."""
+    """The canonical JSON of a page, without a line end; the same for equal pages."""
     # not asdict, which copies every word and box: five times as slow
     return json.dumps({name: getattr(page, name) for name in _FIELDS}, ensure_ascii=False, separators=(",", ":"))
 
@@ -118,7 +107,7 @@ _PAGE = TypeAdapter(Page)
 
 
 def page_from_line(line: str) -> Page:
-    """The page of a canonical line; ValueError with the reason when it is not one."""
+    """The page in a canonical line. Raises ValueError with the reason."""
     try:
         return _PAGE.validate_json(line)
     except ValidationError as error:
@@ -126,7 +115,7 @@ def page_from_line(line: str) -> Page:
 
 
 def validation_reason(error: ValidationError) -> str:
-    """The first complaint of pydantic in one line: `FIELD.INDEX: what is wrong`."""
+    """The first error of a pydantic validation in one line: `FIELD.INDEX: reason`."""
     first = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"])
     reason = first["msg"].removeprefix("Value error, ")

@@ -1,7 +1,7 @@
-"""Plausible receipts for trying things out: generated, typeset, scanned a little crooked and read with errors.
+"""Generates plausible receipts: typeset, scanned with a slight skew, and read with OCR errors.
 
-Page i of a seed depends on the seed and i alone, so a longer sample begins with the shorter one. The names come
-from Faker: another version of it may give other pages.
+Page i depends on the seed and i only, so a longer sample begins with the shorter one. Names come from Faker, so another
+version of it may give other pages.
 """
 
 import random
@@ -12,15 +12,15 @@ from faker import Faker
 
 from receipt_layoutlm.data.jsonl import normalised_name
 from receipt_layoutlm.data.page import PAGE_EXTENT, Box, Page
-from receipt_layoutlm.data.sample_layouts import Cell, Row, receipt, rows
+from receipt_layoutlm.data.sample_layouts import Cell, PrintedRow, random_purchase, rows
 from receipt_layoutlm.data.sample_merchants import Merchant, merchant, seeded
 
 _PAGES_PER_MERCHANT = 6
-_OPEN_MERCHANTS = 3  # at any one time; a page knows no later page, so merchants come and go
+_OPEN_MERCHANTS = 3  # at any page; merchants come and go, since no page may depend on the length of the sample
 _MARGIN = 50  # thousandths, on each side
 _JITTER = 2  # thousandths, of a word's box
-_SKEW = 0.008  # at most, of the whole scan
-_MISREAD = 0.012  # share of words that the reader gets wrong
+_MAX_SKEW = 0.008  # of the whole scan
+_MISREAD = 0.012  # share of words with an OCR error
 _CONFUSIONS = {"0": "O", "1": "l", "5": "S", "8": "B", "O": "0", "I": "l", "S": "5", "B": "8", "e": "c", ".": ","}
 _CHARACTER_ASPECT = 0.55  # width of a character over its line's height
 
@@ -33,9 +33,9 @@ class _Word:
 
 
 def generate_pages(count: int, seed: int) -> list[Page]:
-    """`count` labelled receipts, 40 to 140 words each, of one merchant for about six pages.
+    """`count` labelled receipts of 40 to 140 words, about six of each merchant, which is their group.
 
-    Every page carries boxes with jitter and a slight skew, and a few misread words. `group` is the merchant.
+    Boxes have jitter and a slight skew; a few words are misread.
     """
     fake = Faker("en_US")
     merchants: dict[int, Merchant] = {}
@@ -50,11 +50,11 @@ def generate_pages(count: int, seed: int) -> list[Page]:
 
 
 def _page(page_id: str, seller: Merchant, draw: random.Random) -> Page:
-    printed = rows(receipt(seller, draw), draw)
+    printed = rows(random_purchase(seller, draw), draw)
     line_height = seller.columns**-1 / _CHARACTER_ASPECT  # over the print's width
     print_height = line_height * sum(row.scale for row in printed)
     words = [_scanned(word, draw) for word in _typeset(printed, seller.columns)]
-    skew = draw.uniform(-_SKEW, _SKEW)
+    skew = draw.uniform(-_MAX_SKEW, _MAX_SKEW)
     boxes = tuple(_moved(word.box, skew, draw) for word in words)
     width = draw.randint(420, 900)
     return Page(
@@ -68,7 +68,7 @@ def _page(page_id: str, seller: Merchant, draw: random.Random) -> Page:
     )
 
 
-def _typeset(printed: Sequence[Row], columns: int) -> Iterator[_Word]:
+def _typeset(printed: Sequence[PrintedRow], columns: int) -> Iterator[_Word]:
     """Words with their boxes in print: rows share the page's height by their scale, characters its width."""
     unit = (PAGE_EXTENT - 2 * _MARGIN) / sum(row.scale for row in printed)
     y = float(_MARGIN)
@@ -81,8 +81,8 @@ def _typeset(printed: Sequence[Row], columns: int) -> Iterator[_Word]:
         y += unit * row.scale
 
 
-def _fitting_scale(row: Row, columns: int) -> float:
-    """The row's scale, or what makes its characters fit into one line."""
+def _fitting_scale(row: PrintedRow, columns: int) -> float:
+    """The row's scale, reduced until its characters fit into one line."""
     characters = sum(_length(cell) + 1 for cell in row.cells)
     return min(row.scale, columns / characters) if characters else row.scale
 
@@ -103,7 +103,7 @@ def _words_of(cell: Cell, character: float) -> Iterator[tuple[str, str, float]]:
 
 
 def _moved(box: Box, skew: float, draw: random.Random) -> Box:
-    """The box on the scan: turned with the page, a little off, inside the page."""
+    """The box on the scan: skewed with the page, with jitter, inside the page."""
     dx, dy = draw.randint(-_JITTER, _JITTER), draw.randint(-_JITTER, _JITTER)
     dy += round(skew * ((box[0] + box[2]) / 2 - PAGE_EXTENT / 2))
     x0, y0, x1, y1 = (min(max(v, 0), PAGE_EXTENT) for v in (box[0] + dx, box[1] + dy, box[2] + dx, box[3] + dy))
@@ -111,7 +111,7 @@ def _moved(box: Box, skew: float, draw: random.Random) -> Box:
 
 
 def _scanned(word: _Word, draw: random.Random) -> _Word:
-    """The word as it is read: now and then with one character taken for another."""
+    """The word as OCR reads it, sometimes with one wrong character."""
     places = [place for place, character in enumerate(word.text) if character in _CONFUSIONS]
     if not places or draw.random() >= _MISREAD:
         return word

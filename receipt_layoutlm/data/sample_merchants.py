@@ -1,4 +1,4 @@
-"""The merchants of the sample receipts: who they are, what they sell and how their till prints."""
+"""The merchants of sample receipts: names, products and print layout."""
 
 import hashlib
 import random
@@ -34,7 +34,7 @@ _NOUNS: dict[Kind, tuple[str, ...]] = {
     "hardware": ("Screws 50 PK", "Hinge", "Paint 1 GAL", "Hammer", "Elbow 3/4", "Door Lock", "Tape", "Drill Bit 6"),
     "cafe": ("Latte", "Muffin", "Croissant", "Americano", "Bagel", "Chai Tea", "Cookie", "Scone"),
 }
-_PRICES: dict[Kind, tuple[int, int]] = {  # cents, least and most for one
+_PRICES: dict[Kind, tuple[int, int]] = {  # cents, minimum and maximum
     "supermarket": (79, 1299),
     "restaurant": (350, 2895),
     "pharmacy": (199, 1999),
@@ -48,7 +48,7 @@ TIME_FORMATS = ("%H:%M", "%H:%M:%S", "%I:%M %p", "%I:%M%p")
 
 @dataclass(frozen=True, slots=True)
 class Merchant:
-    """One merchant; everything that its receipts have in common. Lengths are in characters of the print."""
+    """One merchant, with everything that its receipts share. Lengths are in characters."""
 
     name: str
     kind: Kind
@@ -72,7 +72,7 @@ class Merchant:
 
 
 def merchant(fake: Faker, seed: int, index: int) -> Merchant:
-    """Merchant number `index` of a seed; `fake` is seeded anew, so that nothing drawn before matters."""
+    """Merchant number `index` of a seed; `fake` is reseeded, so that earlier draws have no influence."""
     draw = seeded(seed, f"merchant {index}")
     fake.seed_instance(draw.getrandbits(64))
     kind = KINDS[index % len(KINDS)]
@@ -111,5 +111,5 @@ def product(kind: Kind, draw: random.Random) -> tuple[str, int]:
 
 
 def seeded(seed: int, name: str) -> random.Random:
-    """A generator of its own for one thing of a seed."""
+    """A separate random generator for one purpose of a seed."""
     return random.Random(int.from_bytes(hashlib.blake2b(f"{seed} {name}".encode(), digest_size=16).digest()))

@@ -1,7 +1,7 @@
-"""Pages in files: import, snapshot, fingerprint, sample; splits.py divides them.
+"""Page files: JSONL to import, and snapshots with their fingerprint.
 
 A snapshot is a gzip file of canonical lines in the order of the pages. Its fingerprint is the SHA-256 of the
-uncompressed lines, so two snapshots with one fingerprint hold the same pages, whatever compressed them.
+uncompressed lines, so that snapshots with the same fingerprint contain the same pages.
 """
 
 import gzip
@@ -42,15 +42,15 @@ def _canonical_bytes(pages: Iterable[Page]) -> bytes:
 
 
 def fingerprint(pages: Iterable[Page]) -> str:
-    """SHA-256 (lower-case hex) of the pages' canonical lines, in the order given."""
+    """SHA-256 (lower-case hex) of the pages' canonical lines, in their order."""
     return hashlib.sha256(_canonical_bytes(pages)).hexdigest()
 
 
 def write_snapshot(pages: Sequence[Page], path: Path) -> str:
-    """Write pages as gzip, replacing the file at once; returns the fingerprint."""
+    """Writes pages as gzip, replacing the file atomically; returns the fingerprint."""
     content = _canonical_bytes(pages)
     packed = io.BytesIO()
-    # neither a time nor a name in the header: equal pages give equal files
+    # without time and name in the header, equal pages give equal files
     with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=packed, mtime=0) as file:
         file.write(content)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -60,48 +60,47 @@ def write_snapshot(pages: Sequence[Page], path: Path) -> str:
 
 
 def read_snapshot(path: Path, expected_fingerprint: str | None = None) -> list[Page]:
-    """The pages of a snapshot; DataError when it is damaged or its fingerprint is not the expected one."""
+    """The pages of a snapshot. Raises DataError if it is damaged or has another fingerprint."""
     content = _read_bytes(path)
-    found = hashlib.sha256(content).hexdigest()
-    if expected_fingerprint is not None and found != expected_fingerprint:
-        raise DataError(f"its fingerprint is {found}, expected {expected_fingerprint}", file=str(path))
+    actual = hashlib.sha256(content).hexdigest()
+    if expected_fingerprint is not None and actual != expected_fingerprint:
+        raise DataError(f"its fingerprint is {actual}, expected {expected_fingerprint}", file=str(path))
     return _read_lines(path, content, page_from_line)
 
 
 def read_jsonl(path: Path) -> list[Page]:
-    """Import a JSONL file (plain or gzip), one page a line as `jsonl_import.ImportedPage` describes.
+    """The pages of a JSONL file (plain or gzip), one a line as `jsonl.ImportedPage` describes, in order.
 
-    The pages keep the order of the file and the words their order on the line. The first thing that is wrong
-    raises DataError with file, line and reason; blank lines are skipped.
+    The first error raises DataError with file, line and reason; blank lines are skipped.
     """
     pages = _read_lines(path, _read_bytes(path).removeprefix(b"\xef\xbb\xbf"), page_of_import)
     if not pages:
-        raise DataError("the file holds no pages", file=str(path))
+        raise DataError("the file has no pages", file=str(path))
     return pages
 
 
 def survey_jsonl(path: Path) -> tuple[list[Page], list[DataError]]:
-    """The pages of a JSONL file, and every line that is none; raises DataError when the file cannot be read at all."""
+    """The pages of a JSONL file, and the error of every other line. Raises DataError if the file cannot be read."""
     refused: list[DataError] = []
     pages = _read_lines(path, _read_bytes(path).removeprefix(b"\xef\xbb\xbf"), page_of_import, refused.append)
     return pages, refused
 
 
 def page_of_import(line: str) -> Page:
-    """The page of a line as a person brings it; ValueError with the reason when it is none."""
+    """The page of a line to import. Raises ValueError with the reason."""
     try:
-        given = ImportedPage.model_validate_json(line)
+        imported = ImportedPage.model_validate_json(line)
     except ValidationError as error:
         raise ValueError(validation_reason(error)) from error
     return Page(
-        page_id=given.page_id,
-        group=given.merchant_group(),
-        words=given.words,
-        boxes=given.whole_boxes(),
-        tags=given.iob2_tags(),
-        width=given.width,
-        height=given.height,
-        image=given.image,
+        page_id=imported.page_id,
+        group=imported.merchant_group(),
+        words=imported.words,
+        boxes=imported.whole_boxes(),
+        tags=imported.iob2_tags(),
+        width=imported.width,
+        height=imported.height,
+        image=imported.image,
     )
 
 
@@ -112,7 +111,7 @@ def _refuse(error: DataError) -> None:
 def _read_lines(
     path: Path, content: bytes, parse: Callable[[str], Page], on_bad: Callable[[DataError], None] = _refuse
 ) -> list[Page]:
-    """Parse each line that is not blank; `on_bad` gets each one that is no page, or is the second of one page id."""
+    """The pages of all lines that are not blank; `on_bad` gets the error of a line without a page or with a used id."""
     pages: list[Page] = []
     line_of: dict[str, int] = {}
     for number, line in enumerate(content.split(b"\n"), start=1):
@@ -124,7 +123,7 @@ def _read_lines(
             on_bad(DataError(str(error), file=str(path), line=number))
             continue
         if page.page_id in line_of:
-            reason = f"page id {page.page_id!r} stands in line {line_of[page.page_id]} already"
+            reason = f"page id {page.page_id!r} is already used in line {line_of[page.page_id]}"
             on_bad(DataError(reason, file=str(path), line=number))
             continue
         line_of[page.page_id] = number
@@ -133,7 +132,7 @@ def _read_lines(
 
 
 def _read_bytes(path: Path) -> bytes:
-    """The file's content, unpacked when it begins like gzip."""
+    """The content of a file, decompressed if it is gzip."""
     try:
         content = path.read_bytes()
         return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
@@ -142,19 +141,16 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def sample_pages(pages: Sequence[Page], n: int, seed: int) -> list[Page]:
-    """A seeded sample of n pages (all, if there are fewer), sorted by page id; their order changes nothing.
+    """A seeded sample of n pages (all, if there are fewer), sorted by page id, whatever the order of the pages.
 
-    A smaller sample of the same seed is part of a larger one.
+    A larger sample of the same seed contains the smaller one.
     """
-    return _by_id(sorted(pages, key=lambda page: seeded_rank("sample", seed, page.page_id))[:n])
-
-
-def _by_id(pages: Iterable[Page]) -> list[Page]:
-    return sorted(pages, key=lambda page: page.page_id)
+    sample = sorted(pages, key=lambda page: seeded_rank("sample", seed, page.page_id))[:n]
+    return sorted(sample, key=lambda page: page.page_id)
 
 
 def seeded_rank(purpose: str, seed: int, name: str) -> bytes:
-    """A place in a random order that depends on its arguments alone, on every machine and Python version."""
+    """A key for a random order; it depends on the arguments only, on every machine and Python version."""
     return hashlib.blake2b(json.dumps([purpose, seed, name]).encode(), digest_size=16).digest()
 
 

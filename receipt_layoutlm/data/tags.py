@@ -1,4 +1,4 @@
-"""Entities of a tag sequence (BIO)."""
+"""Entities in a sequence of IOB2 tags."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,12 +13,12 @@ class Entity(NamedTuple):
 
 
 def entities(tags: Sequence[str]) -> list[Entity]:
-    """The entities of a page by strict IOB2, in order: B-X and the I-X right after it. Any other I-X is none."""
-    found = []
+    """The entities of a page by strict IOB2, in order: B-X and the I-X right after it; any other I-X is ignored."""
+    spans = []
     for begin, tag in enumerate(tags):
         if tag[0] == "B":
             inside, end = f"I-{tag[2:]}", begin + 1
             while end < len(tags) and tags[end] == inside:
                 end += 1
-            found.append(Entity(tag[2:], begin, end))
-    return found
+            spans.append(Entity(tag[2:], begin, end))
+    return spans

@@ -1,4 +1,4 @@
-"""What happens to data at submit: a frozen split becomes an object in the bucket, the pages are read and checked."""
+"""Data checks at submit, and frozen splits in the bucket."""
 
 import hashlib
 import tempfile
@@ -24,7 +24,7 @@ from receipt_layoutlm.storage.keys import check_key, dataset_key, split_key
 
 
 def read_split(config: TrainConfig) -> tuple[TrainConfig, FrozenSplit | None]:
-    """The config with a frozen split named by its content instead of its file, and that content; raises DataError."""
+    """The config with frozen:FILE replaced by frozen:NAME@SHA256, and the split in the file. Raises DataError."""
     place = frozen_place(config.split)
     if place is None:
         return config, None
@@ -33,7 +33,7 @@ def read_split(config: TrainConfig) -> tuple[TrainConfig, FrozenSplit | None]:
 
 
 def pin_split(config: TrainConfig, bucket: Bucket, prefix: str) -> tuple[TrainConfig, FrozenSplit | None]:
-    """As read_split; it also takes frozen:NAME@SHA256, as an earlier job names it, from the bucket."""
+    """As read_split; a split named frozen:NAME@SHA256, as in an earlier job, is read from the bucket."""
     if not is_pinned(config.split):
         return read_split(config)
     sha256 = frozen_sha256(config.split)
@@ -42,20 +42,20 @@ def pin_split(config: TrainConfig, bucket: Bucket, prefix: str) -> tuple[TrainCo
 
 
 def stored_split(bucket: Bucket, prefix: str, sha256: str) -> FrozenSplit:
-    """The frozen split of this hash, verified; raises NotStored, DamagedFolder."""
+    """The frozen split with this hash, verified. Raises NotStored, DamagedFolder."""
     content = bucket.get_bytes(split_key(sha256, prefix))
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise DamagedFolder("the stored split is not what its name says: give its file, as frozen:FILE")
+        raise DamagedFolder("the stored split does not have the hash of its name: give its file as frozen:FILE")
     return parse_frozen(content)
 
 
 def put_split(bucket: Bucket, prefix: str, frozen: FrozenSplit) -> None:
-    """Where the workers of a job look for it."""
+    """Stores a frozen split for the workers of a job."""
     bucket.put_new(frozen.canonical(), split_key(frozen.sha256, prefix))
 
 
 def stored_pages(bucket: Bucket, dataset: Dataset) -> list[Page]:
-    """The pages of a snapshot, verified."""
+    """The pages of a stored snapshot, verified."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pages.jsonl.gz"
         bucket.get_file(dataset_key(dataset.fingerprint), path)
@@ -63,14 +63,14 @@ def stored_pages(bucket: Bucket, dataset: Dataset) -> list[Page]:
 
 
 def without_errors(report: CheckReport) -> CheckReport:
-    """The report; raises CheckFailed when it has errors."""
+    """The report unchanged. Raises CheckFailed if it has errors."""
     if report.errors:
         raise CheckFailed(report)
     return report
 
 
 def put_summary(bucket: Bucket, dataset: Dataset, text: str) -> None:
-    """Lay a report for people beside the snapshot; the newest one stays."""
+    """Stores a report for people beside the snapshot, replacing an earlier one."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "check.txt"
         path.write_text(text)

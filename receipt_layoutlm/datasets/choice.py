@@ -9,7 +9,7 @@ from receipt_dynamo import Dataset, DynamoClient, ReceiptClient, Storage, Valida
 from receipt_layoutlm.config import ConfigError, TrainConfig
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.snapshot import read_jsonl
-from receipt_layoutlm.datasets.exclusions import without_forgotten
+from receipt_layoutlm.datasets.exclusions import without_excluded
 from receipt_layoutlm.datasets.receipt_snapshot import Mark, SnapshotProgress
 from receipt_layoutlm.datasets.selection import first_source
 from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset, find_dataset
@@ -38,7 +38,7 @@ class ChosenDataset:
     marks: Sequence[Mark] | None = None  # of pages that were read from the table
 
     def store(self, client: DynamoClient, bucket: Bucket) -> Dataset:
-        """Store new pages; returns the dataset as it is stored. Raises ForgottenMeanwhile."""
+        """Store new pages; returns the dataset as it is stored. Raises ExcludedMeanwhile."""
         if self.pages is None:
             return self.dataset
         if self.marks is not None:
@@ -62,7 +62,7 @@ def choose_dataset(
     if file is not None:
         pages, forgotten = read_jsonl(file), 0
         if client is not None:
-            kept = without_forgotten(client, pages)
+            kept = without_excluded(client, pages)
             pages, forgotten = kept.pages, len(kept.forgotten)
         return ChosenDataset(describe_dataset(file.stem, pages, f"jsonl {file.name}", now, forgotten), pages)
     if client is None:

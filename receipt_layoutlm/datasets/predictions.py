@@ -1,4 +1,4 @@
-"""What jobs have stored of the pages that they did not learn from, and the snapshot that these pages stand in."""
+"""Stored predictions of jobs on their validation and test pages, and the snapshot of these pages."""
 
 import re
 import tempfile
@@ -20,78 +20,70 @@ _FILE = re.compile(r"/attempt-(\d+)/predictions/(?:eval-(\d+)|test)\.jsonl\.gz$"
 
 
 class NoPredictions(UserError):
-    """A job has none, or jobs have them of different pages."""
+    """A job has no predictions, or the jobs have predictions of different snapshots."""
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Pages of one snapshot and what jobs said of those that they held out."""
+    """Pages of one snapshot, and the predictions of jobs on those that they held out."""
 
     pages: dict[str, Page]
     predicted: list[PredictedPage]
-    evaluations: list[tuple[str, int]]  # name of each job and the step of the evaluation that was read
+    evaluations: list[tuple[str, int]]  # job name and step of the evaluation
 
     @property
     def covered(self) -> int:
-        """Pages of the snapshot that a job held out."""
-        return len({view.page_id for view in self.predicted})
+        """The number of pages that some job held out."""
+        return len({page.page_id for page in self.predicted})
 
 
 def read_held_out(jobs: Sequence[Job], open_bucket: Callable[[str], Bucket], on_job: Callable[[], None]) -> HeldOut:
-    """The evaluation part at its best step and the test part of each job; `on_job` is called after each."""
-    keys = [_keys_of(job) for job in jobs]
-    fingerprints = {_held_out_snapshot(job): job for job in jobs}
+    """The predictions of each job on its validation set, at the best step, and on its test set.
+
+    `on_job` is called after each job. Raises NoPredictions.
+    """
+    keys_of: list[RunKeys] = []
+    fingerprints: dict[str, Job] = {}
+    for job in jobs:
+        if job.storage is None:
+            raise NoPredictions(f"job {job.name} has no files in a bucket of this system")
+        keys_of.append(RunKeys(job.storage, job.job_id))
+        config = from_document(job.job_config)
+        fingerprints[fingerprint_of(config.eval_dataset or config.dataset)] = job
     if len(fingerprints) > 1:
-        told = ", ".join(f"{job.name}: {fingerprint[:12]}" for fingerprint, job in fingerprints.items())
-        raise NoPredictions(f"these jobs held out pages of different snapshots ({told}): give jobs of one snapshot")
+        names = ", ".join(f"{job.name}: {fingerprint[:12]}" for fingerprint, job in fingerprints.items())
+        raise NoPredictions(f"these jobs held out pages of different snapshots ({names}): give jobs of one snapshot")
     predicted: list[PredictedPage] = []
     evaluations: list[tuple[str, int]] = []
-    for job, place in zip(jobs, keys, strict=True):
-        step, of_job = _predictions(open_bucket(place.storage.bucket), place, job)
+    for job, keys in zip(jobs, keys_of, strict=True):
+        step, of_job = _predictions(open_bucket(keys.storage.bucket), keys, job)
         evaluations.append((job.name, step))
         predicted += of_job
         on_job()
     (fingerprint,) = fingerprints
-    storage = keys[0].storage
-    pages = _pages(open_bucket(storage.bucket), dataset_key(fingerprint, storage.prefix), fingerprint)
+    storage = keys_of[0].storage
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pages.jsonl.gz"
+        open_bucket(storage.bucket).get_file(dataset_key(fingerprint, storage.prefix), path)
+        pages = {page.page_id: page for page in read_snapshot(path, fingerprint)}
     return HeldOut(pages, predicted, evaluations)
 
 
-def _keys_of(job: Job) -> RunKeys:
-    if job.storage is None:
-        raise NoPredictions(f"job {job.name} keeps no files in a bucket of this system")
-    return RunKeys(job.storage, job.job_id)
-
-
-def _held_out_snapshot(job: Job) -> str:
-    config = from_document(job.job_config)
-    return fingerprint_of(config.eval_dataset or config.dataset)
-
-
 def _predictions(bucket: Bucket, keys: RunKeys, job: Job) -> tuple[int, list[PredictedPage]]:
-    """Of the step and its evaluation: the best one, where its file is this job's, else the last."""
-    newest: dict[int | None, int] = {}  # attempt by step; None: the test part
+    """The step and the predictions of the best evaluation if stored, else of the last, and of the test set."""
+    attempts: dict[int | None, int] = {}  # newest attempt by step; None: the test set
     for key in bucket.list_keys(keys.run):
         if match := _FILE.search(key):
             step = int(match[2]) if match[2] else None
-            newest[step] = max(newest.get(step, 0), int(match[1]))
-    steps = [step for step in newest if step is not None]
+            attempts[step] = max(attempts.get(step, 0), int(match[1]))
+    steps = [step for step in attempts if step is not None]
     if not steps:
-        raise NoPredictions(
-            f"job {job.name} is {job.status} and has stored no predictions: they come with its checkpoints"
-        )
+        raise NoPredictions(f"job {job.name} is {job.status} and has no stored predictions: wait for its checkpoints")
     best = (job.results or {}).get("best_global_step")
-    step = best if isinstance(best, int) and best in steps else max(steps)
-    found: list[PredictedPage] = []
-    for each in (step, *({None} & newest.keys())):
-        name = TEST if each is None else evaluation_name(each)
-        key = f"{keys.attempt(newest[each])}predictions/{name}"
-        found += read_predictions(bucket.get_bytes(key), keys.uri(key))
-    return step, found
-
-
-def _pages(bucket: Bucket, key: str, fingerprint: str) -> dict[str, Page]:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "pages.jsonl.gz"
-        bucket.get_file(key, path)
-        return {page.page_id: page for page in read_snapshot(path, fingerprint)}
+    chosen = best if isinstance(best, int) and best in steps else max(steps)
+    predicted: list[PredictedPage] = []
+    for step in (chosen, *({None} & attempts.keys())):
+        name = TEST if step is None else evaluation_name(step)
+        key = f"{keys.attempt(attempts[step])}predictions/{name}"
+        predicted += read_predictions(bucket.get_bytes(key), keys.uri(key))
+    return chosen, predicted

@@ -1,4 +1,4 @@
-"""Pages -> the table, as receipts with words and labels; the Receipt item comes last, so that it stands for a whole."""
+"""Loads pages into the table as receipts with words and labels; the Receipt item, written last, marks a whole one."""
 
 import threading
 import time
@@ -13,23 +13,23 @@ from receipt_dynamo import ReceiptClient
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.datasets.receipt_pages import StoredReceipt, image_id_of, receipt_from_page
 
-THREADS = 4  # a table in the cloud takes more, an embedded engine works off one after the other
+THREADS = 4  # a table in the cloud takes more; an embedded engine handles one request at a time
 
 Known = Literal["keep", "replace"]
-"""What becomes of a receipt that is in the table already: labels may have been corrected there since."""
+"""Treatment of receipts that are already in the table, where labels may have been corrected."""
 
 
 class LoadReport(BaseModel):
-    """What was written. A page of `unwritten` has no Receipt item: load the file again, it goes on there."""
+    """The result of a load. A page of `unwritten` has no Receipt item; loading the file again completes it."""
 
     model_config = ConfigDict(frozen=True)
 
     pages: int
     loaded: int
-    already_there: int  # and left as they are
+    already_there: int  # and not changed
     words: int
     labels: int
-    unwritten: dict[str, int]  # page id -> items that the table would not take
+    unwritten: dict[str, int]  # page id -> items that the table did not accept
     write_units: float
     seconds: float
 
@@ -42,9 +42,12 @@ def load_pages(
     on_page: Callable[[], None],
     threads: int = THREADS,
 ) -> LoadReport:
-    """Write pages side by side; `on_page` is called after each, also for one that is there already."""
+    """Writes pages concurrently; `on_page` is called after each page, also if it is already in the table."""
     began, lock = time.monotonic(), threading.Lock()
-    there = _already_there(receipts, pages) if known == "keep" else set()
+    existing: set[str | None] = set()
+    if known == "keep":
+        found = receipts.get_receipts((image_id_of(page.page_id), 1) for page in pages)
+        existing = {receipt.page_id for receipt in found}
 
     def load(page: Page) -> tuple[StoredReceipt, int]:
         stored = receipt_from_page(page, now)
@@ -53,7 +56,7 @@ def load_pages(
             on_page()
         return stored, unwritten
 
-    new = [page for page in pages if page.page_id not in there]
+    new = [page for page in pages if page.page_id not in existing]
     for _ in range(len(pages) - len(new)):
         on_page()
     with ThreadPoolExecutor(threads) as pool:
@@ -71,14 +74,8 @@ def load_pages(
     )
 
 
-def _already_there(receipts: ReceiptClient, pages: Sequence[Page]) -> set[str]:
-    """Ids of the pages whose Receipt item exists."""
-    found = receipts.get_receipts((image_id_of(page.page_id), 1) for page in pages)
-    return {receipt.page_id for receipt in found if receipt.page_id is not None}
-
-
 def _write(receipts: ReceiptClient, stored: StoredReceipt, known: Known) -> int:
-    """How many items stayed unwritten."""
+    """Writes one receipt; returns the number of items that the table did not accept."""
     unwritten = receipts.put(words=stored.words, labels=stored.labels)
     if not unwritten and known == "replace":
         unwritten = receipts.delete_leftovers(stored.receipt, stored.words, stored.labels)

@@ -1,7 +1,7 @@
-"""Stored receipts -> pages and pages -> receipts: which label counts, where an entity goes on. Pure functions.
+"""Converts stored receipts to pages and pages to receipts.
 
-One word may have several labels. VALID wins; two different VALID ones contradict each other, so the word is left
-undecided and reported; a label that is not checked yet leaves its word undecided too; INVALID says nothing.
+A word may have several labels. A VALID label is used; two different VALID labels conflict, so the word is unlabelled
+and reported; a label that needs review makes its word unlabelled; INVALID labels are ignored.
 """
 
 import re
@@ -14,26 +14,26 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
-from receipt_dynamo import Receipt, ReceiptWord, ReceiptWordLabel, ValidationStatus
+from receipt_dynamo import Receipt, ReceiptClient, ReceiptWord, ReceiptWordLabel, ValidationStatus
 from receipt_layoutlm.data.jsonl import normalised_name
 from receipt_layoutlm.data.labels import ALIASES, OUTSIDE
 from receipt_layoutlm.data.page import PAGE_EXTENT, UNSUPERVISED, Box, Page
 from receipt_layoutlm.data.reading_order import printed_lines
 
 CONTINUES_OVER_LINES: Final = frozenset({"ADDRESS_LINE", "MERCHANT_NAME"})
-"""Labels whose entities go on over a line break: an address over three lines is one, two line totals are two.
+"""Labels whose entities continue over a line break: an address on three lines is one, two line totals are two.
 
-A snapshot may be taken with more of them.
+A snapshot may add labels to these.
 """
 
 _LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _IMAGES: Final = uuid.UUID("0b6d5a43-6f0a-5b2e-9d55-3c1f8f3a7e21")  # namespace of the image ids made from page ids
-_BOX_SLACK: Final = 0.005  # of the page; word boxes of a scan reach over its edge by this much without being wrong
+_BOX_SLACK: Final = 0.005  # of the page, by which word boxes of a scan may extend over its edge
 
 
 @dataclass(frozen=True, slots=True)
 class StoredReceipt:
-    """A receipt with its words and their labels, as records of the store."""
+    """A receipt with its words and their labels, as records of the table."""
 
     receipt: Receipt
     words: tuple[ReceiptWord, ...]
@@ -41,17 +41,17 @@ class StoredReceipt:
 
 
 class Notes(BaseModel):
-    """What somebody should know of receipts that became pages. They add up."""
+    """Irregularities in receipts that became pages. They can be added."""
 
     model_config = ConfigDict(frozen=True)
 
-    aliases: dict[str, int] = {}  # labels that were stored under another name, by that name
-    conflicts: tuple[str, ...] = ()  # words with two VALID labels, in words
-    undecided_words: int = 0
-    unusable_labels: int = 0  # their names cannot be a tag
+    aliases: dict[str, int] = {}  # labels stored under another name, by that name
+    conflicts: tuple[str, ...] = ()  # descriptions of words with two VALID labels
+    undecided_words: int = 0  # unlabelled
+    unusable_labels: int = 0  # with names that are not valid in a tag
     labels_without_word: int = 0
     blank_words: int = 0
-    moved_boxes: int = 0  # reached over the edge of the page by more than the usual
+    moved_boxes: int = 0  # extended over the edge of the page by more than the slack
 
     def __add__(self, other: "Notes") -> "Notes":
         counts = {
@@ -65,35 +65,36 @@ class Notes(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class _Decision:
-    """What a word's labels say: a label, O, or UNSUPERVISED; and whether it begins an entity, if somebody said."""
+    """The result of a word's labels: a label, O or UNSUPERVISED; and whether it begins an entity, if stored."""
 
     label: str
     begins: bool | None = None
 
 
-_OUTSIDE, _UNDECIDED = _Decision(OUTSIDE), _Decision(UNSUPERVISED)
+_OUTSIDE, _UNLABELLED = _Decision(OUTSIDE), _Decision(UNSUPERVISED)
 
 
 def page_id_of(receipt: Receipt) -> str:
-    """The id of the page that was loaded, else one made of the receipt's key."""
+    """The id of the page that was loaded, else one made from the receipt's key."""
     return receipt.page_id or f"{receipt.image_id}-{receipt.receipt_id:05d}"
 
 
-def receipt_of_page_id(page_id: str) -> list[tuple[str, int]]:
-    """(image_id, receipt_id) of the receipt that has this page id by its key; empty when none can have it."""
+def find_receipt(receipts: ReceiptClient, page_id: str) -> Receipt | None:
+    """The receipt of a page, loaded from that page or with a key that gives its id; None if there is none."""
+    keys = [(image_id_of(page_id), 1)]
     image_id, _, number = page_id.rpartition("-")
     if image_id and "#" not in image_id and re.fullmatch("[0-9]{5}", number):
-        return [(image_id, int(number))]
-    return []
+        keys.append((image_id, int(number)))
+    return next((receipt for receipt in receipts.get_receipts(keys) if page_id_of(receipt) == page_id), None)
 
 
 def page_from_receipt(
     stored: StoredReceipt, over_lines: Container[str] = CONTINUES_OVER_LINES
 ) -> tuple[Page | None, Notes]:
-    """The page of a receipt; None when it has no words.
+    """The page of a receipt, None if it has no words.
 
-    Words of a receipt that was loaded from a page keep that page's order and its entities; others come in reading
-    order, and an entity goes on over a line break if its label is in `over_lines`.
+    A receipt that was loaded from a page keeps that page's order and entities. The words of others are in reading
+    order, and an entity continues over a line break if its label is in `over_lines`.
     """
     words = _words_by_number(stored)
     notes = _notes(stored, words)
@@ -121,7 +122,7 @@ def page_from_receipt(
 
 
 def words_of_page(stored: StoredReceipt) -> list[tuple[ReceiptWord, Box]]:
-    """The words that make the page of a receipt, in the order of the page, with their boxes there."""
+    """The words of a receipt's page with their boxes, in the order of the page."""
     words = _words_by_number(stored)
     boxes = [_box(word) for word in words]
     return [(words[word], boxes[word]) for word in _order(stored.receipt, printed_lines(boxes))]
@@ -132,7 +133,7 @@ def _words_by_number(stored: StoredReceipt) -> list[ReceiptWord]:
 
 
 def _order(receipt: Receipt, lines: Sequence[Sequence[int]]) -> list[int]:
-    """Places of the words as the page has them: as they are numbered where it was loaded, else in reading order."""
+    """Indices of the words in the order of the page: as numbered if it was loaded, else in reading order."""
     order = [word for line in lines for word in line]
     return sorted(order) if receipt.page_id else order
 
@@ -152,37 +153,37 @@ def _decide(labels: Sequence[ReceiptWordLabel]) -> _Decision:
     valid = [label for label in labels if label.validation_status is ValidationStatus.VALID]
     names = {canonical(label.label) for label in valid}
     if not names:
-        return _UNDECIDED if any(label.validation_status.is_unreviewed for label in labels) else _OUTSIDE
+        return _UNLABELLED if any(label.validation_status.is_unreviewed for label in labels) else _OUTSIDE
     if len(names) > 1:
-        return _UNDECIDED
+        return _UNLABELLED
     (name,) = names
     if name == OUTSIDE:
         return _OUTSIDE
-    return _Decision(name, valid[0].begins) if _LABEL.fullmatch(name) else _UNDECIDED
+    return _Decision(name, valid[0].begins) if _LABEL.fullmatch(name) else _UNLABELLED
 
 
 def canonical(label: str) -> str:
-    """The name of a stored label as pages have it."""
+    """The name of a stored label in pages."""
     return ALIASES.get(label, label)
 
 
 def _tags(decisions: Sequence[_Decision], lines: Sequence[int], over_lines: Container[str]) -> tuple[str, ...]:
-    """IOB2 tags of words in order; `lines` numbers the printed line of each."""
+    """IOB2 tags of the words in order; `lines` has the printed line of each."""
     tags: list[str] = []
-    before, line_before = _OUTSIDE, -1
+    previous, previous_line = _OUTSIDE, -1
     for word, line in zip(decisions, lines, strict=True):
         if word.label in (OUTSIDE, UNSUPERVISED):
             tags.append(word.label)
         else:
-            goes_on = line == line_before or word.label in over_lines
-            continues = goes_on if word.begins is None else not word.begins
-            tags.append(f"{'I' if continues and word.label == before.label else 'B'}-{word.label}")
-        before, line_before = word, line
+            may_continue = line == previous_line or word.label in over_lines
+            continues = may_continue if word.begins is None else not word.begins
+            tags.append(f"{'I' if continues and word.label == previous.label else 'B'}-{word.label}")
+        previous, previous_line = word, line
     return tuple(tags)
 
 
 def _group(receipt: Receipt, words: Sequence[str], tags: Sequence[str]) -> str:
-    """Whose receipt it is: as it was loaded, the merchant's name, the name that is printed on it, else the page."""
+    """The group as loaded, else the merchant's name, else the printed name, else the page id."""
     name = normalised_name(receipt.merchant_name or "") or normalised_name(" ".join(_first_name(words, tags)))
     return receipt.group or name or page_id_of(receipt)
 
@@ -233,14 +234,14 @@ def _is_off(word: ReceiptWord) -> bool:
 
 
 def image_id_of(page_id: str) -> str:
-    """The image id under which a page is stored: the same page is the same receipt."""
+    """The image id of a page, always the same for the same page id."""
     return str(uuid.uuid5(_IMAGES, page_id))
 
 
 def receipt_from_page(page: Page, now: datetime) -> StoredReceipt:
-    """The records that give this page back.
+    """The records from which page_from_receipt makes the same page.
 
-    An undecided word gets a label O that needs review, and a page without any entity a valid O on a word, because
+    An unlabelled word gets a label O that needs review, and a page without entities a valid O on one word, because
     receipts are found by their labels.
     """
     image_id = image_id_of(page.page_id)
@@ -266,7 +267,7 @@ def receipt_from_page(page: Page, now: datetime) -> StoredReceipt:
 
 
 def _numbers(boxes: Sequence[Box]) -> list[tuple[int, int]]:
-    """Line and word numbers from 1 that sort as the words come; a line is what of a printed line comes in one go."""
+    """Line and word numbers from 1 in the order of the words; adjacent words of a printed line share a line."""
     line_of = {word: number for number, line in enumerate(printed_lines(boxes)) for word in line}
     numbers: list[tuple[int, int]] = []
     for word in range(len(boxes)):

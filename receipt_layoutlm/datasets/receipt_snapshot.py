@@ -1,7 +1,7 @@
-"""A table's labelled receipts as pages: read side by side, and only those that changed since the last snapshot.
+"""Reads the table's labelled receipts as pages, concurrently, and only those changed since the last snapshot.
 
-All labels that are not INVALID are read each time, since they say which receipts there are and which changed. The
-words of a receipt are read again when its labels or its Receipt item differ from what the last snapshot saw.
+All labels that are not INVALID are read each time, since they tell which receipts exist and which changed. The words of
+a receipt are read again if its labels or its Receipt item differ from the last snapshot.
 """
 
 import hashlib
@@ -30,23 +30,23 @@ from receipt_layoutlm.datasets.receipt_pages import (
 )
 
 THREADS: Final = 8
-RULES: Final = 2  # raised when equal items would become other pages or marks than before, so that they are read again
-_AT_ONCE: Final = 50  # images that one thread looks up together
+RULES: Final = 2  # to be raised when the same items become other pages or marks, so that all are read again
+_AT_ONCE: Final = 50  # images in one lookup of a thread
 _READ_STATUSES: Final = tuple(status for status in ValidationStatus if status is not ValidationStatus.INVALID)
 
 
 class Mark(BaseModel):
-    """What a snapshot knew of one receipt: a digest of its labels and its Receipt item, and what was to be said."""
+    """A receipt in a snapshot: the digest of its labels and its Receipt item, its notes and its OCR confidence."""
 
     model_config = ConfigDict(frozen=True)
 
     page_id: str
     digest: str
     notes: Notes
-    confidence: float | None = None  # of the OCR, 0..1, the mean of words with a VALID label; None: nobody knows
+    confidence: float | None = None  # mean of words with a VALID label, 0..1; None: unknown
 
 
-class Seen(NamedTuple):
+class KnownReceipt(NamedTuple):
     """A receipt of an earlier snapshot."""
 
     page: Page
@@ -54,18 +54,18 @@ class Seen(NamedTuple):
 
 
 class SnapshotReport(BaseModel):
-    """What was read and what somebody should know of it."""
+    """Counts of a snapshot of the table."""
 
     model_config = ConfigDict(frozen=True)
 
-    receipts: int  # with a VALID label and with words: the pages, but for forgotten ones
-    read: int  # of these, whose words were read
-    reused: int  # of these, as the last snapshot had them
-    labels: dict[str, int]  # by status, INVALID ones left out
+    receipts: int  # with a VALID label and with words: the pages, and excluded ones
+    read: int  # of these, with words read from the table
+    reused: int  # of these, taken from the last snapshot
+    labels: dict[str, int]  # by status, without INVALID
     not_validated: int  # receipts with labels, none of them VALID
-    without_receipt: int  # receipts whose labels are there and whose Receipt item is not
+    without_receipt: int  # receipts with labels and no Receipt item
     without_words: int
-    forgotten: int = 0  # of `receipts`, left out of the snapshot
+    forgotten: int = 0  # of `receipts`, excluded from the snapshot
     notes: Notes
     read_units: float
     requests: int
@@ -73,8 +73,8 @@ class SnapshotReport(BaseModel):
 
 
 @dataclass(frozen=True)
-class Taken:
-    """Pages by page id, their marks in the same order, and the report."""
+class TableSnapshot:
+    """Pages sorted by page id, their marks in the same order, and the report."""
 
     pages: list[Page]
     marks: list[Mark]
@@ -83,7 +83,7 @@ class Taken:
 
 @dataclass(frozen=True)
 class SnapshotProgress:
-    """How far a snapshot is: receipts done, and shares of the labels done."""
+    """Receipts read, and ranges of labels read of all ranges."""
 
     receipts: int
     parts_done: int
@@ -92,7 +92,7 @@ class SnapshotProgress:
 
 @dataclass
 class _Tally:
-    """What the threads count together."""
+    """Counters shared by the threads."""
 
     on_progress: Callable[[SnapshotProgress], None]
     parts: int
@@ -121,54 +121,60 @@ LabelsOfImage = dict[int, list[ReceiptWordLabel]]
 """By receipt_id."""
 
 
-def take_snapshot(
+def read_labelled_receipts(
     receipts: ReceiptClient,
-    seen: Mapping[str, Seen],
+    known: Mapping[str, KnownReceipt],
     on_progress: Callable[[SnapshotProgress], None],
     threads: int = THREADS,
-    forgotten: Container[str] = frozenset(),
+    excluded: Container[str] = frozenset(),
     over_lines: frozenset[str] = CONTINUES_OVER_LINES,
-) -> Taken:
-    """Read every receipt with a VALID label; those of `seen` that did not change are taken from there.
+) -> TableSnapshot:
+    """Every receipt with a VALID label; unchanged ones are taken from `known`, by page id.
 
-    Pages whose ids are in `forgotten` are left out. What `on_progress` raises ends the reading.
+    Pages with ids in `excluded` are omitted. An exception of `on_progress` ends the reading.
     """
     began, parts = time.monotonic(), label_ranges()
     tally = _Tally(on_progress, len(parts))
     with ThreadPoolExecutor(threads) as pool:
-        found = pool.map(lambda part: _read_part(receipts, part, seen, over_lines, tally), parts)
-        taken = sorted(itertools.chain.from_iterable(found), key=lambda each: each.page.page_id)
-    _check_ids(taken)
-    kept = [each for each in taken if each.page.page_id not in forgotten]
+        found = pool.map(lambda part: _read_range(receipts, part, known, over_lines, tally), parts)
+        read = sorted(itertools.chain.from_iterable(found), key=lambda receipt: receipt.page.page_id)
+    for previous, receipt in itertools.pairwise(read):
+        if previous.page.page_id == receipt.page.page_id:
+            raise DataError(f"two receipts of the table have the page id {receipt.page.page_id!r}: delete one")
+    kept = [receipt for receipt in read if receipt.page.page_id not in excluded]
     report = SnapshotReport(
-        receipts=len(taken),
-        read=len(taken) - tally.reused,
+        receipts=len(read),
+        read=len(read) - tally.reused,
         reused=tally.reused,
         labels=dict(sorted(tally.labels.items())),
         not_validated=tally.not_validated,
         without_receipt=tally.without_receipt,
         without_words=tally.without_words,
-        forgotten=len(taken) - len(kept),
-        notes=_sum(each.mark.notes for each in kept),
+        forgotten=len(read) - len(kept),
+        notes=_sum(receipt.mark.notes for receipt in kept),
         read_units=receipts.units.read,
         requests=receipts.units.requests,
         seconds=time.monotonic() - began,
     )
-    return Taken([each.page for each in kept], [each.mark for each in kept], report)
+    return TableSnapshot([receipt.page for receipt in kept], [receipt.mark for receipt in kept], report)
 
 
-def _read_part(
-    receipts: ReceiptClient, part: LabelRange, seen: Mapping[str, Seen], over_lines: frozenset[str], tally: _Tally
-) -> list[Seen]:
-    found: list[Seen] = []
+def _read_range(
+    receipts: ReceiptClient,
+    part: LabelRange,
+    known: Mapping[str, KnownReceipt],
+    over_lines: frozenset[str],
+    tally: _Tally,
+) -> list[KnownReceipt]:
+    found: list[KnownReceipt] = []
     images = _images(receipts, part, tally)
     while some := dict(itertools.islice(images, _AT_ONCE)):
-        unchanged = _unchanged(receipts, some, seen, over_lines)
+        unchanged = _unchanged(receipts, some, known, over_lines)
         done = list(unchanged.values())
         for image_id, labels in some.items():
-            wanted = {number: rows for number, rows in labels.items() if (image_id, number) not in unchanged}
-            if wanted:
-                done += _read_image(receipts, image_id, wanted, over_lines, tally)
+            changed = {number: rows for number, rows in labels.items() if (image_id, number) not in unchanged}
+            if changed:
+                done += _read_image(receipts, image_id, changed, over_lines, tally)
         found += done
         tally.add(receipts=len(done), reused=len(unchanged))
     tally.add(parts_done=1)
@@ -198,46 +204,46 @@ def _has_valid(labels: Iterable[ReceiptWordLabel]) -> bool:
 def _unchanged(
     receipts: ReceiptClient,
     images: Mapping[str, LabelsOfImage],
-    seen: Mapping[str, Seen],
+    known: Mapping[str, KnownReceipt],
     over_lines: frozenset[str],
-) -> dict[tuple[str, int], Seen]:
-    """What an earlier snapshot has of these receipts, by (image_id, receipt_id), where it still holds."""
-    if not seen:
+) -> dict[tuple[str, int], KnownReceipt]:
+    """Those receipts that an earlier snapshot has unchanged, by (image_id, receipt_id)."""
+    if not known:
         return {}
     keys = [(image_id, number) for image_id, labels in images.items() for number in labels]
-    unchanged: dict[tuple[str, int], Seen] = {}
+    unchanged: dict[tuple[str, int], KnownReceipt] = {}
     for receipt in receipts.get_receipts(keys):
-        known = seen.get(page_id_of(receipt))
+        earlier = known.get(page_id_of(receipt))
         labels = images[receipt.image_id][receipt.receipt_id]
-        if known is not None and known.mark.digest == _digest(receipt, labels, over_lines):
-            unchanged[receipt.image_id, receipt.receipt_id] = known
+        if earlier is not None and earlier.mark.digest == _digest(receipt, labels, over_lines):
+            unchanged[receipt.image_id, receipt.receipt_id] = earlier
     return unchanged
 
 
 def _read_image(
     receipts: ReceiptClient, image_id: str, labels: LabelsOfImage, over_lines: frozenset[str], tally: _Tally
-) -> list[Seen]:
+) -> list[KnownReceipt]:
     rows = receipts.get_image(image_id)
     words: dict[int, list[ReceiptWord]] = {}
     for word in rows.words:
         words.setdefault(word.receipt_id, []).append(word)
-    there = {receipt.receipt_id: receipt for receipt in rows.receipts}
+    stored = {receipt.receipt_id: receipt for receipt in rows.receipts}
     pages = [
-        _page(StoredReceipt(there[number], tuple(words.get(number, ())), tuple(of_receipt)), over_lines)
+        _page(StoredReceipt(stored[number], tuple(words.get(number, ())), tuple(of_receipt)), over_lines)
         for number, of_receipt in labels.items()
-        if number in there
+        if number in stored
     ]
-    made = [each for each in pages if each is not None]
-    tally.add(without_receipt=len(labels) - len(pages), without_words=len(pages) - len(made))
-    return made
+    with_words = [page for page in pages if page is not None]
+    tally.add(without_receipt=len(labels) - len(pages), without_words=len(pages) - len(with_words))
+    return with_words
 
 
-def _page(stored: StoredReceipt, over_lines: frozenset[str]) -> Seen | None:
+def _page(stored: StoredReceipt, over_lines: frozenset[str]) -> KnownReceipt | None:
     page, notes = page_from_receipt(stored, over_lines)
     if page is None:
         return None
     digest, confidence = _digest(stored.receipt, stored.labels, over_lines), _confidence(stored)
-    return Seen(page, Mark(page_id=page.page_id, digest=digest, notes=notes, confidence=confidence))
+    return KnownReceipt(page, Mark(page_id=page.page_id, digest=digest, notes=notes, confidence=confidence))
 
 
 def _confidence(stored: StoredReceipt) -> float | None:
@@ -248,7 +254,7 @@ def _confidence(stored: StoredReceipt) -> float | None:
 
 
 def _digest(receipt: Receipt, labels: Sequence[ReceiptWordLabel], over_lines: frozenset[str]) -> str:
-    """Changes with whatever of them, and of the rule, decides the page."""
+    """A digest of everything that determines the page."""
     rows = sorted(
         (label.line_id, label.word_id, label.label, label.validation_status.value, str(label.begins))
         for label in labels
@@ -257,14 +263,8 @@ def _digest(receipt: Receipt, labels: Sequence[ReceiptWordLabel], over_lines: fr
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
-def _check_ids(taken: Sequence[Seen]) -> None:
-    for before, each in itertools.pairwise(taken):
-        if before.page.page_id == each.page.page_id:
-            raise DataError(f"two receipts of the table say that they are the page {each.page.page_id!r}: delete one")
-
-
 def _sum(notes: Iterable[Notes]) -> Notes:
-    """As adding them one by one, but not in quadratic time."""
+    """The sum of all notes, pairwise, since adding one by one takes quadratic time."""
     rows = list(notes)
     while len(rows) > 1:
         rows = [left + right for left, right in itertools.zip_longest(rows[::2], rows[1::2], fillvalue=Notes())]

@@ -1,4 +1,4 @@
-"""Snapshots in the store: pages in the bucket under their fingerprint, and the Dataset item that names them."""
+"""Stored snapshots: pages in the bucket by fingerprint, and Dataset items in the table."""
 
 import tempfile
 from collections.abc import Sequence
@@ -8,13 +8,13 @@ from pathlib import Path
 from receipt_dynamo import Dataset, DynamoClient
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.snapshot import fingerprint, label_counts, write_snapshot
-from receipt_layoutlm.datasets.exclusions import check_none_forgotten
+from receipt_layoutlm.datasets.exclusions import check_none_excluded
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.keys import dataset_key
 
 
 def describe_dataset(name: str, pages: Sequence[Page], source: str, now: datetime, forgotten: int = 0) -> Dataset:
-    """The Dataset record of some pages, not stored anywhere yet. `forgotten` counts those that were left out."""
+    """The Dataset record of pages, which is not stored yet. `forgotten` is the number of excluded pages."""
     counts = {
         "pages": len(pages),
         "words": sum(len(page.words) for page in pages),
@@ -32,11 +32,11 @@ def describe_dataset(name: str, pages: Sequence[Page], source: str, now: datetim
 
 
 def add_snapshot(client: DynamoClient, bucket: Bucket, dataset: Dataset, pages: Sequence[Page]) -> Dataset:
-    """Upload the pages, then write the item. What the newest snapshot of the name holds already adds nothing.
+    """Uploads the pages, then writes the item; does nothing if the newest snapshot of the name has the same pages.
 
-    Raises ForgottenMeanwhile for a page that is to be left out of new snapshots.
+    Raises ExcludedMeanwhile for an excluded page.
     """
-    check_none_forgotten(client, pages)
+    check_none_excluded(client, pages)
     newest = next((known for known in client.list_datasets() if known.name == dataset.name), None)
     if newest is not None and newest.fingerprint == dataset.fingerprint:
         return newest.model_copy(update={"counts": dataset.counts})
@@ -49,14 +49,14 @@ def add_snapshot(client: DynamoClient, bucket: Bucket, dataset: Dataset, pages: 
 
 
 def pinned(dataset: Dataset) -> str:
-    """NAME@FINGERPRINT, as a job's config names it."""
+    """NAME@FINGERPRINT, the form in a job's config."""
     return f"{dataset.name}@{dataset.fingerprint}"
 
 
 def find_dataset(client: DynamoClient, spec: str) -> Dataset:
-    """NAME or NAME@FINGERPRINT (or its beginning). Raises NotFound."""
-    name, _, beginning = spec.partition("@")
-    return client.get_dataset(name, beginning or None)
+    """The dataset NAME or NAME@FINGERPRINT, which may be shortened. Raises NotFound."""
+    name, _, prefix = spec.partition("@")
+    return client.get_dataset(name, prefix or None)
 
 
 def ensure_snapshot_at(

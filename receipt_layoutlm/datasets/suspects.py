@@ -1,7 +1,7 @@
-"""Words whose label a model contradicts, by what runs said of pages that they did not learn from. Pure functions.
+"""Finds words whose label the predictions of held-out pages contradict.
 
-B- and I- of one label are no contradiction, and labels are compared under the run's merges: a line total that the
-model calls an amount is none either, where line totals were merged into amounts.
+Labels are compared without B- and I-, and after the run's merges: if line totals are merged into amounts, an amount
+does not contradict a line total.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from receipt_layoutlm.run.predictions import PredictedPage
 
 
 class SuspectWord(BaseModel):
-    """A word by its place in the snapshot's page, and the model's probabilities of what it says and of the label."""
+    """A word by its index in the page, and the model's probabilities of its prediction and of the label."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -26,20 +26,20 @@ class SuspectWord(BaseModel):
 
 
 class Suspect(BaseModel):
-    """Neighbouring words with one label that are contradicted alike. The confidence is the mean of theirs."""
+    """Adjacent words with the same label and the same contradicting prediction; the confidence is their mean."""
 
     model_config = ConfigDict(frozen=True)
 
     page_id: str
     text: str
-    label: str  # as the snapshot has it; O where there is none
-    says: str  # a label of the run, or O
+    label: str  # in the snapshot; O for none
+    says: str  # the prediction: a label of the run, or O
     confidence: float
     words: tuple[SuspectWord, ...]
 
     @property
     def is_missing(self) -> bool:
-        """Whether there is no label to be wrong, but perhaps one that is missing."""
+        """Whether the words have no label and one may be missing."""
         return self.label == OUTSIDE
 
 
@@ -47,16 +47,16 @@ class _Verdict(NamedTuple):
     word: SuspectWord
     label: str
     says: str
-    begins: bool  # an entity, by the tag that names one
+    begins: bool  # an entity, by the tag or else the prediction
 
 
 def find_suspects(
     pages: Mapping[str, Page], predicted: Iterable[PredictedPage], min_confidence: float
 ) -> list[Suspect]:
-    """Contradicted words of pages, those of the highest confidence first, and what may be labels that are missing.
+    """Words with contradicted or missing labels, highest confidence first.
 
-    Where several runs saw a page, a word counts when all of them say the same of it, with their mean confidence.
-    Raises DataError when predictions are not of these pages.
+    If several runs held out a page, they must agree on a word; its confidence is their mean. Raises DataError if the
+    predictions are of other pages.
     """
     views: dict[str, list[PredictedPage]] = {}
     for view in predicted:
@@ -82,13 +82,15 @@ def _page_of(pages: Mapping[str, Page], views: Sequence[PredictedPage]) -> Page:
             or sorted(view.index) != list(range(len(page.words)))
             or view.words != tuple(page.words[place] for place in view.index)
         ):
-            raise DataError(f"what is stored of page {view.page_id!r} is of another one: train again")
+            raise DataError(
+                f"the stored predictions of page {view.page_id!r} belong to another version of it: train again"
+            )
     assert page is not None
     return page
 
 
 def _verdicts(page: Page, views: Sequence[PredictedPage], min_confidence: float) -> Iterator[_Verdict | None]:
-    """One for each word in reading order, None where nothing is to be said."""
+    """One for each word in reading order, None without a contradiction."""
     places = [{index: place for place, index in enumerate(view.index)} for view in views]
     for index in views[0].index:
         seen = [(view, place[index]) for view, place in zip(views, places, strict=True)]

@@ -1,4 +1,4 @@
-"""Snapshots of a table in the store: pages, and beside them the marks that the next one and `select` go by."""
+"""Stored snapshots of the table: pages, and the marks that the next snapshot and `dataset select` read."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,9 +12,15 @@ from receipt_dynamo import Dataset, DynamoClient, NotFound, ReceiptClient
 from receipt_layoutlm.data.labels import CORE_LABELS, check_known
 from receipt_layoutlm.data.page import DataError
 from receipt_layoutlm.data.snapshot import label_counts, read_snapshot
-from receipt_layoutlm.datasets.exclusions import forgotten_ids
+from receipt_layoutlm.datasets.exclusions import excluded_ids
 from receipt_layoutlm.datasets.receipt_pages import CONTINUES_OVER_LINES
-from receipt_layoutlm.datasets.receipt_snapshot import Mark, Seen, SnapshotProgress, Taken, take_snapshot
+from receipt_layoutlm.datasets.receipt_snapshot import (
+    KnownReceipt,
+    Mark,
+    SnapshotProgress,
+    TableSnapshot,
+    read_labelled_receipts,
+)
 from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset, pinned
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.storage.bucket import Bucket
@@ -25,36 +31,35 @@ DEFAULT_NAME: Final = "receipts"
 
 
 class NoLabels(UserError):
-    """The table has no label that somebody found valid."""
+    """The table has no VALID label."""
 
 
 def source_of(client: DynamoClient) -> str:
-    """How a Dataset names the table that it was taken from."""
+    """The source of a Dataset that was taken from the table."""
     return f"dynamo {client.table_name}"
 
 
 def read_table(
     client: DynamoClient,
-    seen: Mapping[str, Seen],
+    known: Mapping[str, KnownReceipt],
     on_progress: Callable[[SnapshotProgress], None],
     also_over_lines: Sequence[str] = (),
-) -> Taken:
-    """The table's receipts with a VALID label; `also_over_lines` adds to the labels that go on over a line break.
+) -> TableSnapshot:
+    """The table's receipts with a VALID label; entities of `also_over_lines` continue over a line break too.
 
-    Raises NoLabels when there are none, LabelError for a label that is none of ours and none of the table's. Writes
-    nothing.
+    Raises NoLabels if there are none, LabelError for a label that is neither a core label nor in the table.
     """
-    taken = take_snapshot(
+    taken = read_labelled_receipts(
         ReceiptClient(client),
-        seen,
+        known,
         on_progress,
-        forgotten=forgotten_ids(client),
+        excluded=excluded_ids(client),
         over_lines=CONTINUES_OVER_LINES.union(also_over_lines),
     )
     if not taken.pages and taken.report.forgotten:
         raise NoLabels(
             f"every labelled receipt of table {client.table_name!r} is forgotten: 'layoutlm-cli dataset forget --undo "
-            "PAGE' takes one back"
+            "PAGE' includes one again"
         )
     if not taken.pages:
         raise no_labels(client)
@@ -63,22 +68,22 @@ def read_table(
 
 
 def no_labels(client: DynamoClient) -> NoLabels:
-    """The error for a table that nobody has validated anything in."""
+    """The error for a table without VALID labels."""
     return NoLabels(
         f"table {client.table_name!r} has no receipt with a VALID label ('layoutlm-cli dataset count' shows the "
         "labels): validate some, or load pages with 'layoutlm-cli dataset load FILE'"
     )
 
 
-def keep_snapshot(client: DynamoClient, bucket: Bucket, name: str, taken: Taken, now: datetime) -> Dataset:
-    """Store the pages, what the next snapshot needs to know of them, and the Dataset that names them."""
+def keep_snapshot(client: DynamoClient, bucket: Bucket, name: str, taken: TableSnapshot, now: datetime) -> Dataset:
+    """Stores the pages, the marks for the next snapshot, and the Dataset item."""
     dataset = describe_dataset(name, taken.pages, source_of(client), now, taken.report.forgotten)
     put_marks(bucket, dataset, taken.marks)
     return add_snapshot(client, bucket, dataset, taken.pages)
 
 
 def put_marks(bucket: Bucket, dataset: Dataset, marks: Iterable[Mark]) -> None:
-    """Lay what is known of the receipts beside the snapshot of their pages."""
+    """Stores the marks of receipts beside the snapshot of their pages."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "marks.jsonl"
         path.write_text("".join(f"{mark.model_dump_json()}\n" for mark in marks), encoding="utf-8")
@@ -86,7 +91,7 @@ def put_marks(bucket: Bucket, dataset: Dataset, marks: Iterable[Mark]) -> None:
 
 
 def marks_of(bucket: Bucket, dataset: Dataset) -> list[Mark]:
-    """What is known of the receipts of a snapshot; nothing when it was not taken from a table."""
+    """The marks of a snapshot's receipts; none if it was not taken from a table."""
     try:
         lines = bucket.get_bytes(_marks_key(dataset.fingerprint)).splitlines()
     except NotStored:
@@ -95,7 +100,7 @@ def marks_of(bucket: Bucket, dataset: Dataset) -> list[Mark]:
         return [Mark.model_validate_json(line) for line in lines]
     except ValidationError as error:
         raise DataError(
-            "what is known of its receipts is damaged: snapshot the table anew", file=pinned(dataset)
+            "the marks of its receipts are damaged: make a new snapshot of the table", file=pinned(dataset)
         ) from error
 
 
@@ -103,8 +108,8 @@ def _marks_key(fingerprint: str) -> str:
     return f"{dataset_key(fingerprint)}.marks"
 
 
-def last_snapshot(client: DynamoClient, bucket: Bucket, name: str) -> dict[str, Seen]:
-    """The newest snapshot of a name by page id; nothing when it is of another source or cannot be read whole."""
+def last_snapshot(client: DynamoClient, bucket: Bucket, name: str) -> dict[str, KnownReceipt]:
+    """The newest snapshot of a name by page id; empty if it has another source or cannot be read completely."""
     try:
         dataset = client.get_dataset(name)
         if dataset.source != source_of(client):
@@ -114,6 +119,6 @@ def last_snapshot(client: DynamoClient, bucket: Bucket, name: str) -> dict[str, 
             path = Path(folder) / "pages.jsonl.gz"
             bucket.get_file(dataset_key(dataset.fingerprint), path)
             pages = {page.page_id: page for page in read_snapshot(path, dataset.fingerprint)}
-        return {mark.page_id: Seen(pages[mark.page_id], mark) for mark in marks}
+        return {mark.page_id: KnownReceipt(pages[mark.page_id], mark) for mark in marks}
     except (NotFound, NotStored, DataError, KeyError):
         return {}

@@ -159,7 +159,7 @@ def test_planted_errors_come_out_on_top_are_marked_and_left_out_of_the_next_snap
 def test_one_fold_judges_the_pages_that_it_held_out_and_says_so(folds: Folds) -> None:
     result = run("fold-1")
     assert "found on 24 of 48 pages" in result.stdout
-    assert "--help says how folds cover all of them" in result.stdout
+    assert "--help shows how folds cover all pages" in result.stdout
     both = set(places(told("fold-1"))) | set(places(told("fold-2")))
     assert both == set(places(told("fold-1", "fold-2")))
     assert told("fold-1")["evaluations"] == [
@@ -170,7 +170,7 @@ def test_one_fold_judges_the_pages_that_it_held_out_and_says_so(folds: Folds) ->
 def test_words_without_a_label_that_the_model_gives_one(folds: Folds) -> None:
     assert places(told("fold-1", "fold-2", "--missing"))[0] == FORGOTTEN
     result = run("fold-1", "--missing", "--mark", "NEEDS_REVIEW")
-    assert (result.exit_code, "there is none to --mark" in result.output) == (2, True)
+    assert (result.exit_code, "omit --mark" in result.output) == (2, True)
 
 
 def test_threshold_label_and_limit_choose(folds: Folds) -> None:
@@ -208,9 +208,9 @@ def test_what_changed_meanwhile_is_told_and_left_as_it_is(folds: Folds) -> None:
 
     assert marked["marked"] == 1
     reasons = {each["page_id"]: each["reason"] for each in marked["unmarked"]}
-    assert reasons == {"page-005": "it is INVALID now", "page-010": "its receipt has other words by now"}
+    assert reasons == {"page-005": "its label is INVALID now", "page-010": "its receipt has other words now"}
     assert planted_label(receipts).validation_status is ValidationStatus.INVALID
-    assert "2 labels left as they are" in run("fold-1", "fold-2", "--mark", "NEEDS_REVIEW", "--limit", "2").stdout
+    assert "2 labels not marked" in run("fold-1", "fold-2", "--mark", "NEEDS_REVIEW", "--limit", "2").stdout
 
 
 def test_pages_that_are_no_receipts_of_the_table_cannot_be_marked(
@@ -237,7 +237,7 @@ def test_jobs_without_predictions_and_of_different_snapshots_are_refused(folds: 
     storage = Storage(bucket=folds.store.bucket.name)
     folds.store.queue.submit(name="elsewhere", config=document, created_by="tests", storage=storage)
     assert "different snapshots (fold-1: " in run("fold-1", "elsewhere").output
-    assert "is pending and has stored no predictions" in run("elsewhere").output
+    assert "is pending and has no stored predictions" in run("elsewhere").output
 
 
 def _fingerprint(job: Job) -> str:

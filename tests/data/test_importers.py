@@ -176,7 +176,7 @@ def test_pages_are_in_reading_order_and_reports_add_up(name: str) -> None:
     assert renamed == report.entities
 
 
-def test_jsonl_keeps_labels_order_image_and_undecided_words(tmp_path: Path) -> None:
+def test_jsonl_keeps_labels_order_image_and_unlabelled_words(tmp_path: Path) -> None:
     path = tmp_path / "pages.jsonl"
     line = {"id": "1", "words": ["b", "a", "c"], "bboxes": [[500, 0, 600, 9], [0, 0, 90, 9], [0, 50, 9, 60]]}
     path.write_text(json.dumps({**line, "labels": ["B-MINE", "I-MINE", "-"], "image": "abc", "width": 7}) + "\n")
@@ -188,7 +188,7 @@ def test_jsonl_keeps_labels_order_image_and_undecided_words(tmp_path: Path) -> N
 # label maps
 
 
-def test_a_label_map_renames_drops_and_leaves_undecided() -> None:
+def test_a_label_map_renames_drops_and_leaves_unlabelled() -> None:
     label_map = {"Total_value": "O", "Tel_value": "WEBSITE", "Others": "-"}
     pages, report = read("wildreceipt", FIXTURES / "wildreceipt", label_map)
     assert report.dropped["Total_value"] == 1 and report.entities["WEBSITE"] == 1

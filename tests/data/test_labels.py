@@ -92,7 +92,7 @@ def test_a_label_with_a_slip_of_the_pen_is_an_error_that_names_the_one_that_was_
 @given(st.sampled_from(CORE_LABELS), st.permutations(["ONE", "OTHER", "O"]))
 def test_a_source_in_two_targets_is_an_error_whichever_comes_first(source: str, targets: list[str]) -> None:
     first, second = targets[:2]
-    with pytest.raises(LabelError, match=f"{source} is merged into {first} and into {second}: give it one target"):
+    with pytest.raises(LabelError, match=f"{source} is merged into {first} and into {second}: use one target"):
         resolve_merges(WordLabelsConfig(label_merges={first: (source,), second: (source,)}))
 
 
@@ -197,14 +197,14 @@ NAMED = [
 @pytest.mark.parametrize("options", NAMED, ids=lambda options: next(iter(options)))
 def test_an_option_may_only_name_a_label_that_is_learned(options: dict[str, object]) -> None:
     config = WordLabelsConfig.model_validate(options)
-    with pytest.raises(LabelError, match="this run learns no label TIP: name one of DATE, TAX"):
+    with pytest.raises(LabelError, match="the run does not learn label TIP: use one of DATE, TAX"):
         check_named(config, ("TAX", "DATE"))
     check_named(config, ("TAX", "TIP"))
 
 
 def test_words_outside_of_entities_have_a_weight_but_no_score() -> None:
     check_named(WordLabelsConfig(label_weight={"O": 0.5}, metric_for_best="f1", guard="macro_f1>=0.9*best"), ("TAX",))
-    with pytest.raises(LabelError, match="no label O"):
+    with pytest.raises(LabelError, match="not learn label O"):
         check_named(WordLabelsConfig(metric_for_best="f1_O"), ("TAX",))
 
 
@@ -213,7 +213,7 @@ def test_the_file_of_a_label_map_holds_all_of_it(label_map: LabelMap) -> None:
     assert json.loads(label_map.to_json()) == {"merges": dict(label_map.merges), "labels": list(label_map.labels)}
 
 
-def test_what_nobody_has_decided_stays_undecided() -> None:
+def test_what_nobody_has_decided_stays_unlabelled() -> None:
     label_map = LabelMap(merges={"TAX": "AMOUNT"}, labels=("AMOUNT",))
     assert label_map.apply(("-", "B-TAX", "-", "B-DATE")) == ("-", "B-AMOUNT", "-", "O")
 

@@ -256,7 +256,7 @@ def test_every_entity_of_real_receipts_is_whole_in_the_order_that_the_trainer_se
         assert Counter(spans(page_in_reading_order(page))) == Counter(spans(page))
 
 
-def test_an_undecided_word_ends_the_entity_before_it() -> None:
+def test_an_unlabelled_word_ends_the_entity_before_it() -> None:
     boxes = [(100, 10, 190, 30), (200, 10, 290, 30), (10, 10, 90, 30)]
     ordered = page_in_reading_order(page(["b", "c", "a"], boxes, ["-", "B-DATE", "B-DATE"]))
     assert (ordered.words, ordered.tags) == (("a", "b", "c"), ("B-DATE", "-", "B-DATE"))

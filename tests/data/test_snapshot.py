@@ -150,7 +150,7 @@ def test_a_line_that_is_no_page_is_refused(tmp_path: Path, line: str) -> None:
 
 
 def test_a_second_page_of_one_id_is_refused_and_names_the_first(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="'a' stands in line 1 already") as refusal:
+    with pytest.raises(DataError, match="'a' is already used in line 1") as refusal:
         imported(tmp_path, PLAIN, PLAIN)
     assert refusal.value.line == 2
 

@@ -1,18 +1,18 @@
-"""Forgotten pages: kept in the table, left out wherever a snapshot is made, looked up in the old ones."""
+"""Excluded pages: kept in the table, omitted from every new snapshot, found in existing ones."""
 
 import pytest
 
 from receipt_dynamo import AlreadyExists, Dataset, DynamoClient, ForgottenPage, ReceiptClient
 from receipt_layoutlm.data.page import DataError, Page
 from receipt_layoutlm.datasets.exclusions import (
-    ForgottenMeanwhile,
+    ExcludedMeanwhile,
     UnknownPage,
-    check_forgotten,
-    check_known,
-    forget,
-    forgotten_ids,
+    check_excluded,
+    check_pages_exist,
+    exclude,
+    excluded_ids,
     ids_by_snapshot,
-    without_forgotten,
+    without_excluded,
 )
 from receipt_layoutlm.datasets.receipt_load import load_pages
 from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset
@@ -31,7 +31,7 @@ def client(store: Store) -> DynamoClient:
 
 
 def gone(store: Store, *page_ids: str) -> list[str]:
-    return forget(store.queue.client, page_ids, "me", store.clock())
+    return exclude(store.queue.client, page_ids, "me", store.clock())
 
 
 def keep(store: Store, name: str, pages: list[Page]) -> Dataset:
@@ -50,31 +50,31 @@ def test_a_forgotten_page_is_listed_until_it_is_taken_back(store: Store, client:
     assert {page.forgotten_by for page in client.list_forgotten()} == {"me"}
 
     client.remove_forgotten("p1")
-    assert forgotten_ids(client) == {strange, "p0"}
+    assert excluded_ids(client) == {strange, "p0"}
 
 
 def test_many_forgotten_pages_are_all_listed(store: Store, client: DynamoClient) -> None:
     """More than one page of a query: 1 MB."""
     ids = {f"{number:04}-{'x' * 900}" for number in range(650)}
     gone(store, *ids)
-    assert forgotten_ids(client) == ids
+    assert excluded_ids(client) == ids
 
 
 def test_pages_are_left_out_in_their_order(store: Store, client: DynamoClient) -> None:
     pages = tiny_pages(4)
     gone(store, "page-001", "page-009")
 
-    kept = without_forgotten(client, pages)
+    kept = without_excluded(client, pages)
 
     assert kept.pages == [pages[0], *pages[2:]]
     assert kept.forgotten == ("page-001",)
     with pytest.raises(DataError, match="--undo"):
-        without_forgotten(client, pages[1:2])
+        without_excluded(client, pages[1:2])
 
 
 def test_no_way_of_storing_a_snapshot_gets_past_it(store: Store, client: DynamoClient) -> None:
     gone(store, "page-001")
-    with pytest.raises(ForgottenMeanwhile, match="'page-001'"):
+    with pytest.raises(ExcludedMeanwhile, match="'page-001'"):
         keep(store, "mine", tiny_pages(3))
     assert client.list_datasets() == []
     assert list(store.bucket.list_keys("")) == []
@@ -123,25 +123,25 @@ def test_which_snapshots_hold_a_page_is_read_from_their_pages(store: Store, clie
 def test_an_unknown_page_is_an_error_that_names_the_nearest(store: Store, client: DynamoClient) -> None:
     dataset = keep(store, "a", tiny_pages(3))
     known = ids_by_snapshot(store.bucket, [dataset], lambda: None)
-    check_known(client, ["page-002"], known)
+    check_pages_exist(client, ["page-002"], known)
     with pytest.raises(UnknownPage, match="'page-0002': did you mean 'page-002'"):
-        check_known(client, ["page-000", "page-0002"], known)
+        check_pages_exist(client, ["page-000", "page-0002"], known)
     with pytest.raises(UnknownPage, match=r"'zzzz'$"):
-        check_known(client, ["zzzz"], known)
+        check_pages_exist(client, ["zzzz"], known)
 
     gone(store, "page-001")
-    check_forgotten(client, ["page-001"])
+    check_excluded(client, ["page-001"])
     with pytest.raises(UnknownPage, match="'page-002' is not forgotten: did you mean 'page-001'"):
-        check_forgotten(client, ["page-002"])
+        check_excluded(client, ["page-002"])
 
 
 def test_a_page_that_is_in_the_table_alone_is_known(store: Store, client: DynamoClient) -> None:
     load_pages(ReceiptClient(client), tiny_pages(1), store.clock(), "keep", lambda: None)
     (label, *_) = ReceiptClient(client).iter_labels_by_status("VALID")  # type: ignore[arg-type]
 
-    check_known(client, ["page-000"], {})
+    check_pages_exist(client, ["page-000"], {})
     for unknown in (f"{label.image_id}-00001", f"{label.image_id}-1", "a#b-00001"):  # it has an id of its own
         with pytest.raises(UnknownPage):
-            check_known(client, [unknown], {})
+            check_pages_exist(client, [unknown], {})
     client.raw.put_item(TableName=client.table_name, Item=original_system.receipt("aa"))
-    check_known(client, ["aa-00001"], {})
+    check_pages_exist(client, ["aa-00001"], {})

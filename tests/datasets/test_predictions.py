@@ -87,5 +87,5 @@ def test_the_pages_are_those_of_the_evaluation_dataset_where_there_is_one(
 
 
 def test_a_job_that_has_stored_none_is_named_with_its_state(store: Store, pins: dict[str, str]) -> None:
-    with pytest.raises(NoPredictions, match="job a-job is pending and has stored no predictions"):
+    with pytest.raises(NoPredictions, match="job a-job is pending and has no stored predictions"):
         read(store, submit(store, "a-job", pins["held"]))

@@ -239,7 +239,7 @@ boxes = st.tuples(*[st.integers(0, 1000)] * 4).map(
 
 @st.composite
 def pages(draw: st.DrawFn) -> Page:
-    """Pages of any order and any IOB2 tags, undecided words among them."""
+    """Pages of any order and any IOB2 tags, unlabelled words among them."""
     count = draw(st.integers(1, 12))
     tags: list[str] = []
     for _ in range(count):

@@ -17,7 +17,12 @@ from receipt_layoutlm.datasets.receipt_pages import (
     page_from_receipt,
     receipt_from_page,
 )
-from receipt_layoutlm.datasets.receipt_snapshot import Seen, SnapshotProgress, Taken, take_snapshot
+from receipt_layoutlm.datasets.receipt_snapshot import (
+    KnownReceipt,
+    SnapshotProgress,
+    TableSnapshot,
+    read_labelled_receipts,
+)
 from receipt_layoutlm.datasets.table_snapshots import NoLabels, keep_snapshot, last_snapshot, read_table
 from receipt_layoutlm.storage.keys import dataset_key
 from tests.support import original_system
@@ -42,10 +47,12 @@ def load(client: DynamoClient, pages: Sequence[Page], known: str = "keep") -> Lo
     return load_pages(ReceiptClient(client), pages, CLOCK(), known, lambda: None)  # type: ignore[arg-type]
 
 
-def take(client: DynamoClient, before: Taken | None = None, over_lines: frozenset[str] = CONTINUES_OVER_LINES) -> Taken:
+def take(
+    client: DynamoClient, before: TableSnapshot | None = None, over_lines: frozenset[str] = CONTINUES_OVER_LINES
+) -> TableSnapshot:
     rows = zip(before.pages, before.marks, strict=True) if before else ()
-    seen = {mark.page_id: Seen(page, mark) for page, mark in rows}
-    return take_snapshot(ReceiptClient(client), seen, lambda progress: None, over_lines=over_lines)
+    seen = {mark.page_id: KnownReceipt(page, mark) for page, mark in rows}
+    return read_labelled_receipts(ReceiptClient(client), seen, lambda progress: None, over_lines=over_lines)
 
 
 def without_entities() -> Page:
@@ -182,7 +189,7 @@ def test_other_labels_that_go_on_over_lines_make_other_pages_of_the_same_items(c
 def test_progress_ends_with_all_receipts_and_all_shares(client: DynamoClient) -> None:
     load(client, tiny_pages(5))
     seen: list[SnapshotProgress] = []
-    take_snapshot(ReceiptClient(client), {}, seen.append)
+    read_labelled_receipts(ReceiptClient(client), {}, seen.append)
 
     assert seen[-1].receipts == 5
     assert seen[-1].parts_done == seen[-1].parts
@@ -203,7 +210,7 @@ def test_two_receipts_that_say_they_are_one_page_are_an_error(client: DynamoClie
 # in the store
 
 
-def snapshot(store: Store) -> Taken:
+def snapshot(store: Store) -> TableSnapshot:
     client, bucket = store.queue.client, store.bucket
     taken = read_table(client, last_snapshot(client, bucket, "mine"), lambda progress: None)
     keep_snapshot(client, bucket, "mine", taken, store.clock())

@@ -4,7 +4,7 @@ import pytest
 
 from receipt_dynamo import DynamoClient, ReceiptClient, ValidationStatus
 from receipt_layoutlm.data.page import Page
-from receipt_layoutlm.datasets.receipt_snapshot import take_snapshot
+from receipt_layoutlm.datasets.receipt_snapshot import read_labelled_receipts
 from receipt_layoutlm.datasets.suspect_review import Marks, NotInTable, find_labels, write_marks
 from receipt_layoutlm.datasets.suspects import Suspect, SuspectWord
 from tests.support import original_system
@@ -33,7 +33,7 @@ def receipts(cloud: DynamoClient) -> ReceiptClient:
 
 
 def pages_of(receipts: ReceiptClient) -> dict[str, Page]:
-    return {page.page_id: page for page in take_snapshot(receipts, {}, lambda _: None).pages}
+    return {page.page_id: page for page in read_labelled_receipts(receipts, {}, lambda _: None).pages}
 
 
 def suspect(page: Page, index: int) -> Suspect:
@@ -75,7 +75,7 @@ def test_a_label_that_changes_between_the_look_and_the_write_stays_as_it_is(rece
 
     (unmarked,) = write_marks(receipts, marks, NEEDS_REVIEW, lambda: None)
 
-    assert (unmarked.page_id, unmarked.index, unmarked.reason) == (PAGE_ID, 1, "it is INVALID now")
+    assert (unmarked.page_id, unmarked.index, unmarked.reason) == (PAGE_ID, 1, "its label is INVALID now")
     assert statuses(receipts)[2, 1, "DATE"] == "INVALID"
 
 
@@ -86,7 +86,7 @@ def test_a_label_that_was_removed_is_told(receipts: ReceiptClient, cloud: Dynamo
 
     marks = find_labels(receipts, pages, [suspect(pages[PAGE_ID], 1)], lambda: None)
 
-    assert (marks.labels, [each.reason for each in marks.unmarked]) == ([], ["it is gone"])
+    assert (marks.labels, [each.reason for each in marks.unmarked]) == ([], ["its label was deleted"])
 
 
 def test_pages_of_files_are_told_apart_from_receipts(receipts: ReceiptClient) -> None:

@@ -125,5 +125,5 @@ def test_predictions_of_another_page_are_refused() -> None:
         ({}, said(one, ["O"])),
         ({"p": page(["B-DATE", "O"])}, said(one, ["O"])),
     ):
-        with pytest.raises(DataError, match="page 'p' is of another one"):
+        with pytest.raises(DataError, match="page 'p' belong to another version"):
             find_suspects(pages, [row], 0.9)

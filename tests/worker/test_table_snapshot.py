@@ -28,7 +28,7 @@ from receipt_layoutlm.data.frozen_split import FrozenSplit, pinned_frozen
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.sample import generate_pages
 from receipt_layoutlm.data.snapshot import fingerprint
-from receipt_layoutlm.datasets.exclusions import forget
+from receipt_layoutlm.datasets.exclusions import exclude
 from receipt_layoutlm.datasets.receipt_load import load_pages
 from receipt_layoutlm.datasets.receipt_pages import image_id_of, receipt_from_page
 from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset, pinned
@@ -89,7 +89,7 @@ PIN = f"receipts@{fingerprint(FIRST)}"
 def test_the_worker_takes_the_pages_checks_them_and_pins_them(place: Place, model: str) -> None:
     client, bucket = place.store.queue.client, place.store.bucket
     load(place.store, LATER)
-    forget(client, [page.page_id for page in LATER], "me", place.store.clock())
+    exclude(client, [page.page_id for page in LATER], "me", place.store.clock())
     job = submit(place, model)
 
     assert place.work() is JobStatus.SUCCEEDED

@@ -1,4 +1,4 @@
-"""layoutlm-cli dataset import: pages from files of several formats, from a generator, and what became of them."""
+"""layoutlm-cli dataset import: pages from files of several formats and generated pages."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ import click
 from receipt_dynamo import Dataset, utcnow
 from receipt_layoutlm.cli.connection import Connection, require, store_options
 from receipt_layoutlm.cli.dataset.forget import kept_pages
-from receipt_layoutlm.cli.dataset.import_text import described_text, json_text, report_text
+from receipt_layoutlm.cli.dataset.import_text import described_text, import_report_text, json_text
 from receipt_layoutlm.data.importers import import_pages, load_format
 from receipt_layoutlm.data.importers.label_table import check_all_used, core_table, own_table, read_label_map
 from receipt_layoutlm.data.page import DataError, Page
@@ -24,23 +24,23 @@ label_map_option = click.option(
     "label_map_file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE.json",
-    help='Other names for labels: {"their label": "our label"}; "O" drops a label, "-" leaves its words undecided.',
+    help='Other names for labels: {"their label": "our label"}; "O" drops a label, "-" leaves its words unlabelled.',
 )
 skip_bad_option = click.option(
-    "--skip-bad", is_flag=True, help="Go on without the files and lines that cannot be used, and list them."
+    "--skip-bad", is_flag=True, help="Skip files and lines that cannot be used, and list them."
 )
 keep_labels_option = click.option(
-    "--keep-labels", is_flag=True, help="Keep the labels that the data has instead of renaming them to ours."
+    "--keep-labels", is_flag=True, help="Keep the labels of the data instead of renaming them."
 )
 
 
 @click.group("import")
 def import_() -> None:
-    """Import pages from files or a generator into the store."""
+    """Import pages from files or a generator as a snapshot."""
 
 
 def source_options(command: F) -> F:
-    """What every import from files takes."""
+    """Adds the arguments and options of an import from files."""
     options = (
         click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path)),
         click.option("--name", help="Name of the dataset (default: the first file's or folder's name)."),
@@ -67,7 +67,7 @@ def jsonl(connection: Connection, **given: Any) -> None:
     labels | ner_tags | tags      O, B-LABEL, I-LABEL
     group                         merchant (else key.company, else the page itself)
 
-    A file with one bad line is refused whole, with file, line and reason; --skip-bad leaves out that line alone.
+    A file with a bad line is refused, with line and reason; --skip-bad skips only the bad lines.
     """
     _import(connection, "jsonl", keep_labels=True, **given)
 
@@ -83,10 +83,10 @@ def sroie(connection: Connection, **given: Any) -> None:
     key/000.json    company -> MERCHANT_NAME, date -> DATE, address -> ADDRESS_LINE, total -> GRAND_TOTAL
     img/000.jpg     only its size is read
 
-    Lines are split into words in proportion to their characters. The values of key are looked for among the words;
-    spacing, punctuation and case do not count, and one edit in five characters is allowed for company and address.
-    Of several words with the total's value the one on a line that says TOTAL is labelled, else the largest, else the
-    last. The report says how many values were found.
+    Lines are split into words in proportion to their characters. The values of key are searched in the words, ignoring
+    spacing, punctuation and case; company and address may differ by one edit in five characters. Of several words with
+    the value of the total the one on a line with TOTAL is labelled, else the largest, else the last. The report has the
+    number of values found.
     """
     _import(connection, "sroie", **given)
 
@@ -110,8 +110,8 @@ def cord(connection: Connection, **given: Any) -> None:
     captions of cash, card and e-money (.key)        PAYMENT_METHOD
     other captions and categories                    O (dropped, and counted in the report)
 
-    A caption (is_key) of a category is called CATEGORY.key in a label map. With --keep-labels it is part of the
-    entity, as in published figures. Parquet needs pyarrow.
+    The caption (is_key) of a category is CATEGORY.key in a label map. With --keep-labels it is part of the entity, as
+    in published results. Parquet needs pyarrow.
     """
     _import(connection, "cord", **given)
 
@@ -128,7 +128,7 @@ def funsd(connection: Connection, **given: Any) -> None:
     header      HEADER
     other       O
 
-    Each block is one entity. Links between blocks are left out.
+    Each block is one entity. Links between blocks are omitted.
     """
     _import(connection, "funsd", **given)
 
@@ -152,8 +152,10 @@ def wildreceipt(connection: Connection, **given: Any) -> None:
 
 
 @import_.command()
-@click.option("--pages", "count", type=click.IntRange(min=2), default=300, show_default=True, help="Receipts to make.")
-@click.option("--seed", type=int, default=0, show_default=True, help="The same seed makes the same receipts.")
+@click.option(
+    "--pages", "count", type=click.IntRange(min=2), default=300, show_default=True, help="Number of receipts."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same receipts.")
 @click.option("--name", default="sample", show_default=True, help="Name of the dataset.")
 @dry_run_option
 @as_json_option
@@ -163,7 +165,7 @@ def sample(connection: Connection, count: int, seed: int, name: str, dry_run: bo
     require("local")
     from receipt_layoutlm.data.sample import generate_pages
 
-    described = keep(connection, name, generate_pages(count, seed), f"sample seed {seed}", dry_run)
+    described = store_dataset(connection, name, generate_pages(count, seed), f"sample seed {seed}", dry_run)
     click.echo(described.model_dump_json(indent=1) if as_json else described_text(described))
 
 
@@ -187,8 +189,10 @@ def _import(
     pages, report = import_pages(format_name, paths, renames, _pass_over if skip_bad else _refuse)
     check_all_used(label_map, [*source_format.labels, *(label for names in report.renamed.values() for label in names)])
     source = " ".join([format_name, *(path.name for path in paths)])
-    described = keep(connection, name or _name_of(paths[0]), pages, source, dry_run)
-    click.echo(json_text(described, report) if as_json else report_text(described, report, renames))
+    first = paths[0].resolve()
+    default_name = first.name if first.is_dir() else Path(first.name.removesuffix(".gz")).stem
+    described = store_dataset(connection, name or default_name, pages, source, dry_run)
+    click.echo(json_text(described, report) if as_json else import_report_text(described, report, renames))
 
 
 def _refuse(error: DataError) -> None:
@@ -196,17 +200,11 @@ def _refuse(error: DataError) -> None:
 
 
 def _pass_over(error: DataError) -> None:
-    """The report lists it."""
+    """Skips a bad page, which the report lists."""
 
 
-def _name_of(path: Path) -> str:
-    """A folder's name, a file's without its suffix."""
-    path = path.resolve()
-    return path.name if path.is_dir() else Path(path.name.removesuffix(".gz")).stem
-
-
-def keep(connection: Connection, name: str, pages: Sequence[Page], source: str, dry_run: bool) -> Dataset:
-    """Store the pages as the newest snapshot of a dataset, or only say what it would be; without forgotten ones."""
+def store_dataset(connection: Connection, name: str, pages: Sequence[Page], source: str, dry_run: bool) -> Dataset:
+    """Stores the pages that are not forgotten as the newest snapshot; in a dry run only describes it."""
     if dry_run and not connection.has_table():
         kept, forgotten = pages, 0
     else:

@@ -1,4 +1,4 @@
-"""layoutlm-cli dataset import dynamo, load, count: labelled receipts in the table itself."""
+"""layoutlm-cli dataset import dynamo, load and count: labelled receipts in the table."""
 
 import json
 from collections import Counter
@@ -25,12 +25,12 @@ SHOWN_CONFLICTS = 10
 
 @click.command()
 @click.option("--name", default=DEFAULT_NAME, show_default=True, help="Name of the dataset.")
-@click.option("--full", is_flag=True, help="Read every receipt, also those that look as they did at the last snapshot.")
+@click.option("--full", is_flag=True, help="Read every receipt, also those unchanged since the last snapshot.")
 @click.option(
     "--over-lines",
     multiple=True,
     metavar="LABEL",
-    help="An entity of this label goes on over a line break, as ADDRESS_LINE and MERCHANT_NAME do; repeat for more.",
+    help="Label whose entities continue over a line break, like ADDRESS_LINE and MERCHANT_NAME; repeatable.",
 )
 @dry_run_option
 @as_json_option
@@ -38,20 +38,20 @@ SHOWN_CONFLICTS = 10
 def dynamo(
     connection: Connection, name: str, full: bool, over_lines: tuple[str, ...], dry_run: bool, as_json: bool
 ) -> None:
-    """Snapshot the receipts of the table that have a VALID label.
+    """Make a snapshot of the table's receipts with a VALID label.
 
     \b
-    VALID                         the word has this label; two different VALID ones: reported, the word is left out
-    NEEDS_REVIEW, PENDING, NONE   nobody has decided: the word is neither learned nor scored
-    INVALID, or no label          the word is none (O)
+    VALID                         the word has this label; two different ones are reported, the word is unlabelled
+    NEEDS_REVIEW, PENDING, NONE   the word is unlabelled: neither learned nor scored
+    INVALID, or no label          the word has no label (O)
 
-    What looks as it did at the last snapshot of this name is not read again: a receipt changes with its labels or its
-    Receipt item. Where only words were changed, give --full. With other --over-lines than last time all is read again.
+    Receipts with the same labels and the same Receipt item as in the last snapshot of this name are not read again. Use
+    --full if only words changed. Other --over-lines than last time read everything again.
     """
     client, bucket = connection.client(), connection.open_bucket(connection.default_bucket())
     with snapshot_bar() as on_progress:
-        seen = {} if full else last_snapshot(client, bucket, name)
-        taken = read_table(client, seen, on_progress, over_lines)
+        known = {} if full else last_snapshot(client, bucket, name)
+        taken = read_table(client, known, on_progress, over_lines)
     if dry_run:
         found = describe_dataset(name, taken.pages, source_of(client), utcnow(), taken.report.forgotten)
     else:
@@ -67,24 +67,24 @@ def dynamo(
 
 
 def snapshot_text(report: SnapshotReport) -> str:
-    """What was read, and what somebody should look at, a line each."""
+    """Text of a snapshot's counts and irregularities."""
     notes = report.notes
     labels = ", ".join(f"{count} {status}" for status, count in report.labels.items())
     aliases = ", ".join(f"{count} {label}" for label, count in notes.aliases.items())
     lines = [
-        f"{report.receipts} receipts ({report.reused} as at the last snapshot, {report.read} read), labels: {labels}",
+        f"{report.receipts} receipts ({report.reused} unchanged, {report.read} read), labels: {labels}",
         f"{report.seconds:.1f} s, {report.requests} requests, {report.read_units:,.0f} read units",
-        *_if_any(notes.undecided_words, "words are undecided: neither learned nor scored"),
+        *_if_any(notes.undecided_words, "words are unlabelled: neither learned nor scored"),
         *([f"renamed to core labels: {aliases}"] if aliases else []),
-        *_if_any(report.not_validated, "receipts have labels, but none that is VALID: left out"),
-        *_if_any(report.without_receipt, "receipts have labels and no Receipt item: left out"),
-        *_if_any(report.without_words, "receipts have no words: left out"),
-        *_if_any(report.forgotten, "receipts are forgotten pages ('dataset forget --list'): left out"),
+        *_if_any(report.not_validated, "receipts have labels, but no VALID one: excluded"),
+        *_if_any(report.without_receipt, "receipts have labels and no Receipt item: excluded"),
+        *_if_any(report.without_words, "receipts have no words: excluded"),
+        *_if_any(report.forgotten, "receipts are forgotten pages ('dataset forget --list'): excluded"),
         *_if_any(notes.labels_without_word, "labels belong to no word: ignored"),
-        *_if_any(notes.unusable_labels, "labels have names that no tag can have: their words are undecided"),
-        *_if_any(notes.blank_words, "words are blank: left out"),
-        *_if_any(notes.moved_boxes, "word boxes reached over the edge of the receipt: cut there"),
-        *_if_any(len(notes.conflicts), "words have two VALID labels: undecided until one of them is marked INVALID"),
+        *_if_any(notes.unusable_labels, "labels have invalid names: their words are unlabelled"),
+        *_if_any(notes.blank_words, "words are blank: omitted"),
+        *_if_any(notes.moved_boxes, "word boxes extended over the edge of the receipt: cut there"),
+        *_if_any(len(notes.conflicts), "words have two VALID labels: unlabelled until one of them is marked INVALID"),
         *(f"  {clean(conflict)}" for conflict in notes.conflicts[:SHOWN_CONFLICTS]),
         *([f"  and {more} more (--json lists them)"] if (more := len(notes.conflicts) - SHOWN_CONFLICTS) > 0 else []),
     ]
@@ -95,24 +95,24 @@ def _if_any(count: int, text: str) -> list[str]:
     return [f"{count} {text}"] if count else []
 
 
-@click.command()
+@click.command("load")
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--replace",
     "known",
     flag_value="replace",
     default="keep",
-    help="Write pages anew that are in the table already; labels that were corrected there are lost.",
+    help="Overwrite pages that are already in the table; labels corrected there are lost.",
 )
 @dry_run_option
 @as_json_option
 @store_options
-def load(connection: Connection, files: tuple[Path, ...], known: str, dry_run: bool, as_json: bool) -> None:
+def load_files(connection: Connection, files: tuple[Path, ...], known: str, dry_run: bool, as_json: bool) -> None:
     """Write the pages of JSONL files into the table, as receipts with words and labels.
 
-    There their labels can be corrected one by one; `dataset import dynamo` brings the same pages back. Pages that are
-    in the table already stay as they are there. What the table does not take after some patience is reported, and
-    loading the files again goes on with it (exit code 1).
+    Labels can then be corrected in the table; `dataset import dynamo` makes the same pages from it. Pages already in
+    the table do not change. Pages that the table does not accept after retries are reported (exit code 1); loading the
+    files again writes them.
     """
     pages = [page for file in files for page in read_jsonl(file)]
     client = connection.client()
@@ -120,7 +120,9 @@ def load(connection: Connection, files: tuple[Path, ...], known: str, dry_run: b
         words = sum(len(page.words) for page in pages)
         labelled = sum(tag != "O" for page in pages for tag in page.tags)
         plan = {"pages": len(pages), "words": words, "labels": labelled, "table": client.table_name}
-        text = f"{len(pages)} pages with {words} words and {labelled} labels would go into table {client.table_name}"
+        text = (
+            f"{len(pages)} pages with {words} words and {labelled} labels would be written to table {client.table_name}"
+        )
         click.echo(json.dumps(plan) if as_json else text)
         click.echo("nothing was written (--dry-run)", err=True)
         return
@@ -131,26 +133,26 @@ def load(connection: Connection, files: tuple[Path, ...], known: str, dry_run: b
     click.echo(report.model_dump_json(indent=1) if as_json else load_text(report))
     if report.unwritten:
         raise click.ClickException(
-            f"{len(report.unwritten)} pages were not written whole, the first is "
-            f"{clean(next(iter(report.unwritten)))}: load the files again when the table keeps up"
+            f"{len(report.unwritten)} pages were not written completely, the first is "
+            f"{clean(next(iter(report.unwritten)))}: load the files again when the table has capacity"
         )
 
 
 def load_text(report: LoadReport) -> str:
-    """What was written."""
-    kept = f", {report.already_there} were there already" if report.already_there else ""
+    """Text of the result of a load."""
+    kept = f", {report.already_there} already in the table" if report.already_there else ""
     return (
         f"{report.loaded} pages loaded with {report.words} words and {report.labels} labels{kept}\n"
         f"{report.seconds:.1f} s, {report.write_units:,.0f} write units"
     )
 
 
-@click.command()
-@click.option("--by-label", is_flag=True, help="Also by label, which brings every label here and takes longer.")
+@click.command("count")
+@click.option("--by-label", is_flag=True, help="Also count by label, which reads every label and takes longer.")
 @as_json_option
 @store_options
-def count(connection: Connection, by_label: bool, as_json: bool) -> None:
-    """Count the labels of the table's words by validation status, without a snapshot."""
+def count_labels(connection: Connection, by_label: bool, as_json: bool) -> None:
+    """Count the labels in the table by validation status, without a snapshot."""
     client = connection.client()
     counts = _counted(client, _labels_in if by_label else _number_in)
     if as_json:
@@ -166,7 +168,7 @@ ALL = "all"
 
 
 def _counted(client: DynamoClient, count_part: Counted) -> dict[str, dict[str, int]]:
-    """Labels by name, and all of them, by status; the shares of the labels are counted side by side."""
+    """The number of labels by name and in all, by status; ranges of the labels are counted concurrently."""
     receipts, parts = ReceiptClient(client), [(status, part) for status in ValidationStatus for part in label_ranges()]
     with counting_bar("counting labels", len(parts)) as on_part, ThreadPoolExecutor(THREADS) as pool:
 
