@@ -75,7 +75,7 @@ def test_a_label_that_changes_between_the_look_and_the_write_stays_as_it_is(rece
 
     (unmarked,) = write_marks(receipts, marks, NEEDS_REVIEW, lambda: None)
 
-    assert (unmarked.page_id, unmarked.index, unmarked.reason) == (PAGE_ID, 1, "its label is INVALID now")
+    assert (unmarked.page_id, unmarked.index, unmarked.reason) == (PAGE_ID, 1, "it is INVALID now")
     assert statuses(receipts)[2, 1, "DATE"] == "INVALID"
 
 
