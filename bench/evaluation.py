@@ -22,7 +22,7 @@ from receipt_layoutlm.data.labels import CORE_LABELS, LabelMap
 from receipt_layoutlm.data.snapshot import read_jsonl
 from receipt_layoutlm.training.tasks.word_labels.scoring.calibration import calibration, fit_temperature
 from receipt_layoutlm.training.tasks.word_labels.scoring.decoding import viterbi
-from receipt_layoutlm.training.tasks.word_labels.scoring.entities import score
+from receipt_layoutlm.training.tasks.word_labels.scoring.entities import score_entities
 from receipt_layoutlm.training.tasks.word_labels.scoring.fields import score_fields
 
 RUNS = 7
@@ -58,7 +58,7 @@ def main() -> None:
     seconds = cpu_seconds(
         {
             "seqeval, micro and per label": lambda: by_seqeval(true, predicted),
-            "score(), with confusion": lambda: score(true, predicted, labels),
+            "score_entities(), with confusion": lambda: score_entities(true, predicted, labels),
             "score_fields()": lambda: score_fields(words, true, predicted, labels),
             f"viterbi(), {PAGES} pages": lambda: viterbi(scores, names),
             "viterbi(), 1 page": lambda: viterbi(scores[:1], names),
@@ -69,8 +69,8 @@ def main() -> None:
     print(f"{len(pages)} pages, {sum(map(len, true))} words; decoding: {WORDS} words a page, {len(names)} classes")
     for name, each in seconds.items():
         print(f"{name:36}  {each * 1000:8.2f} ms")
-    ratio = seconds["seqeval, micro and per label"] / seconds["score(), with confusion"]
-    print(f"score() takes 1/{ratio:.1f} of seqeval's time")
+    ratio = seconds["seqeval, micro and per label"] / seconds["score_entities(), with confusion"]
+    print(f"score_entities() takes 1/{ratio:.1f} of seqeval's time")
     print(json.dumps({"cpu_seconds": seconds, "ratio": ratio}))
 
 

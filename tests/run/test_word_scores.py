@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, precision_recall_fscore_support
 
 from receipt_layoutlm.run.word_scores import word_report, word_report_lines
-from receipt_layoutlm.training.tasks.word_labels.scoring.entities import score
+from receipt_layoutlm.training.tasks.word_labels.scoring.entities import score_entities
 
 CLASSES = ["DATE", "O", "TAX", "TIP"]
 words = st.lists(st.tuples(st.sampled_from(CLASSES), st.sampled_from(CLASSES)), min_size=1, max_size=60)
@@ -14,7 +14,7 @@ words = st.lists(st.tuples(st.sampled_from(CLASSES), st.sampled_from(CLASSES)), 
 
 def confusion_of(pairs: list[tuple[str, str]]) -> dict[str, dict[str, int]]:
     tags = [[label if label == "O" else f"B-{label}" for label in column] for column in zip(*pairs, strict=True)]
-    return score([tags[0]], [tags[1]], []).confusion
+    return score_entities([tags[0]], [tags[1]], []).confusion
 
 
 @given(words)

@@ -27,7 +27,7 @@ class ModelLoadError(UserError):
 
 def load_fast_tokenizer(config: TrainConfig) -> PreTrainedTokenizerFast:
     """The tokenizer that belongs to the weights. Raises ModelLoadError, or WeightsError for `minilm`."""
-    source = source_of(config.pretrained)
+    source = weights_source(config.pretrained)
     try:
         return AutoTokenizer.from_pretrained(
             source, use_fast=True, local_files_only=is_offline(source), trust_remote_code=False
@@ -36,7 +36,7 @@ def load_fast_tokenizer(config: TrainConfig) -> PreTrainedTokenizerFast:
         raise load_error(source, error) from error
 
 
-def source_of(pretrained: str) -> str:
+def weights_source(pretrained: str) -> str:
     """A folder or a hub name."""
     if is_in_bucket(pretrained):
         raise ModelLoadError(f"{pretrained} was not downloaded: only a worker does that; give a folder")

@@ -8,7 +8,7 @@ from seqeval.metrics.v1 import precision_recall_fscore_support
 from seqeval.scheme import IOB2, Entities
 
 from receipt_layoutlm.data.tags import Entity, entities
-from receipt_layoutlm.training.tasks.word_labels.scoring.entities import EntityScores, score, score_sets
+from receipt_layoutlm.training.tasks.word_labels.scoring.entities import EntityScores, score_entities, score_sets
 
 LABELS = ["DATE", "TAX", "TIP"]
 TAGS = ["O", *(f"{prefix}-{label}" for label in LABELS for prefix in "BI")]
@@ -34,7 +34,7 @@ def by_seqeval(true: Pages, predicted: Pages, average: str | None) -> list[list[
 @given(parts)
 def test_it_equals_seqeval_on_any_tags(part: tuple[Pages, Pages]) -> None:
     true, predicted = part
-    ours = score(true, predicted, LABELS)
+    ours = score_entities(true, predicted, LABELS)
     seen = sorted(Entities(true, IOB2).unique_tags | Entities(predicted, IOB2).unique_tags)
     if not seen:
         assert (ours.precision, ours.recall, ours.f1, ours.macro_f1) == (0, 0, 0, 0)
@@ -87,4 +87,4 @@ def test_items_of_different_pages_are_different() -> None:
 
 def test_pages_of_different_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="shorter"):
-        score([["O", "B-TAX"]], [["O"]], LABELS)
+        score_entities([["O", "B-TAX"]], [["O"]], LABELS)

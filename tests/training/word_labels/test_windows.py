@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from receipt_layoutlm.data.labels import IGNORE_INDEX, LabelMap
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import EncodedPages, select
-from receipt_layoutlm.training.tasks.word_labels.inputs.windows import OVERLAP, cut, encode_pages, most_central
+from receipt_layoutlm.training.tasks.word_labels.inputs.windows import OVERLAP, cut_windows, encode_pages, most_central
 from tests.support.tiny import tiny_layoutlm, tiny_pages
 
 LABELS = LabelMap(merges={}, labels=("DATE", "GRAND_TOTAL"))
@@ -49,7 +49,7 @@ def lengths_and_budget(draw: st.DrawFn) -> tuple[list[int], int]:
 @given(lengths_and_budget())
 def test_spans_fit_the_budget_and_lose_no_word(case: tuple[list[int], int]) -> None:
     lengths, budget = case
-    spans = cut(lengths, budget)
+    spans = cut_windows(lengths, budget)
     assert all(start < end and sum(lengths[start:end]) <= budget for start, end in spans)
     assert {word for start, end in spans for word in range(start, end)} == set(range(len(lengths)))
     for (start, end), (next_start, next_end) in pairwise(spans):
@@ -60,7 +60,7 @@ def test_spans_fit_the_budget_and_lose_no_word(case: tuple[list[int], int]) -> N
 @given(lengths_and_budget())
 def test_each_word_is_scored_once_where_most_of_its_surroundings_are_seen(case: tuple[list[int], int]) -> None:
     lengths, budget = case
-    spans = cut(lengths, budget)
+    spans = cut_windows(lengths, budget)
     scorer = most_central(lengths, spans)
 
     def room(word: int, number: int) -> float:
@@ -75,7 +75,7 @@ def test_each_word_is_scored_once_where_most_of_its_surroundings_are_seen(case: 
 
 
 def test_neighbouring_windows_overlap() -> None:
-    spans = cut([1] * 100, budget=40)
+    spans = cut_windows([1] * 100, budget=40)
     assert spans == [(0, 40), (30, 70), (60, 100)]
 
 

@@ -20,7 +20,7 @@ from receipt_layoutlm.training.tasks.word_labels.pages import EncodedSplits, Spl
 SCORER = "seqeval, strict IOB2, micro F1"
 
 
-def describe(
+def describe_run(
     config: WordLabelsConfig, splits: Splits, encoded: EncodedSplits, weights: ClassWeights
 ) -> TaskDescription:
     """What run.json, the started event and the log hold of the task."""

@@ -13,7 +13,7 @@ from receipt_layoutlm.training.task import Compute
 from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import EncodedPages
 from receipt_layoutlm.training.tasks.word_labels.scoring.calibration import IntArray, calibration, fit_temperature
 from receipt_layoutlm.training.tasks.word_labels.scoring.decoding import Decoding, decode
-from receipt_layoutlm.training.tasks.word_labels.scoring.entities import EntityScores, score
+from receipt_layoutlm.training.tasks.word_labels.scoring.entities import EntityScores, score_entities
 from receipt_layoutlm.training.tasks.word_labels.scoring.fields import score_fields
 from receipt_layoutlm.training.tasks.word_labels.scoring.words import FloatArray, WordModel, confidences, score_words
 
@@ -93,7 +93,7 @@ def predict(
     if single:
         ways[f"{config.decoding}, single"] = (config.decoding, single)
     tags = {name: decode(words.log_probs, model.names, decoding, once) for name, (decoding, once) in ways.items()}
-    scores = {name: score(true, predicted, labels) for name, predicted in tags.items()}
+    scores = {name: score_entities(true, predicted, labels) for name, predicted in tags.items()}
     chosen = list(ways)[-1] if single else config.decoding
     return Predictions(
         pages=pages,

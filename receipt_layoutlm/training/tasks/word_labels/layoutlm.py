@@ -6,7 +6,7 @@ from transformers import AutoConfig, LayoutLMConfig, LayoutLMForTokenClassificat
 from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.labels import LabelMap
 from receipt_layoutlm.training.tasks.packed_attention import PACKED
-from receipt_layoutlm.training.tasks.pretrained import ModelLoadError, is_offline, load_error, source_of
+from receipt_layoutlm.training.tasks.pretrained import ModelLoadError, is_offline, load_error, weights_source
 from receipt_layoutlm.training.tasks.word_labels.inputs.packing import PackedTensors
 from receipt_layoutlm.training.tasks.word_labels.warm_start import Loaded, kept_layers, warm_start_from_bert
 from receipt_layoutlm.training.throughput import EncoderSize
@@ -18,7 +18,7 @@ def load_model(config: WordLabelsConfig, label_map: LabelMap) -> Loaded:
     A BERT is warm-started. The pooler has no part in this task and is frozen. Raises ModelLoadError, or WeightsError
     for `minilm`.
     """
-    source, label2id = source_of(config.pretrained), label_map.label2id
+    source, label2id = weights_source(config.pretrained), label_map.label2id
     try:
         # without the False, transformers asks on stdin for 15 s whether to run the repository's code
         stored = AutoConfig.from_pretrained(source, local_files_only=is_offline(source), trust_remote_code=False)

@@ -24,7 +24,7 @@ from receipt_layoutlm.training.task import Compute, SetupCallbacks, StepBatches,
 from receipt_layoutlm.training.tasks.cross_entropy import LossRule, token_loss
 from receipt_layoutlm.training.tasks.pretrained import load_fast_tokenizer, with_local_weights
 from receipt_layoutlm.training.tasks.word_labels.class_weights import class_weights
-from receipt_layoutlm.training.tasks.word_labels.description import describe
+from receipt_layoutlm.training.tasks.word_labels.description import describe_run
 from receipt_layoutlm.training.tasks.word_labels.evaluation import Predictions, predict
 from receipt_layoutlm.training.tasks.word_labels.findings import findings
 from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import EncodedPages
@@ -79,7 +79,7 @@ def prepare(run_dir: RunDir, config: TrainConfig, callbacks: SetupCallbacks) -> 
         epochs=source.pretraining_epochs + config.epochs,
         steps_per_epoch=-(-source.windows // (config.batch_size * config.gradient_accumulation_steps)),
         has_test_set=bool(splits.test),
-        description=describe(config, splits, encoded, weights),
+        description=describe_run(config, splits, encoded, weights),
         tokenizer=tokenizer,
         label_map=label_map,
         encoded=encoded,

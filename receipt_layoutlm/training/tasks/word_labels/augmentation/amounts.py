@@ -27,7 +27,7 @@ _AMOUNT = re.compile(r"([^\d%]*)(\d{1,3}(?:,\d{3})+|\d+)(?:([.,])(\d{1,3}))?([^\
 
 
 @dataclass(frozen=True, slots=True)
-class Amount:
+class PrintedAmount:
     """A number as it is printed: `digits` is its value in its own last decimal."""
 
     before: str
@@ -44,14 +44,14 @@ class Amount:
         return f"{self.before}{number}{tail}{self.after}"
 
 
-def parse_amount(text: str) -> Amount | None:
+def parse_amount(text: str) -> PrintedAmount | None:
     """The amount that a word is, None if it is something else; `str` of it is the word."""
     found = _AMOUNT.fullmatch(text)
     if found is None:
         return None
     before, whole, point, decimals, after = found.groups(default="")
     digits = int(whole.replace(",", "") + decimals)
-    parsed = Amount(before, digits, point, len(decimals), "," in whole, after)
+    parsed = PrintedAmount(before, digits, point, len(decimals), "," in whole, after)
     return parsed if str(parsed) == text else None
 
 
@@ -89,7 +89,7 @@ def _other_unit(unit: int, step: int, draw: random.Random) -> int | None:
     return step * (times + (times >= own))
 
 
-def _amounts(page: Page) -> Iterator[tuple[int, Amount]]:
+def _amounts(page: Page) -> Iterator[tuple[int, PrintedAmount]]:
     """Words with decimals that are no part of another entity, and whole numbers that a label makes amounts."""
     parsed = {word: amount for word, text in enumerate(page.words) if (amount := parse_amount(text))}
     whole = {page.words[word] for word in _labelled(page)}

@@ -96,7 +96,7 @@ class _Flat:
 
     def _add_windows(self, lengths: list[int], budget: int) -> None:
         words_before, windows_before = len(self.piece_lengths), len(self.spans) // 2
-        spans = cut(lengths, budget)
+        spans = cut_windows(lengths, budget)
         self.piece_lengths.extend(lengths)
         self.page_words.append(len(lengths))
         self.page_windows.append(len(spans))
@@ -130,7 +130,7 @@ def _starts(lengths: Sequence[int]) -> IntArray:
     return np.concatenate(([0], np.cumsum(np.asarray(lengths, np.int64))))
 
 
-def cut(lengths: Sequence[int], budget: int) -> list[tuple[int, int]]:
+def cut_windows(lengths: Sequence[int], budget: int) -> list[tuple[int, int]]:
     """Spans (start, end) of words whose sub-tokens fit the budget, in order; each span ends beyond the one before.
 
     `lengths` are sub-tokens per word, each at most the budget. A span begins up to OVERLAP of the budget

@@ -35,7 +35,7 @@ class EntityScores:
     collapsed: bool  # one predicted label for every word, where the truth has several
 
 
-def score(true: Sequence[Tags], predicted: Sequence[Tags], labels: Sequence[str]) -> EntityScores:
+def score_entities(true: Sequence[Tags], predicted: Sequence[Tags], labels: Sequence[str]) -> EntityScores:
     """Score predicted tags against true ones, page by page; `labels` are all that get a row, examples or not."""
     cells = _cells(true, predicted)
     confusion, histogram = _confusion(cells), _histogram(cells)
