@@ -11,7 +11,7 @@ import pytest
 from receipt_dynamo import JobStatus
 from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.sample import generate_pages
-from receipt_layoutlm.run.directory import RunDir, encoded_name
+from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.manifest import MANIFEST, verify, write_manifest
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.worker.encoded_cache import (
@@ -74,7 +74,7 @@ def test_labels_split_and_training_have_no_part_in_the_name() -> None:
         epochs=3,
         lr=1e-3,
     )
-    assert encoded_name(other, "a" * 64) == encoded_name(CONFIG, "a" * 64)
+    assert other.encoded_name("a" * 64) == CONFIG.encoded_name("a" * 64)
 
 
 def test_a_separate_evaluation_dataset_has_a_place_of_its_own(tmp_path: Path) -> None:
