@@ -1,8 +1,11 @@
 """From a run directory to everything the loop needs: task, optimizer and state."""
 
+import platform
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import nn
@@ -11,16 +14,16 @@ from torch.nn.parallel import DistributedDataParallel
 from receipt_layoutlm.config import ConfigError, TrainConfig
 from receipt_layoutlm.data.check_report import Finding
 from receipt_layoutlm.run.directory import RunDir
-from receipt_layoutlm.run.hardware import usable_cpus
-from receipt_layoutlm.run.record import RunRecord
+from receipt_layoutlm.run.hardware import Hardware, usable_cpus
+from receipt_layoutlm.run.record import RunRecord, TaskRecord, bundle_sha256, git_sha, versions, wheel_sha256
 from receipt_layoutlm.run.state import Plan, TrainState, initial_state, resumed_state
 from receipt_layoutlm.training.checkpoint import Snapshot
 from receipt_layoutlm.training.distributed import SINGLE, ProcessGroup
 from receipt_layoutlm.training.optimizer import freeze, make_optimizer, restore_optimizer, restore_rng
 from receipt_layoutlm.training.precision import available, choose, loss_scaler, use_tf32
-from receipt_layoutlm.training.prefetch import Prefetcher
-from receipt_layoutlm.training.record import make_record
 from receipt_layoutlm.training.task import Compute, SetupCallbacks, StepBatches, Task
+
+T = TypeVar("T")
 
 
 class Objective(nn.Module):
@@ -32,6 +35,28 @@ class Objective(nn.Module):
 
     def forward(self, batch: Any) -> torch.Tensor:
         return self.task.loss(batch, self.compute)
+
+
+class Prefetcher(Generic[T]):
+    """Makes things by number, and if enabled the next one on a thread while the present one is in use.
+
+    Hides packing and copying on a GPU; a CPU has no time to spare for it.
+    """
+
+    def __init__(self, is_enabled: bool) -> None:
+        self._pool = ThreadPoolExecutor(1, "prefetch") if is_enabled else None
+        self._pending: tuple[tuple[int, int], Future[T]] | None = None
+
+    def get(self, make: Callable[[int], T], series: int, number: int, count: int) -> T:
+        """Result of `make(number)`, one of `count` in this series; raises what it raises."""
+        if self._pending is not None and self._pending[0] == (series, number):
+            made = self._pending[1].result()
+        else:
+            made = make(number)
+        self._pending = None
+        if self._pool is not None and number + 1 < count:
+            self._pending = (series, number + 1), self._pool.submit(make, number + 1)
+        return made
 
 
 @dataclass(slots=True)
@@ -136,3 +161,26 @@ def resolve_device(name: str, group: ProcessGroup = SINGLE) -> torch.device:
     if not is_available[name]:
         raise ConfigError(f"device {name} is not available here: give auto or cpu")
     return torch.device(name)
+
+
+def make_record(config: TrainConfig, of_task: TaskRecord, compute: Compute, tf32: bool) -> RunRecord:
+    """All of run.json that is known before the first step."""
+    device = compute.device
+    return RunRecord(
+        **dict(of_task),
+        config=config,
+        versions=versions(),
+        git_sha=git_sha(),
+        wheel_sha256=wheel_sha256(),
+        bundle_sha256=bundle_sha256(),
+        hardware=Hardware(
+            device=device.type,
+            device_name=torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor(),
+            machine=platform.machine(),
+            cpus=usable_cpus(),
+            threads=torch.get_num_threads(),
+            precision=compute.precision,
+            tf32=tf32,
+            processes=compute.group.size,
+        ),
+    )

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from receipt_layoutlm.training.prefetch import Prefetcher
+from receipt_layoutlm.training.setup import Prefetcher
 
 
 @pytest.mark.parametrize("is_enabled", [False, True])
