@@ -20,8 +20,10 @@ from receipt_layoutlm.training.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from receipt_layoutlm.training.loop import take_snapshot
 from receipt_layoutlm.training.optimizer import make_optimizer, optimizer_tensors, restore_optimizer, rng_tensors
-from tests.support.runs import tiny_model
+from receipt_layoutlm.training.step import train_step
+from tests.support.runs import never, nothing, prepared_run, tiny_model
 
 CPU = torch.device("cpu")
 LABELS = LabelMap(merges={"TAX": "AMOUNT"}, labels=("AMOUNT", "DATE"))
@@ -49,11 +51,16 @@ class Trained:
         self.optimizer.step()
         self.optimizer.zero_grad()
 
+    def save(self, folder: Path, weights: dict[str, torch.Tensor]) -> None:
+        self.model.save_pretrained(folder, state_dict=weights)
+        self.tokenizer.save_pretrained(folder)
+        (folder / "label_map.json").write_text(LABELS.to_json())
+
     def write(self, run_dir: RunDir, step: int) -> Path:
         state = TrainState(config_hash="h", global_step=step, loss_sum=0.1 + 0.2)
         weights, moments = self.model.state_dict(), optimizer_tensors(self.model, self.optimizer)
         snapshot = Snapshot(state, copied(weights), copied(moments), rng_tensors(CPU))
-        folder, digest = write_checkpoint(run_dir, self.model, self.tokenizer, LABELS, snapshot)
+        folder, digest = write_checkpoint(run_dir, self.save, snapshot)
         assert digest == sha256_of(folder / "manifest.json")
         return folder
 
@@ -154,3 +161,18 @@ def test_best_is_loadable_and_outlives_its_checkpoint(trained: Trained, tmp_path
     assert torch.equal(loaded.classifier.weight, trained.model.classifier.weight)
     AutoTokenizer.from_pretrained(run_dir.best)
     assert [path.name for path in tmp_path.glob(".best*")] == [".best-checkpoint-2"]
+
+
+def test_a_snapshot_of_a_run_stays_what_it_was_while_training_continues(tmp_path: Path) -> None:
+    run = prepared_run(tmp_path)
+    epoch = run.task.epoch(0, nothing)
+    train_step(run, epoch, never)
+    snapshot = take_snapshot(run)
+    before = {name: tensor.clone() for name, tensor in (snapshot.weights | snapshot.optimizer).items()}
+
+    train_step(run, epoch, never)
+
+    after = snapshot.weights | snapshot.optimizer
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert snapshot.state.global_step == 1 and run.state.global_step == 2
+    assert not torch.equal(run.task.model.state_dict()["classifier.weight"], before["classifier.weight"])
