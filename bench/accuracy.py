@@ -29,7 +29,8 @@ from shutil import rmtree
 
 from accuracy_rows import Options, Row, read_rows, table, write_rows
 
-from receipt_layoutlm.config import ConfigError, parse_config
+from receipt_layoutlm.config import ConfigError
+from receipt_layoutlm.config_documents import parse_config
 from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.snapshot import read_jsonl, sample_pages, write_snapshot

@@ -17,7 +17,7 @@ import torch
 import transformers
 from transformers import LayoutLMConfig, LayoutLMForTokenClassification
 
-from receipt_layoutlm.config import parse_config
+from receipt_layoutlm.config_documents import parse_config
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.sample import generate_pages
 from receipt_layoutlm.data.snapshot import read_jsonl, write_snapshot

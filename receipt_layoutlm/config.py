@@ -6,8 +6,7 @@ config.json all come from these models, and are flat: run options and task optio
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -18,12 +17,9 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    JsonValue,
-    ValidationError,
     field_validator,
     model_validator,
 )
-from pydantic_core import from_json
 
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.metric_names import LOSS, check_metric, parse_guard
@@ -286,7 +282,6 @@ def config_class(task: object) -> type[TrainConfig]:
 
 RATIOS = ("train_ratio", "val_ratio", "test_ratio")
 RATIO_TOLERANCE = 1e-6
-RENAMED = {"eval_fraction": "val_ratio"}
 
 
 def with_whole_ratios(values: Mapping[str, object]) -> dict[str, object]:
@@ -322,117 +317,3 @@ def _folds(split: object) -> int | None:
 
 class ConfigError(UserError, ValueError):
     """A configuration that cannot be used; the text names the key and what would be valid."""
-
-
-BESIDE = frozenset({"given", "warnings"})
-"""Keys of a stored document that are no options."""
-
-
-def to_document(config: TrainConfig, given: Mapping[str, str], warnings: Sequence[str] = ()) -> dict[str, JsonValue]:
-    """What is stored as job_config: every resolved value, and beside them what else a person wants to know later.
-
-    `given` says where each explicit value came from, `warnings` what the check of the data found at submit.
-    """
-    told: dict[str, JsonValue] = {**config.model_dump(mode="json"), "given": dict(given)}
-    if warnings:
-        told["warnings"] = list(warnings)
-    return told
-
-
-def with_pin(document: Mapping[str, JsonValue], dataset: str, warnings: Sequence[str]) -> dict[str, JsonValue]:
-    """A stored document with the pages that a worker has chosen, and what the check of them found."""
-    return {**document, "dataset": dataset, **({"warnings": list(warnings)} if warnings else {})}
-
-
-def from_document(document: Mapping[str, JsonValue]) -> TrainConfig:
-    """Config of a stored document; raises ConfigError. A newer version is for a newer worker."""
-    if not is_known_version(document):
-        raise ConfigError(
-            f"config_version {document.get('config_version')} is not {CONFIG_VERSION}: upgrade this worker"
-        )
-    values = {key: value for key, value in document.items() if key not in BESIDE and value is not None}
-    return parse_config(with_whole_ratios(values))
-
-
-def is_known_version(document: Mapping[str, JsonValue]) -> bool:
-    """Whether this code understands a stored document."""
-    return document.get("config_version") == CONFIG_VERSION
-
-
-def read_config(text: str | bytes) -> TrainConfig:
-    """Config of config.json in a run directory; raises pydantic's ValidationError, or ConfigError for its task."""
-    try:
-        values = from_json(text)
-    except ValueError as error:
-        raise ConfigError(f"config.json cannot be read: {error}") from None
-    task = values.get("task", DEFAULT_TASK) if isinstance(values, dict) else DEFAULT_TASK
-    return config_class(task).model_validate(values)
-
-
-def parse_config(values: Mapping[str, object]) -> TrainConfig:
-    """Check values by name; raises ConfigError naming the first bad key and the nearest valid one."""
-    return parse_model(config_class(values.get("task", DEFAULT_TASK)), values)
-
-
-def parse_model(model: type[M], values: Mapping[str, object]) -> M:
-    """A model from plain values; ConfigError says which key is wrong, and how."""
-    for key in values:
-        if key not in model.model_fields:
-            raise unknown_key(key, model.model_fields)
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        text = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{where}: {text} (got {first['input']!r})" if where else text) from None
-
-
-def unknown_key(key: str, known: Iterable[str]) -> ConfigError:
-    """The error for a key that does not exist, with the one that is meant."""
-    names = list(known)
-    if key in RENAMED:
-        return ConfigError(f"unknown key {key!r}: it is called {RENAMED[key]!r} now")
-    if (ours := OTHER_NAMES.get(key)) in names:
-        return ConfigError(f"unknown key {key!r}: it is called {ours!r} here")
-    for task in TASKS:
-        if key in config_class(task).model_fields:
-            return ConfigError(f"{key!r} is an option of task {task}")
-    near = get_close_matches(key, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"known keys are {', '.join(names)}"
-    return ConfigError(f"unknown key {key!r}: {hint}")
-
-
-OTHER_NAMES: Final = {
-    "learning_rate": "lr",
-    "num_train_epochs": "epochs",
-    "num_epochs": "epochs",
-    "max_epochs": "epochs",
-    "per_device_train_batch_size": "batch_size",
-    "train_batch_size": "batch_size",
-    "per_device_eval_batch_size": "eval_batch_size",
-    "accumulate_grad_batches": "gradient_accumulation_steps",
-    "model_name": "pretrained",
-    "model_name_or_path": "pretrained",
-    "dataset_name": "dataset",
-    "dataset_path": "dataset",
-    "output_dir": "work_dir",
-    "lr_scheduler_type": "lr_schedule",
-    "scheduler_type": "lr_schedule",
-    "label_smoothing_factor": "label_smoothing",
-    "use_class_weights": "class_weights",
-    "metric_for_best_model": "metric_for_best",
-    "eval_steps": "eval_every",
-    "eval_strategy": "eval_every",
-    "evaluation_strategy": "eval_every",
-    "save_steps": "checkpoint_every",
-    "save_total_limit": "keep_checkpoints",
-    "max_seq_length": "max_length",
-    "hidden_dropout_prob": "dropout",
-    "gradient_clip_val": "max_grad_norm",
-    "patience": "early_stopping_patience",
-    "no_cuda": "device",
-    "nproc_per_node": "processes",
-    "random_state": "seed",
-}
-"""Names of options in other tools -> ours."""

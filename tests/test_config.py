@@ -2,7 +2,8 @@
 
 import pytest
 
-from receipt_layoutlm.config import ConfigError, from_document, parse_config, to_document
+from receipt_layoutlm.config import ConfigError
+from receipt_layoutlm.config_documents import from_document, parse_config, to_document
 from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 
 

@@ -14,15 +14,8 @@ import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from receipt_layoutlm.config import (
-    BASIC,
-    DEFAULT_TASK,
-    GROUPS,
-    OTHER_NAMES,
-    TASKS,
-    ConfigError,
-    config_class,
-)
+from receipt_layoutlm.config import BASIC, DEFAULT_TASK, GROUPS, TASKS, ConfigError, config_class
+from receipt_layoutlm.config_documents import OTHER_NAMES
 
 C = TypeVar("C", bound=Callable[..., Any])
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from receipt_dynamo import Job
-from receipt_layoutlm.config import from_document
+from receipt_layoutlm.config_documents import from_document
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.snapshot import read_snapshot
 from receipt_layoutlm.errors import UserError

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pydantic import ValidationError
 
 from receipt_dynamo import DynamoClient, Job, Lease, Pointer
-from receipt_layoutlm.config import ConfigError, TrainConfig, from_document
+from receipt_layoutlm.config import ConfigError, TrainConfig
+from receipt_layoutlm.config_documents import from_document
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.jobs.find import find_job
 from receipt_layoutlm.jobs.request import ResolvedOptions, resolve

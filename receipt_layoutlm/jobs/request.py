@@ -10,16 +10,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from receipt_dynamo import Priority
-from receipt_layoutlm.config import (
-    DEFAULT_TASK,
-    RATIOS,
-    ConfigError,
-    TrainConfig,
-    config_class,
-    parse_config,
-    parse_model,
-    unknown_key,
-)
+from receipt_layoutlm.config import DEFAULT_TASK, RATIOS, ConfigError, TrainConfig, config_class
+from receipt_layoutlm.config_documents import parse_config, parse_model, unknown_key
 from receipt_layoutlm.references import safe_name
 
 QUICK = {"sample_size": 200, "epochs": 3}

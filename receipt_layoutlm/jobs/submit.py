@@ -10,7 +10,8 @@ from pathlib import Path
 
 from receipt_dynamo import Dataset, DynamoClient, Job, JobQueue, JsonObject, NotFound, Storage, utcnow
 from receipt_dynamo.entities import new_job_id
-from receipt_layoutlm.config import TrainConfig, to_document
+from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.config_documents import to_document
 from receipt_layoutlm.data.check import CheckInput, check_dataset
 from receipt_layoutlm.data.check_report import CheckReport
 from receipt_layoutlm.data.frozen_split import FrozenSplit, is_pinned

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import safe_open
 
 from receipt_dynamo import DynamoClient, Job, Lease, Pointer
-from receipt_layoutlm.config import TrainConfig, from_document
+from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.config_documents import from_document
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.events import Checkpoint, Event, EventReader, Failed, Finished

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterator
 
 from receipt_dynamo import Attempt, Job, JobStatus, Lease
-from receipt_layoutlm.config import is_known_version
+from receipt_layoutlm.config_documents import missing_support
 from receipt_layoutlm.jobs.timeline import timeline
 from receipt_layoutlm.jobs.why_facts import Facts, final_events, renewed_at, rescue_at, status_after_rescue
 from receipt_layoutlm.jobs.wording import ago, cause, clock, count, cut, duration
@@ -51,9 +51,8 @@ def _at_its_end(facts: Facts) -> str:
 def _waiting(facts: Facts, lease: Lease) -> Iterator[str]:
     yield _place_in_queue(facts)
     job, pointer = facts.job, lease.checkpoint
-    if not is_known_version(job.job_config):
-        version = job.job_config.get("config_version")
-        yield f"This version does not know its config_version {version}: only a worker of another version claims it."
+    if (missing := missing_support(job.job_config)) is not None:
+        yield f"This version does not know its {missing}: only a worker of another version claims it."
     if pointer is None:
         start = "starts from the beginning"
     else:

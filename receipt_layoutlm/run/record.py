@@ -13,7 +13,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny
 
-from receipt_layoutlm.config import TrainConfig, parse_config
+from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.config_documents import parse_config
 from receipt_layoutlm.data.check_report import Finding
 from receipt_layoutlm.run.class_weights import ClassWeights
 from receipt_layoutlm.run.comparability import Stamp

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from pydantic import ValidationError
 
-from receipt_layoutlm.config import read_config
+from receipt_layoutlm.config_documents import read_config
 from receipt_layoutlm.data.page import DataError, validation_reason
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.run.directory import RunDir

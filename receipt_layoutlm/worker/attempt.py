@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from receipt_dynamo import Job, JsonObject, Lease
-from receipt_layoutlm.config import TrainConfig, from_document
+from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.config_documents import from_document
 from receipt_layoutlm.data.splits import has_test_set
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.events import Event, Started

@@ -9,7 +9,8 @@ import logging
 from dataclasses import dataclass
 
 from receipt_dynamo import Dataset, Job, JsonObject, Lease
-from receipt_layoutlm.config import TrainConfig, with_pin
+from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.config_documents import with_pin
 from receipt_layoutlm.data.check import CheckInput, check_dataset
 from receipt_layoutlm.data.check_report import CheckReport
 from receipt_layoutlm.data.frozen_split import frozen_sha256

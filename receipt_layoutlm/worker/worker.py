@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from receipt_dynamo import Job, JobError, JobStatus, Lease, LeaseLost, StoreError, StoreUnavailable
-from receipt_layoutlm.config import ConfigError, from_document, is_known_version
+from receipt_layoutlm.config import ConfigError
+from receipt_layoutlm.config_documents import from_document, missing_support
 from receipt_layoutlm.data.check_report import CheckFailed
 from receipt_layoutlm.data.labels import LabelError
 from receipt_layoutlm.data.page import DataError
@@ -57,11 +58,10 @@ def new_worker_id() -> str:
 
 
 def accepts(job: Job) -> bool:
-    """Leave a job with a newer config version to other workers, with a log line."""
-    if is_known_version(job.job_config):
+    """Leave a job with a newer config version or an unknown task to other workers, with a log line."""
+    if (missing := missing_support(job.job_config)) is None:
         return True
-    version = job.job_config.get("config_version")
-    log.warning("job %s has config_version %s: left to a newer worker", job.name, version)
+    log.warning("job %s has %s: left to a worker that knows it", job.name, missing)
     return False
 
 

@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 from receipt_dynamo import DynamoClient, Job
 from receipt_layoutlm.cli import cli
-from receipt_layoutlm.config import from_document
+from receipt_layoutlm.config_documents import from_document
 from receipt_layoutlm.data.frozen_split import frozen_sha256, parse_frozen
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.keys import check_key, split_key

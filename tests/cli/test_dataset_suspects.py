@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from receipt_dynamo import Job, JobLog, ReceiptClient, ReceiptWordLabel, Storage, ValidationStatus
 from receipt_layoutlm.cli import cli
-from receipt_layoutlm.config import to_document
+from receipt_layoutlm.config_documents import to_document
 from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.snapshot import write_snapshot

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from receipt_dynamo import DynamoClient
 from receipt_layoutlm.cli import cli
-from receipt_layoutlm.config import from_document
+from receipt_layoutlm.config_documents import from_document
 from receipt_layoutlm.data.page import page_to_line
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.worker.admission import JobPolicy

@@ -60,7 +60,7 @@ def test_an_idle_time_of_0_in_the_environment_ends_at_once_and_is_not_for_ever(q
 
 
 def test_a_job_that_is_run_here_is_in_hand_like_one_of_a_queue(queue: JobQueue) -> None:
-    job = submit(queue, config={"config_version": 1, "task": "nothing that a worker knows"})
+    job = submit(queue, config={"config_version": 1, "lr": "not a number"})
 
     with kept_handlers():
         work_here(Connection(False, "the-table", None, "the-bucket"), job)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receipt_layoutlm.config import ConfigError, parse_config
+from receipt_layoutlm.config import ConfigError
+from receipt_layoutlm.config_documents import parse_config
 from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.frozen_split import FrozenSplit, frozen_sha256, parse_frozen, pinned_frozen, read_frozen
 from receipt_layoutlm.data.page import DataError, Page

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from receipt_dynamo import Job, Storage
-from receipt_layoutlm.config import to_document
+from receipt_layoutlm.config_documents import to_document
 from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.datasets.predictions import HeldOut, NoPredictions, read_held_out

@@ -20,7 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from receipt_dynamo import Budgets, Job, JobMetric, JobStatus, Storage, utcnow
 from receipt_layoutlm import infra
-from receipt_layoutlm.config import to_document
+from receipt_layoutlm.config_documents import to_document
 from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.sample import generate_pages
 from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset, pinned

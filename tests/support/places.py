@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors.numpy import load_file
 
 from receipt_dynamo import Job, JobStatus, Lease, Machine, Storage
-from receipt_layoutlm.config import to_document
+from receipt_layoutlm.config_documents import to_document
 from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset, pinned

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from receipt_layoutlm.config import read_config
+from receipt_layoutlm.config_documents import read_config
 from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.snapshot import write_snapshot
 from receipt_layoutlm.run.directory import RunDir

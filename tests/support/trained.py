@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from receipt_dynamo import Job, JobError, JobLog, Lease, Pointer, Storage
-from receipt_layoutlm.config import to_document
+from receipt_layoutlm.config_documents import to_document
 from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.snapshot import fingerprint
 from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset

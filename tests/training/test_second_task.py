@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from receipt_layoutlm.config import ConfigError, config_class, from_document, parse_config, to_document
+from receipt_layoutlm.config import ConfigError, config_class
+from receipt_layoutlm.config_documents import from_document, parse_config, to_document
 from receipt_layoutlm.data.snapshot import write_snapshot
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.events import Evaluation, Finished

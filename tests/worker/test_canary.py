@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from receipt_dynamo import DynamoClient, Job, JobError, JobLog, JobQueue, JobStatus, Storage, utcnow
 from receipt_layoutlm.cli import cli
 from receipt_layoutlm.cli.job import job as job_commands
-from receipt_layoutlm.config import to_document
+from receipt_layoutlm.config_documents import to_document
 from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.page import Page, page_from_line, page_to_line
 from receipt_layoutlm.local.process import wait_until

@@ -22,7 +22,8 @@ from receipt_dynamo import (
     Timing,
     ValidationStatus,
 )
-from receipt_layoutlm.config import ConfigError, from_document, to_document
+from receipt_layoutlm.config import ConfigError
+from receipt_layoutlm.config_documents import from_document, to_document
 from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.frozen_split import FrozenSplit, pinned_frozen
 from receipt_layoutlm.data.page import Page

@@ -4,6 +4,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from pydantic import JsonValue
 
 from receipt_dynamo import JobStatus, Storage
 from receipt_layoutlm.data.frozen_split import FrozenSplit, pinned_frozen
@@ -200,8 +201,11 @@ def test_a_job_whose_pages_are_gone_says_so(place: Place, pages: list[Page], mod
     assert stored.error is not None and stored.error.cause == "storage"
 
 
-def test_a_worker_that_finds_nothing_ends_and_leaves_newer_jobs_to_others(place: Place, store: Store) -> None:
-    job = store.queue.submit(name="from-the-future", config={"config_version": 99}, created_by="tests")
+@pytest.mark.parametrize("config", [{"config_version": 99}, {"config_version": 1, "task": "not installed here"}])
+def test_a_worker_that_finds_nothing_ends_and_leaves_newer_jobs_to_others(
+    place: Place, store: Store, config: dict[str, JsonValue]
+) -> None:
+    job = store.queue.submit(name="from-the-future", config=config, created_by="tests")
 
     assert run_worker(place.context, ClaimOptions(max_jobs=1, idle_timeout=0)) == []
 

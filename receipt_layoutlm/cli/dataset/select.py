@@ -10,7 +10,7 @@ from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.dataset.forget import kept_pages
 from receipt_layoutlm.cli.options import given_values, model_options
 from receipt_layoutlm.cli.tables import table
-from receipt_layoutlm.config import parse_model
+from receipt_layoutlm.config_documents import parse_model
 from receipt_layoutlm.datasets.checks import stored_pages
 from receipt_layoutlm.datasets.selection import (
     THRESHOLDS,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from receipt_dynamo import DynamoClient, Job, JobQueue, Lease, NotFound
-from receipt_layoutlm.config import is_known_version
+from receipt_layoutlm.config_documents import is_known_version
 from receipt_layoutlm.fleet.names import instance_of
 
 CLOCK_SKEW = timedelta(minutes=1)  # a retried job is due at once, by the clock of the caller
