@@ -60,17 +60,7 @@ def find_parent(client: DynamoClient, open_bucket: Callable[[str], Bucket], refe
         )
     bucket, keys = open_bucket(job.storage.bucket), RunKeys(job.storage, job.job_id)
     lease = client.get_lease(job.job_id)
-    checkpoint = _choose(job, whole_checkpoints(bucket, keys, lease), lease.checkpoint, step)
-    key = keys.checkpoint(checkpoint) + STATE
-    try:
-        state = TrainState.model_validate_json(bucket.get_bytes(key))
-    except ValidationError as error:
-        raise DamagedFolder(f"s3://{bucket.name}/{key} was written by another version, or is damaged") from error
-    best_prefix = _best_prefix(bucket, keys, job, lease, state)
-    return Parent(job, from_document(job.job_config), bucket, keys, checkpoint, state, best_prefix)
-
-
-def _choose(job: Job, whole: Mapping[int, Pointer], last: Pointer | None, step: int | None) -> Pointer:
+    last, whole = lease.checkpoint, whole_checkpoints(bucket, keys, lease)
     if last is None:
         raise NotContinuable(f"job {job.name} ended before its first checkpoint: submit a new job")
     if step is None and whole.get(last.global_step) != last:
@@ -81,7 +71,14 @@ def _choose(job: Job, whole: Mapping[int, Pointer], last: Pointer | None, step: 
     target = last.global_step if step is None else step
     if target not in whole:
         raise NotContinuable(f"job {job.name} keeps no checkpoint of step {target}; there are: {listed(whole)}")
-    return whole[target]
+    checkpoint = whole[target]
+    key = keys.checkpoint(checkpoint) + STATE
+    try:
+        state = TrainState.model_validate_json(bucket.get_bytes(key))
+    except ValidationError as error:
+        raise DamagedFolder(f"s3://{bucket.name}/{key} was written by another version, or is damaged") from error
+    best_prefix = _best_prefix(bucket, keys, job, lease, state)
+    return Parent(job, from_document(job.job_config), bucket, keys, checkpoint, state, best_prefix)
 
 
 def _best_prefix(bucket: Bucket, keys: RunKeys, job: Job, lease: Lease, state: TrainState) -> str | None:

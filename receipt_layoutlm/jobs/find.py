@@ -17,15 +17,26 @@ class AmbiguousJob(UserError):
 def find_job(client: DynamoClient, reference: str) -> Job:
     """The newest job of a name, the job of an id or id prefix, `@last` or `@best`. Raises AmbiguousJob, NotFound."""
     if reference == "@last":
-        if newest := client.list_jobs(limit=1):
-            return newest[0]
+        if last := client.list_jobs(limit=1):
+            return last[0]
         raise NotFound("the store has no job yet: submit one with 'layoutlm-cli train'")
     if reference == "@best":
         return _best(client)
     if re.fullmatch(r"[0-9a-fA-F-]{32,36}", reference):
         return client.get_job(parse_job_id(reference))
-    named = client.list_jobs_by_name(reference, limit=1)
-    return named[0] if named else _by_prefix(client, reference)
+    if named := client.list_jobs_by_name(reference, limit=1):
+        return named[0]
+    prefix, jobs = reference.lower(), list[Job]()
+    if re.fullmatch(r"[0-9a-f-]{4,35}", prefix):
+        for status in JobStatus:
+            newest = client.list_jobs_by_status(status, limit=PREFIX_LIMIT)
+            jobs += [job for job in newest if job.job_id.startswith(prefix)]
+    if len(jobs) > 1:
+        listed = ", ".join(f"{job.job_id} ({job.name})" for job in jobs)
+        raise AmbiguousJob(f"{reference!r} matches more than one id: {listed}")
+    if not jobs:
+        raise NotFound(f"no job {reference!r}: 'layoutlm-cli job list' shows names and ids")
+    return jobs[0]
 
 
 def _best(client: DynamoClient) -> Job:
@@ -47,17 +58,3 @@ def metric_value(job: Job) -> float | None:
     """The headline score of a job that has ended, if it has one."""
     value = (job.results or {}).get("metric_value")
     return float(value) if isinstance(value, int | float) else None
-
-
-def _by_prefix(client: DynamoClient, prefix: str) -> Job:
-    jobs: list[Job] = []
-    if re.fullmatch(r"[0-9a-f-]{4,35}", prefix.lower()):
-        for status in JobStatus:
-            newest = client.list_jobs_by_status(status, limit=PREFIX_LIMIT)
-            jobs += [job for job in newest if job.job_id.startswith(prefix.lower())]
-    if len(jobs) > 1:
-        listed = ", ".join(f"{job.job_id} ({job.name})" for job in jobs)
-        raise AmbiguousJob(f"{prefix!r} matches more than one id: {listed}")
-    if not jobs:
-        raise NotFound(f"no job {prefix!r}: 'layoutlm-cli job list' shows names and ids")
-    return jobs[0]

@@ -25,22 +25,20 @@ def pull(open_bucket: Callable[[str], Bucket], job: Job, step: int | None, folde
         raise NothingToPull(f"job {job.name} keeps no files in a bucket of this system")
     bucket, keys = open_bucket(job.storage.bucket), RunKeys(job.storage, job.job_id)
     if step is not None:
-        return bucket.get_folder(_checkpoint_prefix(bucket, keys, step), folder)
+        manifests = [key for key in bucket.list_keys(keys.run) if key.endswith(f"/{MANIFEST}")]
+        prefixes = {
+            int(key.split("/checkpoint-")[1].split("/")[0]): key.removesuffix(MANIFEST)
+            for key in sorted(manifests)
+            if "/checkpoint-" in key
+        }
+        if step not in prefixes:
+            stored = ", ".join(map(str, sorted(prefixes))) or "none"
+            raise NothingToPull(f"no checkpoint of step {step} is kept; there are: {stored}")
+        return bucket.get_folder(prefixes[step], folder)
     for prefix in (keys.best(attempt) for attempt in range(job.attempt, 0, -1)):
         if bucket.exists(prefix + MANIFEST):
             return bucket.get_folder(prefix, folder)
     raise NothingToPull(f"job {job.name} is {job.status} and has published no best model; try --checkpoint STEP")
-
-
-def _checkpoint_prefix(bucket: Bucket, keys: RunKeys, step: int) -> str:
-    manifests = [key for key in bucket.list_keys(keys.run) if key.endswith(f"/{MANIFEST}") and "/checkpoint-" in key]
-    prefixes = {
-        int(key.split("/checkpoint-")[1].split("/")[0]): key.removesuffix(MANIFEST) for key in sorted(manifests)
-    }
-    if step not in prefixes:
-        stored = ", ".join(map(str, sorted(prefixes))) or "none"
-        raise NothingToPull(f"no checkpoint of step {step} is kept; there are: {stored}")
-    return prefixes[step]
 
 
 def delete_job(queue: JobQueue, open_bucket: Callable[[str], Bucket], job: Job) -> tuple[int, int]:

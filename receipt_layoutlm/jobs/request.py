@@ -88,7 +88,13 @@ def resolve(
             raise unknown_key(key, [*options, *JobRequest.model_fields])
     if "continues" in given:
         raise ConfigError("continues is set by --resume JOB: leave it out")
-    _check_split(values, given)
+    split, shares = str(values.get("split", "")), given.keys() & set(RATIOS)
+    if "eval_dataset" in given and (shares or "split" in given):
+        raise ConfigError("eval_dataset is the validation set, so split and its ratios have no effect: leave them out")
+    if split.startswith("frozen:") and shares:
+        raise ConfigError(f"split: a frozen split assigns every page itself: leave {_both(shares)} out")
+    if split.startswith("kfold:") and shares - {"test_ratio"}:
+        raise ConfigError(f"split: the K folds have equal size: leave {_both(shares - {'test_ratio'})} out")
     config = parse_config({key: value for key, value in values.items() if key in options})
     if config.snapshot_on_worker and "dataset" in given:
         raise ConfigError(
@@ -100,17 +106,6 @@ def resolve(
         )
     request = parse_model(JobRequest, {key: value for key, value in values.items() if key in JobRequest.model_fields})
     return ResolvedOptions(config, request, {key: source for key, source in given.items() if key in options})
-
-
-def _check_split(values: Mapping[str, object], given: Mapping[str, str]) -> None:
-    """Reject split ratios that would have no effect; raises ConfigError."""
-    split, shares = str(values.get("split", "")), given.keys() & set(RATIOS)
-    if "eval_dataset" in given and (shares or "split" in given):
-        raise ConfigError("eval_dataset is the validation set, so split and its ratios have no effect: leave them out")
-    if split.startswith("frozen:") and shares:
-        raise ConfigError(f"split: a frozen split assigns every page itself: leave {_both(shares)} out")
-    if split.startswith("kfold:") and shares - {"test_ratio"}:
-        raise ConfigError(f"split: the K folds have equal size: leave {_both(shares - {'test_ratio'})} out")
 
 
 def _both(names: Iterable[str]) -> str:

@@ -71,13 +71,36 @@ def timeline(job: Job, lease: Lease | None, attempts: Sequence[Attempt], now: da
         _row(attempt, claimable_since[index], attempts[index + 1 :], lease, now)
         for index, attempt in enumerate(attempts)
     )
-    return Timeline(rows=rows, totals=_totals(job, rows, now))
+    wall, running = _between(job.created_at, job.ended_at or now), sum(row.running_seconds for row in rows)
+    costs = [row.cost for row in rows if row.cost is not None]
+    ended_rows = [row for row in rows if row.outcome is not None]
+    totals = Totals(
+        wall_seconds=wall,
+        running_seconds=running,
+        waiting_seconds=max(0.0, wall - running),
+        lost_steps=sum(row.lost_steps or 0 for row in ended_rows),
+        is_at_least=any(row.is_at_least or row.lost_steps is None for row in ended_rows),
+        cost=sum(costs) if costs else None,
+    )
+    return Timeline(rows=rows, totals=totals)
 
 
 def _row(
     attempt: Attempt, claimable_since: datetime, later: Sequence[Attempt], lease: Lease | None, now: datetime
 ) -> AttemptRow:
-    last_step, is_at_least = _last_step(attempt, lease)
+    last_step, is_at_least = attempt.last_step, False
+    if last_step is None:
+        is_running = attempt.ended_at is None and lease is not None and lease.attempt == attempt.attempt
+        position = LeaseProgress.parse(lease.progress if is_running and lease else attempt.progress)
+        last_step, is_at_least = (position.step, True) if position else (None, False)
+    if attempt.ended_at is None or last_step is None:
+        lost_steps = None
+    elif not later and attempt.lost_steps is not None:
+        lost_steps = attempt.lost_steps
+    else:  # after the point that the later attempts resumed from, or will resume from
+        stored = lease.checkpoint.global_step if lease and lease.checkpoint else 0
+        resumed = min((each.resume_step for each in later), default=stored)
+        lost_steps = max(0, last_step - max(resumed, attempt.resume_step))
     ended = attempt.ended_at or now
     waited = _between(claimable_since, attempt.started_at)
     return AttemptRow(
@@ -92,43 +115,9 @@ def _row(
         if "train" in attempt.phase_seconds
         else None,
         last_step=last_step,
-        lost_steps=_lost_steps(attempt, last_step, later, lease),
+        lost_steps=lost_steps,
         is_at_least=is_at_least,
         cost=attempt.model_copy(update={"ended_at": ended}).cost,
-    )
-
-
-def _last_step(attempt: Attempt, lease: Lease | None) -> tuple[int | None, bool]:
-    """The last known step, and whether more may have followed."""
-    if attempt.last_step is not None:
-        return attempt.last_step, False
-    is_running = attempt.ended_at is None and lease is not None and lease.attempt == attempt.attempt
-    position = LeaseProgress.parse(lease.progress if is_running and lease else attempt.progress)
-    return (position.step, True) if position else (None, False)
-
-
-def _lost_steps(attempt: Attempt, last_step: int | None, later: Sequence[Attempt], lease: Lease | None) -> int | None:
-    """Steps after the point that the later attempts resumed from, or will resume from."""
-    if attempt.ended_at is None or last_step is None:
-        return None
-    if not later and attempt.lost_steps is not None:
-        return attempt.lost_steps
-    stored = lease.checkpoint.global_step if lease and lease.checkpoint else 0
-    resumed = min((each.resume_step for each in later), default=stored)
-    return max(0, last_step - max(resumed, attempt.resume_step))
-
-
-def _totals(job: Job, rows: Sequence[AttemptRow], now: datetime) -> Totals:
-    wall, running = _between(job.created_at, job.ended_at or now), sum(row.running_seconds for row in rows)
-    costs = [row.cost for row in rows if row.cost is not None]
-    ended_rows = [row for row in rows if row.outcome is not None]
-    return Totals(
-        wall_seconds=wall,
-        running_seconds=running,
-        waiting_seconds=max(0.0, wall - running),
-        lost_steps=sum(row.lost_steps or 0 for row in ended_rows),
-        is_at_least=any(row.is_at_least or row.lost_steps is None for row in ended_rows),
-        cost=sum(costs) if costs else None,
     )
 
 

@@ -2,8 +2,8 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
@@ -168,42 +168,49 @@ def choose_span(
 def verify_resume(
     span: ReplaySpan, open_bucket: Callable[[str], Bucket], folder: Path, observe: Callable[[Event], None]
 ) -> Verdict:
-    """Replay and compare inside a temporary folder.
+    """Replay and compare inside a temporary folder, without claiming the job or writing to table or bucket.
 
     Raises ReplayFailed, ConfigError, DamagedFolder, StorageError.
     """
     stored = folder / "stored"
     span.bucket.get_folder(span.keys.checkpoint(span.end), stored, span.end.manifest_sha256)
-    run_dir = _prepare(span, open_bucket, folder / "replay")
-    _replay(span, run_dir, observe)
+    (folder / "replay").mkdir()
+    config = span.config.model_copy(update={"checkpoint_every": NEVER_SECONDS})
+    unheld = Lease(job_id=span.job.job_id, attempt=span.start.attempt)
+    run_dir = prepare_run_dir(folder / "replay", span.job, config, unheld, span.bucket, span.keys)
+    get_weights(config, run_dir, open_bucket)
+    start = run_dir.checkpoint(span.start.global_step)
+    span.bucket.get_folder(span.keys.checkpoint(span.start), start, span.start.manifest_sha256)
+    _replay(run_dir, span.end.global_step, observe)
     comparison = compare_checkpoints(stored, run_dir.checkpoint(span.end.global_step))
+
+    reasons: list[str] = []
+    if not comparison.is_identical:
+        here = RunRecord.model_validate_json(run_dir.run_json.read_bytes())
+        for attempt in range(max(1, span.start.attempt), span.end.attempt + 1):
+            with suppress(NotStored, ValidationError):
+                there = RunRecord.model_validate_json(span.bucket.get_bytes(span.keys.attempt(attempt) + "run.json"))
+                reasons += [f"attempt {attempt}: {text}" for text in environment_differences(there, here)]
+        if here.hardware.device != "cpu":
+            reasons.append(f"on {here.hardware.device}, even two runs on one machine are not bit-identical")
     return Verdict(
         job_id=span.job.job_id,
         from_step=span.start.global_step,
         to_step=span.end.global_step,
         is_identical=comparison.is_identical,
         comparison=comparison,
-        reasons=() if comparison.is_identical else _reasons(span, run_dir),
+        reasons=tuple(reasons),
     )
 
 
-def _prepare(span: ReplaySpan, open_bucket: Callable[[str], Bucket], folder: Path) -> RunDir:
-    """Prepare a run directory as a worker does, without claiming the job or writing to table or bucket."""
-    folder.mkdir()
-    config = span.config.model_copy(update={"checkpoint_every": NEVER_SECONDS})
-    unheld = Lease(job_id=span.job.job_id, attempt=span.start.attempt)
-    run_dir = prepare_run_dir(folder, span.job, config, unheld, span.bucket, span.keys)
-    get_weights(config, run_dir, open_bucket)
-    start = run_dir.checkpoint(span.start.global_step)
-    span.bucket.get_folder(span.keys.checkpoint(span.start), start, span.start.manifest_sha256)
-    return run_dir
-
-
-def _replay(span: ReplaySpan, run_dir: RunDir, observe: Callable[[Event], None]) -> None:
-    until = span.end.global_step
-    reader, end = EventReader(run_dir.events), None
-    with _start_trainer(run_dir, until) as trainer:
-        code = None
+def _replay(run_dir: RunDir, until: int, observe: Callable[[Event], None]) -> None:
+    """Train in a child process until the step. Raises ReplayFailed."""
+    reader, end, code = EventReader(run_dir.events), None, None
+    command = [sys.executable, "-m", "receipt_layoutlm.training", str(run_dir.path), str(until)]
+    with run_dir.train_log.open("ab") as output:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True)
+    trainer = TrainerProcess(process)
+    try:
         while code is None:
             code = trainer.exit_code(POLL_SECONDS)
             for event in reader.read():
@@ -211,43 +218,16 @@ def _replay(span: ReplaySpan, run_dir: RunDir, observe: Callable[[Event], None])
                 end = event if isinstance(event, Finished | Failed) else end
                 if isinstance(event, Checkpoint) and event.global_step != until:
                     rmtree(run_dir.path / event.folder)  # the folder holds two checkpoints already
+    finally:
+        trainer.kill()
+        if process.stdin is not None:
+            process.stdin.close()
     if isinstance(end, Finished) and end.global_step == until:
         return
     reason = end.message if isinstance(end, Failed) else f"it ended at step {end.global_step}" if end else ""
     raise ReplayFailed(
         f"the replay did not reach step {until}: {reason or tail(run_dir.train_log) or f'exit code {code}'}"
     )
-
-
-@contextmanager
-def _start_trainer(run_dir: RunDir, until: int) -> Iterator[TrainerProcess]:
-    """As child.start_trainer, but it ends after a step; it is gone after the block."""
-    command = [sys.executable, "-m", "receipt_layoutlm.training", str(run_dir.path), str(until)]
-    with run_dir.train_log.open("ab") as output:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True)
-    trainer = TrainerProcess(process)
-    try:
-        yield trainer
-    finally:
-        trainer.kill()
-        if process.stdin is not None:
-            process.stdin.close()
-
-
-def _reasons(span: ReplaySpan, run_dir: RunDir) -> tuple[str, ...]:
-    """Differences between this machine and those of the attempts between the checkpoints."""
-    here = RunRecord.model_validate_json(run_dir.run_json.read_bytes())
-    differences: list[str] = []
-    for attempt in range(max(1, span.start.attempt), span.end.attempt + 1):
-        try:
-            document = span.bucket.get_bytes(span.keys.attempt(attempt) + "run.json")
-            record = RunRecord.model_validate_json(document)
-        except (NotStored, ValidationError):
-            continue
-        differences += [f"attempt {attempt}: {text}" for text in environment_differences(record, here)]
-    if here.hardware.device != "cpu":
-        differences.append(f"on {here.hardware.device}, even two runs on one machine are not bit-identical")
-    return tuple(differences)
 
 
 def environment_differences(there: RunRecord, here: RunRecord) -> list[str]:

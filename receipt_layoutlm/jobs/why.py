@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from receipt_dynamo import JobStatus, Lease
 from receipt_dynamo.entities import FINAL_CAUSES
 from receipt_layoutlm.jobs.why_facts import Facts, is_moving
-from receipt_layoutlm.jobs.why_open import attempts_text, interrupted, pending, running
+from receipt_layoutlm.jobs.why_open import attempts_text, explain_interrupted, explain_pending, explain_running
 from receipt_layoutlm.jobs.wording import ago, cause, cut
 
 SHOWN_PAGES = 5
@@ -14,14 +14,23 @@ STOP_REASONS = {"completed": "all epochs were trained", "early_stopped": "early 
 
 def why(facts: Facts) -> str:
     """One paragraph. It contains stored texts as they are: clean it before printing it to a terminal."""
+    job = facts.job
     if facts.lease is None:
-        return " ".join(_original(facts))
+        sentences = [
+            f"{job.name} belongs to the original system; its status is {job.status}.",
+            "It is read-only here: no worker claims it and no command changes it.",
+        ]
+        if not job.status.is_final:
+            sentences.append("Its rows do not say whether a worker still runs it.")
+        if job.error:
+            sentences.append(f"Its error: {cause(job.error)}.")
+        return " ".join([*sentences, *_best(facts)])
     if is_moving(facts):
-        return f"{facts.job.name} is changing state right now: ask again."
-    return " ".join(_STATES[facts.job.status](facts, facts.lease))
+        return f"{job.name} is changing state right now: ask again."
+    return " ".join(_STATES[job.status](facts, facts.lease))
 
 
-def _succeeded(facts: Facts, _lease: Lease) -> Iterator[str]:
+def _explain_succeeded(facts: Facts, _lease: Lease) -> Iterator[str]:
     job, results = facts.job, facts.job.results or {}
     reason = results.get("stop_reason")
     because = f": {STOP_REASONS.get(str(reason), cut(str(reason)))}" if reason else ""
@@ -41,7 +50,7 @@ def _best(facts: Facts) -> Iterator[str]:
         yield f"Its best evaluation: {results.get('metric_name', 'metric_value')} {value:.4f}{at}."
 
 
-def _failed(facts: Facts, lease: Lease) -> Iterator[str]:
+def _explain_failed(facts: Facts, lease: Lease) -> Iterator[str]:
     job, error = facts.job, facts.job.error
     yield f"{job.name} failed{_when_ended(facts)}: {cause(error)}."
     if error and error.page_ids:
@@ -64,7 +73,7 @@ def _failed(facts: Facts, lease: Lease) -> Iterator[str]:
         yield f"`layoutlm-cli job retry {job.job_id}` resumes it {start} with its budgets reset."
 
 
-def _cancelled(facts: Facts, lease: Lease) -> Iterator[str]:
+def _explain_cancelled(facts: Facts, lease: Lease) -> Iterator[str]:
     last = facts.last_attempt
     yield f"{facts.job.name} was cancelled on request{_when_ended(facts)}."
     if last is None:
@@ -81,26 +90,15 @@ def _cancelled(facts: Facts, lease: Lease) -> Iterator[str]:
         yield f"Its last checkpoint is at step {lease.checkpoint.global_step}."
 
 
-def _original(facts: Facts) -> Iterator[str]:
-    job = facts.job
-    yield f"{job.name} belongs to the original system; its status is {job.status}."
-    yield "It is read-only here: no worker claims it and no command changes it."
-    if not job.status.is_final:
-        yield "Its rows do not say whether a worker still runs it."
-    if job.error:
-        yield f"Its error: {cause(job.error)}."
-    yield from _best(facts)
-
-
 def _when_ended(facts: Facts) -> str:
     return f" at {ago(facts.job.ended_at, facts.now)}" if facts.job.ended_at else ""
 
 
 _STATES = {
-    JobStatus.PENDING: pending,
-    JobStatus.INTERRUPTED: interrupted,
-    JobStatus.RUNNING: running,
-    JobStatus.SUCCEEDED: _succeeded,
-    JobStatus.FAILED: _failed,
-    JobStatus.CANCELLED: _cancelled,
+    JobStatus.PENDING: explain_pending,
+    JobStatus.INTERRUPTED: explain_interrupted,
+    JobStatus.RUNNING: explain_running,
+    JobStatus.SUCCEEDED: _explain_succeeded,
+    JobStatus.FAILED: _explain_failed,
+    JobStatus.CANCELLED: _explain_cancelled,
 }

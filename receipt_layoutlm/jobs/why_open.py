@@ -14,7 +14,7 @@ PHASES = {"encode": "encoding pages", "train": "training", "evaluate": "evaluati
 ENDINGS = {"lease expired": "cut off when its lease expired", None: "without an end"}
 
 
-def pending(facts: Facts, lease: Lease) -> Iterator[str]:
+def explain_pending(facts: Facts, lease: Lease) -> Iterator[str]:
     """Never claimed, retried by a person, or waiting after an error."""
     job = facts.job
     if job.attempt == 0:
@@ -28,7 +28,7 @@ def pending(facts: Facts, lease: Lease) -> Iterator[str]:
     yield from _waiting(facts, lease)
 
 
-def interrupted(facts: Facts, lease: Lease) -> Iterator[str]:
+def explain_interrupted(facts: Facts, lease: Lease) -> Iterator[str]:
     """Released by its worker, or rescued."""
     last = facts.last_attempt
     reason = _interruption(last) if last else "its worker released it"
@@ -58,8 +58,14 @@ def _waiting(facts: Facts, lease: Lease) -> Iterator[str]:
     else:
         origin = ", with which it was submitted" if pointer.attempt == 0 else ""
         start = f"resumes from the checkpoint at step {pointer.global_step}{origin}"
+    rows, lost = timeline(job, lease, facts.attempts, facts.now).rows, ""
+    if rows and (steps := rows[-1].lost_steps):
+        at_least = "at least " if rows[-1].is_at_least else ""
+        lost = f" (lost: {at_least}{count(steps, 'step')} of attempt {rows[-1].attempt})"
+    elif rows and steps == 0 and not rows[-1].is_at_least:
+        lost = " (no steps lost)"
     half_batch = f" and {text}" if (text := _half_batch(job)) else ""
-    yield f"Attempt {job.attempt + 1} {start}{_lost(facts)}{half_batch}."
+    yield f"Attempt {job.attempt + 1} {start}{lost}{half_batch}."
     yield from _budgets(facts)
 
 
@@ -87,24 +93,13 @@ def _place_in_queue(facts: Facts) -> str:
     )
 
 
-def _lost(facts: Facts) -> str:
-    """Steps of the last attempt after the point where the next one begins."""
-    rows = timeline(facts.job, facts.lease, facts.attempts, facts.now).rows
-    if not rows or rows[-1].lost_steps is None:
-        return ""
-    row = rows[-1]
-    if not row.lost_steps:
-        return "" if row.is_at_least else " (no steps lost)"
-    return f" (lost: {'at least ' if row.is_at_least else ''}{count(row.lost_steps, 'step')} of attempt {row.attempt})"
-
-
 def _half_batch(job: Job) -> str:
     if job.budgets.out_of_memory == 0 or job.job_config.get("batch_size") == 1:
         return ""
     return "runs with half the micro-batch and twice the accumulation, because an earlier attempt ran out of memory"
 
 
-def running(facts: Facts, lease: Lease) -> Iterator[str]:
+def explain_running(facts: Facts, lease: Lease) -> Iterator[str]:
     """The holder of the lease, its progress, and the rescue if it stops renewing."""
     job, attempt = facts.job, next((each for each in facts.attempts if each.attempt == lease.attempt), None)
     machine = f" ({text})" if attempt and (text := machine_text(attempt)) else ""
@@ -121,7 +116,21 @@ def running(facts: Facts, lease: Lease) -> Iterator[str]:
             yield f"Attempt {previous.attempt} before it failed: {cause(job.error)}."
         elif previous.outcome and not previous.outcome.startswith("failed"):
             yield f"Before that, {_interruption(previous)}."
-    yield from _progress(facts, lease)
+    progress, pointer = LeaseProgress.parse(lease.progress), lease.checkpoint
+    if progress is None:
+        yield "It has not reported progress yet."
+    else:
+        share = f" ({progress.step / progress.total:.0%})" if progress.total > 0 else ""
+        phase = PHASES.get(progress.phase, cut(progress.phase))
+        yield f"Last reported: {phase}, step {progress.step} of {progress.total}{share}, epoch {progress.epoch:g}."
+    if half_batch := _half_batch(job):
+        yield f"This attempt {half_batch}."
+    if pointer is None:
+        yield "It has no checkpoint yet: if this worker is lost, it starts from the beginning."
+    else:
+        beyond = max(0, progress.step - pointer.global_step) if progress else 0
+        loss = f": if this worker is lost, so are at least {count(beyond, 'step')}" if beyond else ""
+        yield f"The last checkpoint is at step {pointer.global_step}{loss}."
     if lease.cancel_requested:
         yield (
             "A cancel was requested: the worker sees it at its next renewal and stops, and the job ends as cancelled."
@@ -136,24 +145,6 @@ def machine_text(attempt: Attempt) -> str:
     machine = attempt.machine
     kind = None if machine.spot is None else ("spot" if machine.spot else "on demand")
     return ", ".join(text for text in (machine.instance_type, kind, machine.region) if text)
-
-
-def _progress(facts: Facts, lease: Lease) -> Iterator[str]:
-    progress, pointer = LeaseProgress.parse(lease.progress), lease.checkpoint
-    if progress is None:
-        yield "It has not reported progress yet."
-    else:
-        share = f" ({progress.step / progress.total:.0%})" if progress.total > 0 else ""
-        phase = PHASES.get(progress.phase, cut(progress.phase))
-        yield f"Last reported: {phase}, step {progress.step} of {progress.total}{share}, epoch {progress.epoch:g}."
-    if half_batch := _half_batch(facts.job):
-        yield f"This attempt {half_batch}."
-    if pointer is None:
-        yield "It has no checkpoint yet: if this worker is lost, it starts from the beginning."
-    else:
-        beyond = max(0, progress.step - pointer.global_step) if progress else 0
-        loss = f": if this worker is lost, so are at least {count(beyond, 'step')}" if beyond else ""
-        yield f"The last checkpoint is at step {pointer.global_step}{loss}."
 
 
 def _missing_renewals(facts: Facts, lease: Lease) -> Iterator[str]:
