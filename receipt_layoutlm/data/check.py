@@ -57,7 +57,11 @@ def check_dataset(given: CheckInput, config: TrainConfig) -> CheckReport:
     findings += check_label_names(config, all_pages)
     kept: dict[str, dict[str, int]] = {}
     if label_map is not None and sets:
-        kept = _kept_entities(label_map, sets)
+        kept = {label: dict.fromkeys(sets, 0) for label in label_map.labels}
+        for name, pages in sets.items():
+            for label, count in label_counts(pages).items():
+                if (merged := label_map.merged(label)) in kept:
+                    kept[merged][name] += count
         findings += check_support(kept)
     findings += check_leaks(sets)
     findings += check_sizes(config, sets, given.pages)
@@ -142,16 +146,6 @@ def check_label_names(config: WordLabelsConfig, pages: Sequence[Page]) -> list[F
             text = f"label {label} ({counts[label]} entities) is not a core label, and no core label is similar"
             findings.append(warning("unknown_label", text, [label]))
     return findings
-
-
-def _kept_entities(label_map: LabelMap, sets: Sets) -> dict[str, dict[str, int]]:
-    """Entities of each learned label, by set."""
-    kept = {label: dict.fromkeys(sets, 0) for label in label_map.labels}
-    for name, pages in sets.items():
-        for label, count in label_counts(pages).items():
-            if (merged := label_map.merged(label)) in kept:
-                kept[merged][name] += count
-    return kept
 
 
 def check_support(kept: Mapping[str, Mapping[str, int]]) -> list[Finding]:

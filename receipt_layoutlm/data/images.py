@@ -34,25 +34,20 @@ def check_images(pages: Iterable[Page], folder: Path) -> ImageCheck:
     checked, problems = 0, {}
     for page in pages:
         image = files.get(page.image or page.page_id)
-        if image is not None:
-            checked += 1
-            if problem := _problem(image):
-                problems[page.page_id] = problem
-        elif page.image is not None:
-            problems[page.page_id] = "its image is not in the folder"
+        if image is None:
+            if page.image is not None:
+                problems[page.page_id] = "its image is not in the folder"
+            continue
+        checked += 1
+        content, size = image.read_bytes(), image_size(image)
+        is_png = content.startswith(b"\x89PNG")
+        if size is None or not (is_png or content.startswith(b"\xff\xd8")):
+            problems[page.page_id] = f"{image.name} is not a readable JPEG or PNG"
+        elif (b"IEND" if is_png else b"\xff\xd9") not in content[-_END_MARK_BYTES:]:
+            problems[page.page_id] = f"{image.name} is truncated"
+        elif len(content) / (size[0] * size[1]) < (MIN_PNG_BYTES if is_png else MIN_JPEG_BYTES):
+            problems[page.page_id] = f"{image.name} is blank or nearly blank"
     return ImageCheck(checked, problems)
-
-
-def _problem(path: Path) -> str | None:
-    content, size = path.read_bytes(), image_size(path)
-    is_png = content.startswith(b"\x89PNG")
-    if size is None or not (is_png or content.startswith(b"\xff\xd8")):
-        return f"{path.name} is not a readable JPEG or PNG"
-    if (b"IEND" if is_png else b"\xff\xd9") not in content[-_END_MARK_BYTES:]:
-        return f"{path.name} is truncated"
-    if len(content) / (size[0] * size[1]) < (MIN_PNG_BYTES if is_png else MIN_JPEG_BYTES):
-        return f"{path.name} is blank or nearly blank"
-    return None
 
 
 def image_size(path: Path) -> tuple[int, int] | None:

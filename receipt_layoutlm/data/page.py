@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 
@@ -54,46 +53,38 @@ class Page:
     image: str | None = None
 
     def __post_init__(self) -> None:
-        if problem := _problem(self):
-            raise ValueError(problem)
-
-
-def _problem(page: Page) -> str | None:
-    """The first reason why a page is not valid, None if it is."""
-    if not page.page_id or not page.group:
-        return "page id and group must not be empty"
-    if page.width <= 0 or page.height <= 0:
-        return f"width {page.width} and height {page.height} must be above 0"
-    if not page.words:
-        return "the page has no words"
-    if not len(page.words) == len(page.boxes) == len(page.tags):
-        return f"{len(page.words)} words, {len(page.boxes)} boxes, {len(page.tags)} tags: need one each per word"
-    for index, word in enumerate(page.words):
-        if not word or word.isspace():
-            return f"word {index} is empty"
-    try:
-        "".join((page.page_id, page.group, *page.words)).encode()
-    except UnicodeEncodeError:
-        return "a text has half of a surrogate pair, which is not a character"
-    for index, (x0, y0, x1, y1) in enumerate(page.boxes):
-        if not (0 <= x0 <= x1 <= PAGE_EXTENT and 0 <= y0 <= y1 <= PAGE_EXTENT):
-            return (
-                f"box {index} [{x0}, {y0}, {x1}, {y1}] is outside 0..{PAGE_EXTENT} or inverted: "
-                "write x0 <= x1 and y0 <= y1 in thousandths of the page"
-            )
-    return _tag_problem(page.tags)
-
-
-def _tag_problem(tags: Sequence[str]) -> str | None:
-    for index, tag in enumerate(tags):
-        if not _TAG.fullmatch(tag):
-            # a long tag may be a word of the page, in a file with its columns mixed up
-            shown = tag if len(tag) <= 2 else f"{tag[:2]}…"
-            return f"tag {index} {shown!r} is not BIO (O, B-LABEL, I-LABEL; {UNSUPERVISED} if unlabelled)"
-    for index, (previous, tag) in enumerate(pairwise(("O", *tags))):
-        if tag[0] == "I" and previous[1:] != tag[1:]:
-            return f"tag {index} {tag!r} continues no {tag[2:]}"
-    return None
+        if not self.page_id or not self.group:
+            raise ValueError("page id and group must not be empty")
+        if self.width <= 0 or self.height <= 0:
+            raise ValueError(f"width {self.width} and height {self.height} must be above 0")
+        if not self.words:
+            raise ValueError("the page has no words")
+        counts = (len(self.words), len(self.boxes), len(self.tags))
+        if len(set(counts)) > 1:
+            raise ValueError("{} words, {} boxes, {} tags: need one each per word".format(*counts))
+        for index, word in enumerate(self.words):
+            if not word or word.isspace():
+                raise ValueError(f"word {index} is empty")
+        try:
+            "".join((self.page_id, self.group, *self.words)).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError("a text has half of a surrogate pair, which is not a character") from error
+        for index, (x0, y0, x1, y1) in enumerate(self.boxes):
+            if not (0 <= x0 <= x1 <= PAGE_EXTENT and 0 <= y0 <= y1 <= PAGE_EXTENT):
+                raise ValueError(
+                    f"box {index} [{x0}, {y0}, {x1}, {y1}] is outside 0..{PAGE_EXTENT} or inverted: "
+                    "write x0 <= x1 and y0 <= y1 in thousandths of the page"
+                )
+        for index, tag in enumerate(self.tags):
+            if not _TAG.fullmatch(tag):
+                # a long tag may be a word of the page, in a file with its columns mixed up
+                shown = tag if len(tag) <= 2 else f"{tag[:2]}…"
+                raise ValueError(
+                    f"tag {index} {shown!r} is not BIO (O, B-LABEL, I-LABEL; {UNSUPERVISED} if unlabelled)"
+                )
+        for index, (previous, tag) in enumerate(pairwise(("O", *self.tags))):
+            if tag[0] == "I" and previous[1:] != tag[1:]:
+                raise ValueError(f"tag {index} {tag!r} continues no {tag[2:]}")
 
 
 def page_to_line(page: Page) -> str:

@@ -8,7 +8,7 @@ O(n log n) for n words, with lines of bounded length.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import copysign, sqrt
@@ -61,24 +61,18 @@ def printed_lines(boxes: Sequence[Box]) -> list[list[int]]:
     if abs(slope) > _LEVEL:
         first = _first_lines(boxes, slope)
         slope = _common_slope(boxes, first)
-    reach = _reach_of(first)
+    pitches = sorted(below.centre - above.centre for above, below in pairwise(first))
+    usual_pitch = pitches[(len(pitches) - 1) // 2] if pitches else 0.0
+    # maximum height difference of words of one line: half a pitch, beyond which another line is nearer
+    reach = min(max(_PITCH * usual_pitch, _SLACK), _MAX_REACH)
     centres = [_centre(box, slope) for box in boxes]
     words = sorted(range(len(boxes)), key=lambda i: (centres[i], boxes[i]))
+    # a line ends where the next word is out of reach
+    ends = [place for place, (i, j) in enumerate(pairwise(words), start=1) if centres[j] - centres[i] > reach]
     lines: list[list[int]] = []
-    for run in _runs(words, centres, reach):
-        lines += _divided(run, boxes, centres, reach)
+    for start, end in pairwise([0, *ends, len(words)]):
+        lines += _divided(words[start:end], boxes, centres, reach)
     return [sorted(line, key=lambda i: (boxes[i][0] + boxes[i][2], boxes[i])) for line in lines]
-
-
-def _runs(words: Sequence[int], centres: Sequence[float], reach: float) -> Iterator[list[int]]:
-    """Words by height, separated where the next is out of reach and a line must end."""
-    start = 0
-    for place, (above, below) in enumerate(pairwise(words), start=1):
-        if centres[below] - centres[above] > reach:
-            yield list(words[start:place])
-            start = place
-    if words:
-        yield list(words[start:])
 
 
 def _divided(run: list[int], boxes: Sequence[Box], centres: Sequence[float], reach: float) -> list[list[int]]:
@@ -116,25 +110,31 @@ def _divided(run: list[int], boxes: Sequence[Box], centres: Sequence[float], rea
     return lines[::-1]
 
 
-def _reach_of(lines: Sequence[_Line]) -> float:
-    """The maximum height difference of words of one line: half a pitch, beyond which another line is nearer."""
-    pitches = sorted(below.centre - above.centre for above, below in pairwise(lines))
-    usual = pitches[(len(pitches) - 1) // 2] if pitches else 0.0
-    return min(max(_PITCH * usual, _SLACK), _MAX_REACH)
-
-
 def _first_lines(boxes: Sequence[Box], slope: float) -> list[_Line]:
-    """Lines from top to bottom, by the height of their last words with the slope removed."""
+    """Lines from top to bottom, by the height of their last words with the slope removed.
+
+    Each word from left to right continues the nearest line that ends before it, or begins one.
+    """
     lines: list[_Line] = []
     centres: list[float] = []
     for word in sorted(range(len(boxes)), key=lambda i: (boxes[i][0] + boxes[i][2], boxes[i])):
         box, centre = boxes[word], _centre(boxes[word], slope)
-        index = _line_of(box, centre, lines, bisect_left(centres, centre))
-        if index is None:
-            line = _Line(centre, box[3] - box[1], box[0])
+        height, middle = box[3] - box[1], (box[0] + box[2]) / 2
+        nearest, least_distance = None, float("inf")
+        place = bisect_left(centres, centre)
+        for index in range(max(place - _NEIGHBOURS, 0), min(place + _NEIGHBOURS, len(lines))):
+            line = lines[index]
+            distance = abs(line.centre - centre)
+            is_right_of = middle >= line.right - _SLACK
+            # so near that word and line overlap by enough of the smaller height
+            reach = max((height + line.height) / 2 - _OVERLAP * min(height, line.height), _SLACK)
+            if is_right_of and distance < least_distance and distance <= reach:
+                nearest, least_distance = index, distance
+        if nearest is None:
+            line = _Line(centre, height, box[0])
         else:
-            line = lines.pop(index)
-            del centres[index]
+            line = lines.pop(nearest)
+            del centres[nearest]
         line.add(word, box, centre)
         place = bisect_left(centres, line.centre)
         centres.insert(place, line.centre)
@@ -145,21 +145,6 @@ def _first_lines(boxes: Sequence[Box], slope: float) -> list[_Line]:
 def _centre(box: Box, slope: float) -> float:
     """The height of a word's centre with the common slope removed."""
     return (box[1] + box[3] - slope * (box[0] + box[2])) / 2
-
-
-def _line_of(box: Box, centre: float, lines: Sequence[_Line], place: int) -> int | None:
-    """The index of the nearest line that a word continues; `place` is the position of its height among the lines."""
-    height, middle = box[3] - box[1], (box[0] + box[2]) / 2
-    best, best_distance = None, float("inf")
-    for index in range(max(place - _NEIGHBOURS, 0), min(place + _NEIGHBOURS, len(lines))):
-        line = lines[index]
-        distance = abs(line.centre - centre)
-        is_right_of = middle >= line.right - _SLACK
-        # so near that word and line overlap by enough of the smaller height
-        reach = max((height + line.height) / 2 - _OVERLAP * min(height, line.height), _SLACK)
-        if is_right_of and distance < best_distance and distance <= reach:
-            best, best_distance = index, distance
-    return best
 
 
 def _common_slope(boxes: Sequence[Box], lines: Sequence[_Line]) -> float:

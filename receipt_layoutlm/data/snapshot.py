@@ -82,7 +82,7 @@ def read_jsonl(path: Path) -> list[Page]:
 def survey_jsonl(path: Path) -> tuple[list[Page], list[DataError]]:
     """The pages of a JSONL file, and the error of every other line. Raises DataError if the file cannot be read."""
     refused: list[DataError] = []
-    pages = _read_lines(path, _read_bytes(path).removeprefix(b"\xef\xbb\xbf"), page_of_import, refused.append)
+    pages = _read_lines(path, _read_bytes(path).removeprefix(b"\xef\xbb\xbf"), page_of_import, refused)
     return pages, refused
 
 
@@ -104,14 +104,13 @@ def page_of_import(line: str) -> Page:
     )
 
 
-def _refuse(error: DataError) -> None:
-    raise error
-
-
 def _read_lines(
-    path: Path, content: bytes, parse: Callable[[str], Page], on_bad: Callable[[DataError], None] = _refuse
+    path: Path, content: bytes, parse: Callable[[str], Page], refused: list[DataError] | None = None
 ) -> list[Page]:
-    """The pages of all lines that are not blank; `on_bad` gets the error of a line without a page or with a used id."""
+    """The pages of all lines that are not blank. A line without a page or with a used id is added to `refused`.
+
+    Without such a list its DataError is raised.
+    """
     pages: list[Page] = []
     line_of: dict[str, int] = {}
     for number, line in enumerate(content.split(b"\n"), start=1):
@@ -119,12 +118,13 @@ def _read_lines(
             continue
         try:
             page = parse(line.decode())
+            if page.page_id in line_of:
+                raise ValueError(f"page id {page.page_id!r} is already used in line {line_of[page.page_id]}")
         except ValueError as error:
-            on_bad(DataError(str(error), file=str(path), line=number))
-            continue
-        if page.page_id in line_of:
-            reason = f"page id {page.page_id!r} is already used in line {line_of[page.page_id]}"
-            on_bad(DataError(reason, file=str(path), line=number))
+            problem = DataError(str(error), file=str(path), line=number)
+            if refused is None:
+                raise problem from error
+            refused.append(problem)
             continue
         line_of[page.page_id] = number
         pages.append(page)

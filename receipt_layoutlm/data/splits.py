@@ -47,7 +47,13 @@ def divide(pages: Sequence[Page], config: TrainConfig, frozen: FrozenSplit | Non
     """The sets of a run; `frozen` is the content of a frozen split. Raises DataError."""
     if frozen is not None:
         return _divide_as_frozen(pages, frozen)
-    rest = _units(pages, by_page=config.split == "random")
+    members: dict[str, list[Page]] = {}
+    for page in pages:
+        members.setdefault(page.page_id if config.split == "random" else page.group, []).append(page)
+    rest = [
+        Unit(name, tuple(group), Counter(tag[2:] for page in group for tag in page.tags if tag[:1] == "B"))
+        for name, group in sorted(members.items())
+    ]
     test: list[Unit] = []
     if config.test_ratio > 0:
         test, rest = _carve(rest, config.test_ratio * len(pages), config.seed, "test")
@@ -70,17 +76,6 @@ class Unit:
     @property
     def size(self) -> int:
         return len(self.pages)
-
-
-def _units(pages: Iterable[Page], *, by_page: bool) -> list[Unit]:
-    """One unit for each page, or for each group of pages, by name."""
-    members: dict[str, list[Page]] = {}
-    for page in pages:
-        members.setdefault(page.page_id if by_page else page.group, []).append(page)
-    return [
-        Unit(name, tuple(group), Counter(tag[2:] for page in group for tag in page.tags if tag[:1] == "B"))
-        for name, group in sorted(members.items())
-    ]
 
 
 def _pages(units: Iterable[Unit]) -> list[Page]:
