@@ -1,4 +1,4 @@
-"""In which number format a run computes: chosen by the hardware once, then kept by its checkpoints."""
+"""Mixed precision: the number format of a run, chosen once by the hardware and pinned by its checkpoints."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,15 +12,15 @@ _TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
-    """The format in use; `instead_of` is that of the earlier attempts, where this machine does not have it."""
+class ChosenPrecision:
+    """The format in use; `instead_of` is the pinned format of earlier attempts if this machine lacks it."""
 
     precision: Precision
     instead_of: Precision | None = None
 
 
 def available(device: torch.device) -> tuple[Precision, ...]:
-    """The formats that the device computes in hardware, the best for training first.
+    """Formats that the device computes in hardware, the best for training first.
 
     Emulated bf16 does not count: it is slower than fp32, on a CPU without AMX about a hundred times.
     """
@@ -31,23 +31,27 @@ def available(device: torch.device) -> tuple[Precision, ...]:
     return ("fp16", "fp32")  # T4, V100
 
 
-def choose(asked: Literal["auto"] | Precision, pinned: Precision | None, there: tuple[Precision, ...]) -> Chosen:
-    """The pinned format of a run that goes on, else what was asked for; `there` as available() has it.
+def choose(
+    requested: Literal["auto"] | Precision, pinned: Precision | None, supported: tuple[Precision, ...]
+) -> ChosenPrecision:
+    """The pinned format of a resumed run, else the requested one; `supported` as available() returns it.
 
-    An unattended job goes on where the pinned format is missing, with the next best. ConfigError when a run that
-    begins asks for what is not there.
+    Where the pinned format is missing, an unattended job resumes with the next best. ConfigError when a new run
+    requests a format that the device lacks.
     """
     if pinned is not None:
-        return Chosen(pinned) if pinned in there else Chosen(there[0], instead_of=pinned)
-    if asked == "auto":
-        return Chosen(there[0])
-    if asked not in there:
-        raise ConfigError(f"precision {asked} is not computed in hardware here: give auto, or {' or '.join(there)}")
-    return Chosen(asked)
+        return ChosenPrecision(pinned) if pinned in supported else ChosenPrecision(supported[0], instead_of=pinned)
+    if requested == "auto":
+        return ChosenPrecision(supported[0])
+    if requested not in supported:
+        raise ConfigError(
+            f"precision {requested} is not computed in hardware here: give auto, or {' or '.join(supported)}"
+        )
+    return ChosenPrecision(requested)
 
 
 def use_tf32(device: torch.device) -> bool:
-    """Let products of fp32 matrices be computed in TF32; whether the device does."""
+    """Allow TF32 for products of fp32 matrices; returns whether the device supports it."""
     if device.type != "cuda":
         return False
     torch.set_float32_matmul_precision("high")

@@ -4,22 +4,22 @@ import pytest
 import torch
 
 from receipt_layoutlm.config import ConfigError
-from receipt_layoutlm.training.precision import Chosen, autocast, available, choose, loss_scaler
+from receipt_layoutlm.training.precision import ChosenPrecision, autocast, available, choose, loss_scaler
 
 A100, T4, CPU = ("bf16", "fp16", "fp32"), ("fp16", "fp32"), ("fp32",)
 
 
 @pytest.mark.parametrize(("there", "expected"), [(A100, "bf16"), (T4, "fp16"), (CPU, "fp32")])
 def test_auto_is_the_best_that_the_hardware_has(there: tuple[str, ...], expected: str) -> None:
-    assert choose("auto", None, there) == Chosen(expected)
+    assert choose("auto", None, there) == ChosenPrecision(expected)
 
 
 def test_a_run_that_goes_on_keeps_its_format_whatever_is_better_here() -> None:
-    assert choose("auto", "fp16", A100) == Chosen("fp16")
+    assert choose("auto", "fp16", A100) == ChosenPrecision("fp16")
 
 
 def test_where_the_format_is_missing_the_run_goes_on_in_another_and_says_so() -> None:
-    assert choose("bf16", "bf16", T4) == Chosen("fp16", instead_of="bf16")
+    assert choose("bf16", "bf16", T4) == ChosenPrecision("fp16", instead_of="bf16")
 
 
 def test_asking_for_what_the_hardware_has_not_is_an_error_with_what_it_has() -> None:
