@@ -41,8 +41,12 @@ class FleetRows:
     def add_cost(self, read: FleetCost, dollars: float, metered_until: datetime) -> bool:
         """Add to a day's costs as they were read; False when they have changed since."""
         new = read.model_copy(update={"dollars": read.dollars + dollars, "metered_until": metered_until})
+        if read.metered_until is None:
+            unchanged: Condition = FleetCostItem.pk.does_not_exist()
+        else:
+            unchanged = FleetCostItem.metered_until == read.metered_until
         try:
-            self._client.writer.execute(put(items.cost_item(new), _as_read(read)))
+            self._client.writer.execute(put(items.cost_item(new), unchanged))
         except ConditionFailed as lost:
             stored = lost.losers[0]  # our own write, whose reply was lost?
             return stored is not None and items.cost_from(read.fleet, read.day, stored) == new
@@ -55,9 +59,3 @@ class FleetRows:
     def has_claimed(self, fleet: str, instance_id: str) -> bool:
         """Whether a machine claimed a job in the last 60 days."""
         return self._client.get_row(items.machine_key(fleet, instance_id), consistent=False) is not None
-
-
-def _as_read(cost: FleetCost) -> Condition:
-    if cost.metered_until is None:
-        return FleetCostItem.pk.does_not_exist()
-    return FleetCostItem.metered_until == cost.metered_until

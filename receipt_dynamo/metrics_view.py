@@ -37,16 +37,15 @@ def fold_original_rows(job_id: str, rows: Sequence[JobMetricItem]) -> list[JobMe
     """
     groups: dict[tuple[str, float | str], dict[str, JobMetricItem]] = {}
     for row in rows:
-        groups.setdefault(_group_of(row), {})[row.metric_name] = row
+        moment: tuple[str, float | str] = ("time", row.timestamp.isoformat())
+        if row.step is not None:
+            moment = ("step", row.step)
+        elif row.epoch is not None:
+            moment = ("epoch", row.epoch)
+        groups.setdefault(moment, {})[row.metric_name] = row
     return [
         _evaluation(job_id, group) for group in groups.values() if _number(group.get(ORIGINAL_HEADLINE)) is not None
     ]
-
-
-def _group_of(row: JobMetricItem) -> tuple[str, float | str]:
-    if row.step is not None:
-        return "step", row.step
-    return ("epoch", row.epoch) if row.epoch is not None else ("time", row.timestamp.isoformat())
 
 
 def _evaluation(job_id: str, group: dict[str, JobMetricItem]) -> JobMetric:

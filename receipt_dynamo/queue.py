@@ -61,15 +61,6 @@ WORKER_ID_BYTES = 100
 CLAIM_PAGE = 25  # entries read at once: a claim takes one of the first, and 1,000 jobs are 128 read units
 PROGRESS_BYTES = 200  # with the longest worker id, a full lease stays under the 1,024 bytes of one write unit
 
-
-def _accept_any(_job: Job) -> bool:
-    return True
-
-
-def _shortened(text: str) -> str:
-    return text.encode()[:PROGRESS_BYTES].decode(errors="ignore")
-
-
 DEFAULT_TIMING = Timing()
 
 
@@ -151,7 +142,7 @@ class JobQueue:
         worker_id: str,
         queue: str = "default",
         *,
-        accepts: Callable[[Job], bool] = _accept_any,
+        accepts: Callable[[Job], bool] = lambda _job: True,
         machine: Machine | None = None,
     ) -> Lease | None:
         """Claim the first due job by priority, then age; None when no job is due.
@@ -204,10 +195,11 @@ class JobQueue:
 
     def renew(self, lease: Lease, progress: str = "") -> Lease:
         """Extend the lease: one write of one unit. The reply carries cancel_requested. Raises LeaseLost."""
+        shortened = progress.encode()[:PROGRESS_BYTES].decode(errors="ignore")
         actions = [
             LeaseItem.expires_at.set(self._now() + timedelta(seconds=self.timing.lease_seconds)),
             LeaseItem.renewals.set(LeaseItem.renewals + 1),
-            LeaseItem.progress.set(_shortened(progress)),
+            LeaseItem.progress.set(shortened),
         ]
         return self._update_lease(lease, actions, fence(lease))
 

@@ -80,10 +80,16 @@ class ReceiptClient:
         Read through GSI3, which holds only these; where it has no words, from the table itself.
         """
         for index in ("GSI3", ""):
-            rows = _image_rows(self._bulk.query(_only(_IMAGE_ATTRIBUTES, _image_of(index, image_id))))
-            if rows.words:
+            receipts: list[Receipt] = []
+            words: list[ReceiptWord] = []
+            for raw in self._bulk.query(_only(_IMAGE_ATTRIBUTES, _image_of(index, image_id))):
+                if items.is_word(raw):
+                    words.append(items.word_from(raw))
+                elif items.is_receipt(raw):
+                    receipts.append(items.receipt_from(raw))
+            if words:
                 break
-        return rows
+        return ImageRows(receipts, words)
 
     def get_receipts(self, receipts: Iterable[tuple[str, int]]) -> list[Receipt]:
         """The existing receipts of these (image_id, receipt_id), in no order."""
@@ -168,14 +174,3 @@ def _only(attributes: Iterable[str], request: RawItem) -> RawItem:
     placeholders = {f"#n{number}": name for number, name in enumerate(sorted(set(attributes)))}
     names = {**request["ExpressionAttributeNames"], **placeholders}
     return {**request, "ProjectionExpression": ", ".join(placeholders), "ExpressionAttributeNames": names}
-
-
-def _image_rows(rows: Iterable[RawItem]) -> ImageRows:
-    receipts: list[Receipt] = []
-    words: list[ReceiptWord] = []
-    for raw in rows:
-        if items.is_word(raw):
-            words.append(items.word_from(raw))
-        elif items.is_receipt(raw):
-            receipts.append(items.receipt_from(raw))
-    return ImageRows(receipts, words)

@@ -19,16 +19,15 @@ _URL_PASSWORD = re.compile(r"://[^/\s:@]*:([^/\s@]+)@")  # a proxy's, which conn
 
 def secrets_of(environ: Mapping[str, str]) -> tuple[str, ...]:
     """The texts to redact, longest first: each line of a secret's value, and passwords in URLs."""
-    values = [value for name, value in environ.items() if _names_a_secret(name)]
+    values = [
+        value
+        for name, value in environ.items()
+        if any(word in name.upper() for word in SECRET_WORDS) and not name.upper().endswith(HARMLESS_ENDS)
+    ]
     lines = [line.strip() for value in values for line in value.splitlines()]
     passwords = [password for value in environ.values() for password in _URL_PASSWORD.findall(value)]
     secrets = {text for text in (*lines, *passwords) if len(text) >= SHORTEST_SECRET}
     return tuple(sorted(secrets, key=lambda text: (-len(text), text)))
-
-
-def _names_a_secret(name: str) -> bool:
-    upper = name.upper()
-    return any(word in upper for word in SECRET_WORDS) and not upper.endswith(HARMLESS_ENDS)
 
 
 def redacted(text: str, secrets: tuple[str, ...]) -> str:
@@ -59,9 +58,9 @@ def printable(text: str) -> str:
     """The text with control and direction characters replaced by spaces; line breaks stay."""
     if text.isprintable():
         return text
-    return "".join(ch if ch == "\n" or _is_harmless(ch) else " " for ch in text)
-
-
-def _is_harmless(character: str) -> bool:
-    category = unicodedata.category(character)
-    return category[0] != "C" and category not in ("Zl", "Zp")  # the line ends that only some programs see
+    shown = []
+    for character in text:
+        category = unicodedata.category(character)
+        is_control = category[0] == "C" or category in ("Zl", "Zp")  # Zl, Zp: line ends that only some programs see
+        shown.append(" " if is_control and character != "\n" else character)
+    return "".join(shown)

@@ -67,7 +67,7 @@ def inspect_table(client: "DynamoDBClient", name: str) -> ExistingTable:
         raise NotUsable(f"table {name} cannot be described: {error}") from error
     stream = table.get("StreamSpecification", {})
     has_stream = bool(stream.get("StreamEnabled")) and stream.get("StreamViewType") in _VIEWS
-    results = [*_shape_faults(table), *_setting_faults(table), *_backup_faults(client, name)]
+    results = [*_shape_faults(table), *_setting_faults(client, table)]
     if not has_stream:
         enabled = "StreamEnabled=true,StreamViewType=NEW_AND_OLD_IMAGES"
         fix = f"'aws dynamodb update-table --table-name {name} --stream-specification {enabled}'"
@@ -107,8 +107,9 @@ def _keys(schema: object) -> list[tuple[str, str]]:
     return [(key["AttributeName"], key["KeyType"]) for key in schema]
 
 
-def _setting_faults(table: "TableDescriptionTypeDef") -> Iterator[CheckResult]:
-    update = f"'aws dynamodb update-table --table-name {table['TableName']}"
+def _setting_faults(client: "DynamoDBClient", table: "TableDescriptionTypeDef") -> Iterator[CheckResult]:
+    name = table["TableName"]
+    update = f"'aws dynamodb update-table --table-name {name}"
     if table.get("BillingModeSummary", {}).get("BillingMode") != "PAY_PER_REQUEST":
         fault = "its capacity is provisioned, which costs money while idle and throttles a busy fleet"
         yield CheckResult("table", "warn", fault, f"{update} --billing-mode PAY_PER_REQUEST'")
@@ -119,13 +120,12 @@ def _setting_faults(table: "TableDescriptionTypeDef") -> Iterator[CheckResult]:
         fix = "allow kms:Decrypt and kms:GenerateDataKey to the fleet's roles in the key's policy"
         yield CheckResult("table", "warn", "it is encrypted with a KMS key", fix)
 
-
-def _backup_faults(client: "DynamoDBClient", name: str) -> Iterator[CheckResult]:
     expiry = _optional(lambda: client.describe_time_to_live(TableName=name)["TimeToLiveDescription"])
     if expiry is not None and expiry.get("AttributeName") != _TTL:
         fix = f"--table-name {name} --time-to-live-specification Enabled=true,AttributeName={_TTL}"
         fault = f"items with a {_TTL} are never deleted"
         yield CheckResult("table", "warn", fault, f"'aws dynamodb update-time-to-live {fix}'")
+
     backups = _optional(lambda: client.describe_continuous_backups(TableName=name)["ContinuousBackupsDescription"])
     recovery = None if backups is None else backups.get("PointInTimeRecoveryDescription", {})
     if recovery is not None and recovery.get("PointInTimeRecoveryStatus") != "ENABLED":
@@ -152,28 +152,26 @@ def inspect_bucket(client: "S3Client", name: str) -> tuple[CheckResult, ...]:
     except BotoCoreError as error:
         raise NotUsable(f"bucket {name} cannot be read: {error}") from error
     region = headers.get("x-amz-bucket-region", client.meta.region_name)
-    results = [*_access_faults(client, name), *_bucket_setting_faults(client, name)]
+    results = list(_bucket_faults(client, name))
     if region != client.meta.region_name:
         fault = f"it is in {region}, the fleet in {client.meta.region_name}"
         results.insert(0, CheckResult("bucket", "missing", fault, f"give --region {region}, or omit --bucket"))
     return tuple(results)
 
 
-def _access_faults(client: "S3Client", name: str) -> Iterator[CheckResult]:
+def _bucket_faults(client: "S3Client", name: str) -> Iterator[CheckResult]:
     status = _optional(lambda: client.get_bucket_policy_status(Bucket=name)["PolicyStatus"])
     if status is not None and status.get("IsPublic"):
         settings = "BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true"
         fix = f"--bucket {name} --public-access-block-configuration {settings}"
         fault = "its policy is public, and machines run code from it"
         yield CheckResult("bucket", "missing", fault, f"'aws s3api put-public-access-block {fix}'")
-        return
-    blocks = _optional(lambda: client.get_public_access_block(Bucket=name)["PublicAccessBlockConfiguration"]) or {}
-    if len(blocks) < 4 or not all(blocks.values()):
-        fix = "'aws s3api put-public-access-block' with all four settings"
-        yield CheckResult("bucket", "warn", "public access is not blocked", fix)
+    else:
+        blocks = _optional(lambda: client.get_public_access_block(Bucket=name)["PublicAccessBlockConfiguration"]) or {}
+        if len(blocks) < 4 or not all(blocks.values()):
+            fix = "'aws s3api put-public-access-block' with all four settings"
+            yield CheckResult("bucket", "warn", "public access is not blocked", fix)
 
-
-def _bucket_setting_faults(client: "S3Client", name: str) -> Iterator[CheckResult]:
     versioning = _optional(lambda: client.get_bucket_versioning(Bucket=name))
     if versioning is not None and versioning.get("Status") != "Enabled":
         fix = f"'aws s3api put-bucket-versioning --bucket {name} --versioning-configuration Status=Enabled'"

@@ -131,10 +131,6 @@ def find_ministack(_platform_name: str, _folder: Path) -> tuple[Program, str]:
         raise EngineUnavailable(f"ministack is not installed: {INSTALL_EXTRA}") from error
 
 
-def _dynoxide_arguments(ports: Sequence[int], data_dir: Path) -> list[str]:
-    return ["serve", "-p", str(ports[0]), "--db-path", str(data_dir / "dynamodb.sqlite")]
-
-
 def _seaweedfs_arguments(ports: Sequence[int], data_dir: Path) -> list[str]:
     # a port for every listener: the fixed defaults would clash between two state folders
     names = ("s3", "master", "volume", "filer", "admin")
@@ -170,7 +166,7 @@ DYNOXIDE = Engine(
     port_count=1,
     health_path="/",
     signature="Dynoxide",
-    arguments=_dynoxide_arguments,
+    arguments=lambda ports, data_dir: ["serve", "-p", str(ports[0]), "--db-path", str(data_dir / "dynamodb.sqlite")],
     environment=lambda _ports, _data_dir: {},
     find=find_dynoxide,
 )

@@ -50,23 +50,20 @@ def word_report(confusion: Mapping[str, Mapping[str, int]]) -> WordReport:
         label: WordRow(*rates(right[label], predicted[label], true[label]), words=true[label])
         for label in sorted(true.keys() | predicted.keys())
     }
+    total = sum(row.words for row in rows.values())
+    shares = [(row.words / max(total, 1), row) for row in rows.values()]
+    weighted = WordRow(
+        sum(share * row.word_precision for share, row in shares),
+        sum(share * row.word_recall for share, row in shares),
+        sum(share * row.word_f1 for share, row in shares),
+        total,
+    )
     seen = [row.word_recall for row in rows.values() if row.words]
     return WordReport(
         rows,
-        _weighted(list(rows.values())),
+        weighted,
         word_accuracy=right.total() / max(true.total(), 1),
         balanced_accuracy=sum(seen) / max(len(seen), 1),
-    )
-
-
-def _weighted(rows: list[WordRow]) -> WordRow:
-    words = sum(row.words for row in rows)
-    share = [row.words / max(words, 1) for row in rows]
-    return WordRow(
-        sum(part * row.word_precision for part, row in zip(share, rows, strict=True)),
-        sum(part * row.word_recall for part, row in zip(share, rows, strict=True)),
-        sum(part * row.word_f1 for part, row in zip(share, rows, strict=True)),
-        words,
     )
 
 

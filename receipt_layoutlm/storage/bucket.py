@@ -30,7 +30,7 @@ from receipt_layoutlm.storage.errors import (
     explained,
     keep_trying,
 )
-from receipt_layoutlm.storage.upload import FolderUpload, UploadTarget, base64_of, never
+from receipt_layoutlm.storage.upload import FolderUpload, UploadTarget, base64_of, never_given_up
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -81,11 +81,10 @@ class Bucket:
 
     def put_new(self, data: bytes, key: str) -> None:
         """Create an object. An existing one of the same content is success, any other an error."""
+        checksum = base64_of(hashlib.sha256(data).digest())
         with explained(self.name, key):
             try:
-                self.raw.put_object(
-                    Bucket=self.name, Key=key, Body=data, IfNoneMatch="*", ChecksumSHA256=_checksum(data)
-                )
+                self.raw.put_object(Bucket=self.name, Key=key, Body=data, IfNoneMatch="*", ChecksumSHA256=checksum)
             except ClientError as error:
                 if error_code(error) not in ("PreconditionFailed", "412"):
                     raise
@@ -141,7 +140,9 @@ class Bucket:
 
     # folders
 
-    def folder_upload(self, folder: Path, prefix: str, is_given_up: Callable[[], bool] = never) -> FolderUpload:
+    def folder_upload(
+        self, folder: Path, prefix: str, is_given_up: Callable[[], bool] = never_given_up
+    ) -> FolderUpload:
         """An upload of a flat folder that has a manifest; the manifest goes last and is created once."""
         return FolderUpload(self._target, folder, prefix, self.put_new, is_given_up)
 
@@ -204,7 +205,3 @@ def _refuse_to_repeat(caught_exception: Exception | None, **_: object) -> None:
     cause = caught_exception.kwargs.get("error") if isinstance(caught_exception, HTTPClientError) else None
     if isinstance(cause, UserError):
         raise cause
-
-
-def _checksum(data: bytes) -> str:
-    return base64_of(hashlib.sha256(data).digest())

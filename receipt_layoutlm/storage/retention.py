@@ -36,7 +36,13 @@ def superseded(stored: Collection[StoredCheckpoint], lease: Lease, keep: int) ->
     pointers = (lease.checkpoint, lease.previous, lease.best, lease.previous_best)
     kept = {StoredCheckpoint(pointer.attempt, pointer.global_step) for pointer in pointers if pointer is not None}
     kept |= set(committed[max(0, len(committed) - keep) :])
-    return sorted(checkpoint for checkpoint in known if checkpoint not in kept and not _is_uploading(checkpoint, lease))
+    uploading = {
+        checkpoint
+        for checkpoint in known
+        if checkpoint.attempt == lease.attempt
+        and (lease.checkpoint is None or _is_beyond(checkpoint, lease.checkpoint))
+    }
+    return sorted(checkpoint for checkpoint in known if checkpoint not in kept | uploading)
 
 
 def _committed(known: Collection[StoredCheckpoint], end: Pointer | None) -> list[StoredCheckpoint]:
@@ -52,11 +58,6 @@ def _committed(known: Collection[StoredCheckpoint], end: Pointer | None) -> list
         )
     ]
     return sorted(alive, key=lambda checkpoint: checkpoint.global_step)
-
-
-def _is_uploading(checkpoint: StoredCheckpoint, lease: Lease) -> bool:
-    is_own = checkpoint.attempt == lease.attempt
-    return is_own and (lease.checkpoint is None or _is_beyond(checkpoint, lease.checkpoint))
 
 
 def _is_beyond(checkpoint: StoredCheckpoint, end: Pointer) -> bool:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PARTS_AT_ONCE: Final = 4
 
 
-def never() -> bool:
+def never_given_up() -> bool:
     return False
 
 
@@ -61,7 +61,7 @@ class UploadTarget:
         key: str,
         size: int,
         sha256: str | None = None,
-        is_given_up: Callable[[], bool] = never,
+        is_given_up: Callable[[], bool] = never_given_up,
     ) -> None:
         """Upload the first `size` bytes of a file; raises DamagedFolder unless they have the given SHA-256.
 
@@ -127,7 +127,7 @@ class FolderUpload:
         folder: Path,
         prefix: str,
         put_new: Callable[[bytes, str], None],
-        is_given_up: Callable[[], bool] = never,
+        is_given_up: Callable[[], bool] = never_given_up,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.seconds = 0.0

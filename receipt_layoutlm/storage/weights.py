@@ -56,25 +56,10 @@ def mirror(bucket: Bucket, hub: "HfApi", name: str, revision: str | None, licenc
 
     A licence that forbids commercial use must be among the accepted `licences`.
     """
-    if not is_hub_name(name):
-        raise MirrorError(f"{name!r} is not a name on the model hub: give OWNER/NAME")
-    commit, licence = _model_info(hub, name, revision)
-    if licence is not None and NON_COMMERCIAL in licence and licence not in licences:
-        raise MirrorError(f"{name} is licensed {licence}, not for commercial use: add --accept-license {licence}")
-    prefix = weights_prefix(name, commit)
-    if not bucket.exists(prefix + MANIFEST):
-        with tempfile.TemporaryDirectory() as folder:
-            _fetch(hub, name, commit, Path(folder))
-            bucket.put_folder(Path(folder), prefix)
-    bucket.raw.put_object(Bucket=bucket.name, Key=_folder(name) + "newest", Body=commit.encode())
-    size = sum(file.size for file in bucket.get_manifest(prefix).files.values())
-    return Mirrored(name, commit, licence, f"{SCHEME}{bucket.name}/{prefix}", size)
-
-
-def _model_info(hub: "HfApi", name: str, revision: str | None) -> tuple[str, str | None]:
-    """The commit of a revision, and the licence on the model card."""
     from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
+    if not is_hub_name(name):
+        raise MirrorError(f"{name!r} is not a name on the model hub: give OWNER/NAME")
     try:
         info = hub.model_info(name, revision=revision)
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
@@ -84,8 +69,18 @@ def _model_info(hub: "HfApi", name: str, revision: str | None) -> tuple[str, str
         raise MirrorError(f"the model hub does not respond: {error}: try again") from error
     if info.sha is None:
         raise MirrorError(f"the hub names no revision of {name}: choose one with --revision")
-    licence = info.card_data.get("license") if info.card_data else None
-    return info.sha, None if licence is None else str(licence)
+    card_licence = info.card_data.get("license") if info.card_data else None
+    licence = None if card_licence is None else str(card_licence)
+    if licence is not None and NON_COMMERCIAL in licence and licence not in licences:
+        raise MirrorError(f"{name} is licensed {licence}, not for commercial use: add --accept-license {licence}")
+    prefix = weights_prefix(name, info.sha)
+    if not bucket.exists(prefix + MANIFEST):
+        with tempfile.TemporaryDirectory() as folder:
+            _fetch(hub, name, info.sha, Path(folder))
+            bucket.put_folder(Path(folder), prefix)
+    bucket.raw.put_object(Bucket=bucket.name, Key=_folder(name) + "newest", Body=info.sha.encode())
+    size = sum(file.size for file in bucket.get_manifest(prefix).files.values())
+    return Mirrored(name, info.sha, licence, f"{SCHEME}{bucket.name}/{prefix}", size)
 
 
 def _fetch(hub: "HfApi", name: str, commit: str, folder: Path) -> None:

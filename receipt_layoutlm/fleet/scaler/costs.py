@@ -11,7 +11,6 @@ from receipt_layoutlm.fleet.names import FLEET_TAG
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
-    from mypy_boto3_ec2.type_defs import InstanceTypeDef
 
 
 ALIVE = ("pending", "running")
@@ -40,34 +39,35 @@ class Spent:
 
 
 def list_instances(client: "EC2Client", fleet: str, states: Sequence[str] = ALIVE) -> list[FleetInstance]:
-    """All machines of the fleet in these states, including those that left their group. Raises ClientError."""
+    """All machines of the fleet in these states, including those that left their group. Raises ClientError.
+
+    A terminated machine without a known end is left out.
+    """
     pages = client.get_paginator("describe_instances").paginate(
         Filters=[
             {"Name": f"tag:{FLEET_TAG}", "Values": [fleet]},
             {"Name": "instance-state-name", "Values": list(states)},
         ]
     )
-    reservations = [reservation for page in pages for reservation in page["Reservations"]]
-    machines = [_machine(each) for reservation in reservations for each in reservation["Instances"]]
-    return [machine for machine in machines if machine is not None]
-
-
-def _machine(described: "InstanceTypeDef") -> FleetInstance | None:
-    """None for a terminated machine without a known end."""
-    # EC2 gives the time in words only, as in `User initiated (2026-05-01 12:00:00 GMT)`
-    reason = described.get("StateTransitionReason", "")
-    time = re.search(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)", reason)
-    ended_at = datetime.fromisoformat(time[1]).replace(tzinfo=UTC) if time else None
-    if ended_at is None and described["State"]["Name"] not in ALIVE:
-        return None
-    return FleetInstance(
-        instance_id=described["InstanceId"],
-        instance_type=described["InstanceType"],
-        spot=described.get("InstanceLifecycle") == "spot",
-        zone=described["Placement"]["AvailabilityZone"],
-        launched_at=described["LaunchTime"],
-        ended_at=ended_at,
-    )
+    reservations = (reservation for page in pages for reservation in page["Reservations"])
+    machines = []
+    for described in (instance for reservation in reservations for instance in reservation["Instances"]):
+        # EC2 gives the time in words only, as in `User initiated (2026-05-01 12:00:00 GMT)`
+        reason = described.get("StateTransitionReason", "")
+        time = re.search(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)", reason)
+        ended_at = datetime.fromisoformat(time[1]).replace(tzinfo=UTC) if time else None
+        if ended_at is None and described["State"]["Name"] not in ALIVE:
+            continue
+        machine = FleetInstance(
+            instance_id=described["InstanceId"],
+            instance_type=described["InstanceType"],
+            spot=described.get("InstanceLifecycle") == "spot",
+            zone=described["Placement"]["AvailabilityZone"],
+            launched_at=described["LaunchTime"],
+            ended_at=ended_at,
+        )
+        machines.append(machine)
+    return machines
 
 
 def midnight_of(moment: datetime) -> datetime:

@@ -84,7 +84,7 @@ def price_per_hour(
 
 
 def spot_prices(client: "EC2Client", now: Callable[[], datetime]) -> SpotPrice:
-    """Request the price of each type and place from EC2 once an hour.
+    """Request the price of each type and place from EC2 once an hour; a region's is the highest of its zones.
 
     After a failure, or without a price, it is requested again in a minute; until then the previous price is used.
     """
@@ -95,7 +95,13 @@ def spot_prices(client: "EC2Client", now: Callable[[], datetime]) -> SpotPrice:
         if next_at is not None and now() < next_at:
             return before
         try:
-            price = _highest_price(client, instance_type, place, now().astimezone(UTC))
+            reply = client.describe_spot_price_history(
+                InstanceTypes=[instance_type],  # type: ignore[list-item]  # the stubs list the types known at their release
+                ProductDescriptions=["Linux/UNIX"],
+                StartTime=now().astimezone(UTC),  # the current price without its history
+                Filters=[{"Name": "availability-zone", "Values": [place]}] if place[-1:].isalpha() else [],
+            )
+            price = max((float(each["SpotPrice"]) for each in reply["SpotPriceHistory"]), default=None)
         except (ClientError, BotoCoreError) as error:
             log.warning("the spot price of %s in %s is unknown: %s", instance_type, place, error)
             price = None
@@ -103,17 +109,6 @@ def spot_prices(client: "EC2Client", now: Callable[[], datetime]) -> SpotPrice:
         return cache[instance_type, place][0]
 
     return ask
-
-
-def _highest_price(client: "EC2Client", instance_type: str, place: str, now: datetime) -> float | None:
-    """The price of a zone, or the highest one of a region's zones."""
-    reply = client.describe_spot_price_history(
-        InstanceTypes=[instance_type],  # type: ignore[list-item]  # the stubs list the types known at their release
-        ProductDescriptions=["Linux/UNIX"],
-        StartTime=now,  # the current price without its history
-        Filters=[{"Name": "availability-zone", "Values": [place]}] if place[-1:].isalpha() else [],
-    )
-    return max((float(each["SpotPrice"]) for each in reply["SpotPriceHistory"]), default=None)
 
 
 def machine_price(machine: Machine, zone: str | None, environ: Mapping[str, str]) -> Callable[[], float | None]:
