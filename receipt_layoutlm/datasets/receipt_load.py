@@ -50,11 +50,15 @@ def load_pages(
         existing = {receipt.page_id for receipt in found}
 
     def load(page: Page) -> tuple[StoredReceipt, int]:
+        """Writes one receipt; returns it and the number of items that the table did not accept."""
         stored = receipt_from_page(page, now)
-        unwritten = _write(receipts, stored, known)
+        unwritten = receipts.put(words=stored.words, labels=stored.labels)
+        if not unwritten and known == "replace":
+            unwritten = receipts.delete_leftovers(stored.receipt, stored.words, stored.labels)
+        unwritten = unwritten or receipts.put(receipts=[stored.receipt])
         with lock:
             on_page()
-        return stored, unwritten
+        return stored, len(unwritten)
 
     new = [page for page in pages if page.page_id not in existing]
     for _ in range(len(pages) - len(new)):
@@ -72,11 +76,3 @@ def load_pages(
         write_units=receipts.units.write,
         seconds=time.monotonic() - began,
     )
-
-
-def _write(receipts: ReceiptClient, stored: StoredReceipt, known: Known) -> int:
-    """Writes one receipt; returns the number of items that the table did not accept."""
-    unwritten = receipts.put(words=stored.words, labels=stored.labels)
-    if not unwritten and known == "replace":
-        unwritten = receipts.delete_leftovers(stored.receipt, stored.words, stored.labels)
-    return len(unwritten or receipts.put(receipts=[stored.receipt]))

@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import zip_longest
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict
@@ -62,16 +63,13 @@ class Notes(BaseModel):
         aliases = Counter(self.aliases) + Counter(other.aliases)
         return Notes(aliases=dict(sorted(aliases.items())), conflicts=self.conflicts + other.conflicts, **counts)
 
-
-@dataclass(frozen=True, slots=True)
-class _Decision:
-    """The result of a word's labels: a label, O or UNSUPERVISED; and whether it begins an entity, if stored."""
-
-    label: str
-    begins: bool | None = None
-
-
-_OUTSIDE, _UNLABELLED = _Decision(OUTSIDE), _Decision(UNSUPERVISED)
+    @staticmethod
+    def sum(notes: Iterable["Notes"]) -> "Notes":
+        """The sum of all notes, pairwise, since adding one by one takes quadratic time."""
+        rows = list(notes)
+        while len(rows) > 1:
+            rows = [left + right for left, right in zip_longest(rows[::2], rows[1::2], fillvalue=Notes())]
+        return rows[0] if rows else Notes()
 
 
 def page_id_of(receipt: Receipt) -> str:
@@ -105,8 +103,9 @@ def page_from_receipt(
     order = _order(stored.receipt, lines)
     line_of = {word: number for number, line in enumerate(lines) for word in line}
     labels = _by_word(stored.labels)
-    decisions = [_decide(labels.get(_number(words[word]), ())) for word in order]
-    tags = _tags(decisions, [line_of[word] for word in order], over_lines)
+    tags = _tags(
+        [labels.get(_number(words[word]), []) for word in order], [line_of[word] for word in order], over_lines
+    )
     texts = tuple(words[word].text for word in order)
     page = Page(
         page_id=page_id_of(stored.receipt),
@@ -149,51 +148,48 @@ def _by_word(labels: Iterable[ReceiptWordLabel]) -> dict[tuple[int, int], list[R
     return found
 
 
-def _decide(labels: Sequence[ReceiptWordLabel]) -> _Decision:
-    valid = [label for label in labels if label.validation_status is ValidationStatus.VALID]
-    names = {canonical(label.label) for label in valid}
-    if not names:
-        return _UNLABELLED if any(label.validation_status.is_unreviewed for label in labels) else _OUTSIDE
-    if len(names) > 1:
-        return _UNLABELLED
-    (name,) = names
-    if name == OUTSIDE:
-        return _OUTSIDE
-    return _Decision(name, valid[0].begins) if _LABEL.fullmatch(name) else _UNLABELLED
-
-
 def canonical(label: str) -> str:
     """The name of a stored label in pages."""
     return ALIASES.get(label, label)
 
 
-def _tags(decisions: Sequence[_Decision], lines: Sequence[int], over_lines: Container[str]) -> tuple[str, ...]:
-    """IOB2 tags of the words in order; `lines` has the printed line of each."""
+def _tags(
+    labels_of_words: Iterable[Sequence[ReceiptWordLabel]], lines: Sequence[int], over_lines: Container[str]
+) -> tuple[str, ...]:
+    """IOB2 tags of the words in order, from the labels of each; `lines` has the printed line of each."""
     tags: list[str] = []
-    previous, previous_line = _OUTSIDE, -1
-    for word, line in zip(decisions, lines, strict=True):
-        if word.label in (OUTSIDE, UNSUPERVISED):
-            tags.append(word.label)
+    previous, previous_line = OUTSIDE, -1
+    for labels, line in zip(labels_of_words, lines, strict=True):
+        valid = [label for label in labels if label.validation_status is ValidationStatus.VALID]
+        names = {canonical(label.label) for label in valid}
+        if not names:
+            name = UNSUPERVISED if any(label.validation_status.is_unreviewed for label in labels) else OUTSIDE
+        elif len(names) > 1:
+            name = UNSUPERVISED
         else:
-            may_continue = line == previous_line or word.label in over_lines
-            continues = may_continue if word.begins is None else not word.begins
-            tags.append(f"{'I' if continues and word.label == previous.label else 'B'}-{word.label}")
-        previous, previous_line = word, line
+            (name,) = names
+            name = name if _LABEL.fullmatch(name) else UNSUPERVISED
+        if name in (OUTSIDE, UNSUPERVISED):
+            tags.append(name)
+        else:
+            may_continue = line == previous_line or name in over_lines
+            continues = may_continue if valid[0].begins is None else not valid[0].begins
+            tags.append(f"{'I' if continues and name == previous else 'B'}-{name}")
+        previous, previous_line = name, line
     return tuple(tags)
 
 
 def _group(receipt: Receipt, words: Sequence[str], tags: Sequence[str]) -> str:
-    """The group as loaded, else the merchant's name, else the printed name, else the page id."""
-    name = normalised_name(receipt.merchant_name or "") or normalised_name(" ".join(_first_name(words, tags)))
-    return receipt.group or name or page_id_of(receipt)
-
-
-def _first_name(words: Sequence[str], tags: Sequence[str]) -> list[str]:
+    """The group as loaded, else the merchant's name, else the first printed name, else the page id."""
+    if receipt.group:
+        return receipt.group
+    if name := normalised_name(receipt.merchant_name or ""):
+        return name
     if "B-MERCHANT_NAME" not in tags:
-        return []
+        return page_id_of(receipt)
     start = tags.index("B-MERCHANT_NAME")
     end = next((end for end in range(start + 1, len(tags)) if tags[end] != "I-MERCHANT_NAME"), len(tags))
-    return list(words[start:end])
+    return normalised_name(" ".join(words[start:end])) or page_id_of(receipt)
 
 
 def _box(word: ReceiptWord) -> Box:
@@ -208,29 +204,24 @@ def _thousandth(share: float) -> int:
 
 
 def _notes(stored: StoredReceipt, words: Sequence[ReceiptWord]) -> Notes:
+    """The irregularities of a receipt; `words` are those with a text."""
     numbers = {_number(word) for word in stored.words}
     valid = [label for label in stored.labels if label.validation_status is ValidationStatus.VALID]
-    return Notes(
-        aliases=dict(Counter(label.label for label in valid if label.label in ALIASES)),
-        conflicts=tuple(_conflicts(stored, valid)),
-        unusable_labels=sum(not _LABEL.fullmatch(label.label) for label in valid),
-        labels_without_word=sum(_number(label) not in numbers for label in stored.labels),
-        blank_words=len(stored.words) - len(words),
-        moved_boxes=sum(_is_off(word) for word in words),
-    )
-
-
-def _conflicts(stored: StoredReceipt, valid: Sequence[ReceiptWordLabel]) -> Iterable[str]:
+    conflicts: list[str] = []
     for (line_id, word_id), labels in _by_word(valid).items():
         names = {canonical(label.label) for label in labels}
         if len(names) > 1:
             place = f"page {page_id_of(stored.receipt)}, line {line_id}, word {word_id}"
-            yield f"{place}: {' and '.join(sorted(names))} are both VALID"
-
-
-def _is_off(word: ReceiptWord) -> bool:
-    edges = (word.x, word.x + word.width, word.y, word.y + word.height)
-    return not all(-_BOX_SLACK <= edge <= 1 + _BOX_SLACK for edge in edges)
+            conflicts.append(f"{place}: {' and '.join(sorted(names))} are both VALID")
+    edges_of_words = [(word.x, word.x + word.width, word.y, word.y + word.height) for word in words]
+    return Notes(
+        aliases=dict(Counter(label.label for label in valid if label.label in ALIASES)),
+        conflicts=tuple(conflicts),
+        unusable_labels=sum(not _LABEL.fullmatch(label.label) for label in valid),
+        labels_without_word=sum(_number(label) not in numbers for label in stored.labels),
+        blank_words=len(stored.words) - len(words),
+        moved_boxes=sum(not all(-_BOX_SLACK <= edge <= 1 + _BOX_SLACK for edge in edges) for edges in edges_of_words),
+    )
 
 
 def image_id_of(page_id: str) -> str:
@@ -255,41 +246,28 @@ def receipt_from_page(page: Page, now: datetime) -> StoredReceipt:
         group=page.group,
         sha256=page.image,
     )
-    words = tuple(
-        _word(image_id, line_id, word_id, text, box)
-        for (line_id, word_id), text, box in zip(_numbers(page.boxes), page.words, page.boxes, strict=True)
-    )
-    named = (_label(word, tag, now) for word, tag in zip(words, page.tags, strict=True) if tag != OUTSIDE)
-    labels = [*named]
+    words: list[ReceiptWord] = []
+    line_of = {word: number for number, line in enumerate(printed_lines(page.boxes)) for word in line}
+    line_id, word_id = 1, 0  # numbers from 1 in the order of the words; adjacent words of a printed line share a line
+    for index, (text, (x0, y0, x1, y1)) in enumerate(zip(page.words, page.boxes, strict=True)):
+        is_new_line = index > 0 and line_of[index] != line_of[index - 1]
+        line_id, word_id = (line_id + 1, 1) if is_new_line else (line_id, word_id + 1)
+        word = ReceiptWord(
+            image_id=image_id,
+            receipt_id=1,
+            line_id=line_id,
+            word_id=word_id,
+            text=text,
+            x=x0 / PAGE_EXTENT,
+            y=(PAGE_EXTENT - y1) / PAGE_EXTENT,
+            width=(x1 - x0) / PAGE_EXTENT,
+            height=(y1 - y0) / PAGE_EXTENT,
+        )
+        words.append(word)
+    labels = [_label(word, tag, now) for word, tag in zip(words, page.tags, strict=True) if tag != OUTSIDE]
     if OUTSIDE in page.tags and not any(tag[0] == "B" for tag in page.tags):
         labels.append(_label(words[page.tags.index(OUTSIDE)], OUTSIDE, now))
-    return StoredReceipt(receipt, words, tuple(labels))
-
-
-def _numbers(boxes: Sequence[Box]) -> list[tuple[int, int]]:
-    """Line and word numbers from 1 in the order of the words; adjacent words of a printed line share a line."""
-    line_of = {word: number for number, line in enumerate(printed_lines(boxes)) for word in line}
-    numbers: list[tuple[int, int]] = []
-    for word in range(len(boxes)):
-        line_id, word_id = numbers[-1] if numbers else (1, 0)
-        is_new = word > 0 and line_of[word] != line_of[word - 1]
-        numbers.append((line_id + 1, 1) if is_new else (line_id, word_id + 1))
-    return numbers
-
-
-def _word(image_id: str, line_id: int, word_id: int, text: str, box: Box) -> ReceiptWord:
-    x0, y0, x1, y1 = box
-    return ReceiptWord(
-        image_id=image_id,
-        receipt_id=1,
-        line_id=line_id,
-        word_id=word_id,
-        text=text,
-        x=x0 / PAGE_EXTENT,
-        y=(PAGE_EXTENT - y1) / PAGE_EXTENT,
-        width=(x1 - x0) / PAGE_EXTENT,
-        height=(y1 - y0) / PAGE_EXTENT,
-    )
+    return StoredReceipt(receipt, tuple(words), tuple(labels))
 
 
 def _label(word: ReceiptWord, tag: str, now: datetime) -> ReceiptWordLabel:

@@ -151,7 +151,7 @@ def read_labelled_receipts(
         without_receipt=tally.without_receipt,
         without_words=tally.without_words,
         forgotten=len(read) - len(kept),
-        notes=_sum(receipt.mark.notes for receipt in kept),
+        notes=Notes.sum(receipt.mark.notes for receipt in kept),
         read_units=receipts.units.read,
         requests=receipts.units.requests,
         seconds=time.monotonic() - began,
@@ -166,19 +166,26 @@ def _read_range(
     over_lines: frozenset[str],
     tally: _Tally,
 ) -> list[KnownReceipt]:
-    found: list[KnownReceipt] = []
+    """The receipts of one range of labels: the unchanged ones from `known`, the others from the table."""
+    read: list[KnownReceipt] = []
     images = _images(receipts, part, tally)
     while some := dict(itertools.islice(images, _AT_ONCE)):
-        unchanged = _unchanged(receipts, some, known, over_lines)
+        unchanged: dict[tuple[str, int], KnownReceipt] = {}
+        keys = [(image_id, number) for image_id, labels in some.items() for number in labels]
+        for receipt in receipts.get_receipts(keys) if known else ():
+            key = receipt.image_id, receipt.receipt_id
+            earlier = known.get(page_id_of(receipt))
+            if earlier is not None and earlier.mark.digest == _digest(receipt, some[key[0]][key[1]], over_lines):
+                unchanged[key] = earlier
         done = list(unchanged.values())
         for image_id, labels in some.items():
             changed = {number: rows for number, rows in labels.items() if (image_id, number) not in unchanged}
             if changed:
                 done += _read_image(receipts, image_id, changed, over_lines, tally)
-        found += done
+        read += done
         tally.add(receipts=len(done), reused=len(unchanged))
     tally.add(parts_done=1)
-    return found
+    return read
 
 
 def _images(receipts: ReceiptClient, part: LabelRange, tally: _Tally) -> Iterator[tuple[str, LabelsOfImage]]:
@@ -201,56 +208,36 @@ def _has_valid(labels: Iterable[ReceiptWordLabel]) -> bool:
     return any(label.validation_status is ValidationStatus.VALID for label in labels)
 
 
-def _unchanged(
-    receipts: ReceiptClient,
-    images: Mapping[str, LabelsOfImage],
-    known: Mapping[str, KnownReceipt],
-    over_lines: frozenset[str],
-) -> dict[tuple[str, int], KnownReceipt]:
-    """Those receipts that an earlier snapshot has unchanged, by (image_id, receipt_id)."""
-    if not known:
-        return {}
-    keys = [(image_id, number) for image_id, labels in images.items() for number in labels]
-    unchanged: dict[tuple[str, int], KnownReceipt] = {}
-    for receipt in receipts.get_receipts(keys):
-        earlier = known.get(page_id_of(receipt))
-        labels = images[receipt.image_id][receipt.receipt_id]
-        if earlier is not None and earlier.mark.digest == _digest(receipt, labels, over_lines):
-            unchanged[receipt.image_id, receipt.receipt_id] = earlier
-    return unchanged
-
-
 def _read_image(
     receipts: ReceiptClient, image_id: str, labels: LabelsOfImage, over_lines: frozenset[str], tally: _Tally
 ) -> list[KnownReceipt]:
+    """Those of an image's receipts that have labels, a Receipt item and words, with their marks."""
     rows = receipts.get_image(image_id)
     words: dict[int, list[ReceiptWord]] = {}
     for word in rows.words:
         words.setdefault(word.receipt_id, []).append(word)
-    stored = {receipt.receipt_id: receipt for receipt in rows.receipts}
-    pages = [
-        _page(StoredReceipt(stored[number], tuple(words.get(number, ())), tuple(of_receipt)), over_lines)
-        for number, of_receipt in labels.items()
-        if number in stored
-    ]
-    with_words = [page for page in pages if page is not None]
-    tally.add(without_receipt=len(labels) - len(pages), without_words=len(pages) - len(with_words))
-    return with_words
-
-
-def _page(stored: StoredReceipt, over_lines: frozenset[str]) -> KnownReceipt | None:
-    page, notes = page_from_receipt(stored, over_lines)
-    if page is None:
-        return None
-    digest, confidence = _digest(stored.receipt, stored.labels, over_lines), _confidence(stored)
-    return KnownReceipt(page, Mark(page_id=page.page_id, digest=digest, notes=notes, confidence=confidence))
-
-
-def _confidence(stored: StoredReceipt) -> float | None:
-    valid = {(label.line_id, label.word_id) for label in stored.labels if _has_valid([label])}
-    words = (word for word in stored.words if (word.line_id, word.word_id) in valid)
-    known = [word.confidence for word in words if word.confidence is not None]
-    return round(sum(known) / len(known), 6) if known else None
+    present = [receipt for receipt in rows.receipts if receipt.receipt_id in labels]
+    read: list[KnownReceipt] = []
+    for receipt in present:
+        of_receipt, of_labels = words.get(receipt.receipt_id, []), labels[receipt.receipt_id]
+        page, notes = page_from_receipt(StoredReceipt(receipt, tuple(of_receipt), tuple(of_labels)), over_lines)
+        if page is None:
+            continue
+        valid = {(label.line_id, label.word_id) for label in of_labels if _has_valid([label])}
+        known = [
+            word.confidence
+            for word in of_receipt
+            if (word.line_id, word.word_id) in valid and word.confidence is not None
+        ]
+        mark = Mark(
+            page_id=page.page_id,
+            digest=_digest(receipt, of_labels, over_lines),
+            notes=notes,
+            confidence=round(sum(known) / len(known), 6) if known else None,
+        )
+        read.append(KnownReceipt(page, mark))
+    tally.add(without_receipt=len(labels) - len(present), without_words=len(present) - len(read))
+    return read
 
 
 def _digest(receipt: Receipt, labels: Sequence[ReceiptWordLabel], over_lines: frozenset[str]) -> str:
@@ -261,11 +248,3 @@ def _digest(receipt: Receipt, labels: Sequence[ReceiptWordLabel], over_lines: fr
     )
     content = json.dumps([RULES, sorted(over_lines), receipt.model_dump_json(), rows])
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
-
-
-def _sum(notes: Iterable[Notes]) -> Notes:
-    """The sum of all notes, pairwise, since adding one by one takes quadratic time."""
-    rows = list(notes)
-    while len(rows) > 1:
-        rows = [left + right for left, right in itertools.zip_longest(rows[::2], rows[1::2], fillvalue=Notes())]
-    return rows[0] if rows else Notes()
