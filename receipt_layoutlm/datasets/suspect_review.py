@@ -1,6 +1,6 @@
 """Marks suspect labels in the table for review; labels that changed since the snapshot are not touched."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
@@ -54,9 +54,27 @@ def find_labels(
     marks = Marks([], [])
     unknown_pages = 0
     for page_id, of_page in by_page.items():
-        stored = _stored(receipts, page_id)
+        page, stored = pages[page_id], _stored(receipts, page_id)
         unknown_pages += stored is None
-        _add(marks, pages[page_id], of_page, stored)
+        words = [] if stored is None else words_of_page(stored)
+        is_same = [(word.text, box) for word, box in words] == list(zip(page.words, page.boxes, strict=True))
+        reason = "the table has no receipt of this page" if stored is None else "its receipt has other words now"
+        for suspect, word in ((of, word) for of in of_page for word in of.words):
+            if stored is None or not is_same:
+                marks.unmarked.append(_unmarked(suspect, word, reason))
+                continue
+            place = words[word.index][0]
+            labels = [
+                label
+                for label in stored.labels
+                if (label.line_id, label.word_id) == (place.line_id, place.word_id)
+                and canonical(label.label) == suspect.label
+            ]
+            valid = [label for label in labels if label.validation_status is ValidationStatus.VALID]
+            marks.labels.extend((page_id, word, label) for label in valid)
+            if not valid:
+                now = f"its label is {labels[0].validation_status} now" if labels else "its label was deleted"
+                marks.unmarked.append(_unmarked(suspect, word, now))
         on_page()
     if by_page and unknown_pages == len(by_page):
         raise NotInTable(
@@ -74,28 +92,6 @@ def _stored(receipts: ReceiptClient, page_id: str) -> StoredReceipt | None:
     words = (word for word in receipts.get_image(receipt.image_id).words if word.receipt_id == receipt.receipt_id)
     labels = (label for label in receipts.list_labels(receipt.image_id) if label.receipt_id == receipt.receipt_id)
     return StoredReceipt(receipt, tuple(words), tuple(labels))
-
-
-def _add(marks: Marks, page: Page, suspects: Sequence[Suspect], stored: StoredReceipt | None) -> None:
-    words = [] if stored is None else words_of_page(stored)
-    is_same = [(word.text, box) for word, box in words] == list(zip(page.words, page.boxes, strict=True))
-    reason = "the table has no receipt of this page" if stored is None else "its receipt has other words now"
-    for suspect, word in ((of, word) for of in suspects for word in of.words):
-        if stored is None or not is_same:
-            marks.unmarked.append(_unmarked(suspect, word, reason))
-            continue
-        place = words[word.index][0]
-        labels = [
-            label
-            for label in stored.labels
-            if (label.line_id, label.word_id) == (place.line_id, place.word_id)
-            and canonical(label.label) == suspect.label
-        ]
-        valid = [label for label in labels if label.validation_status is ValidationStatus.VALID]
-        marks.labels.extend((page.page_id, word, label) for label in valid)
-        if not valid:
-            now = f"its label is {labels[0].validation_status} now" if labels else "its label was deleted"
-            marks.unmarked.append(_unmarked(suspect, word, now))
 
 
 def _unmarked(suspect: Suspect, word: SuspectWord, reason: str) -> Unmarked:

@@ -58,35 +58,29 @@ def find_suspects(
     If several runs held out a page, they must agree on a word; its confidence is their mean. Raises DataError if the
     predictions are of other pages.
     """
-    views: dict[str, list[PredictedPage]] = {}
+    views_of: dict[str, list[PredictedPage]] = {}
     for view in predicted:
-        views.setdefault(view.page_id, []).append(view)
-    found = [
-        suspect
-        for page_id, of_page in views.items()
-        for suspect in _spans(page_id, _verdicts(_page_of(pages, of_page), of_page, min_confidence))
-    ]
-    return sorted(found, key=_rank)
+        views_of.setdefault(view.page_id, []).append(view)
+    suspects: list[Suspect] = []
+    for page_id, views in views_of.items():
+        page = pages.get(page_id)
+        for view in views:
+            if (
+                page is None
+                or sorted(view.index) != list(range(len(page.words)))
+                or view.words != tuple(page.words[place] for place in view.index)
+            ):
+                raise DataError(
+                    f"the stored predictions of page {page_id!r} belong to another version of it: train again"
+                )
+        assert page is not None
+        suspects += _spans(page_id, _verdicts(page, views, min_confidence))
 
+    def rank(suspect: Suspect) -> tuple[float, float, str, int]:
+        label = sum(word.label_confidence for word in suspect.words) / len(suspect.words)
+        return -suspect.confidence, label, suspect.page_id, suspect.words[0].index
 
-def _rank(suspect: Suspect) -> tuple[float, float, str, int]:
-    label = sum(word.label_confidence for word in suspect.words) / len(suspect.words)
-    return -suspect.confidence, label, suspect.page_id, suspect.words[0].index
-
-
-def _page_of(pages: Mapping[str, Page], views: Sequence[PredictedPage]) -> Page:
-    page = pages.get(views[0].page_id)
-    for view in views:
-        if (
-            page is None
-            or sorted(view.index) != list(range(len(page.words)))
-            or view.words != tuple(page.words[place] for place in view.index)
-        ):
-            raise DataError(
-                f"the stored predictions of page {view.page_id!r} belong to another version of it: train again"
-            )
-    assert page is not None
-    return page
+    return sorted(suspects, key=rank)
 
 
 def _verdicts(page: Page, views: Sequence[PredictedPage], min_confidence: float) -> Iterator[_Verdict | None]:
@@ -94,23 +88,20 @@ def _verdicts(page: Page, views: Sequence[PredictedPage], min_confidence: float)
     places = [{index: place for place, index in enumerate(view.index)} for view in views]
     for index in views[0].index:
         seen = [(view, place[index]) for view, place in zip(views, places, strict=True)]
-        verdict = _verdict(page, index, seen)
-        yield verdict if verdict is not None and verdict.word.confidence >= min_confidence else None
-
-
-def _verdict(page: Page, index: int, seen: Sequence[tuple[PredictedPage, int]]) -> _Verdict | None:
-    tag, predicted = page.tags[index], seen[0][0].predicted[seen[0][1]]
-    label, says = _label(tag), _label(predicted)
-    contradicted = all(_label(view.predicted[k]) == says != _label(view.true[k]) for view, k in seen)
-    if tag == UNSUPERVISED or not contradicted:
-        return None
-    word = SuspectWord(
-        index=index,
-        text=page.words[index],
-        confidence=_mean(view.confidence[k] for view, k in seen),
-        label_confidence=_mean(view.true_confidence[k] or 0.0 for view, k in seen),
-    )
-    return _Verdict(word, label, says, (predicted if label == OUTSIDE else tag)[0] == "B")
+        tag, predicted = page.tags[index], seen[0][0].predicted[seen[0][1]]
+        label, says = _label(tag), _label(predicted)
+        contradicted = all(_label(view.predicted[k]) == says != _label(view.true[k]) for view, k in seen)
+        confidence = _mean(view.confidence[k] for view, k in seen)
+        if tag == UNSUPERVISED or not contradicted or confidence < min_confidence:
+            yield None
+            continue
+        word = SuspectWord(
+            index=index,
+            text=page.words[index],
+            confidence=confidence,
+            label_confidence=_mean(view.true_confidence[k] or 0.0 for view, k in seen),
+        )
+        yield _Verdict(word, label, says, (predicted if label == OUTSIDE else tag)[0] == "B")
 
 
 def _label(tag: str) -> str:
@@ -123,22 +114,19 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def _spans(page_id: str, verdicts: Iterable[_Verdict | None]) -> Iterator[Suspect]:
+    """Adjacent verdicts of one entity as one suspect."""
     span: list[_Verdict] = []
     for verdict in (*verdicts, None):
         if span and (verdict is None or verdict.begins or span[-1][1:3] != verdict[1:3]):
-            yield _suspect(page_id, span)
+            words = tuple(each.word for each in span)
+            yield Suspect(
+                page_id=page_id,
+                text=" ".join(word.text for word in words),
+                label=span[0].label,
+                says=span[0].says,
+                confidence=_mean(word.confidence for word in words),
+                words=words,
+            )
             span = []
         if verdict is not None:
             span.append(verdict)
-
-
-def _suspect(page_id: str, span: Sequence[_Verdict]) -> Suspect:
-    words = tuple(verdict.word for verdict in span)
-    return Suspect(
-        page_id=page_id,
-        text=" ".join(word.text for word in words),
-        label=span[0].label,
-        says=span[0].says,
-        confidence=_mean(word.confidence for word in words),
-        words=words,
-    )

@@ -55,21 +55,18 @@ def forget_pages(
             rows = [(page.page_id, when(page.forgotten_at), page.forgotten_by) for page in forgotten]
             text = table(("page", "forgotten", "by"), rows)
     elif undo:
-        text = _undo(client, page_ids, dry_run, as_json)
+        check_excluded(client, page_ids)
+        for page_id in () if dry_run else page_ids:
+            client.remove_forgotten(page_id)
+        if as_json:
+            text = json.dumps({"taken_back": page_ids}, indent=1)
+        else:
+            text = f"{_counted(len(page_ids))} included in new snapshots again"
     else:
         text = _forget(connection, client, page_ids, dry_run, as_json)
     click.echo(text)
     if dry_run and not is_list:
         click.echo("nothing was written (--dry-run)", err=True)
-
-
-def _undo(client: DynamoClient, page_ids: list[str], dry_run: bool, as_json: bool) -> str:
-    check_excluded(client, page_ids)
-    for page_id in () if dry_run else page_ids:
-        client.remove_forgotten(page_id)
-    if as_json:
-        return json.dumps({"taken_back": page_ids}, indent=1)
-    return f"{_counted(len(page_ids))} included in new snapshots again"
 
 
 def _forget(connection: Connection, client: DynamoClient, page_ids: list[str], dry_run: bool, as_json: bool) -> str:

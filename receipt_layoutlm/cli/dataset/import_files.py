@@ -186,21 +186,18 @@ def _import(
     renames = (
         own_table(source_format.own_labels, label_map) if keep_labels else core_table(source_format.labels, label_map)
     )
-    pages, report = import_pages(format_name, paths, renames, _pass_over if skip_bad else _refuse)
+
+    def on_bad(error: DataError) -> None:
+        if not skip_bad:  # else the report lists it
+            raise error
+
+    pages, report = import_pages(format_name, paths, renames, on_bad)
     check_all_used(label_map, [*source_format.labels, *(label for names in report.renamed.values() for label in names)])
     source = " ".join([format_name, *(path.name for path in paths)])
     first = paths[0].resolve()
     default_name = first.name if first.is_dir() else Path(first.name.removesuffix(".gz")).stem
     described = store_dataset(connection, name or default_name, pages, source, dry_run)
     click.echo(json_text(described, report) if as_json else import_report_text(described, report, renames))
-
-
-def _refuse(error: DataError) -> None:
-    raise error
-
-
-def _pass_over(error: DataError) -> None:
-    """Skips a bad page, which the report lists."""
 
 
 def store_dataset(connection: Connection, name: str, pages: Sequence[Page], source: str, dry_run: bool) -> Dataset:

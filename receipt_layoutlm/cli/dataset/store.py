@@ -2,13 +2,12 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
 
-from receipt_dynamo import DynamoClient, ReceiptClient, ValidationStatus, utcnow
+from receipt_dynamo import ReceiptClient, ValidationStatus, utcnow
 from receipt_dynamo.receipt_client import LabelRange, label_ranges
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.dataset.import_files import as_json_option, dry_run_option
@@ -21,6 +20,7 @@ from receipt_layoutlm.datasets.snapshots import describe_dataset, pinned
 from receipt_layoutlm.datasets.table_snapshots import DEFAULT_NAME, keep_snapshot, last_snapshot, read_table, source_of
 
 SHOWN_CONFLICTS = 10
+_ALL = "all"  # the row of the sums in `dataset count`
 
 
 @click.command()
@@ -153,42 +153,29 @@ def load_text(report: LoadReport) -> str:
 @store_options
 def count_labels(connection: Connection, by_label: bool, as_json: bool) -> None:
     """Count the labels in the table by validation status, without a snapshot."""
-    client = connection.client()
-    counts = _counted(client, _labels_in if by_label else _number_in)
+    receipts = ReceiptClient(connection.client())
+    ranges = [(status, part) for status in ValidationStatus for part in label_ranges()]
+    with counting_bar("counting labels", len(ranges)) as on_range, ThreadPoolExecutor(THREADS) as pool:
+
+        def count_range(status: ValidationStatus, part: LabelRange) -> Counter[str]:
+            if by_label:
+                of_range = Counter(label.label for label in receipts.iter_labels_by_status(status, part))
+                of_range += Counter({_ALL: of_range.total()})
+            else:
+                of_range = Counter({_ALL: receipts.count_labels(status, part)})
+            on_range()
+            return of_range
+
+        by_status = {status: Counter[str]() for status in ValidationStatus}
+        for (status, _), of_range in zip(ranges, pool.map(count_range, *zip(*ranges, strict=True)), strict=True):
+            by_status[status] += of_range
+    names = sorted(set().union(*by_status.values()) - {_ALL})
+    counts = {
+        name: {status.value: of_status[name] for status, of_status in by_status.items()} for name in (*names, _ALL)
+    }
     if as_json:
         click.echo(json.dumps(counts, indent=1))
         return
     statuses = [status.value for status in ValidationStatus]
     rows = [(name, *(row[status] for status in statuses)) for name, row in counts.items()]
     click.echo(table(("label", *statuses), rows))
-
-
-Counted = Callable[[ReceiptClient, ValidationStatus, LabelRange], Counter[str]]
-ALL = "all"
-
-
-def _counted(client: DynamoClient, count_part: Counted) -> dict[str, dict[str, int]]:
-    """The number of labels by name and in all, by status; ranges of the labels are counted concurrently."""
-    receipts, parts = ReceiptClient(client), [(status, part) for status in ValidationStatus for part in label_ranges()]
-    with counting_bar("counting labels", len(parts)) as on_part, ThreadPoolExecutor(THREADS) as pool:
-
-        def one(work: tuple[ValidationStatus, LabelRange]) -> tuple[ValidationStatus, Counter[str]]:
-            found = count_part(receipts, *work)
-            on_part()
-            return work[0], found
-
-        found = list(pool.map(one, parts))
-    names = sorted({name for _, part in found for name in part} - {ALL})
-    return {
-        name: {status.value: sum(part[name] for of, part in found if of is status) for status in ValidationStatus}
-        for name in (*names, ALL)
-    }
-
-
-def _number_in(receipts: ReceiptClient, status: ValidationStatus, part: LabelRange) -> Counter[str]:
-    return Counter({ALL: receipts.count_labels(status, part)})
-
-
-def _labels_in(receipts: ReceiptClient, status: ValidationStatus, part: LabelRange) -> Counter[str]:
-    found = Counter(label.label for label in receipts.iter_labels_by_status(status, part))
-    return found + Counter({ALL: found.total()})

@@ -79,11 +79,19 @@ def suspects(
     shown = matching[:limit]
     marked = _mark(ReceiptClient(client), held_out, shown, ValidationStatus(mark), dry_run) if mark else None
     if as_json:
-        click.echo(_json(held_out, matching, shown, marked))
-    else:
-        click.echo(_text(held_out, matching, shown))
+        document: dict[str, object] = {
+            "evaluations": [{"job": name, "global_step": step} for name, step in held_out.evaluations],
+            "pages": {"held_out": held_out.covered, "all": len(held_out.pages)},
+            "found": len(matching),
+            "suspects": [each.model_dump() for each in shown],
+        }
         if marked is not None:
-            click.echo(_marked_text(marked, "would be marked" if dry_run else "marked"))
+            document |= {"marked": marked[0], "unmarked": [each.model_dump() for each in marked[1]]}
+        click.echo(json.dumps(document, indent=1))
+    else:
+        click.echo(suspects_text(held_out, matching, shown))
+        if marked is not None:
+            click.echo(marks_text(marked, "would be marked" if dry_run else "marked"))
     if dry_run:
         click.echo("nothing was written (--dry-run)", err=True)
 
@@ -104,19 +112,8 @@ def _mark(
     return len(marks.labels) - (len(unmarked) - len(marks.unmarked)), unmarked
 
 
-def _json(held_out: HeldOut, matching: Sequence[Suspect], shown: Sequence[Suspect], marked: Marked | None) -> str:
-    document: dict[str, object] = {
-        "evaluations": [{"job": name, "global_step": step} for name, step in held_out.evaluations],
-        "pages": {"held_out": held_out.covered, "all": len(held_out.pages)},
-        "found": len(matching),
-        "suspects": [each.model_dump() for each in shown],
-    }
-    if marked is not None:
-        document |= {"marked": marked[0], "unmarked": [each.model_dump() for each in marked[1]]}
-    return json.dumps(document, indent=1)
-
-
-def _text(held_out: HeldOut, matching: Sequence[Suspect], shown: Sequence[Suspect]) -> str:
+def suspects_text(held_out: HeldOut, matching: Sequence[Suspect], shown: Sequence[Suspect]) -> str:
+    """Text of the suspects shown, their number, and the pages judged."""
     rows = [(each.page_id, each.text, each.label, each.says, f"{each.confidence:.4f}") for each in shown]
     lines = [table(("page", "text", "label", "prediction", "confidence"), rows), ""] if rows else []
     if more := len(matching) - len(shown):
@@ -128,7 +125,8 @@ def _text(held_out: HeldOut, matching: Sequence[Suspect], shown: Sequence[Suspec
     return "\n".join(lines)
 
 
-def _marked_text(marked: Marked, verb: str) -> str:
+def marks_text(marked: Marked, verb: str) -> str:
+    """Text of the number of marked labels and of those that were not."""
     count, unmarked = marked
     rows = [
         f"  {clean(each.page_id)}, word {each.index} {clean(each.text)}, {clean(each.label)}: {each.reason}"
