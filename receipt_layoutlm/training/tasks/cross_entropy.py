@@ -1,7 +1,7 @@
-"""Cross-entropy of classes: pure functions of logits and labels that return a sum and its weight, never a mean.
+"""Cross-entropy of classes as pure functions of logits and labels that return sums and weights, never means.
 
-A mean of means would weigh the items of a small micro-batch more than those of a large one. The caller divides the
-summed losses by the weight of the whole optimizer step, so accumulation equals the large batch exactly.
+A mean of means would overweight the items of small micro-batches. The caller divides the summed losses by the weight
+of the whole optimizer step, so gradient accumulation equals one large batch.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from receipt_layoutlm.data.labels import IGNORE_INDEX
 class LossRule:
     """Label smoothing, focal factor and class weights of a loss.
 
-    class_weights: (classes,), float32, None for 1 each. focal_gamma: 0 is plain cross-entropy.
+    class_weights: (classes,), float32; None weighs every class 1. focal_gamma: 0 is plain cross-entropy.
     """
 
     label_smoothing: float = 0.0
@@ -32,12 +32,12 @@ class LossRule:
 
 
 PLAIN = LossRule()
-"""Cross-entropy as evaluation reports it, whatever the training loss is."""
+"""Plain cross-entropy, which evaluation reports for every training loss."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenLoss:
-    """A loss summed over the supervised positions, and how many there were."""
+    """A loss summed over the supervised positions, and their number."""
 
     total: torch.Tensor  # scalar, float32
     count: int
@@ -46,8 +46,8 @@ class TokenLoss:
 def token_loss(logits: torch.Tensor, labels: torch.Tensor, rule: LossRule) -> TokenLoss:
     """Weighted, smoothed and focal cross-entropy, summed over positions whose label is not IGNORE_INDEX.
 
-    logits: (..., classes). labels: (...), int64. Smoothing and weights are combined as torch.nn.CrossEntropyLoss
-    does it; the focal factor (1 - p)^gamma is that of Lin et al. 2017, p the probability of the label.
+    logits: (..., classes). labels: (...), int64. Smoothing and weights combine as in
+    torch.nn.CrossEntropyLoss. The focal factor is (1 - p)^gamma (Lin et al. 2017) with p the probability of the label.
     """
     flat = labels.reshape(-1)
     supervised = (flat != IGNORE_INDEX).nonzero().squeeze(-1)
@@ -58,11 +58,8 @@ def token_loss(logits: torch.Tensor, labels: torch.Tensor, rule: LossRule) -> To
         kept, truth, weight=weight, label_smoothing=rule.label_smoothing, reduction="none"
     )
     if rule.focal_gamma:
-        losses = losses * _doubt(kept, truth) ** rule.focal_gamma
+        probability = kept.softmax(-1).gather(1, truth[:, None]).squeeze(1)
+        # never exactly 0, where the gradient of a power below 1 has a pole
+        complement = (1 - probability).clamp_min(torch.finfo(torch.float32).eps)
+        losses = losses * complement**rule.focal_gamma
     return TokenLoss(losses.sum(), supervised.numel())
-
-
-def _doubt(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """1 - p of the label, exactly 0 never: the gradient of a power below 1 has a pole there."""
-    right = logits.softmax(-1).gather(1, labels[:, None]).squeeze(1)
-    return (1 - right).clamp_min(torch.finfo(torch.float32).eps)

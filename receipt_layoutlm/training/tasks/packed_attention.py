@@ -1,8 +1,8 @@
 """Block-diagonal attention over concatenated sequences, for unmodified transformers models.
 
 Registered under PACKED in transformers' attention registry. A model whose config names it takes `input_ids`
-(1, tokens) of all sequences, `position_ids` that restart with each, and `lengths`, which the model passes on to
-here: nothing is padded and no sequence attends to another.
+(1, tokens) of all sequences, `position_ids` that restart with each sequence, and `lengths`, which the model forwards
+to the attention function. Nothing is padded and no sequence attends to another.
 """
 
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ PACKED = "receipt_layoutlm_packed"
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Tokens of each sequence; ends: (sequences + 1,), int32, on the device, for kernels that want them there."""
+    """Tokens of each sequence. ends: (sequences + 1,), int32, on the device, as kernels expect them."""
 
     tokens: list[int]
     ends: torch.Tensor
 
     @classmethod
     def of(cls, tokens: list[int], device: torch.device) -> "Lengths":
-        """With the ends copied to the device once for all layers."""
+        """Copies the ends to the device once for all layers."""
         return cls(tokens, torch.tensor([0, *accumulate(tokens)], dtype=torch.int32).to(device, non_blocking=True))
 
 
@@ -47,7 +47,7 @@ def packed_attention(
 ) -> tuple[torch.Tensor, None]:
     """Attention within each sequence. query, key, value: (1, heads, tokens, dim); returns (1, tokens, heads, dim).
 
-    The mask is ignored: where every token is one of a sequence there is nothing to hide.
+    The mask is ignored: packed sequences contain no padding to mask.
     """
     is_half = query.dtype in (torch.float16, torch.bfloat16)
     if varlen_attn is not None and query.is_cuda and is_half and dropout == 0.0:
@@ -62,7 +62,7 @@ def packed_attention(
 def _flash(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: Lengths, scaling: float
 ) -> torch.Tensor:
-    """One kernel for all sequences; it has no fp32 and no dropout."""
+    """One kernel for all sequences; supports neither fp32 nor dropout."""
     longest = max(lengths.tokens)
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     out = varlen_attn(q, k, v, lengths.ends, lengths.ends, longest, longest, scale=scaling)

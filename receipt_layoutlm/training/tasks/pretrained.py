@@ -18,15 +18,17 @@ from receipt_layoutlm.run.directory import RunDir
 
 C = TypeVar("C", bound=TrainConfig)
 
-HUB_SECONDS = 3.0  # until the hub counts as out of reach; transformers itself would retry for 23 s per file
+HUB_SECONDS = (
+    3.0  # timeout after which the hub counts as unreachable; transformers itself would retry for 23 s per file
+)
 
 
 class ModelLoadError(UserError):
-    """Weights or a tokenizer that cannot be loaded; the text names an alternative."""
+    """Weights or a tokenizer that cannot be loaded; the message names an alternative."""
 
 
 def load_fast_tokenizer(config: TrainConfig) -> PreTrainedTokenizerFast:
-    """The tokenizer that belongs to the weights. Raises ModelLoadError, or WeightsError for `minilm`."""
+    """Load the tokenizer of the pretrained weights. Raises ModelLoadError, or WeightsError for `minilm`."""
     source = weights_source(config.pretrained)
     try:
         return AutoTokenizer.from_pretrained(
@@ -37,27 +39,27 @@ def load_fast_tokenizer(config: TrainConfig) -> PreTrainedTokenizerFast:
 
 
 def weights_source(pretrained: str) -> str:
-    """A folder or a hub name."""
+    """Folder or hub name of the weights."""
     if is_in_bucket(pretrained):
-        raise ModelLoadError(f"{pretrained} was not downloaded: only a worker does that; give a folder")
+        raise ModelLoadError(f"{pretrained} was not downloaded: only a worker downloads weights; pass a local folder")
     return str(find_minilm()) if pretrained == "minilm" else pretrained
 
 
 def is_offline(source: str) -> bool:
-    """Whether to read the hub's cache alone: the source is a folder, or the hub is out of reach."""
+    """Whether to read local files only: the source is a folder, or the hub is unreachable."""
     return Path(source).is_dir() or constants.HF_HUB_OFFLINE or not _hub_answers()
 
 
 @cache
 def _hub_answers() -> bool:
-    """Asked once per process: where packets are dropped, every request takes the whole timeout."""
+    """Cached per process: on a network that drops packets, every request takes the whole timeout."""
     try:
         with urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=HUB_SECONDS):
             return True
     except HTTPError:
         return True
     except URLError as error:
-        return isinstance(error.reason, ssl.SSLError)  # a proxy's certificate that only transformers knows
+        return isinstance(error.reason, ssl.SSLError)  # a proxy's certificate that only transformers trusts
     except TimeoutError:
         return False
 
@@ -67,15 +69,15 @@ def load_error(source: str, error: OSError | ValueError) -> ModelLoadError:
     if Path(source).exists() or not is_offline(source):
         return ModelLoadError(f"cannot load {source}: {first_line}")
     return ModelLoadError(
-        f"cannot load {source}: it is neither a folder nor in the local cache and the model hub is out of reach; "
-        "with no network use --pretrained minilm"
+        f"cannot load {source}: it is neither a folder nor in the local cache and the model hub is unreachable; "
+        "without network access use --pretrained minilm"
     )
 
 
 def with_local_weights(config: C, run_dir: RunDir) -> C:
-    """The config for loading weights and tokenizer: a worker has downloaded those of a bucket into the run directory.
+    """Point `pretrained` at the run directory, into which a worker downloads the weights of a bucket.
 
-    Only for loading. The record and the config hash keep the s3:// place, which is the same in every attempt.
+    For loading only. The record and the config hash keep the s3:// URI, which is the same in every attempt.
     """
     if not is_in_bucket(config.pretrained):
         return config

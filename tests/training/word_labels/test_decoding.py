@@ -105,7 +105,7 @@ def test_a_score_that_is_no_number_is_refused() -> None:
     "names", [["B-TAX", "I-TAX", "O"], ["O", "I-TAX", "B-TAX"], ["O", "B-TAX", "I-TIP"], ["O", "B-TAX"]]
 )
 def test_classes_in_another_order_are_refused(names: list[str]) -> None:
-    with pytest.raises(ValueError, match="classes have to be"):
+    with pytest.raises(ValueError, match="classes must be"):
         viterbi([np.zeros((1, len(names)), np.float32)], names)
 
 

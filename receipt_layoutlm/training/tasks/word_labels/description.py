@@ -1,4 +1,4 @@
-"""Facts of a run before its first step: labels, counts, class weights, and the comparability of its scores."""
+"""Description of a run before its first step: labels, counts, class weights, comparability of its scores."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -8,12 +8,11 @@ from receipt_layoutlm.data.labels import OUTSIDE, LabelMap
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.snapshot import label_counts
 from receipt_layoutlm.run.class_weights import ClassWeights, weights_text
-from receipt_layoutlm.run.comparability import Stamp, evaluation_text, make_stamp, split_text
+from receipt_layoutlm.run.comparability import evaluation_text, make_stamp, split_text
 from receipt_layoutlm.run.events import Log
 from receipt_layoutlm.run.record import DatasetRecord, TaskRecord
 from receipt_layoutlm.run.scores import headline_name
 from receipt_layoutlm.training.task import TaskDescription
-from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import EncodedPages
 from receipt_layoutlm.training.tasks.word_labels.inputs.windows import OVERLAP
 from receipt_layoutlm.training.tasks.word_labels.pages import EncodedSplits, Splits
 
@@ -23,8 +22,22 @@ SCORER = "seqeval, strict IOB2, micro F1"
 def describe_run(
     config: WordLabelsConfig, splits: Splits, encoded: EncodedSplits, weights: ClassWeights
 ) -> TaskDescription:
-    """What run.json, the started event and the log hold of the task."""
+    """Facts of the task for run.json, the started event and the log."""
     label_map = splits.label_map
+    scorer = [headline_name(config.metric_for_best), SCORER, config.decoding, *config.single_valued_labels]
+    stamp = make_stamp(
+        {
+            "dataset": splits.fingerprint,
+            "eval_dataset": splits.eval_fingerprint or "",
+            "split": split_text(config),
+            "labels": labels_text(label_map.labels, label_map.merges),
+            "windows": windows_text(config),
+            "scorer": ", ".join(scorer),
+            "evaluation": evaluation_text(
+                "evaluation", ((page.page_id, page.tags) for page in encoded.validation.pages)
+            ),
+        }
+    )
     record = TaskRecord(
         label_map=label_map.label2id,
         merges=label_map.merges,
@@ -39,7 +52,7 @@ def describe_run(
             test_label_counts=_counts(splits.test, label_map) if splits.test else {},
         ),
         class_weights=weights,
-        comparability=_stamp(config, splits, encoded.validation),
+        comparability=stamp,
     )
     return TaskDescription(
         record=record,
@@ -54,46 +67,31 @@ def describe_run(
 
 
 def _counts(pages: list[Page], label_map: LabelMap) -> dict[str, int]:
-    """Entities per kept label, zero included."""
+    """Entities per learned label, including zeros."""
     counts = label_counts(replace(page, tags=label_map.apply(page.tags)) for page in pages)
     return {label: counts.get(label, 0) for label in label_map.labels}
 
 
-def _stamp(config: WordLabelsConfig, splits: Splits, validation: EncodedPages) -> Stamp:
-    scorer = [headline_name(config.metric_for_best), SCORER, config.decoding, *config.single_valued_labels]
-    return make_stamp(
-        {
-            "dataset": splits.fingerprint,
-            "eval_dataset": splits.eval_fingerprint or "",
-            "split": split_text(config),
-            "labels": labels_text(splits.label_map.labels, splits.label_map.merges),
-            "windows": windows_text(config),
-            "scorer": ", ".join(scorer),
-            "evaluation": evaluation_text("evaluation", ((page.page_id, page.tags) for page in validation.pages)),
-        }
-    )
-
-
 def labels_text(labels: Iterable[str], merges: Mapping[str, str]) -> str:
-    """The kept labels and the merges."""
+    """Learned labels and merges, part of the comparability stamp."""
     merged = [f"{source}->{target}" for source, target in sorted(merges.items())]
     return ", ".join([*labels, *merged])
 
 
 def windows_text(config: WordLabelsConfig) -> str:
-    """The window rule."""
+    """Window rule, part of the comparability stamp."""
     text = f"{config.max_length} sub-tokens, {OVERLAP:g} of them seen twice"
     return text if config.max_sub_tokens is None else f"{text}, at most {config.max_sub_tokens} of a word"
 
 
 def _notes(record: TaskRecord, weights: ClassWeights) -> Sequence[Log]:
-    """Class weights in use, and warnings about the labels."""
+    """Log entries: class weights, and warnings about labels."""
     notes = []
     if not weights.is_plain:
         text = f"class weights in the loss, {weights_text(weights)}"
         notes.append(Log(event="class_weights", message=text, data=weights.model_dump(mode="json")))
     if empty := [label for label, count in record.dataset.train_label_counts.items() if count == 0]:
-        text = f"no example to train on: {', '.join(empty)}"
+        text = f"no training example: {', '.join(empty)}"
         notes.append(Log(level="warning", event="labels_without_examples", message=text))
     if dropped := [source for source, target in record.merges.items() if target == OUTSIDE]:
         text = f"dropped by a merge into {OUTSIDE}: {', '.join(dropped)}"

@@ -1,16 +1,13 @@
-"""Augmentation: training pages as they might also have been printed and scanned, another version in each epoch.
+"""Page augmentation: other entities and amounts, missing words, OCR errors, shifted boxes.
 
-Pure functions of (seed, epoch, page id), like sampling.py, so an attempt that resumes sees what the one before
-would have seen. For the training part alone, evaluation takes the pages as they are.
-
-The same page scanned differently: moved and scaled as a whole, each word's box a little off its place.
-
-The same page read worse: characters taken for others, and words that the reader did not see.
+Pure functions of (seed, epoch, page id): every epoch sees another version of a page, and a resumed attempt sees the
+versions of the one before. Applied to the training set only.
 """
 
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import replace
+from itertools import chain
 
 from receipt_layoutlm.configs.word_labels import Augmentation
 from receipt_layoutlm.data.page import PAGE_EXTENT, Page
@@ -19,35 +16,30 @@ from receipt_layoutlm.training.tasks.word_labels.augmentation.entities import Do
 from receipt_layoutlm.training.tasks.word_labels.augmentation.lines import hull
 from receipt_layoutlm.training.tasks.word_labels.inputs.sampling import generator, pick
 
-
-def _entities(page: Page, donors: Donors, draw: random.Random) -> Page:
-    return other_amounts(other_entities(page, donors, draw), draw)
-
-
 _STEPS: dict[Augmentation, Callable[[Page, Donors, random.Random], Page]] = {
-    "entities": _entities,
+    "entities": lambda page, donors, draw: other_amounts(other_entities(page, donors, draw), draw),
     "drop": lambda page, donors, draw: without_some(page, draw),
     "ocr": lambda page, donors, draw: misread(page, draw),
     "boxes": lambda page, donors, draw: moved_boxes(page, draw),
 }
-"""In the order in which they are done, whatever the order in which they are asked for."""
+"""In the order of application, which does not depend on the order of the option."""
 
 
 def augmented(page: Page, names: Collection[Augmentation], donors: Donors, seed: int, epoch: int) -> Page:
-    """The page as an epoch shows it; each augmentation draws the same whether the others are on or not."""
+    """The page of an epoch; an augmentation draws the same numbers with and without the others."""
     for name, step in _STEPS.items():
         if name in names:
             page = step(page, donors, generator(seed, epoch, f"augment {name} {page.page_id}"))
     return page
 
 
-JITTER = 2  # thousandths that an edge of a box is off its place at most; reading order bears 3
+JITTER = 2  # maximum shift of a box edge, in thousandths; reading order tolerates 3
 _SCALES = (0.88, 1.12)
-_SHIFT = 60  # thousandths that the middle of the print moves at most
+_SHIFT = 60  # maximum shift of the print's centre, in thousandths
 
 
 def moved_boxes(page: Page, draw: random.Random) -> Page:
-    """The page moved and scaled in each direction, inside its bounds, then each box with jitter of its own."""
+    """Shift and scale the page in each direction within its bounds, then jitter each box."""
     left, top, right, bottom = hull(page.boxes)
     along_x, along_y = _moved(left, right, draw), _moved(top, bottom, draw)
     boxes = []
@@ -58,11 +50,11 @@ def moved_boxes(page: Page, draw: random.Random) -> Page:
     return replace(page, boxes=tuple(boxes))
 
 
-def _moved(least: int, most: int, draw: random.Random) -> Callable[[int], float]:
-    """Where a coordinate of a print that reaches from `least` to `most` comes to lie; larger ones stay larger."""
+def _moved(start: int, end: int, draw: random.Random) -> Callable[[int], float]:
+    """A random monotonic map of the coordinates of a print that extends from `start` to `end`."""
     low, high = _SCALES
-    scale = min(low + (high - low) * draw.random(), PAGE_EXTENT / max(most - least, 1))
-    middle, half = (least + most) / 2, scale * (most - least) / 2
+    scale = min(low + (high - low) * draw.random(), PAGE_EXTENT / max(end - start, 1))
+    middle, half = (start + end) / 2, scale * (end - start) / 2
     shifted = middle + _SHIFT * (2 * draw.random() - 1)
     new_middle = min(max(shifted, half), PAGE_EXTENT - half)
     return lambda value: new_middle + scale * (value - middle)
@@ -72,64 +64,57 @@ def _jittered(value: float, draw: random.Random) -> int:
     return min(max(round(value + JITTER * (2 * draw.random() - 1)), 0), PAGE_EXTENT)
 
 
-_MISREAD = 0.04  # of the words
-_UNSEEN = 0.05  # of the words that may be dropped
+_MISREAD = 0.04  # fraction of the words
+_DROPPED = 0.05  # fraction of the words outside entities
 
-_ALIKE = ("0OQD", "1Il|!", "5Ss", "8B3", "2Zz", "6Gb", "9gq", "4A", "7T/", ".,", ":;", "eco", "uv", "hb", "-~", "nr")
-_PAIRS = (("rn", "m"), ("cl", "d"), ("vv", "w"), ("li", "h"), ("ii", "u"))
-
-
-def _confusions() -> dict[str, Sequence[str]]:
-    """What a piece of text may be taken for, in both directions."""
-    found: dict[str, list[str]] = {}
-    for alike in (*_ALIKE, *_PAIRS):
-        for piece in alike:
-            found.setdefault(piece, []).extend(other for other in alike if other != piece)
-    return {piece: tuple(dict.fromkeys(others)) for piece, others in found.items()}
-
-
-CONFUSIONS = _confusions()
+_ALIKE: list[tuple[str, ...]] = [
+    *map(tuple, "0OQD 1Il|! 5Ss 8B3 2Zz 6Gb 9gq 4A 7T/ ., :; eco uv hb -~ nr".split()),
+    *(("rn", "m"), ("cl", "d"), ("vv", "w"), ("li", "h"), ("ii", "u")),
+]
+CONFUSIONS = {
+    piece: tuple(dict.fromkeys(other for alike in _ALIKE if piece in alike for other in alike if other != piece))
+    for piece in chain.from_iterable(_ALIKE)
+}
+"""Possible OCR misreadings of a piece of text."""
 
 
 def misread(page: Page, draw: random.Random) -> Page:
-    """The page with one piece of some words taken for another; words and tags stay as many."""
-    return replace(page, words=tuple(_misread(word, draw) if draw.random() < _MISREAD else word for word in page.words))
-
-
-def _misread(word: str, draw: random.Random) -> str:
-    places = [
-        (begin, word[begin : begin + size])
-        for size in (1, 2)
-        for begin in range(len(word) - size + 1)
-        if word[begin : begin + size] in CONFUSIONS
-    ]
-    if not places:
-        return word
-    begin, piece = pick(places, draw)
-    return word[:begin] + pick(CONFUSIONS[piece], draw) + word[begin + len(piece) :]
+    """Replace one piece of some words by a misreading; the number of words and the tags stay the same."""
+    words = list(page.words)
+    for place, word in enumerate(page.words):
+        if draw.random() >= _MISREAD:
+            continue
+        pieces = [
+            (begin, word[begin : begin + size])
+            for size in (1, 2)
+            for begin in range(len(word) - size + 1)
+            if word[begin : begin + size] in CONFUSIONS
+        ]
+        if pieces:
+            begin, piece = pick(pieces, draw)
+            words[place] = word[:begin] + pick(CONFUSIONS[piece], draw) + word[begin + len(piece) :]
+    return replace(page, words=tuple(words))
 
 
 def without_some(page: Page, draw: random.Random, entity_share: float = 0.0) -> Page:
-    """The page without some of its words of no entity, and without `entity_share` of those of entities.
+    """Drop some of the words outside entities, and the fraction `entity_share` of the words of entities.
 
-    What is left of an entity stays one. A page never loses all of its words.
+    The remaining words of an entity stay one entity. A page never loses all of its words.
     """
-    shares = [entity_share if tag[0] in "BI" else _UNSEEN for tag in page.tags]
+    shares = [entity_share if tag[0] in "BI" else _DROPPED for tag in page.tags]
     kept = [word for word, share in enumerate(shares) if draw.random() >= share]
     if not kept:
         return page
+    tags = [page.tags[word] for word in kept]
+    for place, word in enumerate(kept):
+        begin = word
+        while page.tags[begin][0] == "I":
+            begin -= 1
+        if begin < word and (place == 0 or kept[place - 1] < begin):  # the entity's first words were dropped
+            tags[place] = f"B{tags[place][1:]}"
     return replace(
         page,
         words=tuple(page.words[word] for word in kept),
         boxes=tuple(page.boxes[word] for word in kept),
-        tags=tuple(_tag(page.tags, kept, place) for place in range(len(kept))),
+        tags=tuple(tags),
     )
-
-
-def _tag(tags: Sequence[str], kept: Sequence[int], place: int) -> str:
-    """The tag of a word that was kept: it begins the entity if no word before it in there was kept."""
-    tag, begin = tags[kept[place]], kept[place]
-    while tags[begin][0] == "I":
-        begin -= 1
-    first = place == 0 or kept[place - 1] < begin
-    return f"B{tag[1:]}" if tag[0] == "I" and first else tag

@@ -1,8 +1,7 @@
-"""Other merchants, addresses and dates on a page: its entities exchanged for those of other pages of the training part.
+"""Entity augmentation: replaces merchants, addresses, dates etc. by entities of other training pages.
 
-An entity takes the place of another of its label: its words are shared out over the printed lines of the old one,
-and each line is stretched as far as there is room. Where the old text stands on the page once more without a label,
-the new one stands there too.
+The new entity has the label of the old one. Its words are distributed over the printed lines of the old one, and each
+line is stretched as far as there is room. Unlabelled repetitions of the old text on the page are replaced as well.
 """
 
 import random
@@ -27,35 +26,35 @@ Words = tuple[str, ...]
 Pool = Mapping[str, Mapping[int, Sequence[Words]]]
 """Distinct entities by label and by the number of printed lines they take."""
 
-_KEPT = frozenset({"QUANTITY"})  # times a price it is an amount
-_EXCHANGED = 0.6  # of the distinct entities of a page
-_GENERATED = 0.25  # of them for generated ones, where there are some of the label
-_TOLD_APART = 5  # characters from which on an equal text without a label counts as the same thing
+_KEPT = frozenset({"QUANTITY"})  # quantity times unit price is an amount
+_EXCHANGED = 0.6  # fraction of the distinct entities of a page
+_GENERATED = 0.25  # fraction of those replaced by generated ones, if the label has any
+_DISTINCTIVE = 5  # minimum characters for an equal unlabelled text to count as a repetition
 
 
 @dataclass(frozen=True, slots=True)
 class Donors:
-    """What may stand for an entity: others of the training part, and generated ones."""
+    """Replacement entities: of the training set, and of generated receipts."""
 
     own: Pool
     generated: Pool
 
 
 def donors_of(own: Iterable[Page], generated: Iterable[Page]) -> Donors:
-    """`own` has to be the training part alone: nothing of the evaluation part may be seen in training."""
+    """`own` must be the training set alone: training may see nothing of the validation set."""
     return Donors(_pool(own), _pool(generated))
 
 
 def _pool(pages: Iterable[Page]) -> Pool:
-    found: dict[str, dict[int, set[Words]]] = {}
+    pool: dict[str, dict[int, set[Words]]] = {}
     for page in pages:
         for entity in entities(page.tags):
             words = page.words[entity.begin : entity.end]
             if _may_change(entity.label, words):
                 lines = len(printed_pieces(page.boxes, entity.begin, entity.end))
-                found.setdefault(entity.label, {}).setdefault(lines, set()).add(words)
+                pool.setdefault(entity.label, {}).setdefault(lines, set()).add(words)
     return {
-        label: {lines: sorted(texts) for lines, texts in sorted(by_lines.items())} for label, by_lines in found.items()
+        label: {lines: sorted(texts) for lines, texts in sorted(by_lines.items())} for label, by_lines in pool.items()
     }
 
 
@@ -64,18 +63,26 @@ def _may_change(label: str, words: Words) -> bool:
 
 
 def other_entities(page: Page, donors: Donors, draw: random.Random) -> Page:
-    """The page with some of its entities exchanged; equal ones for equal ones. Amounts and quantities stay."""
-    new: dict[tuple[str, Words], Words | None] = {}
+    """Replace some entities of the page, equal ones by equal ones. Amounts and quantities stay."""
+    donor_of: dict[tuple[str, Words], Words | None] = {}
     for entity in entities(page.tags):
-        words = page.words[entity.begin : entity.end]
-        if (entity.label, words) not in new:
-            new[entity.label, words] = _donor(page, entity, words, donors, draw)
-    exchanged = [(label, old, words) for (label, old), words in new.items() if words]
-    return _exchanged(page, {place: words for label, old, words in exchanged for place in _places(page, label, old)})
+        text = page.words[entity.begin : entity.end]
+        if (entity.label, text) not in donor_of:
+            donor_of[entity.label, text] = _donor(page, entity, text, donors, draw)
+    places = {place: new for (label, old), new in donor_of.items() if new for place in _places(page, label, old)}
+    words, boxes, tags = list(page.words), list(page.boxes), list(page.tags)
+    changed_from = len(words)  # last place first, so that the positions before it stay valid
+    for place, new in sorted(places.items(), key=lambda item: (-item[0].end, item[0])):
+        if place.end <= changed_from:
+            changed_from = place.begin
+            inside = slice(place.begin, place.end)
+            boxes[inside] = _boxes_of(words, boxes, place, new)
+            words[inside], tags[inside] = new, _tags(place.label, len(new))
+    return replace(page, words=tuple(words), boxes=tuple(boxes), tags=tuple(tags))
 
 
 def _donor(page: Page, entity: Entity, words: Words, donors: Donors, draw: random.Random) -> Words | None:
-    """What an entity is exchanged for, None if for nothing; of as many printed lines where there are such."""
+    """The replacement of an entity, preferably of as many printed lines; None to keep the entity."""
     exchange, generate = draw.random() < _EXCHANGED, draw.random() < _GENERATED
     if not exchange or not _may_change(entity.label, words):
         return None
@@ -87,13 +94,13 @@ def _donor(page: Page, entity: Entity, words: Words, donors: Donors, draw: rando
 
 
 def _places(page: Page, label: str, words: Words) -> Iterator[Entity]:
-    """Where these words stand as an entity of the label, or under no label at all (label O)."""
+    """Occurrences of these words as an entity of the label, or unlabelled (label O)."""
     for begin, word in enumerate(page.words[: len(page.words) - len(words) + 1]):
         end = begin + len(words)
         if word != words[0] or page.words[begin:end] != words:
             continue
         tags = page.tags[begin:end]
-        if set(tags) == {"O"} and sum(map(len, words)) >= _TOLD_APART:
+        if set(tags) == {"O"} and sum(map(len, words)) >= _DISTINCTIVE:
             yield Entity("O", begin, end)
         elif tags == _tags(label, len(words)) and page.tags[end : end + 1] != (f"I-{label}",):
             yield Entity(label, begin, end)
@@ -103,32 +110,20 @@ def _tags(label: str, count: int) -> tuple[str, ...]:
     return ("O",) * count if label == "O" else (f"B-{label}", *(f"I-{label}",) * (count - 1))
 
 
-def _exchanged(page: Page, places: Mapping[Entity, Words]) -> Page:
-    words, boxes, tags = list(page.words), list(page.boxes), list(page.tags)
-    done = len(words)  # from the last to the first, so that the places before stay where they are
-    for place, new in sorted(places.items(), key=lambda item: (-item[0].end, item[0])):
-        if place.end <= done:
-            done = place.begin
-            inside = slice(place.begin, place.end)
-            boxes[inside] = _boxes_of(words, boxes, place, new)
-            words[inside], tags[inside] = new, _tags(place.label, len(new))
-    return replace(page, words=tuple(words), boxes=tuple(boxes), tags=tuple(tags))
-
-
 def _boxes_of(words: Sequence[str], boxes: Sequence[Box], place: Entity, new: Words) -> list[Box]:
     """Boxes of the new words in the printed lines of the old ones."""
     pieces = printed_pieces(boxes, place.begin, place.end)
     old = [" ".join(words[piece.start : piece.stop]) for piece in pieces]
-    found: list[Box] = []
+    new_boxes: list[Box] = []
     for piece, text, line in zip(pieces, old, shared_out(new, [len(text) for text in old]), strict=True):
         if line:
             box = hull(boxes[piece.start : piece.stop])
-            found += set_text(text, " ".join(line), box, room(boxes, piece), usual_anchor(box))
-    return found
+            new_boxes += set_text(text, " ".join(line), box, room(boxes, piece), usual_anchor(box))
+    return new_boxes
 
 
 def shared_out(words: Words, capacities: Sequence[int]) -> list[Words]:
-    """The words in order on lines, in proportion to the characters that the lines hold; a line may stay empty."""
+    """Distribute the words over lines, in order and proportional to the lines' characters; a line may stay empty."""
     upto = [0, *accumulate(len(word) + 1 for word in words)]
     scale = upto[-1] / sum(capacities)
     ends = [scale * end for end in accumulate(capacities)][:-1]

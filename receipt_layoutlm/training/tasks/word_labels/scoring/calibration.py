@@ -1,7 +1,7 @@
-"""Whether the model's probabilities mean what they say: expected calibration error, and a temperature that mends it.
+"""Calibration: expected calibration error and temperature scaling.
 
-Guo et al. 2017, "On Calibration of Modern Neural Networks": logits are divided by one number T, fitted on the part
-that the best weights are chosen by. No word changes its class by it.
+Guo et al. 2017, "On Calibration of Modern Neural Networks": logits are divided by one number T, fitted on the
+validation set. Predicted classes do not change.
 """
 
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.int64]
 
 BINS: Final = 15
-"""Of equal width over 0..1; a bin holds its upper edge and not its lower one."""
+"""Bins of equal width over (0, 1]; a bin includes its upper edge."""
 
 COLDEST, HOTTEST = 0.05, 20.0
 """Bounds of the temperature."""
 
-_FLOOR: Final = -1e6  # of a score below its word's highest: an impossible class, without an infinity
+_FLOOR: Final = -1e6  # lowest score relative to its word's highest: an impossible class, but finite
 _STEPS: Final = 50
-_ENOUGH: Final = 1e-8  # relative change of 1/T
+_TOLERANCE: Final = 1e-8  # relative change of 1/T
 
 
 class Bin(BaseModel):
-    """Words whose confidence (highest probability) is in (low, high]; mean confidence and share that is right."""
+    """Words whose confidence (highest probability) is in (low, high], with mean confidence and accuracy."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -38,7 +38,7 @@ class Bin(BaseModel):
 
 
 class Calibration(BaseModel):
-    """How far probabilities at a temperature are off; bins without words are left out of `reliability`.
+    """Calibration at a temperature; `reliability` omits bins without words.
 
     ece: |accuracy - confidence|, averaged over the words. nll: mean negative log-likelihood of the true classes.
     """
@@ -54,30 +54,30 @@ class Calibration(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class _Words:
-    """Words whose class is known. scores: (words, classes), the highest of each word 0. labels: (words,)."""
+    """Labelled words. scores: (words, classes), the highest of each word 0. labels: (words,)."""
 
     scores: npt.NDArray[np.float64]
     labels: IntArray
 
     @property
     def of_truth(self) -> npt.NDArray[np.float64]:
-        found: npt.NDArray[np.float64] = self.scores[np.arange(len(self.labels)), self.labels]
-        return found
+        scores: npt.NDArray[np.float64] = self.scores[np.arange(len(self.labels)), self.labels]
+        return scores
 
 
-def _known(scores: FloatArray, labels: IntArray) -> _Words:
-    known = labels >= 0
-    kept = scores[known].astype(np.float64)
-    return _Words(np.maximum(kept - kept.max(-1, keepdims=True), _FLOOR), labels[known])
+def _labelled_words(scores: FloatArray, labels: IntArray) -> _Words:
+    labelled = labels >= 0
+    kept = scores[labelled].astype(np.float64)
+    return _Words(np.maximum(kept - kept.max(-1, keepdims=True), _FLOOR), labels[labelled])
 
 
 def fit_temperature(scores: FloatArray, labels: IntArray) -> float:
-    """The temperature under which the true classes are most likely. Deterministic.
+    """The temperature of maximum likelihood of the true classes. Deterministic.
 
-    scores: (words, classes), logits or log-probabilities. labels: (words,), negative where nobody has decided.
-    1, which changes nothing, without words and where every word is right: nothing then says how sure is too sure.
+    scores: (words, classes), logits or log-probabilities. labels: (words,), negative for an unlabelled word.
+    1 (no change) without words and where every word is right, which would make the optimum unbounded.
     """
-    words = _known(scores, labels)
+    words = _labelled_words(scores, labels)
     if (words.of_truth == 0).all():
         return 1.0
     temperature = 1 / _best_inverse(words)
@@ -85,26 +85,22 @@ def fit_temperature(scores: FloatArray, labels: IntArray) -> float:
 
 
 def _best_inverse(words: _Words) -> float:
-    """1/T by Newton's method. The likelihood is concave in it; a step out of the bracket becomes its middle."""
+    """1/T by Newton's method; the likelihood is concave in 1/T. A step out of the bracket is replaced by bisection."""
     low, high = 1 / HOTTEST, 1 / COLDEST
     inverse = 1.0
     for _ in range(_STEPS):
-        slope, curvature = _derivatives(words, inverse)
+        # derivatives of the mean negative log-likelihood by 1/T
+        probabilities = _softmax(words.scores * inverse)
+        mean = (probabilities * words.scores).sum(-1)
+        variance = (probabilities * words.scores**2).sum(-1) - mean**2
+        slope, curvature = float((mean - words.of_truth).mean()), float(variance.mean())
         low, high = (low, inverse) if slope > 0 else (inverse, high)
         proposed = inverse - slope / curvature if curvature > 0 else low
         following = proposed if low < proposed < high else (low + high) / 2
-        if abs(following - inverse) <= _ENOUGH * inverse:
+        if abs(following - inverse) <= _TOLERANCE * inverse:
             break
         inverse = following
     return following
-
-
-def _derivatives(words: _Words, inverse: float) -> tuple[float, float]:
-    """First and second derivative of the mean negative log-likelihood by 1/T."""
-    probabilities = _softmax(words.scores * inverse)
-    mean = (probabilities * words.scores).sum(-1)
-    variance = (probabilities * words.scores**2).sum(-1) - mean**2
-    return float((mean - words.of_truth).mean()), float(variance.mean())
 
 
 def _softmax(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -119,28 +115,17 @@ def _nll(words: _Words, temperature: float) -> float:
 
 
 def calibration(scores: FloatArray, labels: IntArray, temperature: float = 1.0) -> Calibration:
-    """How well probabilities at a temperature agree with what is right; all 0 without words. See fit_temperature."""
-    words = _known(scores, labels)
+    """Calibration of labelled words at a temperature; all 0 without words. For the arguments see fit_temperature."""
+    words = _labelled_words(scores, labels)
     if not len(words.labels):
         return Calibration(temperature=temperature, words=0, ece=0, nll=0, reliability=())
     confidences = _softmax(words.scores / temperature).max(-1)
-    reliability = _reliability(confidences, words.scores.argmax(-1) == words.labels)
-    off = sum(each.words * abs(each.accuracy - each.confidence) for each in reliability)
-    return Calibration(
-        temperature=temperature,
-        words=len(words.labels),
-        ece=off / len(words.labels),
-        nll=_nll(words, temperature),
-        reliability=reliability,
-    )
-
-
-def _reliability(confidences: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]) -> tuple[Bin, ...]:
+    right = words.scores.argmax(-1) == words.labels
     place = np.clip(np.ceil(confidences * BINS).astype(np.int64) - 1, 0, BINS - 1)
     count = np.bincount(place, minlength=BINS)
     confidence = np.bincount(place, confidences, BINS) / np.maximum(count, 1)
     accuracy = np.bincount(place, right, BINS) / np.maximum(count, 1)
-    return tuple(
+    reliability = tuple(
         Bin(
             low=number / BINS,
             high=(number + 1) / BINS,
@@ -149,4 +134,12 @@ def _reliability(confidences: npt.NDArray[np.float64], right: npt.NDArray[np.boo
             accuracy=float(accuracy[number]),
         )
         for number in np.flatnonzero(count)
+    )
+    error = sum(bin_.words * abs(bin_.accuracy - bin_.confidence) for bin_ in reliability)
+    return Calibration(
+        temperature=temperature,
+        words=len(words.labels),
+        ece=error / len(words.labels),
+        nll=_nll(words, temperature),
+        reliability=reliability,
     )

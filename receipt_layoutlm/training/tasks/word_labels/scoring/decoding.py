@@ -1,6 +1,6 @@
-"""From the scores of a page's words to its tags: the best valid IOB2 sequence, and one entity of chosen labels.
+"""Decoding of word scores into tags: argmax, Viterbi over valid IOB2 sequences, single-valued labels.
 
-Classes stand in the order of LabelMap: O, then B- and I- of each label, so I-X is the even number right after B-X.
+Classes are in the order of LabelMap: O, then B- and I- of each label, so I-X is the even number right after B-X.
 """
 
 from collections.abc import Collection, Sequence
@@ -21,7 +21,7 @@ IntArray = npt.NDArray[np.int64]
 _O: Final = 0
 _BEGIN, _INSIDE = slice(1, None, 2), slice(2, None, 2)
 _FLOOR: Final = -1e6  # of a log-probability, so that sums of impossible words still differ and stay finite
-_PAGES_AT_ONCE: Final = 32  # more pages a step cost more memory and gain little
+_PAGES_AT_ONCE: Final = 32  # more cost memory and gain little speed
 
 
 def decode(
@@ -32,8 +32,8 @@ def decode(
 ) -> list[list[str]]:
     """Tags of each page. log_probs: (words, classes) each; names: of the classes.
 
-    argmax takes each word for itself, viterbi the best sequence in which every I-X continues an X. Of the labels
-    `single_valued` each page keeps its most confident entity.
+    argmax decides per word; viterbi takes the best sequence in which every I-X continues an X. Of each label in
+    `single_valued` a page keeps its most confident entity.
     """
     paths = viterbi(log_probs, names) if decoding == "viterbi" else [page.argmax(-1) for page in log_probs]
     tags = [[names[number] for number in path] for path in paths]
@@ -46,28 +46,28 @@ def decode(
 
 
 def viterbi(log_probs: Sequence[FloatArray], names: Sequence[str]) -> list[IntArray]:
-    """The classes of each page's most probable valid IOB2 sequence; nothing is learned but the words' scores.
+    """Classes of each page's most probable valid IOB2 sequence, without learned transitions.
 
-    The argmax where that is valid, ties included. ValueError for a NaN.
+    Equals the argmax where that is valid, ties included. ValueError for a NaN.
     """
-    _check_order(names)
+    labels = [name[2:] for name in names[_BEGIN]]
+    if list(names) != [OUTSIDE, *(f"{prefix}-{label}" for label in labels for prefix in "BI")]:
+        raise ValueError(f"classes must be O, then B-X, I-X of each label X, but are {', '.join(names)}")
     if any(np.isnan(page).any() for page in log_probs):
         raise ValueError("a score is NaN: the model's weights or inputs are not finite")
     best = [page.argmax(-1) for page in log_probs]
-    broken = [index for index, path in enumerate(best) if not is_valid(path)]
-    broken.sort(key=lambda index: len(best[index]))  # so that pages of like length are decoded at once
-    for start in range(0, len(broken), _PAGES_AT_ONCE):
-        chunk = broken[start : start + _PAGES_AT_ONCE]
-        paths = _paths(_padded([log_probs[index] for index in chunk]))
+    invalid = [index for index, path in enumerate(best) if not is_valid(path)]
+    invalid.sort(key=lambda index: len(best[index]))  # pages of similar length are decoded together
+    for start in range(0, len(invalid), _PAGES_AT_ONCE):
+        chunk = invalid[start : start + _PAGES_AT_ONCE]
+        # beyond a page's end all classes score 0, which does not change its path
+        scores = np.zeros((len(best[chunk[-1]]), len(chunk), len(names)))
+        for place, index in enumerate(chunk):
+            scores[: len(best[index]), place] = np.maximum(log_probs[index], _FLOOR)
+        paths = _paths(scores)
         for place, index in enumerate(chunk):
             best[index] = paths[: len(best[index]), place]
     return best
-
-
-def _check_order(names: Sequence[str]) -> None:
-    labels = [name[2:] for name in names[_BEGIN]]
-    if list(names) != [OUTSIDE, *(f"{prefix}-{label}" for label in labels for prefix in "BI")]:
-        raise ValueError(f"classes have to be O, then B-X, I-X of each label X, and are {', '.join(names)}")
 
 
 def is_valid(path: IntArray) -> bool:
@@ -77,63 +77,51 @@ def is_valid(path: IntArray) -> bool:
     return not (inside & (before != path) & (before != path - 1)).any()
 
 
-def _padded(pages: Sequence[FloatArray]) -> npt.NDArray[np.float64]:
-    """(words, pages, classes); after a page's end all classes are as good, so that what comes there changes nothing."""
-    scores = np.zeros((max(map(len, pages)), len(pages), pages[0].shape[1]))
-    for place, page in enumerate(pages):
-        scores[: len(page), place] = np.maximum(page, _FLOOR)
-    return scores
-
-
 def _paths(scores: npt.NDArray[np.float64]) -> IntArray:
     """(words, pages): the best sequence of each page. scores: (words, pages, classes), finite; overwritten."""
-    totals = _totals(scores)
-    length, pages, classes = totals.shape
-    numbers, page = np.arange(classes), np.arange(pages)
-    before = np.repeat(totals.argmax(-1)[:, :, None], classes, axis=2)  # the best class before each class
-    begins = totals[:, :, _BEGIN] >= totals[:, :, _INSIDE]
-    before[:, :, _INSIDE] = np.where(begins, numbers[_BEGIN], numbers[_INSIDE])
-    path = np.empty((length, pages), np.int64)
-    path[-1] = totals[-1].argmax(-1)
-    for word in range(length - 1, 0, -1):
-        path[word - 1] = before[word - 1, page, path[word]]
-    return path
-
-
-def _totals(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The score of the best valid sequence that ends at each word with each class, put in place of the scores."""
+    length, pages, classes = scores.shape
+    # forward: score of the best valid sequence that ends at each word with each class
     scores[0, :, _INSIDE] = -np.inf
     for last, now in pairwise(scores):
         best = last.max(-1)
         now[:, _O] += best
         now[:, _BEGIN] += best[:, None]
         now[:, _INSIDE] += np.maximum(last[:, _BEGIN], last[:, _INSIDE])
-    return scores
+    # backward: follow the best predecessor of each class
+    numbers, page = np.arange(classes), np.arange(pages)
+    before = np.repeat(scores.argmax(-1)[:, :, None], classes, axis=2)
+    begins = scores[:, :, _BEGIN] >= scores[:, :, _INSIDE]
+    before[:, :, _INSIDE] = np.where(begins, numbers[_BEGIN], numbers[_INSIDE])
+    path = np.empty((length, pages), np.int64)
+    path[-1] = scores[-1].argmax(-1)
+    for word in range(length - 1, 0, -1):
+        path[word - 1] = before[word - 1, page, path[word]]
+    return path
 
 
 def keep_best_entities(
     tags: Sequence[str], log_probs: FloatArray, names: Sequence[str], labels: Collection[str]
 ) -> list[str]:
-    """The tags of a page with one entity of each of these labels, the most confident; its others become O.
+    """Keep a page's most confident entity of each of these labels and set its others to O.
 
-    The first one where several are equally confident. Other labels stay as they are.
+    Of equally confident entities the first one stays. Other labels are unchanged.
     """
     number = {name: place for place, name in enumerate(names)}
     classes = np.array([number[tag] for tag in tags], np.int64)
     of_words = log_probs[np.arange(len(tags)), classes].astype(np.float64)
     best: dict[str, Entity] = {}
-    found = [entity for entity in entities(tags) if entity.label in labels]
-    for entity in found:
+    candidates = [entity for entity in entities(tags) if entity.label in labels]
+    for entity in candidates:
         held = best.setdefault(entity.label, entity)
         if confidence(of_words, entity) > confidence(of_words, held):
             best[entity.label] = entity
     kept = list(tags)
-    for entity in found:
+    for entity in candidates:
         if entity != best[entity.label]:
             kept[entity.begin : entity.end] = [OUTSIDE] * (entity.end - entity.begin)
     return kept
 
 
 def confidence(of_words: npt.NDArray[np.floating], entity: Entity) -> float:
-    """The mean log-probability of an entity's words, each under the class it was given; 0 is certain."""
+    """Mean log-probability of an entity's words under their predicted classes; 0 is certain."""
     return float(of_words[entity.begin : entity.end].mean())

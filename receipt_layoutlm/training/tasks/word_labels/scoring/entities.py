@@ -5,7 +5,7 @@ words are left out: true and predicted, they count as O. Equal to seqeval's stri
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ Tags = Sequence[str]
 
 @dataclass(frozen=True, slots=True)
 class EntityScores:
-    """What an evaluation says of its pages; all keys are labels without B- and I-, or O.
+    """Scores of a set of pages; all keys are labels without B- and I-, or O.
 
     macro_f1 is the mean over the labels that have true entities.
     """
@@ -32,32 +32,42 @@ class EntityScores:
     per_label: dict[str, LabelScore]
     confusion: dict[str, dict[str, int]]  # true label -> predicted label -> words
     predicted_labels: dict[str, int]  # words per predicted label
-    collapsed: bool  # one predicted label for every word, where the truth has several
+    collapsed: bool  # one predicted label for all words although several are true
 
 
 def score_entities(true: Sequence[Tags], predicted: Sequence[Tags], labels: Sequence[str]) -> EntityScores:
-    """Score predicted tags against true ones, page by page; `labels` are all that get a row, examples or not."""
-    cells = _cells(true, predicted)
-    confusion, histogram = _confusion(cells), _histogram(cells)
+    """Score predicted tags against true ones, page by page; `labels` get a row each, with examples or without."""
+    tag_pairs: Counter[tuple[str, str]] = Counter()
+    for true_tags, predicted_tags in zip(true, predicted, strict=True):
+        tag_pairs.update(zip(true_tags, predicted_tags, strict=True))
+    cells: Counter[tuple[str, str]] = Counter()  # labelled words by true and predicted label
+    for (true_tag, predicted_tag), words in tag_pairs.items():
+        if true_tag != UNSUPERVISED:
+            cells[label_of(true_tag), label_of(predicted_tag)] += words
+    confusion: dict[str, dict[str, int]] = {}
+    histogram: Counter[str] = Counter()
+    for (true_label, predicted_label), words in sorted(cells.items()):
+        confusion.setdefault(true_label, {})[predicted_label] = words
+        histogram[predicted_label] += words
     pages = zip(true, predicted, strict=True)
-    found = score_sets(((set(entities(truth)), set(entities(decided(truth, guess)))) for truth, guess in pages), labels)
+    sets = score_sets(((set(entities(truth)), set(entities(labelled(truth, tags)))) for truth, tags in pages), labels)
     return EntityScores(
-        found.precision,
-        found.recall,
-        found.f1,
-        found.macro_f1,
-        per_label=found.per_label,
+        sets.precision,
+        sets.recall,
+        sets.f1,
+        sets.macro_f1,
+        per_label=sets.per_label,
         confusion=confusion,
-        predicted_labels=histogram,
+        predicted_labels=dict(sorted(histogram.items())),
         collapsed=len(histogram) == 1 and len(confusion) > 1,
     )
 
 
-def decided(true: Tags, tags: Tags) -> Tags:
-    """A page's tags with O where the truth is not known."""
+def labelled(true: Tags, tags: Tags) -> Tags:
+    """A page's tags with O for unlabelled words."""
     if UNSUPERVISED not in true:
         return tags
-    return [OUTSIDE if known == UNSUPERVISED else tag for known, tag in zip(true, tags, strict=True)]
+    return [OUTSIDE if truth == UNSUPERVISED else tag for truth, tag in zip(true, tags, strict=True)]
 
 
 def label_of(tag: str) -> str:
@@ -65,41 +75,15 @@ def label_of(tag: str) -> str:
     return tag if tag == OUTSIDE else tag[2:]
 
 
-def _cells(true: Sequence[Tags], predicted: Sequence[Tags]) -> Counter[tuple[str, str]]:
-    """Words by true and predicted label, those whose truth is known."""
-    tags: Counter[tuple[str, str]] = Counter()
-    for true_tags, predicted_tags in zip(true, predicted, strict=True):
-        tags.update(zip(true_tags, predicted_tags, strict=True))
-    cells: Counter[tuple[str, str]] = Counter()
-    for (true_tag, predicted_tag), words in tags.items():
-        if true_tag != UNSUPERVISED:
-            cells[label_of(true_tag), label_of(predicted_tag)] += words
-    return cells
-
-
-def _confusion(cells: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:
-    table: dict[str, dict[str, int]] = {}
-    for (true_label, predicted_label), words in sorted(cells.items()):
-        table.setdefault(true_label, {})[predicted_label] = words
-    return table
-
-
-def _histogram(cells: Mapping[tuple[str, str], int]) -> dict[str, int]:
-    words_of: Counter[str] = Counter()
-    for (_, predicted_label), words in cells.items():
-        words_of[predicted_label] += words
-    return dict(sorted(words_of.items()))
-
-
 Item = tuple[str, *tuple[object, ...]]
-"""What is right or wrong as a whole: its label, then whatever else makes it what it is."""
+"""A unit of scoring: its label, then everything else that identifies it."""
 
 NO_SCORE = LabelScore(precision=0, recall=0, f1=0, support=0)
 
 
 @dataclass(frozen=True, slots=True)
 class SetScores:
-    """Micro averages and each label's row; 0 wherever there is nothing to divide by."""
+    """Micro averages and a row per label; 0 for a ratio without a denominator."""
 
     precision: float
     recall: float
@@ -108,7 +92,7 @@ class SetScores:
 
     @property
     def macro_f1(self) -> float:
-        """Mean F1 of the labels that have true items: one without could only score 0."""
+        """Mean F1 of the labels that have true items; a label without any could only score 0."""
         supported = [row.f1 for row in self.per_label.values() if row.support]
         return sum(supported) / len(supported) if supported else 0.0
 
@@ -116,13 +100,13 @@ class SetScores:
 def score_sets(pages: Iterable[tuple[AbstractSet[Item], AbstractSet[Item]]], labels: Sequence[str]) -> SetScores:
     """Score the predicted items of each page (second) against the true ones (first).
 
-    `labels` get a row each, items or not; other labels that have items follow them in alphabetical order.
+    `labels` get a row each, with items or without; other labels with items follow in alphabetical order.
     """
     true, predicted, right = Counter[str](), Counter[str](), Counter[str]()
-    for truth, guess in pages:
-        true.update(item[0] for item in truth)
-        predicted.update(item[0] for item in guess)
-        right.update(item[0] for item in truth & guess)
+    for true_items, predicted_items in pages:
+        true.update(item[0] for item in true_items)
+        predicted.update(item[0] for item in predicted_items)
+        right.update(item[0] for item in true_items & predicted_items)
     rows = dict.fromkeys(labels, NO_SCORE)
     for label in sorted(true.keys() | predicted.keys()):
         precision, recall, f1 = rates(right[label], predicted[label], true[label])

@@ -1,8 +1,8 @@
-"""Field scores: whether a page's values were found, by text, wherever on the page they stand.
+"""Field scores: compares the values of a page by text, independent of their position.
 
-A total is printed several times, and each place is as good as the other. So per page and label the set of distinct
-values is taken, of the true entities and of the predicted ones; a predicted value is right if it is among the true
-ones of its label on its page. Precision, recall and F1 are micro averages over these values.
+A total may be printed several times, and any of these places is correct. Scored are therefore the sets of distinct
+values per page and label: a predicted value is right if it is among the true ones of its label on its page.
+Precision, recall and F1 are micro averages over these values.
 """
 
 import re
@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 
 from receipt_layoutlm.data.importers.value_match import amount
 from receipt_layoutlm.data.tags import entities
-from receipt_layoutlm.training.tasks.word_labels.scoring.entities import SetScores, Tags, decided, score_sets
+from receipt_layoutlm.training.tasks.word_labels.scoring.entities import SetScores, Tags, labelled, score_sets
 
 _CODES = "rm|myr|usd|eur|gbp|chf|cad|aud|nzd|sgd|idr|rp|inr|rs|thb|php|vnd|krw|jpy|cny|hkd|twd|brl|mxn"
 _CURRENCY = rf"(?:{_CODES}|[a-z]{{0,2}}[$]|[€£¥₹₩₫฿₱])"  # not any letters: AB1234 is a code
@@ -26,11 +26,11 @@ def score_fields(
 ) -> SetScores:
     """Score the values of these labels, page by page; the support of a label is its distinct true values.
 
-    Words whose truth nobody has decided belong to no value.
+    Unlabelled words belong to no value.
     """
     pages = zip(words, true, predicted, strict=True)
     return score_sets(
-        ((values(texts, truth, labels), values(texts, decided(truth, guess), labels)) for texts, truth, guess in pages),
+        ((values(texts, truth, labels), values(texts, labelled(truth, tags), labels)) for texts, truth, tags in pages),
         labels,
     )
 
@@ -45,24 +45,21 @@ def values(words: Sequence[str], tags: Tags, labels: Collection[str]) -> set[tup
 
 
 def normalised(text: str) -> str:
-    """The text that two values are compared by.
+    """Canonical text of a value for comparison.
 
-    An amount becomes its number: no currency (a sign or a usual code), no thousands separators, no zeros at the end.
+    An amount becomes its number, without currency (a sign or a common code), thousands separators and trailing zeros:
     `RM 1,234.50`, `1.234,50` and `$1234.5` are equal. A comma before one or two last digits is a decimal comma, before
-    three a separator; a single point is a decimal point. Any other text is compared without case, with one space
-    between words, and without the marks .,:; at its ends.
+    three a separator; a single point is a decimal point. Bare digits are no amount, since they may be a code. Any
+    other text is compared without case, with one space between words, and without the marks .,:; at its ends.
     """
     plain = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    return _number("".join(plain.split())) or plain.strip(_AROUND) or plain
-
-
-def _number(text: str) -> str | None:
-    """The canonical number of a text that is an amount, None of any other: bare digits are none (a code, perhaps)."""
-    found = _AMOUNT.fullmatch(text.strip(_AROUND))
-    if found is None or found[0].isdigit():
-        return None
-    number = found["number"]
-    if _COMMA_DECIMALS.fullmatch(number):
-        number = number.replace(".", "").replace(",", ".")
-    value = amount(number) if _POINT_DECIMALS.fullmatch(number) else None
-    return None if value is None else f"{'-' if '-' in text else ''}{value.normalize():f}"
+    compact = "".join(plain.split())
+    match = _AMOUNT.fullmatch(compact.strip(_AROUND))
+    if match is not None and not match[0].isdigit():
+        number = match["number"]
+        if _COMMA_DECIMALS.fullmatch(number):
+            number = number.replace(".", "").replace(",", ".")
+        value = amount(number) if _POINT_DECIMALS.fullmatch(number) else None
+        if value is not None:
+            return f"{'-' if '-' in compact else ''}{value.normalize():f}"
+    return plain.strip(_AROUND) or plain

@@ -1,4 +1,4 @@
-"""Log-probabilities of all classes for each word, window by window."""
+"""Inference: log-probabilities of all classes for each word of a set of pages."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -39,13 +39,20 @@ class WordModel:
 def score_words(
     model: WordModel, pages: EncodedPages, config: WordLabelsConfig, compute: Compute, on_batch: Callable[[], None]
 ) -> WordScores:
-    """Each word from the window that scores it; `on_batch` is called before each batch and may raise to stop.
+    """Score each word in its scoring window; `on_batch` is called before each batch and may raise to stop.
 
-    The model is in training mode again afterwards. Processes of a group share the batches.
+    Processes of a group share the batches. The model is left in training mode.
     """
+    order = np.argsort(pages.window_lengths, stable=True).tolist()  # similar lengths in a batch
+    if config.tokens_per_batch is not None and config.eval_batch_size is None:
+        cuts = cut_by_tokens(pages.window_lengths[order].tolist(), config.tokens_per_batch)
+        batches = [[order[place] for place in cut] for cut in cuts]
+    else:
+        size = config.effective_eval_batch_size
+        batches = [order[start : start + size] for start in range(0, len(order), size)]
     rows = [np.zeros((len(page.tags), len(model.names)), np.float32) for page in pages.pages]
     total, words = 0.0, 0
-    batches, group = _batches(config, pages), compute.group
+    group = compute.group
     model.model.eval()
     try:
         for place in range(0, len(batches), group.size):
@@ -64,29 +71,19 @@ def score_words(
                 rows[window.page][window.word_index[window.scored]] = piece
     finally:
         model.model.train()
-    if group.size > 1 and rows:  # a process's rows are 0 where another scored the words
+    if group.size > 1 and rows:  # a process's rows are 0 for words that another process scored
         everything = group.sum(torch.from_numpy(np.concatenate(rows))).numpy()
         rows = np.split(everything, np.cumsum([len(row) for row in rows])[:-1])
     total, words = group.sum(torch.tensor([total, words], dtype=torch.float64)).tolist()
     return WordScores(rows, total / max(words, 1))
 
 
-def _batches(config: WordLabelsConfig, pages: EncodedPages) -> list[list[int]]:
-    """Windows in batches, shorter ones first."""
-    order = np.argsort(pages.window_lengths, stable=True).tolist()
-    if config.tokens_per_batch is not None and config.eval_batch_size is None:
-        cuts = cut_by_tokens(pages.window_lengths[order].tolist(), config.tokens_per_batch)
-        return [[order[place] for place in cut] for cut in cuts]
-    size = config.effective_eval_batch_size
-    return [order[start : start + size] for start in range(0, len(order), size)]
-
-
 def confidences(
     log_probs: Sequence[FloatArray], tags: Sequence[Sequence[str]], names: Sequence[str]
 ) -> list[list[float | None]]:
-    """For each word the probability of its tag's label, B- and I- together; None for a tag that is no class."""
+    """Probability of each word's label, B- and I- together; None for a tag that is no class."""
     labels = [name.partition("-")[2] for name in names]
-    of_label = {label: [number for number, each in enumerate(labels) if each == label] for label in labels}
+    of_label = {label: [number for number, other in enumerate(labels) if other == label] for label in labels}
     of_tag = {name: of_label[label] for name, label in zip(names, labels, strict=True)}
     return [
         [
