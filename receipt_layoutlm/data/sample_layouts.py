@@ -1,7 +1,7 @@
 """The text of sample receipts as labelled rows: header, items in the merchant's layout, totals, footer."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -28,6 +28,18 @@ class Cell:
     spans: tuple[TextSpan, ...]
     align: Literal["left", "center", "right"] = "left"
     at: float = 0.0
+
+    @property
+    def length(self) -> int:
+        """Characters."""
+        return len(" ".join(span.text for span in self.spans).strip())
+
+    def tagged_words(self) -> Iterator[tuple[str, str]]:
+        """Each word with its IOB2 tag."""
+        for span in self.spans:
+            for place, word in enumerate(span.text.split()):
+                inside = place > 0 or span.continues
+                yield word, f"{'I' if inside else 'B'}-{span.label}" if span.label else "O"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,28 +95,39 @@ def random_purchase(merchant: Merchant, draw: random.Random) -> Purchase:
     items = []
     for _ in range(draw.randint(3, 8)):
         name, price = product(merchant.kind, draw)
-        short = _cut(name.upper() if merchant.upper_case else name, merchant.columns // 2)
-        items.append(Item(short, draw.choice((1, 1, 1, 2, 3, 4)), price))
+        words = (name.upper() if merchant.upper_case else name).split()
+        while len(words) > 1 and len(" ".join(words)) > merchant.columns // 2:
+            words.pop()
+        items.append(Item(" ".join(words), draw.choice((1, 1, 1, 2, 3, 4)), price))
     return Purchase(merchant, tuple(items), _FIRST_DAY + timedelta(minutes=draw.randrange(_MINUTES)))
-
-
-def _cut(name: str, characters: int) -> str:
-    """The first words of a name that fit, at least one."""
-    words = name.split()
-    while len(words) > 1 and len(" ".join(words)) > characters:
-        words.pop()
-    return " ".join(words)
 
 
 def rows(purchase: Purchase, draw: random.Random) -> list[PrintedRow]:
     """All rows of a receipt from top to bottom."""
-    when, number = _when(purchase, draw), _number(draw)
-    top, bottom = (when, number) if purchase.merchant.date_on_top else (number, when)
-    items = [row for item in purchase.items for row in _ITEM_ROWS[purchase.merchant.kind](purchase, item, draw)]
-    heading = _HEADINGS[purchase.merchant.kind]
-    parts = [_header(purchase.merchant, draw), [top], [heading, *items], _totals(purchase, draw)]
-    parts += [_payment(purchase, draw), [bottom], _footer(purchase.merchant, draw)]
-    return [row for part in parts for row in (*part, PrintedRow())]
+    merchant = purchase.merchant
+    date = TextSpan(purchase.at.strftime(merchant.date_format), "DATE")
+    time = TextSpan(purchase.at.strftime(merchant.time_format), "TIME")
+    if draw.random() < 0.1:
+        when = PrintedRow((Cell((TextSpan("Date:"), date)),))
+    elif merchant.columns % 2:
+        when = PrintedRow((Cell((date,)), Cell((time,), "right", 1.0)))
+    else:
+        when = PrintedRow((Cell((TextSpan("Date"), date, time)),))
+    number = PrintedRow((_left(f"Receipt {draw.randint(1000, 99999)}"), _right(f"Cashier {draw.choice(_STAFF)}")))
+    top, bottom = (when, number) if merchant.date_on_top else (number, when)
+    items = [row for item in purchase.items for row in _item_rows(purchase, item, draw)]
+    parts = [_header(merchant, draw), [top], [_HEADINGS[merchant.kind], *items], _totals(purchase, draw)]
+    parts += [_payment(purchase, draw), [bottom]]
+    footer = [_centred(TextSpan(draw.choice(_THANKS)))]
+    if draw.random() < 0.5:
+        footer.append(_centred(TextSpan(draw.choice(_NOTES))))
+    if draw.random() < 0.4:
+        footer.append(_centred(TextSpan("Visit"), TextSpan(merchant.website, "WEBSITE")))
+    return [row for part in (*parts, footer) for row in (*part, PrintedRow())]
+
+
+def _centred(*spans: TextSpan) -> PrintedRow:
+    return PrintedRow((Cell(spans, "center", 0.5),))
 
 
 def _left(text: str, label: str | None = None, at: float = 0.0) -> Cell:
@@ -144,47 +167,33 @@ def _number(draw: random.Random) -> PrintedRow:
     return PrintedRow((_left(f"Receipt {draw.randint(1000, 99999)}"), _right(f"Cashier {draw.choice(_STAFF)}")))
 
 
-def _priced(purchase: Purchase, item: Item, *left: Cell) -> PrintedRow:
-    return PrintedRow((*left, _right(purchase.money(item.total), "LINE_TOTAL")))
-
-
-def _supermarket(purchase: Purchase, item: Item, draw: random.Random) -> Iterator[PrintedRow]:
-    total = TextSpan(purchase.money(item.total), "LINE_TOTAL")
-    yield PrintedRow((_left(item.name, "PRODUCT_NAME"), Cell((total, TextSpan(draw.choice("FTN"))), "right", 1.0)))
-    if item.quantity > 1:
-        unit = TextSpan(purchase.money(item.unit_price), "UNIT_PRICE")
-        yield PrintedRow((Cell((TextSpan(str(item.quantity), "QUANTITY"), TextSpan("@"), unit), "left", 0.1),))
-
-
-def _restaurant(purchase: Purchase, item: Item, draw: random.Random) -> Iterator[PrintedRow]:
-    yield _priced(purchase, item, Cell((TextSpan(str(item.quantity), "QUANTITY"), TextSpan(item.name, "PRODUCT_NAME"))))
-
-
-def _pharmacy(purchase: Purchase, item: Item, draw: random.Random) -> Iterator[PrintedRow]:
-    quantity = _right(str(item.quantity), "QUANTITY", at=0.6)
-    unit = _right(purchase.money(item.unit_price), "UNIT_PRICE", at=0.8)
-    yield _priced(purchase, item, _left(item.name, "PRODUCT_NAME"), quantity, unit)
-
-
-def _fuel(purchase: Purchase, item: Item, draw: random.Random) -> Iterator[PrintedRow]:
-    yield PrintedRow((_left(f"{draw.randint(1, 9)}{draw.randint(100, 999)}"), _left(item.name, "PRODUCT_NAME", at=0.2)))
-    quantity = Cell((TextSpan("QTY"), TextSpan(str(item.quantity), "QUANTITY")), "left", 0.2)
-    yield _priced(purchase, item, quantity)
-
-
-def _hardware(purchase: Purchase, item: Item, draw: random.Random) -> Iterator[PrintedRow]:
-    code = TextSpan(str(draw.randint(10**11, 10**12 - 1)))
-    yield PrintedRow((Cell((code, TextSpan(item.name, "PRODUCT_NAME"))),))
-    unit = TextSpan(purchase.money(item.unit_price), "UNIT_PRICE")
-    yield _priced(
-        purchase, item, Cell((TextSpan(str(item.quantity), "QUANTITY"), TextSpan("EA x"), unit), "left", 0.15)
-    )
-
-
-def _cafe(purchase: Purchase, item: Item, draw: random.Random) -> Iterator[PrintedRow]:
-    yield PrintedRow((_left(item.name, "PRODUCT_NAME"),))
-    quantity = Cell((TextSpan(str(item.quantity), "QUANTITY"), TextSpan("x")), "left", 0.05)
-    yield PrintedRow((quantity, _left(purchase.money(item.total), "LINE_TOTAL", at=0.25)))
+def _item_rows(purchase: Purchase, item: Item, draw: random.Random) -> Iterator[PrintedRow]:
+    """The rows of an item in the layout of the merchant's kind."""
+    name, total = TextSpan(item.name, "PRODUCT_NAME"), TextSpan(purchase.money(item.total), "LINE_TOTAL")
+    quantity = TextSpan(str(item.quantity), "QUANTITY")
+    unit_price = TextSpan(purchase.money(item.unit_price), "UNIT_PRICE")
+    at_right = Cell((total,), "right", 1.0)
+    match purchase.merchant.kind:
+        case "supermarket":
+            yield PrintedRow((Cell((name,)), Cell((total, TextSpan(draw.choice("FTN"))), "right", 1.0)))
+            if item.quantity > 1:
+                yield PrintedRow((Cell((quantity, TextSpan("@"), unit_price), at=0.1),))
+        case "restaurant":
+            yield PrintedRow((Cell((quantity, name)), at_right))
+        case "pharmacy":
+            columns = (Cell((quantity,), "right", 0.6), Cell((unit_price,), "right", 0.8))
+            yield PrintedRow((Cell((name,)), *columns, at_right))
+        case "fuel":
+            pump = f"{draw.randint(1, 9)}{draw.randint(100, 999)}"
+            yield PrintedRow((_left(pump), Cell((name,), at=0.2)))
+            yield PrintedRow((Cell((TextSpan("QTY"), quantity), at=0.2), at_right))
+        case "hardware":
+            code = TextSpan(str(draw.randint(10**11, 10**12 - 1)))
+            yield PrintedRow((Cell((code, name)),))
+            yield PrintedRow((Cell((quantity, TextSpan("EA x"), unit_price), at=0.15), at_right))
+        case "cafe":
+            yield PrintedRow((Cell((name,)),))
+            yield PrintedRow((Cell((quantity, TextSpan("x")), at=0.05), Cell((total,), at=0.25)))
 
 
 def _totals(purchase: Purchase, draw: random.Random) -> list[PrintedRow]:
@@ -213,23 +222,6 @@ def _payment(purchase: Purchase, draw: random.Random) -> list[PrintedRow]:
     return [paid, PrintedRow((_left("Change"), _right(purchase.money(given - purchase.total), "CHANGE")))]
 
 
-def _footer(merchant: Merchant, draw: random.Random) -> list[PrintedRow]:
-    footer = [PrintedRow((Cell((TextSpan(draw.choice(_THANKS)),), "center", 0.5),))]
-    if draw.random() < 0.5:
-        footer.append(PrintedRow((Cell((TextSpan(draw.choice(_NOTES)),), "center", 0.5),)))
-    if draw.random() < 0.4:
-        footer.append(PrintedRow((Cell((TextSpan("Visit"), TextSpan(merchant.website, "WEBSITE")), "center", 0.5),)))
-    return footer
-
-
-_ITEM_ROWS: dict[Kind, Callable[[Purchase, Item, random.Random], Iterator[PrintedRow]]] = {
-    "supermarket": _supermarket,
-    "restaurant": _restaurant,
-    "pharmacy": _pharmacy,
-    "fuel": _fuel,
-    "hardware": _hardware,
-    "cafe": _cafe,
-}
 _HEADINGS: dict[Kind, PrintedRow] = {
     "pharmacy": PrintedRow((_left("ITEM"), _right("QTY", at=0.6), _right("PRICE", at=0.8), _right("AMOUNT"))),
     "hardware": PrintedRow((_left("SKU / DESCRIPTION"), _right("AMOUNT"))),

@@ -31,6 +31,21 @@ class Matches:
         """Found over given; 1 when none was given."""
         return (self.exact + self.approximate) / self.given if self.given else 1.0
 
+    @classmethod
+    def by_value(cls, sources: Iterable[SourcePage]) -> dict[str, "Matches"]:
+        """The matches on all pages, by the name of the value."""
+        matches = [(match.name, match.how, source.page_id) for source in sources for match in source.matches]
+        counts = Counter((name, how) for name, how, _ in matches)
+        return {
+            name: cls(
+                given=sum(of == name for of, _, _ in matches),
+                exact=counts[name, "exact"],
+                approximate=counts[name, "approximate"],
+                missing_on=tuple(page_id for of, how, page_id in matches if (of, how) == (name, "missing")),
+            )
+            for name in dict.fromkeys(name for name, _, _ in matches)
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
@@ -110,24 +125,10 @@ def import_pages(
         dropped={
             label: count for label, count in renamed.get(OUTSIDE, {}).items() if label not in source_format.no_labels
         },
-        matches=_matches(sources),
+        matches=Matches.by_value(sources),
         blank_texts=sum(source.blank for source in sources),
         cut_words=sum(map(cut_words, sources)),
         guessed_sizes=sum(source.is_size_guessed for source in sources),
         skipped=tuple(map(str, skipped)),
     )
     return pages, report
-
-
-def _matches(sources: Iterable[SourcePage]) -> dict[str, Matches]:
-    matches = [(match.name, match.how, source.page_id) for source in sources for match in source.matches]
-    counts = Counter((name, how) for name, how, _ in matches)
-    return {
-        name: Matches(
-            given=sum(of == name for of, _, _ in matches),
-            exact=counts[name, "exact"],
-            approximate=counts[name, "approximate"],
-            missing_on=tuple(page_id for of, how, page_id in matches if (of, how) == (name, "missing")),
-        )
-        for name in dict.fromkeys(name for name, _, _ in matches)
-    }

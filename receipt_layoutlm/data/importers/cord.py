@@ -133,6 +133,28 @@ class CordReceipt(BaseModel):
     meta: Meta
     valid_line: tuple[Line, ...]
 
+    def page(self, path: Path, line: int | None) -> SourcePage:
+        """The page; `path` and `line` are the place of the annotation."""
+        size = (self.meta.image_size.width, self.meta.image_size.height)
+        page_id = "-".join(part for part in ("cord", self.meta.split, f"{self.meta.image_id:05}") if part)
+        words = [
+            SourceWord(text, box, entity.category + (_CAPTION if word.is_key else ""), number)
+            for number, entity in enumerate(self.valid_line)
+            for word in entity.words
+            for text, box in split_line(word.text, word.quad.box())
+        ]
+        return SourcePage(
+            file=str(path),
+            line=line,
+            page_id=page_id,
+            group=page_id,
+            words=in_reading_order(words, size),
+            scale=size,
+            width=size[0],
+            height=size[1],
+            blank=sum(not word.text.strip() for entity in self.valid_line for word in entity.words),
+        )
+
 
 class HubRow(BaseModel):
     """A row of a Hugging Face dataset with the annotation as text, or the annotation itself."""
@@ -147,23 +169,25 @@ def read_cord(paths: Sequence[Path]) -> Iterator[SourcePage | DataError]:
     for path in files_below(paths, "*.parquet", "*.jsonl", "json/*.json", "*.json"):
         try:
             for line, text in _texts(path):
-                yield _page_or_error(path, line, text)
+                try:
+                    annotation = shaped(HubRow, text, path, line).ground_truth or text
+                    yield shaped(CordReceipt, annotation, path, line).page(path, line)
+                except DataError as error:
+                    yield error
         except DataError as error:
             yield error
-
-
-def _page_or_error(path: Path, line: int | None, text: str) -> SourcePage | DataError:
-    try:
-        annotation = shaped(HubRow, text, path, line).ground_truth or text
-        return _page(path, line, shaped(CordReceipt, annotation, path, line))
-    except DataError as error:
-        return error
 
 
 def _texts(path: Path) -> Iterator[tuple[int | None, str]]:
     """The annotations or rows of a file as JSON, with the number of their line or row."""
     if path.suffix == ".parquet":
-        yield from enumerate(_parquet_column(path), start=1)
+        if find_spec("pyarrow") is None:
+            raise DataError("Parquet needs pyarrow: pip install pyarrow", file=str(path))
+        try:
+            table = import_module("pyarrow.parquet").read_table(path, columns=["ground_truth"])
+        except (OSError, ValueError) as error:
+            raise DataError(f"is not a Parquet file with a column ground_truth: {error}", file=str(path)) from error
+        yield from enumerate(table.column("ground_truth").to_pylist(), start=1)
         return
     if path.suffix == ".jsonl":
         yield from numbered_lines(path)
@@ -177,40 +201,6 @@ def _texts(path: Path) -> Iterator[tuple[int | None, str]]:
         yield from ((number, json.dumps(row)) for number, row in enumerate(value, start=1))
     else:
         yield None, text
-
-
-def _parquet_column(path: Path) -> Sequence[str]:
-    if find_spec("pyarrow") is None:
-        raise DataError("Parquet needs pyarrow: pip install pyarrow", file=str(path))
-    try:
-        read = import_module("pyarrow.parquet").read_table(path, columns=["ground_truth"])
-    except (OSError, ValueError) as error:
-        raise DataError(f"is not a Parquet file with a column ground_truth: {error}", file=str(path)) from error
-    texts: list[str] = read.column("ground_truth").to_pylist()
-    return texts
-
-
-def _page(path: Path, line: int | None, receipt: CordReceipt) -> SourcePage:
-    meta = receipt.meta
-    size = (meta.image_size.width, meta.image_size.height)
-    page_id = "-".join(part for part in ("cord", meta.split, f"{meta.image_id:05}") if part)
-    words = [
-        SourceWord(text, box, entity.category + (_CAPTION if word.is_key else ""), number)
-        for number, entity in enumerate(receipt.valid_line)
-        for word in entity.words
-        for text, box in split_line(word.text, word.quad.box())
-    ]
-    return SourcePage(
-        file=str(path),
-        line=line,
-        page_id=page_id,
-        group=page_id,
-        words=in_reading_order(words, size),
-        scale=size,
-        width=size[0],
-        height=size[1],
-        blank=sum(not word.text.strip() for entity in receipt.valid_line for word in entity.words),
-    )
 
 
 FORMAT = SourceFormat(read_cord, _LABELS, {f"{category}{_CAPTION}": category for category in _VALUES})

@@ -44,38 +44,38 @@ class Form(BaseModel):
 
     form: tuple[Block, ...]
 
+    def page(self, path: Path) -> SourcePage:
+        """The page; `path` is the file of the form."""
+        words = [
+            SourceWord(text, box, block.label, entity)
+            for entity, block in enumerate(self.form)
+            for word in block.words
+            for text, box in split_line(word.text, bounds(word.box))
+        ]
+        image = path.parent.parent / "images" / f"{path.stem}.png"
+        size = image_size(image) if image.is_file() else None
+        width, height = size or extent(word.box for word in words)
+        return SourcePage(
+            file=str(path),
+            line=None,
+            page_id=path.stem,
+            group=path.stem,
+            words=in_reading_order(words, (width, height)),
+            scale=(width, height),
+            width=width,
+            height=height,
+            blank=sum(not word.text.strip() for block in self.form for word in block.words),
+            is_size_guessed=size is None,
+        )
+
 
 def read_funsd(paths: Sequence[Path]) -> Iterator[SourcePage | DataError]:
     """A page for each file."""
     for path in files_below(paths, "annotations/*.json", "*.json"):
         try:
-            yield _page(path, shaped(Form, read_source(path), path))
+            yield shaped(Form, read_source(path), path).page(path)
         except DataError as error:
             yield error
-
-
-def _page(path: Path, form: Form) -> SourcePage:
-    image = path.parent.parent / "images" / f"{path.stem}.png"
-    words = [
-        SourceWord(text, box, block.label, entity)
-        for entity, block in enumerate(form.form)
-        for word in block.words
-        for text, box in split_line(word.text, bounds(word.box))
-    ]
-    size = image_size(image) if image.is_file() else None
-    width, height = size or extent(word.box for word in words)
-    return SourcePage(
-        file=str(path),
-        line=None,
-        page_id=path.stem,
-        group=path.stem,
-        words=in_reading_order(words, (width, height)),
-        scale=(width, height),
-        width=width,
-        height=height,
-        blank=sum(not word.text.strip() for block in form.form for word in block.words),
-        is_size_guessed=size is None,
-    )
 
 
 FORMAT = SourceFormat(

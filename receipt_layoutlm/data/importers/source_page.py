@@ -95,7 +95,13 @@ def extent(boxes: Iterable[FloatBox]) -> tuple[int, int]:
 
 def page_of(source: SourcePage, label_of: Callable[[str], str]) -> Page:
     """The page with its labels renamed by `label_of`, whose errors are passed on. Raises DataError with the place."""
-    tags = tuple(_tags(source.words, label_of))
+    tags: list[str] = []  # B- at the first word of an entity and where its label changes, I- inside it
+    previous: tuple[int, str] | None = None
+    for word in source.words:
+        label = label_of(word.label) if _is_entity(word) else word.label or OUTSIDE
+        current = (word.entity, label) if label not in (OUTSIDE, UNSUPERVISED) else None
+        tags.append(label if current is None else f"{'I' if current == previous else 'B'}-{label}")
+        previous = current
     width, height = source.scale
     outside = sum(word.box[0] >= width or word.box[1] >= height for word in source.words)
     try:
@@ -109,23 +115,13 @@ def page_of(source: SourcePage, label_of: Callable[[str], str]) -> Page:
             group=source.group,
             words=tuple(word.text for word in source.words),
             boxes=tuple(thousandths(word.box, source.scale) for word in source.words),
-            tags=tags,
+            tags=tuple(tags),
             width=source.width,
             height=source.height,
             image=source.image,
         )
     except ValueError as error:
         raise DataError(str(error), file=source.file, line=source.line) from error
-
-
-def _tags(words: Sequence[SourceWord], label_of: Callable[[str], str]) -> Iterator[str]:
-    """B- at the first word of an entity and where its label changes, I- inside it."""
-    previous: tuple[int, str] | None = None
-    for word in words:
-        label = label_of(word.label) if _is_entity(word) else word.label or OUTSIDE
-        current = (word.entity, label) if label not in (OUTSIDE, UNSUPERVISED) else None
-        yield label if current is None else f"{'I' if current == previous else 'B'}-{label}"
-        previous = current
 
 
 def _is_entity(word: SourceWord) -> bool:

@@ -55,6 +55,14 @@ _ENCODINGS = ("utf-8-sig", "cp1252")
 _IMAGES = (".jpg", ".jpeg", ".png", ".JPG")
 
 
+@dataclass(frozen=True, slots=True)
+class Value:
+    """The places of a value, and how it was found."""
+
+    spans: list[WordSpan]
+    how: Literal["exact", "approximate", "missing"]
+
+
 class Key(BaseModel):
     """The values of a whole receipt."""
 
@@ -65,13 +73,23 @@ class Key(BaseModel):
     address: str = ""
     total: str = ""
 
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """The places of a value, and how it was found."""
-
-    spans: list[WordSpan]
-    how: Literal["exact", "approximate", "missing"]
+    def find(self, words: Sequence[SourceWord], scale: tuple[float, float]) -> dict[str, Value]:
+        """The places of each value that is given."""
+        texts = [word.text for word in words]
+        page = PageText(texts)
+        dates, is_date_exact = occurrences(page, self.date), True
+        if not dates:
+            without_letters = PageText([misread_digits(text) for text in texts])
+            dates, is_date_exact = occurrences(without_letters, misread_digits(self.date)), False
+        total = find_total(texts, [thousandths(word.box, scale) for word in words], self.total)
+        values = {
+            "company": _first(page, texts, self.company),
+            "date": _value(dates, "exact" if is_date_exact else "approximate"),
+            "address": _first(page, texts, self.address),
+            "total": _value([total] if total else [], "exact"),
+        }
+        given = {name for name, value in self.model_dump().items() if value.strip()}
+        return {name: value for name, value in values.items() if name in given}
 
 
 def read_sroie(paths: Sequence[Path]) -> Iterator[SourcePage | DataError]:
@@ -93,18 +111,24 @@ def _page(folder: Path, path: Path) -> SourcePage:
     if key_file is None:
         raise DataError(f"has no key/{path.stem}.json: add it, or remove this file", file=str(path))
     key = shaped(Key, read_source(key_file, _ENCODINGS), key_file)
-    words, blank = _split_lines(path)
+    unlabelled, blank = _split_lines(path)
     image = _beside(folder / "img", path.stem, _IMAGES)
     size = image_size(image) if image else None
-    width, height = size or extent(word.box for word in words)
-    ordered = in_reading_order(words, (width, height))
-    values = _find(ordered, (width, height), key)
+    width, height = size or extent(word.box for word in unlabelled)
+    words = list(in_reading_order(unlabelled, (width, height)))
+    values = key.find(words, (width, height))
+    # of overlapping values the first in the order of the table labels a word
+    spans = [(name, span) for name in _LABELS if name in values for span in values[name].spans]
+    for entity, (name, span) in enumerate(spans):
+        for index in range(span.begin, span.end):
+            if not words[index].label:
+                words[index] = SourceWord(words[index].text, words[index].box, name, entity)
     return SourcePage(
         file=str(path),
         line=None,
         page_id=path.stem,
         group=normalised_name(key.company) or path.stem,
-        words=_labelled(ordered, values),
+        words=tuple(words),
         scale=(width, height),
         width=width,
         height=height,
@@ -114,47 +138,27 @@ def _page(folder: Path, path: Path) -> SourcePage:
     )
 
 
-def _beside(folder: Path, stem: str, suffixes: Sequence[str]) -> Path | None:
-    return next((path for suffix in suffixes if (path := folder / f"{stem}{suffix}").is_file()), None)
-
-
 def _split_lines(path: Path) -> tuple[list[SourceWord], int]:
     """The words of all lines, and the number of lines without text."""
     words: list[SourceWord] = []
     blank = 0
     for number, line in numbered_lines(path, _ENCODINGS):
         *corners, text = [*line.split(",", _CORNERS), ""][: _CORNERS + 1]
-        box = bounds(_numbers(corners, path, number))
-        split = [SourceWord(word, part) for word, part in split_line(text, box)]
+        try:
+            numbers = [float(corner) for corner in corners]
+        except ValueError:
+            numbers = []
+        if len(numbers) < _CORNERS or not all(map(isfinite, numbers)):
+            reason = "is not x1,y1,x2,y2,x3,y3,x4,y4,text with eight numbers"
+            raise DataError(reason, file=str(path), line=number)
+        split = [SourceWord(word, box) for word, box in split_line(text, bounds(numbers))]
         words.extend(split)
         blank += not split
     return words, blank
 
 
-def _numbers(texts: Sequence[str], path: Path, line: int) -> list[float]:
-    try:
-        numbers = [float(text) for text in texts]
-    except ValueError:
-        numbers = []
-    if len(numbers) < _CORNERS or not all(map(isfinite, numbers)):
-        raise DataError("is not x1,y1,x2,y2,x3,y3,x4,y4,text with eight numbers", file=str(path), line=line)
-    return numbers
-
-
-def _find(words: Sequence[SourceWord], scale: tuple[float, float], key: Key) -> dict[str, Value]:
-    """The place of each value that is given."""
-    texts = [word.text for word in words]
-    boxes = [thousandths(word.box, scale) for word in words]
-    page = PageText(texts)
-    total = find_total(texts, boxes, key.total)
-    values = {
-        "company": _first(page, texts, key.company),
-        "date": _date(page, texts, key.date),
-        "address": _first(page, texts, key.address),
-        "total": _value([total] if total else [], "exact"),
-    }
-    given = {name for name, value in key.model_dump().items() if value.strip()}
-    return {name: value for name, value in values.items() if name in given}
+def _beside(folder: Path, stem: str, suffixes: Sequence[str]) -> Path | None:
+    return next((path for suffix in suffixes if (path := folder / f"{stem}{suffix}").is_file()), None)
 
 
 def _value(spans: list[WordSpan], how: Literal["exact", "approximate"]) -> Value:
@@ -169,24 +173,6 @@ def _first(page: PageText, texts: Sequence[str], value: str) -> Value:
         return Value((literal or places)[:1], "exact")
     near = nearest(page, value)
     return _value([near] if near else [], "approximate")
-
-
-def _date(page: PageText, texts: Sequence[str], value: str) -> Value:
-    places = occurrences(page, value)
-    if places:
-        return Value(places, "exact")
-    return _value(occurrences(PageText([misread_digits(text) for text in texts]), misread_digits(value)), "approximate")
-
-
-def _labelled(words: Sequence[SourceWord], values: Mapping[str, Value]) -> tuple[SourceWord, ...]:
-    """The words with the label of their value; of overlapping values the first in the order of the table."""
-    labelled = list(words)
-    spans = [(name, span) for name in _LABELS if name in values for span in values[name].spans]
-    for entity, (name, span) in enumerate(spans):
-        for index in range(span.begin, span.end):
-            if not labelled[index].label:
-                labelled[index] = SourceWord(words[index].text, words[index].box, name, entity)
-    return tuple(labelled)
 
 
 FORMAT = SourceFormat(read_sroie, _LABELS, own_labels={})

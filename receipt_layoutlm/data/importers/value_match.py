@@ -148,11 +148,17 @@ def find_total(words: Sequence[str], boxes: Sequence[Box], value: str) -> WordSp
     target = amount(value)
     if target is None:
         return None
-    candidates = [
-        (_line_rank(words, line), span)
-        for line in printed_lines(boxes)
-        for span in _spans(words, line, target, has_point="." in value)
-    ]
+    candidates: list[tuple[int, WordSpan]] = []
+    for line in printed_lines(boxes):
+        text = _SPACING.sub(" ", " ".join(words[index] for index in line).casefold())
+        amounts = sum("." in words[index] and amount(words[index]) is not None for index in line)
+        if amounts > 1 or _PARTIAL_TOTAL.search(text):
+            rank = 0
+        elif _TOTAL.search(text):
+            rank = 2
+        else:
+            rank = 0 if _PAYMENT.search(text) else 1
+        candidates += [(rank, span) for span in _spans(words, line, target, has_point="." in value)]
     if not candidates:
         return None
     best = max(rank for rank, _ in candidates)
@@ -174,17 +180,6 @@ def _spans(words: Sequence[str], line: Sequence[int], target: Decimal, has_point
                 spans.append(WordSpan(pieces[0], pieces[0] + count, 0))
                 break
     return spans
-
-
-def _line_rank(words: Sequence[str], line: Sequence[int]) -> int:
-    """2 for a line with the word TOTAL and one amount, 0 for other totals, payments and several amounts, else 1."""
-    text = _SPACING.sub(" ", " ".join(words[index] for index in line).casefold())
-    amounts = sum("." in words[index] and amount(words[index]) is not None for index in line)
-    if amounts > 1 or _PARTIAL_TOTAL.search(text):
-        return 0
-    if _TOTAL.search(text):
-        return 2
-    return 0 if _PAYMENT.search(text) else 1
 
 
 def _height(boxes: Sequence[Box], span: WordSpan) -> int:

@@ -76,6 +76,35 @@ class WildReceipt(BaseModel):
     width: int
     annotations: tuple[Annotation, ...]
 
+    def page(self, path: Path, line: int, classes: Mapping[int, str]) -> SourcePage:
+        """The page; `path` and `line` are the place of the receipt. Raises DataError for an unknown class."""
+        words: list[SourceWord] = []
+        for entity, annotation in enumerate(self.annotations):
+            if annotation.label not in classes:
+                reason = f"annotations.{entity}.label: class {annotation.label} is not in class_list.txt: add it"
+                raise DataError(reason, file=str(path), line=line)
+            label = classes[annotation.label]
+            split = split_line(annotation.text, bounds(annotation.box))
+            words += [SourceWord(text, box, label, entity) for text, box in split]
+        scale = (max(self.width, 1), max(self.height, 1))
+        joined: list[SourceWord] = []  # adjacent names and addresses as one entity
+        for word in in_reading_order(words, scale):
+            continues = joined and word.label in _CONTINUED and joined[-1].label == word.label
+            joined.append(replace(word, entity=joined[-1].entity) if continues else word)
+        page_id = self.file_name.removeprefix("image_files/").rpartition(".")[0] or self.file_name
+        name = normalised_name(" ".join(word.text for word in joined if word.label == "Store_name_value"))
+        return SourcePage(
+            file=str(path),
+            line=line,
+            page_id=page_id,
+            group=name or page_id,
+            words=tuple(joined),
+            scale=scale,
+            width=self.width,
+            height=self.height,
+            blank=sum(not annotation.text.strip() for annotation in self.annotations),
+        )
+
 
 def read_wildreceipt(paths: Sequence[Path]) -> Iterator[SourcePage | DataError]:
     """A page for each line; of a folder, of its train.txt and test.txt."""
@@ -91,7 +120,7 @@ def read_wildreceipt(paths: Sequence[Path]) -> Iterator[SourcePage | DataError]:
             continue
         for number, line in numbered_lines(path):
             try:
-                yield _page(path, number, shaped(WildReceipt, line, path, number), classes)
+                yield shaped(WildReceipt, line, path, number).page(path, number, classes)
             except DataError as error:
                 yield error
 
@@ -107,42 +136,6 @@ def _classes(path: Path) -> dict[int, str]:
             raise DataError("is not a class number and a name, as in '1 Store_name_value'", file=str(path), line=number)
         classes[int(index)] = name.strip()
     return classes
-
-
-def _page(path: Path, line: int, receipt: WildReceipt, classes: Mapping[int, str]) -> SourcePage:
-    scale = (max(receipt.width, 1), max(receipt.height, 1))
-    words = _continued(in_reading_order(list(_words(path, line, receipt, classes)), scale))
-    page_id = receipt.file_name.removeprefix("image_files/").rpartition(".")[0] or receipt.file_name
-    name = normalised_name(" ".join(word.text for word in words if word.label == "Store_name_value"))
-    return SourcePage(
-        file=str(path),
-        line=line,
-        page_id=page_id,
-        group=name or page_id,
-        words=words,
-        scale=scale,
-        width=receipt.width,
-        height=receipt.height,
-        blank=sum(not annotation.text.strip() for annotation in receipt.annotations),
-    )
-
-
-def _words(path: Path, line: int, receipt: WildReceipt, classes: Mapping[int, str]) -> Iterator[SourceWord]:
-    for entity, annotation in enumerate(receipt.annotations):
-        if annotation.label not in classes:
-            reason = f"annotations.{entity}.label: class {annotation.label} is not in class_list.txt: add it"
-            raise DataError(reason, file=str(path), line=line)
-        for text, box in split_line(annotation.text, bounds(annotation.box)):
-            yield SourceWord(text, box, classes[annotation.label], entity)
-
-
-def _continued(words: Sequence[SourceWord]) -> tuple[SourceWord, ...]:
-    """Joins adjacent names and addresses to one entity."""
-    joined: list[SourceWord] = []
-    for word in words:
-        continues = joined and word.label in _CONTINUED and joined[-1].label == word.label
-        joined.append(replace(word, entity=joined[-1].entity) if continues else word)
-    return tuple(joined)
 
 
 FORMAT = SourceFormat(read_wildreceipt, _LABELS, dict.fromkeys(_NO_LABELS, "O"), _NO_LABELS)
