@@ -7,7 +7,7 @@ import click
 from receipt_layoutlm.cli.lazy_group import LazyGroup
 
 COMMANDS = {
-    "train": ("receipt_layoutlm.cli.train:train", "Submit a training job, or run it here with --run-here."),
+    "train": ("receipt_layoutlm.cli.train:train_command", "Submit a training job, or run it here with --run-here."),
     "worker": ("receipt_layoutlm.cli.worker:worker", "Claim and run submitted jobs; drain running workers."),
     "job": ("receipt_layoutlm.cli.job:job", "List, show, explain, compare, cancel, retry, pull and delete jobs."),
     "rescue": ("receipt_layoutlm.cli.rescue:rescue", "Requeue jobs whose lease has expired."),

@@ -8,7 +8,6 @@ import click
 
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.local import aws as local_aws
-from receipt_layoutlm.local.aws import EngineStatus
 from receipt_layoutlm.paths import state_dir
 
 
@@ -17,26 +16,26 @@ def local() -> None:
     """Start, stop and show the embedded AWS behind --local: a DynamoDB and an S3 on this machine."""
 
 
-@local.command()
+@local.command("up")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def up(as_json: bool) -> None:
+def up_command(as_json: bool) -> None:
     """Start both engines and create the table and the bucket. Running engines are kept."""
     with _one_line():
         local_aws.up(state_dir(os.environ))
     _print_status(as_json)
 
 
-@local.command()
+@local.command("status")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def status(as_json: bool) -> None:
+def status_command(as_json: bool) -> None:
     """Show the running engines, the state folder and its size."""
     _print_status(as_json)
 
 
-@local.command()
+@local.command("down")
 @click.option("--purge", is_flag=True, help="Also delete all jobs, datasets and checkpoints in the state folder.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation of --purge.")
-def down(purge: bool, yes: bool) -> None:
+def down_command(purge: bool, yes: bool) -> None:
     """Stop the engines; their state is kept for the next start."""
     if yes and not purge:
         raise click.UsageError("--yes confirms --purge: add --purge, or leave --yes out")
@@ -58,16 +57,14 @@ def _print_status(as_json: bool) -> None:
     if as_json:
         click.echo(current.model_dump_json(indent=1))
         return
-    for line in [_line(engine) for engine in current.engines if engine.running] or ["no engine is running"]:
-        click.echo(line)
+    running = [engine for engine in current.engines if engine.running]
+    for engine in running:
+        minutes, seconds = divmod(int(engine.uptime_seconds or 0), 60)
+        cells = f"{f'{engine.name} {engine.version}':18} {', '.join(engine.services):8}  {engine.endpoint}"
+        click.echo(f"{cells}  pid {engine.pid}  up {minutes} min {seconds} s")
+    if not running:
+        click.echo("no engine is running")
     click.echo(f"state  {current.state_dir}  {_megabytes(current.state_bytes)}")
-
-
-def _line(engine: EngineStatus) -> str:
-    name = f"{engine.name} {engine.version}"
-    minutes, seconds = divmod(int(engine.uptime_seconds or 0), 60)
-    serves = ", ".join(engine.services)
-    return f"{name:18} {serves:8}  {engine.endpoint}  pid {engine.pid}  up {minutes} min {seconds} s"
 
 
 def _megabytes(count: int) -> str:

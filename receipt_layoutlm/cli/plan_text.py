@@ -4,7 +4,6 @@ import json
 
 from receipt_dynamo import Job
 from receipt_layoutlm.cli.tables import BY_WORKER, clean, score, table
-from receipt_layoutlm.jobs.continuation import Parent
 from receipt_layoutlm.jobs.plan import TrainingPlan
 from receipt_layoutlm.jobs.submit import Submission
 
@@ -30,7 +29,16 @@ def submitted_text(job: Job, plan: TrainingPlan | None, is_local: bool) -> str:
 def dry_run_text(submission: Submission) -> str:
     """The resolved config with the source of each value, and the plan. Raises NoDatasetChosen."""
     submission.require_dataset()
-    lines = [_parent_text(submission.parent), ""] if submission.parent else []
+    lines = []
+    if submission.parent is not None:
+        job, state, best = submission.parent.job, submission.parent.state, "no evaluation yet"
+        if state.best_step is not None:
+            best = f"best {score(state.best_metric_value)} at step {state.best_step}"
+        lines += [
+            f"continues {clean(job.name)} ({job.job_id}, {job.status}) "
+            f"from step {state.global_step}: {state.epoch} epochs done, {best}",
+            "",
+        ]
     rows = [
         (name, json.dumps(value), submission.given.get(name, "default"))
         for name, value in submission.config.model_dump(mode="json").items()
@@ -51,18 +59,6 @@ def dry_run_text(submission: Submission) -> str:
 
 def _estimate(amount: float | None, unit: str) -> str:
     return "unknown (no earlier job of this shape)" if amount is None else f"about {amount:.2f} {unit}"
-
-
-def _parent_text(parent: Parent) -> str:
-    """The job that would be continued, and its checkpoint."""
-    job, state = parent.job, parent.state
-    best = "no evaluation yet"
-    if state.best_step is not None:
-        best = f"best {score(state.best_metric_value)} at step {state.best_step}"
-    return (
-        f"continues {clean(job.name)} ({job.job_id}, {job.status}) "
-        f"from step {state.global_step}: {state.epoch} epochs done, {best}"
-    )
 
 
 def dry_run_json(submission: Submission) -> str:

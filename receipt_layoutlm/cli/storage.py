@@ -64,7 +64,7 @@ def weights() -> None:
     """Mirror base weights from the model hub into the bucket, so that workers need no hub."""
 
 
-@weights.command()
+@weights.command("mirror")
 @click.argument("name", metavar="OWNER/NAME")
 @click.option("--revision", metavar="REVISION", help="Branch, tag or commit (else the default branch).")
 @click.option(
@@ -76,7 +76,9 @@ def weights() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @store_options
-def mirror(connection: Connection, name: str, revision: str | None, licences: tuple[str, ...], as_json: bool) -> None:
+def mirror_command(
+    connection: Connection, name: str, revision: str | None, licences: tuple[str, ...], as_json: bool
+) -> None:
     """Copy a model's safetensors, config and tokenizer into the bucket, once per revision.
 
     Afterwards, jobs submitted with `train --pretrained OWNER/NAME` read this revision from the bucket and verify the
@@ -85,9 +87,9 @@ def mirror(connection: Connection, name: str, revision: str | None, licences: tu
     require("train")
     from huggingface_hub import HfApi
 
-    from receipt_layoutlm.storage.weights import mirror as copy
+    from receipt_layoutlm.storage.weights import mirror
 
-    mirrored = copy(connection.open_bucket(connection.default_bucket()), HfApi(), name, revision, licences)
+    mirrored = mirror(connection.open_bucket(connection.default_bucket()), HfApi(), name, revision, licences)
     if as_json:
         click.echo(json.dumps(asdict(mirrored), indent=1))
         return

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from receipt_dynamo import Dataset, Job, JobMetric
-from receipt_layoutlm.jobs.timeline import PHASES, AttemptRow, Timeline, Totals
+from receipt_layoutlm.jobs.timeline import PHASES, AttemptRow, Timeline
 from receipt_layoutlm.jobs.wording import duration
 from receipt_layoutlm.redact import printable
 
@@ -160,15 +160,36 @@ def show_text(job: Job) -> str:
 
 def timeline_text(timeline: Timeline) -> str:
     """Attempts, their phases, and the totals; two tables, so that each fits a terminal."""
-    return "\n".join(
-        ["", attempts_table(timeline.rows), "", phases_table(timeline.rows), "", _totals_line(timeline.totals)]
-    )
+    totals = timeline.totals
+    sums = [
+        f"wall time {duration(totals.wall_seconds)}",
+        f"running {duration(totals.running_seconds)}",
+        f"waiting {duration(totals.waiting_seconds)}",
+        f"lost steps {_at_least(totals.lost_steps, totals.is_at_least)}",
+        *([] if totals.cost is None else [f"cost {dollars(totals.cost)} USD"]),
+    ]
+    last_line = f"{'total':16}  {', '.join(sums)}"
+    return "\n".join(["", attempts_table(timeline.rows), "", phases_table(timeline.rows), "", last_line])
 
 
 def attempts_table(rows: Sequence[AttemptRow]) -> str:
     """One line per attempt: start, machine, steps, lost steps, cost, outcome, worker."""
     header = ("attempt", "started", "machine", "steps", "lost", "cost USD", "ended", "worker")
-    return _filled(header, [_attempt_cells(row) for row in rows])
+    kinds = {True: "spot", False: "on demand", None: None}
+    cells = [
+        (
+            row.attempt,
+            when(row.started_at),
+            " ".join(text for text in (row.instance_type, kinds[row.spot]) if text),
+            f"{row.resume_step} -> {_at_least(row.last_step, row.is_at_least)}",
+            _at_least(row.lost_steps, row.is_at_least),
+            dollars(row.cost) + (" so far" if row.cost is not None and row.ended_at is None else ""),
+            row.outcome or "running",
+            row.worker_id,
+        )
+        for row in rows
+    ]
+    return _filled(header, cells)
 
 
 def _filled(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -177,41 +198,20 @@ def _filled(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return table([header[index] for index in kept], [[row[index] for index in kept] for row in rows])
 
 
-def _attempt_cells(row: AttemptRow) -> tuple[object, ...]:
-    kind = {True: "spot", False: "on demand", None: None}[row.spot]
-    return (
-        row.attempt,
-        when(row.started_at),
-        " ".join(text for text in (row.instance_type, kind) if text),
-        f"{row.resume_step} -> {_at_least(row.last_step, row.is_at_least)}",
-        _at_least(row.lost_steps, row.is_at_least),
-        dollars(row.cost) + (" so far" if row.cost is not None and row.ended_at is None else ""),
-        row.outcome or "running",
-        row.worker_id,
-    )
-
-
 def phases_table(rows: Sequence[AttemptRow]) -> str:
     """One line per attempt: time to the first step, waiting, and each phase; empty if not measured."""
     header = ("attempt", "first step", "waited", *(PHASE_TITLES.get(phase, phase) for phase in PHASES), "running")
-    return _filled(header, [_phase_cells(row) for row in rows])
-
-
-def _phase_cells(row: AttemptRow) -> tuple[object, ...]:
-    phases = (duration(row.phase_seconds[phase]) if phase in row.phase_seconds else "" for phase in PHASES)
-    first_step = "" if row.first_step_seconds is None else duration(row.first_step_seconds)
-    return row.attempt, first_step, duration(row.wait_seconds), *phases, duration(row.running_seconds)
-
-
-def _totals_line(totals: Totals) -> str:
-    parts = [
-        f"wall time {duration(totals.wall_seconds)}",
-        f"running {duration(totals.running_seconds)}",
-        f"waiting {duration(totals.waiting_seconds)}",
-        f"lost steps {_at_least(totals.lost_steps, totals.is_at_least)}",
-        *([] if totals.cost is None else [f"cost {dollars(totals.cost)} USD"]),
+    cells = [
+        (
+            row.attempt,
+            "" if row.first_step_seconds is None else duration(row.first_step_seconds),
+            duration(row.wait_seconds),
+            *(duration(row.phase_seconds[phase]) if phase in row.phase_seconds else "" for phase in PHASES),
+            duration(row.running_seconds),
+        )
+        for row in rows
     ]
-    return f"{'total':16}  {', '.join(parts)}"
+    return _filled(header, cells)
 
 
 def _at_least(steps: int | None, is_at_least: bool) -> str:

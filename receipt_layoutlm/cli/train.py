@@ -19,10 +19,10 @@ from receipt_layoutlm.cli.run_here import work_here
 from receipt_layoutlm.cli.wait import wait_for
 from receipt_layoutlm.config import DEFAULT_TASK, config_class
 from receipt_layoutlm.jobs.request import QUICK, JobRequest, read_config_file, resolve
-from receipt_layoutlm.jobs.submit import SubmitContext, prepare, prepare_continuation, submit
+from receipt_layoutlm.jobs.submit import SubmitContext, prepare_continuation, prepare_submission, submit
 
 
-@click.command(cls=TaskCommand)
+@click.command("train", cls=TaskCommand)
 @model_options(config_class(DEFAULT_TASK), JobRequest)
 @click.option("--data", type=click.Path(exists=True, path_type=Path), help="Import this JSONL file first.")
 @click.option("--config", "config_file", type=click.Path(exists=True, path_type=Path), help="YAML file of options.")
@@ -39,7 +39,7 @@ from receipt_layoutlm.jobs.submit import SubmitContext, prepare, prepare_continu
 @click.option("--dry-run", is_flag=True, help="Show the job, its steps, time and cost; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @store_options
-def train(
+def train_command(
     connection: Connection,
     data: Path | None,
     config_file: Path | None,
@@ -84,7 +84,7 @@ def train(
         bucket = connection.default_bucket() if connection.has_bucket() or not dry_run else None
         context = SubmitContext(client, open_bucket, bucket)
         with snapshot_bar() as on_progress:
-            submission = prepare(context, resolved, data, on_progress)
+            submission = prepare_submission(context, resolved, data, on_progress)
     if submission.dataset is not None and submission.dataset.pages is not None:
         tell_forgotten(submission.dataset.dataset.counts.get("forgotten", 0))
     if dry_run:

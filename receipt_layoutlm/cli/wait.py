@@ -30,18 +30,14 @@ def wait_for(client: DynamoClient, job: Job) -> int:
                 if job.status.is_final:
                     break
                 if sys.stderr.isatty():
-                    status.update(_status_line(client, job))
+                    progress, text = LeaseProgress.parse(client.get_lease(job.job_id).progress), str(job.status)
+                    if progress is not None:
+                        place = f"step {progress.step} of {progress.total}, epoch {progress.epoch}"
+                        text = f"{job.status}: {clean(progress.phase)}, {place}"
+                    status.update(text)
                 tick.wait(POLL_SECONDS)
     except KeyboardInterrupt:
         click.echo(f"stopped waiting: job {job.job_id} is {job.status} and not affected", err=True)
         return INTERRUPTED
     click.echo(f"{clean(job.name)}: {job.status}" + (f" ({clean(job.error.message)})" if job.error else ""))
     return exit_code(job.status)
-
-
-def _status_line(client: DynamoClient, job: Job) -> str:
-    progress = LeaseProgress.parse(client.get_lease(job.job_id).progress)
-    if progress is None:
-        return str(job.status)
-    place = f"step {progress.step} of {progress.total}, epoch {progress.epoch}"
-    return f"{job.status}: {clean(progress.phase)}, {place}"

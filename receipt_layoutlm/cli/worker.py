@@ -11,8 +11,7 @@ from receipt_layoutlm.cli.connection import Connection, explain_errors, require,
 from receipt_layoutlm.cli.run_here import WorkerOptions, log_to_stderr, work_queue
 from receipt_layoutlm.cli.tables import clean
 from receipt_layoutlm.worker.host.fleet import FleetMembership
-from receipt_layoutlm.worker.host.registry import drain as ask_to_drain
-from receipt_layoutlm.worker.host.registry import running_workers, workers_dir
+from receipt_layoutlm.worker.host.registry import drain, running_workers, workers_dir
 from receipt_layoutlm.worker.worker import ClaimOptions, accepts
 
 queue_option = click.option(
@@ -161,12 +160,12 @@ def peek(connection: Connection, queue: str, fleet: str | None, as_json: bool) -
     click.echo(json.dumps({"claimable": job is not None}) if as_json else "claimable" if job else "nothing")
 
 
-@worker.command()
+@worker.command("drain")
 @click.option("--worker-id", metavar="ID", help="Only this worker (default: all workers on this machine).")
 @click.option("--dry-run", is_flag=True, help="Only print which workers would be asked.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @explain_errors
-def drain(worker_id: str | None, dry_run: bool, as_json: bool) -> None:
+def drain_command(worker_id: str | None, dry_run: bool, as_json: bool) -> None:
     """Ask the workers on this machine to finish the job in hand, claim no other, and exit."""
     folder = workers_dir(os.environ)
     workers = running_workers(folder)
@@ -181,7 +180,7 @@ def drain(worker_id: str | None, dry_run: bool, as_json: bool) -> None:
         raise click.ClickException(f"no worker {worker_id} is running on this machine; these are: {ids}")
     if not dry_run:
         for worker in chosen:
-            ask_to_drain(worker)
+            drain(worker)
     if as_json:
         rows = [{"worker_id": worker.worker_id, "pid": worker.pid, "asked": not dry_run} for worker in chosen]
         click.echo(json.dumps(rows, indent=1))

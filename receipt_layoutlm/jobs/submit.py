@@ -1,6 +1,6 @@
-"""Submission of a training job: `prepare` reads and checks, `submit` writes.
+"""Submission of a training job: `prepare_submission` reads and checks, `submit` writes.
 
-A continuation has a `prepare` of its own and the same `submit`; a dry run ends after `prepare`.
+A continuation is prepared by `prepare_continuation`; a dry run ends after the preparation.
 """
 
 from collections.abc import Callable, Mapping
@@ -77,7 +77,7 @@ class Submission:
         return to_document(self.config, self.given, warnings)
 
 
-def prepare(
+def prepare_submission(
     context: SubmitContext,
     resolved: ResolvedOptions,
     file: Path | None,

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 from safetensors.numpy import load_file, save_file
 
-from receipt_layoutlm.cli.job.verify_resume import verdict_text, verify_resume
+from receipt_layoutlm.cli.job.verify_resume import verdict_text, verify_resume_command
 from receipt_layoutlm.jobs.verify_resume import Verdict, choose_span, environment_differences
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.record import RunRecord
@@ -40,7 +40,7 @@ def verify(
     monkeypatch.setenv("DYNAMO_TABLE_NAME", store.queue.client.table_name)
 
     def call(*arguments: str) -> Result:
-        return CliRunner().invoke(verify_resume, list(arguments))
+        return CliRunner().invoke(verify_resume_command, list(arguments))
 
     return call
 

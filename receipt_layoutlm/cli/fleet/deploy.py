@@ -82,7 +82,12 @@ def deploy(
             code = Code(machine, bundle.make_scaler_zip(Path(folder)))
         if dry_run:
             plans = deployment.preview(code)
-            click.echo(_plans_as_json(plans) if as_json else plans_text(plans))
+            stacks = [
+                {"stack": plan.stack, "is_new": plan.makes_stack, "changes": [asdict(each) for each in plan.changes]}
+                for plan in plans
+            ]
+            document = {"dry_run": True, "stacks": stacks}
+            click.echo(json.dumps(document, indent=1) if as_json else plans_text(plans))
             click.echo("nothing was changed (--dry-run)", err=True)
             return
         done = deployment.deploy(code)
@@ -133,14 +138,6 @@ def show_warning(name: str, warning: "CheckResult") -> None:
 def show_plan(stack: str, plan: "StackPlan | None") -> None:
     count = 0 if plan is None else len(plan.changes)
     click.echo(f"stack {stack}: {f'{count} changes' if count != 1 else '1 change'}", err=True)
-
-
-def _plans_as_json(plans: "list[StackPlan]") -> str:
-    stacks = [
-        {"stack": plan.stack, "is_new": plan.makes_stack, "changes": [asdict(change) for change in plan.changes]}
-        for plan in plans
-    ]
-    return json.dumps({"dry_run": True, "stacks": stacks}, indent=1)
 
 
 def plans_text(plans: "list[StackPlan]") -> str:

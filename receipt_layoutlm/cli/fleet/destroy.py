@@ -49,7 +49,14 @@ def destroy(fleet: str, region: str | None, storage: bool, yes: bool, dry_run: b
     if storage:
         stored.delete(show_event)
     click.echo(f"deleted {' and '.join(states)}")
-    _show_kept(states.get(stored.name) or stored.state(), stored.name in states)
+    kept_storage = states.get(stored.name) or stored.state()
+    names = {} if kept_storage is None else kept_storage.outputs
+    kept = [f"{kind} {names[key]}" for kind, key in (("table", "TableName"), ("bucket", "BucketName")) if key in names]
+    if kept:
+        click.echo(f"{' and '.join(kept)} {'stay' if len(kept) > 1 else 'stays'}, with all contents", err=True)
+    if kept and stored.name in states:
+        flags = " ".join(f"--{each}" for each in kept)
+        click.echo(f"use them in another fleet with 'fleet deploy {flags}'", err=True)
 
 
 def _show_running_jobs(aws: "Aws", workers: "StackState") -> None:
@@ -71,15 +78,3 @@ def _show_running_jobs(aws: "Aws", workers: "StackState") -> None:
         click.echo(f"runs on {instance}: {clean(job.name)} ({job.job_id[:8]})", err=True)
     if jobs:
         click.echo("these jobs return to the queue and wait there until a worker runs again", err=True)
-
-
-def _show_kept(storage: "StackState | None", is_deleted: bool) -> None:
-    """Print the names of table and bucket, on stderr."""
-    names = {} if storage is None else storage.outputs
-    kept = [f"{kind} {names[key]}" for kind, key in (("table", "TableName"), ("bucket", "BucketName")) if key in names]
-    if not kept:
-        return
-    click.echo(f"{' and '.join(kept)} {'stay' if len(kept) > 1 else 'stays'}, with all contents", err=True)
-    if is_deleted:
-        flags = " ".join(f"--{each}" for each in kept)
-        click.echo(f"use them in another fleet with 'fleet deploy {flags}'", err=True)

@@ -52,27 +52,23 @@ def _as_text(status: "FleetStatus") -> str:
         for each in status.queues
     ]
     groups = [(each.group, each.desired, each.maximum) for each in status.groups]
+    machines: list[tuple[str, ...]] = []  # one line per job; the cells of a machine are on its first line
+    for machine in status.machines:
+        kind = f"{machine.instance_type} {'spot' if machine.spot else 'on-demand'}"
+        cells = (machine.instance_id, kind, machine.zone, machine.state, duration(machine.age_seconds))
+        jobs = [_job_cells(job) for job in machine.jobs] or [("idle", "", "")]
+        machines += [(*(cells if number == 0 else ("",) * len(cells)), *job) for number, job in enumerate(jobs)]
+    header = ("machine", "type", "zone", "state", "age", "job", "progress", "lease")
     paragraphs = [
         head,
         table(("queue", "due", "later", "running", "oldest waits"), queues),
         table(("group", "desired", "maximum"), groups),
-        _machines(status) if status.machines else "no machine runs",
+        table(header, machines) if machines else "no machine runs",
     ]
     if status.elsewhere:
         jobs = [_job_cells(job) for job in status.elsewhere]
         paragraphs.append("workers outside of the fleet\n" + table(("job", "progress", "lease"), jobs))
     return "\n\n".join(paragraphs)
-
-
-def _machines(status: "FleetStatus") -> str:
-    """One line per job; the cells of a machine are on its first line."""
-    rows = []
-    for machine in status.machines:
-        kind = f"{machine.instance_type} {'spot' if machine.spot else 'on-demand'}"
-        cells = (machine.instance_id, kind, machine.zone, machine.state, duration(machine.age_seconds))
-        jobs = [_job_cells(job) for job in machine.jobs] or [("idle", "", "")]
-        rows += [(*(cells if number == 0 else ("",) * len(cells)), *job) for number, job in enumerate(jobs)]
-    return table(("machine", "type", "zone", "state", "age", "job", "progress", "lease"), rows)
 
 
 def _job_cells(job: "HeldJob") -> tuple[str, str, str]:

@@ -7,19 +7,24 @@ from pathlib import Path
 import click
 from pydantic import BaseModel
 
-from receipt_dynamo import Job, JobLog, JobMetric, JobQueue, JobStatus, StateConflict, utcnow
+from receipt_dynamo import Job, JobLog, JobMetric, JobStatus, StateConflict, utcnow
 from receipt_dynamo.entities import FINAL_CAUSES
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.job.compare import compare
 from receipt_layoutlm.cli.job.prune import prune
 from receipt_layoutlm.cli.job.report import report_document, report_text
-from receipt_layoutlm.cli.job.verify_resume import verify_resume
+from receipt_layoutlm.cli.job.verify_resume import verify_resume_command
 from receipt_layoutlm.cli.tables import clean, jobs_table, metrics_table, show_text, timeline_text, when
 from receipt_layoutlm.jobs.find import find_job
 from receipt_layoutlm.jobs.timeline import timeline
 from receipt_layoutlm.jobs.why import why
 from receipt_layoutlm.jobs.why_facts import facts_of, lease_or_none
 
+INSTEAD_OF_RETRY = {
+    JobStatus.SUCCEEDED: "`layoutlm-cli train --resume` continues a job that has ended",
+    JobStatus.CANCELLED: "cancelled is final; `layoutlm-cli train --resume` continues from its checkpoint as a new job",
+    JobStatus.RUNNING: "`layoutlm-cli job why` explains its state",
+}
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -34,7 +39,7 @@ def job() -> None:
 
 job.add_command(compare)
 job.add_command(prune)
-job.add_command(verify_resume)
+job.add_command(verify_resume_command)
 
 
 @job.command("list")
@@ -186,7 +191,10 @@ def retry(connection: Connection, reference: str, dry_run: bool) -> None:
     It resumes from its last checkpoint, with the options and data that it was submitted with.
     """
     queue = connection.queue()
-    job = _failed_job(queue, reference)
+    job = queue.client.get_job(find_job(queue.client, reference).job_id, consistent=True)
+    if job.status is not JobStatus.FAILED:
+        instead = INSTEAD_OF_RETRY.get(job.status, "`layoutlm-cli job why` explains its state")
+        raise StateConflict(f"{clean(job.name)} is {job.status}, and only a failed job can be retried: {instead}")
     pointer = queue.client.get_lease(job.job_id).checkpoint
     start = f"resumes from step {pointer.global_step}" if pointer else "starts from the beginning"
     if job.error and job.error.cause in FINAL_CAUSES:
@@ -198,29 +206,13 @@ def retry(connection: Connection, reference: str, dry_run: bool) -> None:
     click.echo(f"{clean(job.name)}: {status}, {start}")
 
 
-def _failed_job(queue: JobQueue, reference: str) -> Job:
-    """The job, read consistently. Raises StateConflict with the alternative when it has not failed."""
-    job = queue.client.get_job(find_job(queue.client, reference).job_id, consistent=True)
-    if job.status is not JobStatus.FAILED:
-        instead = _INSTEAD_OF_RETRY.get(job.status, "`layoutlm-cli job why` explains its state")
-        raise StateConflict(f"{clean(job.name)} is {job.status}, and only a failed job can be retried: {instead}")
-    return job
-
-
-_INSTEAD_OF_RETRY = {
-    JobStatus.SUCCEEDED: "`layoutlm-cli train --resume` continues a job that has ended",
-    JobStatus.CANCELLED: "cancelled is final; `layoutlm-cli train --resume` continues from its checkpoint as a new job",
-    JobStatus.RUNNING: "`layoutlm-cli job why` explains its state",
-}
-
-
 @job.command("pull")
 @click.argument("reference", metavar="JOB")
 @click.option("--best", "_best", flag_value="best", default=True, help="The best model (default).")
 @click.option("--checkpoint", "step", type=int, metavar="STEP", help="The whole checkpoint of this step instead.")
 @click.option("--to", "folder", type=click.Path(path_type=Path), required=True, help="New folder.")
 @store_options
-def pull_(connection: Connection, reference: str, _best: str, step: int | None, folder: Path) -> None:
+def pull_command(connection: Connection, reference: str, _best: str, step: int | None, folder: Path) -> None:
     """Download a model or checkpoint. Every file is verified."""
     from receipt_layoutlm.jobs.pull import pull
 
@@ -229,12 +221,12 @@ def pull_(connection: Connection, reference: str, _best: str, step: int | None, 
     click.echo(f"{folder}: step {manifest.global_step}, {len(manifest.files)} files, {size:,} bytes, all verified")
 
 
-@job.command()
+@job.command("delete")
 @click.argument("reference", metavar="JOB")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option("--dry-run", is_flag=True, help="Show what would be removed; remove nothing.")
 @store_options
-def delete(connection: Connection, reference: str, yes: bool, dry_run: bool) -> None:
+def delete_command(connection: Connection, reference: str, yes: bool, dry_run: bool) -> None:
     """Remove a job that has ended. Its files in the bucket are removed first, then its rows."""
     from receipt_layoutlm.jobs.pull import delete_job
 

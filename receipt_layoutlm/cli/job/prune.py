@@ -1,7 +1,6 @@
 """layoutlm-cli job prune: remove checkpoints of jobs that ended long ago."""
 
 import json
-from typing import TYPE_CHECKING
 
 import click
 from rich.filesize import decimal
@@ -10,9 +9,6 @@ from receipt_dynamo import JobStatus, utcnow
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.progress import counting_bar
 from receipt_layoutlm.cli.tables import table
-
-if TYPE_CHECKING:
-    from receipt_layoutlm.storage.expiry import Leftover
 
 
 @click.command()
@@ -45,9 +41,23 @@ def prune(
     chosen = [JobStatus(status) for status in statuses] or ENDED
     removable = list(leftovers(connection.client(), connection.open_bucket, before, chosen))
     if as_json:
-        click.echo(json.dumps([_document(left, removed=not dry_run) for left in removable], indent=1))
+        documents = [
+            {
+                **left.job.model_dump(mode="json", include={"job_id", "name", "status", "ended_at"}),
+                "checkpoints": len(left.folders),
+                "size": left.size,
+                "removed": not dry_run,
+            }
+            for left in removable
+        ]
+        click.echo(json.dumps(documents, indent=1))
+    elif removable:
+        rows = [(left.job.name, left.job.status, len(left.folders), decimal(left.size)) for left in removable]
+        checkpoints, size = sum(len(left.folders) for left in removable), sum(left.size for left in removable)
+        total = ("total", "", checkpoints, decimal(size))
+        click.echo(table(("job", "status", "checkpoints", "size"), [*rows, total]))
     else:
-        click.echo(_text(removable, older_than))
+        click.echo(f"no job that ended more than {older_than} ago has checkpoints to remove")
     if dry_run or not removable:
         return
     if not yes:
@@ -57,16 +67,3 @@ def prune(
             assert left.job.storage is not None  # leftovers looked
             remove(connection.open_bucket(left.job.storage.bucket), left)
             count()
-
-
-def _document(left: "Leftover", *, removed: bool) -> dict[str, object]:
-    job = left.job.model_dump(mode="json", include={"job_id", "name", "status", "ended_at"})
-    return {**job, "checkpoints": len(left.folders), "size": left.size, "removed": removed}
-
-
-def _text(removable: "list[Leftover]", older_than: str) -> str:
-    if not removable:
-        return f"no job that ended more than {older_than} ago has checkpoints to remove"
-    rows = [(left.job.name, left.job.status, len(left.folders), decimal(left.size)) for left in removable]
-    total = ("total", "", sum(len(left.folders) for left in removable), decimal(sum(left.size for left in removable)))
-    return table(("job", "status", "checkpoints", "size"), [*rows, total])

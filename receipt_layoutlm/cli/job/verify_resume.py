@@ -2,7 +2,6 @@
 
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +12,7 @@ from receipt_layoutlm.cli.tables import clean
 from receipt_layoutlm.jobs.find import find_job
 
 if TYPE_CHECKING:
-    from receipt_layoutlm.jobs.verify_resume import ReplaySpan, Verdict
-    from receipt_layoutlm.run.events import Event
+    from receipt_layoutlm.jobs.verify_resume import Verdict
 
 
 @click.command("verify-resume")
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--to", "to_step", type=int, metavar="STEP", help="Checkpoint to compare with [default: the last one].")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @store_options
-def verify_resume(
+def verify_resume_command(
     connection: Connection, reference: str, from_step: int | None, to_step: int | None, as_json: bool
 ) -> None:
     """Verify that training resumes bit-identically.
@@ -36,29 +34,23 @@ def verify_resume(
     """
     require("train")
     from receipt_layoutlm.cli.progress import ProgressView
-    from receipt_layoutlm.jobs import verify_resume as replay
+    from receipt_layoutlm.jobs.verify_resume import choose_span, verify_resume
+    from receipt_layoutlm.run.events import Event, Progress
 
     client = connection.client()
     job = find_job(client, reference)
-    span = replay.choose_span(client, connection.open_bucket, job, from_step, to_step)
+    span = choose_span(client, connection.open_bucket, job, from_step, to_step)
     with tempfile.TemporaryDirectory(prefix="verify-resume-") as folder, ProgressView() as view:
-        shown = _within(span, lambda event: view.observe(job, event))
-        verdict = replay.verify_resume(span, connection.open_bucket, Path(folder), shown)
+
+        def observe(event: Event) -> None:
+            if isinstance(event, Progress) and event.phase != "encode":  # counts the steps of the replay, not the job's
+                done = max(0, event.global_step - span.start.global_step)
+                event = event.model_copy(update={"global_step": done, "total_steps": span.steps})
+            view.observe(job, event)
+
+        verdict = verify_resume(span, connection.open_bucket, Path(folder), observe)
     click.echo(verdict.model_dump_json(indent=1) if as_json else verdict_text(verdict))
     sys.exit(0 if verdict.is_identical else 1)
-
-
-def _within(span: "ReplaySpan", observe: Callable[["Event"], None]) -> Callable[["Event"], None]:
-    """Progress counts the steps of the replay instead of the job's."""
-    from receipt_layoutlm.run.events import Progress
-
-    def shown(event: "Event") -> None:
-        if isinstance(event, Progress) and event.phase != "encode":
-            done = max(0, event.global_step - span.start.global_step)
-            event = event.model_copy(update={"global_step": done, "total_steps": span.steps})
-        observe(event)
-
-    return shown
 
 
 def verdict_text(verdict: "Verdict") -> str:
@@ -69,23 +61,19 @@ def verdict_text(verdict: "Verdict") -> str:
         earlier = "" if left_out is None else "earlier "
         lines = [f"identical: {span}, every weight, moment and {earlier}evaluation equal"]
     else:
-        lines = [f"different: {span}", *_differences(verdict)]
+        compared = verdict.comparison
+        counts = [f"{count.differing} of {count.tensors} {kind}" for kind, count in compared.tensors.items()]
+        largest = max(count.largest_difference for count in compared.tensors.values())
+        lines = [f"different: {span}"]
+        lines += [f"  {', '.join(counts)} differ, the largest absolute difference is {largest:.3g}"]
+        if compared.evaluations:
+            lines.append(f"  the first differing evaluation is at step {compared.evaluations[0]}")
+        if compared.state:
+            lines.append(f"  differing training state: {', '.join(compared.state)}")
+        if verdict.reasons:
+            lines += ["  likely because:", *(f"    {clean(reason)}" for reason in verdict.reasons)]
+        else:
+            lines.append("  device, threads and versions equal the job's: these steps do not lead to its checkpoint")
     if left_out is not None:
         lines.append(f"the evaluation at step {left_out} was still due in the stored checkpoint: it is not compared")
     return "\n".join(lines)
-
-
-def _differences(verdict: "Verdict") -> list[str]:
-    found = verdict.comparison
-    counts = {kind: f"{count.differing} of {count.tensors} {kind}" for kind, count in found.tensors.items()}
-    largest = max(count.largest_difference for count in found.tensors.values())
-    lines = [f"  {', '.join(counts.values())} differ, the largest absolute difference is {largest:.3g}"]
-    if found.evaluations:
-        lines.append(f"  the first differing evaluation is at step {found.evaluations[0]}")
-    if found.state:
-        lines.append(f"  differing training state: {', '.join(found.state)}")
-    if verdict.reasons:
-        lines += ["  likely because:", *(f"    {clean(reason)}" for reason in verdict.reasons)]
-    else:
-        lines.append("  device, threads and versions equal the job's: these steps do not lead to its checkpoint")
-    return lines
