@@ -15,7 +15,7 @@ from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.check_report import SET_TITLES, CheckReport, Finding, LabelRow, error, warning
 from receipt_layoutlm.data.frozen_split import FrozenSplit, shortened
 from receipt_layoutlm.data.images import ImageCheck
-from receipt_layoutlm.data.labels import CORE_LABELS, OUTSIDE, LabelError, LabelMap, build_label_map, resolve_merges
+from receipt_layoutlm.data.labels import CORE_LABELS, OUTSIDE, LabelError, build_label_map, resolve_merges
 from receipt_layoutlm.data.near_duplicates import near_duplicates
 from receipt_layoutlm.data.page import DataError, Page
 from receipt_layoutlm.data.snapshot import label_counts, sample_pages
@@ -39,12 +39,34 @@ class CheckInput:
     unreadable: Sequence[DataError] = ()
     images: ImageCheck | None = None
 
+    def sets(self, config: WordLabelsConfig) -> tuple[dict[str, Sequence[Page]], list[Finding]]:
+        """The sets of the run; none where the pages cannot be divided."""
+        findings: list[Finding] = []
+        if not self.pages:
+            return {}, [error("empty", "there are no pages: import some")]
+        if self.validation is not None:
+            sets: dict[str, Sequence[Page]] = {"train": self.pages, "evaluation": self.validation}
+        else:
+            try:
+                split = divide(self.pages, config, self.frozen)
+            except DataError as refusal:
+                return {}, [error("split", str(refusal))]
+            sets = {"train": split.train, "evaluation": split.validation}
+            if split.test:
+                sets["test"] = split.test
+            if split.left_out:
+                text = f"{len(split.left_out)} page(s) are in no set of the frozen split"
+                findings.append(warning("left_out", text, [page.page_id for page in split.left_out]))
+        if config.sample_size is not None:
+            sets["train"] = sample_pages(sets["train"], config.sample_size, config.seed)
+        return sets, findings
+
 
 def check_dataset(given: CheckInput, config: TrainConfig) -> CheckReport:
     """Check pages as a run with these options would see them. Problems are reported, never raised."""
     if not isinstance(config, WordLabelsConfig):  # other tasks check their examples when they prepare a run
         return CheckReport(pages={"all": len(given.pages)}, labels=(), kept={}, findings=())
-    sets, findings = _sets(given, config)
+    sets, findings = given.sets(config)
     findings = check_unreadable(given.unreadable) + findings
     label_map = None
     # without a whitelist a run learns the labels of its training set only
@@ -55,11 +77,12 @@ def check_dataset(given: CheckInput, config: TrainConfig) -> CheckReport:
         findings.append(error("labels", str(refusal)))
     all_pages = [*given.pages, *(given.validation or ())]
     findings += check_label_names(config, all_pages)
+    by_set = {name: label_counts(pages) for name, pages in sets.items()}
     kept: dict[str, dict[str, int]] = {}
     if label_map is not None and sets:
         kept = {label: dict.fromkeys(sets, 0) for label in label_map.labels}
-        for name, pages in sets.items():
-            for label, count in label_counts(pages).items():
+        for name, counts in by_set.items():
+            for label, count in counts.items():
                 if (merged := label_map.merged(label)) in kept:
                     kept[merged][name] += count
         findings += check_support(kept)
@@ -67,35 +90,20 @@ def check_dataset(given: CheckInput, config: TrainConfig) -> CheckReport:
     findings += check_sizes(config, sets, given.pages)
     if given.images is not None:
         findings += check_image_problems(given.images)
+    labels = []
+    for label, count in label_counts(all_pages).items():
+        becomes: str | None = label
+        if label_map is not None:
+            merged = label_map.merged(label)
+            becomes = merged if merged in label_map.labels and merged != OUTSIDE else None
+        parts = {name: counts.get(label, 0) for name, counts in by_set.items()}
+        labels.append(LabelRow(label=label, becomes=becomes, entities=count, parts=parts))
     return CheckReport(
         pages={name: len(pages) for name, pages in sets.items()} or {"all": len(given.pages)},
-        labels=_label_rows(label_map, all_pages, sets),
+        labels=tuple(labels),
         kept=kept,
         findings=tuple(sorted(findings, key=lambda finding: finding.severity)),
     )
-
-
-def _sets(given: CheckInput, config: WordLabelsConfig) -> tuple[dict[str, Sequence[Page]], list[Finding]]:
-    """The sets of the run; none where the pages cannot be divided."""
-    findings: list[Finding] = []
-    if not given.pages:
-        return {}, [error("empty", "there are no pages: import some")]
-    if given.validation is not None:
-        sets: dict[str, Sequence[Page]] = {"train": given.pages, "evaluation": given.validation}
-    else:
-        try:
-            split = divide(given.pages, config, given.frozen)
-        except DataError as refusal:
-            return {}, [error("split", str(refusal))]
-        sets = {"train": split.train, "evaluation": split.validation}
-        if split.test:
-            sets["test"] = split.test
-        if split.left_out:
-            text = f"{len(split.left_out)} page(s) are in no set of the frozen split"
-            findings.append(warning("left_out", text, [page.page_id for page in split.left_out]))
-    if config.sample_size is not None:
-        sets["train"] = sample_pages(sets["train"], config.sample_size, config.seed)
-    return sets, findings
 
 
 _UNREADABLE = (
@@ -248,17 +256,3 @@ def check_image_problems(images: ImageCheck) -> list[Finding]:
         return []
     examples = [f"{page_id}: {problem}" for page_id, problem in images.problems.items()]
     return [warning("images", f"{len(examples)} page(s) have an unusable image: {examples[0]}", examples)]
-
-
-def _label_rows(label_map: LabelMap | None, pages: Sequence[Page], sets: Sets) -> tuple[LabelRow, ...]:
-    """Each label of the data, the label it becomes, and its entities in each set."""
-    by_set = {name: label_counts(members) for name, members in sets.items()}
-    rows = []
-    for label, count in label_counts(pages).items():
-        becomes: str | None = label
-        if label_map is not None:
-            merged = label_map.merged(label)
-            becomes = merged if merged in label_map.labels and merged != OUTSIDE else None
-        parts = {name: counts.get(label, 0) for name, counts in by_set.items()}
-        rows.append(LabelRow(label=label, becomes=becomes, entities=count, parts=parts))
-    return tuple(rows)

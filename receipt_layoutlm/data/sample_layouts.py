@@ -117,13 +117,22 @@ def rows(purchase: Purchase, draw: random.Random) -> list[PrintedRow]:
     top, bottom = (when, number) if merchant.date_on_top else (number, when)
     items = [row for item in purchase.items for row in _item_rows(purchase, item, draw)]
     parts = [_header(merchant, draw), [top], [_HEADINGS[merchant.kind], *items], _totals(purchase, draw)]
-    parts += [_payment(purchase, draw), [bottom]]
+    if draw.random() < 0.5:
+        card = f"{draw.choice(('VISA', 'MASTERCARD', 'DEBIT', 'AMEX'))} ****{draw.randint(1000, 9999)}"
+        paid = PrintedRow((_left(card, "PAYMENT_METHOD"), _right(purchase.money(purchase.total))))
+        parts.append([paid, PrintedRow((_left(f"AUTH CODE {draw.randint(10_000, 999_999)}"),))])
+    else:
+        note = draw.choice((500, 1000, 2000))
+        given = -(-purchase.total // note) * note
+        paid = PrintedRow((_left("CASH", "PAYMENT_METHOD"), _right(purchase.money(given))))
+        change = _right(purchase.money(given - purchase.total), "CHANGE")
+        parts.append([paid, PrintedRow((_left("Change"), change))])
     footer = [_centred(TextSpan(draw.choice(_THANKS)))]
     if draw.random() < 0.5:
         footer.append(_centred(TextSpan(draw.choice(_NOTES))))
     if draw.random() < 0.4:
         footer.append(_centred(TextSpan("Visit"), TextSpan(merchant.website, "WEBSITE")))
-    return [row for part in (*parts, footer) for row in (*part, PrintedRow())]
+    return [row for part in (*parts, [bottom], footer) for row in (*part, PrintedRow())]
 
 
 def _centred(*spans: TextSpan) -> PrintedRow:
@@ -209,17 +218,6 @@ def _totals(purchase: Purchase, draw: random.Random) -> list[PrintedRow]:
     amount = _right(purchase.money(purchase.total), "GRAND_TOTAL")
     totals.append(PrintedRow((_left(merchant.total_words, at=at), amount), draw.choice((1.0, 1.0, 1.25))))
     return totals
-
-
-def _payment(purchase: Purchase, draw: random.Random) -> list[PrintedRow]:
-    if draw.random() < 0.5:
-        card = f"{draw.choice(('VISA', 'MASTERCARD', 'DEBIT', 'AMEX'))} ****{draw.randint(1000, 9999)}"
-        paid = PrintedRow((_left(card, "PAYMENT_METHOD"), _right(purchase.money(purchase.total))))
-        return [paid, PrintedRow((_left(f"AUTH CODE {draw.randint(10_000, 999_999)}"),))]
-    note = draw.choice((500, 1000, 2000))
-    given = -(-purchase.total // note) * note
-    paid = PrintedRow((_left("CASH", "PAYMENT_METHOD"), _right(purchase.money(given))))
-    return [paid, PrintedRow((_left("Change"), _right(purchase.money(given - purchase.total), "CHANGE")))]
 
 
 _HEADINGS: dict[Kind, PrintedRow] = {

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import fsum
+from typing import Self
 
 from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.data.frozen_split import FrozenSplit, shortened
@@ -31,6 +32,27 @@ class DatasetSplit:
     test: list[Page]
     left_out: list[Page]
 
+    @classmethod
+    def from_frozen(cls, pages: Sequence[Page], frozen: FrozenSplit) -> Self:
+        """The division that a frozen split describes. Raises DataError where it does not fit the pages."""
+        key_of = {page.page_id: page.page_id if frozen.by == "page" else page.group for page in pages}
+        named = {"train": frozen.train or (), "validation": frozen.validation, "test": frozen.test}
+        missing = {name: keys for name in named if (keys := sorted(set(named[name]) - set(key_of.values())))}
+        if missing:
+            raise DataError(
+                f"the frozen split names {sum(map(len, missing.values()))} {frozen.by}(s) that are not in the data "
+                f"({'; '.join(f'{name}: {shortened(keys)}' for name, keys in missing.items())}): "
+                f"import them, or remove them from the file"
+            )
+        set_of = {key: name for name, keys in named.items() for key in keys}
+        unnamed = "train" if frozen.train is None else "left_out"
+        sets: dict[str, list[Page]] = {"train": [], "validation": [], "test": [], "left_out": []}
+        for page in sorted(pages, key=lambda page: page.page_id):
+            sets[set_of.get(key_of[page.page_id], unnamed)].append(page)
+        if not sets["train"]:
+            raise DataError("the frozen split leaves no page to train on: name fewer pages in validation and test")
+        return cls(**sets)
+
 
 def folds_of(split: str) -> tuple[int, int] | None:
     """(k, i) of kfold:k/i, None for every other split."""
@@ -46,7 +68,7 @@ def has_test_set(config: TrainConfig) -> bool:
 def divide(pages: Sequence[Page], config: TrainConfig, frozen: FrozenSplit | None) -> DatasetSplit:
     """The sets of a run; `frozen` is the content of a frozen split. Raises DataError."""
     if frozen is not None:
-        return _divide_as_frozen(pages, frozen)
+        return DatasetSplit.from_frozen(pages, frozen)
     members: dict[str, list[Page]] = {}
     for page in pages:
         members.setdefault(page.page_id if config.split == "random" else page.group, []).append(page)
@@ -193,23 +215,3 @@ def _by_size(units: Iterable[Unit]) -> dict[int, list[Unit]]:
     for unit in units:
         groups.setdefault(unit.size, []).append(unit)
     return groups
-
-
-def _divide_as_frozen(pages: Sequence[Page], frozen: FrozenSplit) -> DatasetSplit:
-    key_of = {page.page_id: page.page_id if frozen.by == "page" else page.group for page in pages}
-    named = {"train": frozen.train or (), "validation": frozen.validation, "test": frozen.test}
-    missing = {name: keys for name in named if (keys := sorted(set(named[name]) - set(key_of.values())))}
-    if missing:
-        raise DataError(
-            f"the frozen split names {sum(map(len, missing.values()))} {frozen.by}(s) that are not in the data "
-            f"({'; '.join(f'{name}: {shortened(keys)}' for name, keys in missing.items())}): "
-            f"import them, or remove them from the file"
-        )
-    set_of = {key: name for name, keys in named.items() for key in keys}
-    unnamed = "train" if frozen.train is None else "left_out"
-    sets: dict[str, list[Page]] = {"train": [], "validation": [], "test": [], "left_out": []}
-    for page in sorted(pages, key=lambda page: page.page_id):
-        sets[set_of.get(key_of[page.page_id], unnamed)].append(page)
-    if not sets["train"]:
-        raise DataError("the frozen split leaves no page to train on: name fewer pages in validation and test")
-    return DatasetSplit(**sets)
