@@ -46,8 +46,8 @@ def load_pages(
     began, lock = time.monotonic(), threading.Lock()
     existing: set[str | None] = set()
     if known == "keep":
-        found = receipts.get_receipts((image_id_of(page.page_id), 1) for page in pages)
-        existing = {receipt.page_id for receipt in found}
+        keys = ((image_id_of(page.page_id), 1) for page in pages)
+        existing = {receipt.page_id for receipt in receipts.get_receipts(keys)}
 
     def load(page: Page) -> tuple[StoredReceipt, int]:
         """Writes one receipt; returns it and the number of items that the table did not accept."""

@@ -142,10 +142,10 @@ def _number(of: ReceiptWord | ReceiptWordLabel) -> tuple[int, int]:
 
 
 def _by_word(labels: Iterable[ReceiptWordLabel]) -> dict[tuple[int, int], list[ReceiptWordLabel]]:
-    found: dict[tuple[int, int], list[ReceiptWordLabel]] = defaultdict(list)
+    by_word: dict[tuple[int, int], list[ReceiptWordLabel]] = defaultdict(list)
     for label in labels:
-        found[_number(label)].append(label)
-    return found
+        by_word[_number(label)].append(label)
+    return by_word
 
 
 def canonical(label: str) -> str:

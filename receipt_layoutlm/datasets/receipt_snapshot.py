@@ -136,8 +136,8 @@ def read_labelled_receipts(
     began, parts = time.monotonic(), label_ranges()
     tally = _Tally(on_progress, len(parts))
     with ThreadPoolExecutor(threads) as pool:
-        found = pool.map(lambda part: _read_range(receipts, part, known, over_lines, tally), parts)
-        read = sorted(itertools.chain.from_iterable(found), key=lambda receipt: receipt.page.page_id)
+        ranges = pool.map(lambda part: _read_range(receipts, part, known, over_lines, tally), parts)
+        read = sorted(itertools.chain.from_iterable(ranges), key=lambda receipt: receipt.page.page_id)
     for previous, receipt in itertools.pairwise(read):
         if previous.page.page_id == receipt.page.page_id:
             raise DataError(f"two receipts of the table have the page id {receipt.page.page_id!r}: delete one")
@@ -169,16 +169,16 @@ def _read_range(
     """The receipts of one range of labels: the unchanged ones from `known`, the others from the table."""
     read: list[KnownReceipt] = []
     images = _images(receipts, part, tally)
-    while some := dict(itertools.islice(images, _AT_ONCE)):
+    while batch := dict(itertools.islice(images, _AT_ONCE)):
         unchanged: dict[tuple[str, int], KnownReceipt] = {}
-        keys = [(image_id, number) for image_id, labels in some.items() for number in labels]
+        keys = [(image_id, number) for image_id, labels in batch.items() for number in labels]
         for receipt in receipts.get_receipts(keys) if known else ():
             key = receipt.image_id, receipt.receipt_id
             earlier = known.get(page_id_of(receipt))
-            if earlier is not None and earlier.mark.digest == _digest(receipt, some[key[0]][key[1]], over_lines):
+            if earlier is not None and earlier.mark.digest == _digest(receipt, batch[key[0]][key[1]], over_lines):
                 unchanged[key] = earlier
         done = list(unchanged.values())
-        for image_id, labels in some.items():
+        for image_id, labels in batch.items():
             changed = {number: rows for number, rows in labels.items() if (image_id, number) not in unchanged}
             if changed:
                 done += _read_image(receipts, image_id, changed, over_lines, tally)

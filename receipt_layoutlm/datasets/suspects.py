@@ -118,7 +118,7 @@ def _spans(page_id: str, verdicts: Iterable[_Verdict | None]) -> Iterator[Suspec
     span: list[_Verdict] = []
     for verdict in (*verdicts, None):
         if span and (verdict is None or verdict.begins or span[-1][1:3] != verdict[1:3]):
-            words = tuple(each.word for each in span)
+            words = tuple(entry.word for entry in span)
             yield Suspect(
                 page_id=page_id,
                 text=" ".join(word.text for word in words),

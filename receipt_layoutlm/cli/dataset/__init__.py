@@ -56,8 +56,8 @@ def list_datasets(connection: Connection, as_json: bool) -> None:
 @store_options
 def snapshot(connection: Connection, spec: str, path: Path | None, as_json: bool) -> None:
     """Show the snapshot that `train --dataset NAME[@FINGERPRINT]` uses, and verify its stored pages."""
-    found = find_dataset(connection.client(), spec)
-    pages = stored_pages(connection.open_bucket(connection.default_bucket()), found)
+    stored = find_dataset(connection.client(), spec)
+    pages = stored_pages(connection.open_bucket(connection.default_bucket()), stored)
     if path is not None:
         write_snapshot(pages, path)
-    click.echo(found.model_dump_json(indent=1) if as_json else described_text(found))
+    click.echo(stored.model_dump_json(indent=1) if as_json else described_text(stored))

@@ -1,5 +1,6 @@
 """layoutlm-cli dataset import dynamo, load and count: labelled receipts in the table."""
 
+import itertools
 import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -53,14 +54,14 @@ def dynamo(
         known = {} if full else last_snapshot(client, bucket, name)
         taken = read_table(client, known, on_progress, over_lines)
     if dry_run:
-        found = describe_dataset(name, taken.pages, source_of(client), utcnow(), taken.report.forgotten)
+        dataset = describe_dataset(name, taken.pages, source_of(client), utcnow(), taken.report.forgotten)
     else:
-        found = keep_snapshot(client, bucket, name, taken, utcnow())
+        dataset = keep_snapshot(client, bucket, name, taken, utcnow())
     if as_json:
-        click.echo(json.dumps({**found.model_dump(mode="json"), "report": taken.report.model_dump()}, indent=1))
+        click.echo(json.dumps({**dataset.model_dump(mode="json"), "report": taken.report.model_dump()}, indent=1))
     else:
-        click.echo(f"{pinned(found)}\n{snapshot_text(taken.report)}\n")
-        by_count = sorted(found.labels.items(), key=lambda pair: (-pair[1], pair[0]))
+        click.echo(f"{pinned(dataset)}\n{snapshot_text(taken.report)}\n")
+        by_count = sorted(dataset.labels.items(), key=lambda pair: (-pair[1], pair[0]))
         click.echo(table(("label", "entities"), by_count))
     if dry_run:
         click.echo("nothing was written (--dry-run)", err=True)
@@ -154,8 +155,8 @@ def load_text(report: LoadReport) -> str:
 def count_labels(connection: Connection, by_label: bool, as_json: bool) -> None:
     """Count the labels in the table by validation status, without a snapshot."""
     receipts = ReceiptClient(connection.client())
-    ranges = [(status, part) for status in ValidationStatus for part in label_ranges()]
-    with counting_bar("counting labels", len(ranges)) as on_range, ThreadPoolExecutor(THREADS) as pool:
+    statuses, parts = zip(*itertools.product(ValidationStatus, label_ranges()), strict=True)
+    with counting_bar("counting labels", len(parts)) as on_range, ThreadPoolExecutor(THREADS) as pool:
 
         def count_range(status: ValidationStatus, part: LabelRange) -> Counter[str]:
             if by_label:
@@ -167,7 +168,7 @@ def count_labels(connection: Connection, by_label: bool, as_json: bool) -> None:
             return of_range
 
         by_status = {status: Counter[str]() for status in ValidationStatus}
-        for (status, _), of_range in zip(ranges, pool.map(count_range, *zip(*ranges, strict=True)), strict=True):
+        for status, of_range in zip(statuses, pool.map(count_range, statuses, parts), strict=True):
             by_status[status] += of_range
     names = sorted(set().union(*by_status.values()) - {_ALL})
     counts = {
@@ -176,6 +177,5 @@ def count_labels(connection: Connection, by_label: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(counts, indent=1))
         return
-    statuses = [status.value for status in ValidationStatus]
-    rows = [(name, *(row[status] for status in statuses)) for name, row in counts.items()]
-    click.echo(table(("label", *statuses), rows))
+    rows = [(name, *row.values()) for name, row in counts.items()]
+    click.echo(table(("label", *(status.value for status in ValidationStatus)), rows))

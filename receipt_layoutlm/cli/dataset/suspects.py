@@ -83,10 +83,10 @@ def suspects(
             "evaluations": [{"job": name, "global_step": step} for name, step in held_out.evaluations],
             "pages": {"held_out": held_out.covered, "all": len(held_out.pages)},
             "found": len(matching),
-            "suspects": [each.model_dump() for each in shown],
+            "suspects": [suspect.model_dump() for suspect in shown],
         }
         if marked is not None:
-            document |= {"marked": marked[0], "unmarked": [each.model_dump() for each in marked[1]]}
+            document |= {"marked": marked[0], "unmarked": [word.model_dump() for word in marked[1]]}
         click.echo(json.dumps(document, indent=1))
     else:
         click.echo(suspects_text(held_out, matching, shown))
@@ -114,7 +114,7 @@ def _mark(
 
 def suspects_text(held_out: HeldOut, matching: Sequence[Suspect], shown: Sequence[Suspect]) -> str:
     """Text of the suspects shown, their number, and the pages judged."""
-    rows = [(each.page_id, each.text, each.label, each.says, f"{each.confidence:.4f}") for each in shown]
+    rows = [(item.page_id, item.text, item.label, item.says, f"{item.confidence:.4f}") for item in shown]
     lines = [table(("page", "text", "label", "prediction", "confidence"), rows), ""] if rows else []
     if more := len(matching) - len(shown):
         lines.append(f"and {more} more (--limit)")
@@ -129,8 +129,8 @@ def marks_text(marked: Marked, verb: str) -> str:
     """Text of the number of marked labels and of those that were not."""
     count, unmarked = marked
     rows = [
-        f"  {clean(each.page_id)}, word {each.index} {clean(each.text)}, {clean(each.label)}: {each.reason}"
-        for each in unmarked[:SHOWN_UNMARKED]
+        f"  {clean(word.page_id)}, word {word.index} {clean(word.text)}, {clean(word.label)}: {word.reason}"
+        for word in unmarked[:SHOWN_UNMARKED]
     ]
     more = len(unmarked) - SHOWN_UNMARKED
     lines = [f"{count} labels {verb}", *([f"{len(unmarked)} labels not marked:"] if unmarked else []), *rows]
