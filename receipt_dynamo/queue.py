@@ -42,7 +42,7 @@ from receipt_dynamo.transitions import (
     claim_writes,
     end_writes,
     fall_back_writes,
-    interrupted,
+    interruption,
     is_behind,
     pin_writes,
     pointer_actions,
@@ -300,7 +300,7 @@ class JobQueue:
     def release(self, lease: Lease, reason: str, *, end: AttemptEnd | None = None) -> JobStatus:
         """interrupted, claimable at once (spot notice, SIGTERM); or cancelled, if that was requested."""
         job = self.client.get_job(lease.job_id, consistent=True)
-        moved = interrupted(job, self.client.get_lease(lease.job_id), self.timing, self._now())
+        moved = interruption(job, self.client.get_lease(lease.job_id), self.timing, self._now())
         return self._end(lease, moved, outcome=f"interrupted: {reason}", end=end)
 
     def acknowledge_cancel(self, lease: Lease, *, end: AttemptEnd | None = None) -> JobStatus:
@@ -424,7 +424,7 @@ class JobQueue:
         if lease.cancel_requested:
             moved = Move(JobStatus.CANCELLED, [])
         else:  # the budgets are read here, because the index that named the job may lag behind
-            moved = interrupted(self.client.get_job(job_id, consistent=True), lease, self.timing, now)
+            moved = interruption(self.client.get_job(job_id, consistent=True), lease, self.timing, now)
         writes = [*take_away_writes(lease, moved, untouched, now), rescued_attempt(lease, moved, now)]
         try:
             self.client.writer.execute(*writes)

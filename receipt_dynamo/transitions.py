@@ -55,8 +55,8 @@ def queue_keys(job: Job) -> list[Action]:
     ]
 
 
-def interrupted(job: Job, lease: Lease, timing: Timing, now: datetime) -> Move:
-    """interrupted and requeued; failed when the interruptions are used up."""
+def interruption(job: Job, lease: Lease, timing: Timing, now: datetime) -> Move:
+    """Interrupted and requeued; failed when the interruptions are used up."""
     budgets = job.budgets.after_interruption(progressed=progressed(lease))
     used = JobItem.budgets.set(budgets.model_dump(mode="json"))
     if budgets.exhausted_by is None:

@@ -93,7 +93,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Itera
     if (tmp_path / "layoutlm-state").exists():
         from receipt_layoutlm.local import aws as local_aws
 
-        local_aws.down(tmp_path / "layoutlm-state")
+        local_aws.stop_engines(tmp_path / "layoutlm-state")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -21,7 +21,7 @@ def local() -> None:
 def up_command(as_json: bool) -> None:
     """Start both engines and create the table and the bucket. Running engines are kept."""
     with _one_line():
-        local_aws.up(state_dir(os.environ))
+        local_aws.start_engines(state_dir(os.environ))
     _print_status(as_json)
 
 
@@ -42,9 +42,9 @@ def down_command(purge: bool, yes: bool) -> None:
     folder = state_dir(os.environ)
     with _one_line():
         if purge and not yes:
-            size = _megabytes(local_aws.status(folder).state_bytes)
+            size = _megabytes(local_aws.local_status(folder).state_bytes)
             click.confirm(f"Delete all jobs, datasets and checkpoints in {folder} ({size})?", abort=True)
-        stopped = local_aws.down(folder)
+        stopped = local_aws.stop_engines(folder)
         click.echo(f"stopped {' and '.join(stopped)}" if stopped else "nothing was running")
         if purge:
             local_aws.purge(folder)
@@ -53,7 +53,7 @@ def down_command(purge: bool, yes: bool) -> None:
 
 def _print_status(as_json: bool) -> None:
     with _one_line():
-        current = local_aws.status(state_dir(os.environ))
+        current = local_aws.local_status(state_dir(os.environ))
     if as_json:
         click.echo(current.model_dump_json(indent=1))
         return

@@ -92,24 +92,23 @@ def read_template(name: str) -> Template:
     section = _SECTION.search(text)
     assert section is not None, f"{name} has no parameters"
     definitions: Mapping[str, Mapping[str, object]] = yaml.safe_load(section[0])["Parameters"]
-    return Template(text, {name: _parameter(name, definition) for name, definition in definitions.items()})
-
-
-def _parameter(name: str, definition: Mapping[str, object]) -> Parameter:
-    allowed = definition.get("AllowedValues") or []
-    assert isinstance(allowed, list)
-    return Parameter(
-        name=name,
-        description=str(definition.get("Description", "")),
-        default=_text(definition.get("Default")),
-        allowed=tuple(map(str, allowed)),
-        pattern=_text(definition.get("AllowedPattern")),
-        constraint=_text(definition.get("ConstraintDescription")),
-        max_length=int(str(definition["MaxLength"])) if "MaxLength" in definition else None,
-        minimum=float(str(definition["MinValue"])) if "MinValue" in definition else None,
-        maximum=float(str(definition["MaxValue"])) if "MaxValue" in definition else None,
-        is_number=definition["Type"] == "Number",
-    )
+    parameters = {}
+    for name, definition in definitions.items():
+        allowed = definition.get("AllowedValues") or []
+        assert isinstance(allowed, list)
+        parameters[name] = Parameter(
+            name=name,
+            description=str(definition.get("Description", "")),
+            default=_text(definition.get("Default")),
+            allowed=tuple(map(str, allowed)),
+            pattern=_text(definition.get("AllowedPattern")),
+            constraint=_text(definition.get("ConstraintDescription")),
+            max_length=int(str(definition["MaxLength"])) if "MaxLength" in definition else None,
+            minimum=float(str(definition["MinValue"])) if "MinValue" in definition else None,
+            maximum=float(str(definition["MaxValue"])) if "MaxValue" in definition else None,
+            is_number=definition["Type"] == "Number",
+        )
+    return Template(text, parameters)
 
 
 def _text(value: object) -> str | None:

@@ -69,7 +69,7 @@ def start_for(environ: Mapping[str, str], service: Service, name: str) -> dict[s
     return environment(folder, environ)
 
 
-def up(
+def start_engines(
     folder: Path, services: Sequence[Service] = ("dynamodb", "s3"), machine: LocalPlatform | None = None
 ) -> LocalAws:
     """Start the services with their table and bucket. Idempotent.
@@ -82,7 +82,7 @@ def up(
     return _addresses(load_records(folder))
 
 
-def down(folder: Path) -> tuple[EngineName, ...]:
+def stop_engines(folder: Path) -> tuple[EngineName, ...]:
     """Stop the running engines, keeping their data; returns their names. Raises LocalAwsError when one does not end."""
     if not (folder / RECORDS).exists():
         return ()
@@ -102,7 +102,7 @@ def purge(folder: Path) -> None:
         (folder / RECORDS).unlink()
 
 
-def status(folder: Path) -> LocalStatus:
+def local_status(folder: Path) -> LocalStatus:
     """State of the engines, and the size of their data. Starts nothing."""
     records, engines = load_records(folder), []
     for name, record in records.engines.items():

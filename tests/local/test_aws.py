@@ -71,7 +71,7 @@ def assert_stored(local: LocalAws) -> None:
 
 
 def pids(folder: Path) -> dict[EngineName, int]:
-    return {each.name: each.pid for each in local_aws.status(folder).engines if each.pid is not None}
+    return {each.name: each.pid for each in local_aws.local_status(folder).engines if each.pid is not None}
 
 
 def kill(folder: Path) -> None:
@@ -100,40 +100,40 @@ def run_python(code: str, environ: Mapping[str, str], *arguments: str) -> "subpr
 
 
 def test_up_twice_is_one_start_and_down_ends_it(folder: Path) -> None:
-    first = local_aws.up(folder)
+    first = local_aws.start_engines(folder)
     began = pids(folder)
-    second = local_aws.up(folder)
+    second = local_aws.start_engines(folder)
 
     assert (second, pids(folder)) == (first, began)
     assert set(began) == {"dynoxide", "seaweedfs"}
     assert dynamo_of(first).list_tables()["TableNames"] == [LOCAL_TABLE]
     assert [each["Name"] for each in s3_of(first).list_buckets()["Buckets"]] == [LOCAL_BUCKET]
-    assert local_aws.status(folder).state_bytes > 1000
+    assert local_aws.local_status(folder).state_bytes > 1000
 
-    assert local_aws.down(folder) == ("dynoxide", "seaweedfs")
+    assert local_aws.stop_engines(folder) == ("dynoxide", "seaweedfs")
     assert pids(folder) == {}
-    assert local_aws.down(folder) == ()
+    assert local_aws.stop_engines(folder) == ()
 
 
 def test_data_and_ports_survive_kill_9_of_the_engines(folder: Path) -> None:
-    before = local_aws.up(folder)
+    before = local_aws.start_engines(folder)
     store(before)
 
     kill(folder)
-    after = local_aws.up(folder)
+    after = local_aws.start_engines(folder)
 
     assert after == before
     assert_stored(after)
 
 
 def test_data_survive_when_their_ports_are_taken_meanwhile(folder: Path) -> None:
-    before = local_aws.up(folder)
+    before = local_aws.start_engines(folder)
     store(before)
-    local_aws.down(folder)
+    local_aws.stop_engines(folder)
     taken = [record.ports[0] for record in local_state.load_records(folder).engines.values()]
     squatters = [socket.create_server(("127.0.0.1", port)) for port in taken]
     try:
-        after = local_aws.up(folder)
+        after = local_aws.start_engines(folder)
     finally:
         for each in squatters:
             each.close()
@@ -144,7 +144,7 @@ def test_data_survive_when_their_ports_are_taken_meanwhile(folder: Path) -> None
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads /proc")
 def test_engines_listen_on_loopback_only(folder: Path) -> None:
-    local_aws.up(folder)
+    local_aws.start_engines(folder)
     for name, pid in pids(folder).items():
         assert listening_addresses(pid) == {"0100007F"}, name
 
@@ -162,7 +162,7 @@ def test_s3_starts_only_when_it_is_needed(folder: Path) -> None:
 def test_two_processes_at_once_end_with_one_engine(folder: Path) -> None:
     code = (
         "import pathlib, sys; from receipt_layoutlm.local import aws as local_aws;"
-        "print(local_aws.up(pathlib.Path(sys.argv[1]), ['dynamodb']).dynamodb_endpoint)"
+        "print(local_aws.start_engines(pathlib.Path(sys.argv[1]), ['dynamodb']).dynamodb_endpoint)"
     )
     children = [run_python(code, os.environ, str(folder)) for _ in range(3)]
     endpoints = {child.communicate()[0] for child in children}
@@ -183,27 +183,27 @@ def _read(path: Path) -> bytes:
 def test_engines_outlive_a_killed_caller(folder: Path) -> None:
     code = (
         "import os, pathlib, signal, sys; from receipt_layoutlm.local import aws as local_aws;"
-        "local_aws.up(pathlib.Path(sys.argv[1]), ['dynamodb']); os.kill(0, signal.SIGKILL)"
+        "local_aws.start_engines(pathlib.Path(sys.argv[1]), ['dynamodb']); os.kill(0, signal.SIGKILL)"
     )
     child = subprocess.Popen([sys.executable, "-c", code, str(folder)], start_new_session=True)
     assert child.wait() == -signal.SIGKILL
 
     began = pids(folder)
     assert set(began) == {"dynoxide"}
-    local_aws.up(folder, ["dynamodb"])
+    local_aws.start_engines(folder, ["dynamodb"])
     assert pids(folder) == began
 
 
 def test_a_pid_that_now_belongs_to_another_process_is_no_engine(folder: Path) -> None:
-    local_aws.up(folder, ["dynamodb"])
+    local_aws.start_engines(folder, ["dynamodb"])
     kill(folder)
     records = local_state.load_records(folder)
     stale = records.engines["dynoxide"].model_copy(update={"pid": os.getpid()})
     local_state.save_records(folder, records.with_engine("dynoxide", stale))
 
     assert pids(folder) == {}
-    assert local_aws.down(folder) == ()  # and this process is still here to say so
-    local_aws.up(folder, ["dynamodb"])
+    assert local_aws.stop_engines(folder) == ()  # and this process is still here to say so
+    local_aws.start_engines(folder, ["dynamodb"])
     assert pids(folder)["dynoxide"] != os.getpid()
 
 
@@ -212,7 +212,7 @@ def test_an_engine_that_does_not_come_up_shows_the_end_of_its_log(folder: Path) 
     (folder / "dynoxide" / "dynamodb.sqlite").write_bytes(b"not a database" * 1000)
 
     with pytest.raises(LocalAwsError, match=r"dynoxide 1.2.1 ended at once(?s:.*)not a valid SQLite database"):
-        local_aws.up(folder, ["dynamodb"])
+        local_aws.start_engines(folder, ["dynamodb"])
     assert pids(folder) == {}
 
 
@@ -220,9 +220,9 @@ def test_where_no_binary_exists_the_stand_in_says_so_in_one_line_and_works(folde
     said: list[str] = []
     machine = LocalPlatform("linux-riscv64", tmp_path / "programs", said.append)
 
-    local = local_aws.up(folder, machine=machine)
+    local = local_aws.start_engines(folder, machine=machine)
     store(local)
-    local_aws.up(folder, machine=machine)
+    local_aws.start_engines(folder, machine=machine)
 
     assert [line.partition(";")[0] for line in said] == ["dynoxide is not published for linux-riscv64"]
     assert "kill -9" in said[0]
@@ -230,15 +230,15 @@ def test_where_no_binary_exists_the_stand_in_says_so_in_one_line_and_works(folde
     assert set(pids(folder)) == {"ministack", "seaweedfs"}
     for name, pid in pids(folder).items():
         assert listening_addresses(pid) == {"0100007F"}, name
-    local_aws.down(folder)
-    assert_stored(local_aws.up(folder, machine=machine))
+    local_aws.stop_engines(folder)
+    assert_stored(local_aws.start_engines(folder, machine=machine))
 
 
 def test_data_are_never_left_behind_for_an_empty_stand_in(folder: Path, tmp_path: Path) -> None:
-    local_aws.up(folder, ["dynamodb"])
-    local_aws.down(folder)
+    local_aws.start_engines(folder, ["dynamodb"])
+    local_aws.stop_engines(folder)
     with pytest.raises(LocalAwsError, match="written by dynoxide"):
-        local_aws.up(folder, ["dynamodb"], LocalPlatform("linux-riscv64", tmp_path))
+        local_aws.start_engines(folder, ["dynamodb"], LocalPlatform("linux-riscv64", tmp_path))
 
 
 def test_the_variables_lead_a_child_past_profile_proxy_and_keys_of_the_user(folder: Path) -> None:
@@ -266,19 +266,19 @@ def test_the_variables_lead_a_child_past_profile_proxy_and_keys_of_the_user(fold
 
 
 def test_purge_deletes_what_engines_stored_and_nothing_else(folder: Path) -> None:
-    local_aws.up(folder, ["dynamodb"])
+    local_aws.start_engines(folder, ["dynamodb"])
     (folder / "notes.txt").write_text("mine")
 
     local_aws.purge(folder)
 
     assert not (folder / "dynoxide").exists()
     assert (folder / "notes.txt").read_text() == "mine"
-    local_aws.up(folder, ["dynamodb"])
+    local_aws.start_engines(folder, ["dynamodb"])
 
 
 def test_windows_is_refused_in_one_line(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(LocalAwsError, match="needs Linux or macOS") as refusal:
-        local_aws.up(folder, machine=LocalPlatform("win32-x64", tmp_path))
+        local_aws.start_engines(folder, machine=LocalPlatform("win32-x64", tmp_path))
     assert "\n" not in str(refusal.value)
 
 
@@ -301,7 +301,7 @@ def test_the_state_folder_is_the_variables_else_the_platforms(tmp_path: Path) ->
 
 def test_the_commands(folder: Path) -> None:
     call = CliRunner().invoke
-    assert "no engine runs" in call(local, ["status"]).output
+    assert "no engine is running" in call(local, ["status"]).output
     assert call(local, ["down"]).output == "nothing was running\n"
     assert call(local, ["up"]).exit_code == 0
 
@@ -313,4 +313,4 @@ def test_the_commands(folder: Path) -> None:
     assert set(pids(folder)) == {"dynoxide", "seaweedfs"}  # the answer was no, so nothing happened
     assert call(local, ["down", "--yes"]).exit_code == 2
     assert call(local, ["down", "--purge", "--yes"]).exit_code == 0
-    assert local_aws.status(folder).engines == ()
+    assert local_aws.local_status(folder).engines == ()

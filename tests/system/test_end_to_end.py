@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from receipt_layoutlm.data.sample import generate_pages
-from receipt_layoutlm.local.aws import LOCAL_TABLE, environment, up
+from receipt_layoutlm.local.aws import LOCAL_TABLE, environment, start_engines
 from receipt_layoutlm.paths import state_dir
 from tests.support.frozen_queries import SNIPPET
 from tests.support.tiny import tiny_layoutlm
@@ -64,7 +64,7 @@ def test_a_job_submitted_in_one_process_is_worked_in_another_and_queried_in_a_th
     assert all(metric["o_entity_ratio"] == pytest.approx(0.5, rel=0.1) for metric in metrics)
 
     folder = state_dir(os.environ)
-    up(folder)
+    start_engines(folder)
     names = {**os.environ, **environment(folder, os.environ)}
     snippet = SNIPPET.replace("ReceiptsTable-dc5be22", LOCAL_TABLE)
     told = subprocess.run([sys.executable, "-c", snippet], env=names, capture_output=True, text=True, check=True)
