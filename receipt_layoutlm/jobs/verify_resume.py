@@ -33,6 +33,8 @@ TENSOR_FILES = {
     "rng.safetensors": "random states",
 }
 STATE = "state.json"
+POLL_SECONDS = 0.2
+NEVER_SECONDS = 1e9  # between timed checkpoints: a replay needs its last one only
 _OF_AN_EVALUATION = {"evaluation_due", "best_step", "best_metric_value", "evaluations_without_best"}
 _SINCE_AN_EVALUATION = {"loss_sum", "loss_count"}
 
@@ -99,10 +101,6 @@ def _compare_tensors(first: Path, second: Path) -> TensorCount:
     return TensorCount(
         tensors=len(names[0] | names[1]), differing=differing + len(names[0] ^ names[1]), largest_difference=largest
     )
-
-
-POLL_SECONDS = 0.2
-NEVER_SECONDS = 1e9  # between timed checkpoints: a replay needs its last one only
 
 
 class NothingToReplay(UserError):

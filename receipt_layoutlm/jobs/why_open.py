@@ -58,11 +58,12 @@ def _waiting(facts: Facts, lease: Lease) -> Iterator[str]:
     else:
         origin = ", with which it was submitted" if pointer.attempt == 0 else ""
         start = f"resumes from the checkpoint at step {pointer.global_step}{origin}"
-    rows, lost = timeline(job, lease, facts.attempts, facts.now).rows, ""
-    if rows and (steps := rows[-1].lost_steps):
-        at_least = "at least " if rows[-1].is_at_least else ""
-        lost = f" (lost: {at_least}{count(steps, 'step')} of attempt {rows[-1].attempt})"
-    elif rows and steps == 0 and not rows[-1].is_at_least:
+    rows = timeline(job, lease, facts.attempts, facts.now).rows
+    last, lost = rows[-1] if rows else None, ""
+    if last is not None and last.lost_steps:
+        at_least = "at least " if last.is_at_least else ""
+        lost = f" (lost: {at_least}{count(last.lost_steps, 'step')} of attempt {last.attempt})"
+    elif last is not None and last.lost_steps == 0 and not last.is_at_least:
         lost = " (no steps lost)"
     half_batch = f" and {text}" if (text := _half_batch(job)) else ""
     yield f"Attempt {job.attempt + 1} {start}{lost}{half_batch}."
