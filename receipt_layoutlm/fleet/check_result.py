@@ -8,7 +8,7 @@ State = Literal["ok", "warn", "missing"]
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What was checked, what was found, and the fix. `missing` is an error: nothing works without it."""
+    """The checked thing, the finding and its fix. `missing` is an error: nothing works without it."""
 
     name: str
     state: State

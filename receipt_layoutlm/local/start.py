@@ -26,7 +26,7 @@ START_SECONDS = 30.0  # SeaweedFS takes 1 to 3 s on a quiet machine
 
 @dataclass(frozen=True, slots=True)
 class LocalPlatform:
-    """The machine as far as it decides which engines are available. `warn` is told what a stand-in loses."""
+    """Properties of the machine that determine the available engines. `warn` prints the drawbacks of a stand-in."""
 
     platform: str  # as npm spells it
     programs: Path  # folder of downloaded programs

@@ -1,4 +1,4 @@
-"""Class weights of a run as its record keeps them."""
+"""Class weights of a run, as stored in its record."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -7,9 +7,9 @@ from receipt_layoutlm.data.labels import OUTSIDE
 
 
 class ClassWeights(BaseModel):
-    """What each label's words weigh, O among them; the run record keeps it.
+    """The loss weight of each label's words, including O.
 
-    words: of the training part. clipped: the labels whose weight lay outside the bounds.
+    words: number of words in the training set. clipped: labels whose weight was outside the bounds.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -21,13 +21,13 @@ class ClassWeights(BaseModel):
 
     @property
     def is_plain(self) -> bool:
-        """Whether all weigh the same, so that the loss needs none."""
+        """Whether all weights are equal, so that the loss needs none."""
         return len(set(self.weights.values())) == 1
 
 
 def weights_text(weights: ClassWeights) -> str:
-    """One line: each label's weight with its words in the training part, and which weights were clipped."""
-    labels = sorted(weights.weights, key=lambda label: (label != OUTSIDE, label))  # a store gives them in any order
+    """One line: each label's weight with its words in the training set, and the clipped weights."""
+    labels = sorted(weights.weights, key=lambda label: (label != OUTSIDE, label))  # a stored document has no order
     rows = [f"{label} {weights.weights[label]:.3g} ({weights.words[label]} words)" for label in labels]
     clipped = f"; clipped: {', '.join(weights.clipped)}" if weights.clipped else ""
     return f"{weights.scheme}: {', '.join(rows)}{clipped}"

@@ -1,4 +1,4 @@
-"""The comparability stamp of a run: what has to be equal before two scores may be set side by side."""
+"""The comparability stamp of a run: the properties that must be equal before two scores are compared."""
 
 import hashlib
 import json
@@ -11,24 +11,24 @@ from receipt_layoutlm.data.frozen_split import frozen_sha256
 from receipt_layoutlm.data.splits import folds_of
 
 STAMP = "comparability"
-"""Under this name the stamp lies in run.json and in a job's results."""
+"""Key of the stamp in run.json and in a job's results."""
 
 
 class Stamp(BaseModel):
     """Two runs with equal stamps were scored on the same words, with the same truth, by the same rule.
 
-    sha256 is over all the other fields; each of them is a text that says in what two runs differ.
+    sha256 covers all other fields, which are readable texts.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dataset: str  # fingerprint
-    eval_dataset: str  # fingerprint; empty when the evaluation part was split off
+    eval_dataset: str  # fingerprint; empty when the validation set was split off
     split: str
     labels: str
     windows: str
     scorer: str
-    evaluation: str  # the part's name, its size, and a hash over its pages with the truth as it is scored
+    evaluation: str  # name and size of the set, and a hash of its pages with their scored truth
     sha256: str
 
 
@@ -51,7 +51,7 @@ def make_stamp(fields: Mapping[str, str]) -> Stamp:
 
 
 def split_text(config: TrainConfig) -> str:
-    """What of the options decides which pages are evaluated; the seed only where it does."""
+    """The options that select the evaluated pages; the seed only where the selection depends on it."""
     if config.eval_dataset is not None:
         return "none"
     if (sha256 := frozen_sha256(config.split)) is not None:
@@ -62,9 +62,9 @@ def split_text(config: TrainConfig) -> str:
 
 
 def evaluation_text(part: str, truth: Iterable[tuple[str, Sequence[str]]]) -> str:
-    """A part's name, size and hash; `truth` holds its page ids, each with the tags that predictions are held against.
+    """Name, size and hash of a set; `truth` is its page ids, each with the tags that predictions are compared with.
 
-    The tags are those after merges and whitelist, in reading order: a change in any of these rules changes the hash.
+    The tags are those after merges and whitelist, in reading order: a change of any of these rules changes the hash.
     """
     lines = sorted(json.dumps([page_id, list(tags)]) for page_id, tags in truth)
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
@@ -80,7 +80,7 @@ def stamp_of(results: Mapping[str, JsonValue] | None) -> Stamp | None:
 
 
 def differences(one: Stamp, other: Stamp) -> list[str]:
-    """In which fields two stamps differ, in words; empty when their runs may be compared."""
+    """Differing fields of two stamps, in words; empty when their runs are comparable."""
     return [
         f"{TITLES[name]}: {_short(first)} against {_short(second)}"
         for name in FIELDS
@@ -89,6 +89,6 @@ def differences(one: Stamp, other: Stamp) -> list[str]:
 
 
 def _short(text: str) -> str:
-    """A fingerprint by its beginning; nothing is `none`."""
+    """The first digits of a fingerprint, `none` for an empty text, or the text itself."""
     is_hash = len(text) == 64 and " " not in text
     return text[:12] if is_hash else text or "none"

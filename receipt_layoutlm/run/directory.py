@@ -1,9 +1,9 @@
-"""The run directory: all that passes between worker and trainer. Its names stand here and nowhere else."""
+"""The run directory: the files that worker and trainer exchange. Their names are defined only here."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-ORPHANED = 70  # exit status when stdin closed: whoever started this is gone
+ORPHANED = 70  # exit status after stdin was closed: the parent process is gone
 
 
 @dataclass(frozen=True)
@@ -27,22 +27,22 @@ class RunDir:
 
     @property
     def encoded(self) -> Path:
-        """The encoded pages of the dataset; a worker makes it a link to a place that attempts share."""
+        """The encoded pages of the dataset; in a worker, a link to a folder that attempts share."""
         return self.path / "encoded"
 
     @property
     def eval_encoded(self) -> Path:
-        """Those of the separate evaluation dataset."""
+        """The encoded pages of the separate evaluation dataset."""
         return self.path / "eval_encoded"
 
     @property
     def split(self) -> Path:
-        """Present only when the split is a frozen one: which page belongs where."""
+        """The assignment of pages to sets. Present only when the split is frozen."""
         return self.path / "split.json"
 
     @property
     def pretrained(self) -> Path:
-        """Present only when --pretrained names a place in a bucket: the weights from there."""
+        """Weights from a bucket. Present only when --pretrained is an S3 URI."""
         return self.path / "pretrained"
 
     @property
@@ -66,7 +66,7 @@ class RunDir:
         return self.path / "predictions"
 
     def best_files(self, global_step: int) -> Path:
-        """What `best` is a link to; a checkpoint's model files, which outlive it."""
+        """The target of the link `best`: model files of a checkpoint, which outlive the checkpoint."""
         return self.path / f".best-checkpoint-{global_step}"
 
     def checkpoint(self, global_step: int) -> Path:
@@ -74,5 +74,5 @@ class RunDir:
 
 
 def encoded_prefix(name: str, prefix: str = "") -> str:
-    """Where such a folder lies in a bucket."""
+    """Prefix of a folder of encoded pages in a bucket."""
     return f"{prefix}encoded/{name}/"

@@ -1,4 +1,4 @@
-"""events.jsonl: what the trainer tells the worker, one whole JSON line each.
+"""events.jsonl: events from the trainer to the worker, one JSON line each.
 
 The trainer appends through EventWriter; the worker reads with EventReader. `seq` counts from 1 within an
 attempt and `time` is aware UTC.
@@ -38,7 +38,7 @@ class _Event(BaseModel):
 
 
 class Started(_Event):
-    """Data is encoded, the model is built: what this run is about to do."""
+    """Data is encoded and the model is built: sizes and length of the run."""
 
     kind: Literal["started"] = "started"
     device: str
@@ -52,12 +52,12 @@ class Started(_Event):
     trainable_parameters: int
     steps_per_epoch: int
     total_steps: int
-    label_counts: dict[str, int]  # entities of the training part after merges and whitelist
+    label_counts: dict[str, int]  # entities of the training set after merges and whitelist
     resumed_from: int | None = None  # global_step of the checkpoint this attempt continues
 
     @property
     def place(self) -> str:
-        """What it computes on, for people."""
+        """The hardware, for people."""
         return self.device if self.hardware is None else self.hardware.text
 
 

@@ -1,4 +1,4 @@
-"""What an attempt computes on: device, number format, processes and threads."""
+"""Hardware of an attempt: device, number format, processes and threads."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ Precision = Literal["fp32", "fp16", "bf16"]
 
 
 class Hardware(BaseModel):
-    """What an attempt runs on; what has a default is not in records of earlier versions."""
+    """Hardware of an attempt. Records of earlier versions lack the fields that have defaults."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -19,8 +19,8 @@ class Hardware(BaseModel):
     machine: str
     cpus: int  # that this process may use
     threads: int  # of each process
-    precision: Precision | None = None  # that was chosen for the run, or what stands in for it here
-    tf32: bool | None = None  # whether products of fp32 matrices are computed in it
+    precision: Precision | None = None  # the chosen one, or its substitute on this device
+    tf32: bool | None = None  # whether matrix products of fp32 use TF32
     processes: int = 1
 
     @property

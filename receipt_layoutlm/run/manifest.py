@@ -1,4 +1,4 @@
-"""manifest.json: the files of a folder with their sizes and SHA-256. A folder counts when its manifest exists."""
+"""manifest.json: the files of a folder with their sizes and SHA-256. A folder is complete when its manifest exists."""
 
 import hashlib
 from pathlib import Path
@@ -10,16 +10,16 @@ from receipt_layoutlm.errors import UserError
 
 MANIFEST = "manifest.json"
 RESUME_ONLY = frozenset({"optimizer.safetensors", "rng.safetensors", "state.json"})
-"""Files of a checkpoint that only its continuation needs; the rest is the model, loadable with from_pretrained."""
+"""Files of a checkpoint that only a resume needs; the others are the model, loadable with from_pretrained."""
 
 
 def _not_the_manifest(name: str) -> str:
-    if name.lower() == MANIFEST:  # some file systems do not tell the cases apart
+    if name.lower() == MANIFEST:  # some file systems ignore case
         raise ValueError(f"{name} cannot list itself")
     return name
 
 
-# a manifest comes out of a bucket: its names become paths, so they are one plain segment that no system reads otherwise
+# names from a bucket become paths: only a single plain path segment is accepted
 FileName = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length=200), AfterValidator(_not_the_manifest)
 ]
@@ -43,7 +43,7 @@ class Manifest(BaseModel):
 
 
 class DamagedFolder(UserError):
-    """A folder does not hold what its manifest says. Get it again, or fall back to the checkpoint before."""
+    """A folder differs from its manifest. Download it again, or fall back to the previous checkpoint."""
 
 
 def sha256_of(path: Path) -> str:
@@ -53,21 +53,21 @@ def sha256_of(path: Path) -> str:
 
 
 def describe(folder: Path, global_step: int) -> Manifest:
-    """The manifest of a flat folder as it stands."""
+    """The manifest of a flat folder in its current state."""
     names = sorted(path.name for path in folder.iterdir() if path.name != MANIFEST)
     files = {name: ManifestFile(size=(folder / name).stat().st_size, sha256=sha256_of(folder / name)) for name in names}
     return Manifest(global_step=global_step, files=files)
 
 
 def write_manifest(folder: Path, global_step: int) -> str:
-    """Write manifest.json and return its own SHA-256, by which a pointer names the checkpoint."""
+    """Write manifest.json and return its own SHA-256, which a pointer to the checkpoint contains."""
     data = describe(folder, global_step).model_dump_json(indent=1).encode()
     (folder / MANIFEST).write_bytes(data)
     return hashlib.sha256(data).hexdigest()
 
 
 def parse_manifest(data: bytes, place: str) -> Manifest:
-    """What the bytes of a manifest.json say; raises DamagedFolder naming the place."""
+    """Parse the bytes of a manifest.json. Raises DamagedFolder, which names the place."""
     try:
         return Manifest.model_validate_json(data)
     except ValueError as error:
@@ -84,12 +84,12 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def is_whole(path: Path, expected: ManifestFile) -> bool:
-    """A file is there and is what its manifest says."""
+    """Whether a file exists and matches its manifest entry."""
     return path.is_file() and path.stat().st_size == expected.size and sha256_of(path) == expected.sha256
 
 
 def verify(folder: Path) -> Manifest:
-    """Check every file of a folder against its manifest; raises DamagedFolder naming the first that differs."""
+    """Check every file of a folder against its manifest; raises DamagedFolder for the first that differs."""
     manifest = read_manifest(folder)
     for name, expected in manifest.files.items():
         if not is_whole(folder / name, expected):

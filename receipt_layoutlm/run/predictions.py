@@ -1,4 +1,4 @@
-"""What a model said of each word of held-out pages: the lines of predictions/*.jsonl.gz, written and read.
+"""Predictions for each word of held-out pages: reads and writes predictions/*.jsonl.gz.
 
 Confidences are softmax probabilities of a label, B- and I- taken together, to four digits.
 """
@@ -19,10 +19,10 @@ TEST = "test.jsonl.gz"
 
 @dataclass(frozen=True, slots=True)
 class PredictedPage:
-    """One page in reading order. `index` tells where each word stands in the page of the snapshot.
+    """One page in reading order. `index` is each word's position in the page of the snapshot.
 
-    true and predicted are tags under the run's merges and whitelist; true_confidence is what the model gave the
-    true label, None where nobody has decided.
+    true and predicted are tags under the run's merges and whitelist; true_confidence is the confidence
+    in the true label, None for unlabelled words.
     """
 
     page_id: str
@@ -52,7 +52,7 @@ def write_predictions(rows: Iterable[object], path: Path) -> None:
 
 
 def read_predictions(packed: bytes, name: str) -> list[PredictedPage]:
-    """The pages of such a file; DataError when it is none, as those of earlier versions."""
+    """The pages of a predictions file; raises DataError for a damaged one, or one of an earlier version."""
     found = []
     try:
         with gzip.open(io.BytesIO(packed)) as file:

@@ -1,4 +1,4 @@
-"""run.json: the whole history of a run in one file, replaced at once, readable at any moment."""
+"""run.json: the history of a run in one file, which is replaced atomically."""
 
 import json
 import platform
@@ -39,7 +39,7 @@ class DatasetRecord(_Record):
     """The pages of a run; a fingerprint is the SHA-256 of a snapshot's canonical lines."""
 
     fingerprint: str
-    eval_fingerprint: str | None  # None: the evaluation part was split off
+    eval_fingerprint: str | None  # None: the validation set was split off
     train_pages: int
     eval_pages: int
     train_label_counts: dict[str, int]  # entities, after merges and whitelist
@@ -49,7 +49,7 @@ class DatasetRecord(_Record):
 
 
 class Summary(_Record):
-    """How an attempt ended; seconds are those of this attempt."""
+    """End of an attempt; the seconds are those of this attempt."""
 
     stop_reason: FinishReason | FailureCause
     global_step: int
@@ -87,7 +87,7 @@ class FinalScores(FlatScores):
 
 
 class TaskRecord(_Record):
-    """What a task knows of a run before its first step."""
+    """Properties of a run that its task knows before the first step."""
 
     label_map: dict[str, int]  # class name -> class number
     merges: dict[str, str] = {}
@@ -138,14 +138,14 @@ def started_event(
 
 
 def write_run_record(record: RunRecord, path: Path) -> None:
-    """Replace run.json; a reader sees the old one or the new one."""
+    """Replace run.json atomically."""
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(record.model_dump_json(indent=1))
     partial.replace(path)
 
 
 def versions() -> dict[str, str]:
-    """Python and the packages that decide the numbers; a package that is not installed is left out."""
+    """Python and the packages that affect the results; a package that is not installed is left out."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -168,9 +168,9 @@ def git_sha() -> str | None:
 
 
 def wheel_sha256(root: Path = ROOT) -> str | None:
-    """Of the wheel that the package in this folder was installed from, by its direct_url.json (PEP 610).
+    """SHA-256 of the wheel that the package in this folder was installed from, by its direct_url.json (PEP 610).
 
-    Installers write that for a file or an address. None for a checkout, and for a package from an index.
+    Installers write that file for a path or a URL. None for a checkout, and for a package from an index.
     """
     for found in distributions(name=PACKAGES[0], path=[str(root)]):
         with suppress(ValueError, KeyError, TypeError):
@@ -179,7 +179,7 @@ def wheel_sha256(root: Path = ROOT) -> str | None:
 
 
 def bundle_sha256(venv: Path = Path(sys.prefix)) -> str | None:
-    """Of the archive that this environment was made from on a machine of a fleet: infra/bootstrap.sh wrote it down."""
+    """SHA-256 of the archive that a fleet's machine was set up from, as recorded by infra/bootstrap.sh."""
     note = venv / "bundle"
     text = note.read_text().strip() if note.is_file() else ""
     return text if re.fullmatch(r"[0-9a-f]{64}", text) else None

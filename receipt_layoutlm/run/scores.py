@@ -57,7 +57,7 @@ class FlatScores(BaseModel):
 
 
 class Scores(FlatScores):
-    """What a task measures of a set of examples. `confusion`: true class -> predicted class -> count."""
+    """Scores of a set of examples. `confusion`: true class -> predicted class -> count."""
 
     eval_loss: float
     confusion: dict[str, dict[str, int]] = {}

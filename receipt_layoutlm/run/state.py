@@ -1,4 +1,4 @@
-"""Where a run stands, as named state, and the pure decisions that follow from it."""
+"""State of a run, and the pure decisions that depend on it."""
 
 import hashlib
 import json
@@ -12,17 +12,17 @@ from receipt_layoutlm.run.hardware import Precision
 
 PLACE_AND_RHYTHM = frozenset(
     {
-        "dataset",  # the fingerprint of its pages counts instead
+        "dataset",  # covered by the fingerprint of its pages
         "snapshot_on_worker",
         "over_lines",
         "eval_dataset",
         "work_dir",
         "device",
-        "batch_size",  # the windows of one optimizer step count instead
+        "batch_size",  # covered by the windows of one optimizer step
         "gradient_accumulation_steps",
         "tokens_per_batch",
         "eval_batch_size",
-        "precision",  # what was chosen is in the state
+        "precision",  # the chosen one is in the state
         "processes",
         "threads",
         "checkpoint_every",
@@ -32,14 +32,14 @@ PLACE_AND_RHYTHM = frozenset(
         "logging_steps",
     }
 )
-"""Options that do not decide the weights; all others do, also one that is added later."""
+"""Options that do not affect the weights. All others do, including future ones."""
 
 LENGTH = frozenset({"epochs", "early_stopping_patience", "continues"})
-"""Options that a job which continues another one may have of its own."""
+"""Options that may differ in a job that continues another one."""
 
 
 class StopRequested(Exception):
-    """The stop flag was seen where half-done work is thrown away: in encoding, loading or evaluation."""
+    """The stop flag was set during encoding, loading or evaluation, whose unfinished work is discarded."""
 
 
 class NonFiniteLoss(Exception):
@@ -52,7 +52,7 @@ class NonFiniteLoss(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The length and rhythm of a run, in optimizer steps."""
+    """Length and evaluation interval of a run, in optimizer steps."""
 
     steps_per_epoch: int
     total_steps: int
@@ -61,12 +61,12 @@ class Plan:
 
 
 class TrainState(BaseModel):
-    """Everything of a run but tensors; state.json of a checkpoint. Changed by the training loop alone."""
+    """State of a run without its tensors: state.json of a checkpoint. Only the training loop changes it."""
 
     model_config = ConfigDict(extra="forbid")
 
     config_hash: str
-    lineage_hash: str = ""  # as config_hash, but for how long is trained
+    lineage_hash: str = ""  # config_hash without the options of LENGTH
     global_step: int = 0  # optimizer steps done
     epoch: int = 0  # epochs completed
     step_in_epoch: int = 0
@@ -76,12 +76,12 @@ class TrainState(BaseModel):
     evaluations_without_best: int = 0  # in a row
     evaluations: list[Evaluation] = []
     loss_sum: float = 0.0  # since the last evaluation
-    loss_count: float = 0.0  # weights of the supervised words; their number where all weigh 1
+    loss_count: float = 0.0  # total weight of the supervised words; their number without class weights
     precision: Precision = "fp32"
     loss_scale: dict[str, float] = {}  # torch's GradScaler, for fp16
 
     def step_done(self, plan: Plan, loss: float, count: float) -> None:
-        """Count an optimizer step with its summed loss; says in evaluation_due whether one has to follow."""
+        """Count an optimizer step with its summed loss, and set evaluation_due."""
         self.global_step += 1
         self.epoch, self.step_in_epoch = divmod(self.global_step, plan.steps_per_epoch)
         self.loss_sum += loss
@@ -99,7 +99,7 @@ class TrainState(BaseModel):
         return self.best_metric_value is None or metric_value > self.best_metric_value
 
     def record(self, evaluation: Evaluation) -> None:
-        """Take in the evaluation that was due."""
+        """Add the evaluation that was due."""
         self.evaluations.append(evaluation)
         self.evaluation_due = False
         self.loss_sum, self.loss_count = 0.0, 0.0
@@ -110,12 +110,12 @@ class TrainState(BaseModel):
 
     @property
     def is_at_best(self) -> bool:
-        """Whether these are the best weights so far, by an evaluation that was made."""
+        """Whether the current weights have been evaluated as the best so far."""
         return self.best_step == self.global_step and not self.evaluation_due
 
 
 def end_reason(state: TrainState, plan: Plan) -> FinishReason | None:
-    """Why the run is over, None if it is not. Patience counts from the first evaluation."""
+    """The reason why the run has ended, None while it has not. Patience counts from the first evaluation."""
     if state.global_step >= plan.total_steps:
         return "completed"
     if plan.patience is not None and state.evaluations_without_best >= plan.patience:
@@ -124,7 +124,7 @@ def end_reason(state: TrainState, plan: Plan) -> FinishReason | None:
 
 
 def config_hash(config: TrainConfig, fingerprints: list[str], but: frozenset[str] = frozenset()) -> str:
-    """SHA-256 of what decides the weights: options, pages, windows per optimizer step; not paths or devices."""
+    """SHA-256 of everything that affects the weights: options, pages and windows per optimizer step."""
     options = config.model_dump(mode="json", exclude={*PLACE_AND_RHYTHM, *but})
     step_windows = config.batch_size * config.gradient_accumulation_steps
     document = {"options": options, "step_windows": step_windows, "fingerprints": fingerprints}
@@ -132,17 +132,17 @@ def config_hash(config: TrainConfig, fingerprints: list[str], but: frozenset[str
 
 
 def initial_state(config: TrainConfig, fingerprints: list[str]) -> TrainState:
-    """Before the first step."""
+    """The state before the first step."""
     return TrainState(
         config_hash=config_hash(config, fingerprints), lineage_hash=config_hash(config, fingerprints, but=LENGTH)
     )
 
 
 def resumed_state(state: TrainState, config: TrainConfig, fingerprints: list[str]) -> TrainState:
-    """The state of a checkpoint, of this run or of the run that this one continues; ConfigError for another's."""
-    wanted = initial_state(config, fingerprints)
-    if state.config_hash == wanted.config_hash:
+    """The state of a checkpoint of this run, or of the run that it continues. Raises ConfigError for any other."""
+    target = initial_state(config, fingerprints)
+    if state.config_hash == target.config_hash:
         return state
-    if config.continues is not None and state.lineage_hash == wanted.lineage_hash:
-        return state.model_copy(update={"config_hash": wanted.config_hash, "evaluations_without_best": 0})
+    if config.continues is not None and state.lineage_hash == target.lineage_hash:
+        return state.model_copy(update={"config_hash": target.config_hash, "evaluations_without_best": 0})
     raise ConfigError("the checkpoint belongs to another run: its options or pages differ in what decides the weights")

@@ -18,7 +18,7 @@ def rates(right: int, predicted: int, true: int) -> tuple[float, float, float]:
 
 @dataclass(frozen=True, slots=True)
 class WordRow:
-    """One class; words: how many are truly of it."""
+    """Scores of one class; `words` is the number of words whose true class it is."""
 
     word_precision: float
     word_recall: float
@@ -28,9 +28,9 @@ class WordRow:
 
 @dataclass(frozen=True, slots=True)
 class WordReport:
-    """Rows in alphabetical order; `weighted` is their average, each weighing as its words.
+    """Rows in alphabetical order; `weighted` is their average, weighted by words.
 
-    balanced_accuracy: mean recall of the classes that have words, so that O counts no more than any other.
+    balanced_accuracy: mean recall of the classes that have words, so that O counts as much as any other.
     """
 
     rows: dict[str, WordRow]
@@ -40,7 +40,7 @@ class WordReport:
 
 
 def word_report(confusion: Mapping[str, Mapping[str, int]]) -> WordReport:
-    """The report of a confusion table (true label -> predicted label -> words); without words all is 0."""
+    """The report of a confusion table (true label -> predicted label -> words); all scores are 0 without words."""
     true = Counter({label: sum(row.values()) for label, row in confusion.items()})
     predicted: Counter[str] = Counter()
     for row in confusion.values():

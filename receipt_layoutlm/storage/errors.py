@@ -90,7 +90,7 @@ def keep_trying(
     passing: type[Exception] = StorageUnavailable,
     policy: RetryPolicy = BUCKET_AWAY,
 ) -> T:
-    """Repeat an action while `passing` errors, of the bucket if not told otherwise, are raised.
+    """Repeat an action while it raises `passing` errors, by default those of an unreachable bucket.
 
     Raises the last of them once give_up() says so. `wait` is an Event's wait, so that a stop ends the pause too.
     """
