@@ -1,4 +1,4 @@
-"""Other amounts: equal ones stay equal, sums stay sums, and each is printed as it was."""
+"""Amount augmentation: equal amounts stay equal, sums stay sums, the format of each amount is kept."""
 
 import random
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def versions(page: Page, count: int = 30) -> list[Page]:
 
 
 @given(st.lists(st.integers(0, 99999), min_size=1, max_size=6), st.integers(0, 99))
-def test_what_added_up_adds_up_still(cents: list[int], n: int) -> None:
+def test_sums_stay_sums(cents: list[int], n: int) -> None:
     printed = [f"{c // 100}.{c % 100:02}" for c in [*cents, sum(cents), sum(cents)]]
     new = [value(word) for word in other_amounts(page_of(printed), random.Random(n)).words]
     assert new[-1] == new[-2] == sum(new[:-2])

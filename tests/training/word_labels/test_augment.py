@@ -1,4 +1,4 @@
-"""Augmented pages: valid, of the same entities, the same again in every attempt, another in every epoch."""
+"""Augmented pages: valid, with the same entities, equal in every attempt, different in every epoch."""
 
 import random
 from collections import Counter
@@ -168,7 +168,7 @@ def test_dropped_words_leave_the_others_as_they_were(page: Page, epoch: int, sha
 
 
 @given(pages(), epochs)
-def test_entities_are_not_dropped_unless_it_is_asked_for(page: Page, epoch: int) -> None:
+def test_entities_are_not_dropped_by_default(page: Page, epoch: int) -> None:
     new = without_some(page, generator(1, epoch, page.page_id))
     entity_words = [[w for w, tag in zip(p.words, p.tags, strict=True) if tag[0] in "BI"] for p in (page, new)]
     assert entity_words[0] == entity_words[1]

@@ -1,4 +1,4 @@
-"""Exchanged entities: other words in the old one's place, equal ones for equal ones, donors of one part alone."""
+"""Entity augmentation: equal entities stay equal, and donors come from the training set alone."""
 
 import random
 
@@ -48,10 +48,10 @@ LONG = page_of(line(0, ("BRAND", 0, 100), ("NEW", 110, 170), ("TRADING", 180, 32
 DONORS = donors_of([LONG], [])
 
 
-def exchanged(page: Page, donors: Donors, wanted: int = 1) -> Page:
+def exchanged(page: Page, donors: Donors, new_words: int = 1) -> Page:
     """The first version in which at least so many words are others."""
     versions = (other_entities(page, donors, random.Random(n)) for n in range(100))
-    return next(new for new in versions if len(set(new.words) - set(page.words)) >= wanted)
+    return next(new for new in versions if len(set(new.words) - set(page.words)) >= new_words)
 
 
 def test_the_new_name_takes_the_place_of_the_old_one_and_is_as_wide_as_its_text() -> None:

@@ -1,4 +1,4 @@
-"""Which pages an epoch shows: generated ones first, then the training part, another version of it each time."""
+"""Pages of an epoch: generated ones first, then the training set, augmented differently each time."""
 
 from collections.abc import Callable, Sequence
 
@@ -62,7 +62,7 @@ def test_an_epoch_is_the_same_again_and_another_one_is_another(tokenizer: PreTra
 
 
 @pytest.mark.parametrize("max_length", [60, 512])
-def test_an_augmented_part_has_the_pages_of_the_clean_one_and_whole_windows(
+def test_an_augmented_epoch_has_the_pages_of_the_training_set_and_whole_windows(
     tokenizer: PreTrainedTokenizerFast, max_length: int
 ) -> None:
     source = showing(tokenizer, "entities", "drop", "ocr", "boxes", max_length=max_length)
@@ -88,7 +88,7 @@ def test_what_stays_clean_is_not_touched(tokenizer: PreTrainedTokenizerFast) -> 
     assert all(np.array_equal(window.bbox, old) for window, old in zip(source.train.windows, before, strict=True))
 
 
-def test_pages_that_are_made_anew_are_told_one_by_one_and_a_stop_comes_between_them(
+def test_augmentation_reports_each_page_and_can_be_stopped_between_pages(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
     asked = []

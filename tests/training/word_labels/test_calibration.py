@@ -1,4 +1,4 @@
-"""The temperature is the likeliest one, and the error of calibration is what its definition says."""
+"""The temperature is of maximum likelihood, and the calibration error follows its definition."""
 
 import numpy as np
 import pytest
@@ -78,7 +78,7 @@ def test_nothing_is_learned_from_no_words_or_from_words_that_are_all_right() -> 
     assert (empty.words, empty.ece, empty.nll, empty.reliability, empty.temperature) == (0, 0, 0, (), 2.0)
 
 
-def test_words_that_nobody_has_decided_do_not_count() -> None:
+def test_unlabelled_words_do_not_count() -> None:
     logits, labels = drawn(100)
     known = np.where(np.arange(100) % 2, labels, -100)
     assert calibration(logits, known) == calibration(logits[1::2], labels[1::2])

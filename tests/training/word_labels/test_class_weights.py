@@ -1,4 +1,4 @@
-"""Weights by frequency: the definitions, the bounds, and the factors of chosen labels."""
+"""Class weights: definitions, bounds, and factors of individual labels."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Decoded tags are valid and the most probable; of single-valued labels the most confident entity stays."""
+"""Decoded tags are valid and most probable; a single-valued label keeps its most confident entity."""
 
 import itertools
 
@@ -91,7 +91,7 @@ def test_an_entity_without_a_beginning_gets_one_or_goes() -> None:
     assert decode([strong], NAMES, "viterbi") == [["B-TAX", "I-TAX"]]
 
 
-def test_an_entity_does_not_go_on_under_another_label() -> None:
+def test_an_entity_does_not_continue_under_another_label() -> None:
     page = page_of({"B-DATE": -0.1}, {"I-TAX": -0.4, "I-DATE": -0.9})
     assert decode([page], NAMES, "viterbi") == [["B-DATE", "I-DATE"]]
 
@@ -137,7 +137,7 @@ def test_a_single_valued_label_keeps_its_most_confident_entity(words: list[tuple
 
 
 @pytest.mark.parametrize("decoding", ["argmax", "viterbi"])
-def test_decoding_keeps_one_entity_only_where_asked(decoding: str) -> None:
+def test_decoding_keeps_one_entity_of_single_valued_labels_only(decoding: str) -> None:
     tags, scores = sure(("B-TAX", -2), ("B-DATE", -1), ("B-TAX", -1), ("B-DATE", -2))
     assert decode([scores], NAMES, decoding) == [tags]
     assert decode([scores], NAMES, decoding, ["TAX"]) == [["O", "B-DATE", "B-TAX", "B-DATE"]]

@@ -1,4 +1,4 @@
-"""Encoded pages that are kept are used only when they are whole and right, and nobody can tell from the results."""
+"""Stored encodings are reused only if complete and correct, and never change a result."""
 
 import hashlib
 import json
@@ -71,7 +71,7 @@ def everything(features: Features) -> list[object]:
 # files
 
 
-def test_what_is_opened_is_what_was_kept_and_lies_in_the_files(
+def test_opened_pages_equal_the_stored_ones_and_are_memory_mapped(
     folder: Path, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     opened = open_encoded(folder, KEY, PAGES, encode(tokenizer))
@@ -135,11 +135,11 @@ def test_a_whole_folder_that_holds_something_else_is_not_used(
 
 
 def test_pages_of_another_key_or_other_pages_are_not_used(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
-    with pytest.raises(DamagedFolder, match="from other pages, or in another way"):
+    with pytest.raises(DamagedFolder, match="from other pages or by another rule"):
         open_encoded(folder, "1" * 64, PAGES, encode(tokenizer))
-    with pytest.raises(DamagedFolder, match="from other pages, or in another way"):
+    with pytest.raises(DamagedFolder, match="from other pages or by another rule"):
         open_encoded(folder, KEY, PAGES[:-1], encode(tokenizer))
-    with pytest.raises(DamagedFolder, match="not what they are encoded to now"):
+    with pytest.raises(DamagedFolder, match="differ from a fresh encoding"):
         open_encoded(folder, KEY, PAGES, encode(tokenizer, max_length=12))
 
 
@@ -237,9 +237,9 @@ def crooked_pages() -> list[Page]:
 
 def test_code_that_encodes_otherwise_has_another_version(tokenizer: PreTrainedTokenizerFast) -> None:
     features = encode(tokenizer, max_length=128)(crooked_pages())
-    told = json.dumps([*everything(features)]).encode()
+    document = json.dumps([*everything(features)]).encode()
 
-    assert (ENCODING_VERSION, hashlib.sha256(told).hexdigest()[:16]) == (1, GOLDEN), (
+    assert (ENCODING_VERSION, hashlib.sha256(document).hexdigest()[:16]) == (1, GOLDEN), (
         "pages are encoded otherwise than before: raise ENCODING_VERSION and set the hash here"
     )
 
@@ -322,7 +322,7 @@ def test_a_run_ends_bit_for_bit_the_same_with_kept_pages_and_without(
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_run_with_damaged_pages_encodes_anew_says_so_and_mends_them(
+def test_a_run_with_damaged_pages_encodes_again_logs_it_and_repairs_them(
     first: RunDir, model: Path, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     run_dir = with_kept(new_run(tmp_path / "1", model, **EXACT), first)
@@ -348,7 +348,7 @@ def test_a_separate_evaluation_dataset_is_kept_apart(model: Path, tmp_path: Path
     assert outcome(runs[1]) == outcome(runs[0])
 
 
-def test_a_run_whose_pages_cannot_be_kept_trains_all_the_same(first: RunDir, model: Path, tmp_path: Path) -> None:
+def test_a_run_whose_pages_cannot_be_stored_trains_nevertheless(first: RunDir, model: Path, tmp_path: Path) -> None:
     run_dir = new_run(tmp_path / "1", model, **EXACT)
     (tmp_path / "no-folder").write_text("")
     run_dir.encoded.symlink_to(tmp_path / "no-folder" / "kept")

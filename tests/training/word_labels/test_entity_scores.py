@@ -1,4 +1,4 @@
-"""Our scorer gives the very numbers of seqeval's strict IOB2, whatever tags it is shown."""
+"""Entity scores equal those of seqeval's strict IOB2 mode on any tags."""
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ def test_it_finds_the_entities_that_seqeval_finds(tags: list[str]) -> None:
     assert entities(tags) == theirs
 
 
-def test_an_entity_ends_where_another_begins_or_its_label_does_not_go_on() -> None:
+def test_an_entity_ends_where_another_begins_or_its_label_ends() -> None:
     tags = ["I-TAX", "B-TAX", "I-TAX", "B-TAX", "I-TIP", "I-TIP", "B-TIP", "-", "I-TIP", "O", "B-DATE"]
     assert entities(tags) == [
         Entity("TAX", 1, 3),

@@ -1,4 +1,4 @@
-"""A value counts by its text, once a page, wherever it stands; amounts by their number."""
+"""A field value counts by its text, once a page, at any position; amounts by their number."""
 
 import pytest
 
@@ -59,7 +59,7 @@ def test_a_page_without_the_label_and_without_a_prediction_of_it_counts_nothing(
     assert score_fields([["x"], ["9"]], [["O"], ["B-TAX"]], [["O"], ["B-TAX"]], ["TAX"]).f1 == 1
 
 
-def test_words_that_nobody_has_decided_belong_to_no_value() -> None:
+def test_unlabelled_words_belong_to_no_value() -> None:
     found = score_fields([["9.00", "off", "7"]], [["B-TAX", "-", "-"]], [["B-TAX", "I-TAX", "B-TAX"]], ["TAX"])
     assert (found.precision, found.recall) == (1, 1)
 
@@ -107,5 +107,5 @@ DIFFERENT = [
 
 
 @pytest.mark.parametrize(("one", "other"), DIFFERENT)
-def test_texts_that_mean_something_else_are_different(one: str, other: str) -> None:
+def test_texts_of_different_meaning_are_different(one: str, other: str) -> None:
     assert normalised(one) != normalised(other)

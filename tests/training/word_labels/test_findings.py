@@ -1,4 +1,4 @@
-"""Each finding appears at its bound and not just below it, and names options that there are."""
+"""Each finding appears at its bound and not just below it, and names existing options."""
 
 import re
 
@@ -11,14 +11,16 @@ from receipt_layoutlm.run.events import Evaluation
 from receipt_layoutlm.run.scores import LabelScore
 from receipt_layoutlm.training.tasks.word_labels.findings import findings
 
+DEFAULTS = WordLabelsConfig()
+
 
 def row(recall: float, support: int) -> LabelScore:
     return LabelScore(precision=recall, recall=recall, f1=recall, support=support)
 
 
 def at(step: int = 1, train_loss: float | None = 1.0, eval_loss: float = 1.0, **values: object) -> Evaluation:
-    """An evaluation with which nothing is wrong but what is said."""
-    told = {
+    """A healthy evaluation, but for the values given."""
+    healthy = {
         "metric_name": "eval_f1",
         "metric_value": 0.8,
         "precision": 0.8,
@@ -30,7 +32,7 @@ def at(step: int = 1, train_loss: float | None = 1.0, eval_loss: float = 1.0, **
         "is_best": False,
     }
     return Evaluation.model_validate(
-        {"global_step": step, "epoch": step, "train_loss": train_loss, "eval_loss": eval_loss, **told, **values}
+        {"global_step": step, "epoch": step, "train_loss": train_loss, "eval_loss": eval_loss, **healthy, **values}
     )
 
 
@@ -38,24 +40,24 @@ def losses(*pairs: tuple[float | None, float]) -> list[Evaluation]:
     return [at(step, train, evaluation) for step, (train, evaluation) in enumerate(pairs, start=1)]
 
 
-def found(history: list[Evaluation], train_f1: float | None = None) -> list[Finding]:
+def findings_with(history: list[Evaluation], train_f1: float | None = None) -> list[Finding]:
     """By a history whose latest evaluation scored this on training pages."""
     if history:
         scores = {"f1": history[-1].metric_value} | ({} if train_f1 is None else {"train_f1": train_f1})
         latest = history[-1].model_copy(update={"scores": scores})
         history = [*history[:-1], latest]
-    return findings(history)
+    return findings(history, DEFAULTS)
 
 
 def checks(history: list[Evaluation], train_f1: float | None = None) -> list[str]:
-    return [finding.check for finding in found(history, train_f1)]
+    return [finding.check for finding in findings_with(history, train_f1)]
 
 
 def words(recall_of_tax: int) -> dict[str, dict[str, int]]:
     return {"O": {"O": 900}, "TAX": {"O": 100 - recall_of_tax, "TAX": recall_of_tax}}
 
 
-SICK = [
+PROBLEMS = [
     ("collapsed", [at(collapsed=True, predicted_labels={"O": 100})], None),
     ("labels_never_found", [at(per_label={"TAX": row(0.9, 10), "TIP": row(0, 1)})], None),
     ("overfitting", [at(metric_value=0.8)], 0.9001),
@@ -65,8 +67,8 @@ SICK = [
     ("unbalanced", [at(confusion=words(87))], None),  # 0.987 of words, 0.935 of classes: 5.2 points
 ]
 
-WELL = [
-    ("nothing is wrong", [at()], None),
+HEALTHY = [
+    ("a healthy run", [at()], None),
     ("no evaluation yet", [], None),
     ("an unknown score on training pages", [at()], None),
     ("a label without true entities", [at(per_label={"TAX": row(0.9, 10), "TIP": row(0, 0)})], None),
@@ -83,17 +85,17 @@ WELL = [
     ("only three evaluations", losses((1.0, 1), (1.0, 1), (1.0, 1)), None),
     ("one loss of four is unknown", losses((1.0, 1), (None, 1), (1.0, 1), (1.0, 1)), None),
     ("4.8 points under accuracy", [at(confusion=words(88))], None),
-    ("it was sick and is well", [at(1, 1.0, collapsed=True), at(2, 0.9)], None),
+    ("collapsed before, healthy now", [at(1, 1.0, collapsed=True), at(2, 0.9)], None),
 ]
 
 
-@pytest.mark.parametrize(("check", "history", "on_training_pages"), SICK)
-def test_a_sick_run_is_told_what_it_has(check: str, history: list[Evaluation], on_training_pages: float | None) -> None:
+@pytest.mark.parametrize(("check", "history", "on_training_pages"), PROBLEMS)
+def test_each_problem_is_found(check: str, history: list[Evaluation], on_training_pages: float | None) -> None:
     assert checks(history, on_training_pages) == [check]
 
 
-@pytest.mark.parametrize(("why", "history", "on_training_pages"), WELL)
-def test_a_run_just_below_a_bound_is_well(why: str, history: list[Evaluation], on_training_pages: float | None) -> None:
+@pytest.mark.parametrize(("why", "history", "on_training_pages"), HEALTHY)
+def test_a_run_below_a_bound_is_healthy(why: str, history: list[Evaluation], on_training_pages: float | None) -> None:
     assert checks(history, on_training_pages) == [], why
 
 
@@ -102,13 +104,13 @@ def test_exactly_five_points_under_accuracy_is_unbalanced() -> None:
     assert checks([at(confusion=exactly)]) == ["unbalanced"]
 
 
-def test_of_a_collapsed_model_nothing_else_is_said() -> None:
+def test_a_collapsed_model_has_no_other_finding() -> None:
     history = losses((1.0, 1.0), (1.0, 1.0), (1.0, 1.0), (1.0, 2.0))
-    told = {"collapsed": True, "predicted_labels": {"O": 100}, "per_label": {"TAX": row(0, 5)}}
-    assert checks([*history, at(5, 1.0, **told)], 1.0) == ["collapsed"]
+    collapsed = {"collapsed": True, "predicted_labels": {"O": 100}, "per_label": {"TAX": row(0, 5)}}
+    assert checks([*history, at(5, 1.0, **collapsed)], 1.0) == ["collapsed"]
 
 
-def test_several_findings_are_told_in_order_of_weight() -> None:
+def test_findings_come_in_order_of_importance() -> None:
     history = losses((1.0, 1.0), (0.995, 1.1), (0.994, 1.1))
     latest = at(4, 0.993, 1.1, per_label={"TAX": row(0, 5)}, confusion=words(0))
     assert checks([*history, latest], 0.95) == [
@@ -121,10 +123,10 @@ def test_several_findings_are_told_in_order_of_weight() -> None:
 
 
 def all_findings() -> list[Finding]:
-    return [finding for _, history, value in SICK for finding in found(history, value)]
+    return [finding for _, history, value in PROBLEMS for finding in findings_with(history, value)]
 
 
-def test_every_finding_names_options_that_there_are() -> None:
+def test_every_finding_names_existing_options() -> None:
     flags = {flag_of(name) for name in WordLabelsConfig.model_fields}
     for finding in all_findings():
         named = re.findall(r"--[a-z][a-z-]*", finding.message)
@@ -132,21 +134,21 @@ def test_every_finding_names_options_that_there_are() -> None:
         assert set(named) <= flags, finding.check
 
 
-def test_the_numbers_and_names_stand_in_the_text() -> None:
-    told = found([at(metric_value=0.8, per_label={"TAX": row(0, 7), "TIP": row(0, 3)})], 0.95)
-    lines = [finding.line for finding in told]
-    assert lines[0].startswith("labels_never_found: not one of the true entities was found of TAX (7), TIP (3): ")
+def test_the_text_contains_numbers_and_labels() -> None:
+    reported = findings_with([at(metric_value=0.8, per_label={"TAX": row(0, 7), "TIP": row(0, 3)})], 0.95)
+    lines = [finding.line for finding in reported]
+    assert lines[0].startswith("labels_never_found: recall is 0 for TAX (support 7), TIP (support 3): ")
     assert "--label-weight TIP=2" in lines[0]
-    assert told[0].examples == ("TAX", "TIP")
+    assert reported[0].examples == ("TAX", "TIP")
     assert lines[1].startswith("overfitting: f1 is 0.950 on training pages and 0.800 on the validation set: ")
     assert all("\n" not in line for line in lines)
-    assert "predicted as O" in findings(SICK[0][1])[0].message
-    assert "of TAX 0.870" in findings(SICK[-1][1])[0].message
+    assert "predicted as O" in findings(PROBLEMS[0][1], DEFAULTS)[0].message
+    assert "of TAX 0.870" in findings(PROBLEMS[-1][1], DEFAULTS)[0].message
 
 
-# what is turned already is not named again; each with what stays
+# options of a run, and the options that remain to be advised
 
-TURNED = [
+SET = [
     ("collapsed", {"o_entity_ratio": 2.0}, {"--lr", "--warmup-ratio", "--epochs"}),
     (
         "labels_never_found",
@@ -166,36 +168,33 @@ TURNED = [
 ]
 
 
-def told_with(check: str, **options: object) -> str:
+def message_with(check: str, **options: object) -> str:
     """The finding's text in a run with these options."""
-    history, train_f1 = next((history, value) for name, history, value in SICK if name == check)
+    history, train_f1 = next((history, value) for name, history, value in PROBLEMS if name == check)
     scores = {"f1": history[-1].metric_value} | ({} if train_f1 is None else {"train_f1": train_f1})
     latest = history[-1].model_copy(update={"scores": scores})
     (finding,) = findings([*history[:-1], latest], WordLabelsConfig.model_validate(options))
     return finding.message
 
 
-@pytest.mark.parametrize(("check", "options", "left"), TURNED)
-def test_what_is_turned_already_is_not_advised(check: str, options: dict[str, object], left: set[str]) -> None:
-    assert set(re.findall(r"--[a-z][a-z-]*", told_with(check, **options))) == left
-    assert left < set(re.findall(r"--[a-z][a-z-]*", told_with(check)))
+@pytest.mark.parametrize(("check", "options", "left"), SET)
+def test_an_option_already_set_is_not_advised(check: str, options: dict[str, object], left: set[str]) -> None:
+    assert set(re.findall(r"--[a-z][a-z-]*", message_with(check, **options))) == left
+    assert left < set(re.findall(r"--[a-z][a-z-]*", message_with(check)))
 
 
-def test_a_weight_is_advised_for_the_rarest_label_that_has_none() -> None:
+def test_a_weight_is_advised_for_the_rarest_unweighted_label() -> None:
     latest = at(per_label={"TAX": row(0, 7), "TIP": row(0, 3), "DATE": row(0.9, 2)})
     (finding,) = findings([latest], WordLabelsConfig(label_weight={"TIP": 4.0, "DATE": 2.0}))
     assert "--label-weight TAX=2" in finding.message
 
 
-def test_where_everything_is_turned_that_is_said() -> None:
+def test_a_finding_says_when_all_its_options_are_set() -> None:
     options = {"class_weights": "inverse", "focal_gamma": 2, "balanced_sampling": True, "o_entity_ratio": 2}
-    on_already = "--class-weights, --focal-gamma, --balanced-sampling, --o-entity-ratio are on already"
-    assert told_with("unbalanced", **options).endswith(f"(of TAX 0.870): {on_already}")
-    told = told_with("labels_never_found", **options, label_weight={"TIP": 2})
-    assert told.endswith(
-        ": label more of them; --class-weights, --label-weight, --balanced-sampling, --o-entity-ratio are on already"
+    already_set = "--class-weights, --focal-gamma, --balanced-sampling, --o-entity-ratio are already set"
+    assert message_with("unbalanced", **options).endswith(f"(recall of TAX 0.870): {already_set}")
+    message = message_with("labels_never_found", **options, label_weight={"TIP": 2})
+    assert message.endswith(
+        ": label more of their entities; "
+        "--class-weights, --label-weight, --balanced-sampling, --o-entity-ratio are already set"
     )
-
-
-def test_nothing_wrong_is_no_line() -> None:
-    assert [finding.line for finding in []] == []

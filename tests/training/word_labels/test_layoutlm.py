@@ -1,4 +1,4 @@
-"""A BERT's weights all find their place in LayoutLM; what is loaded, and what is refused with which words."""
+"""LayoutLM takes over all weights of a BERT; unsuitable weights are refused with a helpful message."""
 
 import json
 import os
@@ -69,14 +69,14 @@ def test_the_model_computes_what_the_bert_does_where_boxes_say_nothing(bert: Pat
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_only_the_first_layers_are_kept_if_so_wanted(bert: Path) -> None:
+def test_the_number_of_layers_keeps_the_first_ones(bert: Path) -> None:
     model = warm(bert, layers=2)
     assert model.config.num_hidden_layers == len(model.layoutlm.encoder.layer) == 2
     expected = BertModel.from_pretrained(bert).encoder.layer[1].output.dense.weight
     assert torch.equal(model.layoutlm.encoder.layer[1].output.dense.weight, expected)
 
 
-def test_more_layers_than_there_are_is_an_error(bert: Path, layoutlm: Path) -> None:
+def test_more_layers_than_the_weights_have_are_an_error(bert: Path, layoutlm: Path) -> None:
     for folder in (bert, layoutlm):
         with pytest.raises(ModelLoadError, match=r"only [23] layers"):
             load_model(WordLabelsConfig(pretrained=str(folder), layers=4), LABELS)
@@ -128,7 +128,7 @@ def test_the_pooler_is_frozen(bert: Path) -> None:
 
 
 @pytest.mark.engine
-def test_without_a_network_a_hub_name_fails_in_one_line_that_names_the_way_out(tmp_path: Path) -> None:
+def test_without_a_network_a_hub_name_fails_in_one_line_that_names_an_alternative(tmp_path: Path) -> None:
     """A process of its own: transformers reads at import that it must not ask the hub, and where its cache is."""
     program = (
         "from receipt_layoutlm.configs.word_labels import WordLabelsConfig; "
@@ -145,7 +145,7 @@ def test_without_a_network_a_hub_name_fails_in_one_line_that_names_the_way_out(t
 
 def test_a_folder_of_another_kind_of_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
-    with pytest.raises(ModelLoadError, match="is a gpt2: give a LayoutLM or a BERT"):
+    with pytest.raises(ModelLoadError, match="is a gpt2 model: use a LayoutLM or BERT checkpoint"):
         load_model(WordLabelsConfig(pretrained=str(tmp_path)), LABELS)
 
 
@@ -158,12 +158,12 @@ def test_weights_that_are_no_safetensors_are_refused(layoutlm: Path, tmp_path: P
 
 @pytest.mark.parametrize("key", ["_attn_implementation", "attn_implementation"])
 @pytest.mark.parametrize("kind", ["bert", "layoutlm"])
-def test_weights_that_ask_for_code_of_the_hub_are_refused(
+def test_weights_that_require_code_of_the_hub_are_refused(
     request: pytest.FixtureRequest, tmp_path: Path, key: str, kind: str
 ) -> None:
     folder = changed_copy(request.getfixturevalue(kind), tmp_path, "config.json", {key: "somebody/kernel"})
 
-    with pytest.raises(ModelLoadError, match=r"attention code 'somebody/kernel': take it out of its config\.json"):
+    with pytest.raises(ModelLoadError, match=r"attention code 'somebody/kernel': remove it from its config\.json"):
         load_model(WordLabelsConfig(pretrained=str(folder)), LABELS)
 
 
@@ -177,7 +177,9 @@ def test_quantized_weights_are_refused(layoutlm: Path, tmp_path: Path) -> None:
 
 @pytest.mark.engine
 @pytest.mark.parametrize("load", ["load_fast_tokenizer(config)", "load_model(config, None)"])
-def test_code_beside_weights_is_not_run_even_if_somebody_answers_yes(layoutlm: Path, tmp_path: Path, load: str) -> None:
+def test_code_beside_weights_is_not_run_even_if_the_prompt_gets_a_yes(
+    layoutlm: Path, tmp_path: Path, load: str
+) -> None:
     """A process of its own, with a stdin on which transformers would ask."""
     own = {"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}
     folder, marker = changed_copy(layoutlm, tmp_path, "config.json", own), tmp_path / "ran"
@@ -208,7 +210,7 @@ def changed_copy(source: Path, parent: Path, name: str, changes: dict[str, objec
     return folder
 
 
-def test_weights_of_a_bucket_are_read_where_the_worker_laid_them(layoutlm: Path, tmp_path: Path) -> None:
+def test_weights_of_a_bucket_are_read_from_the_run_directory(layoutlm: Path, tmp_path: Path) -> None:
     run_dir = RunDir(tmp_path)
     shutil.copytree(layoutlm, run_dir.pretrained)
     named = WordLabelsConfig(pretrained="s3://a-bucket/best")
@@ -225,6 +227,6 @@ def test_weights_of_a_bucket_are_read_where_the_worker_laid_them(layoutlm: Path,
     assert with_local_weights(WordLabelsConfig(pretrained="minilm"), run_dir).pretrained == "minilm"
 
 
-def test_a_bucket_that_no_worker_has_read_is_named(layoutlm: Path) -> None:
+def test_weights_of_a_bucket_that_were_not_downloaded_are_an_error(layoutlm: Path) -> None:
     with pytest.raises(ModelLoadError, match="s3://a-bucket/best was not downloaded"):
         load_model(WordLabelsConfig(pretrained="s3://a-bucket/best"), LABELS)

@@ -1,4 +1,4 @@
-"""Entities count with their exact words and label; every label has a row; one class for all is said."""
+"""Entities count with exact words and label; every label has a row; a collapsed model is recognised."""
 
 from receipt_layoutlm.run.scores import LabelScore
 from receipt_layoutlm.training.tasks.word_labels.scoring.entities import score_entities
@@ -64,7 +64,7 @@ def test_one_class_for_every_word_is_a_collapse() -> None:
     assert not score_entities(TRUE, [["O", "O", "O", "B-DATE"], ["O"] * 4], ["DATE", "TOTAL"]).collapsed
 
 
-def test_a_word_that_nobody_has_decided_is_neither_right_nor_wrong() -> None:
+def test_an_unlabelled_word_is_neither_right_nor_wrong() -> None:
     true = [["B-DATE", "-", "O", "-"]]
     scores = score_entities(true, [["B-DATE", "B-DATE", "O", "B-TAX"]], ["DATE", "TAX"])
     assert (scores.precision, scores.recall) == (1.0, 1.0)
@@ -73,5 +73,5 @@ def test_a_word_that_nobody_has_decided_is_neither_right_nor_wrong() -> None:
     assert scores.predicted_labels == {"DATE": 1, "O": 1}
 
 
-def test_an_entity_that_runs_into_an_undecided_word_is_cut_before_it() -> None:
+def test_an_entity_that_runs_into_an_unlabelled_word_is_cut_before_it() -> None:
     assert score_entities([["B-DATE", "-"]], [["B-DATE", "I-DATE"]], ["DATE"]).f1 == 1.0

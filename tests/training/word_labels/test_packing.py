@@ -1,4 +1,4 @@
-"""Packed batches: nothing padded, nothing lost; and training on them is training on padded ones."""
+"""Packed batches: no padding, no loss, and gradients equal to those of padded batches."""
 
 from pathlib import Path
 
@@ -124,7 +124,7 @@ def test_a_stored_model_is_loaded_by_transformers_with_attention_of_its_own(mode
     assert LayoutLMForTokenClassification.from_pretrained(tmp_path).config._attn_implementation == "sdpa"
 
 
-def test_undecided_words_are_packed_but_not_supervised(part: EncodedPages) -> None:
+def test_unlabelled_words_are_packed_but_not_supervised(part: EncodedPages) -> None:
     window = part.windows[0]
     labels = window.label_ids.copy()
     window.label_ids[:] = IGNORE_INDEX

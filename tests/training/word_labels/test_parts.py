@@ -1,4 +1,4 @@
-"""The first phase on generated receipts: pages that nobody is evaluated on, each shown once, the labels of the run."""
+"""Pre-training on generated receipts: pages apart from all evaluations, each shown once, the run's labels."""
 
 import math
 from itertools import chain
@@ -39,8 +39,8 @@ def test_labels_that_the_run_does_not_learn_are_o_once_encoded(tmp_path_factory:
     assert {int(number) for page in part.pages for number in page.label_ids} <= set(LABELS.id2label)
 
 
-def test_a_run_without_any_label_of_generated_receipts_is_told_so() -> None:
-    with pytest.raises(LabelError, match="none of these is learned here"):
+def test_a_run_without_any_label_of_generated_receipts_is_refused() -> None:
+    with pytest.raises(LabelError, match="this run learns none of them"):
         pretraining_pages(6, 1, LabelMap(merges={}, labels=("TOTAL_DUE",)))
 
 

@@ -1,4 +1,4 @@
-"""Rare labels are shown more often, nothing is left out, and every epoch is equally long."""
+"""Repeated windows: rare labels are shown more often, nothing is left out, all epochs are equally long."""
 
 from collections import Counter
 

@@ -17,7 +17,7 @@ from receipt_layoutlm.training.tasks.word_labels.inputs.sampling import (
 
 
 def pages_of(words_of_each: list[int], share_of_entities: float, seed: int) -> list[PageTags]:
-    """Pages of the given lengths whose words are B-X at random, a few undecided."""
+    """Pages of the given lengths whose words are B-X at random, a few unlabelled."""
     draw = random.Random(seed)
 
     def tag() -> str:
@@ -42,8 +42,8 @@ ratios = st.floats(0.5, 6)
 def test_the_ratio_is_reached_within_ten_percent_or_everything_is_supervised(
     pages: list[PageTags], ratio: float, epoch: int
 ) -> None:
-    wanted = ratio * sum(tag[0] == "B" for _, tags in pages for tag in tags)
-    assume(wanted >= 5)  # rounding costs at most half a word
+    target = ratio * sum(tag[0] == "B" for _, tags in pages for tag in tags)
+    assume(target >= 5)  # rounding costs at most half a word
     masks = supervised_masks(pages, ratio, seed=1, epoch=epoch)
     everything = [[True] * len(tags) for _, tags in pages]
     there, achieved = achieved_ratio(pages, everything), achieved_ratio(pages, masks)
@@ -124,7 +124,7 @@ def test_pages_without_entities_give_their_share_of_o_words() -> None:
     assert [sum(mask) for mask in masks] == [10] * 10 + [20] * 10
 
 
-def test_a_part_without_entities_is_supervised_whole_and_has_no_ratio() -> None:
+def test_a_set_without_entities_is_supervised_whole_and_has_no_ratio() -> None:
     pages: list[PageTags] = [("a", ["O", "O"])]
     assert supervised_masks(pages, 2.0, seed=1, epoch=0) == [[True, True]]
     assert achieved_ratio(pages, [[True, True]]) is None
@@ -146,9 +146,7 @@ lengths_of_items = st.lists(st.integers(1, 512), max_size=300)
 
 
 @given(lengths_of_items, st.integers(1, 64), st.integers(0, 3))
-def test_each_index_comes_once_in_batches_of_the_size_asked_for(
-    lengths: list[int], batch_size: int, epoch: int
-) -> None:
+def test_each_index_occurs_once_in_batches_of_the_given_size(lengths: list[int], batch_size: int, epoch: int) -> None:
     batches = epoch_order(lengths, batch_size, seed=1, epoch=epoch)
     assert sorted(chain(*batches)) == list(range(len(lengths)))
     assert all(0 < len(batch) <= batch_size for batch in batches)
@@ -173,7 +171,7 @@ def test_batches_of_like_lengths_waste_little_and_mix_anew_each_epoch() -> None:
     assert sum(left < right for left, right in pairwise(longest)) > 0.3 * len(longest)
 
 
-def test_undecided_words_count_neither_as_entities_nor_as_o() -> None:
+def test_unlabelled_words_count_neither_as_entities_nor_as_o() -> None:
     pages: list[PageTags] = [("p", ["B-X", "-", "-", "-", "O", "O", "O", "O"])]
     masks = supervised_masks(pages, 2.0, seed=1, epoch=0)
     assert sum(masks[0][4:]) == 2
@@ -184,7 +182,7 @@ counts = st.integers(1, 40)
 
 
 @given(counts, counts, st.integers(0, 3))
-def test_an_epoch_gets_as_many_items_as_it_wants_and_none_again_before_all_others_came(
+def test_an_epoch_gets_its_number_of_items_and_none_recurs_before_all_others_occurred(
     items: int, count: int, seed: int
 ) -> None:
     epochs = [as_many(range(100, 100 + items), count, seed, epoch) for epoch in range(items)]

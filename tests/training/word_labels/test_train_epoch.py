@@ -1,4 +1,4 @@
-"""An epoch follows from seed and number alone, whatever the micro-batches; masks and repeats do what they say."""
+"""An epoch follows from seed and number alone, for any micro-batches; masks and repeats are applied."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""No word is lost, none is cut, each is scored once; only first sub-tokens carry labels."""
+"""Windows: no word is lost or cut, each is scored once, only first sub-tokens carry labels."""
 
 from itertools import pairwise
 
@@ -183,7 +183,7 @@ def test_encoding_can_be_stopped_at_any_page(tokenizer: PreTrainedTokenizerFast)
     assert len(asked) == 3
 
 
-def test_a_word_that_nobody_has_decided_is_shown_to_the_model_and_not_supervised(
+def test_an_unlabelled_word_is_an_input_but_not_supervised(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
     page = Page("p", "g", ("1", "2", "3"), ((0, 0, 9, 9), (20, 0, 29, 9), (40, 0, 49, 9)), ("O", "-", "B-DATE"), 10, 10)

@@ -1,4 +1,4 @@
-"""What the model gives each word does not depend on how windows are batched, and becomes a probability by label."""
+"""Word scores do not depend on batching, and become probabilities by label."""
 
 from collections import Counter
 from collections.abc import Callable

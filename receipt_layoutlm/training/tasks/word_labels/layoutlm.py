@@ -13,16 +13,21 @@ from receipt_layoutlm.training.throughput import EncoderSize
 
 
 def load_model(config: WordLabelsConfig, label_map: LabelMap) -> Loaded:
-    """The model on CPU, in training mode, with fresh or pretrained weights that depend on the config's seed alone.
+    """Load the model on CPU, in training mode; fresh weights depend on the config's seed alone.
 
-    A BERT is warm-started. The pooler has no part in this task and is frozen. Raises ModelLoadError, or WeightsError
-    for `minilm`.
+    A BERT is warm-started. The pooler is unused and frozen. Raises ModelLoadError, or WeightsError for `minilm`.
     """
     source, label2id = weights_source(config.pretrained), label_map.label2id
     try:
-        # without the False, transformers asks on stdin for 15 s whether to run the repository's code
+        # without False, transformers asks on stdin for 15 s whether to run the repository's code
         stored = AutoConfig.from_pretrained(source, local_files_only=is_offline(source), trust_remote_code=False)
-        _refuse_code(source, stored)
+        if stored.model_type not in ("bert", "layoutlm"):
+            raise ModelLoadError(f"{source} is a {stored.model_type} model: use a LayoutLM or BERT checkpoint")
+        # a config.json may name attention code of the hub, or a quantizer; transformers would download and run it
+        if (attention := stored._attn_implementation) not in (None, "eager", "sdpa"):
+            raise ModelLoadError(f"{source} requires the attention code {attention!r}: remove it from its config.json")
+        if getattr(stored, "quantization_config", None) is not None:
+            raise ModelLoadError(f"{source} is quantized: use weights in full precision")
         if stored.model_type == "bert":
             loaded = warm_start_from_bert(source, label2id, config.layers, config.dropout, config.seed)
         else:
@@ -35,17 +40,6 @@ def load_model(config: WordLabelsConfig, label_map: LabelMap) -> Loaded:
     return loaded
 
 
-def _refuse_code(source: str, stored: PretrainedConfig) -> None:
-    """A config.json may name attention code of the hub, or a quantizer; transformers would fetch and run it."""
-    if stored.model_type not in ("bert", "layoutlm"):
-        raise ModelLoadError(f"{source} is a {stored.model_type}: give a LayoutLM or a BERT checkpoint")
-    attention = stored._attn_implementation
-    if attention not in (None, "eager", "sdpa"):
-        raise ModelLoadError(f"{source} asks for the attention code {attention!r}: take it out of its config.json")
-    if getattr(stored, "quantization_config", None) is not None:
-        raise ModelLoadError(f"{source} is quantized: give weights in full precision")
-
-
 def _load(source: str, stored: PretrainedConfig, config: WordLabelsConfig, label2id: dict[str, int]) -> Loaded:
     stored.num_hidden_layers = kept_layers(stored.num_hidden_layers, config.layers)
     stored.hidden_dropout_prob = config.dropout
@@ -53,7 +47,7 @@ def _load(source: str, stored: PretrainedConfig, config: WordLabelsConfig, label
     stored.label2id = label2id
     stored.id2label = {number: name for name, number in label2id.items()}
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)  # the classifier is initialised anew where the checkpoint has another one
+        torch.manual_seed(config.seed)  # initialises a classifier that the checkpoint lacks
         model, info = LayoutLMForTokenClassification.from_pretrained(
             source,
             config=stored,
@@ -68,15 +62,15 @@ def _load(source: str, stored: PretrainedConfig, config: WordLabelsConfig, label
 
 
 def encoder_size(config: LayoutLMConfig) -> EncoderSize:
-    """Sizes from which the work of a step follows."""
+    """Encoder sizes that determine the work of a step."""
     return EncoderSize(config.num_hidden_layers, config.hidden_size, config.intermediate_size, config.num_labels)
 
 
 def word_logits(model: LayoutLMForTokenClassification, batch: PackedTensors) -> torch.Tensor:
-    """(chosen, classes): the model's forward pass, of the last layer only what the chosen positions need.
+    """(chosen, classes): the model's forward pass, restricted to the chosen positions above the last attention.
 
-    All modules are the model's own. Above the last attention no position looks at another, so the others can be left
-    out there; that is a tenth of the work of six layers.
+    All modules are the model's own. Above the last attention positions are independent, so the others can be skipped,
+    which saves a tenth of the work of six layers.
     """
     lengths, chosen = batch.lengths, batch.chosen
     hidden = model.layoutlm.embeddings(

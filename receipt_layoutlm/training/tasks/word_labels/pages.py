@@ -1,8 +1,8 @@
-"""The pages of a run: split, encoded or opened, and the source of its epochs.
+"""Pages of a run: splits, encodings, generated receipts, source of the epochs.
 
-Pre-training on generated receipts (--pretrain-on sample:N) is whole epochs in front of the others, each of as many
-windows as an epoch of the training set, so that a position in the run stays one number of steps. The N receipts are
-passed over once; sampling.as_many fills the last of these epochs up from the beginning.
+Pre-training on generated receipts (--pretrain-on sample:N) is a number of whole epochs before the others, each of as
+many windows as an epoch of the training set, so that a step number suffices as position in the run. Each receipt
+occurs once; sampling.as_many completes the last of these epochs with the first receipts.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,15 +27,15 @@ from receipt_layoutlm.training.tasks.word_labels.inputs.encoded_files import enc
 from receipt_layoutlm.training.tasks.word_labels.inputs.epoch import Augmenter, EpochSource, windows_per_epoch
 from receipt_layoutlm.training.tasks.word_labels.inputs.windows import encode_pages
 
-DONOR_PAGES = 60  # generated receipts whose entities are used beside those of the training set
-TRAIN_SAMPLE = 50  # training pages that each evaluation scores as well, to tell learning from memorising
+DONOR_PAGES = 60  # generated receipts that donate entities besides the training set
+TRAIN_SAMPLE = 50  # training pages that each evaluation scores too, to detect overfitting
 
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """Pages of a run and the labels it learns. eval_fingerprint: None when the validation set was split off."""
+    """Pages and labels of a run. eval_fingerprint: None if the validation set was split off the dataset."""
 
-    pages: list[Page]  # of the dataset, in any set or none
+    pages: list[Page]  # of the whole dataset
     train: list[Page]
     validation: list[Page]
     test: list[Page]  # may be empty
@@ -75,7 +75,7 @@ def load_splits(run_dir: RunDir, config: WordLabelsConfig) -> Splits:
 
 
 class PageEncoder:
-    """Encodes the pages of one run, or opens what an earlier attempt encoded."""
+    """Encodes the pages of a run, or opens the encoding of an earlier attempt."""
 
     def __init__(
         self,
@@ -87,11 +87,11 @@ class PageEncoder:
         self._config, self._tokenizer, self._label_map, self._callbacks = config, tokenizer, label_map, callbacks
 
     def encode(self, pages: Sequence[Page], on_page: Callable[[], None]) -> EncodedPages:
-        """Pages that no folder keeps: augmented or generated ones."""
+        """Encode augmented or generated pages, which are not stored."""
         return select(self._features(pages, on_page), [page.page_id for page in pages], self._label_map)
 
     def splits(self, run_dir: RunDir, splits: Splits) -> EncodedSplits:
-        """The sets of a run, from the encodings of its snapshots."""
+        """Sets of a run as selections from its encoded snapshots."""
         of_dataset = of_validation = self._snapshot(run_dir.encoded, splits.pages, splits.fingerprint)
         if splits.eval_fingerprint is not None:
             of_validation = self._snapshot(run_dir.eval_encoded, splits.validation, splits.eval_fingerprint)
@@ -109,7 +109,7 @@ class PageEncoder:
         return encode_pages(pages, self._tokenizer, config.max_length, on_page, config.max_sub_tokens)
 
     def _snapshot(self, folder: Path, pages: list[Page], digest: str) -> Features:
-        """Encoding of a snapshot that the folder keeps; else encoded now, and kept there for the next attempt."""
+        """Open the encoding in the folder, or encode the snapshot and store it for the next attempt."""
         config, callbacks = self._config, self._callbacks
         key = encoded_key(config.task, digest, self._tokenizer, config.max_length, config.max_sub_tokens)
         if folder.exists():
@@ -122,14 +122,14 @@ class PageEncoder:
         try:
             write_encoded(features, folder, key)
         except OSError as error:
-            callbacks.warn("encoded_not_kept", f"the encoded pages are not kept for the next attempt: {error}")
+            callbacks.warn("encoded_not_kept", f"cannot store the encoded pages for the next attempt: {error}")
         return features
 
 
 def generated_pages(config: WordLabelsConfig, label_map: LabelMap) -> dict[str, list[Page]]:
-    """Receipts of the pre-training phase, and receipts whose entities augmentation uses beside the training set's.
+    """Generated receipts: of the pre-training phase, and donors of entities for augmentation.
 
-    Labels that the run does not learn become O when they are encoded. LabelError when it learns none of theirs.
+    Labels that the run does not learn are encoded as O. LabelError if the run learns none of the receipts' labels.
     """
     pages = {}
     if "entities" in config.augment:
@@ -139,14 +139,14 @@ def generated_pages(config: WordLabelsConfig, label_map: LabelMap) -> dict[str, 
         labels = label_counts(pages["pretraining"])
         if not {label_map.merged(label) for label in labels} & set(label_map.labels):
             raise LabelError(
-                f"pretrain_on: generated receipts carry {', '.join(labels)}, and none of these is learned here: "
-                "leave pretrain_on out, or rename labels with label_merges"
+                f"pretrain_on: generated receipts have {', '.join(labels)}, but this run learns none of them: "
+                "remove pretrain_on, or rename labels with label_merges"
             )
     return pages
 
 
 def generate_apart(count: int, seed: int) -> list[Page]:
-    """Generated receipts of a seed that `dataset import sample` cannot be given, whose pages may be evaluated on."""
+    """Generate receipts from a seed that `dataset import sample` does not accept, to keep them out of evaluations."""
     return generate_pages(count, int.from_bytes(seeded_rank("pretraining", seed, "")[:8]))
 
 
@@ -158,7 +158,7 @@ def epoch_source(
     encoder: PageEncoder,
     on_page: Callable[[], None],
 ) -> EpochSource:
-    """The pages of each epoch: generated, augmented, or the training set as it is."""
+    """Source of the pages of each epoch: generated, augmented, or the unchanged training set."""
     donors = donors_of(splits.train, generated.get("donors", []))
     augmenter = Augmenter(splits.train, config.augment, donors, config.seed, encoder.encode) if config.augment else None
     pretraining = encoder.encode(generated["pretraining"], on_page) if "pretraining" in generated else None

@@ -1,6 +1,5 @@
-"""The word-labels task as the training loop sees it."""
+"""The word-labels task: implementation of the training loop's task protocol."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.check_report import Finding
 from receipt_layoutlm.data.labels import OUTSIDE, LabelMap, check_named
-from receipt_layoutlm.data.page import UNSUPERVISED
 from receipt_layoutlm.data.snapshot import fingerprint
 from receipt_layoutlm.run.class_weights import ClassWeights
 from receipt_layoutlm.run.directory import RunDir
@@ -23,7 +21,7 @@ from receipt_layoutlm.run.scores import Scores
 from receipt_layoutlm.training.task import Compute, SetupCallbacks, StepBatches, TaskDescription, Tensors
 from receipt_layoutlm.training.tasks.cross_entropy import LossRule, token_loss
 from receipt_layoutlm.training.tasks.pretrained import load_fast_tokenizer, with_local_weights
-from receipt_layoutlm.training.tasks.word_labels.class_weights import class_weights
+from receipt_layoutlm.training.tasks.word_labels.class_weights import weights_by_label
 from receipt_layoutlm.training.tasks.word_labels.description import describe_run
 from receipt_layoutlm.training.tasks.word_labels.evaluation import Predictions, predict
 from receipt_layoutlm.training.tasks.word_labels.findings import findings
@@ -91,7 +89,7 @@ def prepare(run_dir: RunDir, config: TrainConfig, callbacks: SetupCallbacks) -> 
 
 @dataclass(frozen=True, slots=True)
 class WordLabels:
-    """LayoutLM learning word labels; see training/task.py for the meaning of its parts."""
+    """LayoutLM fine-tuning on word labels; the members are documented in training/task.py."""
 
     config: WordLabelsConfig
     model: LayoutLMForTokenClassification
@@ -174,7 +172,7 @@ class WordLabels:
         return findings(history, self.config)
 
     def save(self, folder: Path, weights: Tensors) -> None:
-        self.model.save_pretrained(folder, state_dict=weights)  # of the model itself only the config is read
+        self.model.save_pretrained(folder, state_dict=weights)  # only the config is taken from the model itself
         self.tokenizer.save_pretrained(folder)
         (folder / LABEL_MAP).write_text(self.label_map.to_json())
 
@@ -184,17 +182,8 @@ class WordLabels:
         return predict(model, pages, self.label_map.labels, self.config, compute, on_batch)
 
 
-def weights_by_label(config: WordLabelsConfig, train: EncodedPages, label_map: LabelMap) -> ClassWeights:
-    """Class weights from the word counts of the training set alone."""
-    words = Counter(
-        tag if tag == OUTSIDE else tag[2:] for page in train.pages for tag in page.tags if tag != UNSUPERVISED
-    )
-    counts = {label: words[label] for label in (OUTSIDE, *label_map.labels)}
-    return class_weights(config.class_weights, counts, config.class_weight_clip, config.label_weight)
-
-
 def loss_rule(config: WordLabelsConfig, weights: ClassWeights, label_map: LabelMap) -> LossRule:
-    """The training loss; evaluation reports plain cross-entropy."""
+    """The training loss; evaluation always uses plain cross-entropy."""
     table = None
     if not weights.is_plain:
         of_class = [

@@ -1,7 +1,7 @@
-"""Encoded pages as flat arrays that a file can be mapped into, and views of them for a run.
+"""Encoded pages as flat memory-mappable arrays, and a run's views of them.
 
 A snapshot is encoded as a whole and independent of labels: a set is a selection of its pages, a label map a table of
-its few tags. So one encoding serves every split, sample, whitelist and merge.
+its tags. So one encoding serves every split, sample, whitelist and merge.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,19 +26,19 @@ FIRST_BOX = (0, 0, 0, 0)  # of [CLS] and of padding, as LayoutLM was pretrained
 LAST_BOX = (PAGE_EXTENT,) * 4  # of [SEP]
 
 DTYPES = {
-    "page_words": "<i8",  # (pages + 1,) where the words of each page begin
-    "page_windows": "<i8",  # (pages + 1,) where the windows of each page begin
+    "page_words": "<i8",  # (pages + 1,) first word of each page
+    "page_windows": "<i8",  # (pages + 1,) first window of each page
     "text": "|u1",  # UTF-8 of all words
     "text_starts": "<i8",  # (words + 1,)
     "boxes": "<i2",  # (words, 4) thousandths
-    "tags": "<i4",  # (words,) places in tag_names
-    "order": "<i4",  # (words,) where each word stood in its page before it was put into reading order
+    "tags": "<i4",  # (words,) indices into tag_names
+    "order": "<i4",  # (words,) index of each word in its page before reading order
     "pieces": "<i4",  # sub-token ids of all words
     "piece_starts": "<i8",  # (words + 1,)
-    "spans": "<i8",  # (windows, 2) the words of each window, from and to
-    "scorer": "<i8",  # (words,) the window from which evaluation takes each word
+    "spans": "<i8",  # (windows, 2) start and end word of each window
+    "scorer": "<i8",  # (words,) the window that scores each word
 }
-"""The arrays of Features and how they are stored. Words, windows and sub-tokens are numbered through all pages."""
+"""Stored types of the arrays of Features. Words, windows and sub-tokens are numbered across all pages."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Features:
     scorer: FlatArray
 
     def words_of(self, number: int) -> slice:
-        """The words of a page."""
+        """Words of a page."""
         return slice(int(self.page_words[number]), int(self.page_words[number + 1]))
 
     def texts_of(self, words: slice) -> tuple[str, ...]:
@@ -80,9 +80,9 @@ class Features:
 class Window:
     """Model inputs of consecutive words of one page, special tokens included.
 
-    input_ids: (length,). bbox: (length, 4), thousandths. word_index: (words,), their places in the page.
-    first: (words,), where each word's first sub-token stands. scored: (words,), whether evaluation takes the
-    word from this window. label_ids: (words,), IGNORE_INDEX for an unlabelled word.
+    input_ids: (length,). bbox: (length, 4), thousandths. word_index: (words,), indices in the page.
+    first: (words,), position of each word's first sub-token. scored: (words,), whether this window scores the
+    word. label_ids: (words,), IGNORE_INDEX for an unlabelled word.
     """
 
     page: int  # index into EncodedPages.pages
@@ -122,7 +122,7 @@ class EncodedPage:
 
     @property
     def order(self) -> IntArray:
-        """(words,), where each word stood in the page."""
+        """(words,), index of each word in the original page."""
         return self._flat("order").astype(np.int64)
 
     def _flat(self, name: str) -> FlatArray:
@@ -131,7 +131,7 @@ class EncodedPage:
 
 
 class Lazily(Sequence[T], Generic[T]):
-    """A sequence whose items are made when they are asked for, and not kept."""
+    """A sequence that computes its items on access, without caching."""
 
     def __init__(self, make: Callable[[int], T], count: int) -> None:
         self._make, self._places = make, range(count)
@@ -175,12 +175,12 @@ class EncodedPages:
         return lengths
 
     def window_tags(self, place: int) -> tuple[str, ...]:
-        """The tags of a window's words."""
+        """Tags of a window's words."""
         start, end = self.features.spans[self.window_numbers[place]].tolist()
         return tuple(self.tag_names[tag] for tag in self.features.tags[start:end].tolist())
 
     def window_id(self, place: int) -> str:
-        """Its page's id and which of the page's windows it is: the same in every set that has it."""
+        """Page id and index of the window in the page, independent of the set."""
         page = self.page_numbers[self.window_pages[place]]
         return f"{self.features.page_ids[page]} {self.window_numbers[place] - self.features.page_windows[page]}"
 
@@ -203,7 +203,7 @@ class EncodedPages:
 
 
 def select(features: Features, page_ids: Sequence[str], label_map: LabelMap) -> EncodedPages:
-    """These pages, in this order, under a label map."""
+    """Select pages, in this order, under a label map."""
     number_of = {page_id: number for number, page_id in enumerate(features.page_ids)}
     pages = np.array([number_of[page_id] for page_id in page_ids], np.int64)
     begin, counts = features.page_windows[pages], np.diff(features.page_windows)[pages]

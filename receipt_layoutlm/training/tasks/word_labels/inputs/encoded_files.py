@@ -1,7 +1,7 @@
-"""Encoded pages on disk: flat arrays in .npy files that are mapped, not read, and a manifest. Nothing is unpickled.
+"""Encoded pages on disk: memory-mapped .npy files and a manifest. Nothing is unpickled.
 
-A folder is used only when it is whole, was made with the same tokenizer, pages and rule, and holds for some pages
-drawn at random what encoding them now gives. Otherwise its pages are encoded anew, and it is replaced.
+A folder is reused only if it is complete, was made with the same tokenizer, pages and rule, and agrees with a fresh
+encoding of some random pages. Otherwise the pages are encoded again and the folder is replaced.
 """
 
 import hashlib
@@ -26,13 +26,13 @@ from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import DTYPES, F
 from receipt_layoutlm.training.tasks.word_labels.inputs.windows import OVERLAP
 
 CONTENT = "encoded.json"
-PAGES_TRIED = 16  # of those in a folder, encoded once more to see whether it is right
+PAGES_CHECKED = 16  # pages of a folder that are encoded again to verify it
 
 Encode = Callable[[Sequence[Page]], Features]
 
 
 class Content(BaseModel):
-    """What encoded.json says beside the arrays."""
+    """Contents of encoded.json, which accompanies the arrays."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,9 +45,9 @@ class Content(BaseModel):
 def encoded_key(
     task: str, fingerprint: str, tokenizer: PreTrainedTokenizerFast, max_length: int, max_sub_tokens: int | None = None
 ) -> str:
-    """SHA-256 of everything that decides what pages are encoded to."""
+    """SHA-256 of everything that determines the encoding of pages."""
     backend = tokenizer.backend_tokenizer
-    backend.no_truncation()  # as encoding has it: what is set is that of the last call
+    backend.no_truncation()  # as for encoding; the backend keeps the settings of the last call
     backend.no_padding()
     document = {
         "version": ENCODING_VERSION,
@@ -62,32 +62,29 @@ def encoded_key(
 
 
 def open_encoded(folder: Path, key: str, pages: Sequence[Page], encode: Encode) -> Features:
-    """The encoded pages in a folder, mapped from its files; DamagedFolder when they are not those of the key."""
+    """Map the encoded pages of a folder; DamagedFolder if they are not those of the key."""
     verify(folder)
     try:
         content = Content.model_validate_json((folder / CONTENT).read_bytes())
         if content.key != key or content.page_ids != tuple(page.page_id for page in pages):
-            raise DamagedFolder(f"{folder}: encoded from other pages, or in another way")
-        arrays = {name: _mapped(folder, name) for name in DTYPES}
+            raise DamagedFolder(f"{folder}: encoded from other pages or by another rule")
+        arrays: dict[str, FlatArray] = {}
+        for name, dtype in DTYPES.items():
+            arrays[name] = np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
+            if arrays[name].dtype != np.dtype(dtype):
+                raise ValueError(f"{name} is {arrays[name].dtype}, not {dtype}")
         features = Features(content.page_ids, content.tag_names, content.special_ids, **arrays)
-        numbers = random.Random().sample(range(len(pages)), min(PAGES_TRIED, len(pages)))
+        numbers = random.Random().sample(range(len(pages)), min(PAGES_CHECKED, len(pages)))
         fresh = encode([pages[number] for number in numbers])
         if any(_page(features, number) != _page(fresh, place) for place, number in enumerate(numbers)):
-            raise DamagedFolder(f"{folder}: its pages are not what they are encoded to now")
+            raise DamagedFolder(f"{folder}: its pages differ from a fresh encoding")
     except (OSError, ValueError, IndexError) as error:
         raise DamagedFolder(f"{folder}: {error}") from error
     return features
 
 
-def _mapped(folder: Path, name: str) -> FlatArray:
-    array = np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
-    if array.dtype != np.dtype(DTYPES[name]):
-        raise ValueError(f"{name} is {array.dtype}, not {DTYPES[name]}")
-    return array
-
-
 def _page(features: Features, number: int) -> list[object]:
-    """All that stands about one page, as it would stand about it alone."""
+    """The encoding of one page, independent of the other pages."""
     words = features.words_of(number)
     starts = features.piece_starts[words.start : words.stop + 1]
     windows = slice(*features.page_windows[number : number + 2].tolist())
@@ -106,8 +103,8 @@ def _page(features: Features, number: int) -> list[object]:
 
 
 def write_encoded(features: Features, folder: Path, key: str) -> None:
-    """Put a folder in place, whole; what stood there goes. Of two processes at once the later one's stays."""
-    folder = folder.resolve()  # in a run directory it may be a link to where the folder is kept
+    """Write a folder and atomically replace an existing one; of two concurrent writers one succeeds."""
+    folder = folder.resolve()  # in a run directory it may be a link into the cache
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{kind}") for kind in ("partial", "old"))
     shutil.rmtree(partial, ignore_errors=True)
@@ -122,7 +119,7 @@ def write_encoded(features: Features, folder: Path, key: str) -> None:
         write_manifest(partial, global_step=0)
         with suppress(FileNotFoundError):
             folder.rename(old)
-        with suppress(OSError):  # another process was quicker: what it made stands there
+        with suppress(OSError):  # another process was faster, and its folder is in place
             partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

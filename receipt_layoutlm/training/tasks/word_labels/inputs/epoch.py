@@ -1,4 +1,4 @@
-"""Epochs of a run: the pages they are made of, the windows of each optimizer step, and the supervised words."""
+"""Epochs of a run: their pages, the windows of each optimizer step, the supervised words."""
 
 import math
 from collections import Counter
@@ -29,7 +29,7 @@ from receipt_layoutlm.training.throughput import EncoderSize, StepWorkload, step
 
 @dataclass(frozen=True, slots=True)
 class SampledWindow:
-    """A window as an epoch samples it; supervised: (words,), None for all of them."""
+    """A window of an epoch. supervised: (words,), None for all of them."""
 
     window: int
     supervised: BoolArray | None
@@ -37,7 +37,7 @@ class SampledWindow:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """Windows of an epoch; the same in every attempt, since they follow from seed, number and pages."""
+    """Windows of an epoch; the same in every attempt, since seed, number and pages determine them."""
 
     number: int  # from 0
     pages: EncodedPages
@@ -49,11 +49,11 @@ class Epoch:
 def plan_epoch(config: WordLabelsConfig, pages: EncodedPages, number: int, size: int) -> Epoch:
     """Sample an epoch of `size` windows.
 
-    What is sampled depends on the windows, not on how they are cut into micro-batches.
+    The sample depends on the windows, not on their division into micro-batches.
     """
     windows = as_many(_sampled(config, pages, number), size, config.seed, number)
     times: dict[int, count[int]] = {}
-    # what is supervised as one piece, with an id of its own: the k-th time a window occurs
+    # every occurrence of a window has its own id, and so its own supervised words
     tagged: list[PageTags] = [
         (f"{pages.window_id(window)} {next(times.setdefault(window, count()))}", pages.window_tags(window))
         for window in windows
@@ -75,7 +75,7 @@ def plan_epoch(config: WordLabelsConfig, pages: EncodedPages, number: int, size:
 
 
 def windows_per_epoch(config: WordLabelsConfig, train: EncodedPages) -> int:
-    """Windows of the training set without augmentation; every epoch has as many."""
+    """Windows of the training set without augmentation, which is the size of every epoch."""
     return len(_sampled(config, train, 0))
 
 
@@ -88,26 +88,26 @@ def _sampled(config: WordLabelsConfig, pages: EncodedPages, number: int) -> list
 
 
 def workload_of(sampled: Sequence[SampledWindow], pages: EncodedPages, size: EncoderSize) -> StepWorkload:
-    """Size of forward and backward over these windows."""
-    windows = [each.window for each in sampled]
+    """Work of the forward and backward pass over these windows."""
+    windows = [sample.window for sample in sampled]
     lengths = pages.window_lengths[windows].tolist()
     spans = pages.features.spans[pages.window_numbers[windows]]
     words = (spans[:, 1] - spans[:, 0]).tolist()
     chosen = sum(
-        number if each.supervised is None else int(each.supervised.sum())
-        for each, number in zip(sampled, words, strict=True)
+        count if sample.supervised is None else int(sample.supervised.sum())
+        for sample, count in zip(sampled, words, strict=True)
     )
     return StepWorkload(len(windows), sum(lengths), step_flops(size, lengths, chosen))
 
 
 def shard(group: ProcessGroup, pages: EncodedPages, sampled: Sequence[SampledWindow]) -> list[SampledWindow]:
-    """This process's share of an optimizer step; never empty, since all processes take part.
+    """This process's share of an optimizer step; never empty, since all processes must take part.
 
-    Where windows are fewer than processes, it is a window without a supervised word.
+    If there are fewer windows than processes, the share may be a window without supervised words.
     """
     if group.size == 1:
         return list(sampled)
-    lengths = pages.window_lengths[[each.window for each in sampled]].tolist()
+    lengths = pages.window_lengths[[sample.window for sample in sampled]].tolist()
     share = fair_shares(lengths, group.size)[group.rank]
     if share:
         return [sampled[place] for place in share]
@@ -116,7 +116,7 @@ def shard(group: ProcessGroup, pages: EncodedPages, sampled: Sequence[SampledWin
 
 
 def fair_shares(lengths: Sequence[int], count: int) -> list[list[int]]:
-    """Indices of the lengths in `count` shares of about as many tokens each: longest first, to the smallest share."""
+    """Distribute indices over `count` shares of similar total length: longest first, to the smallest share."""
     shares: list[list[int]] = [[] for _ in range(count)]
     tokens = [0] * count
     for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
@@ -127,8 +127,8 @@ def fair_shares(lengths: Sequence[int], count: int) -> list[list[int]]:
 
 
 def micro_batches(config: WordLabelsConfig, pages: EncodedPages, sampled: Sequence[SampledWindow]) -> list[PackedBatch]:
-    """The windows of one optimizer step, packed: by `tokens_per_batch` where it is given, else by `batch_size`."""
-    windows = [pages.windows[each.window] for each in sampled]
+    """Pack the windows of an optimizer step: by `tokens_per_batch` if it is set, else by `batch_size`."""
+    windows = [pages.windows[sample.window] for sample in sampled]
     if config.tokens_per_batch is not None:
         cuts = cut_by_tokens([len(window.input_ids) for window in windows], config.tokens_per_batch)
     else:
@@ -157,11 +157,11 @@ class Augmenter:
 
 @dataclass(frozen=True)
 class EpochSource:
-    """Pages of the epochs of a run. They may have more windows than an epoch, or fewer: see sampling.as_many."""
+    """Pages of each epoch of a run; as_many makes the number of windows equal for all epochs."""
 
     train: EncodedPages
     windows: int  # of each epoch
-    augmenter: Augmenter | None = None  # None: the pages as they are
+    augmenter: Augmenter | None = None  # None: unchanged pages
     generated: EncodedPages | None = None  # of the pre-training phase
 
     @property
@@ -170,9 +170,9 @@ class EpochSource:
         return 0 if self.generated is None else math.ceil(len(self.generated.windows) / self.windows)
 
     def pages(self, epoch: int, on_page: Callable[[], None]) -> EncodedPages:
-        """The pages of an epoch (from 0), the same in every attempt.
+        """Pages of an epoch (from 0), the same in every attempt.
 
-        `on_page` is called before each page that is made anew and may raise to stop.
+        `on_page` is called before each page that is augmented and may raise to stop.
         """
         if self.generated is not None and epoch < self.pretraining_epochs:
             return self.generated

@@ -13,7 +13,7 @@ from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import BoolArray
 
 @dataclass(frozen=True, slots=True)
 class PackedBatch:
-    """Model inputs of several windows in a row, and the positions whose class matters.
+    """Model inputs of concatenated windows, and the positions to classify.
 
     input_ids, position_ids: (tokens,). bbox: (tokens, 4), thousandths. lengths: tokens of each window.
     chosen: (chosen,), positions among the tokens: first sub-tokens of words. labels: (chosen,), class ids,
@@ -29,12 +29,12 @@ class PackedBatch:
 
     @property
     def supervised(self) -> int:
-        """Positions that carry a label."""
+        """Number of positions with a label."""
         return int((self.labels != IGNORE_INDEX).sum())
 
 
 def pack(windows: Sequence[Window], words: Sequence[BoolArray | None]) -> PackedBatch:
-    """Lay windows one after the other. words: for each window which of its words are chosen, None for all."""
+    """Concatenate windows. words: mask of the chosen words of each window, None for all."""
     lengths = [len(window.input_ids) for window in windows]
     starts = np.cumsum([0, *lengths[:-1]])
     kept = [slice(None) if chosen is None else chosen for chosen in words]
@@ -44,14 +44,14 @@ def pack(windows: Sequence[Window], words: Sequence[BoolArray | None]) -> Packed
         bbox=np.concatenate([window.bbox for window in windows]),
         lengths=lengths,
         chosen=np.concatenate(
-            [start + window.first[each] for start, window, each in zip(starts, windows, kept, strict=True)]
+            [start + window.first[mask] for start, window, mask in zip(starts, windows, kept, strict=True)]
         ),
-        labels=np.concatenate([window.label_ids[each] for window, each in zip(windows, kept, strict=True)]),
+        labels=np.concatenate([window.label_ids[mask] for window, mask in zip(windows, kept, strict=True)]),
     )
 
 
 def cut_by_tokens(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Indices of the lengths, in order, in pieces of at most `budget` tokens; a longer one is a piece of its own."""
+    """Cut indices in order into pieces of at most `budget` tokens; a longer item is a piece of its own."""
     pieces: list[list[int]] = []
     filled = 0
     for place, length in enumerate(lengths):
@@ -65,7 +65,7 @@ def cut_by_tokens(lengths: Sequence[int], budget: int) -> list[list[int]]:
 
 @dataclass(frozen=True, slots=True)
 class PackedTensors:
-    """A PackedBatch on a device; shapes as there."""
+    """A PackedBatch on a device, with the same shapes."""
 
     input_ids: torch.Tensor
     position_ids: torch.Tensor
@@ -76,7 +76,7 @@ class PackedTensors:
 
 
 def on_device(batch: PackedBatch, device: torch.device) -> PackedTensors:
-    """Copied; to a GPU from pinned memory, so that it computes meanwhile."""
+    """Copy a batch; to a GPU asynchronously from pinned memory."""
 
     def copied(array: IntArray) -> torch.Tensor:
         tensor = torch.from_numpy(array)

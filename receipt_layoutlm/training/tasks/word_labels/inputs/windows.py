@@ -1,8 +1,8 @@
-"""Pages -> windows of model inputs. numpy only; the tokenizer is passed in.
+"""Encoding of pages as overlapping windows of sub-tokens.
 
-A page is put into reading order and cut into windows by sub-tokens. Windows overlap and never cut a word, so
-every word stands whole in at least one; it is scored once, in the window that shows most of its surroundings.
-Only a word's first sub-token carries a label. What changes here changes configs.word_labels.ENCODING_VERSION.
+A page is put into reading order and cut into windows by sub-tokens. A window never cuts a word, so every word is whole
+in at least one; it is scored once, in the window with most of its context. Only a word's first sub-token carries a
+label. A change of the encoding needs a new configs.word_labels.ENCODING_VERSION.
 """
 
 from array import array
@@ -23,8 +23,8 @@ from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import (
     IntArray,
 )
 
-OVERLAP = 0.25  # of a window's sub-tokens, at most, are seen again in the next window
-PAGES_AT_A_TIME = 1000  # whose words go to the tokenizer together; what it answers takes a kilobyte each
+OVERLAP = 0.25  # maximum fraction of a window's sub-tokens that the next window repeats
+PAGES_AT_A_TIME = 1000  # tokenised together; an encoding takes a kilobyte per distinct word
 
 
 def encode_pages(
@@ -36,7 +36,7 @@ def encode_pages(
 ) -> Features:
     """Encode pages; `on_page` is called before each one and may raise to stop. Each distinct word is tokenised once.
 
-    Of a word at most `max_sub_tokens` are kept, its first ones, and never more than a window holds.
+    Of a word the first `max_sub_tokens` are kept, and never more than a window holds.
     """
     budget = max_length - SPECIAL_TOKENS
     cap = budget if max_sub_tokens is None else min(budget, max_sub_tokens)
@@ -54,11 +54,11 @@ def encode_pages(
 
 def _sub_tokens(words: set[str], tokenizer: PreTrainedTokenizerFast, cap: int) -> dict[str, list[int]]:
     """The first `cap` sub-token ids of each word; a word that the tokenizer drops becomes one unknown token."""
-    backend = tokenizer.backend_tokenizer  # three times as fast as to call the tokenizer itself, which copies all ids
+    backend = tokenizer.backend_tokenizer  # three times as fast as the tokenizer itself, which copies all ids
     backend.no_truncation()
     backend.no_padding()
     distinct = sorted(words)
-    rows = [found.ids for found in backend.encode_batch_fast(distinct, add_special_tokens=False)]
+    rows = [encoding.ids for encoding in backend.encode_batch_fast(distinct, add_special_tokens=False)]
     return {word: row[:cap] or [tokenizer.unk_token_id] for word, row in zip(distinct, rows, strict=True)}
 
 
@@ -126,15 +126,15 @@ class _Flat:
 
 
 def _starts(lengths: Sequence[int]) -> IntArray:
-    """Where each piece begins, and at last where all of them end."""
+    """Start of each piece, and the end of the last one."""
     return np.concatenate(([0], np.cumsum(np.asarray(lengths, np.int64))))
 
 
 def cut_windows(lengths: Sequence[int], budget: int) -> list[tuple[int, int]]:
     """Spans (start, end) of words whose sub-tokens fit the budget, in order; each span ends beyond the one before.
 
-    `lengths` are sub-tokens per word, each at most the budget. A span begins up to OVERLAP of the budget
-    before the end of the one before, as far as its first new word still fits.
+    `lengths` are sub-tokens per word, each at most the budget. A span begins up to OVERLAP of the budget before the
+    end of the previous one, provided that at least one new word fits.
     """
     upto = [0, *accumulate(lengths)]  # sub-tokens before each word
     spans: list[tuple[int, int]] = []
@@ -153,19 +153,19 @@ def cut_windows(lengths: Sequence[int], budget: int) -> list[tuple[int, int]]:
 
 
 def most_central(lengths: Sequence[int], spans: Sequence[tuple[int, int]]) -> IntArray:
-    """For each word the number of the span that shows most sub-tokens on its poorer side; the earlier on a tie.
+    """For each word the span with the most context, measured in sub-tokens on its shorter side; the first on a tie.
 
-    A page's own first and last word cut nothing off, so that side counts as whole.
+    The context counts as unlimited at the start and end of the page, where nothing is cut off.
     """
     upto = np.array([0, *accumulate(lengths)])
     words = len(lengths)
     best = np.zeros(words, np.int64)
-    room = np.full(words, -1.0)
+    best_context = np.full(words, -1.0)
     for number, (start, end) in enumerate(spans):
         before = upto[start:end] - upto[start] if start > 0 else np.full(end - start, np.inf)
         after = upto[end] - upto[start + 1 : end + 1] if end < words else np.full(end - start, np.inf)
-        shown = np.minimum(before, after)
-        better = shown > room[start:end]
+        context = np.minimum(before, after)
+        better = context > best_context[start:end]
         best[start:end][better] = number
-        room[start:end][better] = shown[better]
+        best_context[start:end][better] = context[better]
     return best
