@@ -22,7 +22,7 @@ from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.sample import generate_pages
 from receipt_layoutlm.data.snapshot import read_jsonl, write_snapshot
 from receipt_layoutlm.run.directory import RunDir
-from receipt_layoutlm.training.setup import Run, prepare
+from receipt_layoutlm.training.setup import Run, prepare_run
 from receipt_layoutlm.training.step import train_step
 from receipt_layoutlm.training.task import SetupCallbacks
 from receipt_layoutlm.training.tasks.pretrained import load_fast_tokenizer
@@ -90,7 +90,7 @@ def prepared(arguments: argparse.Namespace, folder: Path, **options: object) -> 
     config = parse_config(values)
     write_snapshot(pages, run_dir.dataset)
     write_snapshot(pages[:2], run_dir.eval_dataset)  # never evaluated: all pages are there to train on
-    return prepare(run_dir, config, None, SetupCallbacks(nothing, nothing, nothing, say))
+    return prepare_run(run_dir, config, None, SetupCallbacks(nothing, nothing, nothing, say))
 
 
 def nothing() -> None:

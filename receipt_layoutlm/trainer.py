@@ -2,7 +2,7 @@
 
 import sys
 
-from receipt_layoutlm.training.__main__ import main
+from receipt_layoutlm.training.__main__ import run_trainer
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_trainer(sys.argv[1:]))

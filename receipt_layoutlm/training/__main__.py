@@ -17,7 +17,7 @@ from receipt_layoutlm.run.directory import ORPHANED, RunDir
 from receipt_layoutlm.training.launch import announce, processes_of, run_processes
 
 
-def main(arguments: list[str]) -> int:
+def run_trainer(arguments: list[str]) -> int:
     """Train in the given run directory; 0 when the run finished (stopped on request included), 1 when it failed."""
     began = time.monotonic()
     faulthandler.enable()
@@ -60,4 +60,4 @@ def _end_with_stdin() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_trainer(sys.argv[1:]))

@@ -34,7 +34,7 @@ from receipt_layoutlm.training.distributed import SINGLE, ProcessGroup, own_fold
 from receipt_layoutlm.training.evaluation import evaluate, score_test_set
 from receipt_layoutlm.training.optimizer import optimizer_tensors, rng_tensors
 from receipt_layoutlm.training.reporter import Reporter
-from receipt_layoutlm.training.setup import Run, prepare
+from receipt_layoutlm.training.setup import Run, prepare_run
 from receipt_layoutlm.training.step import rate_of_last_step, train_step
 from receipt_layoutlm.training.task import SetupCallbacks
 
@@ -80,7 +80,7 @@ def train(
         folder = newest_checkpoint(run_dir)
         snapshot = None if folder is None else read_checkpoint(folder)
         start = 0 if snapshot is None else snapshot.state.global_step
-        run = prepare(run_dir, config, snapshot, _setup_callbacks(stop, reporter, start), group)
+        run = prepare_run(run_dir, config, snapshot, _setup_callbacks(stop, reporter, start), group)
         if group.is_first:
             group.wait()  # the other ranks prepare now
         run.join_group()

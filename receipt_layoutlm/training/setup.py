@@ -85,7 +85,7 @@ class Run:
             )
 
 
-def prepare(
+def prepare_run(
     run_dir: RunDir,
     config: TrainConfig,
     snapshot: Snapshot | None,

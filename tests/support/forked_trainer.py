@@ -125,7 +125,7 @@ def main(connection: socket.socket) -> int:
     import receipt_layoutlm.training.distributed
     import receipt_layoutlm.training.loop
     import receipt_layoutlm.training.tasks.word_labels  # noqa: F401
-    from receipt_layoutlm.training.__main__ import main as train
+    from receipt_layoutlm.training.__main__ import run_trainer as train
 
     gc.collect()
     gc.freeze()  # a collection in a fork would copy every page

@@ -10,7 +10,7 @@ from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.snapshot import write_snapshot
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.events import Evaluation, Event, EventReader
-from receipt_layoutlm.training.setup import Run, prepare
+from receipt_layoutlm.training.setup import Run, prepare_run
 from receipt_layoutlm.training.task import SetupCallbacks
 from tests.support.tiny import tiny_layoutlm, tiny_pages
 
@@ -49,7 +49,7 @@ def prepared_run(folder: Path, **options: object) -> Run:
     """A run before its first step, some of whose pages have several windows."""
     run_dir = new_run(folder / "run", tiny_model(folder / "model"), max_length=16, **options)
     config = read_config(run_dir.config.read_bytes())
-    return prepare(run_dir, config, None, SetupCallbacks(nothing, nothing, nothing, nothing))
+    return prepare_run(run_dir, config, None, SetupCallbacks(nothing, nothing, nothing, nothing))
 
 
 def nothing(*_: object) -> None:

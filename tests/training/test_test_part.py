@@ -14,7 +14,7 @@ from receipt_layoutlm.run.record import RunRecord
 from receipt_layoutlm.training.checkpoint import newest_checkpoint, read_checkpoint
 from receipt_layoutlm.training.evaluation import score_test_set
 from receipt_layoutlm.training.loop import train
-from receipt_layoutlm.training.setup import prepare
+from receipt_layoutlm.training.setup import prepare_run
 from receipt_layoutlm.training.task import SetupCallbacks
 from tests.support.runs import StopAfter, continued, events_of, never, new_run, tiny_model, untimed
 from tests.support.tiny import tiny_pages
@@ -92,7 +92,7 @@ def test_it_is_the_best_weights_that_are_scored_and_not_the_last(model: Path, tm
 def test_its_calibration_is_by_the_temperature_that_fits_the_evaluation_part(tested: RunDir) -> None:
     folder = newest_checkpoint(tested)
     assert folder is not None
-    run = prepare(
+    run = prepare_run(
         tested, record_of(tested).config, read_checkpoint(folder), SetupCallbacks(nothing, nothing, nothing, nothing)
     )
     assert run.task.has_test_set
