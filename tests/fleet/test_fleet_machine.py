@@ -46,7 +46,7 @@ def on_ec2(imds: Imds, cloud: DynamoClient) -> dict[str, str]:
 
 
 def attempt_of(queue: JobQueue, environment: dict[str, str], *arguments: str) -> tuple[str, Machine]:
-    job = submit(queue, config={"config_version": 1, "task": "nothing that a worker knows"})
+    job = submit(queue, config={"config_version": 1, "option_of_no_task": True})  # fails before any training
     assert run("run", "--once", *arguments, **environment).exit_code == 0
     (attempt,) = queue.client.list_attempts(job.job_id)
     return attempt.worker_id, attempt.machine
