@@ -51,7 +51,7 @@ class Submission:
     The dataset and its plan are None where the worker takes the pages, or where a dry run has no table or no data.
     """
 
-    config: TrainConfig  # dataset, evaluation dataset and split pinned
+    config: TrainConfig  # dataset, validation dataset and split pinned
     given: Mapping[str, str]
     request: JobRequest
     storage: Storage | None

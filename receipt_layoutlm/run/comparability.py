@@ -35,12 +35,12 @@ class Stamp(BaseModel):
 FIELDS = tuple(name for name in Stamp.model_fields if name != "sha256")
 TITLES = {
     "dataset": "dataset",
-    "eval_dataset": "evaluation dataset",
+    "eval_dataset": "validation dataset",
     "split": "split",
     "labels": "label map",
     "windows": "window rule",
     "scorer": "scorer",
-    "evaluation": "evaluation part",
+    "evaluation": "validation set",
 }
 
 

@@ -22,7 +22,7 @@ class RunDir:
 
     @property
     def eval_dataset(self) -> Path:
-        """Present only when the job names a separate evaluation dataset."""
+        """Present only when the job names a separate validation dataset."""
         return self.path / "eval_dataset.jsonl.gz"
 
     @property
@@ -32,7 +32,7 @@ class RunDir:
 
     @property
     def eval_encoded(self) -> Path:
-        """The encoded pages of the separate evaluation dataset."""
+        """The encoded pages of the separate validation dataset."""
         return self.path / "eval_encoded"
 
     @property

@@ -64,7 +64,7 @@ def test_runs_with_one_stamp_are_ranked_by_score_with_labels_steps_cost_and_time
         ("labels", "label map"),
         ("windows", "window rule"),
         ("scorer", "scorer"),
-        ("evaluation", "evaluation part"),
+        ("evaluation", "validation set"),
     ],
 )
 def test_runs_with_other_stamps_are_refused_with_the_field_that_differs(shell: Shell, field: str, title: str) -> None:
