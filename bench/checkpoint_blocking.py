@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, median
+from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read by transformers at its import
 
@@ -35,18 +36,18 @@ from receipt_layoutlm.data.snapshot import read_jsonl, write_snapshot
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.training import loop as train_loop
 from receipt_layoutlm.training.checkpoint import CheckpointWriter, Snapshot, write_checkpoint
+from receipt_layoutlm.training.evaluation import evaluate
 from receipt_layoutlm.training.optimizer import optimizer_tensors, rng_tensors
 from receipt_layoutlm.training.reporter import Reporter
 from receipt_layoutlm.training.setup import Run
 from receipt_layoutlm.training.step import train_step
-from receipt_layoutlm.training.tasks.word_labels.evaluation import evaluate
 from receipt_layoutlm.training.tasks.word_labels.inputs.epoch import Epoch
 
 PROMISED_RATIO = 1.5
 PROMISED_PERCENT = 1.0
 SYNCHRONOUS_WRITES = 5
 EPOCHS = 2
-SAVE, WRITE = train_loop._save, train_loop._write
+SAVE, WRITE = train_loop._save, train_loop.write_checkpoint
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,11 @@ def timed(call: Callable[[], object]) -> Seconds:
 
 def state_of(run: Run) -> list[torch.Tensor]:
     """Every tensor that a checkpoint holds."""
-    parts = run.model.state_dict(), optimizer_tensors(run.model, run.optimizer), rng_tensors(run.device)
+    parts = (
+        run.task.model.state_dict(),
+        optimizer_tensors(run.task.model, run.optimizer),
+        rng_tensors(run.compute.device),
+    )
     return [tensor.detach() for part in parts for tensor in part.values()]
 
 
@@ -91,7 +96,12 @@ class Stopwatch:
         self._writer: CheckpointWriter | None = None
         self._steps_between, self._steps = steps_between, 0
         self._may_write = threading.Event()
-        own = {"_save": self.save, "_write": self.write, "train_step": self.train_step, "evaluate": self.evaluate}
+        own = {
+            "_save": self.save,
+            "write_checkpoint": self.write,
+            "train_step": self.train_step,
+            "evaluate": self.evaluate,
+        }
         assert own.keys() <= vars(train_loop).keys()
         vars(train_loop).update(own)
 
@@ -115,22 +125,25 @@ class Stopwatch:
         )
         self._may_write.set()
 
-    def write(self, run: Run, *rest: object) -> None:
+    def write(self, run_dir: RunDir, *rest: Any) -> tuple[Path, str]:
         """On the writing thread; a worker removes what it has uploaded."""
         self._may_write.wait()
-        WRITE(run, *rest)  # type: ignore[arg-type]
-        for folder in run.run_dir.path.glob("checkpoint-*"):
+        for folder in run_dir.path.glob("checkpoint-*"):
             shutil.rmtree(folder)
+        return WRITE(run_dir, *rest)
 
-    def train_step(self, run: Run, epoch: Epoch, stop: Callable[[], bool]) -> int:
-        tokens = sum(len(run.train.windows[index].input_ids) for index in epoch.steps[run.state.step_in_epoch])
+    def train_step(self, run: Run, epoch: Epoch, stop: Callable[[], bool]) -> bool:
+        tokens = sum(
+            len(run.task.encoded.train.windows[sampled.window].input_ids)
+            for sampled in epoch.steps[run.state.step_in_epoch]
+        )
         beside = self._is_writing()
         began = time.perf_counter()
-        windows = train_step(run, epoch, stop)
+        is_done = train_step(run, epoch, stop)
         row = time.perf_counter() - began, tokens
         (self.samples.steps_beside_a_write if beside or self._is_writing() else self.samples.quiet_steps).append(row)
         self._steps += 1
-        return windows
+        return is_done
 
     def _is_writing(self) -> bool:
         return self._writer is not None and self._writer.is_busy
@@ -159,10 +172,10 @@ def measured(pages: list[Page], pretrained: str, steps_between: int, folder: Pat
 def _write_here(run: Run | None, run_dir: RunDir) -> None:
     """Without a copy: nothing changes the state meanwhile."""
     assert run is not None
-    weights = {name: tensor.detach() for name, tensor in run.model.state_dict().items()}
-    optimizer, rng = optimizer_tensors(run.model, run.optimizer), rng_tensors(run.device)
+    weights = {name: tensor.detach() for name, tensor in run.task.model.state_dict().items()}
+    optimizer, rng = optimizer_tensors(run.task.model, run.optimizer), rng_tensors(run.compute.device)
     snapshot = Snapshot(state=run.state, weights=weights, optimizer=optimizer, rng=rng)
-    write_checkpoint(run_dir, run.model, run.tokenizer, run.label_map, snapshot)
+    write_checkpoint(run_dir, run.task.save, snapshot)
 
 
 def figures(samples: Samples, run: Run) -> dict[str, float]:
@@ -176,7 +189,7 @@ def figures(samples: Samples, run: Run) -> dict[str, float]:
         raise SystemExit("every step was beside a write, or none: give another --steps-between")
     pairs = list(zip(samples.saves, samples.copies, strict=True))
     quiet, beside = (per_token(rows) for rows in (samples.quiet_steps, samples.steps_beside_a_write))
-    tokens = sum(len(window.input_ids) for window in run.train.windows)
+    tokens = sum(len(window.input_ids) for window in run.task.encoded.train.windows)
     blocked = median(row.wall for row in samples.saves)
     epoch = quiet * tokens + fmean(row.wall for row in samples.evaluations) + blocked
     return {
@@ -190,7 +203,7 @@ def figures(samples: Samples, run: Run) -> dict[str, float]:
         "ratio": median(save.wall / copy.wall for save, copy in pairs),
         "cpu_ratio": median(save.cpu / copy.cpu for save, copy in pairs),
         "ratio_of_medians": blocked / median(copy.wall for copy in samples.copies),
-        "training_pages": len(run.train.pages),
+        "training_pages": len(run.task.encoded.train.pages),
         "epoch_seconds": epoch,
         "blocked_percent_of_epoch": 100 * blocked / epoch,
         "steps": len(samples.quiet_steps),

@@ -51,9 +51,9 @@ class Speed:
 
 def shapes_for(run: Run) -> list[Shape]:
     """Square ones, and those of the layers over a mean batch."""
-    hidden, inner = run.model.config.hidden_size, run.model.config.intermediate_size
-    tokens = round(float(run.train.window_lengths.mean()) * run.config.batch_size)
-    squares = [(side, side, side) for side in SQUARES[run.device.type]]
+    hidden, inner = run.task.model.config.hidden_size, run.task.model.config.intermediate_size
+    tokens = round(float(run.task.encoded.train.window_lengths.mean()) * run.config.batch_size)
+    squares = [(side, side, side) for side in SQUARES[run.compute.device.type]]
     return [*squares, (tokens, hidden, hidden), (tokens, hidden, inner), (tokens, inner, hidden)]
 
 
@@ -61,7 +61,7 @@ def speed_of(shape: Shape, run: Run) -> Speed:
     """The best of some tries."""
     rows, inner, columns = shape
     left, right = (
-        torch.randn(size, device=run.device, dtype=TYPES[run.state.precision])
+        torch.randn(size, device=run.compute.device, dtype=TYPES[run.state.precision])
         for size in ((rows, inner), (inner, columns))
     )
     times = max(1, round(SECONDS_OF_A_TRY / timed(left, right, run, 1)[0]))
@@ -71,10 +71,10 @@ def speed_of(shape: Shape, run: Run) -> Speed:
 
 
 def timed(left: torch.Tensor, right: torch.Tensor, run: Run, times: int) -> tuple[float, float]:
-    wall, cpu = clocks(run.device)
+    wall, cpu = clocks(run.compute.device)
     for _ in range(times):
         left @ right
-    ended_wall, ended_cpu = clocks(run.device)
+    ended_wall, ended_cpu = clocks(run.compute.device)
     return ended_wall - wall, max(ended_cpu - cpu, 1e-9)
 
 
@@ -85,7 +85,7 @@ def measured(arguments: argparse.Namespace, run: Run) -> dict[str, object]:
     for number in range(arguments.rounds):
         for shape in shapes:
             peaks[shape].append(speed_of(shape, run))
-        part = drawn_windows(run.train, arguments.steps * run.config.batch_size, number)
+        part = drawn_windows(run.task.encoded.train, arguments.steps * run.config.batch_size, number)
         flops, took = needed_flops(run, part), our_round(run, part)
         achieved.append(Speed(flops / took.wall, flops / took.cpu))
         print(f"round {number + 1}: {achieved[-1].wall / 1e9:.1f} GFLOP/s", file=sys.stderr, flush=True)
@@ -107,9 +107,9 @@ def figures(run: Run, peaks: dict[Shape, list[Speed]], achieved: list[Speed]) ->
         "share": middle / peak,
         "share_in_the_same_round": median(speed.wall / there for speed, there in zip(achieved, of_rounds, strict=True)),
     }
-    if run.device.type == "cpu":
+    if run.compute.device.type == "cpu":
         return {**found, "share_by_cpu_seconds": median(speed.cpu for speed in achieved) / by_cpu}
-    sheet = peak_flops(torch.cuda.get_device_name(run.device), run.state.precision)
+    sheet = peak_flops(torch.cuda.get_device_name(run.compute.device), run.state.precision)
     return {**found, "data_sheet_flops_per_second": sheet, "mfu": None if sheet is None else middle / sheet}
 
 

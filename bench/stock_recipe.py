@@ -65,16 +65,16 @@ class Stock:
     @classmethod
     def of(cls, run: Run, recipe: Recipe) -> "Stock":
         """With the weights that the run has at the moment."""
-        config = copy.deepcopy(run.model.config)
+        config = copy.deepcopy(run.task.model.config)
         config.hidden_dropout_prob, config.attention_probs_dropout_prob = recipe.dropout, recipe.attention_dropout
         model = LayoutLMForTokenClassification(config)
         model.set_attn_implementation("sdpa")  # the default of transformers
-        model.load_state_dict(run.model.state_dict())
+        model.load_state_dict(run.task.model.state_dict())
         return cls(
             recipe,
             model,
-            run.tokenizer,
-            run.device,
+            run.task.tokenizer,
+            run.compute.device,
             run.state.precision,
             run.config.batch_size,
             run.config.max_length,

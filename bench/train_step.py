@@ -70,13 +70,18 @@ def measured(arguments: argparse.Namespace, run: Run) -> dict[str, dict[str, flo
     rounds: dict[str, list[Round]] = {variant: [] for variant in VARIANTS}
     flops = []
     for number in range(arguments.rounds):
-        part = drawn_windows(run.train, arguments.steps * run.config.batch_size, number)
+        part = drawn_windows(run.task.encoded.train, arguments.steps * run.config.batch_size, number)
         flops.append(needed_flops(run, part))
         first = number % len(VARIANTS)
         for variant in (*VARIANTS[first:], *VARIANTS[:first]):
             rounds[variant].append(trains[variant](part))
             say_round(number, variant, rounds[variant][-1])
-    receipts = arguments.steps * run.config.batch_size * len(run.train.pages) / len(run.train.windows)
+    receipts = (
+        arguments.steps
+        * run.config.batch_size
+        * len(run.task.encoded.train.pages)
+        / len(run.task.encoded.train.windows)
+    )
     return {variant: medians(rounds[variant], rounds["stock"], receipts, flops) for variant in VARIANTS}
 
 
@@ -106,7 +111,7 @@ def memory_of(variant: str, words: Sequence[str]) -> dict[str, float]:
 
 def tell_memory(arguments: argparse.Namespace) -> None:
     run = prepared_apart(arguments)
-    part, device = longest_windows(run.train, arguments.steps * run.config.batch_size), run.device
+    part, device = longest_windows(run.task.encoded.train, arguments.steps * run.config.batch_size), run.compute.device
     train = started(arguments.child, run)
     del run  # a recipe has a model of its own
     before = memory(device)
@@ -140,7 +145,7 @@ def curves(run: Run, steps: int, same_order: bool) -> dict[str, list[float]]:
     if not same_order:
         random.Random(0).shuffle(windows)
     stock = Stock.of(run, replace(STOCK, dropout=0.0, attention_dropout=0.0))
-    rows = [row_of(run.train.windows[place]) for place in windows]
+    rows = [row_of(run.task.encoded.train.windows[place]) for place in windows]
     found = {"stock": stock.losses(rows, every, run.config)}
     losses = our_losses(run, shown)
     return {**found, "ours": [fmean(losses[start : start + every]) for start in range(0, len(losses), every)]}
@@ -151,14 +156,14 @@ def shown_steps(run: Run, count: int) -> list[list[SampledWindow]]:
     steps: list[list[SampledWindow]] = []
     number = 0
     while len(steps) < count:
-        epoch = plan_epoch(run.config, run.train, number, len(run.train.windows))
+        epoch = plan_epoch(run.config, run.task.encoded.train, number, len(run.task.encoded.train.windows))
         steps += [step for step in epoch.steps if len(step) == run.config.batch_size]
         number += 1
     return steps[:count]
 
 
 def our_losses(run: Run, steps: list[list[SampledWindow]]) -> list[float]:
-    epoch = replace(plan_epoch(run.config, run.train, 0, len(run.train.windows)), steps=steps)
+    epoch = replace(plan_epoch(run.config, run.task.encoded.train, 0, len(run.task.encoded.train.windows)), steps=steps)
     run = at_beginning(run, len(steps))
     losses = []
     for _ in steps:
@@ -214,7 +219,7 @@ def main(words: Sequence[str]) -> None:
         for variant in VARIANTS if arguments.memory else ():
             rows[variant] |= memory_of(variant, words)
         result = {"variants": rows}
-        show(rows, around, PROMISED[run.device.type])
+        show(rows, around, PROMISED[run.compute.device.type])
     if arguments.json:
         arguments.json.write_text(json.dumps({**around, **result}, indent=1) + "\n")
 

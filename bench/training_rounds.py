@@ -163,9 +163,9 @@ def our_round(run: Run, part: EncodedPages) -> Round:
     epoch = replace(planned, steps=[planned.steps[0], *planned.steps])
     run = at_beginning(run, len(epoch.steps))
     train_step(run, epoch, never)
-    wall, cpu = clocks(run.device)
-    windows = sum(train_step(run, epoch, never) for _ in planned.steps)
-    ended_wall, ended_cpu = clocks(run.device)
+    wall, cpu = clocks(run.compute.device)
+    windows = sum(len(step) for step in planned.steps if train_step(run, epoch, never))
+    ended_wall, ended_cpu = clocks(run.compute.device)
     assert windows == len(part.windows)
     tokens = int(part.window_lengths.sum())
     return Round(ended_wall - wall, ended_cpu - cpu, tokens, tokens)
@@ -181,22 +181,22 @@ def at_beginning(run: Run, steps: int) -> Run:
 def needed_flops(run: Run, part: EncodedPages) -> int:
     """Of forward and backward over these windows without anything that the result does not need."""
     words = sum(len(window.first) for window in part.windows)
-    return step_flops(encoder_size(run.model.config), part.window_lengths.tolist(), words)
+    return step_flops(encoder_size(run.task.model.config), part.window_lengths.tolist(), words)
 
 
 def surroundings(run: Run) -> dict[str, object]:
     """What the figures depend on."""
     return {
-        "device": torch.cuda.get_device_name(run.device) if run.device.type == "cuda" else "cpu",
+        "device": torch.cuda.get_device_name(run.compute.device) if run.compute.device.type == "cuda" else "cpu",
         "precision": run.state.precision,
         "threads": torch.get_num_threads(),
-        "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
-        "layers": run.model.config.num_hidden_layers,
-        "hidden": run.model.config.hidden_size,
+        "parameters": sum(parameter.numel() for parameter in run.task.model.parameters()),
+        "layers": run.task.model.config.num_hidden_layers,
+        "hidden": run.task.model.config.hidden_size,
         "batch_size": run.config.batch_size,
-        "pages": len(run.train.pages),
-        "windows": len(run.train.windows),
-        "tokens": int(run.train.window_lengths.sum()),
+        "pages": len(run.task.encoded.train.pages),
+        "windows": len(run.task.encoded.train.windows),
+        "tokens": int(run.task.encoded.train.window_lengths.sum()),
         "torch": torch.__version__,
         "load_average": os.getloadavg()[0],
     }

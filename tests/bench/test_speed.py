@@ -54,27 +54,27 @@ def arguments_of(rounds: ModuleType, words: list[str]) -> Namespace:
 
 
 def test_a_round_has_other_windows_than_the_next_and_the_same_for_whoever_asks(rounds: ModuleType, run: Run) -> None:
-    one, again, other = (rounds.drawn_windows(run.train, 12, number) for number in (0, 0, 1))
+    one, again, other = (rounds.drawn_windows(run.task.encoded.train, 12, number) for number in (0, 0, 1))
     ids = [[part.window_id(place) for place in range(12)] for part in (one, again, other)]
     assert ids[0] == ids[1] != ids[2]
     assert len(set(ids[0])) == 12
     with pytest.raises(SystemExit, match="give fewer --steps"):
-        rounds.drawn_windows(run.train, 31, 0)
+        rounds.drawn_windows(run.task.encoded.train, 31, 0)
 
 
 def test_needed_operations_are_those_of_the_batches_that_are_trained_on(rounds: ModuleType, run: Run) -> None:
-    part = rounds.drawn_windows(run.train, 12, 0)
-    size = encoder_size(run.model.config)
+    part = rounds.drawn_windows(run.task.encoded.train, 12, 0)
+    size = encoder_size(run.task.model.config)
     epoch = plan_epoch(run.config, part, 0, 12)
     batches = [batch for step in epoch.steps for batch in micro_batches(run.config, part, step)]
     assert rounds.needed_flops(run, part) == sum(step_flops(size, each.lengths, len(each.chosen)) for each in batches)
 
 
 def test_a_round_trains_and_leaves_the_run_at_its_beginning(rounds: ModuleType, run: Run) -> None:
-    before = run.model.classifier.weight.clone()
-    took = rounds.our_round(run, rounds.drawn_windows(run.train, 12, 0))
+    before = run.task.model.classifier.weight.clone()
+    took = rounds.our_round(run, rounds.drawn_windows(run.task.encoded.train, 12, 0))
     assert took.wall > 0 and took.cpu > 0 and took.tokens == took.slots > 0
-    assert not before.equal(run.model.classifier.weight)
+    assert not before.equal(run.task.model.classifier.weight)
     assert run.state.global_step == 0
 
 

@@ -17,6 +17,11 @@ pytestmark = pytest.mark.engine
 CLI = (sys.executable, "-m", "receipt_layoutlm.cli")
 
 
+def hear_sigint() -> None:
+    """A suite that a shell has started in the background ignores SIGINT, and its children would inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "line"),
     [
@@ -45,7 +50,9 @@ def test_ctrl_c_ends_a_command_with_one_line(tmp_path: Path) -> None:
     pipe = tmp_path / "options.yaml"
     os.mkfifo(pipe)
     arguments = ("train", "--dry-run", "--json", "--config", str(pipe))
-    command = subprocess.Popen([*CLI, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = subprocess.Popen(
+        [*CLI, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_sigint
+    )
     with command as process, pipe.open("w"):  # which opens once the command reads
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=60)
@@ -66,7 +73,7 @@ def test_ctrl_c_while_waiting_leaves_the_job_alone(store: Store, dynamo_endpoint
     }
     command = [*CLI, "train", "--wait", "--split", "random"]
     with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_sigint
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:

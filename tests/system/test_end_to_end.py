@@ -57,7 +57,7 @@ def test_a_job_submitted_in_one_process_is_worked_in_another_and_queried_in_a_th
 
     assert worked.returncode == 0, worked.stderr
     assert "1 job succeeded" in worked.stdout
-    for words in ("pages to train", "parameters", "trainable", "AMOUNT", "epoch 1.00", "epoch 2.00", "finished"):
+    for words in ("training pages", "parameters", "trainable", "AMOUNT", "epoch 1.00", "epoch 2.00", "finished"):
         assert words in worked.stderr
     metrics = json.loads(cli("job", "metrics", "nightly", "--json").stdout)
     assert [metric["epoch"] for metric in metrics] == [1.0, 2.0]

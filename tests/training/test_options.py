@@ -233,7 +233,10 @@ def test_metric_and_guard_decide_which_weights_are_the_best(trained: Trained) ->
         return [evaluation.is_best for evaluation in trained(**slowly, **options).evaluations]
 
     evaluations = trained(**slowly).evaluations
-    f1s, recalls, losses = ([getattr(each, name) for each in evaluations] for name in ("f1", "recall", "eval_loss"))
+    f1s, recalls, losses = (
+        [-each.value("loss") if name == "eval_loss" else each.value(name) for each in evaluations]
+        for name in ("f1", "recall", "eval_loss")
+    )
     is_highest = [all(f1s[place] > earlier for earlier in f1s[:place]) for place in range(3)]
     is_kept = [all(recalls[place] >= earlier for earlier in recalls[:place]) for place in range(3)]
     assert losses[0] > losses[1] > losses[2] and not all(is_highest) and not all(is_kept)

@@ -77,10 +77,16 @@ def misread_digits(text: str) -> str:
 def occurrences(text: PageText, value: str) -> list[WordSpan]:
     """Every place where the words spell the value out, preferably on its own and not inside other text."""
     target = bare(value)
-    places = [match.start() for match in re.finditer(re.escape(target), text.characters)] if target else []
+    # a lookahead, since a place inside other text may overlap one where the value stands on its own
+    places = [match.start() for match in re.finditer(f"(?={re.escape(target)})", text.characters)] if target else []
     alone = [place for place in places if text.is_edge(place) and text.is_edge(place + len(target))]
     chosen = alone or (places if len(target) >= _MIN_INSIDE else [])
-    return [text.span(place, place + len(target), 0) for place in chosen]
+    spans, end = [], 0
+    for place in chosen:
+        if place >= end:
+            end = place + len(target)
+            spans.append(text.span(place, end, 0))
+    return spans
 
 
 def nearest(text: PageText, value: str) -> WordSpan | None:
