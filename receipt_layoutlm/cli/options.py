@@ -63,8 +63,8 @@ def model_options(*models: type[BaseModel]) -> Callable[[C], C]:
 
     def add(command: C) -> C:
         for model in reversed(models):
-            for option in reversed(options_of(model)):
-                click.decorators._param_memo(command, option)
+            for flags, settings in reversed(_options(model)):
+                command = click.option(*flags, cls=GroupedOption, **settings)(command)
         return command
 
     return add
@@ -72,17 +72,22 @@ def model_options(*models: type[BaseModel]) -> Callable[[C], C]:
 
 def options_of(model: type[BaseModel]) -> list[click.Parameter]:
     """One option per field, and the flags that stand for one value of a field."""
-    options: list[click.Parameter] = []
+    return [GroupedOption(flags, **settings) for flags, settings in _options(model)]
+
+
+def _options(model: type[BaseModel]) -> list[tuple[list[str], dict[str, Any]]]:
+    """Flags and click's settings of each option of a model, in field order."""
+    options: list[tuple[list[str], dict[str, Any]]] = []
     for name, field in model.model_fields.items():
         extra = field.json_schema_extra
         group = str(extra.get("group", "")) if isinstance(extra, dict) else ""
         if name not in _NO_FLAG:
-            flags = [flag_of(name), name]
-            options.append(GroupedOption(flags, help=_help(field), group=group, **_kind(name, field.annotation)))
+            settings = {"help": _help(field), "group": group, **_kind(name, field.annotation)}
+            options.append(([flag_of(name), name], settings))
         for alias, (of_field, value) in _ALIASES.items():
             if of_field == name:
                 text = f"The same as {flag_of(name)} {value}."
-                options.append(GroupedOption([f"--{alias}"], is_flag=True, help=text, group=group))
+                options.append(([f"--{alias}"], {"is_flag": True, "help": text, "group": group}))
     return options
 
 
@@ -97,8 +102,11 @@ class TaskCommand(click.Command):
         )
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        words = [word for arg in args for word in ([arg] if not arg.startswith("--task=") else ["--task", arg[7:]])]
-        ctx.meta[TASK] = words[words.index("--task") + 1] if "--task" in words[:-1] else DEFAULT_TASK
+        ctx.meta[TASK] = DEFAULT_TASK
+        for arg, following in zip(args, [*args[1:], DEFAULT_TASK], strict=True):
+            flag, equals, value = arg.partition("=")
+            if flag == "--task":  # the last one holds, as it does for click
+                ctx.meta[TASK] = value if equals else following
         try:
             return super().parse_args(ctx, args)
         except ConfigError as error:  # no such task

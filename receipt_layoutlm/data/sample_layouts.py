@@ -162,20 +162,6 @@ def _header(merchant: Merchant, draw: random.Random) -> list[PrintedRow]:
     return header
 
 
-def _when(purchase: Purchase, draw: random.Random) -> PrintedRow:
-    date = TextSpan(purchase.at.strftime(purchase.merchant.date_format), "DATE")
-    if draw.random() < 0.1:
-        return PrintedRow((Cell((TextSpan("Date:"), date)),))
-    time = TextSpan(purchase.at.strftime(purchase.merchant.time_format), "TIME")
-    if purchase.merchant.columns % 2:
-        return PrintedRow((Cell((date,)), Cell((time,), "right", 1.0)))
-    return PrintedRow((Cell((TextSpan("Date"), date, time)),))
-
-
-def _number(draw: random.Random) -> PrintedRow:
-    return PrintedRow((_left(f"Receipt {draw.randint(1000, 99999)}"), _right(f"Cashier {draw.choice(_STAFF)}")))
-
-
 def _item_rows(purchase: Purchase, item: Item, draw: random.Random) -> Iterator[PrintedRow]:
     """The rows of an item in the layout of the merchant's kind."""
     name, total = TextSpan(item.name, "PRODUCT_NAME"), TextSpan(purchase.money(item.total), "LINE_TOTAL")

@@ -32,6 +32,11 @@ class FlatScores(BaseModel):
     breakdowns: dict[str, dict[str, int | float]] = {}
     per_label: dict[str, LabelScore] = {}
 
+    @property
+    def flat(self) -> dict[str, Any]:
+        """Scores and tables as documents show them, beside the fixed fields."""
+        return {**self.scores, **{name: dict(table) for name, table in self.breakdowns.items()}}
+
     @model_validator(mode="before")
     @classmethod
     def _from_flat(cls, document: object) -> object:

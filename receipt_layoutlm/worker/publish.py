@@ -40,8 +40,7 @@ def publish_results(client: DynamoClient, storage: RunStorage, recorder: Recorde
             "metric_value": best.metric_value,
             "best_global_step": best.global_step,
             "best_epoch": best.epoch,
-            **best.scores,
-            **{name: dict(table) for name, table in best.breakdowns.items()},
+            **best.flat,
             "confusion": {name: dict(row) for name, row in best.confusion.items()},
             "per_label": {name: scores.model_dump() for name, scores in best.per_label.items()},
         }

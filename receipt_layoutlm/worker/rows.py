@@ -41,8 +41,9 @@ class JobRows:
 
     def add_evaluation(self, event: Evaluation) -> None:
         with self._lock:
-            extras: JsonObject = {name: value for name, value in event.scores.items() if name not in _COLUMNS}
-            extras |= {name: dict(table) for name, table in event.breakdowns.items() if table}
+            extras: JsonObject = {
+                name: value for name, value in event.flat.items() if name not in _COLUMNS and value != {}
+            }
             if event.health:
                 extras["health"] = list(event.health)
             metric = JobMetric(

@@ -56,6 +56,14 @@ def test_another_task_has_its_own_options_and_not_those_of_layoutlm() -> None:
 
 
 @pytest.mark.usefixtures("_second_task")
+@pytest.mark.parametrize("words", [["--task=longer_text"], ["--task", "layoutlm", "--task", "longer_text"]])
+def test_the_last_task_given_is_the_one_whose_options_are_shown(words: list[str]) -> None:
+    output = ran(*words, "--help-all").output
+
+    assert "--hidden-size" in output and "--decoding" not in output
+
+
+@pytest.mark.usefixtures("_second_task")
 def test_an_option_of_another_task_is_a_usage_error_that_says_which() -> None:
     result = ran("--task", "longer_text", "--decoding", "argmax")
 

@@ -21,7 +21,6 @@ log = logging.getLogger(__name__)
 
 # US dollars an hour, Linux, on demand, in us-east-1, from https://aws.amazon.com/ec2/pricing/on-demand/ as of 2025-06.
 # Other regions differ: the user's table takes precedence.
-LIST_PRICES_AS_OF = "2025-06"
 LIST_PRICES = {"g4dn.xlarge": 0.526, "g5.xlarge": 1.006, "g6.xlarge": 0.8048}
 PRICES_VARIABLE = "LAYOUTLM_PRICES"  # the fleet's price table, in JSON
 QUICK = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 2})  # no reason to claim late
