@@ -8,6 +8,7 @@ import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from enum import Enum
+from itertools import pairwise
 from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
 import click
@@ -103,7 +104,7 @@ class TaskCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[TASK] = DEFAULT_TASK
-        for arg, following in zip(args, [*args[1:], DEFAULT_TASK], strict=True):
+        for arg, following in pairwise([*args, DEFAULT_TASK]):
             flag, equals, value = arg.partition("=")
             if flag == "--task":  # the last one holds, as it does for click
                 ctx.meta[TASK] = value if equals else following

@@ -78,9 +78,11 @@ def test_an_option_of_another_task_is_a_usage_error_that_says_which() -> None:
         (["--num-train-epochs", "1"], "it is called --epochs here"),
         (["--decodin", "argmax"], "Did you mean --decoding?"),
         (["--task", "foo"], "unknown task 'foo': known are layoutlm"),
+        (["--task"], "Option '--task' requires an argument."),
+        ([], "no table: give --dynamo-table"),
     ],
 )
-def test_an_option_that_does_not_exist_is_answered_with_the_one_that_is_meant(words: list[str], text: str) -> None:
+def test_a_wrong_or_missing_option_is_answered_with_the_one_that_is_meant(words: list[str], text: str) -> None:
     result = ran(*words)
 
     assert result.exit_code == 2 and text in " ".join(result.output.split())
