@@ -5,31 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
 from receipt_dynamo import DynamoClient
-from receipt_layoutlm.cli import cli
-from receipt_layoutlm.data.page import page_to_line
+from tests.support.commands import ok, run
 from tests.support.tiny import tiny_pages
 
 GONE = "page-003"
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, list(arguments))
-
-
-def ok(*arguments: str) -> str:
-    result = run(*arguments)
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
-@pytest.fixture
-def pages(tmp_path: Path) -> str:
-    path = tmp_path / "pages.jsonl"
-    path.write_text("".join(f"{page_to_line(page)}\n" for page in tiny_pages(12)))
-    return str(path)
 
 
 def ids_of(cloud: DynamoClient, name: str, folder: Path) -> list[str]:

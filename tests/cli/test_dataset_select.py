@@ -5,24 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
 from receipt_dynamo import DynamoClient
-from receipt_layoutlm.cli import cli
 from receipt_layoutlm.data.page import page_to_line
 from receipt_layoutlm.storage.bucket import Bucket
 from tests.support import original_system
+from tests.support.commands import ok, run
 from tests.support.tiny import tiny_pages
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, list(arguments))
-
-
-def ok(*arguments: str) -> str:
-    result = run(*arguments)
-    assert result.exit_code == 0, result.output
-    return result.stdout
 
 
 def selected(*arguments: str) -> dict[str, Any]:

@@ -3,34 +3,14 @@
 import json
 from pathlib import Path
 
-import pytest
-from click.testing import CliRunner, Result
-
 from receipt_dynamo import DynamoClient, ReceiptClient, ValidationStatus, utcnow
-from receipt_layoutlm.cli import cli
 from receipt_layoutlm.data.page import Page, page_to_line
 from receipt_layoutlm.datasets.receipt_pages import image_id_of, receipt_from_page
 from receipt_layoutlm.storage.bucket import Bucket
+from tests.support.commands import ok, run
 from tests.support.tiny import tiny_pages
 
 NO_SPLIT_TROUBLE = ("--split", "random")
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, list(arguments))
-
-
-def ok(*arguments: str) -> str:
-    result = run(*arguments)
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
-@pytest.fixture
-def pages(tmp_path: Path) -> str:
-    path = tmp_path / "pages.jsonl"
-    path.write_text("".join(f"{page_to_line(page)}\n" for page in tiny_pages(12)))
-    return str(path)
 
 
 def test_loaded_pages_are_counted_corrected_and_snapshotted(cloud: DynamoClient, pages: str) -> None:

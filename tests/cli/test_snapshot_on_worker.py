@@ -5,37 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
 from receipt_dynamo import DynamoClient
-from receipt_layoutlm.cli import cli
 from receipt_layoutlm.config_documents import from_document
-from receipt_layoutlm.data.page import page_to_line
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.worker.admission import JobPolicy
-from tests.support.tiny import tiny_pages
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, list(arguments))
-
-
-def ok(*arguments: str) -> str:
-    result = run(*arguments)
-    assert result.exit_code == 0, result.output
-    return result.stdout
+from tests.support.commands import ok, run
 
 
 def train(*arguments: str) -> dict[str, Any]:
     told: dict[str, Any] = json.loads(ok("train", "--snapshot-on-worker", "--json", *arguments))
     return told
-
-
-@pytest.fixture
-def pages(tmp_path: Path) -> str:
-    path = tmp_path / "pages.jsonl"
-    path.write_text("".join(f"{page_to_line(page)}\n" for page in tiny_pages(12)))
-    return str(path)
 
 
 @pytest.fixture

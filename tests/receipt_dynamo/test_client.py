@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +14,7 @@ from receipt_dynamo import (
     Dataset,
     DynamoClient,
     InvalidInput,
-    Job,
     JobLog,
-    JobMetric,
     JobQueue,
     Lease,
     LeaseLost,
@@ -28,55 +26,17 @@ from receipt_dynamo.client import resolve_region
 from receipt_layoutlm import infra
 from tests.support import original_system
 from tests.support.frozen_queries import SNIPPET
+from tests.support.jobs import NOON, claimed, evaluation, submit
 from tests.support.stores import Clock
-from tests.support.wire import Patience, Wire
+from tests.support.wire import Patience, Wire, twice
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 pytestmark = pytest.mark.engine
 
-NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 THEIRS = "11111111-2222-4333-8444-555555555555"
 NOBODY = "99999999-2222-4333-8444-555555555555"
-
-
-@pytest.fixture
-def client(table_name: str, dynamo_endpoint: str) -> DynamoClient:
-    return DynamoClient(table_name, endpoint_url=dynamo_endpoint)
-
-
-@pytest.fixture
-def queue(client: DynamoClient) -> JobQueue:
-    return JobQueue(client, now=Clock(NOON))
-
-
-@pytest.fixture
-def wire(client: DynamoClient) -> Wire:
-    return Wire(client)
-
-
-def submit(queue: JobQueue, name: str = "a-job", /, **more: object) -> Job:
-    return queue.submit(name=name, config={"lr": 6e-5}, created_by="me", **more)  # type: ignore[arg-type]
-
-
-def claimed(queue: JobQueue) -> Lease:
-    submit(queue)
-    lease = queue.claim("w")
-    assert lease is not None
-    return lease
-
-
-def evaluation(lease: Lease, *, at: datetime = NOON, f1: float = 0.5, step: int = 10, seq: int = 1) -> JobMetric:
-    return JobMetric(
-        job_id=lease.job_id,
-        timestamp=at,
-        metric_name="eval_f1",
-        metric_value=f1,
-        global_step=step,
-        attempt=lease.attempt,
-        seq=seq,
-    )
 
 
 def event(lease: Lease, *, at: datetime = NOON, seq: int = 1, message: str = "m") -> JobLog:
@@ -347,7 +307,7 @@ def test_evaluations_after_a_time_are_the_newer_ones(client: DynamoClient, queue
     assert client.list_all_job_metrics(lease.job_id, after=second.timestamp) == []
 
 
-@pytest.mark.parametrize("times", [1, 2], ids=["botocore retries", "the writer retries"])
+@twice
 def test_an_event_whose_reply_is_lost_is_stored_exactly_once(
     client: DynamoClient, queue: JobQueue, wire: Wire, times: int
 ) -> None:

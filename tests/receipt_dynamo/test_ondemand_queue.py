@@ -14,11 +14,6 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def client(table_name: str, dynamo_endpoint: str) -> DynamoClient:
-    return DynamoClient(table_name, endpoint_url=dynamo_endpoint)
-
-
-@pytest.fixture
 def queue(client: DynamoClient, clock: Clock) -> JobQueue:
     return JobQueue(client, now=clock, timing=Timing(ondemand_after=AFTER))
 

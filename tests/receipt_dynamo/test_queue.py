@@ -1,18 +1,15 @@
 """Every transition of a job, by what is stored afterwards."""
 
-import random
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from receipt_dynamo import (
     AttemptEnd,
-    DynamoClient,
     InvalidInput,
     Job,
     JobError,
-    JobLog,
     JobMetric,
     JobQueue,
     JobStatus,
@@ -20,10 +17,10 @@ from receipt_dynamo import (
     LeaseLost,
     Machine,
     NotFound,
-    Pointer,
     StateConflict,
     Storage,
 )
+from tests.support.jobs import NOON, claim, claimed, pointer, submit, summary
 from tests.support.stores import Clock
 
 if TYPE_CHECKING:
@@ -31,51 +28,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.engine
 
-NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 HANG = JobError(cause="hang", message="no step for an hour")
 LEASE_AND_GRACE = 120.0  # seconds after the last renewal from which a job may be rescued
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock(NOON)
-
-
-@pytest.fixture
-def queue(table_name: str, dynamo_endpoint: str, clock: Clock) -> JobQueue:
-    client = DynamoClient(table_name, endpoint_url=dynamo_endpoint)
-    return JobQueue(client, now=clock, rng=random.Random(0))
-
-
-def submit(queue: JobQueue, name: str = "a-job", /, **more: object) -> Job:
-    return queue.submit(name=name, config={"lr": 6e-5}, created_by="me", **more)  # type: ignore[arg-type]
-
-
-def claim(queue: JobQueue, worker_id: str = "w", queue_name: str = "default") -> Lease:
-    lease = queue.claim(worker_id, queue_name)
-    assert lease is not None
-    return lease
-
-
-def claimed(queue: JobQueue) -> Lease:
-    submit(queue)
-    return claim(queue)
-
-
-def pointer(step: int, attempt: int = 1) -> Pointer:
-    return Pointer(attempt=attempt, global_step=step, manifest_sha256=f"{attempt:02d}{step:062d}")
-
-
-def summary(lease: Lease, at: datetime = NOON) -> JobLog:
-    return JobLog(
-        job_id=lease.job_id,
-        timestamp=at,
-        level="info",
-        event="run_summary",
-        message="done",
-        attempt=lease.attempt,
-        seq=99,
-    )
 
 
 def stored_job(queue: JobQueue, lease: Lease) -> Job:

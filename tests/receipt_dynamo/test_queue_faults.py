@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import datetime
 
 import pytest
 from pynamodb.expressions.update import Action
@@ -10,8 +10,6 @@ from pynamodb.expressions.update import Action
 from receipt_dynamo import (
     DynamoClient,
     JobError,
-    JobLog,
-    JobMetric,
     JobQueue,
     JobStatus,
     Lease,
@@ -25,70 +23,14 @@ from receipt_dynamo import (
 )
 from receipt_dynamo.items import JobItem, LeaseItem, job_key, lease_key, pointer_map
 from receipt_dynamo.writes import update
+from tests.support.jobs import claimed, evaluation, summary
 from tests.support.stores import Clock
-from tests.support.wire import Patience, Wire
+from tests.support.wire import Patience, Wire, twice
 
 pytestmark = pytest.mark.engine
 
-NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 HANG = JobError(cause="hang", message="")
 FIRST, SECOND = (Pointer(attempt=1, global_step=step, manifest_sha256=f"{step:064d}") for step in (10, 20))
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock(NOON)
-
-
-@pytest.fixture
-def client(table_name: str, dynamo_endpoint: str) -> DynamoClient:
-    return DynamoClient(table_name, endpoint_url=dynamo_endpoint)
-
-
-@pytest.fixture
-def queue(client: DynamoClient, clock: Clock) -> JobQueue:
-    return JobQueue(client, now=clock)
-
-
-@pytest.fixture
-def wire(client: DynamoClient) -> Wire:
-    return Wire(client)
-
-
-@pytest.fixture
-def patience(client: DynamoClient) -> Patience:
-    return Patience(client)
-
-
-def claimed(queue: JobQueue) -> Lease:
-    queue.submit(name="a-job", config={}, created_by="me")
-    lease = queue.claim("w")
-    assert lease is not None
-    return lease
-
-
-def evaluation(lease: Lease) -> JobMetric:
-    return JobMetric(
-        job_id=lease.job_id,
-        timestamp=NOON,
-        metric_name="eval_f1",
-        metric_value=0.5,
-        global_step=10,
-        attempt=lease.attempt,
-        seq=1,
-    )
-
-
-def summary(lease: Lease) -> JobLog:
-    return JobLog(
-        job_id=lease.job_id,
-        timestamp=NOON,
-        level="info",
-        event="run_summary",
-        message="",
-        attempt=lease.attempt,
-        seq=2,
-    )
 
 
 def complete(queue: JobQueue, lease: Lease) -> JobStatus:
@@ -96,8 +38,6 @@ def complete(queue: JobQueue, lease: Lease) -> JobStatus:
 
 
 # lost replies
-
-twice = pytest.mark.parametrize("times", [1, 2], ids=["botocore retries", "the writer retries"])
 
 
 @twice

@@ -1,8 +1,7 @@
 """What brings a job back: retry, the checkpoint before a damaged one, expired leases, rows that cannot be read."""
 
 import json
-import random
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +11,6 @@ from receipt_dynamo import (
     DynamoClient,
     Job,
     JobError,
-    JobLog,
     JobMetric,
     JobQueue,
     JobStatus,
@@ -24,66 +22,21 @@ from receipt_dynamo import (
     Timing,
     new_job_id,
 )
+from tests.support.jobs import NOON, claim, claimed, pointer, submit, summary
 from tests.support.stores import Clock
-from tests.support.wire import Patience, Wire
+from tests.support.wire import Patience, Wire, twice
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 pytestmark = pytest.mark.engine
 
-NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 FINAL = JobError(cause="bad_data", message="page 7 has no words")
 HANG = JobError(cause="hang", message="no step for an hour")
-twice = pytest.mark.parametrize("times", [1, 2], ids=["botocore retries", "the writer retries"])
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock(NOON)
-
-
-@pytest.fixture
-def client(table_name: str, dynamo_endpoint: str) -> DynamoClient:
-    return DynamoClient(table_name, endpoint_url=dynamo_endpoint)
-
-
-@pytest.fixture
-def queue(client: DynamoClient, clock: Clock) -> JobQueue:
-    return JobQueue(client, now=clock, rng=random.Random(0))
-
-
-@pytest.fixture
-def wire(client: DynamoClient) -> Wire:
-    return Wire(client)
-
-
-@pytest.fixture
-def patience(client: DynamoClient) -> Patience:
-    return Patience(client)
-
-
-def submit(queue: JobQueue, name: str = "a-job", **more: Any) -> Job:
-    return queue.submit(name=name, config={}, created_by="me", **more)
-
-
-def claim(queue: JobQueue, worker_id: str = "w") -> Lease:
-    lease = queue.claim(worker_id)
-    assert lease is not None
-    return lease
-
-
-def claimed(queue: JobQueue) -> Lease:
-    submit(queue)
-    return claim(queue)
 
 
 def stored_job(queue: JobQueue, job_id: str) -> Job:
     return queue.client.get_job(job_id, consistent=True)
-
-
-def pointer(step: int, attempt: int = 1) -> Pointer:
-    return Pointer(attempt=attempt, global_step=step, manifest_sha256=f"{attempt:02d}{step:062d}")
 
 
 def evaluate(queue: JobQueue, lease: Lease, step: int) -> None:
@@ -110,18 +63,6 @@ def trained(queue: JobQueue, lease: Lease, *steps: int) -> Lease:
 
 def shown(queue: JobQueue, job_id: str) -> list[tuple[int | None, int | None]]:
     return [(metric.attempt, metric.global_step) for metric in queue.client.list_job_metrics(job_id)]
-
-
-def summary(lease: Lease) -> JobLog:
-    return JobLog(
-        job_id=lease.job_id,
-        timestamp=NOON,
-        level="info",
-        event="run_summary",
-        message="",
-        attempt=lease.attempt,
-        seq=99,
-    )
 
 
 # retry

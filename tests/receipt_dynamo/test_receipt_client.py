@@ -75,11 +75,6 @@ def label(
 
 
 @pytest.fixture
-def client(table_name: str, dynamo_endpoint: str) -> DynamoClient:
-    return DynamoClient(table_name, endpoint_url=dynamo_endpoint)
-
-
-@pytest.fixture
 def receipts(client: DynamoClient) -> ReceiptClient:
     return ReceiptClient(client)
 

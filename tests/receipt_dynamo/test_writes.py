@@ -21,11 +21,6 @@ def client() -> DynamoClient:
     return DynamoClient("a-table", endpoint_url=NOWHERE)
 
 
-@pytest.fixture
-def wire(client: DynamoClient) -> Wire:
-    return Wire(client)
-
-
 PASSING = [
     ("UpdateItem", ONE, "TransactionConflictException", ()),
     ("UpdateItem", ONE, "ThrottlingException", ()),

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.exceptions import ReadTimeoutError
 from botocore.httpsession import URLLib3Session
@@ -19,6 +20,9 @@ from receipt_dynamo import DynamoClient
 from receipt_dynamo.writes import Writer
 
 Fault = Callable[[AWSPreparedRequest], AWSResponse | None]
+
+# so many replies are lost
+twice = pytest.mark.parametrize("times", [1, 2], ids=["botocore retries", "the writer retries"])
 
 
 @dataclass

@@ -20,28 +20,12 @@ from receipt_layoutlm.worker.worker import ClaimOptions, WorkerUnfit, run_job, r
 from tests.support.imds import Imds
 from tests.support.places import Place, last_weights, lease_of, own_trainers, signal_trainer
 from tests.support.s3_wire import S3Wire
-from tests.support.stores import Store
 from tests.support.tiny import tiny_layoutlm
 from tests.support.wire import Wire
 
 pytestmark = pytest.mark.engine
 
 LONG = {"epochs": 100_000}
-
-
-@pytest.fixture(scope="module")
-def pages() -> list[Page]:
-    return generate_pages(12, seed=1)
-
-
-@pytest.fixture
-def place(store: Store, tmp_path: Path) -> Place:
-    return Place(store, tmp_path / "work")
-
-
-@pytest.fixture
-def model(tmp_path: Path, pages: list[Page]) -> str:
-    return str(tiny_layoutlm(tmp_path / "tiny", pages))
 
 
 def stored(place: Place, job: Job) -> Job:

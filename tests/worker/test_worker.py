@@ -9,7 +9,6 @@ from pydantic import JsonValue
 from receipt_dynamo import JobStatus, Storage
 from receipt_layoutlm.data.frozen_split import FrozenSplit, pinned_frozen
 from receipt_layoutlm.data.page import Page
-from receipt_layoutlm.data.sample import generate_pages
 from receipt_layoutlm.run.comparability import stamp_of
 from receipt_layoutlm.run.events import Checkpoint, Evaluation
 from receipt_layoutlm.run.manifest import verify
@@ -18,24 +17,8 @@ from receipt_layoutlm.storage.keys import RunKeys, split_key
 from receipt_layoutlm.worker.worker import ClaimOptions, run_worker
 from tests.support.places import Place, last_weights, lease_of, signal_trainer
 from tests.support.stores import Store
-from tests.support.tiny import tiny_layoutlm
 
 pytestmark = pytest.mark.engine
-
-
-@pytest.fixture(scope="session")
-def pages() -> list[Page]:
-    return generate_pages(12, seed=1)
-
-
-@pytest.fixture
-def place(store: Store, tmp_path: Path) -> Place:
-    return Place(store, tmp_path / "work")
-
-
-@pytest.fixture
-def model(tmp_path: Path, pages: list[Page]) -> str:
-    return str(tiny_layoutlm(tmp_path / "tiny", pages))
 
 
 def test_a_job_ends_succeeded_with_its_metrics_logs_checkpoint_and_best(
