@@ -1,10 +1,12 @@
-"""Files that commands read."""
+"""Files that commands read, and commands against a table in moto."""
 
 from pathlib import Path
 
 import pytest
 
+from receipt_dynamo import DynamoClient
 from receipt_layoutlm.data.page import page_to_line
+from tests.support.commands import Shell
 from tests.support.tiny import tiny_pages
 
 
@@ -14,3 +16,8 @@ def pages(tmp_path: Path) -> str:
     path = tmp_path / "pages.jsonl"
     path.write_text("".join(f"{page_to_line(page)}\n" for page in tiny_pages(12)))
     return str(path)
+
+
+@pytest.fixture
+def shell(cloud: DynamoClient) -> Shell:
+    return Shell(cloud)

@@ -4,32 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from receipt_dynamo import DynamoClient, Job
-from receipt_layoutlm.cli import cli
 from receipt_layoutlm.config_documents import from_document
 from receipt_layoutlm.data.frozen_split import frozen_sha256, parse_frozen
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.keys import check_key, split_key
-
-
-class Shell:
-    def __init__(self, client: DynamoClient) -> None:
-        self.client = client
-
-    def run(self, *arguments: str) -> Result:
-        return CliRunner().invoke(cli, list(arguments))
-
-    def train(self, *arguments: str) -> Job:
-        result = self.run("train", "--json", *arguments)
-        assert result.exit_code == 0, result.output
-        return self.client.get_job(json.loads(result.stdout)["job_id"])
-
-
-@pytest.fixture
-def shell(cloud: DynamoClient) -> Shell:
-    return Shell(cloud)
+from tests.support.commands import Shell
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
-from receipt_dynamo import DynamoClient, Job
 from receipt_layoutlm.cli import cli
 from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.keys import dataset_key
+from tests.support.commands import Shell
 
 SEED_FLAGS = (
     "--epochs 3 --batch-size 64 --lr 6e-5 --warmup-ratio 0.2 --label-smoothing 0.1 --o-entity-ratio 2.0 "
@@ -73,32 +73,6 @@ TRAINING_FLAGS = [
     ("--work-dir", "/tmp/elsewhere", "work_dir", "/tmp/elsewhere"),
     ("--task", "layoutlm", "task", "layoutlm"),
 ]
-
-
-class Shell:
-    """Runs commands as a person would who has set the environment."""
-
-    def __init__(self, client: DynamoClient) -> None:
-        self.client = client
-
-    def run(self, *arguments: str) -> Result:
-        return CliRunner().invoke(cli, list(arguments))
-
-    def train(self, *arguments: str) -> Job:
-        result = self.run("train", "--json", *arguments)
-        assert result.exit_code == 0, result.output
-        return self.client.get_job(json.loads(result.stdout)["job_id"])
-
-    def refused(self, *arguments: str) -> str:
-        result = self.run("train", *arguments)
-        assert result.exit_code in (1, 2), result.output
-        assert self.client.list_jobs() == []
-        return result.stderr
-
-
-@pytest.fixture
-def shell(cloud: DynamoClient) -> Shell:
-    return Shell(cloud)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from receipt_layoutlm.fleet.check_result import CheckResult
 from receipt_layoutlm.fleet.quotas import Market, check_quota, quota_code
 from receipt_layoutlm.fleet.rights import check_deploy_rights, check_submit_rights, deploy_rights, submit_rights
 from tests.support.deployed import deploy
-from tests.support.small_aws import REGION, aws, ministack
+from tests.support.small_aws import REGION, aws
 
 if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
@@ -39,12 +38,6 @@ def by_name(findings: list[CheckResult]) -> dict[str, CheckResult]:
 
 
 # rights
-
-
-@pytest.fixture(scope="module")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with ministack(tmp_path_factory.mktemp("aws")) as address:
-        yield address
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,15 +25,9 @@ from receipt_layoutlm.fleet.quotas import TooFewGpus
 from receipt_layoutlm.fleet.stack import FleetStack, StackEvent, StackPlan, StackState
 from receipt_layoutlm.fleet.stack_errors import TemplateRefused
 from receipt_layoutlm.fleet.template import read_template
-from tests.support.small_aws import IMAGE, REGION, a_moment, ministack
+from tests.support.small_aws import IMAGE, REGION, a_moment
 
 engine = pytest.mark.engine
-
-
-@pytest.fixture(scope="module")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with ministack(tmp_path_factory.mktemp("ministack")) as address:
-        yield address
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from receipt_layoutlm.data.sample import generate_pages
 from receipt_layoutlm.run.manifest import write_manifest
 from receipt_layoutlm.storage.bucket import Bucket
 from tests.support.deployed import Fleet, deploy
-from tests.support.small_aws import REGION, ministack
+from tests.support.small_aws import REGION
 from tests.support.tiny import tiny_layoutlm
 
 pytestmark = pytest.mark.engine
@@ -127,12 +127,6 @@ SCALER_MAY_NOT = [
 ]
 SNAPSHOT_MAY = [("dynamodb:BatchGetItem", "{table}"), ("s3:PutObject", "{bucket}/datasets/1.jsonl.gz")]
 SHELL_MAY = [("ssm:UpdateInstanceInformation", "*"), ("ssmmessages:OpenDataChannel", "*")]
-
-
-@pytest.fixture(scope="module")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with ministack(tmp_path_factory.mktemp("ministack")) as address:
-        yield address
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Stacks: planned, created with their events, changed, discarded, deleted; and the fix of each refusal."""
 
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -23,19 +22,13 @@ from receipt_layoutlm.fleet.stack_errors import (
     explain_refusals,
 )
 from receipt_layoutlm.fleet.template import Template, read_template
-from tests.support.small_aws import REGION, a_moment, aws, ministack
+from tests.support.small_aws import REGION, a_moment, aws
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
 
 engine = pytest.mark.engine
 STORAGE = read_template("storage.yaml")
-
-
-@pytest.fixture(scope="module")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with ministack(tmp_path_factory.mktemp("ministack")) as address:
-        yield address
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 import re
 import uuid
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -25,7 +24,6 @@ from receipt_layoutlm.fleet.stack_errors import NoRights
 from receipt_layoutlm.fleet.status import FleetStatus, StatusSources, fleet_status, held_by_machine
 from receipt_layoutlm.local.engines import ACCESS_KEY, SECRET_KEY
 from tests.support.fleets import FLEET, NO_IMAGES, REGION, TYPE, Fleet, lagging_index, make_group
-from tests.support.small_aws import ministack
 from tests.support.stores import Clock
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -172,12 +170,6 @@ def test_a_job_without_a_lease_is_held_nowhere_even_if_the_index_lists_it(fleet:
 
 
 # the commands, on an AWS that has stacks
-
-
-@pytest.fixture(scope="module")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with ministack(tmp_path_factory.mktemp("ministack")) as address:
-        yield address
 
 
 class Standing:

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -26,7 +26,6 @@ from receipt_layoutlm.fleet.template import read_template
 from receipt_layoutlm.infra import template_path
 from tests.support.deployed import Fleet, deploy
 from tests.support.paths import ROOT
-from tests.support.small_aws import ministack
 
 engine = pytest.mark.engine
 
@@ -309,12 +308,6 @@ def test_a_renewal_does_not_wake_it() -> None:
 
 
 # deployed
-
-
-@pytest.fixture(scope="module")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with ministack(tmp_path_factory.mktemp("ministack")) as address:
-        yield address
 
 
 @pytest.fixture(scope="module")

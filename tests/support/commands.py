@@ -1,7 +1,10 @@
 """Commands in this process, as a person types them."""
 
+import json
+
 from click.testing import CliRunner, Result
 
+from receipt_dynamo import DynamoClient, Job
 from receipt_layoutlm.cli import cli
 
 
@@ -14,3 +17,22 @@ def ok(*arguments: str) -> str:
     result = run(*arguments)
     assert result.exit_code == 0, result.output
     return result.stdout
+
+
+class Shell:
+    """Runs commands as a person would who has set the environment."""
+
+    def __init__(self, client: DynamoClient) -> None:
+        self.client = client
+
+    def run(self, *arguments: str) -> Result:
+        return run(*arguments)
+
+    def train(self, *arguments: str) -> Job:
+        return self.client.get_job(json.loads(ok("train", "--json", *arguments))["job_id"])
+
+    def refused(self, *arguments: str) -> str:
+        result = self.run("train", *arguments)
+        assert result.exit_code in (1, 2), result.output
+        assert self.client.list_jobs() == []
+        return result.stderr
