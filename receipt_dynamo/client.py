@@ -35,6 +35,7 @@ from receipt_dynamo.entities import (
 from receipt_dynamo.errors import AlreadyExists, InvalidInput, LeaseLost, NotFound, store_error
 from receipt_dynamo.items import ForgottenPageItem, JobLogItem, JobMetricItem, LeaseItem, RawItem
 from receipt_dynamo.metrics_view import fold_original_rows, visible
+from receipt_dynamo.server_clock import ServerClock
 from receipt_dynamo.writes import ConditionFailed, Write, Writer, check, delete, put
 
 if TYPE_CHECKING:
@@ -92,7 +93,13 @@ class DynamoClient:
             "dynamodb", region_name=resolve_region(region), endpoint_url=endpoint_url, config=config
         )
         self.raw = cast("DynamoDBClient", created)
+        self.clock = ServerClock()
+        self.clock.follow(self.raw)
         self.writer = Writer(self.raw, table_name)
+
+    def now(self) -> datetime:
+        """The server's time, by the replies so far; the machine's own before the first one."""
+        return self.clock()
 
     # jobs
 

@@ -1,23 +1,24 @@
 """FleetRows: pause, daily costs and claiming machines of a fleet, one method per access pattern."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 
 from pynamodb.expressions.condition import Condition
 
 from receipt_dynamo import fleet_items as items
 from receipt_dynamo.client import DynamoClient
-from receipt_dynamo.entities import FleetCost, FleetPause, utcnow
+from receipt_dynamo.entities import FleetCost, FleetPause
 from receipt_dynamo.fleet_items import FleetCostItem
+from receipt_dynamo.lease_watch import Sighting
 from receipt_dynamo.writes import ConditionFailed, delete, put
 
 
 class FleetRows:
-    """Reads and writes the rows of fleets through one DynamoClient's connection."""
+    """Reads and writes the rows of fleets through one DynamoClient's connection, by the server's time."""
 
-    def __init__(self, client: DynamoClient, now: Callable[[], datetime] = utcnow) -> None:
+    def __init__(self, client: DynamoClient, now: Callable[[], datetime] | None = None) -> None:
         self._client = client
-        self._now = now
+        self._now = now or client.now
 
     def get_pause(self, fleet: str) -> FleetPause | None:
         """The current pause of the fleet, or None; an expired pause does not count."""
@@ -51,6 +52,15 @@ class FleetRows:
             stored = lost.losers[0]  # our own write, whose reply was lost?
             return stored is not None and items.cost_from(read.fleet, read.day, stored) == new
         return True
+
+    def get_sightings(self, fleet: str) -> Sequence[Sighting]:
+        """Leases that an earlier look of the scaler saw without a renewal. A consistent read."""
+        raw = self._client.get_row(items.silent_key(fleet), consistent=True)
+        return () if raw is None else items.silent_from(raw)
+
+    def put_sightings(self, fleet: str, sightings: Sequence[Sighting]) -> None:
+        """Keep sightings for the next look. Each one is true for itself, so of two concurrent calls either may win."""
+        self._client.writer.execute(put(items.silent_item(fleet, sightings, self._now())))
 
     def note_claim(self, fleet: str, instance_id: str) -> None:
         """Record that this machine claimed a job, so its setup works. Idempotent."""

@@ -1,12 +1,15 @@
-"""PynamoDB items of a fleet: FLEET#{name} / PAUSE and COST#{day}, and FLEET#{name}#CLAIMED / {instance_id}."""
+"""PynamoDB items of a fleet: FLEET#{name} / PAUSE, COST#{day} and SILENT, and FLEET#{name}#CLAIMED / {instance_id}."""
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 
+from pydantic import TypeAdapter, ValidationError
 from pynamodb.attributes import NumberAttribute, UnicodeAttribute
 
-from receipt_dynamo.attributes import TimeAttribute
+from receipt_dynamo.attributes import DocumentAttribute, TimeAttribute
 from receipt_dynamo.entities import FleetCost, FleetPause
 from receipt_dynamo.items import RawItem, TableItem, key
+from receipt_dynamo.lease_watch import Sighting
 
 KEPT_DAYS = 60  # of costs and machines; a pause goes a day after its end
 
@@ -21,6 +24,11 @@ class FleetPauseItem(TableItem, discriminator="FLEET_PAUSE"):
 class FleetCostItem(TableItem, discriminator="FLEET_COST"):
     dollars = NumberAttribute()
     metered_until = TimeAttribute()
+    time_to_live = NumberAttribute()
+
+
+class SilentLeasesItem(TableItem, discriminator="FLEET_SILENT_LEASES"):
+    leases = DocumentAttribute()
     time_to_live = NumberAttribute()
 
 
@@ -39,6 +47,10 @@ def pause_key(fleet: str) -> RawItem:
 
 def cost_key(fleet: str, day: date) -> RawItem:
     return key(fleet_pk(fleet), f"COST#{day.isoformat()}")
+
+
+def silent_key(fleet: str) -> RawItem:
+    return key(fleet_pk(fleet), "SILENT")
 
 
 def machine_key(fleet: str, instance_id: str) -> RawItem:
@@ -86,6 +98,27 @@ def cost_item(cost: FleetCost) -> FleetCostItem:
 def cost_from(fleet: str, day: date, raw: RawItem) -> FleetCost:
     item = FleetCostItem.from_raw_data(raw)
     return FleetCost(fleet=fleet, day=day, dollars=float(item.dollars), metered_until=item.metered_until)
+
+
+_SIGHTINGS = TypeAdapter(tuple[Sighting, ...])
+
+
+def silent_item(fleet: str, sightings: Sequence[Sighting], now: datetime) -> SilentLeasesItem:
+    row = silent_key(fleet)
+    return SilentLeasesItem(
+        pk=row["PK"]["S"],
+        sk=row["SK"]["S"],
+        leases=_SIGHTINGS.dump_python(tuple(sightings), mode="json"),
+        time_to_live=_epoch(now + timedelta(days=1)),
+    )
+
+
+def silent_from(raw: RawItem) -> Sequence[Sighting]:
+    """What an earlier look kept; nothing from a row that cannot be read, which the next look replaces."""
+    try:
+        return _SIGHTINGS.validate_python(SilentLeasesItem.from_raw_data(raw).leases)
+    except (ValidationError, ValueError, TypeError):
+        return ()
 
 
 def _epoch(moment: datetime) -> int:

@@ -31,10 +31,10 @@ from receipt_dynamo.entities import (
     Timing,
     new_job_id,
     parse_job_id,
-    utcnow,
 )
 from receipt_dynamo.errors import InvalidInput, LeaseLost, NotFound, StateConflict
 from receipt_dynamo.items import JobItem, LeaseItem, lease_key
+from receipt_dynamo.lease_watch import LeaseWatch
 from receipt_dynamo.transitions import (
     WANTS_CANCEL,
     Move,
@@ -65,18 +65,23 @@ DEFAULT_TIMING = Timing()
 
 
 class JobQueue:
-    """Claims jobs of one table and changes their state. Tests inject `now`, `rng` and `timing`."""
+    """Claims jobs of one table and changes their state.
+
+    `now` is the server's time unless it is given, as a test does. Then leases are watched by that clock too, otherwise
+    by this machine's monotonic one.
+    """
 
     def __init__(
         self,
         client: DynamoClient,
-        now: Callable[[], datetime] = utcnow,
+        now: Callable[[], datetime] | None = None,
         rng: random.Random | None = None,
         timing: Timing = DEFAULT_TIMING,
     ) -> None:
         self.client = client
         self.timing = timing
-        self._now = now
+        self.watch = LeaseWatch() if now is None else LeaseWatch(lambda: now().timestamp())
+        self._now = now or client.now
         self._rng = rng or random.Random()
 
     # submit
@@ -189,6 +194,7 @@ class JobQueue:
             stored = lost.losers[1]  # our token there: the claim passed and its reply was lost
             if stored is None or items.lease_from(stored).lease_token != token:
                 return None
+        self.watch.note(lease)
         return lease
 
     # while held
@@ -201,7 +207,9 @@ class JobQueue:
             LeaseItem.renewals.set(LeaseItem.renewals + 1),
             LeaseItem.progress.set(shortened),
         ]
-        return self._update_lease(lease, actions, fence(lease))
+        renewed = self._update_lease(lease, actions, fence(lease))
+        self.watch.note(renewed)
+        return renewed
 
     def record_checkpoint(self, lease: Lease, pointer: Pointer, best: Pointer | None) -> Lease:
         """Move the resume point forward, after the checkpoint's manifest is stored. Raises LeaseLost.
@@ -387,15 +395,24 @@ class JobQueue:
         leases = [(job, self._lease_or_none(job.job_id)) for job in running]
         return [(job, lease) for job, lease in leases if lease is not None and lease.lease_token is not None]
 
-    def expired(self, held: Sequence[tuple[Job, Lease]] | None = None) -> list[Lease]:
-        """Leases of dead workers: those that rescue would take away now.
+    def overdue(self, held: Sequence[tuple[Job, Lease]] | None = None) -> list[Lease]:
+        """Leases that have expired by their own date: rescue takes those that stand still, too.
 
-        `held` is a recent result of the method of this name, which saves reading it again.
+        `held` is a recent result of the method of this name, which saves reading it again. Each call is a look.
         """
-        return [lease for _, lease in (self.held() if held is None else held) if self._is_expired(lease)]
+        leases = [lease for _, lease in (self.held() if held is None else held)]
+        self.watch.look(leases)
+        return [lease for lease in leases if self._is_overdue(lease)]
+
+    def expired(self, held: Sequence[tuple[Job, Lease]] | None = None) -> list[Lease]:
+        """Leases of dead workers: overdue, and seen without a renewal for the length of a lease."""
+        return [lease for lease in self.overdue(held) if self._stands_still(lease)]
 
     def rescue(self, held: Sequence[tuple[Job, Lease]] | None = None) -> list[Job]:
-        """Requeue jobs whose lease has expired; returns the moved jobs as they are now."""
+        """Requeue jobs whose lease has expired; returns the moved jobs as they are now.
+
+        The first look at a lease of another process takes nothing away: a later one does, if it was not renewed.
+        """
         rescued = [self._rescue(lease) for lease in self.expired(held)]
         return [job for job in rescued if job is not None]
 
@@ -408,9 +425,12 @@ class JobQueue:
             log.warning("the lease of job %s cannot be read: %s", job_id, type(error).__name__)
             return None
 
-    def _is_expired(self, lease: Lease) -> bool:
+    def _is_overdue(self, lease: Lease) -> bool:
         grace = timedelta(seconds=self.timing.rescue_grace_seconds)
         return lease.expires_at is not None and lease.expires_at + grace < self._now()
+
+    def _stands_still(self, lease: Lease) -> bool:
+        return self.watch.still_seconds(lease) >= self.timing.lease_seconds
 
     def _rescue(self, lease: Lease) -> Job | None:
         job_id, now = lease.job_id, self._now()

@@ -1,20 +1,26 @@
 """layoutlm-cli rescue: requeue jobs whose lease has expired."""
 
 import json
+import threading
 
 import click
 
-from receipt_dynamo import Job, JobQueue, JobStatus, Lease, utcnow
+from receipt_dynamo import Job, JobQueue, JobStatus, Lease
 from receipt_layoutlm.cli.connection import Connection, store_options
+from receipt_layoutlm.cli.progress import counting_bar
 from receipt_layoutlm.cli.tables import clean, when
 from receipt_layoutlm.jobs.why_facts import renewed_at, status_after_rescue
-from receipt_layoutlm.jobs.wording import duration
+from receipt_layoutlm.jobs.wording import count, duration
 
 OUTCOMES = {
     JobStatus.INTERRUPTED: "requeued",
     JobStatus.FAILED: "its interruptions are used up",
     JobStatus.CANCELLED: "as requested",
 }
+
+
+LOOKS = 6  # while watching: a living worker has renewed by the second one
+CLOCK_TICK_SECONDS = 0.01  # so that rounding does not end a watch too early
 
 
 @click.command()
@@ -25,11 +31,15 @@ def rescue(connection: Connection, dry_run: bool, as_json: bool) -> None:
     """Requeue jobs whose lease has expired.
 
     A worker renews its lease every few seconds. A job whose lease has not been renewed for about two minutes is
-    requeued, and another worker resumes it from the last checkpoint. Idle workers and the fleet's scaler do this
-    too; use this command when there are none. A worker that still renews its lease is not affected.
+    requeued, and another worker resumes it from the last checkpoint. Expired leases are watched for 90 seconds first:
+    one that is renewed meanwhile belongs to a worker whose clock is wrong, and is left alone. Idle workers and the
+    fleet's scaler do this too; use this command when there are none.
     """
     queue = connection.queue()
-    expired = {lease.job_id: lease for lease in queue.expired()}
+    overdue = queue.overdue()
+    if overdue and not dry_run:
+        overdue = _watch(queue, overdue)
+    expired = {lease.job_id: lease for lease in overdue}
     if dry_run:
         jobs = [queue.client.get_job(job_id, consistent=True) for job_id in expired]
         moved = [job.model_copy(update={"status": status_after_rescue(job, expired[job.job_id])}) for job in jobs]
@@ -46,13 +56,33 @@ def rescue(connection: Connection, dry_run: bool, as_json: bool) -> None:
         click.echo(f"nothing to rescue: every held lease was renewed within {duration(limit)}", err=True)
 
 
+def _watch(queue: JobQueue, overdue: list[Lease]) -> list[Lease]:
+    """Look at expired leases for the length of a lease, or until all are renewed; returns those that still expired."""
+    seconds = queue.timing.lease_seconds
+    click.echo(
+        f"{count(len(overdue), 'lease')} expired: watched for {duration(seconds)}, in case a worker still renews it"
+        " (Ctrl-C leaves all jobs as they are)",
+        err=True,
+    )
+    watched = {lease.job_id: lease.renewals for lease in overdue}
+    pause = threading.Event()
+    with counting_bar("watching", LOOKS) as advance:
+        for _ in range(LOOKS):
+            pause.wait(seconds / LOOKS + CLOCK_TICK_SECONDS)
+            advance()
+            overdue = [lease for lease in queue.overdue() if watched.get(lease.job_id) == lease.renewals]
+            if not overdue:
+                break
+    return overdue
+
+
 def _row(queue: JobQueue, job: Job, lease: Lease | None) -> dict[str, object]:
     """`lease` as it was before the rescue; None for one that expired between reading and rescuing."""
     attempt = queue.client.get_attempt(job.job_id, lease.attempt if lease else job.attempt)
     silent_since = renewed_at(lease, queue.timing) if lease else None
     silence = f", silent since {when(silent_since)}" if silent_since else ""
     if silent_since:
-        silence += f" ({duration((utcnow() - silent_since).total_seconds())})"
+        silence += f" ({duration((queue.client.now() - silent_since).total_seconds())})"
     return {
         "job_id": job.job_id,
         "name": job.name,

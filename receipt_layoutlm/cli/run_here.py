@@ -91,7 +91,7 @@ def open_context(
             identity=WorkerIdentity(worker_id, machine),
             policy=policy,
             host=Host(
-                spot=None if metadata is None else stack.enter_context(SpotWatch(metadata)),
+                spot=None if metadata is None else stack.enter_context(SpotWatch(metadata, now=client.now)),
                 disk=disk,
                 registry=registry,
                 fleet=fleet,
@@ -104,6 +104,7 @@ def open_context(
             stop=stop,
             drain=drain,
             observe=view.observe,
+            now=client.now,
         )
 
 

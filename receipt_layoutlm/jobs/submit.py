@@ -96,7 +96,8 @@ def prepare_submission(
 
     dataset = None
     if not config.snapshot_on_worker:
-        dataset = choose_dataset(client, home, config, file, utcnow(), on_progress)
+        now = client.now() if client else utcnow()
+        dataset = choose_dataset(client, home, config, file, now, on_progress)
     elif client is not None:
         check_worker_can_snapshot(client, home_storage, storage)
     evaluation = find_dataset(client, config.eval_dataset) if client and config.eval_dataset else None

@@ -2,21 +2,30 @@
 
 import json
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from receipt_dynamo import Budgets, DynamoClient, JobQueue, Lease, Pointer, utcnow
-from receipt_layoutlm.cli import cli
+from receipt_dynamo import Budgets, DynamoClient, JobQueue, Lease, Pointer, Timing, utcnow
+from receipt_layoutlm.cli import cli, connection
 from tests.support.stores import Clock
 
 LONG_AGO = timedelta(minutes=10)
+LEASE_SECONDS = 0.3
 
 
 @pytest.fixture
 def queue(cloud: DynamoClient) -> JobQueue:
     """Works ten minutes behind this machine's clock, so that whoever claims here has been silent ever since."""
     return JobQueue(cloud, now=Clock(utcnow() - LONG_AGO))
+
+
+@pytest.fixture(autouse=True)
+def _short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the rescuer alone: it watches an expired lease for this long."""
+    monkeypatch.setattr(connection, "JobQueue", partial(JobQueue, timing=Timing(lease_seconds=LEASE_SECONDS)))
 
 
 def rescue(*arguments: str) -> str:
@@ -73,6 +82,26 @@ def test_a_checkpoint_of_the_silent_attempt_saves_a_job_on_its_last_interruption
 
     assert "-> interrupted" in rescue("--dry-run")
     assert "-> interrupted" in rescue()
+
+
+def test_a_person_is_told_that_expired_leases_are_watched(queue: JobQueue) -> None:
+    claimed(queue, "mine")
+    text = CliRunner().invoke(cli, ["rescue"]).stderr
+    assert "1 lease expired: watched for 0.3 s, in case a worker still renews it (Ctrl-C leaves all jobs" in text
+
+
+def test_a_worker_whose_clock_is_wrong_keeps_its_job(queue: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease = claimed(queue, "mine")
+
+    class Renewed(JobQueue):
+        def overdue(self, *given: Any) -> list[Lease]:
+            queue.renew(lease)
+            return super().overdue(*given)
+
+    monkeypatch.setattr(connection, "JobQueue", partial(Renewed, timing=Timing(lease_seconds=LEASE_SECONDS)))
+
+    assert rescue() == ""
+    assert status(queue, lease) == "running"
 
 
 def test_a_worker_that_renews_keeps_its_job(cloud: DynamoClient) -> None:

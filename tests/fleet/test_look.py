@@ -10,11 +10,11 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
-from receipt_dynamo import DynamoClient, FleetPause, JobError, JobStatus
+from receipt_dynamo import DynamoClient, FleetPause, JobError, JobQueue, JobStatus
 from receipt_dynamo.items import job_item
 from receipt_layoutlm.fleet.scaler.costs import PAID, FleetInstance, list_instances
 from receipt_layoutlm.fleet.scaler.group import GroupFigures, Launch, aws_group
-from receipt_layoutlm.fleet.scaler.look import GroupLook, look
+from receipt_layoutlm.fleet.scaler.look import GroupLook, Scaler, look
 from tests.support.fleets import FLEET, NO_IMAGES, REGION, TYPE, Fleet, counted, lagging_index, listed, make_group
 from tests.support.stores import Clock
 
@@ -167,6 +167,61 @@ def test_the_job_of_a_dead_machine_counts_in_the_look_that_rescues_it(fleet: Fle
     assert [rescued.job_id for rescued in seen.rescued] == [job.job_id]
     assert fleet.client.get_job(job.job_id).status is JobStatus.INTERRUPTED
     assert fleet.stored.desired == 1
+
+
+def fresh(fleet: Fleet, minutes: float = 0.0) -> Scaler:
+    """The scaler of a container that has just been started, whose clock is off."""
+    now = lambda: fleet.clock() + timedelta(minutes=minutes)  # noqa: E731
+    return replace(fleet.scaler(), queue=JobQueue(fleet.client, now=now), now=now)
+
+
+def test_a_scaler_that_starts_anew_for_each_look_rescues_in_the_second_one(fleet: Fleet) -> None:
+    (job,) = fleet.submit(1)
+    fleet.claim()
+    fleet.clock.pass_seconds(100)  # its lease has run out, and not yet by 30 s
+    assert look(fresh(fleet)).rescued == []
+    fleet.clock.pass_seconds(300)
+    assert [rescued.job_id for rescued in look(fresh(fleet)).rescued] == [job.job_id]
+    assert fleet.rows.get_sightings(FLEET) == ()
+
+
+@pytest.mark.parametrize("minutes", [-10.0, 10.0])
+def test_a_scaler_whose_clock_is_off_takes_no_job_from_a_worker_that_renews(fleet: Fleet, minutes: float) -> None:
+    fleet.submit(1)
+    lease = fleet.claim()
+    for _ in range(4):
+        for _ in range(20):
+            fleet.clock.pass_seconds(15)
+            lease = fleet.queue.renew(lease)
+        assert look(fresh(fleet, minutes)).rescued == []
+
+
+def test_a_look_at_leases_that_are_renewed_reads_and_writes_no_sightings(fleet: Fleet) -> None:
+    fleet.submit(1)
+    fleet.claim()
+    keys = keys_of_requests(fleet.client)
+    look(fleet.scaler())
+    assert "SILENT" not in keys()
+
+
+def test_sightings_that_cannot_be_read_are_replaced(fleet: Fleet) -> None:
+    fleet.submit(1)
+    fleet.claim()
+    row = {"PK": {"S": f"FLEET#{FLEET}"}, "SK": {"S": "SILENT"}, "leases": {"S": '[{"job_id": 7}]'}}
+    fleet.client.raw.put_item(TableName=fleet.client.table_name, Item=row)
+    fleet.clock.pass_seconds(200)
+    assert look(fresh(fleet)).errors == []
+    fleet.clock.pass_seconds(200)
+    assert len(look(fresh(fleet)).rescued) == 1
+
+
+def keys_of_requests(client: DynamoClient) -> Callable[[], str]:
+    """The bodies of all requests since."""
+    bodies: list[str] = []
+    client.raw.meta.events.register_first(
+        "before-send.dynamodb", lambda request, **_: bodies.append(request.body.decode())
+    )
+    return lambda: "\n".join(bodies)
 
 
 def test_a_rescued_job_counts_although_the_indexes_have_not_heard_of_it(fleet: Fleet) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import click
 
-from receipt_dynamo import DynamoClient, utcnow
+from receipt_dynamo import DynamoClient
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.progress import counting_bar
 from receipt_layoutlm.cli.tables import clean, table, when
@@ -78,7 +78,7 @@ def _forget(connection: Connection, client: DynamoClient, page_ids: list[str], d
     before = excluded_ids(client)
     new = [page_id for page_id in page_ids if page_id not in before]
     if not dry_run:
-        exclude(client, new, connection.caller(), utcnow())
+        exclude(client, new, connection.caller(), client.now())
     holders = {}
     for page_id in page_ids:
         held = (pinned(dataset) for dataset in datasets if page_id in (by_snapshot[dataset.fingerprint] or ()))

@@ -5,7 +5,6 @@ from typing import Any
 
 import click
 
-from receipt_dynamo import utcnow
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.dataset.forget import kept_pages
 from receipt_layoutlm.cli.options import given_values, model_options
@@ -62,7 +61,7 @@ def select_subset(
         )
     chosen = [kept.pages[place] for place in selection.chosen]
     source = source_of_subset(whole.source, pinned(whole), rules)
-    subset = describe_dataset(name or f"{whole.name}-subset", chosen, source, utcnow(), len(kept.forgotten))
+    subset = describe_dataset(name or f"{whole.name}-subset", chosen, source, client.now(), len(kept.forgotten))
     if not dry_run:
         if known := [marks[page.page_id] for page in chosen if page.page_id in marks]:
             put_marks(bucket, subset, known)

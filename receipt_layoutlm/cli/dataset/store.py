@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from receipt_dynamo import ReceiptClient, ValidationStatus, utcnow
+from receipt_dynamo import ReceiptClient, ValidationStatus
 from receipt_dynamo.receipt_client import LabelRange, label_ranges
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.dataset.import_files import as_json_option, dry_run_option
@@ -54,9 +54,9 @@ def dynamo(
         known = {} if full else last_snapshot(client, bucket, name)
         taken = read_table(client, known, on_progress, over_lines)
     if dry_run:
-        dataset = describe_dataset(name, taken.pages, source_of(client), utcnow(), taken.report.forgotten)
+        dataset = describe_dataset(name, taken.pages, source_of(client), client.now(), taken.report.forgotten)
     else:
-        dataset = keep_snapshot(client, bucket, name, taken, utcnow())
+        dataset = keep_snapshot(client, bucket, name, taken, client.now())
     if as_json:
         click.echo(json.dumps({**dataset.model_dump(mode="json"), "report": taken.report.model_dump()}, indent=1))
     else:
@@ -129,7 +129,7 @@ def load_files(connection: Connection, files: tuple[Path, ...], known: str, dry_
         return
     with counting_bar("loading pages", len(pages)) as on_page:
         report = load_pages(
-            ReceiptClient(client), pages, utcnow(), "replace" if known == "replace" else "keep", on_page
+            ReceiptClient(client), pages, client.now(), "replace" if known == "replace" else "keep", on_page
         )
     click.echo(report.model_dump_json(indent=1) if as_json else load_text(report))
     if report.unwritten:

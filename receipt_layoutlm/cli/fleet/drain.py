@@ -22,18 +22,21 @@ def drain_fleet(fleet: str, region: str | None, span: str | None, reason: str, d
     Jobs can still be submitted; they wait. A machine without a job terminates itself after the time given by
     `fleet deploy --idle-minutes`.
     """
-    from receipt_dynamo import FleetPause, FleetRows, utcnow
+    from receipt_dynamo import FleetPause, FleetRows
     from receipt_layoutlm.storage.expiry import age_of
 
-    now = utcnow()
-    until = now + (age_of(span) if span else UNLIMITED)
-    standing = standing_fleet(fleet, region)
+    length = age_of(span) if span else UNLIMITED
+    client = standing_fleet(fleet, region).client()
+    rows = FleetRows(client)
+    rows.get_pause(fleet)  # its reply says the server's time, by which machines end a pause
+    now = client.now()
+    until = now + length
     text = reason or f"drained by {getpass.getuser()}"
     end = when(until) if span else "'fleet resume'"
     if dry_run:
         click.echo(f"would pause fleet {fleet} until {end}")
         return
-    FleetRows(standing.client()).put_pause(FleetPause(fleet=fleet, reason=text, paused_at=now, until=until))
+    rows.put_pause(FleetPause(fleet=fleet, reason=text, paused_at=now, until=until))
     click.echo(f"fleet {fleet} claims no jobs until {end}; running jobs are finished")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from pydantic import BaseModel
 
-from receipt_dynamo import Job, JobLog, JobMetric, JobStatus, StateConflict, utcnow
+from receipt_dynamo import Job, JobLog, JobMetric, JobStatus, StateConflict
 from receipt_dynamo.entities import FINAL_CAUSES
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.job.compare import compare
@@ -87,7 +87,7 @@ def show(connection: Connection, reference: str, as_json: bool) -> None:
     job = find_job(queue.client, reference)
     attempts = queue.client.list_attempts(job.job_id)
     lease = lease_or_none(queue, job.job_id)
-    history = timeline(job, lease, attempts, utcnow())
+    history = timeline(job, lease, attempts, queue.client.now())
     metrics = queue.client.list_job_metrics(job.job_id)
     if as_json:
         records = {"attempts": [each.model_dump(mode="json") for each in attempts]}
@@ -123,7 +123,7 @@ def why_(connection: Connection, reference: str, as_json: bool) -> None:
     it resumes from, the remaining budgets, and the command to use.
     """
     queue = connection.queue()
-    facts = facts_of(queue, find_job(queue.client, reference).job_id, utcnow())
+    facts = facts_of(queue, find_job(queue.client, reference).job_id, queue.client.now)
     text = clean(why(facts))
     if not as_json:
         click.echo(text)

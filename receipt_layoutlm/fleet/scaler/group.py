@@ -66,7 +66,7 @@ def aws_group(
         maximum=maximum,
         read=partial(_read, client, name, now),
         launches=partial(_launches, client, name),
-        raise_to=partial(_raise_to, client, name),
+        raise_to=partial(_raise_to, client, name, now),
     )
 
 
@@ -106,9 +106,9 @@ def _launches(client: "AutoScalingClient", name: str, since: datetime) -> list[L
     return launches
 
 
-def _raise_to(client: "AutoScalingClient", name: str, capacity: int) -> None:
+def _raise_to(client: "AutoScalingClient", name: str, now: Callable[[], datetime], capacity: int) -> None:
     """Never lowers the capacity: another call may have raised it further since it was read."""
-    if _read(client, name, utcnow).desired >= capacity:
+    if _read(client, name, now).desired >= capacity:
         return
     # rebalancing between zones would terminate busy machines, and CloudFormation has no property to disable it
     client.suspend_processes(AutoScalingGroupName=name, ScalingProcesses=["AZRebalance"])

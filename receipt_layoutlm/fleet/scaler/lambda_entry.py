@@ -164,7 +164,7 @@ def figures_of(seen: Look, failed: int) -> dict[Metric, float]:
 
 def publish(container: "Container", figures: Mapping[Metric, float]) -> None:
     """Send the figures that are not zero in one request; without any, not even a client is created."""
-    at = utcnow()
+    at = container.scaler.now()
     data = [(name, value) for name, value in figures.items() if value]
     if data:
         container.cloudwatch.put_metric_data(
@@ -186,12 +186,20 @@ class Container:
         settings, client = self.settings, DynamoClient(self.settings.table)
         return Scaler(
             fleet=settings.fleet,
-            queue=JobQueue(client, timing=Timing(ondemand_after=settings.ondemand_after)),
+            queue=JobQueue(
+                client,
+                # a container's own clocks may stand between two looks, and another one may read what this one kept
+                now=client.now,
+                timing=Timing(ondemand_after=settings.ondemand_after),
+            ),
             rows=FleetRows(client),
-            groups=[aws_group(self.autoscaling, each.name, each.queue, each.maximum) for each in settings.groups],
+            groups=[
+                aws_group(self.autoscaling, each.name, each.queue, each.maximum, client.now) for each in settings.groups
+            ],
             slots=settings.slots,
             instances=self.instances,
             price=self.price,
+            now=client.now,
             max_cost_per_day=settings.max_cost_per_day,
         )
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from receipt_dynamo import FleetPause, FleetRows, Job, JobQueue, StoreError, utcnow
+from receipt_dynamo import FleetPause, FleetRows, Job, JobQueue, Lease, StoreError
 from receipt_layoutlm.fleet.scaler.backlog import Backlog, KnownJobs, read_backlog
 from receipt_layoutlm.fleet.scaler.costs import FleetInstance, Spent, meter, midnight_of
 from receipt_layoutlm.fleet.scaler.group import (
@@ -30,6 +30,7 @@ FRESH = timedelta(seconds=20)  # older figures are read again: the group may hav
 READINGS = 3
 LAST_METERED = timedelta(minutes=15)  # a machine may have ended unmetered until this long after the last metering
 LISTED_AFTER = timedelta(minutes=2)  # a machine launched earlier that the group does not list has ended
+MOST_SIGHTINGS = 1000  # of silent leases, some 130 bytes each; the rest wait for a later look
 TROUBLE = (StoreError, ClientError, BotoCoreError, GroupMissing)
 
 
@@ -44,8 +45,8 @@ class Scaler:
     slots: int
     instances: Callable[[], Sequence[FleetInstance]]
     price: Callable[[FleetInstance], float | None]
+    now: Callable[[], datetime]  # the server's time
     max_cost_per_day: float = 0.0
-    now: Callable[[], datetime] = utcnow
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def look(scaler: Scaler, named: Sequence[str] = ()) -> Look:
     errors: list[str] = []
     held = _tried(scaler.queue.held, "running jobs", errors) or []
     # first, so that the jobs of dead machines count as waiting
-    rescued = _tried(lambda: scaler.queue.rescue(held), "rescue", errors) or []
+    rescued = _tried(lambda: _rescue(scaler, held), "rescue", errors) or []
     read = [(group, _tried(group.read, group.name, errors)) for group in scaler.groups]
     reached = [(group, figures) for group, figures in read if figures is not None]
     has_machines = any(figures.instances for _, figures in reached)
@@ -123,6 +124,26 @@ def _tried(call: Callable[[], T], subject: str, errors: list[str]) -> T | None:
         errors.append(f"{subject}: {error}")
         log.error("%s: %s", subject, error)
         return None
+
+
+def _rescue(scaler: Scaler, held: Sequence[tuple[Job, Lease]]) -> Sequence[Job]:
+    """Rescue by what this look and the ones before it saw, which may have run elsewhere: the row keeps silent leases.
+
+    A look at leases that are all renewed in time costs nothing; one at silent ones 1 read unit and 1 write unit.
+    """
+    silent_after = timedelta(seconds=scaler.queue.timing.lease_seconds - 2 * scaler.queue.timing.renew_seconds)
+    now = scaler.now()
+    silent = {lease.job_id for _, lease in held if lease.expires_at and lease.expires_at < now + silent_after}
+    if not silent:
+        return []
+    kept = scaler.rows.get_sightings(scaler.fleet)
+    scaler.queue.watch.recall(kept)
+    rescued = scaler.queue.rescue(held)
+    moved = {job.job_id for job in rescued}
+    seen = [each for each in scaler.queue.watch.sightings() if each.job_id in silent - moved][:MOST_SIGHTINGS]
+    if seen != list(kept):
+        scaler.rows.put_sightings(scaler.fleet, seen)
+    return rescued
 
 
 def _meter(scaler: Scaler, has_machines: bool) -> Costs:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from receipt_dynamo import DynamoClient, FleetRows, Job, StoreError, utcnow
+from receipt_dynamo import DynamoClient, FleetRows, Job, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -24,10 +24,10 @@ class FleetMembership:
         fleet: str,
         instance_id: str | None = None,
         uptime: float | None = None,
-        now: Callable[[], datetime] = utcnow,
+        now: Callable[[], datetime] | None = None,
     ) -> None:
         self._client, self._rows, self._fleet, self._instance_id = client, FleetRows(client), fleet, instance_id
-        self._uptime, self._ready_at = uptime, now()
+        self._uptime, self._ready_at = uptime, (now or client.now)()
         self._pause_reason: str | None = None  # as logged last
         self._has_recorded_claim = False
 
