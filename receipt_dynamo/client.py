@@ -32,11 +32,11 @@ from receipt_dynamo.entities import (
     parse_job_id,
     parse_status,
 )
-from receipt_dynamo.errors import AlreadyExists, InvalidInput, LeaseLost, NotFound, store_error
-from receipt_dynamo.items import ForgottenPageItem, JobLogItem, JobMetricItem, LeaseItem, RawItem
+from receipt_dynamo.errors import AlreadyExists, InvalidInput, LeaseLost, NotFound, StateConflict, store_error
+from receipt_dynamo.items import ExclusionsItem, ForgottenPageItem, JobLogItem, JobMetricItem, LeaseItem, RawItem
 from receipt_dynamo.metrics_view import fold_original_rows, visible
 from receipt_dynamo.server_clock import ServerClock
-from receipt_dynamo.writes import ConditionFailed, Write, Writer, check, delete, put
+from receipt_dynamo.writes import ConditionFailed, Write, Writer, check, delete, put, update
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -227,11 +227,21 @@ class DynamoClient:
 
     # datasets
 
-    def add_dataset(self, dataset: Dataset) -> None:
-        """Raises AlreadyExists when a snapshot of that name and time exists."""
+    def add_dataset(self, dataset: Dataset, exclusions: int) -> None:
+        """Store a snapshot whose pages were not excluded when `exclusions` was read.
+
+        Raises AlreadyExists when a snapshot of that name and time exists, StateConflict when pages were excluded since.
+        """
+        version = ExclusionsItem.version
+        unchanged: Condition = version == exclusions if exclusions else version.does_not_exist()
         try:
-            self.writer.execute(put(items.dataset_item(dataset), items.DatasetItem.pk.does_not_exist()))
-        except ConditionFailed:
+            self.writer.execute(
+                put(items.dataset_item(dataset), items.DatasetItem.pk.does_not_exist()),
+                check(items.exclusions_key(), unchanged),
+            )
+        except ConditionFailed as lost:
+            if not lost.failed[0]:
+                raise StateConflict(f"pages were excluded while snapshot {dataset.name!r} was being made") from None
             raise AlreadyExists(f"dataset {dataset.name!r} has a snapshot of {dataset.created_at}") from None
 
     def list_datasets(self) -> list[Dataset]:
@@ -250,10 +260,18 @@ class DynamoClient:
 
     # excluded pages
 
+    def count_exclusions(self) -> int:
+        """How often pages were excluded: to be read before the excluded pages, and given to add_dataset."""
+        raw = self.get_row(items.exclusions_key(), consistent=True)
+        return 0 if raw is None else int(ExclusionsItem.from_raw_data(raw).version)
+
     def add_forgotten(self, page: ForgottenPage) -> None:
         """Raises AlreadyExists when the page is forgotten already; the first record stays."""
         try:
-            self.writer.execute(put(items.forgotten_item(page), ForgottenPageItem.pk.does_not_exist()))
+            self.writer.execute(
+                put(items.forgotten_item(page), ForgottenPageItem.pk.does_not_exist()),
+                update(items.exclusions_key(), [ExclusionsItem.version.set((ExclusionsItem.version | 0) + 1)]),
+            )
         except ConditionFailed:
             raise AlreadyExists(f"page {page.page_id!r} is forgotten already") from None
 

@@ -232,6 +232,7 @@ class Lease(_Record):
     best: Pointer | None = None
     previous: Pointer | None = None  # the resume point before this one, and what was the best then
     previous_best: Pointer | None = None
+    deleting_at: Time | None = None  # since when the job is being deleted, which nothing but the deletion ends
 
 
 class Attempt(_Record):

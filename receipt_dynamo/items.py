@@ -49,6 +49,7 @@ CREATED_PREFIX = "CREATED#"
 SNAPSHOT_PREFIX = "SNAPSHOT#"
 DATASETS_KEY = "DATASETS"
 FORGOTTEN_PREFIX = "FORGOTTEN#"
+EXCLUSIONS_SK = "EXCLUSIONS"
 
 
 def job_pk(job_id: str) -> str:
@@ -81,6 +82,10 @@ def key(pk: str, sk: str) -> RawItem:
 
 def forgotten_key(page_id: str) -> RawItem:
     return key(DATASETS_KEY, f"{FORGOTTEN_PREFIX}{page_id}")
+
+
+def exclusions_key() -> RawItem:
+    return key(DATASETS_KEY, EXCLUSIONS_SK)
 
 
 def job_key(job_id: str) -> RawItem:
@@ -151,6 +156,7 @@ class LeaseItem(TableItem, discriminator="LEASE"):
     best = PointerMap(null=True)  # type: ignore[no-untyped-call]
     previous = PointerMap(null=True)  # type: ignore[no-untyped-call]
     previous_best = PointerMap(null=True)  # type: ignore[no-untyped-call]
+    deleting_at = TimeAttribute(null=True)
 
 
 class AttemptItem(TableItem, discriminator="ATTEMPT"):
@@ -208,6 +214,12 @@ class DatasetItem(TableItem, discriminator="DATASET"):
 class ForgottenPageItem(TableItem, discriminator="FORGOTTEN_PAGE"):
     forgotten_at = TimeAttribute()
     forgotten_by = UnicodeAttribute()
+
+
+class ExclusionsItem(TableItem, discriminator="EXCLUSIONS"):
+    """Counts the exclusions, so that a snapshot made meanwhile is noticed."""
+
+    version = NumberAttribute()
 
 
 def job_item(job: Job) -> JobItem:
@@ -289,6 +301,7 @@ def lease_from(raw: RawItem) -> Lease:
         renewals=int(item.renewals),
         cancel_requested=item.cancel_requested,
         progress=item.progress or "",
+        deleting_at=item.deleting_at,
         **{name: _pointer_from(getattr(item, name)) for name in POINTERS},
     )
 

@@ -8,6 +8,7 @@ import logging
 import random
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from pynamodb.expressions.condition import Condition
@@ -40,6 +41,7 @@ from receipt_dynamo.transitions import (
     Move,
     cancel_writes,
     claim_writes,
+    delete_decision_writes,
     end_writes,
     fall_back_writes,
     interruption,
@@ -48,6 +50,7 @@ from receipt_dynamo.transitions import (
     pointer_actions,
     pointer_as_read,
     progressed,
+    prune_decision_writes,
     queue_keys,
     rescued_attempt,
     retry_writes,
@@ -81,7 +84,7 @@ class JobQueue:
         self.client = client
         self.timing = timing
         self.watch = LeaseWatch() if now is None else LeaseWatch(lambda: now().timestamp())
-        self._now = now or client.now
+        self.now = now or client.now
         self._rng = rng or random.Random()
 
     # submit
@@ -114,7 +117,7 @@ class JobQueue:
         if priority not in list(Priority):
             raise InvalidInput(f"unknown priority {priority!r}: use one of {', '.join(Priority)}")
         job_id = new_job_id(unique_key) if job_id is None else parse_job_id(job_id)
-        now = self._now()
+        now = self.now()
         job = Job(
             job_id=job_id,
             name=name or f"job-{now:%Y%m%d-%H%M%S}-{job_id[:8]}",
@@ -163,7 +166,7 @@ class JobQueue:
 
     def due_jobs(self, queue: str = "default", *, page: int = CLAIM_PAGE) -> Iterator[Job]:
         """Claimable jobs in claim order, read `page` entries at a time; jobs in backoff are skipped."""
-        return (job for job in self.client.iter_queue(queue, page=page) if job.is_due(self._now()))
+        return (job for job in self.client.iter_queue(queue, page=page) if job.is_due(self.now()))
 
     def claim_job(self, job_id: str, worker_id: str, *, machine: Machine | None = None) -> Lease | None:
         """Claim one job; None when it is held, ended or in backoff."""
@@ -178,7 +181,7 @@ class JobQueue:
         seen = self._lease_or_none(job_id)
         if seen is None or seen.attempt != attempt or seen.lease_token is not None or seen.cancel_requested:
             return None  # the index was stale
-        now, token = self._now(), str(uuid.uuid4())
+        now, token = self.now(), str(uuid.uuid4())
         lease = seen.model_copy(
             update={
                 "attempt": attempt + 1,
@@ -203,7 +206,7 @@ class JobQueue:
         """Extend the lease: one write of one unit. The reply carries cancel_requested. Raises LeaseLost."""
         shortened = progress.encode()[:PROGRESS_BYTES].decode(errors="ignore")
         actions = [
-            LeaseItem.expires_at.set(self._now() + timedelta(seconds=self.timing.lease_seconds)),
+            LeaseItem.expires_at.set(self.now() + timedelta(seconds=self.timing.lease_seconds)),
             LeaseItem.renewals.set(LeaseItem.renewals + 1),
             LeaseItem.progress.set(shortened),
         ]
@@ -272,7 +275,7 @@ class JobQueue:
 
     def _patience(self, lease: Lease) -> float:
         # A holder may pass the lease as it was claimed; the fence, not the clock, refuses a late write.
-        left = (lease.expires_at - self._now()).total_seconds() if lease.expires_at else 0.0
+        left = (lease.expires_at - self.now()).total_seconds() if lease.expires_at else 0.0
         return max(DEFAULT_PATIENCE_SECONDS, left)
 
     # ends by the holder; each returns the resulting status
@@ -299,7 +302,7 @@ class JobQueue:
             JobItem.budgets.set(budgets.model_dump(mode="json")),
         ]
         if error.is_retryable and budgets.exhausted_by is None:
-            due = self._now() + self.timing.backoff(budgets.errors_in_a_row, self._rng)
+            due = self.now() + self.timing.backoff(budgets.errors_in_a_row, self._rng)
             moved = Move(JobStatus.PENDING, [*actions, JobItem.not_before.set(due), *queue_keys(job)])
         else:
             moved = Move(JobStatus.FAILED, actions)
@@ -308,7 +311,7 @@ class JobQueue:
     def release(self, lease: Lease, reason: str, *, end: AttemptEnd | None = None) -> JobStatus:
         """interrupted, claimable at once (spot notice, SIGTERM); or cancelled, if that was requested."""
         job = self.client.get_job(lease.job_id, consistent=True)
-        moved = interruption(job, self.client.get_lease(lease.job_id), self.timing, self._now())
+        moved = interruption(job, self.client.get_lease(lease.job_id), self.timing, self.now())
         return self._end(lease, moved, outcome=f"interrupted: {reason}", end=end)
 
     def acknowledge_cancel(self, lease: Lease, *, end: AttemptEnd | None = None) -> JobStatus:
@@ -324,7 +327,7 @@ class JobQueue:
         end: AttemptEnd | None,
         summary: JobLog | None = None,
     ) -> JobStatus:
-        writes = end_writes(lease, moved, outcome, end, fence(lease) & ~WANTS_CANCEL, self._now())
+        writes = end_writes(lease, moved, outcome, end, fence(lease) & ~WANTS_CANCEL, self.now())
         if summary is not None:
             writes.append(put(items.log_item(summary), items.JobLogItem.pk.does_not_exist()))
         try:
@@ -344,7 +347,7 @@ class JobQueue:
         return self._status_if_ended_by(lease)
 
     def _end_as_cancelled(self, lease: Lease, end: AttemptEnd | None) -> JobStatus:
-        writes = end_writes(lease, Move(JobStatus.CANCELLED, []), "cancelled", end, fence(lease), self._now())
+        writes = end_writes(lease, Move(JobStatus.CANCELLED, []), "cancelled", end, fence(lease), self.now())
         try:
             self.client.writer.execute(*writes, patience_seconds=self._patience(lease))
         except ConditionFailed:
@@ -369,7 +372,7 @@ class JobQueue:
             if job.status.is_final:
                 raise StateConflict(f"job {job_id} is {job.status} and cannot be cancelled")
             try:
-                self.client.writer.execute(*cancel_writes(job, lease, self._now()))
+                self.client.writer.execute(*cancel_writes(job, lease, self.now()))
             except ConditionFailed:
                 continue  # its state changed between read and write
             return JobStatus.RUNNING if job.status is JobStatus.RUNNING else JobStatus.CANCELLED
@@ -378,14 +381,16 @@ class JobQueue:
         """Requeue a failed job with unused budgets; it resumes from its checkpoint. StateConflict for any other."""
         job_id = parse_job_id(job_id)
         job, lease = self.client.get_job(job_id, consistent=True), self.client.get_lease(job_id)
+        if lease.deleting_at is not None:
+            raise StateConflict(f"job {job_id} is being deleted: 'layoutlm-cli job delete' finishes that")
         if job.status is not JobStatus.FAILED:
             raise StateConflict(f"job {job_id} is {job.status}: only a failed job can be retried")
         try:
-            self.client.writer.execute(*retry_writes(job, lease, self._now()))
+            self.client.writer.execute(*retry_writes(job, lease, self.now()))
         except ConditionFailed:
             stored = self.client.get_job(job_id, consistent=True)
             if stored.status is JobStatus.FAILED:
-                raise StateConflict(f"job {job_id} cannot be retried: it was cancelled") from None
+                raise StateConflict(f"job {job_id} cannot be retried: it was cancelled, or is being deleted") from None
             return stored  # our own lost reply, or another retry
         return self.client.get_job(job_id, consistent=True)
 
@@ -427,13 +432,13 @@ class JobQueue:
 
     def _is_overdue(self, lease: Lease) -> bool:
         grace = timedelta(seconds=self.timing.rescue_grace_seconds)
-        return lease.expires_at is not None and lease.expires_at + grace < self._now()
+        return lease.expires_at is not None and lease.expires_at + grace < self.now()
 
     def _stands_still(self, lease: Lease) -> bool:
         return self.watch.still_seconds(lease) >= self.timing.lease_seconds
 
     def _rescue(self, lease: Lease) -> Job | None:
-        job_id, now = lease.job_id, self._now()
+        job_id, now = lease.job_id, self.now()
         # compare-and-set: a worker that renewed or moved its pointer since the read keeps its job
         untouched = (
             fence(lease)
@@ -452,20 +457,62 @@ class JobQueue:
             return None
         return self.client.get_job(job_id, consistent=True)
 
-    def delete(self, job_id: str) -> int:
-        """Remove a job in a final state: its rows first, then Lease and Job. Returns the number of rows.
+    def decide_to_prune(self, job: Job, names: Callable[[Pointer], bool]) -> bool:
+        """Take the pointers to checkpoints that will be removed off the lease of a job that has ended, as it was read.
 
-        The caller removes its objects in the bucket first. An interrupted deletion can be repeated.
+        `names` says of a pointer whether its checkpoint will be removed. Returns False, and changes nothing, when the
+        job was retried, or has gone, since it was read, or is one of the original system.
         """
-        job = self.client.get_job(job_id, consistent=True)
-        if not job.status.is_final:
-            raise StateConflict(f"job {job.job_id} is {job.status}: cancel it first")
-        self.client.get_lease(job.job_id)  # NotFound for a job of the original system
+        lease = self._lease_or_none(job.job_id)
+        if lease is None or job.ended_at is None:
+            return False
+        pointers = {name: getattr(lease, name) for name in items.POINTERS}
+        gone = {name: None for name, pointer in pointers.items() if pointer is not None and names(pointer)}
+        try:
+            self.client.writer.execute(*prune_decision_writes(job, lease, lease.model_copy(update=gone)))
+        except ConditionFailed as lost:
+            stored = items.lease_from(lost.losers[1]) if lost.losers[1] else None
+            same = lost.failed == (False, True) and stored is not None and stored.lease_token is None
+            return same and self.decide_to_prune(job, names)  # another one pruned it, or our own lost reply
+        return True
+
+    def decide_to_delete(self, job_id: str) -> Job:
+        """Mark a job in a final state, so that nothing retries or claims it while it is being deleted. Idempotent.
+
+        Raises NotFound, StateConflict for a job that has not ended.
+        """
+        while True:
+            job = self.client.get_job(job_id, consistent=True)
+            try:
+                lease = self.client.get_lease(job_id)
+            except NotFound:
+                self.client.get_job(job_id, consistent=True)  # gone as well, if another deletion has just ended
+                raise
+            if not job.status.is_final:
+                raise StateConflict(f"job {job.job_id} is {job.status}: cancel it first")
+            if lease.deleting_at is not None:
+                return job
+            with suppress(ConditionFailed):  # retried, or deleted, between read and write
+                self.client.writer.execute(*delete_decision_writes(job, lease, self.now()))
+
+    def delete(self, job_id: str) -> int:
+        """Remove the rows of a job that was decided to be deleted, Lease and Job last. Returns the number of rows.
+
+        The caller removes its objects in the bucket in between. An interrupted deletion can be repeated, and two at
+        once end alike.
+        """
+        job = self.decide_to_delete(job_id)
         last = [lease_key(job.job_id), items.job_key(job.job_id)]
         rows = [key for key in self.client.iter_job_rows(job.job_id) if key not in last]
         for key in rows:
             self.client.writer.execute(delete(key))
-        still_final = JobItem.status.is_in(*(status.value for status in JobStatus if status.is_final))
-        # together: a Job without its Lease would look like one of the original system
-        self.client.writer.execute(delete(last[0]), delete(last[1], still_final))
+        try:
+            # together: a Job without its Lease would look like one of the original system
+            self.client.writer.execute(
+                delete(last[0], LeaseItem.deleting_at.exists()), delete(last[1], JobItem.pk.exists())
+            )
+        except ConditionFailed as lost:
+            if any(lost.losers):
+                raise StateConflict(f"job {job.job_id} was changed while it was being deleted: try again") from None
+            return len(rows)  # another deletion was faster, or our own reply was lost
         return len(rows) + len(last)

@@ -27,7 +27,7 @@ class ServerClock:
 
     def __init__(self, wall: Callable[[], datetime] = utcnow) -> None:
         self._wall = wall
-        self._is_told = False
+        self.is_told = False
         self.offset = timedelta(0)  # server's time minus this machine's
 
     def __call__(self) -> datetime:
@@ -44,8 +44,8 @@ class ServerClock:
         if least - SECOND <= self.offset <= most + SECOND:
             return
         self.offset = (least + most) / 2
-        if abs(self.offset) > TOLD_FROM and not self._is_told:
-            self._is_told = True
+        if abs(self.offset) > TOLD_FROM and not self.is_told:
+            self.is_told = True
             seconds = round(self.offset.total_seconds())
             direction = "behind" if seconds > 0 else "ahead of"
             log.warning(

@@ -141,6 +141,29 @@ def retry_writes(job: Job, lease: Lease, now: datetime) -> list[Write]:
     return [update(items.job_key(job.job_id), actions, failed), check(lease_key(job.job_id), unheld)]
 
 
+def is_final() -> Condition:
+    return cast(Condition, JobItem.status.is_in(*(status.value for status in JobStatus if status.is_final)))
+
+
+def delete_decision_writes(job: Job, lease: Lease, now: datetime) -> list[Write]:
+    """The lease of an ended job, marked: with a cancel requested no version of this system retries or claims it."""
+    ended = (JobItem.status == job.status.value) & (JobItem.attempt == job.attempt)
+    unheld = (LeaseItem.attempt == lease.attempt) & LeaseItem.lease_token.does_not_exist()
+    actions = [LeaseItem.cancel_requested.set(True), LeaseItem.deleting_at.set(LeaseItem.deleting_at | now)]
+    return [check(items.job_key(job.job_id), ended & is_final()), update(lease_key(job.job_id), actions, unheld)]
+
+
+def prune_decision_writes(job: Job, lease: Lease, kept: Lease) -> list[Write]:
+    """The lease of an ended job names only the pointers of `kept`, so that nothing resumes from the others."""
+    ended = (JobItem.status == job.status.value) & (JobItem.attempt == job.attempt) & (JobItem.ended_at == job.ended_at)
+    unheld = (LeaseItem.attempt == lease.attempt) & LeaseItem.lease_token.does_not_exist()
+    pointers = [_pointer_action(getattr(LeaseItem, name), getattr(kept, name)) for name in items.POINTERS]
+    return [
+        check(items.job_key(job.job_id), ended & is_final()),
+        update(lease_key(job.job_id), pointers, unheld & pointer_as_read(lease.checkpoint)),
+    ]
+
+
 def pin_writes(lease: Lease, seen: JsonObject, config: JsonObject, condition: Condition) -> list[Write]:
     """The job's config, if it is still the one that was read, under the fence."""
     as_read = (JobItem.attempt == lease.attempt) & (JobItem.job_config == seen)

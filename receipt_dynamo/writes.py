@@ -45,7 +45,7 @@ def put(item: TableItem, condition: Condition | None = None) -> Write:
     return Write("Put", {"Item": item.serialize(), **_expressions(condition)})
 
 
-def update(key: RawItem, actions: Sequence[Action], condition: Condition) -> Write:
+def update(key: RawItem, actions: Sequence[Action], condition: Condition | None = None) -> Write:
     return Write("Update", {"Key": key, **_expressions(condition, actions)})
 
 

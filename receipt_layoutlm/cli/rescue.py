@@ -82,7 +82,7 @@ def _row(queue: JobQueue, job: Job, lease: Lease | None) -> dict[str, object]:
     silent_since = renewed_at(lease, queue.timing) if lease else None
     silence = f", silent since {when(silent_since)}" if silent_since else ""
     if silent_since:
-        silence += f" ({duration((queue.client.now() - silent_since).total_seconds())})"
+        silence += f" ({duration((queue.now() - silent_since).total_seconds())})"
     return {
         "job_id": job.job_id,
         "name": job.name,

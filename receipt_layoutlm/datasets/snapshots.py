@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from receipt_dynamo import Dataset, DynamoClient
+from receipt_dynamo import Dataset, DynamoClient, StateConflict
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.snapshot import fingerprint, label_counts, write_snapshot
 from receipt_layoutlm.datasets.exclusions import check_none_excluded
@@ -36,6 +36,7 @@ def add_snapshot(client: DynamoClient, bucket: Bucket, dataset: Dataset, pages: 
 
     Raises ExcludedMeanwhile for an excluded page.
     """
+    exclusions = client.count_exclusions()
     check_none_excluded(client, pages)
     newest = next((known for known in client.list_datasets() if known.name == dataset.name), None)
     if newest is not None and newest.fingerprint == dataset.fingerprint:
@@ -44,8 +45,13 @@ def add_snapshot(client: DynamoClient, bucket: Bucket, dataset: Dataset, pages: 
         path = Path(folder) / "pages.jsonl.gz"
         write_snapshot(pages, path)
         bucket.put_file(path, dataset_key(dataset.fingerprint))
-    client.add_dataset(dataset)
-    return dataset
+    while True:
+        try:
+            client.add_dataset(dataset, exclusions)
+            return dataset
+        except StateConflict:  # other pages, perhaps
+            exclusions = client.count_exclusions()
+            check_none_excluded(client, pages)
 
 
 def pinned(dataset: Dataset) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from receipt_dynamo import Job, JobQueue, NotFound, StateConflict
+from receipt_dynamo import Job, JobQueue, NotFound
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.run.manifest import MANIFEST, Manifest
 from receipt_layoutlm.storage.bucket import Bucket
@@ -42,12 +42,12 @@ def pull(open_bucket: Callable[[str], Bucket], job: Job, step: int | None, folde
 
 
 def delete_job(queue: JobQueue, open_bucket: Callable[[str], Bucket], job: Job) -> tuple[int, int]:
-    """Remove the files, then the rows, the Job item last, so that a failed deletion can be repeated.
+    """Decide, so that nobody retries the job meanwhile, then remove the files and the rows, the Job item last.
 
-    Returns the numbers of files and rows. Raises StateConflict for a job that has not ended.
+    A deletion that failed can be repeated. Returns the numbers of files and rows. Raises NotFound, and StateConflict
+    for a job that has not ended.
     """
-    if not queue.client.get_job(job.job_id, consistent=True).status.is_final:
-        raise StateConflict(f"job {job.name} is {job.status}: cancel it first")
+    queue.decide_to_delete(job.job_id)
     files = 0
     if job.storage is not None:
         files = open_bucket(job.storage.bucket).delete_prefix(RunKeys(job.storage, job.job_id).run)

@@ -1,6 +1,5 @@
 """Stored facts about one job, and what follows from them by the protocol's rules."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import takewhile
@@ -25,15 +24,15 @@ class Facts:
         return self.attempts[-1] if self.attempts else None
 
 
-def facts_of(queue: JobQueue, job_id: str, now: Callable[[], datetime]) -> Facts:
-    """Read the facts about a job, as of `now` after the reads. Raises NotFound."""
+def facts_of(queue: JobQueue, job_id: str) -> Facts:
+    """Read the facts about a job. Raises NotFound."""
     job = queue.client.get_job(job_id, consistent=True)
     attempts = tuple(queue.client.list_attempts(job.job_id))
     lease, before = lease_or_none(queue, job.job_id), list[Job]()
     if lease and job.status.is_claimable:
         # by their order, since the index may not list the job itself yet
         before = list(takewhile(lambda each: _claim_order(each) < _claim_order(job), queue.due_jobs(job.queue)))
-    return Facts(job, lease, attempts, len(before), before[0] if before else None, queue.timing, now())
+    return Facts(job, lease, attempts, len(before), before[0] if before else None, queue.timing, queue.now())
 
 
 def _claim_order(job: Job) -> tuple[int, datetime, str]:

@@ -3,9 +3,9 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from receipt_dynamo import DynamoClient, Job, JobStatus
+from receipt_dynamo import DynamoClient, Job, JobQueue, JobStatus
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.run.manifest import MANIFEST
 from receipt_layoutlm.storage.bucket import Bucket
@@ -60,12 +60,13 @@ class Leftover:
 
 
 def leftovers(
-    client: DynamoClient, open_bucket: Callable[[str], Bucket], before: datetime, statuses: Iterable[JobStatus] = ENDED
+    queue: JobQueue, open_bucket: Callable[[str], Bucket], age: timedelta, statuses: Iterable[JobStatus] = ENDED
 ) -> Iterator[Leftover]:
-    """Jobs that ended before a time and still have such checkpoints, status by status."""
+    """Jobs that ended longer ago than this, by the server's time, and still have such checkpoints, by status."""
+    client = queue.client
     for status in statuses:
         for job in client.iter_jobs_by_status(status):
-            if job.storage is None or job.ended_at is None or job.ended_at >= before:
+            if job.storage is None or job.ended_at is None or job.ended_at >= queue.now() - age:
                 continue
             bucket, keys = open_bucket(job.storage.bucket), RunKeys(job.storage, job.job_id)
             stored = [keys.checkpoint_at(each.attempt, each.global_step) for each in left_folders(bucket, keys)]
@@ -84,6 +85,14 @@ def _only_weights(client: DynamoClient, bucket: Bucket, keys: RunKeys) -> str | 
     return None if pointer is None else keys.checkpoint(pointer)
 
 
-def remove(bucket: Bucket, left: Leftover) -> int:
-    """Delete the checkpoints, manifests first; best/, logs and rows stay. Returns the number of files."""
+def remove(queue: JobQueue, bucket: Bucket, left: Leftover) -> int | None:
+    """Delete the checkpoints, manifests first; best/, logs and rows stay. Returns the number of files.
+
+    The lease stops naming them first, so that a retry starts over; None, and nothing deleted, if the job was retried
+    since it was read. A removal that failed can be repeated.
+    """
+    assert left.job.storage is not None  # leftovers looked
+    keys = RunKeys(left.job.storage, left.job.job_id)
+    if not queue.decide_to_prune(left.job, lambda pointer: keys.checkpoint(pointer) in left.folders):
+        return None
     return sum(bucket.delete_prefix(folder) for folder in left.folders)

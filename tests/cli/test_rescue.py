@@ -51,7 +51,7 @@ def test_a_silent_worker_loses_its_job_which_goes_back_into_the_queue(queue: Job
     text = rescue()
 
     assert text.startswith(f"rescued mine ({lease.job_id}): attempt 1 of worker worker-of-mine, silent since ")
-    assert "(10 min 0" in text and "s) -> interrupted, requeued" in text
+    assert "(8 min 3" in text and "s) -> interrupted, requeued" in text
     assert status(queue, lease) == "interrupted"
 
 

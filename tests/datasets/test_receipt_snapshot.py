@@ -247,7 +247,7 @@ def test_a_dataset_of_the_same_name_from_elsewhere_is_not_gone_on_from(store: St
     taken = take(client)
     keep_snapshot(client, store.bucket, "mine", taken, store.clock())
     other = client.get_dataset("mine").model_copy(update={"source": "jsonl a.jsonl", "created_at": store.clock()})
-    client.add_dataset(other)
+    client.add_dataset(other, 0)
 
     assert last_snapshot(client, store.bucket, "mine") == {}
 

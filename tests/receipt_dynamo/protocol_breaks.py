@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from receipt_dynamo import JobStatus, Lease, client, items, queue, transitions
+from receipt_dynamo import JobStatus, Lease, client, items, queue, server_clock, transitions
 from receipt_dynamo.client import fence
 from receipt_dynamo.items import LeaseItem, lease_key
 from receipt_dynamo.writes import Write, put, update
@@ -69,6 +69,10 @@ def completes_a_cancelled_job(
 
 def largest_stored(lease: Lease, checkpoints: dict[tuple[str, Any], Any]) -> Any:
     return max((place for _, place in checkpoints), key=lambda place: (place[1], place[0]), default=None)
+
+
+def expired_anyway(_self: object, lease: Lease) -> bool:
+    return lease.lease_token is not None
 
 
 def always(*_given: object) -> Any:
@@ -144,7 +148,17 @@ BREAKS = (
     Break(
         "rescue of the living",
         "every held lease counts as expired",
-        ((queue.JobQueue, "_is_expired", lambda _self, lease: lease.lease_token is not None),),
+        ((queue.JobQueue, "_is_overdue", expired_anyway), (queue.JobQueue, "_stands_still", expired_anyway)),
+    ),
+    Break(
+        "rescue by the date alone",
+        "a lease is taken that nobody saw standing still",
+        ((queue.JobQueue, "_stands_still", expired_anyway),),
+    ),
+    Break(
+        "every machine's own time",
+        "the dates of replies correct no clock",
+        ((server_clock.ServerClock, "learn", lambda *_: None),),
     ),
     Break(
         "rescue that does not see a moved pointer",

@@ -80,6 +80,7 @@ class Witness:
     wrote: Callable[[Operation, set[str]], None]
     cross: Callable[[Operation, str], None]
     stale_rows: Callable[[str, str, int], list[RawRow]]
+    replied: Callable[[Operation], None]
 
 
 class Engine:
@@ -185,6 +186,7 @@ class Line:
             raise ReadTimeoutError(endpoint_url=request.url)
         if kind == "kill after":
             raise Killed
+        self.witness.replied(operation)
         return response(request, status, reply)
 
     def _stale(self, request: AWSPreparedRequest, query: dict[str, Any], lag: int) -> AWSResponse:

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from receipt_dynamo import DynamoClient
 from receipt_layoutlm import infra
 from tests.receipt_dynamo.protocol_faults import Broken, Engine, Fault, Line
-from tests.receipt_dynamo.protocol_world import CROSSINGS, PRIORITIES, WORKERS, World
+from tests.receipt_dynamo.protocol_world import ACTORS, CROSSINGS, PRIORITIES, WORKERS, World
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -58,6 +58,7 @@ FAULTS = (
 )
 faults = st.one_of(st.none(), st.sampled_from(FAULTS))
 numbers = st.integers(0, 15)
+SKEWS = (0.0, -600.0, 600.0, -115.0, 115.0)  # seconds
 WAYS = ("plain", "key", "key", "other key", "goes on")
 
 
@@ -134,8 +135,7 @@ def _rescue(world: World, number: int, fault: Fault | None) -> None:
 
 
 def _late_rescue(world: World, number: int, fault: Fault | None) -> None:
-    world.clock.pass_seconds(125)
-    world.rescue(f"rescuer-{number % 2}", fault)
+    world.late_rescue(f"rescuer-{number % 2}", fault)
 
 
 def _submit(world: World, number: int, fault: Fault | None) -> None:
@@ -243,9 +243,13 @@ class ProtocolMachine(RuleBasedStateMachine):
         raise AssertionError(what)
 
     @initialize(
-        first=st.sampled_from(PRIORITIES), second=st.sampled_from((None, *PRIORITIES)), how=st.sampled_from(WAYS)
+        first=st.sampled_from(PRIORITIES),
+        second=st.sampled_from((None, *PRIORITIES)),
+        how=st.sampled_from(WAYS),
+        skews=st.tuples(*[st.sampled_from(SKEWS)] * len(ACTORS)),
     )
-    def first_jobs(self, first: str, second: str | None, how: str) -> None:
+    def first_jobs(self, first: str, second: str | None, how: str, skews: tuple[float, ...]) -> None:
+        self.world.skews = dict(zip(ACTORS, skews, strict=True))
         self.act(self.world.submit, how, first)
         if second is not None:
             self.act(self.world.submit, "plain", second)

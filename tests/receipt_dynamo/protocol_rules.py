@@ -15,6 +15,7 @@ from tests.receipt_dynamo.protocol_faults import Broken, Operation, RawRow
 
 CLAIMABLE, FINAL = ("pending", "interrupted"), ("succeeded", "failed", "cancelled")
 TIMING = Timing()
+CLOCK = timedelta(seconds=3)  # a corrected clock is off by less
 History = tuple[tuple[int, int], ...]  # evaluations as (attempt, step)
 Place = tuple[int, int]  # a checkpoint as (attempt, step)
 
@@ -91,6 +92,7 @@ class Rules:
     checkpoints: dict[tuple[str, Place], tuple[History, bool]]  # evaluations, and whether one is due
     began: dict[str, tuple[History, bool]] = field(default_factory=dict)  # of the newest attempt, by job
     cancelled: set[str] = field(default_factory=set)  # jobs whose cancel was acknowledged
+    renewed: dict[str, datetime] = field(default_factory=dict)  # when the holder of each job last renewed, in truth
 
     def judge(self, operation: Operation, old: Stored | None, new: Stored, now: datetime) -> None:
         check_shape(new)
@@ -101,6 +103,11 @@ class Rules:
         if old == new:
             return  # repeated under the same ClientRequestToken
         check_fence(operation, old, new, now)
+        if operation.name in ("claim", "renew"):
+            self.renewed[new.lease["PK"]] = now
+        if operation.name == "rescue":
+            silent = (now - self.renewed[new.lease["PK"]]).total_seconds()
+            require(silent > TIMING.lease_seconds - 1, "only a dead worker is rescued", silent)
         check_final(operation, old, new)
         check_cancel(old, new)
         check_attempts(operation, old, new)
@@ -188,14 +195,12 @@ def check_fence(operation: Operation, old: Stored, new: Stored, now: datetime) -
         held = (old.number, old.token) == (lease.attempt, lease.lease_token)
         require(held, "no write of an older attempt, or after its end", name, lease.attempt, old.number, old.token)
     elif name == "claim":
-        is_free = old.is_due(now) and old.token is None and not old.lease["cancel_requested"]
+        is_free = old.is_due(now + CLOCK) and old.token is None and not old.lease["cancel_requested"]
         require(is_free, "only a free job that is due is claimed", old.status, old.number, old.token)
         require(new.number == old.number + 1, "a claim opens the next attempt", old.number, new.number)
         require(new.lease["renewals"] == old.lease["renewals"], "a claim keeps the renewals")
     elif name == "rescue":
-        ends = old.lease.get("expires_at")
-        grace = timedelta(seconds=TIMING.rescue_grace_seconds)
-        require(ends is not None and datetime.fromisoformat(ends) + grace < now, "only a dead worker is rescued", ends)
+        require(old.token is not None, "only a held job is rescued", old.status)
     elif name == "retry":
         require((old.status, new.status) == ("failed", "pending"), "only a failed job is tried again", old.status)
     else:

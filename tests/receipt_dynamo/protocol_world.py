@@ -16,6 +16,7 @@ from receipt_dynamo import (
     StoreError,
     new_job_id,
 )
+from receipt_dynamo.server_clock import ServerClock
 from tests.receipt_dynamo.protocol_faults import Broken, Engine, Fault, Killed, Line, Operation, RawRow, Witness
 from tests.receipt_dynamo.protocol_rules import (
     FINAL,
@@ -33,6 +34,10 @@ from tests.support.stores import Clock
 
 PRIORITIES = ("critical", "high", "medium", "low")
 WORKERS = 3
+ACTORS = ("worker", "rescuer", "person")
+OLD_WORKER = "worker-2"  # whose machine's clock is never ahead, or it would claim jobs before they are due
+CLOCK_SECONDS = 3.0  # a corrected clock is off by less
+Sign = tuple[int, int]  # attempt and renewals of a lease
 CROSSINGS = tuple("time rescue takeover claim holders_renew holders_work holder_stops cancel retry submit".split())
 
 
@@ -51,16 +56,41 @@ class World:
     damaged: set[tuple[str, Place]] = field(default_factory=set)
     keys: dict[str, str] = field(default_factory=dict)
     claims: dict[tuple[str, int], str] = field(default_factory=dict)  # acknowledged: (job, attempt) -> token
+    skews: dict[str, float] = field(default_factory=dict)  # seconds by which the clock of an actor's machine is off
+    looks: dict[tuple[str, str], tuple[Sign, datetime]] = field(default_factory=dict)  # first (rescuer, job) as it was
 
     def __post_init__(self) -> None:
-        witness = Witness(self._wrote, self._cross, self._stale_rows)
+        witness = Witness(self._wrote, self._cross, self._stale_rows, self._replied)
         self.line.open(self.table, witness, self.clock)
-        self.queue = JobQueue(self.line.client, now=self.clock, rng=random.Random(0))
         self.rules = Rules(self.checkpoints)
-        around = Around(self.queue, self.queue_name, self.clock, self.checkpoints, self.damaged)
-        self.workers = [Worker(f"worker-{number}", around) for number in range(WORKERS)]
+        self.clocks: dict[str, ServerClock] = {}
+        self.queues: dict[str, JobQueue] = {}
+        self.queue = self.queue_of("person")
+        self.workers = [
+            Worker(name, Around(self.queue_of(name), self.queue_name, self.clock, self.checkpoints, self.damaged))
+            for name in (f"worker-{number}" for number in range(WORKERS))
+        ]
+
+    def queue_of(self, actor: str) -> JobQueue:
+        """The actor's own queue: its process with the clock of its machine, which the dates of replies correct."""
+        if actor not in self.queues:
+            clock = self.clocks[actor] = ServerClock(lambda: self.clock() + timedelta(seconds=self.skew_of(actor)))
+            clock.is_told = True
+            self.queues[actor] = JobQueue(self.line.client, now=clock, rng=random.Random(0))
+        return self.queues[actor]
+
+    def skew_of(self, actor: str) -> float:
+        skew = self.skews.get(actor.partition("-")[0], 0.0)
+        return min(skew, -skew) if actor == OLD_WORKER else skew
 
     # what passes on the line
+
+    def _replied(self, operation: Operation) -> None:
+        """A reply carries the server's date, cut to the second."""
+        if operation.actor == OLD_WORKER:
+            return  # a version that goes by the clock of its machine
+        here = self.clock.time + timedelta(seconds=self.skew_of(operation.actor))
+        self.clocks[operation.actor].learn(self.clock.time.replace(microsecond=0), here, here)
 
     def _wrote(self, operation: Operation, job_ids: set[str]) -> None:
         for job_id in job_ids:
@@ -75,11 +105,12 @@ class World:
     def _check_order(self, operation: Operation, job_id: str) -> None:
         """An undisturbed claim takes the first of the jobs that were due."""
         taken = rank_of(self.stored[job_id])
-        if not operation.is_crossed:
+        if not operation.is_crossed and operation.actor != OLD_WORKER:
             ahead = [each for each in self.due_ranks(operation.began) if each < taken]
             require(not ahead, "claimed by priority, then age", taken, ahead)
 
     def due_ranks(self, at: datetime) -> list[tuple[int, str]]:
+        at -= timedelta(seconds=CLOCK_SECONDS)  # what the correction may be off by
         return sorted(rank_of(each) for each in self.stored.values() if each.is_due(at))
 
     def _stale_rows(self, index: str, partition: str, lag: int) -> list[RawRow]:
@@ -87,9 +118,6 @@ class World:
         old = [versions[-1 - lag] for versions in self.versions.values() if len(versions) > lag]
         rows = [row for row in old if row.get(f"{index}PK", {}).get("S") == partition]
         return sorted(rows, key=lambda row: str(row[f"{index}SK"]["S"]))
-
-    def _cross(self, operation: Operation, what: str) -> None:
-        CROSSINGS[what](self, operation)
 
     # calls into the run store
 
@@ -164,17 +192,34 @@ class World:
             require(job.status != "failed", "a job that is tried again has left failed")
 
     def rescue(self, name: str, fault: Fault | None = None) -> None:
-        dead = {job_id: stored.number for job_id, stored in self.stored.items() if self._is_dead(stored)}
+        dead = {job_id: stored.number for job_id, stored in self.stored.items() if self._is_dead(name, job_id, stored)}
         operation = Operation("rescue", name, fault=fault)
-        jobs = self.perform(operation, self.queue.rescue)
+        jobs = self.perform(operation, self.queue_of(name).rescue)
+        if not isinstance(jobs, list) or operation.is_crossed:  # it may not have seen every lease
+            self.looks = {key: look for key, look in self.looks.items() if key[0] != name}
+        else:
+            for job_id, stored in self.stored.items():
+                sign = stored.number, int(stored.lease["renewals"])
+                if self.looks.get((name, job_id), (None,))[0] != sign:
+                    self.looks[name, job_id] = sign, self.clock.time
         if isinstance(jobs, list) and not operation.is_crossed:
             left = [job_id for job_id, number in dead.items() if self.stored[job_id].token and number]
             require(not left, "a rescue takes every expired lease", left)
 
-    def _is_dead(self, stored: Stored) -> bool:
-        ends = stored.lease.get("expires_at")
-        grace = timedelta(seconds=TIMING.rescue_grace_seconds)
-        return ends is not None and datetime.fromisoformat(ends) + grace < self.clock.time
+    def late_rescue(self, name: str, fault: Fault | None = None, seconds: float = 125.0) -> None:
+        """A look, and another one when a lease that stands still has run out."""
+        self.rescue(name)
+        self.clock.pass_seconds(seconds)
+        self.rescue(name, fault)
+
+    def _is_dead(self, name: str, job_id: str, stored: Stored) -> bool:
+        """Expired, and seen to stand still by this rescuer."""
+        ends, (sign, since) = stored.lease.get("expires_at"), self.looks.get((name, job_id), (None, self.clock.time))
+        grace, slack = timedelta(seconds=TIMING.rescue_grace_seconds), timedelta(seconds=CLOCK_SECONDS)
+        is_still = sign == (stored.number, int(stored.lease["renewals"]))
+        lasts = timedelta(seconds=TIMING.lease_seconds)
+        expired = ends is not None and datetime.fromisoformat(ends) + grace + slack < self.clock.time
+        return expired and is_still and since + lasts + slack < self.clock.time
 
     def damage(self, job_id: str) -> None:
         """The files of the job's resume point rot in the bucket."""
@@ -254,7 +299,7 @@ class World:
             require(self.claims.setdefault(sign, token) == token, "each attempt is given once", sign)
             stored = self.stored[reply.job_id]
             require(operation.is_crossed or stored.token == token, "an acknowledged claim is held", stored.token)
-        elif reply is None and not operation.is_crossed:
+        elif reply is None and not operation.is_crossed and operation.actor != OLD_WORKER:
             require(not self.due_ranks(operation.began), "a due job is found", self.due_ranks(operation.began))
 
     def renew(self, worker: Worker, fault: Fault | None = None) -> None:
@@ -263,7 +308,8 @@ class World:
         if lease is None:
             return
         operation = Operation("renew", worker.name, lease, fault)
-        reply = self.perform(operation, lambda: self.queue.renew(lease, f"step of {worker.name}"))
+        queue = self.queue_of(worker.name)
+        reply = self.perform(operation, lambda: queue.renew(lease, f"step of {worker.name}"))
         if isinstance(reply, Lease):
             worker.cancel_seen = worker.cancel_seen or reply.cancel_requested
         elif isinstance(reply, LeaseLost):
@@ -276,10 +322,10 @@ class World:
 
     def _cross(self, operation: Operation, what: str) -> None:
         holders, idle = self.holders(), self.idle()
-        if what in ("time", "rescue", "takeover"):
+        if what == "time":
             self.clock.pass_seconds(130)
         if what in ("rescue", "takeover"):
-            self.rescue("rescuer-2")
+            self.late_rescue("rescuer-2", seconds=130)
         if what in ("claim", "takeover") and idle:
             self.work(idle[0], 1 if what == "claim" else 3)
         if what == "holders_renew":
@@ -306,8 +352,7 @@ class World:
         for _ in range(8):
             if all(stored.status in FINAL for stored in self.stored.values()):
                 break
-            self.clock.pass_seconds(2000)
-            self.rescue("rescuer")
+            self.late_rescue("rescuer-3", seconds=2000)
             self._work_until_idle(self.workers[0])
         for job_id, stored in self.stored.items():
             require(stored.status in FINAL, "every accepted job reaches a final state", job_id, stored.status)
@@ -316,6 +361,7 @@ class World:
     def _work_until_idle(self, worker: Worker) -> None:
         for _ in range(60):
             self.work(worker, 1)
+            self.clock.pass_seconds(1)
             if worker.life is None and not self.due_ranks(self.clock.time):
                 return
         require(False, "workers become idle")

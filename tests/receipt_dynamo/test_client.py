@@ -374,9 +374,9 @@ def test_datasets_are_created_once_and_found_by_name_and_fingerprint(client: Dyn
     new = old.model_copy(update={"created_at": NOON + timedelta(seconds=1), "fingerprint": "def"})
     other = old.model_copy(update={"name": "sample", "created_at": NOON + timedelta(seconds=2)})
     for dataset in (old, new, other):
-        client.add_dataset(dataset)
+        client.add_dataset(dataset, 0)
     with pytest.raises(AlreadyExists, match="sroie"):
-        client.add_dataset(old)
+        client.add_dataset(old, 0)
     assert client.list_datasets() == [other, new, old]
     assert (client.get_dataset("sroie"), client.get_dataset("sroie", "ab")) == (new, old)
     with pytest.raises(NotFound, match="sroie@x"):

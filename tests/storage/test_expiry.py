@@ -115,9 +115,9 @@ def test_checkpoints_of_jobs_that_ended_long_ago_go_and_what_they_learned_stays(
     running = ended(store, tmp_path, "running", JobStatus.RUNNING)
     store.clock.pass_seconds(3600)
     young = ended(store, tmp_path, "young", JobStatus.SUCCEEDED)
-    found = list(leftovers(store.queue.client, lambda _name: store.bucket, store.clock.time - timedelta(minutes=30)))
+    found = list(leftovers(store.queue, lambda _name: store.bucket, timedelta(minutes=30)))
     assert [(left.job.name, len(left.folders), left.size) for left in found] == [("old", 2, 152)]
-    assert [remove(store.bucket, left) for left in found] == [3]
+    assert [remove(store.queue, store.bucket, left) for left in found] == [3]
     assert files_of(store.bucket, old) == {name for name in FILES | BEST if "/checkpoint-" not in name}
     assert files_of(store.bucket, running) == set(FILES)
     assert files_of(store.bucket, young) == set(FILES | BEST)
@@ -134,10 +134,10 @@ def test_the_only_weights_of_a_job_without_success_stay(
     job = ended(store, tmp_path, "a", status, last, best)
 
     def found() -> list[Leftover]:
-        return list(leftovers(store.queue.client, lambda _name: store.bucket, store.clock.time + timedelta(minutes=1)))
+        return list(leftovers(store.queue, lambda _name: store.bucket, timedelta(minutes=-1)))
 
     (left,) = found()
-    assert remove(store.bucket, left) == 1
+    assert remove(store.queue, store.bucket, left) == 1
 
     assert files_of(store.bucket, job) == {name for name in FILES if "/checkpoint-9/" not in name}
     assert found() == []
@@ -148,8 +148,7 @@ def test_a_job_that_never_came_to_a_checkpoint_keeps_none(store: Store, tmp_path
     lease = store.claimed()
     with_files(store.bucket, store.queue.client.get_job(lease.job_id), tmp_path)  # all of them torn uploads
     store.queue.fail(lease, JobError(cause="bad_data", message="no pages"))
-    later = store.clock.time + timedelta(minutes=1)
-    (left,) = leftovers(store.queue.client, lambda _name: store.bucket, later)
+    (left,) = leftovers(store.queue, lambda _name: store.bucket, timedelta(minutes=-1))
     assert len(left.folders) == 2
 
 

@@ -79,6 +79,10 @@ def _forget(connection: Connection, client: DynamoClient, page_ids: list[str], d
     new = [page_id for page_id in page_ids if page_id not in before]
     if not dry_run:
         exclude(client, new, connection.caller(), client.now())
+        datasets = client.list_datasets()  # with those that were made before the pages were excluded
+        by_snapshot |= ids_by_snapshot(
+            bucket, [dataset for dataset in datasets if dataset.fingerprint not in by_snapshot], lambda: None
+        )
     holders = {}
     for page_id in page_ids:
         held = (pinned(dataset) for dataset in datasets if page_id in (by_snapshot[dataset.fingerprint] or ()))

@@ -87,7 +87,7 @@ def show(connection: Connection, reference: str, as_json: bool) -> None:
     job = find_job(queue.client, reference)
     attempts = queue.client.list_attempts(job.job_id)
     lease = lease_or_none(queue, job.job_id)
-    history = timeline(job, lease, attempts, queue.client.now())
+    history = timeline(job, lease, attempts, queue.now())
     metrics = queue.client.list_job_metrics(job.job_id)
     if as_json:
         records = {"attempts": [each.model_dump(mode="json") for each in attempts]}
@@ -123,7 +123,7 @@ def why_(connection: Connection, reference: str, as_json: bool) -> None:
     it resumes from, the remaining budgets, and the command to use.
     """
     queue = connection.queue()
-    facts = facts_of(queue, find_job(queue.client, reference).job_id, queue.client.now)
+    facts = facts_of(queue, find_job(queue.client, reference).job_id)
     text = clean(why(facts))
     if not as_json:
         click.echo(text)

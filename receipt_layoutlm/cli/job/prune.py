@@ -5,10 +5,10 @@ import json
 import click
 from rich.filesize import decimal
 
-from receipt_dynamo import JobStatus, utcnow
+from receipt_dynamo import JobStatus
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.progress import counting_bar
-from receipt_layoutlm.cli.tables import table
+from receipt_layoutlm.cli.tables import clean, table
 
 
 @click.command()
@@ -37,9 +37,9 @@ def prune(
         raise click.UsageError("--json cannot ask for confirmation: add --yes or --dry-run")
     from receipt_layoutlm.storage.expiry import ENDED, age_of, leftovers, remove
 
-    before = utcnow() - age_of(older_than)
+    queue, age = connection.queue(), age_of(older_than)
     chosen = [JobStatus(status) for status in statuses] or ENDED
-    removable = list(leftovers(connection.client(), connection.open_bucket, before, chosen))
+    removable = list(leftovers(queue, connection.open_bucket, age, chosen))
     if as_json:
         documents = [
             {
@@ -62,8 +62,12 @@ def prune(
         return
     if not yes:
         click.confirm("remove these checkpoints?", abort=True)
+    retried = []
     with counting_bar("removing", len(removable)) as count:
         for left in removable:
             assert left.job.storage is not None  # leftovers looked
-            remove(connection.open_bucket(left.job.storage.bucket), left)
+            if remove(queue, connection.open_bucket(left.job.storage.bucket), left) is None:
+                retried.append(left.job)
             count()
+    for job in retried:
+        click.echo(f"{clean(job.name)} ({job.job_id}) was retried meanwhile: its checkpoints are kept", err=True)
