@@ -49,6 +49,7 @@ class Mutation:
 
 
 STORE, PRODUCT = "receipt_dynamo", "receipt_layoutlm"
+CONDITIONS = "tests/receipt_dynamo/test_conditions.py"
 WORD_LABELS = f"{PRODUCT}/training/tasks/word_labels"
 MUTATIONS = (
     Mutation(
@@ -75,7 +76,7 @@ MUTATIONS = (
     Mutation(
         "a dead worker's attempt ends when its lease expired, not when that was noticed",
         f"{STORE}/transitions.py",
-        "min(now, lease.expires_at or now)",
+        "lease.expires_at or now",
         "now",
         "tests/receipt_dynamo/test_queue_recovery.py",
     ),
@@ -211,6 +212,111 @@ MUTATIONS = (
         "page.page_id if by_page else page.group",
         "page.page_id",
         "tests/data/test_splits.py",
+    ),
+    Mutation(
+        "a claim asks for the job's attempt",
+        f"{STORE}/transitions.py",
+        "        & (JobItem.attempt == seen.attempt)\n        & (JobItem.not_before",
+        "        & (JobItem.not_before",
+        CONDITIONS,
+    ),
+    Mutation(
+        "a claim overwrites no attempt",
+        f"{STORE}/transitions.py",
+        "put(items.attempt_item(attempt), AttemptItem.pk.does_not_exist())",
+        "put(items.attempt_item(attempt))",
+        CONDITIONS,
+    ),
+    Mutation(
+        "an end asks for the job's status",
+        f"{STORE}/transitions.py",
+        "condition = (JobItem.status == JobStatus.RUNNING.value) & (JobItem.attempt == lease.attempt)",
+        "condition = JobItem.attempt == lease.attempt",
+        CONDITIONS,
+    ),
+    Mutation(
+        "a retry asks whether a cancel was requested",
+        f"{STORE}/transitions.py",
+        "does_not_exist() & ~WANTS_CANCEL\n    return [update(items.job_key(job.job_id), actions, failed)",
+        "does_not_exist()\n    return [update(items.job_key(job.job_id), actions, failed)",
+        CONDITIONS,
+    ),
+    Mutation(
+        "a retry asks for the job's attempt",
+        f"{STORE}/transitions.py",
+        "failed = (JobItem.status == JobStatus.FAILED.value) & (JobItem.attempt == job.attempt)",
+        "failed = JobItem.status == JobStatus.FAILED.value",
+        CONDITIONS,
+    ),
+    Mutation(
+        "a cancel of a running job asks for the lease's attempt",
+        f"{STORE}/transitions.py",
+        "(LeaseItem.attempt == job.attempt) & LeaseItem.lease_token.exists()",
+        "LeaseItem.lease_token.exists()",
+        CONDITIONS,
+    ),
+    Mutation(
+        "a cancel of a running job asks for its status",
+        f"{STORE}/transitions.py",
+        "check(items.job_key(job.job_id), JobItem.status == JobStatus.RUNNING.value)",
+        "check(items.job_key(job.job_id), JobItem.pk.exists())",
+        CONDITIONS,
+    ),
+    Mutation(
+        "a cancel of a free job asks for its attempt",
+        f"{STORE}/transitions.py",
+        "unheld = (JobItem.status == job.status.value) & (JobItem.attempt == job.attempt)\n    actions = [*_status",
+        "unheld = JobItem.status == job.status.value\n    actions = [*_status",
+        CONDITIONS,
+    ),
+    Mutation(
+        "a cancel of a free job asks for the lease's attempt",
+        f"{STORE}/transitions.py",
+        "(LeaseItem.attempt == lease.attempt) & LeaseItem.lease_token.does_not_exist(),\n        ),\n    ]",
+        "LeaseItem.lease_token.does_not_exist(),\n        ),\n    ]",
+        CONDITIONS,
+    ),
+    Mutation(
+        "a pointer is as it was read when its attempt is, too",
+        f"{STORE}/transitions.py",
+        "        LeaseItem.checkpoint.attempt == pointer.attempt  # two attempts may write the same bytes\n",
+        "        LeaseItem.checkpoint.exists()\n",
+        CONDITIONS,
+    ),
+    Mutation(
+        "the first deadline of a lease counts from the sending of the claim",
+        f"{PRODUCT}/worker/heartbeat.py",
+        "self.deadline = monotonic() + self._left_of_claim()",
+        "self.deadline = monotonic() + queue.timing.lease_seconds",
+        "tests/worker/test_heartbeat.py",
+    ),
+    Mutation(
+        "a finished trainer is not believed before all its events are stored",
+        f"{PRODUCT}/worker/outcome.py",
+        'end.reason != "stop_requested" and report.is_stored',
+        'end.reason != "stop_requested"',
+        "tests/worker/test_recorder.py",
+    ),
+    Mutation(
+        "a lease is taken only after it was seen to stand still",
+        f"{STORE}/queue.py",
+        "return self.watch.still_seconds(lease) >= self.timing.lease_seconds",
+        "return True",
+        "tests/receipt_dynamo/test_clocks.py",
+    ),
+    Mutation(
+        "a deletion is decided before anything is deleted",
+        f"{STORE}/transitions.py",
+        "actions = [LeaseItem.cancel_requested.set(True), LeaseItem.deleting_at",
+        "actions = [LeaseItem.deleting_at",
+        "tests/receipt_dynamo/test_decisions.py",
+    ),
+    Mutation(
+        "a job that was retried is not pruned",
+        f"{STORE}/transitions.py",
+        "check(items.job_key(job.job_id), ended & is_final()),\n        update(lease_key(job.job_id), pointers,",
+        "check(items.job_key(job.job_id), JobItem.pk.exists()),\n        update(lease_key(job.job_id), pointers,",
+        "tests/receipt_dynamo/test_decisions.py",
     ),
 )
 

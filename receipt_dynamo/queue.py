@@ -8,7 +8,6 @@ import logging
 import random
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime, timedelta
 
 from pynamodb.expressions.condition import Condition
@@ -36,6 +35,7 @@ from receipt_dynamo.entities import (
 from receipt_dynamo.errors import InvalidInput, LeaseLost, NotFound, StateConflict
 from receipt_dynamo.items import JobItem, LeaseItem, lease_key
 from receipt_dynamo.lease_watch import LeaseWatch
+from receipt_dynamo.retries import Pauses
 from receipt_dynamo.transitions import (
     WANTS_CANCEL,
     Move,
@@ -364,7 +364,7 @@ class JobQueue:
 
     def cancel(self, job_id: str) -> JobStatus:
         """Cancel at once when the job is not held; otherwise ask its worker to stop and return running."""
-        job_id = parse_job_id(job_id)
+        job_id, pauses = parse_job_id(job_id), self.client.writer.pauses()
         while True:
             job, lease = self.client.get_job(job_id, consistent=True), self.client.get_lease(job_id)
             if job.status is JobStatus.CANCELLED:
@@ -373,9 +373,19 @@ class JobQueue:
                 raise StateConflict(f"job {job_id} is {job.status} and cannot be cancelled")
             try:
                 self.client.writer.execute(*cancel_writes(job, lease, self.now()))
-            except ConditionFailed:
-                continue  # its state changed between read and write
+            except ConditionFailed:  # its state changed between read and write
+                self._pause_or_refuse(pauses, job, lease)
+                continue
             return JobStatus.RUNNING if job.status is JobStatus.RUNNING else JobStatus.CANCELLED
+
+    def _pause_or_refuse(self, pauses: Pauses, job: Job, lease: Lease) -> None:
+        """Before job and lease are read again. Raises StateConflict once they have not agreed for too long."""
+        if not pauses.pause():
+            held = "held" if lease.lease_token is not None else "not held"
+            raise StateConflict(
+                f"job {job.job_id} is {job.status}, but its lease is {held} (attempt {job.attempt} of the job, "
+                f"{lease.attempt} of the lease): another program changed its rows, or they change too fast; try again"
+            )
 
     def retry(self, job_id: str) -> Job:
         """Requeue a failed job with unused budgets; it resumes from its checkpoint. StateConflict for any other."""
@@ -481,6 +491,7 @@ class JobQueue:
 
         Raises NotFound, StateConflict for a job that has not ended.
         """
+        pauses = self.client.writer.pauses()
         while True:
             job = self.client.get_job(job_id, consistent=True)
             try:
@@ -492,8 +503,10 @@ class JobQueue:
                 raise StateConflict(f"job {job.job_id} is {job.status}: cancel it first")
             if lease.deleting_at is not None:
                 return job
-            with suppress(ConditionFailed):  # retried, or deleted, between read and write
+            try:
                 self.client.writer.execute(*delete_decision_writes(job, lease, self.now()))
+            except ConditionFailed:  # retried, or deleted, between read and write
+                self._pause_or_refuse(pauses, job, lease)
 
     def delete(self, job_id: str) -> int:
         """Remove the rows of a job that was decided to be deleted, Lease and Job last. Returns the number of rows.

@@ -115,7 +115,7 @@ def end_writes(
 
 
 def rescued_attempt(lease: Lease, moved: Move, now: datetime) -> Write:
-    ended_at = min(now, lease.expires_at or now)  # dead since then, whenever it was noticed
+    ended_at = lease.expires_at or now  # dead since then, whenever it was noticed
     return update(
         items.attempt_key(lease.job_id, lease.attempt),
         [

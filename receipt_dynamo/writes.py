@@ -90,8 +90,7 @@ class Writer:
 
         Raises ConditionFailed, WriteTimeout after `patience_seconds` of conflicts, or TableNotFound.
         """
-        deadline = self._monotonic() + patience_seconds
-        pauses = Pauses(CONFLICT, lambda: self._monotonic() >= deadline, self._sleep)
+        pauses = self.pauses(patience_seconds)
         token = str(uuid.uuid4())  # makes a repeated transaction harmless that was applied without a reply
         while True:
             try:
@@ -104,6 +103,11 @@ class Writer:
                     raise self._refusal(error) from error
                 if not pauses.pause():
                     raise WriteTimeout(f"gave up after {patience_seconds:.0f} s: {error}") from error
+
+    def pauses(self, patience_seconds: float = DEFAULT_PATIENCE_SECONDS) -> Pauses:
+        """Between tries of a write, or of a transition whose job moves meanwhile."""
+        deadline = self._monotonic() + patience_seconds
+        return Pauses(CONFLICT, lambda: self._monotonic() >= deadline, self._sleep)
 
     def _send(self, writes: Sequence[Write], token: str) -> RawItem | None:
         shared = {"TableName": self._table, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}

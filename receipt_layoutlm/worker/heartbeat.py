@@ -16,7 +16,8 @@ RETRY_SECONDS = 1.0
 class Heartbeat:
     """Renews at the interval of the queue's timing, with the newest `progress`.
 
-    `deadline` is monotonic and counts from the sending of the last acknowledged renewal.
+    `deadline` is monotonic and counts from the sending of the last acknowledged renewal, at first from that of the
+    claim.
     """
 
     def __init__(self, queue: JobQueue, lease: Lease, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -24,11 +25,16 @@ class Heartbeat:
         self._lease = lease
         self._monotonic = monotonic
         self.progress = ""
-        self.deadline = monotonic() + queue.timing.lease_seconds
+        self.deadline = monotonic() + self._left_of_claim()
         self.is_lost = False
         self.cancel_requested = False
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def _left_of_claim(self) -> float:
+        """The claim dated the lease's end when it was sent; its reply may have come long after."""
+        longest, ends = self._queue.timing.lease_seconds, self._lease.expires_at
+        return longest if ends is None else min(longest, (ends - self._queue.now()).total_seconds())
 
     def seconds_left(self) -> float:
         """Until the lease expires, by this machine's monotonic clock."""

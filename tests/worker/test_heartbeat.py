@@ -64,6 +64,17 @@ def test_a_slow_renewal_counts_from_its_sending(store: Store) -> None:
     assert beat.seconds_left() == pytest.approx(LEASE_SECONDS - 20, abs=0.01)
 
 
+def test_the_first_deadline_counts_from_the_sending_of_the_claim(store: Store) -> None:
+    store.submit()
+    store.queue.client.raw.meta.events.register_first(
+        "before-send.dynamodb.TransactWriteItems", lambda **_: store.clock.pass_seconds(30)
+    )
+    lease = store.queue.claim("worker-1")
+    assert lease is not None
+
+    assert heartbeat(store, lease).seconds_left() == pytest.approx(LEASE_SECONDS - 30, abs=0.01)
+
+
 def test_a_cancel_request_arrives_with_the_next_beat(store: Store) -> None:
     lease = store.claimed()
     beat = heartbeat(store, lease)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from receipt_dynamo import Lease, LeaseLost, WriteTimeout
+from receipt_dynamo import JobStatus, Lease, LeaseLost, WriteTimeout
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.events import Checkpoint, Evaluation, Event, EventWriter, Finished, Log, Progress, Started
 from receipt_layoutlm.run.hardware import Hardware
@@ -15,9 +16,14 @@ from receipt_layoutlm.run.progress import LeaseProgress
 from receipt_layoutlm.run.scores import LabelScore
 from receipt_layoutlm.storage.errors import StorageUnavailable
 from receipt_layoutlm.storage.keys import RunKeys
+from receipt_layoutlm.worker.attempt import AttemptContext
 from receipt_layoutlm.worker.heartbeat import Heartbeat
+from receipt_layoutlm.worker.outcome import finish
+from receipt_layoutlm.worker.patience import Patience as AttemptPatience
 from receipt_layoutlm.worker.recorder import Recorder, RunStorage
 from receipt_layoutlm.worker.rows import LOG_BYTES, JobRows
+from receipt_layoutlm.worker.supervisor import ExitReport
+from tests.support.places import Place
 from tests.support.s3_wire import S3Wire
 from tests.support.stores import Store
 from tests.support.wire import Patience, Wire
@@ -405,6 +411,23 @@ def test_an_attempt_that_lost_its_lease_records_nothing(store: Store, lease: Lea
         run.recorder.poll()
 
     assert store.queue.client.list_all_job_metrics(lease.job_id) == []
+
+
+def test_a_finished_trainer_is_not_believed_before_all_its_events_are_stored(
+    store: Store, lease: Lease, run: Run, tmp_path: Path
+) -> None:
+    run.writer.write(Finished(reason="completed", global_step=10, best_global_step=8, best_metric_value=0.5))
+    run.recorder.poll()
+    ctx, job = Place(store, tmp_path / "work").context, store.queue.client.get_job(lease.job_id)
+    storage = RunStorage(store.bucket, run.keys, 1)
+    patience = AttemptPatience(ctx, run.heartbeat)
+    attempt = AttemptContext(ctx, job, WordLabelsConfig(), run.dir, storage, run.recorder, run.heartbeat, patience)
+
+    status = finish(attempt, ExitReport(code=0, order=None, is_stored=False, oom_kills=0))
+
+    error = store.queue.client.get_job(lease.job_id, consistent=True).error
+    assert (status, error and error.cause) == (JobStatus.PENDING, "storage")
+    assert store.queue.client.list_attempts(lease.job_id)[0].outcome == "failed: storage"
 
 
 def test_log_files_are_mirrored_while_it_runs(store: Store, lease: Lease, run: Run) -> None:
