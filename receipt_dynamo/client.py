@@ -5,10 +5,11 @@ logs in time order.
 """
 
 import contextlib
+import heapq
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -27,7 +28,9 @@ from receipt_dynamo.entities import (
     JobLog,
     JobMetric,
     JobStatus,
+    JsonObject,
     Lease,
+    Priority,
     later,
     parse_job_id,
     parse_status,
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 R = TypeVar("R")
+MOST_ROWS = 1000  # of one reply; more fill its 1 MB anyway
 DEFAULT_REGION = "us-east-1"
 
 
@@ -72,11 +76,21 @@ def _readable(rows: Iterable[RawItem]) -> Iterator[Job]:
             yield job
 
 
+def claim_order(job: Job) -> tuple[int, datetime, str]:
+    """Sorts jobs by priority, then age."""
+    return job.priority.rank, job.created_at, job.job_id
+
+
 def _first(records: Iterable[R], limit: int | None) -> list[R]:
     # a bool is an int to Python: limit=True would silently return one record
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
         raise InvalidInput(f"limit is {limit!r}: give a positive integer, or None for all")
     return list(itertools.islice(records, limit))
+
+
+def _page(limit: int | None) -> int | None:
+    """How many rows one reply needs: a limit that is given, and that DynamoDB accepts."""
+    return min(limit, MOST_ROWS) if isinstance(limit, int) and limit > 0 else None
 
 
 class DynamoClient:
@@ -96,6 +110,7 @@ class DynamoClient:
         self.clock = ServerClock()
         self.clock.follow(self.raw)
         self.writer = Writer(self.raw, table_name)
+        self._with_waiting: set[str] = set()  # queues in which a job waited at the last look
 
     def now(self) -> datetime:
         """The server's time, by the replies so far; the machine's own before the first one."""
@@ -110,13 +125,24 @@ class DynamoClient:
             raise NotFound(f"no job {job_id} in table {self.table_name!r}")
         return items.job_from(raw)
 
-    def iter_jobs_by_status(self, status: str) -> Iterator[Job]:
+    def iter_jobs_by_status(self, status: str, *, page: int | None = None) -> Iterator[Job]:
         # the prefix excludes the rows that the original system stores in the same partition
         partition = items.status_pk(parse_status(status))
-        return _readable(self._query("GSI1", partition, prefix=items.CREATED_PREFIX, newest_first=True))
+        return _readable(self._query("GSI1", partition, prefix=items.CREATED_PREFIX, newest_first=True, page=page))
 
     def list_jobs_by_status(self, status: str, limit: int | None = None) -> list[Job]:
-        return _first(self.iter_jobs_by_status(status), limit)
+        return _first(self.iter_jobs_by_status(status, page=_page(limit)), limit)
+
+    def iter_results(self, status: str) -> Iterator[tuple[str, JsonObject]]:
+        """Id and results of the jobs of a status, newest first, without the rest of their rows."""
+        rows = self._query(
+            "GSI1",
+            items.status_pk(parse_status(status)),
+            prefix=items.CREATED_PREFIX,
+            newest_first=True,
+            attributes=("PK", "results"),
+        )
+        return filter(None, map(items.results_from, rows))
 
     def list_jobs(self, limit: int | None = None) -> list[Job]:
         """Jobs of every status: one query (or more pages) per status."""
@@ -124,7 +150,8 @@ class DynamoClient:
         return _first(sorted(jobs, key=lambda job: job.created_at, reverse=True), limit)
 
     def list_jobs_by_name(self, name: str, limit: int | None = None) -> list[Job]:
-        rows = self._query("GSI2", items.name_pk(name), prefix=items.CREATED_PREFIX, newest_first=True)
+        partition, page = items.name_pk(name), _page(limit)
+        rows = self._query("GSI2", partition, prefix=items.CREATED_PREFIX, newest_first=True, page=page)
         return _first(_readable(rows), limit)
 
     def iter_queue(self, queue: str = "default", *, page: int | None = None) -> Iterator[Job]:
@@ -133,6 +160,32 @@ class DynamoClient:
         A hint: the index lags behind the table, so claim reads the lease consistently.
         """
         return _readable(self._query("GSI3", items.queue_pk(queue), page=page))
+
+    def iter_due(self, queue: str, now: Callable[[], datetime], *, page: int) -> Iterator[Job]:
+        """Jobs of a queue that are due, by priority, then age, read `page` at a time.
+
+        One query while the queue is shorter than a page and no job waits for a time, else up to six. Of the jobs that
+        waited, the `page` of each priority that were due first take part in the order. A hint, as the index lags.
+        """
+        partition, is_known = items.queue_pk(queue), queue in self._with_waiting
+        rows = self._query("GSI3", partition, page=page, between=items.READY_RANGE if is_known else None)
+        head = list(itertools.islice(rows, page))
+        ready = _readable(itertools.takewhile(lambda raw: not items.is_later(raw), itertools.chain(head, rows)))
+        waited: Sequence[Job] = ()
+        if is_known or len(head) == page or any(map(items.is_later, head)):
+            waited = self._waited(queue, now(), page)
+        return heapq.merge((job for job in ready if job.is_due(now())), waited, key=claim_order)
+
+    def _waited(self, queue: str, now: datetime, page: int) -> Sequence[Job]:
+        """Jobs of a queue that waited for a time, and are due. Notes whether any waits."""
+        partition = items.queue_pk(queue)
+        if next(self._query("GSI3", partition, prefix=items.LATER_PREFIX, page=1), None) is None:
+            self._with_waiting.discard(queue)
+            return ()
+        self._with_waiting.add(queue)
+        due = (self._query("GSI3", partition, between=items.due_range(rank, now), page=page) for rank in Priority)
+        jobs = itertools.chain.from_iterable(_readable(itertools.islice(rows, page)) for rows in due)
+        return sorted((job for job in jobs if job.is_due(now)), key=claim_order)
 
     def iter_job_rows(self, job_id: str) -> Iterator[RawItem]:
         """Keys of all items of a job."""
@@ -182,12 +235,12 @@ class DynamoClient:
         original = fold_original_rows(job_id, [item for item in stored if items.is_original_metric(item)])
         return sorted([*ours, *original], key=lambda metric: metric.timestamp)
 
-    def iter_job_logs(self, job_id: str) -> Iterator[JobLog]:
-        rows = self._query(None, items.job_pk(parse_job_id(job_id)), prefix=items.LOG_PREFIX)
+    def iter_job_logs(self, job_id: str, *, page: int | None = None) -> Iterator[JobLog]:
+        rows = self._query(None, items.job_pk(parse_job_id(job_id)), prefix=items.LOG_PREFIX, page=page)
         return map(items.log_from, rows)
 
     def list_job_logs(self, job_id: str, limit: int | None = None) -> list[JobLog]:
-        return _first(self.iter_job_logs(job_id), limit)
+        return _first(self.iter_job_logs(job_id, page=_page(limit)), limit)
 
     def last_event_at(self, job_id: str) -> datetime | None:
         """Time of the newest metric or log row: the next attempt's events come after it."""
@@ -303,17 +356,30 @@ class DynamoClient:
         newest_first: bool = False,
         page: int | None = None,
         start: RawItem | None = None,
+        between: tuple[str, str] | None = None,
+        attributes: Sequence[str] = (),
     ) -> Iterator[RawItem]:
-        """All rows of a partition whose sort key starts with `prefix`, page after page, from after the key `start`."""
+        """Rows of a partition, page after page, from after the key `start`.
+
+        All of them, those whose sort key starts with `prefix`, or those with one `between` two texts. `attributes`
+        leaves out the others.
+        """
         names = (f"{index}PK", f"{index}SK") if index else ("PK", "SK")
         request: RawItem = {
             "TableName": self.table_name,
-            "KeyConditionExpression": "#p = :p" + (" AND begins_with(#s, :s)" if prefix else ""),
-            "ExpressionAttributeNames": {"#p": names[0], **({"#s": names[1]} if prefix else {})},
+            "KeyConditionExpression": "#p = :p"
+            + (" AND begins_with(#s, :s)" if prefix else " AND #s BETWEEN :from AND :to" if between else ""),
+            "ExpressionAttributeNames": {
+                "#p": names[0],
+                **({"#s": names[1]} if prefix or between else {}),
+                **{f"#a{number}": name for number, name in enumerate(attributes)},
+            },
             "ExpressionAttributeValues": {
                 ":p": {"S": partition},
                 **({":s": {"S": prefix}} if prefix else {}),
+                **({":from": {"S": between[0]}, ":to": {"S": between[1]}} if between else {}),
             },
+            **({"ProjectionExpression": ", ".join(f"#a{i}" for i in range(len(attributes)))} if attributes else {}),
             "ScanIndexForward": not newest_first,
             # an index cannot be read consistently
             **({"IndexName": index} if index else {"ConsistentRead": True}),

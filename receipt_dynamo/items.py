@@ -72,6 +72,27 @@ def queue_sk(priority: Priority, created_at: datetime, job_id: str) -> str:
     return f"{priority.rank}#{stamp(created_at)}#{job_id}"
 
 
+LATER_PREFIX = "LATER#"  # sorts after every rank
+
+
+def later_sk(priority: Priority, not_before: datetime, job_id: str) -> str:
+    """The queue's sort key of a job that waits for a time: behind those that are ready, by priority, then its time."""
+    return f"{LATER_PREFIX}{priority.rank}#{stamp(not_before)}#{job_id}"
+
+
+READY_RANGE = "0", LATER_PREFIX  # of the queue's sort keys without those of jobs that wait
+
+
+def due_range(priority: Priority, now: datetime) -> tuple[str, str]:
+    """The first and last key of a priority's jobs that waited until now at most."""
+    return f"{LATER_PREFIX}{priority.rank}#", f"{LATER_PREFIX}{priority.rank}#{stamp(now)}~"
+
+
+def is_later(raw: RawItem) -> bool:
+    """Whether a row of the queue has the key of a job that waits, or waited, for a time."""
+    return str(raw["GSI3SK"]["S"]).startswith(LATER_PREFIX)
+
+
 def dataset_pk(name: str) -> str:
     return f"DATASET#{name}"
 
@@ -264,6 +285,15 @@ def job_from(raw: RawItem) -> Job:
         results=_object(item.results) if item.results is not None else None,
         error=JobError.model_validate(item.error) if item.error else None,
     )
+
+
+def results_from(raw: RawItem) -> tuple[str, JsonObject] | None:
+    """Id and results of a job's row, of which only these were read; None without results that can be read."""
+    try:
+        results = _object(JobItem.results.deserialize(JobItem.results.get_value(raw["results"])))
+        return _id_of(raw), results
+    except (KeyError, ValueError, TypeError, RecursionError):
+        return None
 
 
 def _storage_from(document: JsonValue) -> Storage | None:

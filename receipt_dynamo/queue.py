@@ -4,6 +4,7 @@ The attempt number with the lease token is the fence of every worker-side write.
 over; the token decides whose writes are accepted.
 """
 
+import itertools
 import logging
 import random
 import uuid
@@ -46,12 +47,12 @@ from receipt_dynamo.transitions import (
     fall_back_writes,
     interruption,
     is_behind,
+    later_keys,
     pin_writes,
     pointer_actions,
     pointer_as_read,
     progressed,
     prune_decision_writes,
-    queue_keys,
     rescued_attempt,
     retry_writes,
     take_away_writes,
@@ -157,29 +158,42 @@ class JobQueue:
 
         A job that `accepts` refuses, such as one of a newer config version, is left to other workers.
         """
-        for job in self.due_jobs(queue):
-            if accepts(job):
-                lease = self._try_claim(job.job_id, job.attempt, worker_id, machine or Machine())
-                if lease is not None:
-                    return lease
+        due: Iterator[Job] = filter(accepts, self.due_jobs(queue))
+        is_crowded = False
+        while (job := next(due, None)) is not None:
+            seen = self._lease_or_none(job.job_id)
+            if seen is None:
+                continue
+            lease = self._try_claim(seen, job.attempt, worker_id, machine or Machine())
+            if lease is not None:
+                return lease
+            if not is_crowded:
+                due, is_crowded = self._scattered(due), True
         return None
 
+    def _scattered(self, due: Iterator[Job]) -> Iterator[Job]:
+        """The jobs of each priority in random order: other workers try the same ones from the front."""
+        for _, jobs in itertools.groupby(due, key=lambda job: job.priority):
+            while some := list(itertools.islice(jobs, CLAIM_PAGE - 1)):
+                self._rng.shuffle(some)
+                yield from some
+
     def due_jobs(self, queue: str = "default", *, page: int = CLAIM_PAGE) -> Iterator[Job]:
-        """Claimable jobs in claim order, read `page` entries at a time; jobs in backoff are skipped."""
-        return (job for job in self.client.iter_queue(queue, page=page) if job.is_due(self.now()))
+        """Claimable jobs in claim order, read `page` entries at a time; those in backoff are hardly read."""
+        return self.client.iter_due(queue, self.now, page=page)
 
     def claim_job(self, job_id: str, worker_id: str, *, machine: Machine | None = None) -> Lease | None:
         """Claim one job; None when it is held, ended or in backoff."""
         job = self.client.get_job(job_id, consistent=True)
         if not job.status.is_claimable:
             return None
-        return self._try_claim(job.job_id, job.attempt, worker_id, machine or Machine())
+        seen = self._lease_or_none(job.job_id)
+        return None if seen is None else self._try_claim(seen, job.attempt, worker_id, machine or Machine())
 
-    def _try_claim(self, job_id: str, attempt: int, worker_id: str, machine: Machine) -> Lease | None:
+    def _try_claim(self, seen: Lease, attempt: int, worker_id: str, machine: Machine) -> Lease | None:
         if len(worker_id.encode()) > WORKER_ID_BYTES:
             raise InvalidInput(f"worker id {worker_id!r} is longer than {WORKER_ID_BYTES} bytes")
-        seen = self._lease_or_none(job_id)
-        if seen is None or seen.attempt != attempt or seen.lease_token is not None or seen.cancel_requested:
+        if seen.attempt != attempt or seen.lease_token is not None or seen.cancel_requested:
             return None  # the index was stale
         now, token = self.now(), str(uuid.uuid4())
         lease = seen.model_copy(
@@ -303,7 +317,7 @@ class JobQueue:
         ]
         if error.is_retryable and budgets.exhausted_by is None:
             due = self.now() + self.timing.backoff(budgets.errors_in_a_row, self._rng)
-            moved = Move(JobStatus.PENDING, [*actions, JobItem.not_before.set(due), *queue_keys(job)])
+            moved = Move(JobStatus.PENDING, [*actions, JobItem.not_before.set(due), *later_keys(job, due)])
         else:
             moved = Move(JobStatus.FAILED, actions)
         return self._end(lease, moved, outcome=f"failed: {error.cause}", end=end, summary=summary)

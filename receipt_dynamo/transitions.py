@@ -55,6 +55,14 @@ def queue_keys(job: Job) -> list[Action]:
     ]
 
 
+def later_keys(job: Job, not_before: datetime) -> list[Action]:
+    """The keys of a job that waits: claims pass over it without reading it until it is due."""
+    return [
+        JobItem.gsi3_pk.set(items.queue_pk(job.queue)),
+        JobItem.gsi3_sk.set(items.later_sk(job.priority, not_before, job.job_id)),
+    ]
+
+
 def interruption(job: Job, lease: Lease, timing: Timing, now: datetime) -> Move:
     """Interrupted and requeued; failed when the interruptions are used up."""
     budgets = job.budgets.after_interruption(progressed=progressed(lease))

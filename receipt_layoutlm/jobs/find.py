@@ -2,7 +2,7 @@
 
 import re
 
-from receipt_dynamo import DynamoClient, Job, JobStatus, NotFound
+from receipt_dynamo import DynamoClient, Job, JobStatus, JsonObject, NotFound
 from receipt_dynamo.entities import parse_job_id
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.run.comparability import stamp_of
@@ -41,20 +41,31 @@ def find_job(client: DynamoClient, reference: str) -> Job:
 
 def _best(client: DynamoClient) -> Job:
     """The highest score among the jobs comparable with the newest succeeded one; the earlier job wins a tie."""
-    scored = [job for job in client.list_jobs_by_status(JobStatus.SUCCEEDED) if metric_value(job) is not None]
+    scored = [
+        (job_id, score, results)
+        for job_id, results in client.iter_results(JobStatus.SUCCEEDED)
+        if (score := score_of(results)) is not None
+    ]
     if not scored:
         raise NotFound("no job has succeeded with a score yet: 'layoutlm-cli job list' lists all jobs")
-    stamp = stamp_of(scored[0].results)
+    stamp = stamp_of(scored[0][2])
     if stamp is None:
+        newest = client.get_job(scored[0][0])
         raise NotFound(
-            f"the newest succeeded job, {scored[0].name}, has no comparability stamp, so it is unknown which "
+            f"the newest succeeded job, {newest.name}, has no comparability stamp, so it is unknown which "
             "jobs are comparable with it: name a job, or use 'layoutlm-cli job compare'"
         )
-    comparable = [job for job in scored if stamp_of(job.results) == stamp]
-    return max(reversed(comparable), key=lambda job: metric_value(job) or 0.0)
+    comparable = [(job_id, score) for job_id, score, results in scored if stamp_of(results) == stamp]
+    best, _ = max(reversed(comparable), key=lambda each: each[1])
+    return client.get_job(best)
 
 
 def metric_value(job: Job) -> float | None:
     """The headline score of a job that has ended, if it has one."""
-    value = (job.results or {}).get("metric_value")
+    return score_of(job.results or {})
+
+
+def score_of(results: JsonObject) -> float | None:
+    """The headline score in a job's results."""
+    value = results.get("metric_value")
     return float(value) if isinstance(value, int | float) else None
