@@ -300,7 +300,7 @@ MUTATIONS = (
     Mutation(
         "a lease is taken only after it was seen to stand still",
         f"{STORE}/queue.py",
-        "return self.watch.still_seconds(lease) >= self.timing.lease_seconds",
+        "return self.watch.still_seconds(lease) >= seconds",
         "return True",
         "tests/receipt_dynamo/test_clocks.py",
     ),

@@ -433,16 +433,22 @@ class JobQueue:
         self.watch.look(leases)
         return [lease for lease in leases if self._is_overdue(lease)]
 
-    def expired(self, held: Sequence[tuple[Job, Lease]] | None = None) -> list[Lease]:
-        """Leases of dead workers: overdue, and seen without a renewal for the length of a lease."""
-        return [lease for lease in self.overdue(held) if self._stands_still(lease)]
+    def expired(
+        self, held: Sequence[tuple[Job, Lease]] | None = None, *, watched_seconds: float | None = None
+    ) -> list[Lease]:
+        """Leases of dead workers: overdue, and seen without a renewal for a lease's length, or `watched_seconds`."""
+        seconds = self.timing.lease_seconds if watched_seconds is None else watched_seconds
+        return [lease for lease in self.overdue(held) if self._stands_still(lease, seconds)]
 
-    def rescue(self, held: Sequence[tuple[Job, Lease]] | None = None) -> list[Job]:
+    def rescue(
+        self, held: Sequence[tuple[Job, Lease]] | None = None, *, watched_seconds: float | None = None
+    ) -> list[Job]:
         """Requeue jobs whose lease has expired; returns the moved jobs as they are now.
 
-        The first look at a lease of another process takes nothing away: a later one does, if it was not renewed.
+        The first look at a lease of another process takes nothing away: a later one does, if it was not renewed for
+        the length of a lease, or for `watched_seconds`.
         """
-        rescued = [self._rescue(lease) for lease in self.expired(held)]
+        rescued = [self._rescue(lease) for lease in self.expired(held, watched_seconds=watched_seconds)]
         return [job for job in rescued if job is not None]
 
     def _lease_or_none(self, job_id: str) -> Lease | None:
@@ -458,8 +464,8 @@ class JobQueue:
         grace = timedelta(seconds=self.timing.rescue_grace_seconds)
         return lease.expires_at is not None and lease.expires_at + grace < self.now()
 
-    def _stands_still(self, lease: Lease) -> bool:
-        return self.watch.still_seconds(lease) >= self.timing.lease_seconds
+    def _stands_still(self, lease: Lease, seconds: float) -> bool:
+        return self.watch.still_seconds(lease) >= seconds
 
     def _rescue(self, lease: Lease) -> Job | None:
         job_id, now = lease.job_id, self.now()

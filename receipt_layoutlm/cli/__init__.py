@@ -17,6 +17,7 @@ COMMANDS = {
     "storage": ("receipt_layoutlm.cli.storage:storage", "Show what the bucket holds."),
     "local": ("receipt_layoutlm.cli.local:local", "Start, stop and show the embedded AWS behind --local."),
     "doctor": ("receipt_layoutlm.cli.doctor:doctor", "Check this machine or your AWS account and suggest fixes."),
+    "chaos": ("receipt_layoutlm.cli.chaos:chaos", "Check the queue under kills, faults and wrong clocks."),
     "demo": ("receipt_layoutlm.cli.demo:demo", "Run the whole system once on generated receipts."),
 }
 

@@ -6,6 +6,7 @@ import threading
 import click
 
 from receipt_dynamo import Job, JobQueue, JobStatus, Lease
+from receipt_dynamo.queue import DEFAULT_TIMING
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.progress import counting_bar
 from receipt_layoutlm.cli.tables import clean, when
@@ -26,25 +27,33 @@ CLOCK_TICK_SECONDS = 0.01  # so that rounding does not end a watch too early
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Show the jobs that would be requeued; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--watch",
+    "seconds",
+    type=click.FloatRange(min=0),
+    default=DEFAULT_TIMING.lease_seconds,
+    show_default=True,
+    help="Seconds to watch expired leases; fewer only if their workers are known to be dead.",
+)
 @store_options
-def rescue(connection: Connection, dry_run: bool, as_json: bool) -> None:
+def rescue(connection: Connection, dry_run: bool, as_json: bool, seconds: float) -> None:
     """Requeue jobs whose lease has expired.
 
     A worker renews its lease every few seconds. A job whose lease has not been renewed for about two minutes is
-    requeued, and another worker resumes it from the last checkpoint. Expired leases are watched for 90 seconds first:
-    one that is renewed meanwhile belongs to a worker whose clock is wrong, and is left alone. Idle workers and the
+    requeued, and another worker resumes it from the last checkpoint. Expired leases are watched first: one that is
+    renewed meanwhile belongs to a worker whose clock is wrong, and is left alone. Idle workers and the
     fleet's scaler do this too; use this command when there are none.
     """
     queue = connection.queue()
     overdue = queue.overdue()
     if overdue and not dry_run:
-        overdue = _watch(queue, overdue)
+        overdue = _watch(queue, overdue, seconds)
     expired = {lease.job_id: lease for lease in overdue}
     if dry_run:
         jobs = [queue.client.get_job(job_id, consistent=True) for job_id in expired]
         moved = [job.model_copy(update={"status": status_after_rescue(job, expired[job.job_id])}) for job in jobs]
     else:
-        moved = queue.rescue()
+        moved = queue.rescue(watched_seconds=seconds)
     rows = [_row(queue, job, expired.get(job.job_id)) for job in moved]
     if as_json:
         click.echo(json.dumps(rows, indent=1))
@@ -56,9 +65,8 @@ def rescue(connection: Connection, dry_run: bool, as_json: bool) -> None:
         click.echo(f"nothing to rescue: every held lease was renewed within {duration(limit)}", err=True)
 
 
-def _watch(queue: JobQueue, overdue: list[Lease]) -> list[Lease]:
-    """Look at expired leases for the length of a lease, or until all are renewed; returns those that still expired."""
-    seconds = queue.timing.lease_seconds
+def _watch(queue: JobQueue, overdue: list[Lease], seconds: float) -> list[Lease]:
+    """Look at expired leases for so long, or until all are renewed; returns those that stood still."""
     click.echo(
         f"{count(len(overdue), 'lease')} expired: watched for {duration(seconds)}, in case a worker still renews it"
         " (Ctrl-C leaves all jobs as they are)",

@@ -1,19 +1,18 @@
 """layoutlm-cli rescue: what was taken from whom, and where it went."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from functools import partial
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from receipt_dynamo import Budgets, DynamoClient, JobQueue, Lease, Pointer, Timing, utcnow
-from receipt_layoutlm.cli import cli, connection
+from receipt_dynamo import Budgets, DynamoClient, JobQueue, Lease, Pointer, utcnow
+from receipt_layoutlm.cli import cli
 from tests.support.stores import Clock
 
 LONG_AGO = timedelta(minutes=10)
-LEASE_SECONDS = 0.3
 
 
 @pytest.fixture
@@ -22,14 +21,8 @@ def queue(cloud: DynamoClient) -> JobQueue:
     return JobQueue(cloud, now=Clock(utcnow() - LONG_AGO))
 
 
-@pytest.fixture(autouse=True)
-def _short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the rescuer alone: it watches an expired lease for this long."""
-    monkeypatch.setattr(connection, "JobQueue", partial(JobQueue, timing=Timing(lease_seconds=LEASE_SECONDS)))
-
-
 def rescue(*arguments: str) -> str:
-    result = CliRunner().invoke(cli, ["rescue", *arguments])
+    result = CliRunner().invoke(cli, ["rescue", "--watch", "0.1", *arguments])
     assert result.exit_code == 0, result.output
     return result.stdout
 
@@ -51,7 +44,7 @@ def test_a_silent_worker_loses_its_job_which_goes_back_into_the_queue(queue: Job
     text = rescue()
 
     assert text.startswith(f"rescued mine ({lease.job_id}): attempt 1 of worker worker-of-mine, silent since ")
-    assert "(8 min 3" in text and "s) -> interrupted, requeued" in text
+    assert "(10 min 0" in text and "s) -> interrupted, requeued" in text
     assert status(queue, lease) == "interrupted"
 
 
@@ -86,21 +79,25 @@ def test_a_checkpoint_of_the_silent_attempt_saves_a_job_on_its_last_interruption
 
 def test_a_person_is_told_that_expired_leases_are_watched(queue: JobQueue) -> None:
     claimed(queue, "mine")
-    text = CliRunner().invoke(cli, ["rescue"]).stderr
-    assert "1 lease expired: watched for 0.3 s, in case a worker still renews it (Ctrl-C leaves all jobs" in text
+    text = CliRunner().invoke(cli, ["rescue", "--watch", "0.1"]).stderr
+    assert "1 lease expired: watched for 0.1 s, in case a worker still renews it (Ctrl-C leaves all jobs" in text
 
 
-def test_a_worker_whose_clock_is_wrong_keeps_its_job(queue: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:
-    lease = claimed(queue, "mine")
+def test_a_worker_whose_clock_is_wrong_keeps_its_job(queue: JobQueue) -> None:
+    lease, stop = claimed(queue, "mine"), threading.Event()
 
-    class Renewed(JobQueue):
-        def overdue(self, *given: Any) -> list[Lease]:
+    def renew() -> None:
+        while not stop.is_set():
             queue.renew(lease)
-            return super().overdue(*given)
 
-    monkeypatch.setattr(connection, "JobQueue", partial(Renewed, timing=Timing(lease_seconds=LEASE_SECONDS)))
+    with ThreadPoolExecutor(1) as pool:
+        renewing = pool.submit(renew)
+        try:
+            assert rescue("--watch", "1") == ""
+        finally:
+            stop.set()
+        renewing.result()
 
-    assert rescue() == ""
     assert status(queue, lease) == "running"
 
 

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from receipt_dynamo import JobQueue, JobStatus, Storage
-from receipt_layoutlm.cli import run_here
 from receipt_layoutlm.cli.connection import Connection
-from receipt_layoutlm.cli.run_here import WorkerOptions, policy_of_worker, work_here
+from receipt_layoutlm.cli.progress import ProgressView
+from receipt_layoutlm.cli.run_here import WorkerOptions, open_context, policy_of_worker, work_here
 from receipt_layoutlm.worker.admission import JobPolicy
-from receipt_layoutlm.worker.context import WorkerContext
 from receipt_layoutlm.worker.host.registry import CLAIMED, workers_dir
 from tests.support.moto_worker import beside, kept_handlers, pause, run, status, submit
 
@@ -69,20 +68,15 @@ def test_a_job_that_is_run_here_is_in_hand_like_one_of_a_queue(queue: JobQueue) 
     assert (workers_dir(os.environ) / CLAIMED).exists()  # as each job in hand leaves it
 
 
-def test_an_interrupted_job_goes_to_the_on_demand_queue_after_k_times(
-    queue: JobQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_job_goes_to_the_on_demand_queue_after_k_times(queue: JobQueue) -> None:
     """The option reaches the queue that the worker works with."""
-    job = submit(queue)
+    job, connection = submit(queue), Connection(False, "the-table", None, "the-bucket")
+    options = WorkerOptions(ondemand_after=1)
 
-    def interrupted(ctx: WorkerContext, _options: object) -> list[JobStatus]:
+    with open_context(connection, ProgressView(), policy_of_worker(connection, options), options) as ctx:
         lease = ctx.queue.claim("worker")
         assert lease is not None
-        return [ctx.queue.release(lease, "spot")]
-
-    monkeypatch.setattr(run_here, "run_worker", interrupted)
-
-    run("run", "--idle-timeout", "0", LAYOUTLM_ONDEMAND_AFTER="1")
+        ctx.queue.release(lease, "spot")
 
     assert queue.client.get_job(job.job_id, consistent=True).queue == "default.ondemand"
 

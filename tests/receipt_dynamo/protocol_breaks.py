@@ -71,7 +71,7 @@ def largest_stored(lease: Lease, checkpoints: dict[tuple[str, Any], Any]) -> Any
     return max((place for _, place in checkpoints), key=lambda place: (place[1], place[0]), default=None)
 
 
-def expired_anyway(_self: object, lease: Lease) -> bool:
+def expired_anyway(_self: object, lease: Lease, *_: object) -> bool:
     return lease.lease_token is not None
 
 
