@@ -24,7 +24,7 @@ from receipt_layoutlm.jobs.chaos_worker import STEPS, TIMING, Break, WorkerSetti
 WORKERS = 4
 FAULT_SHARE = 0.02  # of the requests lose their reply, and as many are throttled
 SKEWS = (0.0, -600.0, 600.0, -115.0, 115.0)  # seconds, in turn
-CANCELLED_SHARE = 0.1  # of the jobs
+CANCELLED_SHARE = 0.1  # of the jobs, while a worker holds them
 PAUSED_SHARE = 0.4  # of the blows are pauses: such a worker comes back after its job was rescued
 PAUSE_SECONDS = TIMING.lease_seconds + TIMING.rescue_grace_seconds + 3.0
 BLOW_SECONDS = 0.6  # mean time between two blows
@@ -126,7 +126,7 @@ def run_chaos(
         for number in range(jobs)
     ]
     crowd = Crowd(queue.client.table_name, region, name, folder, broken, rng)
-    left, to_cancel, cancelled = set(ids), rng.sample(ids, round(jobs * CANCELLED_SHARE)), set[str]()
+    left, to_cancel, cancelled = set(ids), max(1, round(jobs * CANCELLED_SHARE)), set[str]()
     killed = pauses = 0
     moved_at = time.monotonic()
     try:
@@ -135,16 +135,17 @@ def run_chaos(
                 crowd.start()
             time.sleep(rng.uniform(0, 2 * BLOW_SECONDS))
             crowd.wake(time.monotonic())
-            busy = _busy(queue, name, crowd) if killed < kills else []
-            if busy and rng.random() < PAUSED_SHARE:
-                crowd.pause(busy.pop())
+            busy = _busy(queue, name, crowd)
+            if busy and to_cancel:
+                to_cancel -= 1
+                cancelled |= _cancel(queue, busy[0][1])
+            if killed < kills and busy and rng.random() < PAUSED_SHARE:
+                crowd.pause(busy[-1][0])
                 pauses += 1
-            elif busy:
-                crowd.kill(busy.pop())
+            elif killed < kills and busy:
+                crowd.kill(busy[-1][0])
                 killed += 1
                 on_kill()
-            if to_cancel:
-                cancelled |= _cancel(queue, to_cancel.pop())
             ended = {job_id for job_id in left if queue.client.get_job(job_id, consistent=True).status.is_final}
             if ended:
                 left, moved_at = left - ended, time.monotonic()
@@ -168,10 +169,10 @@ def run_chaos(
     )
 
 
-def _busy(queue: JobQueue, name: str, crowd: Crowd) -> list[str]:
-    """Workers that hold a job now, in random order."""
-    holders = {lease.worker_id for job, lease in queue.held() if job.queue == name}
-    busy = [worker_id for worker_id in crowd.running if worker_id in holders]
+def _busy(queue: JobQueue, name: str, crowd: Crowd) -> list[tuple[str, str]]:
+    """Workers that hold a job now, with its id, in random order."""
+    held = {str(lease.worker_id): job.job_id for job, lease in queue.held() if job.queue == name}
+    busy = [(worker_id, held[worker_id]) for worker_id in crowd.running if worker_id in held]
     crowd.rng.shuffle(busy)
     return busy
 
