@@ -164,7 +164,7 @@ def run_chaos(
         claims=len(claims),
         statuses={status: statuses.count(status) for status in JobStatus if status in statuses},
         seconds=round(time.monotonic() - began, 1),
-        violations=list(violations(queue.client, ids, claims, cancelled, STEPS)),
+        violations=list(violations(queue.client, name, ids, claims, cancelled, STEPS)),
         job_ids=ids,
     )
 

@@ -32,9 +32,14 @@ def read_stored(client: DynamoClient, job_id: str) -> Stored:
 
 
 def violations(
-    client: DynamoClient, job_ids: Iterable[str], claims: Collection[Claim], cancelled: Collection[str], steps: int
+    client: DynamoClient,
+    queue: str,
+    job_ids: Iterable[str],
+    claims: Collection[Claim],
+    cancelled: Collection[str],
+    steps: int,
 ) -> Iterator[str]:
-    """Each broken invariant in a line.
+    """Each broken invariant of the jobs of a queue, in a line.
 
     `claims` are those that workers were given, `cancelled` the jobs whose cancel was acknowledged, and `steps` the
     evaluations of a whole job.
@@ -43,7 +48,7 @@ def violations(
     for (job_id, attempt), count in given.items():
         if count > 1:
             yield f"job {job_id}: attempt {attempt} was given to {count} claims (invariant 1)"
-    queued = {job.job_id for queue in {"", *_queues(client, job_ids)} if queue for job in client.iter_queue(queue)}
+    queued = {job.job_id for job in client.iter_queue(queue)}
     for job_id in job_ids:
         try:
             stored = read_stored(client, job_id)
@@ -51,12 +56,8 @@ def violations(
             yield f"job {job_id}: an accepted job is gone: {error}"
             continue
         yield from (f"job {job_id}: {text}" for text in _of_job(stored, steps, job_id in cancelled))
-        if job_id in queued:
+        if job_id in queued and stored.job.status.is_final:
             yield f"job {job_id}: it is {stored.job.status} and in the queue (invariant 11)"
-
-
-def _queues(client: DynamoClient, job_ids: Iterable[str]) -> set[str]:
-    return {client.get_job(job_id).queue for job_id in list(job_ids)[:1]}
 
 
 def _of_job(stored: Stored, steps: int, is_cancelled: bool) -> Iterator[str]:

@@ -41,7 +41,7 @@ def ended(store: JobQueue, *steps: int) -> Lease:
 
 def found(store: JobQueue, *leases: Lease, cancelled: tuple[str, ...] = ()) -> list[str]:
     claims = [(lease.job_id, lease.attempt, str(lease.lease_token)) for lease in leases]
-    return list(violations(store.client, {lease.job_id for lease in leases}, claims, cancelled, STEPS))
+    return list(violations(store.client, "default", {lease.job_id for lease in leases}, claims, cancelled, STEPS))
 
 
 def test_a_job_that_keeps_the_rules_violates_none(store: JobQueue, clock: Clock) -> None:
