@@ -176,6 +176,15 @@ class DynamoClient:
             waited = self._waited(queue, now(), page)
         return heapq.merge((job for job in ready if job.is_due(now())), waited, key=claim_order)
 
+    def iter_backlog(self, queue: str, now: Callable[[], datetime], *, page: int) -> Iterator[Job]:
+        """Jobs of a queue that are due, those that waited for a time last. Reads no page more than its caller takes."""
+        rows = self._query("GSI3", items.queue_pk(queue), page=page)
+        for waits, some in itertools.groupby(rows, key=items.is_later):
+            if waits:
+                yield from self._waited(queue, now(), page)
+                return
+            yield from (job for job in _readable(some) if job.is_due(now()))
+
     def _waited(self, queue: str, now: datetime, page: int) -> Sequence[Job]:
         """Jobs of a queue that waited for a time, and are due. Notes whether any waits."""
         partition = items.queue_pk(queue)

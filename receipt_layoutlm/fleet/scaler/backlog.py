@@ -46,7 +46,7 @@ def read_backlog(
     running = {lease.job_id for _, lease in known.held if instance_of(lease.worker_id) in instances}
     rescued = {job.job_id: job for job in known.rescued}
     # the index may still list a rescued job as it was before
-    listed = (rescued.get(job.job_id, job) for job in queue.due_jobs(name, page=maximum))
+    listed = (rescued.get(job.job_id, job) for job in queue.client.iter_backlog(name, queue.now, page=maximum))
     waiting = {job.job_id: job for job in itertools.islice(_claimable(listed, name, now), maximum)}
     newest = itertools.islice(dict.fromkeys(reversed(known.named)), maximum)
     unlisted = itertools.chain(
