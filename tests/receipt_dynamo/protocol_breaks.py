@@ -152,7 +152,7 @@ BREAKS = (
     ),
     Break(
         "rescue by the date alone",
-        "a lease is taken that nobody saw standing still",
+        "a lease is taken without a look that saw it standing still",
         ((queue.JobQueue, "_stands_still", expired_anyway),),
     ),
     Break(
