@@ -27,7 +27,6 @@ from receipt_layoutlm.metric_names import LOSS, check_metric, parse_guard
 M = TypeVar("M", bound=BaseModel)
 
 CONFIG_VERSION: Final = 1
-DEFAULT_WORK_DIR = "/tmp/receipt_layoutlm"
 DEFAULT_TASK: Final = "layoutlm"
 
 TASKS: dict[str, str] = {
@@ -213,7 +212,10 @@ class TrainConfig(BaseModel):
         description="Data-parallel processes, one per GPU; the effective batch size does not change.",
     )
     threads: int | None = _place(None, ge=1, description="CPU threads (default: the CPUs it may use).")
-    work_dir: str = _place(DEFAULT_WORK_DIR, description="Folder on the worker that holds the run directories.")
+    work_dir: str | None = _place(
+        None,
+        description="Folder of the run directories, with --local and --run-here (default: in the state folder).",
+    )
 
     @field_validator("metric_for_best")
     @classmethod

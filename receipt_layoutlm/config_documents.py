@@ -16,6 +16,7 @@ from receipt_layoutlm.config import (
     config_class,
     with_whole_ratios,
 )
+from receipt_layoutlm.paths import DEFAULT_WORK_DIR
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -83,6 +84,9 @@ def from_document(document: Mapping[str, JsonValue]) -> TrainConfig:
             f"config_version {document.get('config_version')} is not {CONFIG_VERSION}: upgrade this worker"
         )
     values = {key: value for key, value in document.items() if key not in BESIDE and value is not None}
+    given = document.get("given")
+    if values.get("work_dir") == str(DEFAULT_WORK_DIR) and not (isinstance(given, dict) and "work_dir" in given):
+        del values["work_dir"]  # earlier versions stored the default
     return parse_config(with_whole_ratios(values))
 
 

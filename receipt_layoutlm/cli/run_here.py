@@ -15,9 +15,9 @@ from receipt_dynamo import Job, JobQueue, JobStatus, Machine, Storage, Timing
 from receipt_dynamo.client import resolve_region
 from receipt_layoutlm.cli.connection import Connection
 from receipt_layoutlm.cli.progress import ProgressView
-from receipt_layoutlm.config import DEFAULT_WORK_DIR
 from receipt_layoutlm.fleet import names as fleet_names
 from receipt_layoutlm.fleet.scaler.prices import machine_price
+from receipt_layoutlm.paths import given_work_dir, local_work_dir, prepare_default_work_dir, private_files
 from receipt_layoutlm.redact import printable
 from receipt_layoutlm.storage.keys import parse_s3_uri
 from receipt_layoutlm.worker.admission import ANY_BUCKET, JobPolicy
@@ -27,6 +27,7 @@ from receipt_layoutlm.worker.host.fleet import FleetMembership, uptime_seconds
 from receipt_layoutlm.worker.host.registry import DRAIN_SIGNAL, registered, workers_dir
 from receipt_layoutlm.worker.host.spot import SpotWatch, find_metadata
 from receipt_layoutlm.worker.host.systemd import take_notifier
+from receipt_layoutlm.worker.prepare import prepare_work_dir
 from receipt_layoutlm.worker.worker import ClaimOptions, new_worker_id, run_job, run_worker
 
 EXIT_CODES = {JobStatus.SUCCEEDED: 0, JobStatus.FAILED: 100, JobStatus.CANCELLED: 103}
@@ -62,7 +63,8 @@ def open_context(
     """Build the context of this process's worker, registered on this machine until the end of the block.
 
     Ctrl-C and SIGTERM stop it, `worker drain` drains it; a second Ctrl-C or SIGTERM ends the process at once. On EC2
-    spot notices are watched. In a fleet the worker is named after its instance and knows its price.
+    spot notices are watched. In a fleet the worker is named after its instance and knows its price. Raises
+    FolderRefused when there is no safe folder for run directories.
     """
     stop, drain = stop_on_signal(), drain_on_signal()  # before the registration, which invites the drain signal
     client = connection.client()
@@ -80,13 +82,17 @@ def open_context(
     if options.fleet is not None:
         fleet = FleetMembership(client, options.fleet, instance_id, uptime_seconds())
     with ExitStack() as stack:
+        if policy.own_work_dir is None:
+            prepare_default_work_dir(policy.default_work_dir, os.environ)
+            stack.enter_context(private_files())
+        work_dir = policy.own_work_dir or policy.default_work_dir
+        prepare_work_dir(work_dir)
         registry = stack.enter_context(registered(workers_dir(os.environ), worker_id))
         disk = None
         if options.min_free_disk:
             hub = os.environ.get(HUB_VARIABLE)
             caches = [Path(hub) / "hub"] if hub else []  # where huggingface_hub keeps its downloads
-            work_dir, min_free = policy.own_work_dir or Path(DEFAULT_WORK_DIR), int(options.min_free_disk * 1e9)
-            disk = DiskWatch(work_dir, min_free, caches, registry.jobs_in_hand)
+            disk = DiskWatch(work_dir, int(options.min_free_disk * 1e9), caches, registry.jobs_in_hand)
         yield WorkerContext(
             identity=WorkerIdentity(worker_id, machine),
             policy=policy,
@@ -110,7 +116,7 @@ def open_context(
 def policy_of_worker(connection: Connection, options: WorkerOptions) -> JobPolicy:
     """Accept jobs of the worker's own bucket; with --local every job, on a fleet's machine what its role may reach."""
     if connection.is_local:
-        return JobPolicy.of_this_machine([ANY_BUCKET], options.work_dir)
+        return JobPolicy.of_this_machine([ANY_BUCKET], options.work_dir, local_work_dir(os.environ))
     accepted = [parse_s3_uri(uri) for uri in options.accepted]
     if GROUP_VARIABLE in os.environ:
         return JobPolicy.of_fleet(connection.default_bucket(), accepted, options.work_dir)
@@ -168,7 +174,9 @@ def work_here(connection: Connection, job: Job) -> int:
     """Claim and run one job in the foreground; returns the exit code."""
     log_to_stderr()
     own = [ANY_BUCKET] if connection.is_local or job.storage is None else [job.storage]
-    policy = JobPolicy.of_this_machine(own)
+    chosen = job.job_config.get("work_dir")
+    work_dir = Path(str(chosen)) if chosen else given_work_dir(os.environ)
+    policy = JobPolicy.of_this_machine(own, work_dir, local_work_dir(os.environ))
     with ProgressView() as view, open_context(connection, view, policy, WorkerOptions()) as ctx:
         lease = ctx.queue.claim_job(job.job_id, ctx.identity.worker_id, machine=ctx.machine)
         if lease is None:

@@ -10,6 +10,7 @@ import click
 from receipt_layoutlm.cli.connection import Connection, explain_errors, require, store_options
 from receipt_layoutlm.cli.run_here import WorkerOptions, log_to_stderr, work_queue
 from receipt_layoutlm.cli.tables import clean
+from receipt_layoutlm.paths import WORK_VARIABLE
 from receipt_layoutlm.worker.host.fleet import FleetMembership
 from receipt_layoutlm.worker.host.registry import drain, running_workers, workers_dir
 from receipt_layoutlm.worker.worker import ClaimOptions, accepts
@@ -50,9 +51,10 @@ def worker() -> None:
 @click.option(
     "--work-dir",
     type=click.Path(path_type=Path),
-    envvar="LAYOUTLM_WORK_DIR",
+    envvar=WORK_VARIABLE,
     show_envvar=True,
-    help="Folder for run directories.",
+    help="Folder for run directories (default: with --local in the state folder, else /tmp/receipt_layoutlm, or "
+    "/tmp/receipt_layoutlm-USER where that one belongs to another user).",
 )
 @click.option(
     "--accept",

@@ -15,7 +15,9 @@ CAUSES = {
     "killed": "the trainer was killed or crashed",
     "device_error": "the device (a GPU, for example) reported an error",
     "hang": "the trainer stopped making progress",
-    "storage": "the bucket or the table failed",
+    "storage": "the bucket, the table or the disk failed",
+    "permission": "access was denied",
+    "missing_bucket": "the bucket does not exist",
     "interruptions": "it was interrupted too often",
     "unknown": "the cause is unknown",
 }

@@ -23,7 +23,7 @@ from receipt_layoutlm.local.start import (
     this_platform,
 )
 from receipt_layoutlm.local.state import RECORDS, LocalAwsError, Records, load_records, locked, save_records, size_of
-from receipt_layoutlm.paths import state_dir
+from receipt_layoutlm.paths import WORK, check_state_dir, state_dir
 
 LOCAL_TABLE = "layoutlm-local"
 LOCAL_BUCKET = "layoutlm-local"
@@ -84,6 +84,7 @@ def start_engines(
 
 def stop_engines(folder: Path) -> tuple[EngineName, ...]:
     """Stop the running engines, keeping their data; returns their names. Raises LocalAwsError when one does not end."""
+    check_state_dir(folder)
     if not (folder / RECORDS).exists():
         return ()
     with locked(folder):
@@ -91,11 +92,13 @@ def stop_engines(folder: Path) -> tuple[EngineName, ...]:
 
 
 def purge(folder: Path) -> None:
-    """Stop the engines and delete their data; other files in the folder stay."""
+    """Stop the engines, and delete their data and the run directories; other files in the folder stay."""
+    check_state_dir(folder)
     if not (folder / RECORDS).exists():
         return
     with locked(folder):
         _stop_all(folder)
+        shutil.rmtree(folder / WORK, ignore_errors=True)
         for name in load_records(folder).engines:
             shutil.rmtree(folder / name, ignore_errors=True)
             log_of(folder, name).unlink(missing_ok=True)
@@ -104,6 +107,7 @@ def purge(folder: Path) -> None:
 
 def local_status(folder: Path) -> LocalStatus:
     """State of the engines, and the size of their data. Starts nothing."""
+    check_state_dir(folder)
     records, engines = load_records(folder), []
     for name, record in records.engines.items():
         alive = is_alive(record)

@@ -24,6 +24,7 @@ from receipt_layoutlm.run.manifest import (
     verify,
 )
 from receipt_layoutlm.storage.errors import (
+    MISSING,
     NotStored,
     StorageError,
     error_code,
@@ -100,12 +101,20 @@ class Bucket:
         partial = path.with_name(path.name + ".partial")
         with explained(self.name, key):
             try:
-                self.raw.download_file(self.name, key, str(partial), Config=self._transfer)
+                self._download(key, partial)
                 partial.replace(path)
             except OSError as error:
                 raise StorageError(
                     f"{path} cannot be written: {error}: free some disk space, or name another folder"
                 ) from error
+
+    def _download(self, key: str, path: Path) -> None:
+        try:
+            self.raw.download_file(self.name, key, str(path), Config=self._transfer)
+        except ClientError as error:
+            if error_code(error) in MISSING:  # its HEAD request does not tell a missing object from a missing bucket
+                self.raw.list_objects_v2(Bucket=self.name, Prefix=key, MaxKeys=1)  # NoSuchBucket
+            raise
 
     def exists(self, key: str) -> bool:
         try:

@@ -12,8 +12,9 @@ from pathlib import Path
 from receipt_dynamo import Job, JobQueue, Lease
 from receipt_layoutlm.config import ConfigError, TrainConfig
 from receipt_layoutlm.data.frozen_split import frozen_sha256
+from receipt_layoutlm.paths import check_own, make_folders
 from receipt_layoutlm.references import fingerprint_of, is_in_bucket, safe_name
-from receipt_layoutlm.run.directory import RunDir
+from receipt_layoutlm.run.directory import ATTEMPTS, RunDir
 from receipt_layoutlm.run.manifest import MANIFEST, RESUME_ONLY, DamagedFolder, is_whole
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.keys import RunKeys, dataset_key, split_key
@@ -29,9 +30,10 @@ def prepare_run_dir(
 ) -> RunDir:
     """Make a new folder with config, pages and split, and point `{work_dir}/{job_name}` at it.
 
-    Raises DamagedFolder, ConfigError.
+    Raises DamagedFolder, ConfigError, FolderRefused.
     """
-    path = work_dir / ".attempts" / job.job_id / f"{lease.attempt:03d}"
+    prepare_work_dir(work_dir)
+    path = (work_dir / ATTEMPTS / job.job_id / f"{lease.attempt:03d}").absolute()
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
     run_dir = RunDir(path)
@@ -51,6 +53,18 @@ def prepare_run_dir(
         fresh.symlink_to(path)
         fresh.replace(link)
     return run_dir
+
+
+def prepare_work_dir(work_dir: Path) -> None:
+    """Create a folder of run directories, and in it the folder of attempts or check that it is one's own.
+
+    The folder itself may be shared and writable by others, if that is what its user has named. Raises FolderRefused.
+    """
+    make_folders(work_dir, mode=0o777)
+    attempts = work_dir / ATTEMPTS
+    if not attempts.is_symlink():
+        make_folders(attempts, mode=0o777)
+    check_own(attempts)
 
 
 def get_weights(config: TrainConfig, run_dir: RunDir, open_bucket: Callable[[str], Bucket]) -> None:

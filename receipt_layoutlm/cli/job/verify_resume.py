@@ -1,5 +1,6 @@
 """layoutlm-cli job verify-resume: replay training between two checkpoints and compare them bit by bit."""
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -10,6 +11,7 @@ import click
 from receipt_layoutlm.cli.connection import Connection, require, store_options
 from receipt_layoutlm.cli.tables import clean
 from receipt_layoutlm.jobs.find import find_job
+from receipt_layoutlm.paths import prepare_local_work_dir
 
 if TYPE_CHECKING:
     from receipt_layoutlm.jobs.verify_resume import Verdict
@@ -30,7 +32,7 @@ def verify_resume_command(
 
     Replays the steps between two stored checkpoints on this machine and compares the result bit by bit. Exit code 0
     if weights, optimizer state, random states and evaluations are equal, otherwise 1. Writes nothing to the table
-    or the bucket. The temporary folder (TMPDIR) must hold three checkpoints.
+    or the bucket. The work folder (LAYOUTLM_WORK_DIR, else in the state folder) must hold three checkpoints.
     """
     require("train")
     from receipt_layoutlm.cli.progress import ProgressView
@@ -40,7 +42,8 @@ def verify_resume_command(
     client = connection.client()
     job = find_job(client, reference)
     span = choose_span(client, connection.open_bucket, job, from_step, to_step)
-    with tempfile.TemporaryDirectory(prefix="verify-resume-") as folder, ProgressView() as view:
+    work_dir = prepare_local_work_dir(os.environ)
+    with tempfile.TemporaryDirectory(prefix="verify-resume-", dir=work_dir) as folder, ProgressView() as view:
 
         def observe(event: Event) -> None:
             if isinstance(event, Progress) and event.phase != "encode":  # counts the steps of the replay, not the job's
