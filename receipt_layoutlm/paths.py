@@ -131,6 +131,20 @@ def make_folders(folder: Path, advice: str = WORK_ADVICE, mode: int = 0o700) -> 
         raise FolderRefused(f"{folder} cannot be created ({error.strerror}): {advice}") from error
 
 
+def disk_bytes(folder: Path, most: int = 200_000) -> int:
+    """Bytes that the files below a folder take on the disk, of the first `most` files. No link is followed."""
+    total, seen = 0, set[int]()
+    for root, _folders, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # removed meanwhile
+                found = os.lstat(os.path.join(root, name))  # noqa: PTH118 - some 5 times faster
+                total += found.st_blocks * 512 if found.st_ino not in seen else 0
+                seen.add(found.st_ino)
+        if len(seen) >= most:
+            break
+    return total
+
+
 def private(path: str, flags: int) -> int:
     """Opener for `open`: a new file is its owner's alone from the first byte, and a link is not followed."""
     return os.open(path, flags | os.O_NOFOLLOW, 0o600)

@@ -6,9 +6,13 @@ from collections.abc import Iterator
 
 import click
 
+from receipt_layoutlm.cli.connection import Connection
+from receipt_layoutlm.cli.upkeep import expire
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.local import aws as local_aws
-from receipt_layoutlm.paths import state_dir
+from receipt_layoutlm.local.engines import programs_dir
+from receipt_layoutlm.paths import given_work_dir, local_work_dir, state_dir
+from receipt_layoutlm.run.directory import ATTEMPTS, ENCODED
 
 
 @click.group()
@@ -19,16 +23,20 @@ def local() -> None:
 @local.command("up")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def up_command(as_json: bool) -> None:
-    """Start both engines and create the table and the bucket. Running engines are kept."""
+    """Start both engines and create the table and the bucket. Running engines are kept.
+
+    Checkpoints of jobs that succeeded 7 days ago are deleted, as on AWS; best/ and run.json stay.
+    """
     with _one_line():
         local_aws.start_engines(state_dir(os.environ))
+        expire(Connection(is_local=True, table=None, region=None, bucket_name=None))
     _print_status(as_json)
 
 
 @local.command("status")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status_command(as_json: bool) -> None:
-    """Show the running engines, the state folder and its size."""
+    """Show the running engines, and what the state folder takes on the disk."""
     _print_status(as_json)
 
 
@@ -52,8 +60,10 @@ def down_command(purge: bool, yes: bool) -> None:
 
 
 def _print_status(as_json: bool) -> None:
+    work_dir = given_work_dir(os.environ) or local_work_dir(os.environ)
+    places = {"work folder": [work_dir / ATTEMPTS], "caches": [work_dir / ENCODED, programs_dir()]}
     with _one_line():
-        current = local_aws.local_status(state_dir(os.environ))
+        current = local_aws.local_status(state_dir(os.environ), places)
     if as_json:
         click.echo(current.model_dump_json(indent=1))
         return
@@ -65,6 +75,9 @@ def _print_status(as_json: bool) -> None:
     if not running:
         click.echo("no engine is running")
     click.echo(f"state  {current.state_dir}  {_megabytes(current.state_bytes)}")
+    for title, size in current.sizes.items():
+        click.echo(f"  {title:16} {_megabytes(size):>10}")
+    click.echo("`layoutlm-cli --local job prune --older-than 0d` removes checkpoints and run directories of ended jobs")
 
 
 def _megabytes(count: int) -> str:

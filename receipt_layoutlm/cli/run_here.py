@@ -15,6 +15,7 @@ from receipt_dynamo import Job, JobQueue, JobStatus, Machine, Storage, Timing
 from receipt_dynamo.client import resolve_region
 from receipt_layoutlm.cli.connection import Connection
 from receipt_layoutlm.cli.progress import ProgressView
+from receipt_layoutlm.cli.upkeep import Upkeep
 from receipt_layoutlm.fleet import names as fleet_names
 from receipt_layoutlm.fleet.scaler.prices import machine_price
 from receipt_layoutlm.paths import given_work_dir, local_work_dir, prepare_default_work_dir, private_files
@@ -103,6 +104,7 @@ def open_context(
                 fleet=fleet,
                 price_per_hour=price_lookup or (lambda: options.price_per_hour),
                 notifier=take_notifier(os.environ),
+                upkeep=Upkeep(connection),
             ),
             queue=JobQueue(client, timing=Timing(ondemand_after=options.ondemand_after)),
             open_bucket=connection.open_bucket,

@@ -86,12 +86,3 @@ def locked(folder: Path) -> Iterator[None]:
     with open(folder / "engines.lock", "w", opener=private) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def size_of(folder: Path) -> int:
-    """Total bytes of the files below a folder."""
-    total = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):  # an engine may remove one meanwhile
-            total += path.lstat().st_size if path.is_file() else 0
-    return total

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 ATTEMPTS = ".attempts"  # in the work folder: JOB_ID/NNN
+ENCODED = ".encoded"  # in the work folder: encoded pages, shared by attempts
 ORPHANED = 70  # exit status after stdin was closed: the parent process is gone
 
 

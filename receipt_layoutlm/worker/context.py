@@ -40,6 +40,7 @@ class Host:
     fleet: FleetMembership | None = None
     price_per_hour: Callable[[], float | None] = lambda: None  # US dollars, now
     notifier: Notifier = SILENT
+    upkeep: Callable[[], None] = lambda: None  # after each job
 
     @property
     def is_interrupted(self) -> bool:
@@ -68,6 +69,7 @@ class Host:
             if self.fleet is not None:
                 self.fleet.record_claim()
             yield
+        self.upkeep()
 
     def boot_seconds(self, job: Job) -> float | None:
         """Seconds that the job in hand waited for the boot of this machine."""

@@ -6,12 +6,12 @@ Only for a work_dir of the worker's own: everything evicted is in the bucket or 
 import logging
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from receipt_layoutlm.paths import make_folders
-from receipt_layoutlm.run.directory import ATTEMPTS
-from receipt_layoutlm.worker.encoded_cache import FOLDER
+from receipt_layoutlm.run.directory import ATTEMPTS, ENCODED
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class DiskWatch:
         return sorted((path for path in unused if in_use is None or path.absolute() != in_use.absolute()), key=_age)
 
     def _cached(self) -> Iterator[Path]:
-        for cache in (self._work_dir / FOLDER, *self._caches):
+        for cache in (self._work_dir / ENCODED, *self._caches):
             yield from sorted(_entries(cache), key=_age)
 
     def _remove(self, folders: Sequence[Path]) -> None:
@@ -91,6 +91,17 @@ class DiskWatch:
 def run_directories(work_dir: Path) -> list[Path]:
     """Run directories of all attempts below a work folder. No link is followed."""
     return [attempt for job in _folders(work_dir / ATTEMPTS) for attempt in _folders(job)]
+
+
+def remove_run_directories(work_dir: Path, chosen: Iterable[Path]) -> None:
+    """Remove run directories, and the links by which they were found. All of it is in the bucket."""
+    for path in chosen:
+        shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError):  # it holds other attempts of the job
+            path.parent.rmdir()
+    for link in _entries(work_dir):
+        if link.is_symlink() and not link.exists() and link.readlink().is_relative_to((work_dir / ATTEMPTS).absolute()):
+            link.unlink()
 
 
 def _folders(parent: Path) -> list[Path]:
