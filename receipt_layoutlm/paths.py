@@ -69,11 +69,19 @@ def check_state_dir(folder: Path) -> None:
         raise FolderRefused(f"the state folder {folder} {problem}: {STATE_ADVICE}")
 
 
-def prepare_default_work_dir(folder: Path, environ: Mapping[str, str]) -> None:
-    """Create a default folder of run directories, or check an existing one. Raises FolderRefused."""
+def prepare_default_work_dir(folder: Path, environ: Mapping[str, str]) -> Path:
+    """Create a default folder of run directories, or check an existing one; returns the one to use.
+
+    That is the user's own where `folder` belongs to another user. Raises FolderRefused.
+    """
     if folder == local_work_dir(environ):
         prepare_state_dir(folder.parent)
+    else:
+        with suppress(OSError):  # of two users who start at once, mkdir lets one win
+            folder.mkdir(mode=0o700)
+        folder = worker_work_dir(folder)
     own_folder(folder)
+    return folder
 
 
 def prepare_local_work_dir(environ: Mapping[str, str]) -> Path:
@@ -81,14 +89,13 @@ def prepare_local_work_dir(environ: Mapping[str, str]) -> Path:
     if (given := given_work_dir(environ)) is not None:
         make_folders(given)
         return given
-    prepare_default_work_dir(local_work_dir(environ), environ)
-    return local_work_dir(environ)
+    return prepare_default_work_dir(local_work_dir(environ), environ)
 
 
 def own_folder(folder: Path, advice: str = WORK_ADVICE) -> None:
     """Create a folder with mode 0700, or check that an existing one is its user's own. Raises FolderRefused.
 
-    When two users create it at once, mkdir lets one win; nobody else can replace it afterwards, /tmp being sticky.
+    Nobody else can replace it afterwards, /tmp being sticky.
     """
     try:
         folder.mkdir(mode=0o700)

@@ -60,11 +60,10 @@ def test_a_folder_of_an_earlier_version_is_closed_and_used(common: Path) -> None
 @needs_root
 def test_where_the_default_belongs_to_somebody_else_a_worker_takes_one_named_after_its_user(common: Path) -> None:
     default = common / "receipt_layoutlm"
-    paths.own_folder(default)
+    assert paths.prepare_default_work_dir(default, {}) == default  # of two who start at once, one is first
 
     def take() -> Path:
-        folder = paths.worker_work_dir(default)
-        paths.own_folder(folder)
+        folder = paths.prepare_default_work_dir(default, {})
         prepare_work_dir(folder)
         return folder
 
@@ -72,7 +71,7 @@ def test_where_the_default_belongs_to_somebody_else_a_worker_takes_one_named_aft
 
     assert own == common / f"receipt_layoutlm-{STRANGER}"
     assert (own.stat().st_uid, mode(own), (own / ".attempts").is_dir()) == (STRANGER, 0o700, True)
-    assert paths.worker_work_dir(default) == default
+    assert paths.prepare_default_work_dir(default, {}) == default
 
 
 @needs_root

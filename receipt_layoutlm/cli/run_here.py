@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import click
@@ -84,7 +84,8 @@ def open_context(
         fleet = FleetMembership(client, options.fleet, instance_id, uptime_seconds())
     with ExitStack() as stack:
         if policy.own_work_dir is None:
-            prepare_default_work_dir(policy.default_work_dir, os.environ)
+            default = prepare_default_work_dir(policy.default_work_dir, os.environ)
+            policy = replace(policy, default_work_dir=default)
             stack.enter_context(private_files())
         work_dir = policy.own_work_dir or policy.default_work_dir
         prepare_work_dir(work_dir)

@@ -9,7 +9,7 @@ from typing import Self
 from receipt_dynamo import Job, Storage
 from receipt_layoutlm.config import ConfigError, TrainConfig
 from receipt_layoutlm.data.frozen_split import frozen_sha256
-from receipt_layoutlm.paths import DEFAULT_WORK_DIR, worker_work_dir
+from receipt_layoutlm.paths import DEFAULT_WORK_DIR
 from receipt_layoutlm.references import fingerprint_of, is_hub_name, is_in_bucket, safe_name
 from receipt_layoutlm.storage.errors import StorageError
 from receipt_layoutlm.storage.keys import parse_s3_uri
@@ -40,12 +40,12 @@ class JobPolicy:
     @classmethod
     def of_project(cls, buckets: Iterable[Storage], work_dir: Path | None = None) -> Self:
         """Policy of a worker that serves other people's jobs."""
-        return cls(tuple(buckets), (), own_work_dir=work_dir, default_work_dir=worker_work_dir())
+        return cls(tuple(buckets), (), own_work_dir=work_dir)
 
     @classmethod
     def of_fleet(cls, bucket: str, accepted: Iterable[Storage], work_dir: Path | None = None) -> Self:
         """Policy of a fleet's machine. `accepted` are places beyond the fleet's bucket; rights on them are assumed."""
-        return cls((Storage(bucket=bucket), *accepted), (), bucket, work_dir, worker_work_dir())
+        return cls((Storage(bucket=bucket), *accepted), (), bucket, work_dir)
 
     @classmethod
     def of_this_machine(

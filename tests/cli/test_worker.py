@@ -11,7 +11,7 @@ from receipt_dynamo import JobQueue, JobStatus, Storage, utcnow
 from receipt_layoutlm.cli.connection import Connection
 from receipt_layoutlm.cli.run_here import WorkerOptions, policy_of_worker, work_here
 from receipt_layoutlm.configs.word_labels import WordLabelsConfig
-from receipt_layoutlm.paths import FolderRefused, state_dir, worker_work_dir
+from receipt_layoutlm.paths import DEFAULT_WORK_DIR, FolderRefused, state_dir
 from receipt_layoutlm.worker.admission import JobPolicy
 from receipt_layoutlm.worker.host.registry import CLAIMED, workers_dir
 from tests.support.moto_worker import beside, kept_handlers, pause, run, status, submit
@@ -126,7 +126,7 @@ def test_with_local_and_run_here_run_directories_lie_in_the_state_folder() -> No
     assert policy_of_worker(local, WorkerOptions()).work_dir(config) == state_dir(os.environ) / "work"
     assert policy_of_worker(local, WorkerOptions(work_dir=Path("/own"))).work_dir(config) == Path("/own")
     elsewhere = Connection(is_local=False, table="jobs", region=None, bucket_name="runs")
-    assert policy_of_worker(elsewhere, WorkerOptions()).work_dir(config) == worker_work_dir()
+    assert policy_of_worker(elsewhere, WorkerOptions()).work_dir(config) == DEFAULT_WORK_DIR
 
 
 @pytest.mark.parametrize(
