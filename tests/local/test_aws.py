@@ -330,8 +330,8 @@ def test_the_state_folder_is_the_variables_else_the_platforms(tmp_path: Path) ->
     assert state_dir({}).name == "layoutlm"
 
 
-def test_the_commands(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it has the settings of other tests
+def test_the_commands(folder: Path) -> None:
+    boto3.setup_default_session()  # the one before has the settings of other tests
     call = CliRunner().invoke
     assert "no engine is running" in call(local, ["status"]).output
     assert call(local, ["down"]).output == "nothing was running\n"

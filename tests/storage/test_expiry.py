@@ -271,12 +271,11 @@ def test_the_age_is_that_of_the_lifecycle_rule() -> None:
 
 
 @pytest.mark.engine
-def test_local_checkpoints_expire_as_on_aws_and_the_disk_gets_their_space_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it has the settings of other tests
+def test_local_checkpoints_expire_as_on_aws_and_the_disk_gets_their_space_back(tmp_path: Path) -> None:
     connection = Connection(is_local=True, table=None, region=None, bucket_name=None)
-    client, bucket = connection.client(), connection.open_bucket("layoutlm-local")
+    client = connection.client()
+    boto3.setup_default_session()  # the one before has the settings of other tests
+    bucket = connection.open_bucket("layoutlm-local")
     big = {name: os.urandom(6 << 20) if name.endswith("safetensors") else data for name, data in FILES.items()}
     jobs = {}
     for name, status, days in (
