@@ -63,6 +63,7 @@ def receipt_item(receipt: Receipt) -> RawItem:
         "page_id": receipt.page_id,
         "group": receipt.group,
         "sha256": receipt.sha256,
+        "word_order": receipt.order,
         "timestamp_added": stamp(receipt.timestamp_added) if receipt.timestamp_added else None,
     }
     return {**_texts(texts), **_numbers({"width": receipt.width, "height": receipt.height})}
@@ -76,6 +77,7 @@ def receipt_from(raw: RawItem) -> Receipt:
         receipt_id=int(receipt_id),
         width=int(raw["width"]["N"]),
         height=int(raw["height"]["N"]),
+        order=_text(raw, "word_order"),
         **{name: _text(raw, name) for name in names},  # type: ignore[arg-type]  # pydantic reads the time
     )
 
@@ -101,6 +103,7 @@ RECEIPT_ATTRIBUTES: Final = (
     "page_id",
     "group",
     "sha256",
+    "word_order",
 )
 
 

@@ -10,6 +10,7 @@
 | group | | merchant or document family; absent: key.company in letters and digits, else the page id |
 | key | | an object, of which only `company` is read |
 | image | | digest of the scan |
+| order | | "given": the words are read in the order of the line; absent: by their boxes |
 
 Of several names of a field on one line the first in the order of the table is used. Other fields are ignored, `lines`
 among them: printed lines are found from the boxes. An I- tag that continues no entity of its label begins one, so that
@@ -19,6 +20,8 @@ IOB1 is read too.
 import re
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
+
+from receipt_layoutlm.data.page import DEFAULT_ORDER, WordOrder
 
 _NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
 
@@ -45,6 +48,7 @@ class ImportedPage(BaseModel):
     group: str | None = None
     key: ImportedKey | None = None
     image: str | None = None
+    order: WordOrder = DEFAULT_ORDER
 
     @field_validator("boxes")
     @classmethod

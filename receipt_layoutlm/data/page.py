@@ -4,12 +4,18 @@ import json
 import re
 from dataclasses import dataclass, fields
 from itertools import pairwise
+from typing import Final, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
 from receipt_layoutlm.errors import UserError
 
 Box = tuple[int, int, int, int]
+
+WordOrder = Literal["boxes", "given"]
+"""The order in which the words of a page are read: by their boxes, or as they are given."""
+
+DEFAULT_ORDER: Final[WordOrder] = "boxes"
 
 PAGE_EXTENT = 1000
 """Boxes are thousandths of the page's width and height; the origin is the top-left corner."""
@@ -40,7 +46,7 @@ class Page:
 
     `boxes` are (x0, y0, x1, y1), 0..1000, origin top-left; `tags` are IOB2 or UNSUPERVISED, one for each word.
     `width` and `height` are those of the image in any unit (only their ratio is used). `group` is the merchant or the
-    document family, `image` the digest of the scan.
+    document family, `image` the digest of the scan, `order` how the words are read.
     """
 
     page_id: str
@@ -51,6 +57,7 @@ class Page:
     width: int
     height: int
     image: str | None = None
+    order: WordOrder = DEFAULT_ORDER
 
     def __post_init__(self) -> None:
         if not self.page_id or not self.group:
@@ -90,7 +97,10 @@ class Page:
 def page_to_line(page: Page) -> str:
     """The canonical JSON of a page, without a line end; the same for equal pages."""
     # not asdict, which copies every word and box: five times as slow
-    return json.dumps({name: getattr(page, name) for name in _FIELDS}, ensure_ascii=False, separators=(",", ":"))
+    values = {name: getattr(page, name) for name in _FIELDS}
+    if page.order == DEFAULT_ORDER:  # as in snapshots from before there was another
+        del values["order"]
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
 
 
 _FIELDS = tuple(field.name for field in fields(Page))

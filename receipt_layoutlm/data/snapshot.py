@@ -101,6 +101,7 @@ def page_of_import(line: str) -> Page:
         width=imported.width,
         height=imported.height,
         image=imported.image,
+        order=imported.order,
     )
 
 

@@ -7,9 +7,17 @@ from importlib import import_module
 from pathlib import Path
 
 from receipt_layoutlm.data.importers.label_table import LabelTable
-from receipt_layoutlm.data.importers.source_page import SourceFormat, SourcePage, cut_words, entity_counts, page_of
+from receipt_layoutlm.data.importers.source_page import (
+    SourceFormat,
+    SourcePage,
+    cut_words,
+    entity_counts,
+    page_of,
+    torn_in_source,
+)
 from receipt_layoutlm.data.labels import OUTSIDE, LabelError
-from receipt_layoutlm.data.page import DataError, Page
+from receipt_layoutlm.data.page import DEFAULT_ORDER, DataError, Page, WordOrder
+from receipt_layoutlm.data.reading_order import TornEntity
 from receipt_layoutlm.data.snapshot import label_counts
 
 FORMATS = ("jsonl", "sroie", "cord", "funsd", "wildreceipt")
@@ -68,6 +76,8 @@ class ImportReport:
     """Pages without a readable image, whose size is the extent of their boxes."""
     skipped: tuple[str, ...] = ()
     """Files and lines that cannot be used, with place and reason."""
+    torn: tuple[TornEntity, ...] = ()
+    """Entities of the source that the reading order tears apart."""
 
 
 def load_format(name: str) -> SourceFormat:
@@ -79,7 +89,11 @@ def load_format(name: str) -> SourceFormat:
 
 
 def import_pages(
-    name: str, paths: Sequence[Path], table: LabelTable, on_bad: Callable[[DataError], None]
+    name: str,
+    paths: Sequence[Path],
+    table: LabelTable,
+    on_bad: Callable[[DataError], None],
+    order: WordOrder = DEFAULT_ORDER,
 ) -> tuple[list[Page], ImportReport]:
     """The pages of files and folders, in their order.
 
@@ -91,7 +105,7 @@ def import_pages(
     pages: list[Page] = []
     skipped: list[DataError] = []
     place_of: dict[str, str] = {}
-    for source in source_format.read(paths):
+    for source in source_format.read(paths, order):
         try:
             if isinstance(source, DataError):
                 raise source
@@ -130,5 +144,8 @@ def import_pages(
         cut_words=sum(map(cut_words, sources)),
         guessed_sizes=sum(source.is_size_guessed for source in sources),
         skipped=tuple(map(str, skipped)),
+        torn=tuple(
+            entity for source, page in zip(sources, pages, strict=True) for entity in torn_in_source(source, page)
+        ),
     )
     return pages, report

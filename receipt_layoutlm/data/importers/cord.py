@@ -18,10 +18,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from receipt_layoutlm.data.importers.source_page import SourceFormat, SourcePage, SourceWord, in_reading_order
+from receipt_layoutlm.data.importers.source_page import SourceFormat, SourcePage, SourceWord, in_order
 from receipt_layoutlm.data.importers.source_text import RECORD, files_below, numbered_lines, read_source, shaped
 from receipt_layoutlm.data.lines import FloatBox, bounds, split_line
-from receipt_layoutlm.data.page import DataError
+from receipt_layoutlm.data.page import DataError, WordOrder
 
 _VALUES: dict[str, str] = {
     "menu.nm": "PRODUCT_NAME",
@@ -133,7 +133,7 @@ class CordReceipt(BaseModel):
     meta: Meta
     valid_line: tuple[Line, ...]
 
-    def page(self, path: Path, line: int | None) -> SourcePage:
+    def page(self, path: Path, line: int | None, order: WordOrder) -> SourcePage:
         """The page; `path` and `line` are the place of the annotation."""
         size = (self.meta.image_size.width, self.meta.image_size.height)
         page_id = "-".join(part for part in ("cord", self.meta.split, f"{self.meta.image_id:05}") if part)
@@ -148,11 +148,12 @@ class CordReceipt(BaseModel):
             line=line,
             page_id=page_id,
             group=page_id,
-            words=in_reading_order(words, size),
+            words=in_order(words, size, order),
             scale=size,
             width=size[0],
             height=size[1],
             blank=sum(not word.text.strip() for entity in self.valid_line for word in entity.words),
+            order=order,
         )
 
 
@@ -164,14 +165,14 @@ class HubRow(BaseModel):
     ground_truth: str | None = None
 
 
-def read_cord(paths: Sequence[Path]) -> Iterator[SourcePage | DataError]:
+def read_cord(paths: Sequence[Path], order: WordOrder) -> Iterator[SourcePage | DataError]:
     """A page for each annotation; of a folder, its .parquet files, or else its .jsonl, or else its .json files."""
     for path in files_below(paths, "*.parquet", "*.jsonl", "json/*.json", "*.json"):
         try:
             for line, text in _texts(path):
                 try:
                     annotation = shaped(HubRow, text, path, line).ground_truth or text
-                    yield shaped(CordReceipt, annotation, path, line).page(path, line)
+                    yield shaped(CordReceipt, annotation, path, line).page(path, line, order)
                 except DataError as error:
                     yield error
         except DataError as error:

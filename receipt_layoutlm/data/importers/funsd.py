@@ -13,10 +13,10 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from receipt_layoutlm.data.images import image_size
-from receipt_layoutlm.data.importers.source_page import SourceFormat, SourcePage, SourceWord, extent, in_reading_order
+from receipt_layoutlm.data.importers.source_page import SourceFormat, SourcePage, SourceWord, extent, in_order
 from receipt_layoutlm.data.importers.source_text import RECORD, files_below, read_source, shaped
 from receipt_layoutlm.data.lines import bounds, split_line
-from receipt_layoutlm.data.page import DataError
+from receipt_layoutlm.data.page import DataError, WordOrder
 
 
 class FunsdWord(BaseModel):
@@ -44,7 +44,7 @@ class Form(BaseModel):
 
     form: tuple[Block, ...]
 
-    def page(self, path: Path) -> SourcePage:
+    def page(self, path: Path, order: WordOrder) -> SourcePage:
         """The page; `path` is the file of the form."""
         words = [
             SourceWord(text, box, block.label, entity)
@@ -60,20 +60,21 @@ class Form(BaseModel):
             line=None,
             page_id=path.stem,
             group=path.stem,
-            words=in_reading_order(words, (width, height)),
+            words=in_order(words, (width, height), order),
             scale=(width, height),
             width=width,
             height=height,
             blank=sum(not word.text.strip() for block in self.form for word in block.words),
             is_size_guessed=size is None,
+            order=order,
         )
 
 
-def read_funsd(paths: Sequence[Path]) -> Iterator[SourcePage | DataError]:
+def read_funsd(paths: Sequence[Path], order: WordOrder) -> Iterator[SourcePage | DataError]:
     """A page for each file."""
     for path in files_below(paths, "annotations/*.json", "*.json"):
         try:
-            yield shaped(Form, read_source(path), path).page(path)
+            yield shaped(Form, read_source(path), path).page(path, order)
         except DataError as error:
             yield error
 

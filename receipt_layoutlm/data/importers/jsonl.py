@@ -5,12 +5,12 @@ from pathlib import Path
 
 from receipt_layoutlm.data.importers.source_page import SourceFormat, SourcePage, SourceWord
 from receipt_layoutlm.data.importers.source_text import files_below, numbered_lines
-from receipt_layoutlm.data.page import PAGE_EXTENT, UNSUPERVISED, DataError
+from receipt_layoutlm.data.page import DEFAULT_ORDER, PAGE_EXTENT, UNSUPERVISED, DataError, WordOrder
 from receipt_layoutlm.data.snapshot import page_of_import
 
 
-def read_jsonl_pages(paths: Sequence[Path]) -> Iterator[SourcePage | DataError]:
-    """A page for each line that is not blank, in the order of the files."""
+def read_jsonl_pages(paths: Sequence[Path], order: WordOrder) -> Iterator[SourcePage | DataError]:
+    """A page for each line that is not blank, in the order of the files. A line may say "order": "given" itself."""
     for path in files_below(paths, "*.jsonl", "*.jsonl.gz"):
         for number, line in numbered_lines(path):
             try:
@@ -32,6 +32,7 @@ def read_jsonl_pages(paths: Sequence[Path]) -> Iterator[SourcePage | DataError]:
                 width=page.width,
                 height=page.height,
                 image=page.image,
+                order=page.order if order == DEFAULT_ORDER else order,
             )
 
 

@@ -3,14 +3,15 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil
 from pathlib import Path
 from typing import Literal
 
 from receipt_layoutlm.data.labels import OUTSIDE
 from receipt_layoutlm.data.lines import FloatBox
-from receipt_layoutlm.data.page import PAGE_EXTENT, UNSUPERVISED, Box, DataError, Page
-from receipt_layoutlm.data.reading_order import reading_order
+from receipt_layoutlm.data.page import DEFAULT_ORDER, PAGE_EXTENT, UNSUPERVISED, Box, DataError, Page, WordOrder
+from receipt_layoutlm.data.reading_order import TornEntity, reading_order, torn_entities
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class ValueMatch:
 
 @dataclass(frozen=True, slots=True)
 class SourcePage:
-    """One page, its words in reading order; `scale` is the width and height of the page in the unit of the boxes."""
+    """One page, its words in the order of the import; `scale` is the width and height of the page in the unit of the boxes."""
 
     file: str
     line: int | None
@@ -52,6 +53,7 @@ class SourcePage:
     image: str | None = None
     is_size_guessed: bool = False
     """Whether width and height are the extent of the boxes, for want of an image."""
+    order: WordOrder = DEFAULT_ORDER
 
     @property
     def place(self) -> str:
@@ -63,8 +65,8 @@ class SourcePage:
 class SourceFormat:
     """A format that can be imported."""
 
-    read: Callable[[Sequence[Path]], Iterator[SourcePage | DataError]]
-    """Yields each page of files and folders, or the reason why it cannot be used."""
+    read: Callable[[Sequence[Path], WordOrder], Iterator[SourcePage | DataError]]
+    """Yields each page of files and folders with its words in an order, or the reason why it cannot be used."""
     labels: Mapping[str, str]
     """The format's label -> ours, or "O"."""
     own_labels: Mapping[str, str]
@@ -73,10 +75,28 @@ class SourceFormat:
     """Labels by which the format says that a word has none."""
 
 
-def in_reading_order(words: Sequence[SourceWord], scale: tuple[float, float]) -> tuple[SourceWord, ...]:
-    """The words from top to bottom and left to right; words with equal boxes keep their order."""
-    boxes = [thousandths(word.box, scale) for word in words]
-    return tuple(words[index] for index in reading_order(boxes))
+def in_order(words: Sequence[SourceWord], scale: tuple[float, float], order: WordOrder) -> tuple[SourceWord, ...]:
+    """The words as they are given, or from top to bottom and left to right as far as their boxes decide."""
+    if order == "given":
+        return tuple(words)
+    boxes, texts = [thousandths(word.box, scale) for word in words], [word.text for word in words]
+    return tuple(words[index] for index in reading_order(boxes, texts))
+
+
+def torn_in_source(source: SourcePage, page: Page) -> list[TornEntity]:
+    """The entities that the order of the words tears apart, by the import or later, when `page` is encoded."""
+    words_of: dict[int, list[int]] = {}
+    for place, word in enumerate(source.words):
+        if _is_entity(word):
+            words_of.setdefault(word.entity, []).append(place)
+    torn = torn_entities(page)
+    for places in words_of.values():
+        pieces = 1 + sum(right - left > 1 for left, right in pairwise(places))
+        label = page.tags[places[0]][2:]
+        if pieces > 1 and label:
+            text = " ".join(source.words[place].text for place in places)
+            torn.append(TornEntity(page.page_id, label, text, pieces))
+    return torn
 
 
 def thousandths(box: FloatBox, scale: tuple[float, float]) -> Box:
@@ -119,6 +139,7 @@ def page_of(source: SourcePage, label_of: Callable[[str], str]) -> Page:
             width=source.width,
             height=source.height,
             image=source.image,
+            order=source.order,
         )
     except ValueError as error:
         raise DataError(str(error), file=source.file, line=source.line) from error

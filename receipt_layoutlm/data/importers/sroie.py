@@ -26,7 +26,7 @@ from receipt_layoutlm.data.importers.source_page import (
     SourceWord,
     ValueMatch,
     extent,
-    in_reading_order,
+    in_order,
     thousandths,
 )
 from receipt_layoutlm.data.importers.source_text import RECORD, numbered_lines, read_source, shaped
@@ -40,7 +40,7 @@ from receipt_layoutlm.data.importers.value_match import (
 )
 from receipt_layoutlm.data.jsonl import normalised_name
 from receipt_layoutlm.data.lines import bounds, split_line
-from receipt_layoutlm.data.page import DataError
+from receipt_layoutlm.data.page import DataError, WordOrder
 
 _LABELS: Mapping[str, str] = {
     "company": "MERCHANT_NAME",
@@ -92,7 +92,7 @@ class Key(BaseModel):
         return {name: value for name, value in values.items() if name in given}
 
 
-def read_sroie(paths: Sequence[Path]) -> Iterator[SourcePage | DataError]:
+def read_sroie(paths: Sequence[Path], order: WordOrder) -> Iterator[SourcePage | DataError]:
     """A page for each file of the box folders, by name."""
     for folder in paths:
         boxes = next((folder / name for name in ("box", "bbox") if (folder / name).is_dir()), None)
@@ -101,12 +101,12 @@ def read_sroie(paths: Sequence[Path]) -> Iterator[SourcePage | DataError]:
             continue
         for path in sorted(path for path in boxes.iterdir() if path.suffix in (".csv", ".txt")):
             try:
-                yield _page(folder, path)
+                yield _page(folder, path, order)
             except DataError as error:
                 yield error
 
 
-def _page(folder: Path, path: Path) -> SourcePage:
+def _page(folder: Path, path: Path, order: WordOrder) -> SourcePage:
     key_file = _beside(folder / "key", path.stem, (".json", ".txt"))
     if key_file is None:
         raise DataError(f"has no key/{path.stem}.json: add it, or remove this file", file=str(path))
@@ -115,7 +115,7 @@ def _page(folder: Path, path: Path) -> SourcePage:
     image = _beside(folder / "img", path.stem, _IMAGES)
     size = image_size(image) if image else None
     width, height = size or extent(word.box for word in unlabelled)
-    words = list(in_reading_order(unlabelled, (width, height)))
+    words = list(in_order(unlabelled, (width, height), order))
     values = key.find(words, (width, height))
     # of overlapping values the first in the order of the table labels a word
     spans = [(name, span) for name in _LABELS if name in values for span in values[name].spans]
@@ -134,6 +134,7 @@ def _page(folder: Path, path: Path) -> SourcePage:
         height=height,
         blank=blank,
         is_size_guessed=size is None,
+        order=order,
         matches=tuple(ValueMatch(name, value.how) for name, value in values.items()),
     )
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from receipt_layoutlm.data.importers.source_page import SourceFormat, SourcePage, SourceWord, in_reading_order
+from receipt_layoutlm.data.importers.source_page import SourceFormat, SourcePage, SourceWord, in_order
 from receipt_layoutlm.data.importers.source_text import RECORD, files_below, numbered_lines, shaped
 from receipt_layoutlm.data.jsonl import normalised_name
 from receipt_layoutlm.data.lines import bounds, split_line
-from receipt_layoutlm.data.page import DataError
+from receipt_layoutlm.data.page import DataError, WordOrder
 
 _LABELS: Mapping[str, str] = {
     "Ignore": "O",
@@ -76,7 +76,7 @@ class WildReceipt(BaseModel):
     width: int
     annotations: tuple[Annotation, ...]
 
-    def page(self, path: Path, line: int, classes: Mapping[int, str]) -> SourcePage:
+    def page(self, path: Path, line: int, classes: Mapping[int, str], order: WordOrder) -> SourcePage:
         """The page; `path` and `line` are the place of the receipt. Raises DataError for an unknown class."""
         words: list[SourceWord] = []
         for entity, annotation in enumerate(self.annotations):
@@ -88,7 +88,7 @@ class WildReceipt(BaseModel):
             words += [SourceWord(text, box, label, entity) for text, box in split]
         scale = (max(self.width, 1), max(self.height, 1))
         joined: list[SourceWord] = []  # adjacent names and addresses as one entity
-        for word in in_reading_order(words, scale):
+        for word in in_order(words, scale, order):
             continues = joined and word.label in _CONTINUED and joined[-1].label == word.label
             joined.append(replace(word, entity=joined[-1].entity) if continues else word)
         page_id = self.file_name.removeprefix("image_files/").rpartition(".")[0] or self.file_name
@@ -103,10 +103,11 @@ class WildReceipt(BaseModel):
             width=self.width,
             height=self.height,
             blank=sum(not annotation.text.strip() for annotation in self.annotations),
+            order=order,
         )
 
 
-def read_wildreceipt(paths: Sequence[Path]) -> Iterator[SourcePage | DataError]:
+def read_wildreceipt(paths: Sequence[Path], order: WordOrder) -> Iterator[SourcePage | DataError]:
     """A page for each line; of a folder, of its train.txt and test.txt."""
     files: list[Path] = []
     for path in paths:
@@ -120,7 +121,7 @@ def read_wildreceipt(paths: Sequence[Path]) -> Iterator[SourcePage | DataError]:
             continue
         for number, line in numbered_lines(path):
             try:
-                yield shaped(WildReceipt, line, path, number).page(path, number, classes)
+                yield shaped(WildReceipt, line, path, number).page(path, number, classes, order)
             except DataError as error:
                 yield error
 
