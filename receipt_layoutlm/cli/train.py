@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -18,6 +18,7 @@ from receipt_layoutlm.cli.progress import snapshot_bar
 from receipt_layoutlm.cli.run_here import work_here
 from receipt_layoutlm.cli.wait import wait_for
 from receipt_layoutlm.config import DEFAULT_TASK, config_class
+from receipt_layoutlm.data.page import DEFAULT_ORDER, WordOrder
 from receipt_layoutlm.jobs.request import QUICK, JobRequest, read_config_file, resolve
 from receipt_layoutlm.jobs.submit import SubmitContext, prepare_continuation, prepare_submission, submit
 
@@ -25,6 +26,11 @@ from receipt_layoutlm.jobs.submit import SubmitContext, prepare_continuation, pr
 @click.command("train", cls=TaskCommand)
 @model_options(config_class(DEFAULT_TASK), JobRequest)
 @click.option("--data", type=click.Path(exists=True, path_type=Path), help="Import this JSONL file first.")
+@click.option(
+    "--order",
+    type=click.Choice(get_args(WordOrder)),
+    help="With --data: read the words by their boxes (default) or as they are given.",
+)
 @click.option("--config", "config_file", type=click.Path(exists=True, path_type=Path), help="YAML file of options.")
 @click.option("--quick", is_flag=True, help=f"Short trial run: {QUICK['sample_size']} pages, {QUICK['epochs']} epochs.")
 @click.option(
@@ -42,6 +48,7 @@ from receipt_layoutlm.jobs.submit import SubmitContext, prepare_continuation, pr
 def train_command(
     connection: Connection,
     data: Path | None,
+    order: WordOrder | None,
     config_file: Path | None,
     quick: bool,
     resume: str | None,
@@ -64,6 +71,11 @@ def train_command(
     """
     if run_here and wait:
         raise click.UsageError("--run-here already waits until the job ends: leave --wait out")
+    if order is not None and data is None:
+        raise click.UsageError(
+            "--order is of the words in --data FILE; a dataset has the order of its import: "
+            "layoutlm-cli dataset import FORMAT PATH --order given"
+        )
     if run_here:
         require("train")
     models = (config_class(values["task"] or DEFAULT_TASK), JobRequest)
@@ -84,7 +96,7 @@ def train_command(
         bucket = connection.default_bucket() if connection.has_bucket() or not dry_run else None
         context = SubmitContext(client, open_bucket, bucket)
         with snapshot_bar() as on_progress:
-            submission = prepare_submission(context, resolved, data, on_progress)
+            submission = prepare_submission(context, resolved, data, on_progress, order or DEFAULT_ORDER)
     if submission.dataset is not None and submission.dataset.pages is not None:
         tell_forgotten(submission.dataset.dataset.counts.get("forgotten", 0))
     if dry_run:

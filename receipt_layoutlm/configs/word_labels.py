@@ -13,7 +13,7 @@ from receipt_layoutlm.config import LabelName, TrainConfig, grouped
 Augmentation = Literal["entities", "drop", "ocr", "boxes"]
 ClassWeightScheme = Literal["none", "inverse", "sqrt-inverse", "effective", "balanced"]
 
-ENCODING_VERSION = 1
+ENCODING_VERSION = 2
 """Raised with every change of the code that decides how pages are encoded; a test notices such a change."""
 
 _data, _labels, _model, _loss = (grouped(name) for name in ("data", "labels", "model", "loss"))

@@ -17,6 +17,7 @@ from receipt_layoutlm.data.frozen_split import FrozenSplit, shortened
 from receipt_layoutlm.data.images import ImageCheck
 from receipt_layoutlm.data.labels import CORE_LABELS, OUTSIDE, LabelError, build_label_map, resolve_merges
 from receipt_layoutlm.data.near_duplicates import near_duplicates
+from receipt_layoutlm.data.order_check import check_order
 from receipt_layoutlm.data.page import DataError, Page
 from receipt_layoutlm.data.snapshot import label_counts, sample_pages
 from receipt_layoutlm.data.splits import divide
@@ -25,19 +26,25 @@ FEW_EXAMPLES = 50  # entities of a label in the training set
 FEW_PAGES = 500  # in the training set
 IMBALANCE = 10  # ratio of the most to the least frequent label
 
+KEEP_ORDER = "layoutlm-cli dataset import FORMAT PATH --order given"
+
 Sets = Mapping[str, Sequence[Page]]
 """Pages of "train", "evaluation" (the validation set) and "test", the training set first."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckInput:
-    """The pages to check. `validation`: pages of a separate dataset; `unreadable`: lines of a file that are no page."""
+    """The pages to check. `validation`: pages of a separate dataset; `unreadable`: lines of a file that are no page.
+
+    `keep_order` is the command that imports the pages with the order of their words as given.
+    """
 
     pages: Sequence[Page]
     validation: Sequence[Page] | None = None
     frozen: FrozenSplit | None = None
     unreadable: Sequence[DataError] = ()
     images: ImageCheck | None = None
+    keep_order: str = KEEP_ORDER
 
     def sets(self, config: WordLabelsConfig) -> tuple[dict[str, Sequence[Page]], list[Finding]]:
         """The sets of the run; none where the pages cannot be divided."""
@@ -88,6 +95,7 @@ def check_dataset(given: CheckInput, config: TrainConfig) -> CheckReport:
         findings += check_support(kept)
     findings += check_leaks(sets)
     findings += check_sizes(config, sets, given.pages)
+    findings += check_order(all_pages, given.keep_order)
     if given.images is not None:
         findings += check_image_problems(given.images)
     labels = []

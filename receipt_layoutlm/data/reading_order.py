@@ -18,7 +18,6 @@ from math import copysign, sqrt
 
 from receipt_layoutlm.data.page import Box, Page
 from receipt_layoutlm.data.shared_places import box_of_run, covering_runs, in_line, joined_by_box, passages
-from receipt_layoutlm.data.tags import entities
 
 _OVERLAP = 0.5  # minimum overlap of words of one line, of the smaller height, in the first pass
 _JITTER = 3.0  # thousandths
@@ -68,8 +67,7 @@ def printed_lines(boxes: Sequence[Box], texts: Sequence[str] = ()) -> list[list[
         runs, again = passages(runs, boxes, texts)
     units = joined_by_box(runs, boxes)
     lines = [
-        [word for unit in line for word in units[unit]]
-        for line in _lines([box_of_run(boxes, unit) for unit in units])
+        [word for unit in line for word in units[unit]] for line in _lines([box_of_run(boxes, unit) for unit in units])
     ]
     for passage in again:
         of_passage = printed_lines([boxes[word] for word in passage], [texts[word] for word in passage])
@@ -208,26 +206,6 @@ def rearranged(page: Page, order: Sequence[int]) -> Page:
     return replace(page, words=words, boxes=boxes, tags=tuple(tags))
 
 
-@dataclass(frozen=True, slots=True)
-class TornEntity:
-    """An entity whose words do not follow each other in reading order."""
-
-    page_id: str
-    label: str
-    text: str
-    pieces: int
-
-    def __str__(self) -> str:
-        return f"page {self.page_id}, {self.label} {self.text!r} in {self.pieces} pieces"
-
-
-def torn_entities(page: Page) -> list[TornEntity]:
-    """The entities of a page that its reading order tears apart."""
-    place_of = {word: place for place, word in enumerate(order_of_words(page))}
-    torn: list[TornEntity] = []
-    for label, begin, end in entities(page.tags):
-        places = sorted(place_of[word] for word in range(begin, end))
-        pieces = 1 + sum(right - left > 1 for left, right in pairwise(places))
-        if pieces > 1:
-            torn.append(TornEntity(page.page_id, label, " ".join(page.words[begin:end]), pieces))
-    return torn
+def as_read(page: Page) -> Page:
+    """The page with its words in reading order, which later changes of its boxes leave as it is."""
+    return replace(rearranged(page, order_of_words(page)), order="given")

@@ -6,6 +6,7 @@ files list a line or the whole page twice. In both cases only the given order sa
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from receipt_layoutlm.data.page import Box
 
@@ -112,7 +113,7 @@ def in_line(line: Sequence[int], boxes: Sequence[Box]) -> list[int]:
     """
     given = sorted(line)
     middles = [boxes[number][0] + boxes[number][2] for number in given]
-    passes = 1 + sum(right < left for left, right in zip(middles, middles[1:], strict=False))
+    passes = 1 + sum(right < left for left, right in pairwise(middles))
     if passes == 1 or passes <= _depth([boxes[number] for number in given]):
         return given
     return [number for _, number in sorted(zip(middles, given, strict=True))]

@@ -12,18 +12,29 @@ import os
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from receipt_layoutlm.data.jsonl import ImportedPage
-from receipt_layoutlm.data.page import Box, DataError, Page, page_from_line, page_to_line, validation_reason
+from receipt_layoutlm.data.page import (
+    DEFAULT_ORDER,
+    Box,
+    DataError,
+    Page,
+    WordOrder,
+    page_from_line,
+    page_to_line,
+    validation_reason,
+)
 
 __all__ = [
     "Box",
     "DataError",
     "Page",
     "fingerprint",
+    "in_given_order",
     "label_counts",
     "page_from_line",
     "page_of_import",
@@ -68,15 +79,21 @@ def read_snapshot(path: Path, expected_fingerprint: str | None = None) -> list[P
     return _read_lines(path, content, page_from_line)
 
 
-def read_jsonl(path: Path) -> list[Page]:
+def read_jsonl(path: Path, order: WordOrder = DEFAULT_ORDER) -> list[Page]:
     """The pages of a JSONL file (plain or gzip), one a line as `jsonl.ImportedPage` describes, in order.
 
-    The first error raises DataError with file, line and reason; blank lines are skipped.
+    With `order` "given" the words of all pages are read as they are given. The first error raises DataError with file,
+    line and reason; blank lines are skipped.
     """
     pages = _read_lines(path, _read_bytes(path).removeprefix(b"\xef\xbb\xbf"), page_of_import)
     if not pages:
         raise DataError("the file has no pages", file=str(path))
-    return pages
+    return in_given_order(pages) if order == "given" else pages
+
+
+def in_given_order(pages: Iterable[Page]) -> list[Page]:
+    """The pages with their words to be read as they are given."""
+    return [replace(page, order="given") for page in pages]
 
 
 def survey_jsonl(path: Path) -> tuple[list[Page], list[DataError]]:

@@ -16,8 +16,10 @@ from receipt_layoutlm.data.frozen_split import (
     pinned_frozen,
     read_frozen,
 )
+from receipt_layoutlm.data.importers import FORMATS
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.snapshot import read_snapshot
+from receipt_layoutlm.datasets.selection import first_source
 from receipt_layoutlm.run.manifest import DamagedFolder
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.keys import check_key, dataset_key, split_key
@@ -60,6 +62,14 @@ def stored_pages(bucket: Bucket, dataset: Dataset) -> list[Page]:
         path = Path(folder) / "pages.jsonl.gz"
         bucket.get_file(dataset_key(dataset.fingerprint), path)
         return read_snapshot(path, dataset.fingerprint)
+
+
+def keep_order_command(dataset: Dataset) -> str:
+    """The command that takes a dataset from its source again, with the words in the order of the source."""
+    format_name, _, names = first_source(dataset.source).partition(" ")
+    if format_name in FORMATS:
+        return f"layoutlm-cli dataset import {format_name} {names} --name {dataset.name} --order given"
+    return "layoutlm-cli dataset load FILE --replace --order given, then layoutlm-cli dataset import dynamo"
 
 
 def without_errors(report: CheckReport) -> CheckReport:

@@ -125,7 +125,10 @@ def words_of_page(stored: StoredReceipt) -> list[tuple[ReceiptWord, Box]]:
     """The words of a receipt's page with their boxes, in the order of the page."""
     words = _words_by_number(stored)
     boxes = [_box(word) for word in words]
-    return [(words[word], boxes[word]) for word in _order(stored.receipt, printed_lines(boxes, [word.text for word in words]))]
+    return [
+        (words[word], boxes[word])
+        for word in _order(stored.receipt, printed_lines(boxes, [word.text for word in words]))
+    ]
 
 
 def _words_by_number(stored: StoredReceipt) -> list[ReceiptWord]:

@@ -15,7 +15,9 @@ from receipt_layoutlm.config_documents import to_document
 from receipt_layoutlm.data.check import CheckInput, check_dataset
 from receipt_layoutlm.data.check_report import CheckReport
 from receipt_layoutlm.data.frozen_split import FrozenSplit, is_pinned
+from receipt_layoutlm.data.page import DEFAULT_ORDER, WordOrder
 from receipt_layoutlm.datasets.checks import (
+    keep_order_command,
     pin_split,
     put_split,
     put_summary,
@@ -82,8 +84,9 @@ def prepare_submission(
     resolved: ResolvedOptions,
     file: Path | None,
     on_progress: Callable[[SnapshotProgress], None],
+    order: WordOrder = DEFAULT_ORDER,
 ) -> Submission:
-    """Choose, check and pin what a new job trains on. Writes nothing.
+    """Choose, check and pin what a new job trains on; `order` is that of the words in a file. Writes nothing.
 
     Raises CheckFailed, ConfigError, DataError, LabelError, NoDatasetChosen, NoLabels, NotFound, StorageError.
     """
@@ -96,7 +99,7 @@ def prepare_submission(
 
     dataset = None
     if not config.snapshot_on_worker:
-        dataset = choose_dataset(client, home, config, file, utcnow(), on_progress)
+        dataset = choose_dataset(client, home, config, file, utcnow(), on_progress, order)
     elif client is not None:
         check_worker_can_snapshot(client, home_storage, storage)
     evaluation = find_dataset(client, config.eval_dataset) if client and config.eval_dataset else None
@@ -109,7 +112,8 @@ def prepare_submission(
 
     report, plan = None, None
     if dataset is not None:
-        report = _check(home, dataset, evaluation, frozen, config)
+        keep_order = f"layoutlm-cli train --data {file} --order given" if file else keep_order_command(dataset.dataset)
+        report = _check(home, dataset, evaluation, frozen, config, keep_order)
         plan = make_plan(config, dataset.dataset, evaluation, report)
         plan = with_estimate(plan, client, config) if client else plan
     return Submission(config, resolved.given, request, storage, dataset, evaluation, frozen, report, plan)
@@ -121,6 +125,7 @@ def _check(
     evaluation: Dataset | None,
     frozen: FrozenSplit | None,
     config: TrainConfig,
+    keep_order: str,
 ) -> CheckReport | None:
     """The report on the pages; None where a dry run cannot reach them, or the split. Raises CheckFailed."""
     if is_pinned(config.split) and frozen is None:
@@ -131,7 +136,7 @@ def _check(
         held_out = None if evaluation is None else stored_pages(home, evaluation)
     elif pages is None or evaluation is not None:
         return None
-    return without_errors(check_dataset(CheckInput(pages, held_out, frozen), config))
+    return without_errors(check_dataset(CheckInput(pages, held_out, frozen, keep_order=keep_order), config))
 
 
 def prepare_continuation(

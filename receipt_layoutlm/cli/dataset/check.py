@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -13,9 +13,9 @@ from receipt_layoutlm.config import DEFAULT_TASK, config_class
 from receipt_layoutlm.data.check import CheckInput, check_dataset
 from receipt_layoutlm.data.check_report import SET_TITLES, CheckReport
 from receipt_layoutlm.data.images import check_images
-from receipt_layoutlm.data.page import Page
-from receipt_layoutlm.data.snapshot import survey_jsonl
-from receipt_layoutlm.datasets.checks import read_split, stored_pages
+from receipt_layoutlm.data.page import Page, WordOrder
+from receipt_layoutlm.data.snapshot import in_given_order, survey_jsonl
+from receipt_layoutlm.datasets.checks import keep_order_command, read_split, stored_pages
 from receipt_layoutlm.datasets.snapshots import find_dataset
 from receipt_layoutlm.jobs.request import read_config_file, resolve
 
@@ -23,6 +23,11 @@ from receipt_layoutlm.jobs.request import read_config_file, resolve
 @click.command("check", cls=TaskCommand)
 @click.argument("source", metavar="NAME|FILE")
 @model_options(config_class(DEFAULT_TASK))
+@click.option(
+    "--order",
+    type=click.Choice(get_args(WordOrder)),
+    help="Of a FILE: read the words by their boxes (default) or as they are given.",
+)
 @click.option("--config", "config_file", type=click.Path(exists=True, path_type=Path), help="YAML file of options.")
 @click.option(
     "--images",
@@ -34,6 +39,7 @@ from receipt_layoutlm.jobs.request import read_config_file, resolve
 def check_command(
     connection: Connection,
     source: str,
+    order: WordOrder | None,
     config_file: Path | None,
     images: Path | None,
     as_json: bool,
@@ -52,13 +58,22 @@ def check_command(
     if "dataset" in flags:
         raise click.UsageError("the dataset to check is the argument: leave --dataset out")
     config = resolve(flags, read_config_file(config_file) if config_file else {}, {}, {}).config
-    pages, unreadable = survey_jsonl(Path(source)) if Path(source).is_file() else (_stored(connection, source), [])
+    if Path(source).is_file():
+        pages, unreadable = survey_jsonl(Path(source))
+        pages = in_given_order(pages) if order == "given" else pages
+        keep_order = f"layoutlm-cli dataset import jsonl {source} --order given"
+    else:
+        if order is not None:
+            raise click.UsageError(f"--order is for files: dataset {source} has the order of its import")
+        pages, unreadable = _stored(connection, source), []
+        keep_order = keep_order_command(find_dataset(connection.client(), source))
     given = CheckInput(
         pages=pages,
         validation=_stored(connection, config.eval_dataset) if config.eval_dataset else None,
         frozen=read_split(config)[1],
         unreadable=unreadable,
         images=check_images(pages, images) if images else None,
+        keep_order=keep_order,
     )
     report = check_dataset(given, config)
     click.echo(report.model_dump_json(indent=1) if as_json else check_text(report))

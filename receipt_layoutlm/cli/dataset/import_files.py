@@ -1,8 +1,9 @@
 """layoutlm-cli dataset import: pages from files of several formats and generated pages."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
@@ -10,9 +11,11 @@ from receipt_dynamo import Dataset, utcnow
 from receipt_layoutlm.cli.connection import Connection, require, store_options
 from receipt_layoutlm.cli.dataset.forget import kept_pages
 from receipt_layoutlm.cli.dataset.import_text import described_text, import_report_text, json_text
+from receipt_layoutlm.cli.tables import clean
 from receipt_layoutlm.data.importers import import_pages, load_format
 from receipt_layoutlm.data.importers.label_table import check_all_used, core_table, own_table, read_label_map
-from receipt_layoutlm.data.page import DataError, Page
+from receipt_layoutlm.data.order_check import order_findings
+from receipt_layoutlm.data.page import DEFAULT_ORDER, DataError, Page, WordOrder
 from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -32,6 +35,13 @@ skip_bad_option = click.option(
 keep_labels_option = click.option(
     "--keep-labels", is_flag=True, help="Keep the labels of the data instead of renaming them."
 )
+order_option = click.option(
+    "--order",
+    type=click.Choice(get_args(WordOrder)),
+    default=DEFAULT_ORDER,
+    show_default=True,
+    help="How the words of a page are read: by their boxes, or in the order of the file.",
+)
 
 
 @click.group("import")
@@ -45,6 +55,7 @@ def source_options(command: F) -> F:
         click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path)),
         click.option("--name", help="Name of the dataset (default: the first file's or folder's name)."),
         label_map_option,
+        order_option,
         skip_bad_option,
         dry_run_option,
         as_json_option,
@@ -176,6 +187,7 @@ def _import(
     paths: tuple[Path, ...],
     name: str | None,
     label_map_file: Path | None,
+    order: WordOrder,
     skip_bad: bool,
     dry_run: bool,
     as_json: bool,
@@ -191,13 +203,24 @@ def _import(
         if not skip_bad:  # else the report lists it
             raise error
 
-    pages, report = import_pages(format_name, paths, renames, on_bad)
+    pages, report = import_pages(format_name, paths, renames, on_bad, order)
     check_all_used(label_map, [*source_format.labels, *(label for names in report.renamed.values() for label in names)])
+    again = ["dataset", "import", format_name, *map(str, paths), *(["--name", name] if name else [])]
+    again += ["--label-map", str(label_map_file)] if label_map_file else []
+    again += ["--keep-labels"] if keep_labels and format_name != "jsonl" else []
+    again += ["--skip-bad"] if skip_bad else []
+    local = " --local" if connection.is_local else ""
+    keep_order = f"layoutlm-cli{local} {shlex.join(again)} --order given"
+    order_notes = order_findings(report.torn, report.learned, keep_order)
+    if any(note.severity == "error" for note in order_notes):
+        raise DataError(order_notes[0].message)
     source = " ".join([format_name, *(path.name for path in paths)])
     first = paths[0].resolve()
     default_name = first.name if first.is_dir() else Path(first.name.removesuffix(".gz")).stem
     described = store_dataset(connection, name or default_name, pages, source, dry_run)
     click.echo(json_text(described, report) if as_json else import_report_text(described, report, renames))
+    for note in order_notes:
+        click.echo(f"{note.severity}: {clean(note.message)}", err=True)
 
 
 def store_dataset(connection: Connection, name: str, pages: Sequence[Page], source: str, dry_run: bool) -> Dataset:

@@ -11,9 +11,10 @@ import click
 from receipt_dynamo import ReceiptClient, ValidationStatus, utcnow
 from receipt_dynamo.receipt_client import LabelRange, label_ranges
 from receipt_layoutlm.cli.connection import Connection, store_options
-from receipt_layoutlm.cli.dataset.import_files import as_json_option, dry_run_option
+from receipt_layoutlm.cli.dataset.import_files import as_json_option, dry_run_option, order_option
 from receipt_layoutlm.cli.progress import counting_bar, snapshot_bar
 from receipt_layoutlm.cli.tables import clean, table
+from receipt_layoutlm.data.page import WordOrder
 from receipt_layoutlm.data.snapshot import read_jsonl
 from receipt_layoutlm.datasets.receipt_load import LoadReport, load_pages
 from receipt_layoutlm.datasets.receipt_snapshot import THREADS, SnapshotReport
@@ -105,17 +106,20 @@ def _if_any(count: int, text: str) -> list[str]:
     default="keep",
     help="Overwrite pages that are already in the table; labels corrected there are lost.",
 )
+@order_option
 @dry_run_option
 @as_json_option
 @store_options
-def load_files(connection: Connection, files: tuple[Path, ...], known: str, dry_run: bool, as_json: bool) -> None:
+def load_files(
+    connection: Connection, files: tuple[Path, ...], known: str, order: WordOrder, dry_run: bool, as_json: bool
+) -> None:
     """Write the pages of JSONL files into the table, as receipts with words and labels.
 
     Labels can then be corrected in the table; `dataset import dynamo` makes the same pages from it. Pages already in
     the table do not change. Pages that the table does not accept after retries are reported (exit code 1); loading the
     files again writes them.
     """
-    pages = [page for file in files for page in read_jsonl(file)]
+    pages = [page for file in files for page in read_jsonl(file, order)]
     client = connection.client()
     if dry_run:
         words = sum(len(page.words) for page in pages)

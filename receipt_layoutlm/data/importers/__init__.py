@@ -16,8 +16,8 @@ from receipt_layoutlm.data.importers.source_page import (
     torn_in_source,
 )
 from receipt_layoutlm.data.labels import OUTSIDE, LabelError
+from receipt_layoutlm.data.order_check import TornEntity
 from receipt_layoutlm.data.page import DEFAULT_ORDER, DataError, Page, WordOrder
-from receipt_layoutlm.data.reading_order import TornEntity
 from receipt_layoutlm.data.snapshot import label_counts
 
 FORMATS = ("jsonl", "sroie", "cord", "funsd", "wildreceipt")
@@ -78,6 +78,11 @@ class ImportReport:
     """Files and lines that cannot be used, with place and reason."""
     torn: tuple[TornEntity, ...] = ()
     """Entities of the source that the reading order tears apart."""
+
+    @property
+    def learned(self) -> int:
+        """Entities of the source that have a label of ours."""
+        return sum(sum(labels.values()) for label, labels in self.renamed.items() if label != OUTSIDE)
 
 
 def load_format(name: str) -> SourceFormat:

@@ -3,15 +3,15 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from math import ceil
 from pathlib import Path
 from typing import Literal
 
 from receipt_layoutlm.data.labels import OUTSIDE
 from receipt_layoutlm.data.lines import FloatBox
+from receipt_layoutlm.data.order_check import TornEntity, pieces_of, torn_entities
 from receipt_layoutlm.data.page import DEFAULT_ORDER, PAGE_EXTENT, UNSUPERVISED, Box, DataError, Page, WordOrder
-from receipt_layoutlm.data.reading_order import TornEntity, reading_order, torn_entities
+from receipt_layoutlm.data.reading_order import reading_order
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class ValueMatch:
 
 @dataclass(frozen=True, slots=True)
 class SourcePage:
-    """One page, its words in the order of the import; `scale` is the width and height of the page in the unit of the boxes."""
+    """One page, its words in the order of the import; `scale` is its width and height in the unit of the boxes."""
 
     file: str
     line: int | None
@@ -91,9 +91,8 @@ def torn_in_source(source: SourcePage, page: Page) -> list[TornEntity]:
             words_of.setdefault(word.entity, []).append(place)
     torn = torn_entities(page)
     for places in words_of.values():
-        pieces = 1 + sum(right - left > 1 for left, right in pairwise(places))
         label = page.tags[places[0]][2:]
-        if pieces > 1 and label:
+        if label and (pieces := pieces_of(places)) > 1:
             text = " ".join(source.words[place].text for place in places)
             torn.append(TornEntity(page.page_id, label, text, pieces))
     return torn
