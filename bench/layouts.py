@@ -148,7 +148,7 @@ FORMS: dict[str, Callable[[Page], Page]] = {
     "line boxes twice, jitter": lambda page: with_jitter(listed_twice(with_line_boxes(page))),
     "each line twice": lines_listed_twice,
     "each line twice, jitter": lambda page: with_jitter(lines_listed_twice(page)),
-    "line boxes, each line twice, jitter": lambda page: with_jitter(lines_listed_twice(with_line_boxes(page))),
+    "line boxes, each line twice, jitter": lambda page: with_jitter(with_line_boxes(lines_listed_twice(page))),
 }
 """Ways in which a file gives the boxes of a page."""
 

@@ -19,6 +19,7 @@ from receipt_layoutlm.data.labels import CORE_LABELS, OUTSIDE, LabelError, build
 from receipt_layoutlm.data.near_duplicates import near_duplicates
 from receipt_layoutlm.data.order_check import check_order
 from receipt_layoutlm.data.page import DataError, Page
+from receipt_layoutlm.data.scripts import check_scripts
 from receipt_layoutlm.data.snapshot import label_counts, sample_pages
 from receipt_layoutlm.data.splits import divide
 
@@ -96,6 +97,7 @@ def check_dataset(given: CheckInput, config: TrainConfig) -> CheckReport:
     findings += check_leaks(sets)
     findings += check_sizes(config, sets, given.pages)
     findings += check_order(all_pages, given.keep_order)
+    findings += check_scripts(all_pages, config.pretrained)
     if given.images is not None:
         findings += check_image_problems(given.images)
     labels = []
