@@ -17,7 +17,7 @@ from itertools import pairwise
 from math import copysign, sqrt
 
 from receipt_layoutlm.data.page import Box, Page
-from receipt_layoutlm.data.shared_places import box_of_run, covering_runs, in_line, joined_by_box, passages
+from receipt_layoutlm.data.shared_places import box_of_run, covering_runs, in_line, joined_by_box, listings
 
 _OVERLAP = 0.5  # minimum overlap of words of one line, of the smaller height, in the first pass
 _JITTER = 3.0  # thousandths
@@ -62,19 +62,23 @@ def reading_order(boxes: Sequence[Box], texts: Sequence[str] = ()) -> list[int]:
 
 def printed_lines(boxes: Sequence[Box], texts: Sequence[str] = ()) -> list[list[int]]:
     """Indices of the boxes by printed line, lines from top to bottom, words from left to right."""
-    runs, again = covering_runs(boxes), list[list[int]]()
-    if texts:
-        runs, again = passages(runs, boxes, texts)
-    units = joined_by_box(runs, boxes)
-    lines = [
-        [word for unit in line for word in units[unit]] for line in _lines([box_of_run(boxes, unit) for unit in units])
-    ]
+    runs = covering_runs(boxes)
+    if not texts:
+        return _lines_of_runs(runs, boxes)
+    first, *again = listings(runs, boxes, texts)
+    lines = _lines_of_runs(first.runs, boxes)
     for passage in again:
-        of_passage = printed_lines([boxes[word] for word in passage], [texts[word] for word in passage])
-        before = [number for number, line in enumerate(lines) if min(line) < passage[0]]
-        place = before[-1] + 1
-        lines[place:place] = [[passage[index] for index in line] for line in of_passage]
+        begin = passage.runs[0][0]
+        place = 1 + max(number for number, line in enumerate(lines) if min(line) < begin)
+        lines[place:place] = _lines_of_runs(passage.runs, boxes)
     return lines
+
+
+def _lines_of_runs(runs: Sequence[list[int]], boxes: Sequence[Box]) -> list[list[int]]:
+    """Words by printed line; each run, and all runs with one box, are placed as one box."""
+    units = joined_by_box(runs, boxes)
+    lines = _lines([box_of_run(boxes, unit) for unit in units])
+    return [[word for unit in line for word in units[unit]] for line in lines]
 
 
 def _lines(boxes: Sequence[Box]) -> list[list[int]]:

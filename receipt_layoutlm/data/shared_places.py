@@ -5,7 +5,7 @@ files list a line or the whole page twice. In both cases only the given order sa
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 from receipt_layoutlm.data.page import Box
@@ -16,24 +16,25 @@ _MARGIN = 3.5  # thousandths of a word's box on either side that a neighbour may
 
 
 class Places:
-    """Boxes by their place, to find those whose edges jitter alone may have moved apart."""
+    """Boxes by their place, to find one whose edges jitter alone may have moved apart."""
 
     def __init__(self) -> None:
-        self._cells: defaultdict[tuple[int, int], list[tuple[Box, int]]] = defaultdict(list)
+        self._cells: defaultdict[tuple[int, int], list[Box]] = defaultdict(list)
 
-    def add(self, box: Box, number: int) -> None:
-        self._cells[box[0] // MOVED, box[1] // MOVED].append((box, number))
+    def add(self, box: Box) -> None:
+        self._cells[box[0] // MOVED, box[1] // MOVED].append(box)
 
-    def at(self, box: Box) -> Iterator[int]:
-        """Numbers of the boxes at this place, in the order of each cell."""
+    def holds(self, box: Box) -> bool:
+        """Whether a box at this place was added."""
         column, row = box[0] // MOVED, box[1] // MOVED
-        for cell in ((x, y) for x in (column - 1, column, column + 1) for y in (row - 1, row, row + 1)):
-            yield from (number for other, number in self._cells.get(cell, ()) if is_same_place(box, other))
+        cells = ((x, y) for x in (column - 1, column, column + 1) for y in (row - 1, row, row + 1))
+        return any(is_same_place(box, other) for cell in cells for other in self._cells.get(cell, ()))
 
 
 def is_same_place(one: Box, other: Box) -> bool:
-    """Whether the boxes overlap and no edge differs by more than jitter of both."""
-    return all(abs(a - b) <= MOVED for a, b in zip(one, other, strict=True)) and _overlap(one, other, 0) > 0
+    """Whether the boxes are equal, or overlap and no edge differs by more than jitter of both."""
+    are_near = all(abs(a - b) <= MOVED for a, b in zip(one, other, strict=True))
+    return are_near and (one == other or _overlap(one, other, 0) > 0)
 
 
 def _overlap(one: Box, other: Box, axis: int) -> int:
@@ -69,32 +70,46 @@ def box_of_run(boxes: Sequence[Box], words: Sequence[int]) -> Box:
     return min(lefts), round(sum(tops) / len(words)), max(rights), round(sum(bottoms) / len(words))
 
 
-def passages(
-    runs: Sequence[list[int]], boxes: Sequence[Box], texts: Sequence[str]
-) -> tuple[list[list[int]], list[list[int]]]:
-    """The runs of the first listing, and the words of each passage that is listed again.
+class Listing:
+    """Words that are listed once: each text at its place."""
 
-    Most words of a run that begins a passage were listed before with the same text at the same place, in another run.
-    The passage continues with every run at a place that was listed before.
+    def __init__(self) -> None:
+        self._places = Places()
+        self._places_of: defaultdict[str, Places] = defaultdict(Places)
+        self.runs: list[list[int]] = []
+
+    def add(self, run: list[int], boxes: Sequence[Box], texts: Sequence[str]) -> None:
+        self.runs.append(run)
+        for word in run:
+            self._places.add(boxes[word])
+            self._places_of[texts[word]].add(boxes[word])
+
+    def has_most(self, run: Sequence[int], boxes: Sequence[Box], texts: Sequence[str]) -> bool:
+        """Whether most words of a run are listed, with their text at their place."""
+        known = sum(texts[word] in self._places_of and self._places_of[texts[word]].holds(boxes[word]) for word in run)
+        return 2 * known > len(run)
+
+    def covers(self, run: Sequence[int], boxes: Sequence[Box]) -> bool:
+        """Whether words are listed at all places of a run, whatever their texts."""
+        return all(self._places.holds(boxes[word]) for word in run)
+
+
+def listings(runs: Sequence[list[int]], boxes: Sequence[Box], texts: Sequence[str]) -> list[Listing]:
+    """The first listing of the words, and each passage that is listed again.
+
+    A passage begins with a run most of whose words were listed before, and continues with every run at a place of the
+    first listing, whose texts another OCR may have read otherwise, until its own words are listed again.
     """
-    first: list[list[int]] = []
-    again: list[list[int]] = []
-    words_at, is_passage = Places(), False
+    first = Listing()
+    found = [first]
+    is_passage = False
     for run in runs:
-        earlier = [list(words_at.at(boxes[word])) for word in run]
-        repeated = sum(any(texts[word] == texts[other] for other in at) for word, at in zip(run, earlier, strict=True))
-        was_passage, is_passage = is_passage, 2 * repeated > len(run)
-        if was_passage and not is_passage:
-            is_passage = all(earlier)
-        if not is_passage:
-            first.append(run)
-            for word in run:
-                words_at.add(boxes[word], word)
-        elif was_passage:
-            again[-1].extend(run)
-        else:
-            again.append(list(run))
-    return first, again
+        was_passage, is_passage = is_passage, first.has_most(run, boxes, texts)
+        is_passage = is_passage or (was_passage and first.covers(run, boxes))
+        if is_passage and (not was_passage or found[-1].has_most(run, boxes, texts)):
+            found.append(Listing())
+        (found[-1] if is_passage else first).add(run, boxes, texts)
+    return found
 
 
 def joined_by_box(runs: Sequence[list[int]], boxes: Sequence[Box]) -> list[list[int]]:

@@ -106,6 +106,8 @@ def test_a_crowd_of_words_at_one_place_or_on_a_staircase_takes_no_time_worth_nam
     began = time.process_time()
     reading_order([(100, 100, 200, 120)] * 8000)
     reading_order([(i // 8, i // 8, i // 8 + 30, i // 8 + 10) for i in range(7000)])
+    reading_order([(i * 37 % 990, 100 + i // 990, i * 37 % 990 + 9, 120 + i // 990) for i in range(7000)])
+    reading_order([(100, 100, 200, 120), (300, 100, 400, 120)] * 1000, ["1", "2"] * 1000)
     assert time.process_time() - began < 10  # about 1 s; minutes where a line may have any number of words
 
 
@@ -158,6 +160,7 @@ def test_words_that_are_listed_twice_follow_all_that_was_listed_before_them() ->
     texts = ["1 High Street", "London", "TOTAL", "9.90"]
     assert reading_order([*address, *total] * 2, texts * 2) == list(range(8))
     assert reading_order([*address, *address, *total], texts[:2] * 2 + texts[2:]) == list(range(6))
+    assert reading_order([*address, *total] * 5, texts * 5) == list(range(20))
     # a second copy with another reading of one word is one passage still
     assert reading_order([*address, *total] * 2, [*texts, "1 High Street", "London", "T0TAL", "9.90"]) == list(range(8))
 
