@@ -2,6 +2,8 @@
 
 import json
 import re
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Final, Literal
@@ -23,7 +25,8 @@ PAGE_EXTENT = 1000
 UNSUPERVISED = "-"
 """The tag of an unlabelled word, which is neither learned nor scored and belongs to no entity."""
 
-_TAG = re.compile(r"O|-|[BI]-[A-Za-z][A-Za-z0-9_.-]{0,63}")
+_NAME = r"[A-Za-z][A-Za-z0-9_.-]{0,63}"
+_TAG = re.compile(rf"O|-|[BI]-{_NAME}")
 
 
 class DataError(UserError, ValueError):
@@ -38,6 +41,18 @@ class DataError(UserError, ValueError):
     def __str__(self) -> str:
         place = [str(part) for part in (self.file, self.line) if part is not None]
         return f"{':'.join(place)}: {self.reason}" if place else self.reason
+
+
+_SHOWN = 10  # bad lines in one message
+
+
+def bad_lines(errors: Sequence[DataError], kind: str = "files or lines") -> DataError:
+    """One error for all bad lines and files, or labels: the first ten, and how many there are."""
+    if len(errors) == 1:
+        return errors[0]
+    shown = "\n".join(f"  {error}" for error in errors[:_SHOWN])
+    more = f"\n  and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
+    return DataError(f"{len(errors)} {kind} cannot be used:\n{shown}{more}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +107,22 @@ class Page:
         for index, (previous, tag) in enumerate(pairwise(("O", *self.tags))):
             if tag[0] == "I" and previous[1:] != tag[1:]:
                 raise ValueError(f"tag {index} {tag!r} continues no {tag[2:]}")
+
+
+def check_label(label: str) -> str:
+    """The label. Raises ValueError unless it is a valid name, with a valid form of it."""
+    if re.fullmatch(_NAME, label):
+        return label
+    valid = valid_label(label)
+    use = f"write {valid}, or map it" if valid else "map it"
+    raise ValueError(f"label {label!r} is not valid: {use} to a name of letters, digits, '_', '.' and '-'")
+
+
+def valid_label(label: str) -> str:
+    """A valid name that is like the label; "" if it has no Latin letter or digit."""
+    plain = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", plain).strip("_.-")
+    return (name if name[:1].isalpha() or not name else f"L_{name}")[:64]
 
 
 def page_to_line(page: Page) -> str:

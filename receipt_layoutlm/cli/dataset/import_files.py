@@ -1,5 +1,6 @@
 """layoutlm-cli dataset import: pages from files of several formats and generated pages."""
 
+import codecs
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,10 +13,15 @@ from receipt_layoutlm.cli.connection import Connection, require, store_options
 from receipt_layoutlm.cli.dataset.forget import kept_pages
 from receipt_layoutlm.cli.dataset.import_text import described_text, import_report_text, json_text
 from receipt_layoutlm.cli.tables import clean
+from receipt_layoutlm.data.boxes import BoxOptions, BoxOrder, BoxUnit, Origin
 from receipt_layoutlm.data.importers import import_pages, load_format
 from receipt_layoutlm.data.importers.label_table import check_all_used, core_table, own_table, read_label_map
+from receipt_layoutlm.data.importers.plausibility import refuse_unlabelled
+from receipt_layoutlm.data.jsonl import ReadOptions
 from receipt_layoutlm.data.order_check import order_findings
-from receipt_layoutlm.data.page import DEFAULT_ORDER, DataError, Page, WordOrder
+from receipt_layoutlm.data.page import DEFAULT_ORDER, DataError, Page, WordOrder, bad_lines
+from receipt_layoutlm.data.source_text import TextOptions
+from receipt_layoutlm.data.tag_schemes import TagOptions, TagScheme, parse_id2label
 from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -31,6 +37,35 @@ label_map_option = click.option(
 )
 skip_bad_option = click.option(
     "--skip-bad", is_flag=True, help="Skip files and lines that cannot be used, and list them."
+)
+
+
+def check_encoding(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Callback of an option that names an encoding."""
+    try:
+        return codecs.lookup(value).name if value else None
+    except LookupError as error:
+        raise click.BadParameter(f"{value!r} is not a known encoding, such as gb18030, big5 or cp1252") from error
+
+
+encoding_option = click.option(
+    "--encoding",
+    callback=check_encoding,
+    metavar="NAME",
+    help="Encoding of files that are not UTF-8 or UTF-16, such as gb18030 or cp1252.",
+)
+unlabelled_option = click.option(
+    "--unlabelled",
+    "unlabelled_pages",
+    flag_value="accept",
+    default="refuse",
+    help="Import the pages although no word has a label.",
+)
+unit_option = click.option(
+    "--boxes",
+    "box_unit",
+    type=click.Choice([unit.value for unit in BoxUnit]),
+    help="Unit of the boxes; percent is 0..100, pixels need width and height (default: as the values tell).",
 )
 keep_labels_option = click.option(
     "--keep-labels", is_flag=True, help="Keep the labels of the data instead of renaming them."
@@ -51,23 +86,66 @@ def import_() -> None:
 
 def source_options(command: F) -> F:
     """Adds the arguments and options of an import from files."""
-    options = (
+    return added(
+        command,
         click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path)),
         click.option("--name", help="Name of the dataset (default: the first file's or folder's name)."),
         label_map_option,
         order_option,
+        encoding_option,
+        unlabelled_option,
         skip_bad_option,
         dry_run_option,
         as_json_option,
         store_options,
     )
+
+
+def added(command: F, *options: Callable[[F], F]) -> F:
+    """The command with the options, in their order."""
     for option in reversed(options):
         command = option(command)
     return command
 
 
+def arrangement_options(command: F) -> F:
+    """Adds the options for the arrangement of a box's numbers."""
+    return added(
+        command,
+        click.option(
+            "--box-order",
+            type=click.Choice([order.value for order in BoxOrder]),
+            help="Order of a box's numbers; w and h are width and height (default: x0y0x1y1, refused if implausible).",
+        ),
+        click.option(
+            "--origin",
+            type=click.Choice([origin.value for origin in Origin]),
+            help="Corner from which y counts (default: top-left, refused if implausible).",
+        ),
+    )
+
+
+def tag_options(command: F) -> F:
+    """Adds the options for the scheme of the tags."""
+    return added(
+        command,
+        click.option(
+            "--tags",
+            "scheme",
+            type=click.Choice([scheme.value for scheme in TagScheme]),
+            help="Scheme of the tags; bare labels have no B- and I- (default: as the tags tell).",
+        ),
+        click.option(
+            "--id2label", metavar="FILE|JSON", help="Names of class numbers: a list, an object or a config.json."
+        ),
+    )
+
+
 @import_.command()
 @source_options
+@unit_option
+@arrangement_options
+@tag_options
 def jsonl(connection: Connection, **given: Any) -> None:
     """Import JSONL files, one page a line; several files become one dataset.
 
@@ -78,7 +156,11 @@ def jsonl(connection: Connection, **given: Any) -> None:
     labels | ner_tags | tags      O, B-LABEL, I-LABEL
     group                         merchant (else key.company, else the page itself)
 
-    A file with a bad line is refused, with line and reason; --skip-bad skips only the bad lines.
+    Also read: a JSON array of pages, CSV with columns id, word, box, label; IOBES and BILOU tags; boxes in shares of
+    the page, or in pixels where width and height stand in each line. The report names what was told from the data.
+    Boxes or tags that cannot be right are refused with the option that reads them.
+
+    A file with bad lines is refused, with lines and reasons; --skip-bad skips only these.
     """
     _import(connection, "jsonl", keep_labels=True, **given)
 
@@ -93,6 +175,8 @@ def sroie(connection: Connection, **given: Any) -> None:
     box/000.csv     x1,y1,x2,y2,x3,y3,x4,y4,text for each printed line
     key/000.json    company -> MERCHANT_NAME, date -> DATE, address -> ADDRESS_LINE, total -> GRAND_TOTAL
     img/000.jpg     only its size is read
+
+    The folders of Kaggle (entities in place of key) and of the competition's tasks 1 and 2 are read too.
 
     Lines are split into words in proportion to their characters. The values of key are searched in the words, ignoring
     spacing, punctuation and case; company and address may differ by one edit in five characters. Of several words with
@@ -130,6 +214,7 @@ def cord(connection: Connection, **given: Any) -> None:
 @import_.command()
 @keep_labels_option
 @source_options
+@arrangement_options
 def funsd(connection: Connection, **given: Any) -> None:
     """Import FUNSD: folders with annotations/*.json and images/*.png, or the .json files.
 
@@ -188,10 +273,17 @@ def _import(
     name: str | None,
     label_map_file: Path | None,
     order: WordOrder,
+    encoding: str | None,
+    unlabelled_pages: str,
     skip_bad: bool,
     dry_run: bool,
     as_json: bool,
     keep_labels: bool = False,
+    box_unit: str | None = None,
+    box_order: str | None = None,
+    origin: str | None = None,
+    scheme: str | None = None,
+    id2label: str | None = None,
 ) -> None:
     label_map = read_label_map(label_map_file) if label_map_file else {}
     source_format = load_format(format_name)
@@ -199,16 +291,30 @@ def _import(
         own_table(source_format.own_labels, label_map) if keep_labels else core_table(source_format.labels, label_map)
     )
 
-    def on_bad(error: DataError) -> None:
-        if not skip_bad:  # else the report lists it
-            raise error
-
-    pages, report = import_pages(format_name, paths, renames, on_bad, order)
+    options = ReadOptions(
+        TextOptions(encoding),
+        BoxOptions(
+            BoxUnit(box_unit) if box_unit else None,
+            BoxOrder(box_order) if box_order else None,
+            Origin(origin) if origin else None,
+        ),
+        TagOptions(TagScheme(scheme) if scheme else None, parse_id2label(id2label) if id2label else None),
+        order,
+    )
+    bad: list[DataError] = []
+    pages, report = import_pages(format_name, paths, renames, bad.append, options)
+    if bad and not skip_bad:  # else the report lists them
+        raise bad_lines(bad)
+    if unlabelled_pages == "refuse":
+        refuse_unlabelled(pages)
     check_all_used(label_map, [*source_format.labels, *(label for names in report.renamed.values() for label in names)])
-    again = ["dataset", "import", format_name, *map(str, paths), *(["--name", name] if name else [])]
-    again += ["--label-map", str(label_map_file)] if label_map_file else []
-    again += ["--keep-labels"] if keep_labels and format_name != "jsonl" else []
-    again += ["--skip-bad"] if skip_bad else []
+    given = {"--name": name, "--label-map": label_map_file, "--encoding": encoding, "--boxes": box_unit}
+    given |= {"--box-order": box_order, "--origin": origin, "--tags": scheme, "--id2label": id2label}
+    again = ["dataset", "import", format_name, *map(str, paths)]
+    again += [text for option, value in given.items() if value is not None for text in (option, str(value))]
+    flags = {"--keep-labels": keep_labels and format_name != "jsonl", "--skip-bad": skip_bad}
+    flags["--unlabelled"] = unlabelled_pages == "accept"
+    again += [flag for flag, is_given in flags.items() if is_given]
     local = " --local" if connection.is_local else ""
     keep_order = f"layoutlm-cli{local} {shlex.join(again)} --order given"
     order_notes = order_findings(report.torn, report.learned, keep_order)
