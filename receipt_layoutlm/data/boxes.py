@@ -89,9 +89,9 @@ class BoxReading:
     origin: Origin = Origin.TOP_LEFT
 
     def from_top(self, box: FloatBox, height: float) -> FloatBox:
-        """The box with y counted from the top of a page of this height."""
+        """The box with y counted from the top of a page of this height, whichever of its y comes first."""
         x0, y0, x1, y1 = box
-        return (x0, height - y1, x1, height - y0) if self.origin is Origin.BOTTOM_LEFT else box
+        return (x0, height - max(y0, y1), x1, height - min(y0, y1)) if self.origin is Origin.BOTTOM_LEFT else box
 
     def thousandths(self, box: FloatBox, size: tuple[float, float] | None) -> Box:
         """The box in whole thousandths, origin top-left, cut at the edge. ValueError if it is not on the page."""
@@ -290,6 +290,10 @@ def refuse_arrangement(pages: Sequence[RawBoxes], file: str, unit: BoxUnit) -> N
     """
     flow, count = _flow(pages, BoxOrder.CORNERS, unit), sum(len(page.boxes) for page in pages)
     inverted = count - round(flow.upright * count)
+    falling = sum(x0 <= x1 and y0 > y1 for page in pages for x0, y0, x1, y1 in page.boxes)
+    if inverted >= _INVERTED and falling > 0.98 * count:
+        reason = f"y0 is larger than y1 in {falling} of {count} boxes: the origin seems to be bottom-left"
+        raise _arranged(reason, f"--origin {Origin.BOTTOM_LEFT}", file)
     if inverted >= _INVERTED and flow.upright < 0.95:
         candidates = [(order, _flow(pages, order, unit)) for order in (BoxOrder.BY_AXIS, BoxOrder.SIZED)]
         fitting = [(found.wide, order) for order, found in candidates if found.upright > 0.98 and found.wide >= 0.7]

@@ -100,7 +100,14 @@ def survey_jsonl(path: Path) -> tuple[list[Page], list[DataError]]:
     refused: list[DataError] = []
     pages: list[Page] = []
     line_of: dict[str, int] = {}
-    for line in read_labelled_lines(path, ReadOptions(), refused.append):
+    try:
+        lines = read_labelled_lines(path, ReadOptions(), refused.append)
+    except DataError as error:
+        if " --" not in error.reason and "(--" not in error.reason:
+            raise
+        reason = f"{error.reason} (options of 'layoutlm-cli dataset import jsonl')"
+        raise DataError(reason, file=error.file, line=error.line) from error
+    for line in lines:
         try:
             if line.page_id in line_of:
                 raise ValueError(f"page id {line.page_id!r} is already used in line {line_of[line.page_id]}")

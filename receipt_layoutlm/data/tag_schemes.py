@@ -30,6 +30,7 @@ _UNLABELLED = (-1, UNSUPERVISED)
 _OUTSIDE = {"O", "o"}
 _IGNORED = {UNSUPERVISED, "-100"}  # the second as torch ignores targets
 _PREFIXED = re.compile(r"([BIESMLUbiesmlu])([-_:])(.+)")
+_SUFFIXED = re.compile(r"(.+)[-_]([BIESLU])")
 _CLASS = re.compile(r"\d+")
 _SHOWN = 64  # characters of a tag
 
@@ -135,6 +136,11 @@ def read_tags(pages: Sequence[tuple[int, Sequence[Tag]]], asked: TagOptions, fil
     used = {match[1].upper() for match in prefixed if match[2] in separators}
     if asked.scheme:
         return TagReading(asked.scheme, names, separators)
+    ends = [match for tag in tags if (match := _SUFFIXED.fullmatch(tag))]
+    if {"B", "I"} <= {match[2] for match in ends} and len(ends) == len(tags):
+        first = min(match[0] for match in ends)
+        label, mark = first[:-2], first[-1]
+        raise DataError(f"the tags end in their mark, such as {_cut(first)!r}: write {mark}-{_cut(label)}", file=file)
     with_prefix = sum(match[2] in separators for match in prefixed)
     if tags and 2 * with_prefix < len(tags):  # a bare label such as E-MAIL may look prefixed
         example = min(tags, key=lambda tag: (len(tag) > _SHOWN, tag))

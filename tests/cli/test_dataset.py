@@ -216,6 +216,12 @@ def test_tags_are_read_by_their_options(cloud: DynamoClient, tmp_path: Path) -> 
     )
 
 
+def test_labels_that_differ_from_ours_in_case_are_kept_and_told(cloud: DynamoClient, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", {**LINE, "labels": [tag.lower() for tag in LINE["labels"]]})  # type: ignore[attr-defined]
+    told = ok("import", "jsonl", path)
+    assert "grand_total" in told and '"grand_total": "GRAND_TOTAL"' in told and "--label-map" in told
+
+
 def test_pages_without_labels_need_the_option(cloud: DynamoClient, tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", {**LINE, "labels": ["O"] * 8})
     assert "--unlabelled" in refused("jsonl", path)

@@ -147,6 +147,7 @@ ARRANGED: list[tuple[Callable[[Box], Numbers], str, BoxOptions]] = [
     (lambda b: [b[0], b[2], b[1], b[3]], "--box-order x0x1y0y1", BoxOptions(order=BoxOrder.BY_AXIS)),
     (lambda b: [b[0], b[1], b[2] - b[0], b[3] - b[1]], "--box-order xywh", BoxOptions(order=BoxOrder.SIZED)),
     (lambda b: [b[0], 1000 - b[3], b[2], 1000 - b[1]], "--origin bottom-left", BoxOptions(origin=Origin.BOTTOM_LEFT)),
+    (lambda b: [b[0], 1000 - b[1], b[2], 1000 - b[3]], "--origin bottom-left", BoxOptions(origin=Origin.BOTTOM_LEFT)),
 ]
 
 

@@ -150,6 +150,11 @@ def test_a_line_that_is_no_page_is_refused(tmp_path: Path, line: str) -> None:
     assert refusal.value.line == 3
 
 
+def test_a_file_that_needs_an_option_names_the_command_that_has_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"--id2label .* \(options of 'layoutlm-cli dataset import jsonl'\)"):
+        imported(tmp_path, {**PLAIN, "tags": [1, 0]})
+
+
 def test_a_second_page_of_one_id_is_refused_and_names_the_first(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'a' is already used in line 1") as refusal:
         imported(tmp_path, PLAIN, PLAIN)

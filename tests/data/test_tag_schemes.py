@@ -62,6 +62,11 @@ def test_bare_labels_need_the_option(tmp_path: Path) -> None:
     ]
 
 
+def test_marks_at_the_end_are_refused_with_the_right_form(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="end in their mark, such as 'DATE-B': write B-DATE"):
+        tags(tmp_path, [f"{tag[2:]}-{tag[0]}" if tag != "O" else tag for tag in BIO])
+
+
 def test_a_scheme_that_is_given_refuses_other_tags(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="tag 3 'S-DATE' is not BIO: write B-DATE"):
         tags(tmp_path, [*BIO[:3], "S-DATE", *BIO[4:]], options=TagOptions(TagScheme.BIO))

@@ -1,5 +1,6 @@
 """Imports labelled pages of several formats and reports how their labels and values were used."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ from receipt_layoutlm.data.importers.source_page import (
     torn_in_source,
 )
 from receipt_layoutlm.data.jsonl import ReadOptions
-from receipt_layoutlm.data.labels import OUTSIDE, LabelError
+from receipt_layoutlm.data.labels import CORE_LABELS, OUTSIDE, LabelError
 from receipt_layoutlm.data.order_check import TornEntity
 from receipt_layoutlm.data.page import DataError, Page, bad_lines
 from receipt_layoutlm.data.snapshot import label_counts
@@ -113,6 +114,8 @@ def import_pages(
     report = _report(source_format, name, table, sources, pages)
     refuse_garbled(pages)
     refuse_unfound({value: match for value, match in report.matches.items() if table(value) != OUTSIDE})
+    if other_case := {label: label.upper() for label in report.entities if label.upper() in {*CORE_LABELS} - {label}}:
+        notes.update((f"labels are ours but for their case: {json.dumps(other_case)} as --label-map renames them",))
     noted = tuple(f"{text}{f' ({count} files)' if count > 1 else ''}" for text, count in notes.items())
     return pages, replace(report, notes=noted, skipped=tuple(map(str, skipped)))
 
