@@ -192,6 +192,14 @@ def test_a_null_text_of_a_form_gives_no_word(tmp_path: Path) -> None:
     assert (pages[0].words, report.blank_texts) == (("5",), 1)
 
 
+def test_a_null_word_of_a_line_is_counted_as_blank(tmp_path: Path) -> None:
+    path = tmp_path / "pages.jsonl"
+    boxes = [[0, 0, 9, 9], [10, 0, 19, 9]]
+    path.write_text(json.dumps({"id": "1", "words": ["a", None], "bboxes": boxes, "labels": ["B-DATE", "O"]}) + "\n")
+    pages, report = import_pages("jsonl", [path], own_table({}, {}), refuse)
+    assert (pages[0].words, report.blank_texts) == (("a",), 1)
+
+
 def test_pages_without_any_label_are_refused() -> None:
     page = Page("1", "g", ("a", "b"), ((0, 0, 9, 9), (10, 0, 19, 9)), ("O", "-"), 100, 100)
     with pytest.raises(DataError, match=r"no word of these pages has a label.*--unlabelled"):
