@@ -10,6 +10,7 @@ from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.check import CheckInput, check_dataset
 from receipt_layoutlm.data.importers import import_pages, load_format
 from receipt_layoutlm.data.importers.label_table import own_table
+from receipt_layoutlm.data.jsonl import ReadOptions
 from receipt_layoutlm.data.order_check import check_order, torn_entities
 from receipt_layoutlm.data.page import DataError, Page, page_from_line, page_to_line
 from receipt_layoutlm.data.reading_order import order_of_words
@@ -107,7 +108,7 @@ def test_an_import_counts_the_blocks_that_it_tears_and_keeps_them_if_told(form: 
     ]
     assert report.learned == 2
 
-    (as_given,), report = import_pages("funsd", [form], table, refuse, "given")
+    (as_given,), report = import_pages("funsd", [form], table, refuse, ReadOptions(order="given"))
     assert (as_given.words, as_given.tags, as_given.order) == (
         COLUMNS.words,
         ("B-question", "I-question", "B-answer", "I-answer"),
@@ -120,7 +121,7 @@ def test_an_import_counts_the_blocks_that_it_tears_and_keeps_them_if_told(form: 
 def test_every_format_can_keep_the_order_of_its_files(name: str) -> None:
     table = own_table(load_format(name).own_labels, {})
     by_boxes, _ = import_pages(name, [FIXTURES / name], table, refuse)
-    as_given, report = import_pages(name, [FIXTURES / name], table, refuse, "given")
+    as_given, report = import_pages(name, [FIXTURES / name], table, refuse, ReadOptions(order="given"))
     assert {page.order for page in as_given} == {"given"}
     assert [sorted(page.words) for page in as_given] == [sorted(page.words) for page in by_boxes]
     assert report.torn == ()
