@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import botocore.session
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError
 from pynamodb.expressions.condition import Condition
 
 from receipt_dynamo import items
+from receipt_dynamo.connection import per_process
 from receipt_dynamo.entities import (
     Attempt,
     Dataset,
@@ -35,6 +36,7 @@ from receipt_dynamo.entities import (
 from receipt_dynamo.errors import AlreadyExists, InvalidInput, LeaseLost, NotFound, store_error
 from receipt_dynamo.items import ForgottenPageItem, JobLogItem, JobMetricItem, LeaseItem, RawItem
 from receipt_dynamo.metrics_view import fold_original_rows, visible
+from receipt_dynamo.reads import Reader
 from receipt_dynamo.writes import ConditionFailed, Write, Writer, check, delete, put
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 DEFAULT_REGION = "us-east-1"
+_CONFIG = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 2, "mode": "standard"})
 
 
 def resolve_region(region: str | None = None) -> str:
@@ -81,18 +84,32 @@ def _first(records: Iterable[R], limit: int | None) -> list[R]:
 class DynamoClient:
     """Reads one table and creates rows in it.
 
-    Owns its botocore client, so many may be alive at once, in threads too.
+    Owns its botocore client, so many may be alive at once, in threads too; a forked process gets one of its own.
     """
 
-    def __init__(self, table_name: str, region: str | None = None, endpoint_url: str | None = None) -> None:
+    def __init__(
+        self,
+        table_name: str,
+        region: str | None = None,
+        endpoint_url: str | None = None,
+        *,
+        session: botocore.session.Session | None = None,
+    ) -> None:
+        """Requests use the credentials of `session`, by default those of the environment and the profile."""
         self.table_name = table_name
-        session = botocore.session.get_session()
-        config = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 2, "mode": "standard"})
-        created = session.create_client(
-            "dynamodb", region_name=resolve_region(region), endpoint_url=endpoint_url, config=config
-        )
-        self.raw = cast("DynamoDBClient", created)
+
+        def connect() -> "DynamoDBClient":
+            created = (session or botocore.session.get_session()).create_client(
+                "dynamodb", region_name=resolve_region(region), endpoint_url=endpoint_url, config=_CONFIG
+            )
+            return cast("DynamoDBClient", created)
+
+        try:
+            self.raw = per_process(connect)
+        except BotoCoreError as error:
+            raise store_error(error, table_name) from error
         self.writer = Writer(self.raw, table_name)
+        self.reader = Reader(self.raw, table_name)
 
     # jobs
 
@@ -263,11 +280,7 @@ class DynamoClient:
 
     def get_row(self, key: RawItem, *, consistent: bool) -> RawItem | None:
         """One item by its key, as stored, or None."""
-        try:
-            reply = self.raw.get_item(TableName=self.table_name, Key=key, ConsistentRead=consistent)
-        except (ClientError, BotoCoreError) as error:
-            raise store_error(error, self.table_name) from error
-        return dict(reply["Item"]) if "Item" in reply else None
+        return self.reader.get(key, consistent=consistent)
 
     def _query(
         self,
@@ -282,7 +295,6 @@ class DynamoClient:
         """All rows of a partition whose sort key starts with `prefix`, page after page, from after the key `start`."""
         names = (f"{index}PK", f"{index}SK") if index else ("PK", "SK")
         request: RawItem = {
-            "TableName": self.table_name,
             "KeyConditionExpression": "#p = :p" + (" AND begins_with(#s, :s)" if prefix else ""),
             "ExpressionAttributeNames": {"#p": names[0], **({"#s": names[1]} if prefix else {})},
             "ExpressionAttributeValues": {
@@ -295,12 +307,5 @@ class DynamoClient:
             **({"Limit": page} if page else {}),
             **({"ExclusiveStartKey": start} if start else {}),
         }
-        while True:
-            try:
-                reply = self.raw.query(**request)
-            except (ClientError, BotoCoreError) as error:
-                raise store_error(error, self.table_name) from error
+        for reply in self.reader.pages(request):
             yield from map(dict, reply["Items"])
-            if "LastEvaluatedKey" not in reply:
-                return
-            request["ExclusiveStartKey"] = reply["LastEvaluatedKey"]

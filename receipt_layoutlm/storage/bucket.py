@@ -14,6 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError
 
 from receipt_dynamo.client import resolve_region
+from receipt_dynamo.connection import per_process
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.run.manifest import (
     MANIFEST,
@@ -63,10 +64,16 @@ class Bucket:
             # a body has its SHA-256 in a header or trailer of its own, so the signature does not read it again
             s3={"payload_signing_enabled": False},
         )
-        self.raw: S3Client = boto3.client(
-            "s3", region_name=resolve_region(region), endpoint_url=endpoint_url, config=config
-        )
-        self.raw.meta.events.register("needs-retry.s3", _refuse_to_repeat)
+
+        def connect() -> "S3Client":
+            # a session of its own: boto3's default one is a copy of the parent's in a forked process
+            client = boto3.session.Session().client(
+                "s3", region_name=resolve_region(region), endpoint_url=endpoint_url, config=config
+            )
+            client.meta.events.register("needs-retry.s3", _refuse_to_repeat)
+            return client
+
+        self.raw = per_process(connect)
         self._target = UploadTarget(self.raw, name, part_size)
         self._transfer = TransferConfig(multipart_threshold=2 * part_size, multipart_chunksize=part_size)
 

@@ -23,7 +23,7 @@ from botocore.parsers import ResponseParserError
 from receipt_dynamo.retries import Pauses, RetryPolicy
 from receipt_layoutlm.errors import UserError
 
-_RNG: Final = random.Random()
+_RNG: Final = random.SystemRandom()  # forked processes would draw the same pauses from a copied state
 
 BUCKET_AWAY: Final = RetryPolicy(first=1.0, longest=60.0)
 LOG_SECONDS: Final = 60.0  # between two lines about the same trouble
