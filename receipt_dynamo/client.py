@@ -1,12 +1,11 @@
 """DynamoClient: one method per access pattern. Only JobQueue changes the status of a job.
 
 `list_*` returns everything, or the first `limit`; `iter_*` pages lazily. Jobs come newest first, metrics and
-logs in time order.
+logs in time order. Rows that cannot be read are left out, with a warning in the log.
 """
 
 import contextlib
 import itertools
-import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
@@ -33,19 +32,19 @@ from receipt_dynamo.entities import (
     parse_job_id,
     parse_status,
 )
-from receipt_dynamo.errors import AlreadyExists, InvalidInput, LeaseLost, NotFound, store_error
+from receipt_dynamo.errors import AlreadyExists, InvalidInput, LeaseLost, NotFound, UnreadableRow, store_error
 from receipt_dynamo.items import ForgottenPageItem, JobLogItem, JobMetricItem, LeaseItem, RawItem
-from receipt_dynamo.metrics_view import fold_original_rows, visible
+from receipt_dynamo.metrics_view import evaluation_from, fold_original_rows, visible
 from receipt_dynamo.reads import Reader
+from receipt_dynamo.unreadable import read, readable
 from receipt_dynamo.writes import ConditionFailed, Write, Writer, check, delete, put
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-log = logging.getLogger(__name__)
-
 R = TypeVar("R")
 DEFAULT_REGION = "us-east-1"
+EVENT_PAGE = 5  # rows read for the newest event: more than one, because other programs leave notes
 _CONFIG = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 2, "mode": "standard"})
 
 
@@ -60,18 +59,6 @@ def fence(lease: Lease) -> Condition:
     """Holds while this attempt owns the job: the condition of every worker-side write."""
     holds: Condition = (LeaseItem.attempt == lease.attempt) & (LeaseItem.lease_token == lease.lease_token)
     return holds
-
-
-def _readable(rows: Iterable[RawItem]) -> Iterator[Job]:
-    """Jobs of index rows. An unreadable one is skipped with a warning, so that it does not hide the others."""
-    for raw in rows:
-        try:
-            job = items.job_from(raw)
-            parse_job_id(job.job_id)
-        except (ValueError, TypeError) as error:
-            log.warning("skipped unreadable job %r: %s", raw["PK"]["S"], type(error).__name__)
-        else:
-            yield job
 
 
 def _first(records: Iterable[R], limit: int | None) -> list[R]:
@@ -118,12 +105,12 @@ class DynamoClient:
         raw = self.get_row(items.job_key(parse_job_id(job_id)), consistent=consistent)
         if raw is None:
             raise NotFound(f"no job {job_id} in table {self.table_name!r}")
-        return items.job_from(raw)
+        return read(items.job_from, raw)
 
     def iter_jobs_by_status(self, status: str) -> Iterator[Job]:
         # the prefix excludes the rows that the original system stores in the same partition
         partition = items.status_pk(parse_status(status))
-        return _readable(self._query("GSI1", partition, prefix=items.CREATED_PREFIX, newest_first=True))
+        return readable(items.job_from, self._query("GSI1", partition, prefix=items.CREATED_PREFIX, newest_first=True))
 
     def list_jobs_by_status(self, status: str, limit: int | None = None) -> list[Job]:
         return _first(self.iter_jobs_by_status(status), limit)
@@ -135,14 +122,14 @@ class DynamoClient:
 
     def list_jobs_by_name(self, name: str, limit: int | None = None) -> list[Job]:
         rows = self._query("GSI2", items.name_pk(name), prefix=items.CREATED_PREFIX, newest_first=True)
-        return _first(_readable(rows), limit)
+        return _first(readable(items.job_from, rows), limit)
 
     def iter_queue(self, queue: str = "default", *, page: int | None = None) -> Iterator[Job]:
         """Claimable jobs in claim order, read `page` at a time (default: as many as fit into one reply).
 
         A hint: the index lags behind the table, so claim reads the lease consistently.
         """
-        return _readable(self._query("GSI3", items.queue_pk(queue), page=page))
+        return readable(items.job_from, self._query("GSI3", items.queue_pk(queue), page=page))
 
     def iter_job_rows(self, job_id: str) -> Iterator[RawItem]:
         """Keys of all items of a job."""
@@ -156,23 +143,23 @@ class DynamoClient:
         raw = self.get_row(items.lease_key(parse_job_id(job_id)), consistent=True)
         if raw is None:
             raise NotFound(f"job {job_id} has no lease: a job of the original system is read-only")
-        return items.lease_from(raw)
+        return read(items.lease_from, raw)
 
     def get_attempt(self, job_id: str, attempt: int) -> Attempt:
         raw = self.get_row(items.attempt_key(parse_job_id(job_id), attempt), consistent=True)
         if raw is None:
             raise NotFound(f"job {job_id} has no attempt {attempt}")
-        return items.attempt_from(raw)
+        return read(items.attempt_from, raw)
 
     def list_attempts(self, job_id: str) -> list[Attempt]:
         partition = items.job_pk(parse_job_id(job_id))
-        return [items.attempt_from(raw) for raw in self._query(None, partition, prefix=items.ATTEMPT_PREFIX)]
+        return list(readable(items.attempt_from, self._query(None, partition, prefix=items.ATTEMPT_PREFIX)))
 
     def claimable_since(self, job: Job, last_attempt: int) -> datetime:
         """When a job became claimable after its last attempt (0: none): submitted, released, or due after a backoff."""
         since = job.created_at
         if last_attempt:
-            with contextlib.suppress(NotFound):
+            with contextlib.suppress(NotFound, UnreadableRow):
                 since = self.get_attempt(job.job_id, last_attempt).ended_at or since
         return max(since, job.not_before) if job.not_before else since
 
@@ -187,27 +174,26 @@ class DynamoClient:
         job_id = parse_job_id(job_id)
         start = items.metric_key(job_id, after) if after else None
         rows = self._query(None, items.job_pk(job_id), prefix=items.METRIC_PREFIX, start=start)
-        stored = [JobMetricItem.from_raw_data(raw) for raw in rows]
-        ours = [items.metric_from(job_id, item) for item in stored if not items.is_original_metric(item)]
-        original = fold_original_rows(job_id, [item for item in stored if items.is_original_metric(item)])
+        stored = list(readable(evaluation_from, rows))
+        ours = [metric for metric in stored if isinstance(metric, JobMetric)]
+        original = fold_original_rows(job_id, [row for row in stored if isinstance(row, JobMetricItem)])
         return sorted([*ours, *original], key=lambda metric: metric.timestamp)
 
     def iter_job_logs(self, job_id: str) -> Iterator[JobLog]:
         rows = self._query(None, items.job_pk(parse_job_id(job_id)), prefix=items.LOG_PREFIX)
-        return map(items.log_from, rows)
+        return readable(items.log_from, rows)
 
     def list_job_logs(self, job_id: str, limit: int | None = None) -> list[JobLog]:
         return _first(self.iter_job_logs(job_id), limit)
 
     def last_event_at(self, job_id: str) -> datetime | None:
-        """Time of the newest metric or log row: the next attempt's events come after it."""
+        """Time of the newest evaluation or event of a worker: the next attempt's come after it."""
         partition = items.job_pk(parse_job_id(job_id))
-        prefixes = (items.METRIC_PREFIX, items.LOG_PREFIX)
-        newest = [
-            next(self._query(None, partition, prefix=prefix, newest_first=True, page=1), None) for prefix in prefixes
-        ]
-        times = [datetime.fromisoformat(raw["SK"]["S"].rpartition("#")[2]) for raw in newest if raw is not None]
-        return max(times, default=None)
+        newest = []
+        for prefix in (items.METRIC_PREFIX, items.LOG_PREFIX):
+            rows = self._query(None, partition, prefix=prefix, newest_first=True, page=EVENT_PAGE)
+            newest += [next(filter(None, map(items.own_event_time, rows)), None)]
+        return max(filter(None, newest), default=None)
 
     def add_job_metric(self, lease: Lease, metric: JobMetric) -> JobMetric:
         """Store one evaluation under the lease's fence; returns it with its final timestamp. Raises LeaseLost."""
@@ -247,12 +233,12 @@ class DynamoClient:
     def list_datasets(self) -> list[Dataset]:
         """Every snapshot, newest first."""
         rows = self._query("GSI1", items.DATASETS_KEY, prefix=items.CREATED_PREFIX, newest_first=True)
-        return [items.dataset_from(raw) for raw in rows]
+        return list(readable(items.dataset_from, rows))
 
     def get_dataset(self, name: str, fingerprint: str | None = None) -> Dataset:
         """The newest snapshot of a name, or the one whose fingerprint starts with the given text. Raises NotFound."""
         rows = self._query(None, items.dataset_pk(name), prefix=items.SNAPSHOT_PREFIX, newest_first=True)
-        for dataset in map(items.dataset_from, rows):
+        for dataset in readable(items.dataset_from, rows):
             if dataset.fingerprint.startswith(fingerprint or ""):
                 return dataset
         reference = name if fingerprint is None else f"{name}@{fingerprint}"
@@ -274,7 +260,7 @@ class DynamoClient:
     def list_forgotten(self) -> list[ForgottenPage]:
         """Every forgotten page, by page id; a consistent read."""
         rows = self._query(None, items.DATASETS_KEY, prefix=items.FORGOTTEN_PREFIX)
-        return [items.forgotten_from(raw) for raw in rows]
+        return list(readable(items.forgotten_from, rows))
 
     # requests
 

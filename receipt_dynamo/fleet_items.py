@@ -2,9 +2,9 @@
 
 from datetime import UTC, date, datetime, timedelta
 
-from pynamodb.attributes import NumberAttribute, UnicodeAttribute
+from pynamodb.attributes import UnicodeAttribute
 
-from receipt_dynamo.attributes import TimeAttribute
+from receipt_dynamo.attributes import NumericAttribute, TimeAttribute
 from receipt_dynamo.entities import FleetCost, FleetPause
 from receipt_dynamo.items import RawItem, TableItem, key
 
@@ -15,18 +15,18 @@ class FleetPauseItem(TableItem, discriminator="FLEET_PAUSE"):
     reason = UnicodeAttribute()
     paused_at = TimeAttribute()
     until = TimeAttribute()
-    time_to_live = NumberAttribute()
+    time_to_live = NumericAttribute()
 
 
 class FleetCostItem(TableItem, discriminator="FLEET_COST"):
-    dollars = NumberAttribute()
+    dollars = NumericAttribute()
     metered_until = TimeAttribute()
-    time_to_live = NumberAttribute()
+    time_to_live = NumericAttribute()
 
 
 class FleetMachineItem(TableItem, discriminator="FLEET_MACHINE"):
     claimed_at = TimeAttribute()
-    time_to_live = NumberAttribute()
+    time_to_live = NumericAttribute()
 
 
 def fleet_pk(fleet: str) -> str:

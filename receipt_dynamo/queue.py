@@ -33,7 +33,7 @@ from receipt_dynamo.entities import (
     parse_job_id,
     utcnow,
 )
-from receipt_dynamo.errors import InvalidInput, LeaseLost, NotFound, StateConflict
+from receipt_dynamo.errors import InvalidInput, LeaseLost, NotFound, StateConflict, UnreadableRow
 from receipt_dynamo.items import JobItem, LeaseItem, lease_key
 from receipt_dynamo.transitions import (
     WANTS_CANCEL,
@@ -53,6 +53,7 @@ from receipt_dynamo.transitions import (
     retry_writes,
     take_away_writes,
 )
+from receipt_dynamo.unreadable import read
 from receipt_dynamo.writes import DEFAULT_PATIENCE_SECONDS, ConditionFailed, delete, put, update
 
 log = logging.getLogger(__name__)
@@ -187,7 +188,7 @@ class JobQueue:
             self.client.writer.execute(*claim_writes(seen, lease, machine, now))
         except ConditionFailed as lost:
             stored = lost.losers[1]  # our token there: the claim passed and its reply was lost
-            if stored is None or items.lease_from(stored).lease_token != token:
+            if stored is None or read(items.lease_from, stored).lease_token != token:
                 return None
         return lease
 
@@ -255,12 +256,12 @@ class JobQueue:
                 update(lease_key(lease.job_id), actions, condition), patience_seconds=self._patience(lease)
             )
         except ConditionFailed as lost:
-            stored = items.lease_from(lost.losers[0]) if lost.losers[0] else None
+            stored = read(items.lease_from, lost.losers[0]) if lost.losers[0] else None
             if stored is None or (stored.attempt, stored.lease_token) != (lease.attempt, lease.lease_token):
                 raise LeaseLost(f"attempt {lease.attempt} of job {lease.job_id} lost its lease") from None
             raise StateConflict(f"job {lease.job_id}: the stored checkpoint is not behind the given one") from None
         assert raw is not None
-        return items.lease_from(raw)
+        return read(items.lease_from, raw)
 
     def _patience(self, lease: Lease) -> float:
         # A holder may pass the lease as it was claimed; the fence, not the clock, refuses a late write.
@@ -330,7 +331,7 @@ class JobQueue:
 
     def _after_lost_end(self, lease: Lease, lost: ConditionFailed, end: AttemptEnd | None) -> JobStatus:
         """The job was cancelled, ended by this holder with a lost reply, or taken over."""
-        stored = items.lease_from(lost.losers[1]) if lost.losers[1] else None
+        stored = read(items.lease_from, lost.losers[1]) if lost.losers[1] else None
         if stored is not None and stored.lease_token == lease.lease_token and stored.cancel_requested:
             return self._end_as_cancelled(lease, end)
         return self._status_if_ended_by(lease)
@@ -404,8 +405,8 @@ class JobQueue:
             return self.client.get_lease(job_id)
         except NotFound:
             return None  # a job of the original system is read-only
-        except (ValueError, TypeError) as error:  # it must not stop the others
-            log.warning("the lease of job %s cannot be read: %s", job_id, type(error).__name__)
+        except UnreadableRow as error:  # it must not stop the others
+            log.warning("job %s is passed over: %s", job_id, error)
             return None
 
     def _is_expired(self, lease: Lease) -> bool:
@@ -424,7 +425,11 @@ class JobQueue:
         if lease.cancel_requested:
             moved = Move(JobStatus.CANCELLED, [])
         else:  # the budgets are read here, because the index that named the job may lag behind
-            moved = interruption(self.client.get_job(job_id, consistent=True), lease, self.timing, now)
+            try:
+                moved = interruption(self.client.get_job(job_id, consistent=True), lease, self.timing, now)
+            except UnreadableRow as error:
+                log.warning("job %s is passed over: %s", job_id, error)
+                return None
         writes = [*take_away_writes(lease, moved, untouched, now), rescued_attempt(lease, moved, now)]
         try:
             self.client.writer.execute(*writes)
