@@ -11,6 +11,7 @@ CAUSES = {
     "non_finite_loss": "the loss was not finite",
     "bad_data": "a page cannot be used for training",
     "bad_config": "the options cannot be used",
+    "hub_unavailable": "the model hub did not answer",
     "max_runtime": "it reached its time limit",
     "killed": "the trainer was killed or crashed",
     "device_error": "the device (a GPU, for example) reported an error",

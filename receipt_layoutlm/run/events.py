@@ -21,6 +21,7 @@ FailureCause = Literal[
     "non_finite_loss",
     "bad_data",
     "bad_config",
+    "hub_unavailable",
     "killed",
     "device_error",
     "hang",
