@@ -20,6 +20,7 @@ from receipt_layoutlm.datasets.snapshots import pinned
 from receipt_layoutlm.datasets.table_snapshots import keep_snapshot, read_table
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.storage.keys import RunKeys
+from receipt_layoutlm.storage.tables import TableFolder
 from receipt_layoutlm.training.loop import train
 from receipt_layoutlm.worker.heartbeat import Heartbeat
 from receipt_layoutlm.worker.recorder import Recorder, RunStorage
@@ -104,7 +105,8 @@ def stored_job(store: Store, run_dir: RunDir, name: str, dataset: str) -> Job:
     lease = store.queue.claim_job(job.job_id, "worker-1")
     assert lease is not None
     keys = RunKeys(storage, job.job_id)
-    rows = JobRows(store.queue.client, lease, store.clock, (), keys.uri("events.jsonl"))
+    fit = TableFolder(store.bucket, keys, lease.attempt).fit
+    rows = JobRows(store.queue.client, lease, store.clock, (), keys.uri("events.jsonl"), fit)
     run_storage, heartbeat = RunStorage(store.bucket, keys, 1), Heartbeat(store.queue, lease)
     recorder = Recorder(store.queue, run_storage, rows, lease, run_dir, heartbeat, lambda event: None, store.clock)
     recorder.put_predictions()

@@ -83,8 +83,10 @@ def show(connection: Connection, reference: str, as_json: bool) -> None:
     prepare     from the claim to the trainer's start: download of pages, weights and checkpoint
     data        encoding the pages; empty if a phase was not measured
     """
+    from receipt_layoutlm.storage.tables import with_tables
+
     queue = connection.queue()
-    job = find_job(queue.client, reference)
+    job = with_tables(find_job(queue.client, reference), connection.open_bucket)
     attempts = queue.client.list_attempts(job.job_id)
     lease = lease_or_none(queue, job.job_id)
     history = timeline(job, lease, attempts, utcnow())

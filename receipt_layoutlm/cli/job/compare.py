@@ -52,10 +52,12 @@ def compare(connection: Connection, references: tuple[str, ...], force: bool, as
     windows, scorer and validation set are equal. Every run carries a stamp of them; if a stamp differs from the
     first job's, the differences are printed and nothing is ranked. Test scores are shown but not used for ranking.
     """
+    from receipt_layoutlm.storage.tables import with_tables
+
     if len(references) < 2:
         raise click.UsageError("give at least two jobs")
     client = connection.client()
-    jobs = [find_job(client, reference) for reference in references]
+    jobs = [with_tables(find_job(client, reference), connection.open_bucket) for reference in references]
     reasons = {job.job_id: why_not_comparable(jobs[0], job) for job in jobs}
     if any(reasons.values()) and not force:
         texts = [
