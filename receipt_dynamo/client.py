@@ -9,7 +9,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 import botocore.session
 from botocore.config import Config
@@ -17,6 +17,7 @@ from botocore.exceptions import BotoCoreError
 from pynamodb.expressions.condition import Condition
 
 from receipt_dynamo import items
+from receipt_dynamo.arguments import checked
 from receipt_dynamo.connection import per_process
 from receipt_dynamo.entities import (
     Attempt,
@@ -34,6 +35,8 @@ from receipt_dynamo.entities import (
 )
 from receipt_dynamo.errors import AlreadyExists, InvalidInput, LeaseLost, NotFound, UnreadableRow, store_error
 from receipt_dynamo.items import ForgottenPageItem, JobLogItem, JobMetricItem, LeaseItem, RawItem
+from receipt_dynamo.limits import check_lengths
+from receipt_dynamo.local_table import find_local_table, local_session
 from receipt_dynamo.metrics_view import evaluation_from, fold_original_rows, visible
 from receipt_dynamo.reads import Reader
 from receipt_dynamo.unreadable import read, readable
@@ -83,6 +86,8 @@ class DynamoClient:
         session: botocore.session.Session | None = None,
     ) -> None:
         """Requests use the credentials of `session`, by default those of the environment and the profile."""
+        if not isinstance(table_name, str) or not table_name:
+            raise InvalidInput(f"table_name is {table_name!r}: give the name of a table")
         self.table_name = table_name
 
         def connect() -> "DynamoDBClient":
@@ -98,8 +103,18 @@ class DynamoClient:
         self.writer = Writer(self.raw, table_name)
         self.reader = Reader(self.raw, table_name)
 
+    @classmethod
+    def local(cls) -> Self:
+        """A client of the embedded table of `layoutlm-cli --local`. Raises StoreUnavailable when it is not running."""
+        table = find_local_table(os.environ)
+        return cls(table.name, table.region, table.endpoint_url, session=local_session())
+
+    def __repr__(self) -> str:
+        return f"DynamoClient({self.table_name!r}, region={self.raw.meta.region_name!r})"
+
     # jobs
 
+    @checked
     def get_job(self, job_id: str, *, consistent: bool = False) -> Job:
         """Raises NotFound, or InvalidInput for a malformed id."""
         raw = self.get_row(items.job_key(parse_job_id(job_id)), consistent=consistent)
@@ -107,23 +122,28 @@ class DynamoClient:
             raise NotFound(f"no job {job_id} in table {self.table_name!r}")
         return read(items.job_from, raw)
 
+    @checked
     def iter_jobs_by_status(self, status: str) -> Iterator[Job]:
         # the prefix excludes the rows that the original system stores in the same partition
         partition = items.status_pk(parse_status(status))
         return readable(items.job_from, self._query("GSI1", partition, prefix=items.CREATED_PREFIX, newest_first=True))
 
+    @checked
     def list_jobs_by_status(self, status: str, limit: int | None = None) -> list[Job]:
         return _first(self.iter_jobs_by_status(status), limit)
 
+    @checked
     def list_jobs(self, limit: int | None = None) -> list[Job]:
         """Jobs of every status: one query (or more pages) per status."""
         jobs = itertools.chain.from_iterable(self.list_jobs_by_status(status, limit) for status in JobStatus)
         return _first(sorted(jobs, key=lambda job: job.created_at, reverse=True), limit)
 
+    @checked
     def list_jobs_by_name(self, name: str, limit: int | None = None) -> list[Job]:
         rows = self._query("GSI2", items.name_pk(name), prefix=items.CREATED_PREFIX, newest_first=True)
         return _first(readable(items.job_from, rows), limit)
 
+    @checked
     def iter_queue(self, queue: str = "default", *, page: int | None = None) -> Iterator[Job]:
         """Claimable jobs in claim order, read `page` at a time (default: as many as fit into one reply).
 
@@ -131,6 +151,7 @@ class DynamoClient:
         """
         return readable(items.job_from, self._query("GSI3", items.queue_pk(queue), page=page))
 
+    @checked
     def iter_job_rows(self, job_id: str) -> Iterator[RawItem]:
         """Keys of all items of a job."""
         for raw in self._query(None, items.job_pk(parse_job_id(job_id))):
@@ -138,6 +159,7 @@ class DynamoClient:
 
     # lease and attempts
 
+    @checked
     def get_lease(self, job_id: str) -> Lease:
         """A consistent read. Raises NotFound: jobs of the original system have no lease and are read-only."""
         raw = self.get_row(items.lease_key(parse_job_id(job_id)), consistent=True)
@@ -145,16 +167,19 @@ class DynamoClient:
             raise NotFound(f"job {job_id} has no lease: a job of the original system is read-only")
         return read(items.lease_from, raw)
 
+    @checked
     def get_attempt(self, job_id: str, attempt: int) -> Attempt:
         raw = self.get_row(items.attempt_key(parse_job_id(job_id), attempt), consistent=True)
         if raw is None:
             raise NotFound(f"job {job_id} has no attempt {attempt}")
         return read(items.attempt_from, raw)
 
+    @checked
     def list_attempts(self, job_id: str) -> list[Attempt]:
         partition = items.job_pk(parse_job_id(job_id))
         return list(readable(items.attempt_from, self._query(None, partition, prefix=items.ATTEMPT_PREFIX)))
 
+    @checked
     def claimable_since(self, job: Job, last_attempt: int) -> datetime:
         """When a job became claimable after its last attempt (0: none): submitted, released, or due after a backoff."""
         since = job.created_at
@@ -165,10 +190,12 @@ class DynamoClient:
 
     # metrics and logs
 
+    @checked
     def list_job_metrics(self, job_id: str) -> list[JobMetric]:
         """Evaluations that the published checkpoint contains; list_all_job_metrics returns the others too."""
         return visible(self.list_all_job_metrics(job_id), self.list_attempts(job_id))
 
+    @checked
     def list_all_job_metrics(self, job_id: str, *, after: datetime | None = None) -> list[JobMetric]:
         """Evaluations of every attempt, including those that a later attempt repeated; only those `after` a time."""
         job_id = parse_job_id(job_id)
@@ -179,13 +206,16 @@ class DynamoClient:
         original = fold_original_rows(job_id, [row for row in stored if isinstance(row, JobMetricItem)])
         return sorted([*ours, *original], key=lambda metric: metric.timestamp)
 
+    @checked
     def iter_job_logs(self, job_id: str) -> Iterator[JobLog]:
         rows = self._query(None, items.job_pk(parse_job_id(job_id)), prefix=items.LOG_PREFIX)
         return readable(items.log_from, rows)
 
+    @checked
     def list_job_logs(self, job_id: str, limit: int | None = None) -> list[JobLog]:
         return _first(self.iter_job_logs(job_id), limit)
 
+    @checked
     def last_event_at(self, job_id: str) -> datetime | None:
         """Time of the newest evaluation or event of a worker: the next attempt's come after it."""
         partition = items.job_pk(parse_job_id(job_id))
@@ -195,12 +225,14 @@ class DynamoClient:
             newest += [next(filter(None, map(items.own_event_time, rows)), None)]
         return max(filter(None, newest), default=None)
 
+    @checked
     def add_job_metric(self, lease: Lease, metric: JobMetric) -> JobMetric:
         """Store one evaluation under the lease's fence; returns it with its final timestamp. Raises LeaseLost."""
         return self._add_event(
             lease, metric, lambda moved: put(items.metric_item(moved), JobMetricItem.pk.does_not_exist())
         )
 
+    @checked
     def add_job_log(self, lease: Lease, log: JobLog) -> JobLog:
         """Store one event under the lease's fence; returns it with its final timestamp. Raises LeaseLost."""
         return self._add_event(lease, log, lambda moved: put(items.log_item(moved), JobLogItem.pk.does_not_exist()))
@@ -223,8 +255,10 @@ class DynamoClient:
 
     # datasets
 
+    @checked
     def add_dataset(self, dataset: Dataset) -> None:
-        """Raises AlreadyExists when a snapshot of that name and time exists."""
+        """Raises AlreadyExists when a snapshot of that name and time exists, InvalidInput for too many labels."""
+        check_lengths(labels=dict(dataset.labels))
         try:
             self.writer.execute(put(items.dataset_item(dataset), items.DatasetItem.pk.does_not_exist()))
         except ConditionFailed:
@@ -235,6 +269,7 @@ class DynamoClient:
         rows = self._query("GSI1", items.DATASETS_KEY, prefix=items.CREATED_PREFIX, newest_first=True)
         return list(readable(items.dataset_from, rows))
 
+    @checked
     def get_dataset(self, name: str, fingerprint: str | None = None) -> Dataset:
         """The newest snapshot of a name, or the one whose fingerprint starts with the given text. Raises NotFound."""
         rows = self._query(None, items.dataset_pk(name), prefix=items.SNAPSHOT_PREFIX, newest_first=True)
@@ -246,6 +281,7 @@ class DynamoClient:
 
     # excluded pages
 
+    @checked
     def add_forgotten(self, page: ForgottenPage) -> None:
         """Raises AlreadyExists when the page is forgotten already; the first record stays."""
         try:
@@ -253,6 +289,7 @@ class DynamoClient:
         except ConditionFailed:
             raise AlreadyExists(f"page {page.page_id!r} is forgotten already") from None
 
+    @checked
     def remove_forgotten(self, page_id: str) -> None:
         """Allow the page in new snapshots again. Idempotent."""
         self.writer.execute(delete(items.forgotten_key(page_id)))

@@ -7,6 +7,7 @@ from functools import partial
 from pynamodb.expressions.condition import Condition
 
 from receipt_dynamo import fleet_items as items
+from receipt_dynamo.arguments import checked
 from receipt_dynamo.client import DynamoClient
 from receipt_dynamo.entities import FleetCost, FleetPause, utcnow
 from receipt_dynamo.fleet_items import FleetCostItem
@@ -21,25 +22,30 @@ class FleetRows:
         self._client = client
         self._now = now
 
+    @checked
     def get_pause(self, fleet: str) -> FleetPause | None:
         """The current pause of the fleet, or None; one that has expired or cannot be read does not count."""
         raw = self._client.get_row(items.pause_key(fleet), consistent=False)
         pause = next(readable(partial(items.pause_from, fleet), [raw] if raw else []), None)
         return None if pause is None or pause.until <= self._now() else pause
 
+    @checked
     def put_pause(self, pause: FleetPause) -> None:
         """Pause the fleet; replaces an existing pause."""
         self._client.writer.execute(put(items.pause_item(pause)))
 
+    @checked
     def remove_pause(self, fleet: str) -> None:
         """End the pause. Idempotent."""
         self._client.writer.execute(delete(items.pause_key(fleet)))
 
+    @checked
     def get_cost(self, fleet: str, day: date) -> FleetCost:
         """Metered costs of a day, 0 dollars if none yet. A consistent read. Raises UnreadableRow."""
         raw = self._client.get_row(items.cost_key(fleet, day), consistent=True)
         return FleetCost(fleet=fleet, day=day) if raw is None else read(partial(items.cost_from, fleet, day), raw)
 
+    @checked
     def add_cost(self, before: FleetCost, dollars: float, metered_until: datetime) -> bool:
         """Add to a day's costs as they were read; False when they have changed since."""
         new = before.model_copy(update={"dollars": before.dollars + dollars, "metered_until": metered_until})
@@ -54,10 +60,12 @@ class FleetRows:
             return stored is not None and items.cost_from(before.fleet, before.day, stored) == new
         return True
 
+    @checked
     def note_claim(self, fleet: str, instance_id: str) -> None:
         """Record that this machine claimed a job, so its setup works. Idempotent."""
         self._client.writer.execute(put(items.machine_item(fleet, instance_id, self._now())))
 
+    @checked
     def has_claimed(self, fleet: str, instance_id: str) -> bool:
         """Whether a machine claimed a job in the last 60 days."""
         return self._client.get_row(items.machine_key(fleet, instance_id), consistent=False) is not None

@@ -14,6 +14,7 @@ from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 
 from receipt_dynamo import items
+from receipt_dynamo.arguments import checked
 from receipt_dynamo.client import DynamoClient, fence
 from receipt_dynamo.entities import (
     AttemptEnd,
@@ -35,6 +36,7 @@ from receipt_dynamo.entities import (
 )
 from receipt_dynamo.errors import InvalidInput, LeaseLost, NotFound, StateConflict, UnreadableRow
 from receipt_dynamo.items import JobItem, LeaseItem, lease_key
+from receipt_dynamo.limits import check_lengths, cut_error
 from receipt_dynamo.transitions import (
     WANTS_CANCEL,
     Move,
@@ -82,6 +84,7 @@ class JobQueue:
 
     # submit
 
+    @checked
     def submit(
         self,
         *,
@@ -107,6 +110,8 @@ class JobQueue:
         """
         if name == "":
             raise InvalidInput("a job's name cannot be empty: give one, or none to have it generated")
+        texts = {"name": name, "queue": queue, "created_by": created_by, "unique_key": unique_key}
+        check_lengths(**texts, description=description, tags=dict(tags or {}), config=config)
         if priority not in list(Priority):
             raise InvalidInput(f"unknown priority {priority!r}: use one of {', '.join(Priority)}")
         job_id = new_job_id(unique_key) if job_id is None else parse_job_id(job_id)
@@ -138,6 +143,7 @@ class JobQueue:
 
     # claim
 
+    @checked
     def claim(
         self,
         worker_id: str,
@@ -157,10 +163,12 @@ class JobQueue:
                     return lease
         return None
 
+    @checked
     def due_jobs(self, queue: str = "default", *, page: int = CLAIM_PAGE) -> Iterator[Job]:
         """Claimable jobs in claim order, read `page` entries at a time; jobs in backoff are skipped."""
         return (job for job in self.client.iter_queue(queue, page=page) if job.is_due(self._now()))
 
+    @checked
     def claim_job(self, job_id: str, worker_id: str, *, machine: Machine | None = None) -> Lease | None:
         """Claim one job; None when it is held, ended or in backoff."""
         job = self.client.get_job(job_id, consistent=True)
@@ -194,6 +202,7 @@ class JobQueue:
 
     # while held
 
+    @checked
     def renew(self, lease: Lease, progress: str = "") -> Lease:
         """Extend the lease: one write of one unit. The reply carries cancel_requested. Raises LeaseLost."""
         shortened = progress.encode()[:PROGRESS_BYTES].decode(errors="ignore")
@@ -204,6 +213,7 @@ class JobQueue:
         ]
         return self._update_lease(lease, actions, fence(lease))
 
+    @checked
     def record_checkpoint(self, lease: Lease, pointer: Pointer, best: Pointer | None) -> Lease:
         """Move the resume point forward, after the checkpoint's manifest is stored. Raises LeaseLost.
 
@@ -218,6 +228,7 @@ class JobQueue:
                 raise
             return stored  # our own write, whose reply was lost
 
+    @checked
     def fall_back(self, lease: Lease) -> Lease:
         """Replace a damaged resume point by the previous one, or by the beginning. Raises LeaseLost.
 
@@ -235,6 +246,7 @@ class JobQueue:
         pointers = {"checkpoint": lease.previous, "best": lease.previous_best}
         return lease.model_copy(update={**pointers, "previous": None, "previous_best": None})
 
+    @checked
     def pin(self, lease: Lease, seen: JsonObject, config: JsonObject) -> Job:
         """Replace the config by one with values that only the worker can resolve, such as a snapshot of the table.
 
@@ -270,6 +282,7 @@ class JobQueue:
 
     # ends by the holder; each returns the resulting status
 
+    @checked
     def complete(
         self, lease: Lease, *, results: JsonObject, summary: JobLog, end: AttemptEnd | None = None
     ) -> JobStatus:
@@ -280,10 +293,12 @@ class JobQueue:
         job = Move(JobStatus.SUCCEEDED, [JobItem.results.set(results)])
         return self._end(lease, job, outcome="succeeded", end=end, summary=summary)
 
+    @checked
     def fail(
         self, lease: Lease, error: JobError, *, summary: JobLog | None = None, end: AttemptEnd | None = None
     ) -> JobStatus:
         """pending after a backoff while the budgets last, else failed; cancelled if that was requested."""
+        error = cut_error(error)
         job = self.client.get_job(lease.job_id, consistent=True)
         held = self.client.get_lease(lease.job_id)
         budgets = job.budgets.after_error(error.cause, progressed=progressed(held))
@@ -298,12 +313,14 @@ class JobQueue:
             moved = Move(JobStatus.FAILED, actions)
         return self._end(lease, moved, outcome=f"failed: {error.cause}", end=end, summary=summary)
 
+    @checked
     def release(self, lease: Lease, reason: str, *, end: AttemptEnd | None = None) -> JobStatus:
         """interrupted, claimable at once (spot notice, SIGTERM); or cancelled, if that was requested."""
         job = self.client.get_job(lease.job_id, consistent=True)
         moved = interruption(job, self.client.get_lease(lease.job_id), self.timing, self._now())
         return self._end(lease, moved, outcome=f"interrupted: {reason}", end=end)
 
+    @checked
     def acknowledge_cancel(self, lease: Lease, *, end: AttemptEnd | None = None) -> JobStatus:
         """cancelled, after the holder saw cancel_requested and stopped."""
         return self._end_as_cancelled(lease, end)
@@ -352,6 +369,7 @@ class JobQueue:
 
     # for a person, a scaler or an idle worker
 
+    @checked
     def cancel(self, job_id: str) -> JobStatus:
         """Cancel at once when the job is not held; otherwise ask its worker to stop and return running."""
         job_id = parse_job_id(job_id)
@@ -367,6 +385,7 @@ class JobQueue:
                 continue  # its state changed between read and write
             return JobStatus.RUNNING if job.status is JobStatus.RUNNING else JobStatus.CANCELLED
 
+    @checked
     def retry(self, job_id: str) -> Job:
         """Requeue a failed job with unused budgets; it resumes from its checkpoint. StateConflict for any other."""
         job_id = parse_job_id(job_id)
@@ -437,6 +456,7 @@ class JobQueue:
             return None
         return self.client.get_job(job_id, consistent=True)
 
+    @checked
     def delete(self, job_id: str) -> int:
         """Remove a job in a final state: its rows first, then Lease and Job. Returns the number of rows.
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from receipt_dynamo import receipt_items as items
+from receipt_dynamo.arguments import checked
 from receipt_dynamo.bulk import Bulk, Units
 from receipt_dynamo.client import DynamoClient
 from receipt_dynamo.errors import StateConflict
@@ -58,6 +59,7 @@ class ReceiptClient:
 
     # labels by validation status
 
+    @checked
     def iter_labels_by_status(
         self, status: ValidationStatus, part: LabelRange = ALL_LABELS
     ) -> Iterator[ReceiptWordLabel]:
@@ -65,16 +67,19 @@ class ReceiptClient:
         rows = self._bulk.query(_only(items.LABEL_ATTRIBUTES, _labels_of(status, part)))
         return readable(items.label_from, filter(items.is_label, rows))
 
+    @checked
     def count_labels(self, status: ValidationStatus, part: LabelRange = ALL_LABELS) -> int:
         """Number of labels of a status, counted in the store."""
         return self._bulk.count(_labels_of(status, part))
 
+    @checked
     def has_labels(self, status: ValidationStatus) -> bool:
         """Whether there is any label of a status."""
         return next(self._bulk.query({**_labels_of(status, ALL_LABELS), "Limit": 1}), None) is not None
 
     # images and receipts
 
+    @checked
     def get_image(self, image_id: str) -> ImageRows:
         """Receipts and words of an image, without the original system's letters and lines.
 
@@ -93,6 +98,7 @@ class ReceiptClient:
         keys = [items.receipt_key(image_id, receipt_id) for image_id, receipt_id in receipts]
         return list(readable(items.receipt_from, self._bulk.get(keys)))
 
+    @checked
     def list_labels(self, image_id: str) -> list[ReceiptWordLabel]:
         """Every label of an image's words, of any status, with all attributes."""
         rows = self._bulk.query({**_image_of("", image_id), "ConsistentRead": True})
@@ -110,6 +116,7 @@ class ReceiptClient:
         puts = [*map(items.word_item, words), *map(items.label_item, labels), *map(items.receipt_item, receipts)]
         return [key["SK"]["S"] for key in self._bulk.write(puts)]
 
+    @checked
     def change_status(self, label: ReceiptWordLabel, status: ValidationStatus) -> ReceiptWordLabel:
         """Change the status of a label. Raises StateConflict when the stored status has changed."""
         try:

@@ -56,5 +56,4 @@ def _best(client: DynamoClient) -> Job:
 
 def metric_value(job: Job) -> float | None:
     """The headline score of a job that has ended, if it has one."""
-    value = (job.results or {}).get("metric_value")
-    return float(value) if isinstance(value, int | float) else None
+    return job.score

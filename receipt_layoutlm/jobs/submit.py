@@ -10,6 +10,7 @@ from pathlib import Path
 
 from receipt_dynamo import Dataset, DynamoClient, Job, JobQueue, JsonObject, NotFound, Storage, utcnow
 from receipt_dynamo.entities import new_job_id
+from receipt_dynamo.limits import check_lengths, cut_text
 from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.config_documents import to_document
 from receipt_layoutlm.data.check import CheckInput, check_dataset
@@ -35,6 +36,8 @@ from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.errors import StorageError
 from receipt_layoutlm.storage.keys import RunKeys, parse_s3_uri
 from receipt_layoutlm.storage.weights import mirrored
+
+WARNING_CHARACTERS = 1000  # in a job: a warning may name every label, and the stored report has all of it
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,9 @@ class Submission:
     @property
     def document(self) -> JsonObject:
         """The job_config to store."""
-        warnings = [finding.message for finding in self.report.warnings] if self.report else []
+        warnings = (
+            [cut_text(finding.message, WARNING_CHARACTERS) for finding in self.report.warnings] if self.report else []
+        )
         return to_document(self.config, self.given, warnings)
 
 
@@ -186,6 +191,7 @@ def submit(
     client, storage, request, parent = context.client, submission.storage, submission.request, submission.parent
     assert client is not None and storage is not None  # only a dry run may lack them
     submission.require_dataset()
+    check_lengths(unique_key=unique_key, created_by=created_by, config=submission.document)  # before anything is stored
     job_id = new_job_id(unique_key)
     if unique_key is not None:
         with suppress(NotFound):

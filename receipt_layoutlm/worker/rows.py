@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from receipt_dynamo import DynamoClient, JobLog, JobMetric, JsonObject, Lease
+from receipt_dynamo.limits import cut_text
 from receipt_layoutlm.redact import redacted, redacted_document
 from receipt_layoutlm.run.events import Evaluation
 
@@ -93,7 +94,7 @@ class JobRows:
             timestamp=self._time_of(seq),
             level=level,
             event=event,
-            message=redacted(message, self._secrets),
+            message=cut_text(redacted(message, self._secrets)),
             data={name: redacted_document(value, self._secrets) for name, value in data.items()},
             attempt=self._lease.attempt,
             seq=seq,

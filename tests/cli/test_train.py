@@ -398,3 +398,15 @@ def test_where_nobody_can_say_who_calls_it_is_the_os_user(
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:9")
 
     assert shell.train().created_by == getpass.getuser()
+
+
+@pytest.mark.parametrize(
+    ("option", "text"), [("--description", "x" * 4001), ("--tag", "team=" + "x" * 8000), ("--unique-key", "x" * 1001)]
+)
+def test_a_text_that_is_too_long_is_refused_before_anything_is_stored(
+    shell: Shell, pages: str, option: str, text: str
+) -> None:
+    told = shell.refused("--data", pages, "--pretrained", "minilm", option, text)
+    assert "bytes: use at most" in told
+    assert option.removeprefix("--").replace("-", "_") in told.replace("-", "_")
+    assert shell.client.list_datasets() == []
