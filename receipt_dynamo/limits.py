@@ -20,6 +20,13 @@ LONGEST: Final[Mapping[str, int]] = {
     "config": 200_000,
     "labels": 390_000,  # of a dataset, with their counts
 }
+OPTIONS: Final[Mapping[str, str]] = {  # of the command line
+    "name": "--job-name",
+    "queue": "--queue",
+    "unique_key": "--unique-key",
+    "description": "--description",
+    "tags": "--tag",
+}
 MESSAGE_CHARACTERS: Final = 8000
 LOG_TAIL_CHARACTERS: Final = 40_000
 PAGE_IDS: Final = 100  # named in an error
@@ -32,7 +39,8 @@ def check_lengths(**values: JsonValue) -> None:
             continue
         text = value if isinstance(value, str) else json.dumps(value)
         if (size := len(text.encode())) > LONGEST[name]:
-            raise InvalidInput(f"{name} has {size:,} bytes: use at most {LONGEST[name]:,}")
+            option = f" ({OPTIONS[name]})" if name in OPTIONS else ""
+            raise InvalidInput(f"{name}{option} has {size:,} bytes: use at most {LONGEST[name]:,}")
 
 
 def cut_error(error: JobError) -> JobError:

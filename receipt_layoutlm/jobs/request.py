@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from receipt_dynamo import Priority
-from receipt_dynamo.limits import check_lengths
 from receipt_layoutlm.config import DEFAULT_TASK, RATIOS, ConfigError, TrainConfig, config_class
 from receipt_layoutlm.config_documents import parse_config, parse_model, unknown_key
 from receipt_layoutlm.references import safe_name
@@ -43,12 +42,6 @@ class JobRequest(BaseModel):
     @classmethod
     def _one_path_segment(cls, name: str | None) -> str | None:
         return name if name is None else safe_name(name)
-
-    @field_validator("description", "tags")
-    @classmethod
-    def _fits_into_a_row(cls, value: JsonValue, info: ValidationInfo) -> JsonValue:
-        check_lengths(**{str(info.field_name): value})
-        return value
 
     def all_tags(self) -> dict[str, str]:
         """The tags, including the experiment."""

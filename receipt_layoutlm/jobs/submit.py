@@ -67,6 +67,10 @@ class Submission:
     plan: TrainingPlan | None = None
     parent: Parent | None = None
 
+    def __post_init__(self) -> None:
+        tags: JsonObject = dict(self.request.all_tags())
+        check_lengths(description=self.request.description, tags=tags, config=self.document)
+
     def require_dataset(self) -> None:
         """Raises NoDatasetChosen when there is nothing to train on."""
         if self.dataset is None and not self.config.snapshot_on_worker:
@@ -191,7 +195,7 @@ def submit(
     client, storage, request, parent = context.client, submission.storage, submission.request, submission.parent
     assert client is not None and storage is not None  # only a dry run may lack them
     submission.require_dataset()
-    check_lengths(unique_key=unique_key, created_by=created_by, config=submission.document)  # before anything is stored
+    check_lengths(unique_key=unique_key, created_by=created_by)  # before anything is stored
     job_id = new_job_id(unique_key)
     if unique_key is not None:
         with suppress(NotFound):
