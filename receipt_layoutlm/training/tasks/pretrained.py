@@ -89,8 +89,14 @@ def load_error(source: str, error: OSError | ValueError) -> ModelLoadError | Hub
         return ModelLoadError(
             f"cannot load {source}: it is not in the local cache, and HF_HUB_OFFLINE is set: {ADVICE}"
         )
+    return hub_error(source, error, is_reachable=not is_offline(source))
+
+
+def hub_error(source: str, error: OSError | ValueError, *, is_reachable: bool) -> ModelLoadError | HubUnavailable:
+    """The error of a name on the hub, by the hub's status or the lost connection behind it."""
+    first_line = str(error).strip().split("\n")[0]
     status = _status(error)
-    if status in LATER or (status is None and (is_offline(source) or _has_lost_connection(error))):
+    if status in LATER or (status is None and (not is_reachable or _has_lost_connection(error))):
         answer = "does not answer" if status is None else f"answers with status {status}"
         return HubUnavailable(
             f"cannot load {source}: it is neither a folder nor in the local cache and the model hub "
