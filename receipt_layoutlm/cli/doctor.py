@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from receipt_layoutlm.cli.connection import Connection, store_options
+from receipt_layoutlm.cli.output import PlaceOption, say
 from receipt_layoutlm.fleet.check_result import CheckResult, State
 from receipt_layoutlm.local import engines as local_engines
 from receipt_layoutlm.local.engines import DYNOXIDE_INTEGRITY, EngineUnavailable
@@ -24,7 +25,6 @@ from receipt_layoutlm.paths import (
     state_problem,
 )
 
-COLOURS: dict[State, str] = {"ok": "green", "warn": "yellow", "missing": "red"}
 OLDEST_PYTHON = (3, 11)
 GIGABYTE = 10**9
 TIGHT_BYTES, TOO_SMALL_BYTES = 5 * GIGABYTE, GIGABYTE  # a run of MiniLM keeps about 0.3 GB a checkpoint
@@ -40,7 +40,12 @@ TRAIN_PACKAGES = ("torch", "transformers", "safetensors", "numpy")
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
-    "--fleet", envvar="LAYOUTLM_FLEET", metavar="NAME", show_envvar=True, help="Check the account for this fleet."
+    "--fleet",
+    cls=PlaceOption,
+    envvar="LAYOUTLM_FLEET",
+    metavar="NAME",
+    show_envvar=True,
+    help="Check the account for this fleet.",
 )
 @store_options
 def doctor(connection: Connection, as_json: bool, fleet: str | None) -> None:
@@ -65,7 +70,10 @@ def doctor(connection: Connection, as_json: bool, fleet: str | None) -> None:
             state_dir(os.environ),
             given_work_dir(os.environ) or local_work_dir(os.environ),
         )
-    click.echo(json.dumps([asdict(result) for result in results], indent=1) if as_json else as_text(results))
+    if as_json:
+        click.echo(json.dumps([asdict(result) for result in results], indent=1))
+    else:
+        say(as_text(results))
     if any(result.state == "missing" for result in results):
         sys.exit(1)
 
@@ -80,18 +88,18 @@ def check_machine(platform: str, programs: Path, state: Path, work: Path) -> lis
         check_minilm(),
         check_dynamodb(platform, programs),
         check_s3(platform, programs),
-        check_package("Faker", "warn", f"{local_engines.INSTALL_EXTRA}, for `dataset import sample`"),
+        check_package("Faker", "warn", f"{local_engines.INSTALL_EXTRA}, which `dataset import sample` needs"),
         check_state(state),
         check_disk("work folder", work, WORK_ADVICE),
     ]
 
 
 def as_text(results: list[CheckResult]) -> str:
-    """One line per result, its advice below it; coloured on a terminal only."""
+    """One line per result, its advice below it."""
     lines = []
     for result in results:
-        lines.append(f"{click.style(f'{result.state:8}', fg=COLOURS[result.state])}{result.name:14}  {result.found}")
-        lines += [f"{'':24}-> {result.advice}"] if result.advice else []
+        lines.append(f"{result.state:9} {result.name:14}  {result.found}")
+        lines += [f"{'':26}-> {result.advice}"] if result.advice else []
     return "\n".join(lines)
 
 
@@ -153,7 +161,9 @@ def check_minilm() -> CheckResult:
 def check_dynamodb(platform: str, programs: Path) -> CheckResult:
     """Check for dynoxide, npm to install it, or the fallback engine."""
     if platform not in DYNOXIDE_INTEGRITY:
-        return _fallback("DynamoDB", f"no dynoxide for {platform}", "stop it with `local down`", platform, programs)
+        return _fallback(
+            "DynamoDB", f"no dynoxide for {platform}", "stop it with `layoutlm-cli local down`", platform, programs
+        )
     binary = local_engines.dynoxide_path(platform, programs)
     if binary.is_file():
         return CheckResult("DynamoDB", "ok", f"dynoxide in {binary.parent}")

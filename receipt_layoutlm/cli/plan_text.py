@@ -3,14 +3,14 @@
 import json
 
 from receipt_dynamo import Job
-from receipt_layoutlm.cli.tables import BY_WORKER, clean, score, table
+from receipt_layoutlm.cli.ended import queue_option
+from receipt_layoutlm.cli.tables import BY_WORKER, Column, clean, score, table
 from receipt_layoutlm.jobs.plan import TrainingPlan
 from receipt_layoutlm.jobs.submit import Submission
 
 
-def submitted_text(job: Job, plan: TrainingPlan | None, is_local: bool) -> str:
-    """The submitted job and the next commands."""
-    cli = "layoutlm-cli --local" if is_local else "layoutlm-cli"
+def submitted_text(job: Job, plan: TrainingPlan | None) -> str:
+    """The submitted job."""
     lines = [
         f"submitted {clean(job.name)}",
         f"  job id   {job.job_id}",
@@ -18,12 +18,15 @@ def submitted_text(job: Job, plan: TrainingPlan | None, is_local: bool) -> str:
         f"  dataset  {clean(job.job_config.get('dataset') or BY_WORKER)}",
         *([f"  from     {clean(job.job_config['continues'])}"] if job.job_config.get("continues") else []),
         *(f"  warning  {clean(warning)}" for warning in (plan.warnings if plan else ())),
-        "next:",
-        f"  {cli} worker run --once",
-        f"  {cli} job show {job.job_id[:8]}",
-        f"  {cli} job metrics {job.job_id[:8]}",
     ]
     return "\n".join(lines)
+
+
+def next_text(job: Job) -> str:
+    """The commands that follow a submission."""
+    short = job.job_id[:8]
+    commands = (f"worker run --once{queue_option(job)}", f"job show {short}", f"job metrics {short}")
+    return "\n".join(["next:", *(f"  layoutlm-cli {command}" for command in commands)])
 
 
 def dry_run_text(submission: Submission) -> str:
@@ -43,7 +46,7 @@ def dry_run_text(submission: Submission) -> str:
         (name, json.dumps(value), submission.given.get(name, "default"))
         for name, value in submission.config.model_dump(mode="json").items()
     ]
-    lines += [table(("option", "value", "from"), rows), ""]
+    lines += [table((Column("option"), Column("value", wraps=True), Column("from", rank=1)), rows), ""]
     plan = submission.plan
     if submission.dataset is not None and plan is not None:
         dataset = submission.dataset.dataset

@@ -4,22 +4,26 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import click
 
-from receipt_dynamo import Job, JobQueue, JobStatus, Machine, Storage, Timing
+from receipt_dynamo import Job, JobQueue, Machine, Storage, Timing
 from receipt_dynamo.client import resolve_region
 from receipt_layoutlm.cli.connection import Connection
+from receipt_layoutlm.cli.output import pasteable, say
 from receipt_layoutlm.cli.progress import ProgressView
 from receipt_layoutlm.cli.upkeep import Upkeep
+from receipt_layoutlm.config import ConfigError
+from receipt_layoutlm.config_documents import from_document
 from receipt_layoutlm.fleet import names as fleet_names
 from receipt_layoutlm.fleet.scaler.prices import machine_price
 from receipt_layoutlm.paths import given_work_dir, local_work_dir, prepare_default_work_dir, private_files
 from receipt_layoutlm.redact import printable
+from receipt_layoutlm.references import safe_name
 from receipt_layoutlm.storage.keys import parse_s3_uri
 from receipt_layoutlm.worker.admission import ANY_BUCKET, JobPolicy
 from receipt_layoutlm.worker.context import Host, WorkerContext, WorkerIdentity
@@ -31,8 +35,6 @@ from receipt_layoutlm.worker.host.systemd import take_notifier
 from receipt_layoutlm.worker.prepare import prepare_work_dir
 from receipt_layoutlm.worker.worker import ClaimOptions, new_worker_id, run_job, run_worker
 
-EXIT_CODES = {JobStatus.SUCCEEDED: 0, JobStatus.FAILED: 100, JobStatus.CANCELLED: 103}
-NOT_FINISHED = 101
 GROUP_VARIABLE = "LAYOUTLM_GROUP"  # of the autoscaling group; only machines of a fleet have it
 HUB_VARIABLE = "HF_HOME"
 
@@ -52,14 +54,13 @@ class WorkerOptions:
     ended_file: Path | None = None
 
 
-def exit_code(status: JobStatus | None) -> int:
-    """0 succeeded, 100 failed, 103 cancelled, 101 not finished."""
-    return NOT_FINISHED if status is None else EXIT_CODES.get(status, NOT_FINISHED)
-
-
 @contextmanager
 def open_context(
-    connection: Connection, view: ProgressView, policy: JobPolicy, options: WorkerOptions
+    connection: Connection,
+    view: ProgressView,
+    policy: JobPolicy,
+    options: WorkerOptions,
+    ended: Callable[[str], None] = lambda _job_id: None,
 ) -> Iterator[WorkerContext]:
     """Build the context of this process's worker, registered on this machine until the end of the block.
 
@@ -113,6 +114,7 @@ def open_context(
             stop=stop,
             drain=drain,
             observe=view.observe,
+            ended=ended,
         )
 
 
@@ -145,7 +147,10 @@ def stop_on_signal() -> threading.Event:
     def request(number: int, _frame: object) -> None:
         stop.set()
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-        _echo("stopping: the trainer writes a checkpoint first (again to end at once)")
+        _echo(
+            "stopping: the trainer writes a checkpoint first (again to end at once: two minutes later "
+            "`layoutlm-cli rescue` requeues the job)"
+        )
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, request)
@@ -154,14 +159,18 @@ def stop_on_signal() -> threading.Event:
 
 def _echo(text: str) -> None:
     with suppress(OSError, RuntimeError):  # stderr is closed, or being written to at this moment
-        click.echo(text, err=True)
+        say(text, err=True)
 
 
 class PrintableFormatter(logging.Formatter):
-    """Keeps texts of the table and of the trainer's log from steering the terminal."""
+    """Keeps texts of the table and of the trainer's log from steering the terminal; completes their commands."""
+
+    def __init__(self, fmt: str) -> None:
+        super().__init__(fmt)
+        self._ctx = click.get_current_context(silent=True)  # threads log too, which have none
 
     def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
+        return pasteable(printable(super().format(record)), self._ctx)
 
 
 def log_to_stderr() -> None:
@@ -173,8 +182,16 @@ def log_to_stderr() -> None:
     logger.setLevel(logging.INFO)
 
 
-def work_here(connection: Connection, job: Job) -> int:
-    """Claim and run one job in the foreground; returns the exit code."""
+@dataclass(frozen=True)
+class EndedJob:
+    """A job after an attempt on this machine, and the folder of that attempt, unless it was never made."""
+
+    job: Job
+    folder: Path | None
+
+
+def work_here(connection: Connection, job: Job) -> EndedJob:
+    """Claim and run one job in the foreground."""
     log_to_stderr()
     own = [ANY_BUCKET] if connection.is_local or job.storage is None else [job.storage]
     chosen = job.job_config.get("work_dir")
@@ -183,16 +200,29 @@ def work_here(connection: Connection, job: Job) -> int:
     with ProgressView() as view, open_context(connection, view, policy, WorkerOptions()) as ctx:
         lease = ctx.queue.claim_job(job.job_id, ctx.identity.worker_id, machine=ctx.machine)
         if lease is None:
-            raise click.ClickException(f"job {job.job_id} is not free: another worker has claimed it")
+            raise click.ClickException(
+                f"job {job.job_id} is not free: another worker has claimed it; "
+                f"`layoutlm-cli job wait {job.job_id[:8]}` waits for it"
+            )
         with ctx.host.busy(job.job_id):
-            return exit_code(run_job(ctx, lease))
+            run_job(ctx, lease)
+        return _ended(ctx, job.job_id)
 
 
-def work_queue(connection: Connection, options: WorkerOptions) -> list[JobStatus]:
+def work_queue(connection: Connection, options: WorkerOptions) -> list[EndedJob]:
     """Claim and run jobs of a queue until idle, stopped or drained; writes the reason to the ended file."""
-    policy = policy_of_worker(connection, options)
-    with ProgressView() as view, open_context(connection, view, policy, options) as ctx:
-        statuses = run_worker(ctx, options.claims)
+    policy, job_ids = policy_of_worker(connection, options), list[str]()
+    with ProgressView() as view, open_context(connection, view, policy, options, job_ids.append) as ctx:
+        run_worker(ctx, options.claims)
         if options.ended_file is not None:
             options.ended_file.write_text(ctx.end_reason)
-        return statuses
+        return [_ended(ctx, job_id) for job_id in job_ids]
+
+
+def _ended(ctx: WorkerContext, job_id: str) -> EndedJob:
+    job = ctx.queue.client.get_job(job_id, consistent=True)
+    try:
+        folder = ctx.policy.work_dir(from_document(job.job_config)) / safe_name(job.name)
+    except ConfigError:  # the attempt ended before it had one
+        return EndedJob(job, None)
+    return EndedJob(job, folder if folder.exists() else None)

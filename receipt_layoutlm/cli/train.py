@@ -12,11 +12,14 @@ import click
 from receipt_layoutlm.cli.connection import Connection, require, store_options
 from receipt_layoutlm.cli.dataset.check import check_text
 from receipt_layoutlm.cli.dataset.forget import tell_forgotten
+from receipt_layoutlm.cli.ended import ended_document, ended_text, exit_code
 from receipt_layoutlm.cli.options import TaskCommand, given_values, model_options
-from receipt_layoutlm.cli.plan_text import dry_run_json, dry_run_text, submitted_text
+from receipt_layoutlm.cli.output import say
+from receipt_layoutlm.cli.plan_text import dry_run_json, dry_run_text, next_text, submitted_text
 from receipt_layoutlm.cli.progress import snapshot_bar
 from receipt_layoutlm.cli.run_here import work_here
-from receipt_layoutlm.cli.wait import wait_for
+from receipt_layoutlm.cli.tables import UNLIMITED
+from receipt_layoutlm.cli.wait import WAIT_HELP, wait_for
 from receipt_layoutlm.config import DEFAULT_TASK, config_class
 from receipt_layoutlm.data.page import DEFAULT_ORDER, WordOrder
 from receipt_layoutlm.jobs.request import QUICK, JobRequest, read_config_file, resolve
@@ -40,10 +43,12 @@ from receipt_layoutlm.jobs.submit import SubmitContext, prepare_continuation, pr
     "the epochs of both jobs.",
 )
 @click.option("--unique-key", help="Idempotency key: submitting the same key again returns the first job.")
-@click.option("--run-here", is_flag=True, help="Run the job here and now, in the foreground.")
-@click.option("--wait", is_flag=True, help="Wait until the job ends. Exit code 0 succeeded, 100 failed, 103 cancelled.")
+@click.option(
+    "--run-here", is_flag=True, help="Run the job here and now, in the foreground; exit codes as with --wait."
+)
+@click.option("--wait", is_flag=True, help=WAIT_HELP)
 @click.option("--dry-run", is_flag=True, help="Show the job, its steps, time and cost; write nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: with --run-here and --wait the finished job.")
 @store_options
 def train_command(
     connection: Connection,
@@ -100,16 +105,27 @@ def train_command(
     if submission.dataset is not None and submission.dataset.pages is not None:
         tell_forgotten(submission.dataset.dataset.counts.get("forgotten", 0))
     if dry_run:
-        click.echo(dry_run_json(submission) if as_json else dry_run_text(submission))
+        if as_json:
+            click.echo(dry_run_json(submission))
+        else:
+            say(dry_run_text(submission))
         return
-    summary = check_text(submission.report) if submission.report else None
+    summary = check_text(submission.report, UNLIMITED) if submission.report else None
     job = submit(context, submission, connection.caller(), unique_key, summary)
     plan = submission.plan
-    if as_json:
-        click.echo(json.dumps({**job.model_dump(mode="json"), "plan": plan and plan.model_dump(mode="json")}))
-    else:
-        click.echo(submitted_text(job, plan, connection.is_local))
+    if not as_json:
+        say(submitted_text(job, plan))
+        if not run_here:
+            say(next_text(job))
+    folder = None
     if run_here:
-        sys.exit(work_here(connection, job))
-    if wait:
-        sys.exit(wait_for(connection.client(), job))
+        ended = work_here(connection, job)
+        job, folder = ended.job, ended.folder
+    elif wait:
+        job = wait_for(connection.queue(), job)
+    if as_json:
+        click.echo(json.dumps({**ended_document(job, folder), "plan": plan and plan.model_dump(mode="json")}))
+    elif run_here or wait:
+        say(ended_text(connection.queue(), job, folder))
+    if run_here or wait:
+        sys.exit(exit_code(job.status))

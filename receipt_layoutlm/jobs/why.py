@@ -6,10 +6,9 @@ from receipt_dynamo import JobStatus, Lease
 from receipt_dynamo.entities import FINAL_CAUSES
 from receipt_layoutlm.jobs.why_facts import Facts, is_moving
 from receipt_layoutlm.jobs.why_open import attempts_text, explain_interrupted, explain_pending, explain_running
-from receipt_layoutlm.jobs.wording import ago, cause, cut
+from receipt_layoutlm.jobs.wording import ago, cause, cut, stop_reason
 
 SHOWN_PAGES = 5
-STOP_REASONS = {"completed": "all epochs were trained", "early_stopped": "early stopping ended it"}
 
 
 def why(facts: Facts) -> str:
@@ -33,7 +32,7 @@ def why(facts: Facts) -> str:
 def _explain_succeeded(facts: Facts, _lease: Lease) -> Iterator[str]:
     job, results = facts.job, facts.job.results or {}
     reason = results.get("stop_reason")
-    because = f": {STOP_REASONS.get(str(reason), cut(str(reason)))}" if reason else ""
+    because = f": {stop_reason(reason)}" if reason else ""
     yield f"{job.name} succeeded{_when_ended(facts)}{because}."
     yield from _best(facts)
     if results.get("best_uri"):

@@ -29,6 +29,12 @@ FailureCause = Literal[
     "unknown",
 ]
 FinishReason = Literal["completed", "early_stopped", "stop_requested"]
+FINISH_TEXTS: dict[str, str] = {
+    "completed": "all epochs were trained",
+    "early_stopped": "early stopping ended it",
+    "stop_requested": "it was asked to stop",
+}
+"""The reason why a trainer finished, in words."""
 
 
 class _Event(BaseModel):

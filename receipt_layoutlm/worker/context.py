@@ -91,6 +91,7 @@ class WorkerContext:
     stop: threading.Event  # set by a signal: release the job in hand and end
     drain: threading.Event = field(default_factory=threading.Event)  # finish the job in hand and end
     observe: Callable[[Job, Event], None] = lambda _job, _event: None
+    ended: Callable[[str], None] = lambda _job_id: None  # after each attempt, with the id of its job
     now: Callable[[], datetime] = utcnow
 
     @property

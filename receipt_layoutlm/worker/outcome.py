@@ -5,7 +5,7 @@ import shutil
 
 from receipt_dynamo import JobError, JobStatus, JsonObject
 from receipt_layoutlm.redact import redacted
-from receipt_layoutlm.run.events import Failed, Finished
+from receipt_layoutlm.run.events import FINISH_TEXTS, Failed, Finished
 from receipt_layoutlm.storage.expiry import mark_checkpoints
 from receipt_layoutlm.worker.attempt import AttemptContext
 from receipt_layoutlm.worker.process import classify_crash, tail
@@ -57,7 +57,7 @@ def _complete(attempt: AttemptContext, end: Finished) -> JobStatus:
         return publish_results(queue.client, attempt.storage, recorder, end)
 
     results = patience.retry_until_stopped(lambda: patience.retry_while_leased(publish), END_PATIENCE_SECONDS)
-    summary = recorder.rows.last_row("info", "run_summary", f"stopped: {end.reason}", results)
+    summary = recorder.rows.last_row("info", "run_summary", f"finished: {FINISH_TEXTS[end.reason]}", results)
     numbers = recorder.attempt_end()
     status = patience.retry_while_leased(
         lambda: queue.complete(recorder.lease, results=results, summary=summary, end=numbers)

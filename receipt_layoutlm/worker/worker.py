@@ -109,6 +109,7 @@ def run_worker(ctx: WorkerContext, options: ClaimOptions) -> list[JobStatus]:
         ctx.host.notifier.status(f"job {lease.job_id}, attempt {lease.attempt}")
         with ctx.host.busy(lease.job_id):
             status = run_job(ctx, lease)
+        ctx.ended(lease.job_id)
         ctx.host.notifier.status("looking for a job")
         statuses += [status] if status is not None else []
         failing = failing | {lease.job_id} if status is JobStatus.PENDING else set()

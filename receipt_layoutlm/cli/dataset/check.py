@@ -8,6 +8,7 @@ import click
 
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.options import TaskCommand, given_values, model_options
+from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.tables import clean, table
 from receipt_layoutlm.config import DEFAULT_TASK, config_class
 from receipt_layoutlm.data.check import CheckInput, check_dataset
@@ -76,7 +77,10 @@ def check_command(
         keep_order=keep_order,
     )
     report = check_dataset(given, config)
-    click.echo(report.model_dump_json(indent=1) if as_json else check_text(report))
+    if as_json:
+        click.echo(report.model_dump_json(indent=1))
+    else:
+        say(check_text(report))
     if report.errors:
         sys.exit(1)
 
@@ -86,14 +90,14 @@ def _stored(connection: Connection, spec: str) -> list[Page]:
     return stored_pages(bucket, find_dataset(connection.client(), spec))
 
 
-def check_text(report: CheckReport) -> str:
-    """Pages by set, labels, and findings with errors first."""
+def check_text(report: CheckReport, width: int | None = None) -> str:
+    """Pages by set, labels, and findings with errors first; `width` as for a table."""
     header = ("label", "becomes", "entities", *(SET_TITLES[name] for name in report.pages if name != "all"))
     rows = [
         (row.label, row.becomes or "(dropped)", row.entities, *row.parts.values())
         for row in sorted(report.labels, key=lambda row: -row.entities)
     ]
-    lines = [f"pages: {report.pages_text}", "", table(header, rows), ""]
+    lines = [f"pages: {report.pages_text}", "", table(header, rows, width), ""]
     for finding in report.findings:
         lines.append(f"{finding.severity:8} {finding.check:20} {clean(finding.message)}")
         if finding.severity == "error":  # the message names the first

@@ -1,30 +1,30 @@
 """layoutlm-cli job: list, show, explain, cancel, retry, pull and delete jobs."""
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 from pydantic import BaseModel
 
-from receipt_dynamo import Job, JobLog, JobMetric, JobStatus, StateConflict, utcnow
+from receipt_dynamo import Job, JobLog, JobMetric, JobStatus, Lease, StateConflict, utcnow
 from receipt_dynamo.entities import FINAL_CAUSES
 from receipt_layoutlm.cli.connection import Connection, store_options
+from receipt_layoutlm.cli.ended import ended_document, ended_text, exit_code
 from receipt_layoutlm.cli.job.compare import compare
 from receipt_layoutlm.cli.job.prune import prune
 from receipt_layoutlm.cli.job.report import report_document, report_text
 from receipt_layoutlm.cli.job.verify_resume import verify_resume_command
+from receipt_layoutlm.cli.output import pasteable, say
 from receipt_layoutlm.cli.tables import clean, jobs_table, metrics_table, show_text, timeline_text, when
+from receipt_layoutlm.cli.wait import WAIT_HELP, wait_for
 from receipt_layoutlm.jobs.find import find_job
 from receipt_layoutlm.jobs.timeline import timeline
 from receipt_layoutlm.jobs.why import why
-from receipt_layoutlm.jobs.why_facts import facts_of, lease_or_none
+from receipt_layoutlm.jobs.why_facts import facts_of, lease_or_none, state_text
+from receipt_layoutlm.jobs.wording import cause_words
 
-INSTEAD_OF_RETRY = {
-    JobStatus.SUCCEEDED: "`layoutlm-cli train --resume` continues a job that has ended",
-    JobStatus.CANCELLED: "cancelled is final; `layoutlm-cli train --resume` continues from its checkpoint as a new job",
-    JobStatus.RUNNING: "`layoutlm-cli job why` explains its state",
-}
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -52,12 +52,18 @@ def list_(connection: Connection, status: str | None, name: str | None, limit: i
     """List jobs, newest first."""
     if status and name:
         raise click.UsageError("--status and --name use different indexes: give one of the two")
-    client = connection.client()
+    queue = connection.queue()
+    client = queue.client
     if status:
         jobs = client.list_jobs_by_status(status, limit)
     else:
         jobs = client.list_jobs_by_name(name, limit) if name else client.list_jobs(limit)
-    click.echo(_json(jobs) if as_json else jobs_table(jobs))
+    if as_json:
+        click.echo(_json(jobs))
+        return
+    running, now = [job for job in jobs if job.status is JobStatus.RUNNING], utcnow()
+    leases = {job.job_id: lease_or_none(queue, job.job_id) for job in running}
+    say(jobs_table(jobs, {job.job_id: state_text(job, leases[job.job_id], queue.timing, now) for job in running}))
 
 
 @job.command()
@@ -89,7 +95,8 @@ def show(connection: Connection, reference: str, as_json: bool) -> None:
     job = with_tables(find_job(queue.client, reference), connection.open_bucket)
     attempts = queue.client.list_attempts(job.job_id)
     lease = lease_or_none(queue, job.job_id)
-    history = timeline(job, lease, attempts, utcnow())
+    now = utcnow()
+    history = timeline(job, lease, attempts, now)
     metrics = queue.client.list_job_metrics(job.job_id)
     if as_json:
         records = {"attempts": [each.model_dump(mode="json") for each in attempts]}
@@ -107,11 +114,11 @@ def show(connection: Connection, reference: str, as_json: bool) -> None:
             )
         )
         return
-    click.echo(show_text(job))
+    say(show_text(job, state_text(job, lease, queue.timing, now)))
     if history.rows:
-        click.echo(timeline_text(history))
+        say(timeline_text(history))
     if report := report_text(job, metrics):
-        click.echo("\n" + report)
+        say("\n" + report)
 
 
 @job.command("why")
@@ -126,9 +133,9 @@ def why_(connection: Connection, reference: str, as_json: bool) -> None:
     """
     queue = connection.queue()
     facts = facts_of(queue, find_job(queue.client, reference).job_id, utcnow())
-    text = clean(why(facts))
+    text = pasteable(clean(why(facts)))
     if not as_json:
-        click.echo(text)
+        say(text)
         return
     lease = facts.lease and facts.lease.model_dump(mode="json", exclude={"lease_token"})
     job = facts.job.model_dump(mode="json", include={"job_id", "name", "status", "attempt", "not_before", "error"})
@@ -147,7 +154,12 @@ def metrics(connection: Connection, reference: str, all_attempts: bool, as_json:
     client = connection.client()
     job = find_job(client, reference)
     rows = client.list_all_job_metrics(job.job_id) if all_attempts else client.list_job_metrics(job.job_id)
-    click.echo(_json(rows) if as_json else metrics_table(rows))
+    if as_json:
+        click.echo(_json(rows))
+    elif rows:
+        say(metrics_table(rows))
+    else:
+        say(f"{clean(job.name)} has no evaluations yet: `layoutlm-cli job why {job.job_id[:8]}` explains its state")
 
 
 @job.command()
@@ -164,7 +176,24 @@ def logs(connection: Connection, reference: str, limit: int | None, as_json: boo
         click.echo(_json(rows))
         return
     for row in rows:
-        click.echo(f"{when(row.timestamp)}  {clean(row.level):7}  {clean(row.event)}  {clean(row.message)}")
+        event = clean(row.event).replace("_", " ")
+        say(f"{when(row.timestamp)}  {clean(row.level):7}  {event}  {clean(row.message)}")
+    if not rows:
+        say(f"{clean(job.name)} has no events yet: `layoutlm-cli job why {job.job_id[:8]}` explains its state")
+
+
+@job.command("wait", help=WAIT_HELP)
+@click.argument("reference", metavar="JOB")
+@as_json_option
+@store_options
+def wait_command(connection: Connection, reference: str, as_json: bool) -> None:
+    queue = connection.queue()
+    job = wait_for(queue, find_job(queue.client, reference))
+    if as_json:
+        click.echo(json.dumps(ended_document(job)))
+    else:
+        say(ended_text(queue, job))
+    sys.exit(exit_code(job.status))
 
 
 @job.command()
@@ -180,7 +209,7 @@ def cancel(connection: Connection, reference: str, dry_run: bool) -> None:
         return
     status = queue.cancel(job.job_id)
     outcome = "its worker was asked to stop" if status is JobStatus.RUNNING else "cancelled"
-    click.echo(f"{clean(job.name)}: {outcome}")
+    say(f"{clean(job.name)}: {outcome}")
 
 
 @job.command()
@@ -195,17 +224,27 @@ def retry(connection: Connection, reference: str, dry_run: bool) -> None:
     queue = connection.queue()
     job = queue.client.get_job(find_job(queue.client, reference).job_id, consistent=True)
     if job.status is not JobStatus.FAILED:
-        instead = INSTEAD_OF_RETRY.get(job.status, "`layoutlm-cli job why` explains its state")
+        instead = _instead_of_retry(job, lease_or_none(queue, job.job_id))
         raise StateConflict(f"{clean(job.name)} is {job.status}, and only a failed job can be retried: {instead}")
     pointer = queue.client.get_lease(job.job_id).checkpoint
     start = f"resumes from step {pointer.global_step}" if pointer else "starts from the beginning"
     if job.error and job.error.cause in FINAL_CAUSES:
-        click.echo(f"warning: it failed with {job.error.cause}, which is likely to recur", err=True)
+        say(f"warning: {cause_words(job.error.cause)}, which is likely to recur", err=True)
     if dry_run:
         click.echo(f"would requeue {clean(job.name)} ({job.job_id}); it {start}")
         return
     status = queue.retry(job.job_id).status
     click.echo(f"{clean(job.name)}: {status}, {start}")
+
+
+def _instead_of_retry(job: Job, lease: Lease | None) -> str:
+    short, epochs = job.job_id[:8], job.job_config.get("epochs")
+    if not job.status.is_final:
+        return f"`layoutlm-cli job why {short}` explains its state"
+    if lease is None or lease.checkpoint is None:
+        return f"submit it again; `layoutlm-cli job show {short}` shows its options"
+    more = f" --epochs {2 * epochs}" if job.status is JobStatus.SUCCEEDED and isinstance(epochs, int) else ""
+    return f"`layoutlm-cli train --resume {short}{more}` continues it as a new job"
 
 
 @job.command("pull")
