@@ -277,7 +277,7 @@ class DynamoClient:
             if dataset.fingerprint.startswith(fingerprint or ""):
                 return dataset
         reference = name if fingerprint is None else f"{name}@{fingerprint}"
-        raise NotFound(f"no dataset {reference!r}: 'layoutlm-cli dataset list' shows the stored ones")
+        raise NotFound(f"no dataset {reference!r}: `layoutlm-cli dataset list` shows the stored ones")
 
     # excluded pages
 

@@ -62,9 +62,7 @@ def _next(queue: JobQueue, job: Job) -> list[str]:
     """Commands after the program's name."""
     short = job.job_id[:8]
     if job.status is JobStatus.SUCCEEDED:
-        own = Path(clean(job.name)).name
-        folder = own if own == job.name and not Path(own).exists() else f"model-{short}"
-        return [f"job show {short}", f"job pull {short} --to {shlex.quote(folder)}"]
+        return [f"job show {short}", f"job pull {short} --to model-{short}"]
     if job.status is JobStatus.CANCELLED:
         return [f"job why {short}"]
     if job.status.is_claimable:

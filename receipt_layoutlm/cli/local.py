@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import click
 
 from receipt_layoutlm.cli.connection import Connection
+from receipt_layoutlm.cli.lazy_group import FullHelpGroup
+from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.upkeep import expire
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.local import aws as local_aws
@@ -15,7 +17,7 @@ from receipt_layoutlm.paths import given_work_dir, local_work_dir, state_dir
 from receipt_layoutlm.run.directory import ATTEMPTS, ENCODED
 
 
-@click.group()
+@click.group(cls=FullHelpGroup)
 def local() -> None:
     """Start, stop and show the embedded AWS behind --local: a DynamoDB and an S3 on this machine."""
 
@@ -53,10 +55,10 @@ def down_command(purge: bool, yes: bool) -> None:
             size = _megabytes(local_aws.local_status(folder).state_bytes)
             click.confirm(f"Delete all jobs, datasets and checkpoints in {folder} ({size})?", abort=True)
         stopped = local_aws.stop_engines(folder)
-        click.echo(f"stopped {' and '.join(stopped)}" if stopped else "nothing was running")
+        say(f"stopped {' and '.join(stopped)}" if stopped else "nothing was running")
         if purge:
             local_aws.purge(folder)
-            click.echo(f"deleted the contents of {folder}")
+            say(f"deleted the contents of {folder}")
 
 
 def _print_status(as_json: bool) -> None:
@@ -71,13 +73,13 @@ def _print_status(as_json: bool) -> None:
     for engine in running:
         minutes, seconds = divmod(int(engine.uptime_seconds or 0), 60)
         cells = f"{f'{engine.name} {engine.version}':18} {', '.join(engine.services):8}  {engine.endpoint}"
-        click.echo(f"{cells}  pid {engine.pid}  up {minutes} min {seconds} s")
+        say(f"{cells}  pid {engine.pid}  up {minutes} min {seconds} s")
     if not running:
         click.echo("no engine is running")
-    click.echo(f"state  {current.state_dir}  {_megabytes(current.state_bytes)}")
+    say(f"state  {current.state_dir}  {_megabytes(current.state_bytes)}")
     for title, size in current.sizes.items():
-        click.echo(f"  {title:16} {_megabytes(size):>10}")
-    click.echo("`layoutlm-cli --local job prune --older-than 0d` removes checkpoints and run directories of ended jobs")
+        say(f"  {title:16} {_megabytes(size):>10}")
+    say("`layoutlm-cli --local job prune --older-than 0d` removes checkpoints and run directories of ended jobs")
 
 
 def _megabytes(count: int) -> str:

@@ -12,11 +12,14 @@ from itertools import pairwise
 from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
 import click
+from click.shell_completion import CompletionItem
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from receipt_layoutlm.cli.completion import dataset_names
 from receipt_layoutlm.config import BASIC, DEFAULT_TASK, GROUPS, TASKS, ConfigError, config_class
 from receipt_layoutlm.config_documents import OTHER_NAMES
+from receipt_layoutlm.data.labels import CORE_LABELS
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -24,6 +27,7 @@ C = TypeVar("C", bound=Callable[..., Any])
 _FLAGS = {"allowed_labels": "--allowed-label", "tags": "--tag", "single_valued_labels": "--single-valued-label"}
 _PAIRS = frozenset({"tags", "label_weight"})  # mappings of plain values, one KEY=VALUE at a time
 _NO_FLAG = frozenset({"config_version", "continues"})
+WORDS: Final = {"pretrained": ("minilm",), "allowed_labels": CORE_LABELS, "single_valued_labels": CORE_LABELS}
 _ALIASES = {"fp16": ("precision", "fp16")}  # a flag that stands for one value of a field
 
 
@@ -84,6 +88,8 @@ def _options(model: type[BaseModel]) -> list[tuple[list[str], dict[str, Any]]]:
         group = str(extra.get("group", "")) if isinstance(extra, dict) else ""
         if name not in _NO_FLAG:
             settings = {"help": _help(field), "group": group, **_kind(name, field.annotation)}
+            if (complete := _completion(name, field.annotation)) is not None:
+                settings["shell_complete"] = complete
             options.append(([flag_of(name), name], settings))
         for alias, (of_field, value) in _ALIASES.items():
             if of_field == name:
@@ -215,6 +221,17 @@ def _kind(name: str, annotation: Any) -> dict[str, Any]:
     if words:
         return {"type": str, "metavar": "|".join([*words, "N"])}
     return {"type": leaves[0]}
+
+
+def _completion(name: str, annotation: Any) -> Callable[..., list[CompletionItem[str]]] | None:
+    """The values that a shell proposes where click does not know them."""
+    if name in ("dataset", "eval_dataset"):
+        return dataset_names
+    words = [str(word) for leaf in _leaves(annotation) if get_origin(leaf) is Literal for word in get_args(leaf)]
+    words += WORDS.get(name, ())
+    if not words:
+        return None
+    return lambda _ctx, _param, incomplete: [CompletionItem(word) for word in words if word.startswith(incomplete)]
 
 
 def _leaves(annotation: Any) -> Iterator[Any]:

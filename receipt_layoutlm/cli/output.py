@@ -123,6 +123,9 @@ def wrapped(line: str, width: int) -> str:
     lines = textwrap.wrap(
         held, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, replace_whitespace=False
     )
+    first = held[: len(indent)]
+    if lines[0].strip() == first.strip():  # the word after it is longer than a line, and would leave it alone
+        lines[:2] = [first + lines[1].lstrip()]
     return "\n".join(lines).replace(_HELD, " ")
 
 

@@ -6,6 +6,7 @@ import click
 
 from receipt_dynamo import Job, JobQueue, JobStatus, Lease, utcnow
 from receipt_layoutlm.cli.connection import Connection, store_options
+from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.tables import clean, when
 from receipt_layoutlm.jobs.why_facts import renewed_at, status_after_rescue
 from receipt_layoutlm.jobs.wording import duration
@@ -40,10 +41,10 @@ def rescue(connection: Connection, dry_run: bool, as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=1))
         return
     for row in rows:
-        click.echo(clean(f"{'would rescue' if dry_run else 'rescued'} {row['text']}"))
+        say(clean(f"{'would rescue' if dry_run else 'rescued'} {row['text']}"))
     if not rows:
         limit = queue.timing.lease_seconds + queue.timing.rescue_grace_seconds
-        click.echo(f"nothing to rescue: every held lease was renewed within {duration(limit)}", err=True)
+        say(f"nothing to rescue: every held lease was renewed within {duration(limit)}", err=True)
 
 
 def _row(queue: JobQueue, job: Job, lease: Lease | None) -> dict[str, object]:

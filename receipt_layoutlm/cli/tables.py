@@ -258,7 +258,7 @@ def attempts_table(rows: Sequence[AttemptRow]) -> str:
         Column("started", rank=3),
         Column("machine", rank=4),
         Column("steps", wraps=True),
-        Column("lost", rank=1, wraps=True),
+        Column("lost steps", rank=1, wraps=True),
         Column("cost USD", rank=2, wraps=True),
         Column("ended", wraps=True),
         Column("worker", rank=5),

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import click
 
+from receipt_layoutlm.cli.completion import job_names
 from receipt_layoutlm.cli.connection import Connection, require, store_options
 from receipt_layoutlm.cli.dataset.check import check_text
 from receipt_layoutlm.cli.dataset.forget import tell_forgotten
@@ -39,6 +40,7 @@ from receipt_layoutlm.jobs.submit import SubmitContext, prepare_continuation, pr
 @click.option(
     "--resume",
     metavar="JOB[@STEP]",
+    shell_complete=job_names,
     help="Continue a job that has ended as a new job, from its last checkpoint or the one of STEP. --epochs counts "
     "the epochs of both jobs.",
 )

@@ -9,6 +9,7 @@ import click
 
 from receipt_layoutlm.cli.connection import Connection, explain_errors, require, store_options
 from receipt_layoutlm.cli.ended import ended_text
+from receipt_layoutlm.cli.lazy_group import FullHelpGroup
 from receipt_layoutlm.cli.output import PlaceOption, say
 from receipt_layoutlm.cli.run_here import WorkerOptions, log_to_stderr, work_queue
 from receipt_layoutlm.cli.tables import clean
@@ -36,7 +37,7 @@ fleet_option = click.option(
 )
 
 
-@click.group()
+@click.group(cls=FullHelpGroup)
 def worker() -> None:
     """Claim and run submitted jobs; drain running workers."""
 

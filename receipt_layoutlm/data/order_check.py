@@ -57,7 +57,7 @@ def order_findings(torn: Sequence[TornEntity], of: int, keep_order: str) -> list
     finding = error if len(torn) > MAX_TORN * of else warning
     text = (
         f"the reading order by boxes tears {len(torn)} of {of} entities apart ({len(torn) / of:.1%}): "
-        f"{'; '.join(map(str, torn[:_SHOWN]))}. To read the words in the order of the file: {keep_order}"
+        f"{'; '.join(map(str, torn[:_SHOWN]))}. To read the words in the order of the file: `{keep_order}`"
     )
     return [finding("torn_entities", text, map(str, torn))]
 

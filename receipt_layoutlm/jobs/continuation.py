@@ -56,7 +56,7 @@ def find_parent(client: DynamoClient, open_bucket: Callable[[str], Bucket], refe
     if not job.status.is_final:
         raise NotContinuable(
             f"job {job.name} is {job.status} and resumes by itself: wait until it ends, "
-            f"or end it with 'layoutlm-cli job cancel {job.job_id[:8]}'"
+            f"or end it with `layoutlm-cli job cancel {job.job_id[:8]}`"
         )
     bucket, keys = open_bucket(job.storage.bucket), RunKeys(job.storage, job.job_id)
     lease = client.get_lease(job.job_id)
@@ -122,7 +122,7 @@ def _check_unchanged(parent: Parent, config: TrainConfig, given: Mapping[str, st
         raise ConfigError(
             f"{', '.join(sorted(changed))} cannot change when a job is continued: the state of its checkpoint depends "
             "on the old value. Leave it out, or start a new run from the job's weights: --pretrained with the "
-            "best_uri of 'job show'"
+            f"best uri of `layoutlm-cli job show {parent.job.job_id[:8]}`"
         )
     windows = old.batch_size * old.gradient_accumulation_steps
     if config.batch_size * config.gradient_accumulation_steps != windows:

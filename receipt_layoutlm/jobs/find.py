@@ -19,7 +19,7 @@ def find_job(client: DynamoClient, reference: str) -> Job:
     if reference == "@last":
         if last := client.list_jobs(limit=1):
             return last[0]
-        raise NotFound("the store has no job yet: submit one with 'layoutlm-cli train'")
+        raise NotFound("the store has no job yet: `layoutlm-cli train --help` shows how to submit one")
     if reference == "@best":
         return _best(client)
     if re.fullmatch(r"[0-9a-fA-F-]{32,36}", reference):
@@ -35,7 +35,7 @@ def find_job(client: DynamoClient, reference: str) -> Job:
         listed = ", ".join(f"{job.job_id} ({job.name})" for job in jobs)
         raise AmbiguousJob(f"{reference!r} matches more than one id: {listed}")
     if not jobs:
-        raise NotFound(f"no job {reference!r}: 'layoutlm-cli job list' shows names and ids")
+        raise NotFound(f"no job {reference!r}: `layoutlm-cli job list` shows names and ids")
     return jobs[0]
 
 
@@ -43,12 +43,12 @@ def _best(client: DynamoClient) -> Job:
     """The highest score among the jobs comparable with the newest succeeded one; the earlier job wins a tie."""
     scored = [job for job in client.list_jobs_by_status(JobStatus.SUCCEEDED) if metric_value(job) is not None]
     if not scored:
-        raise NotFound("no job has succeeded with a score yet: 'layoutlm-cli job list' lists all jobs")
+        raise NotFound("no job has succeeded with a score yet: `layoutlm-cli job list` lists all jobs")
     stamp = stamp_of(scored[0].results)
     if stamp is None:
         raise NotFound(
             f"the newest succeeded job, {scored[0].name}, has no comparability stamp, so it is unknown which "
-            "jobs are comparable with it: name a job, or use 'layoutlm-cli job compare'"
+            "jobs are comparable with it: name one of `layoutlm-cli job list`"
         )
     comparable = [job for job in scored if stamp_of(job.results) == stamp]
     return max(reversed(comparable), key=lambda job: metric_value(job) or 0.0)

@@ -75,8 +75,8 @@ class Submission:
         """Raises NoDatasetChosen when there is nothing to train on."""
         if self.dataset is None and not self.config.snapshot_on_worker:
             raise NoDatasetChosen(
-                "the store has no dataset: import one with 'layoutlm-cli dataset import jsonl FILE' "
-                "(or 'dataset import sample'), or give --data PATH"
+                "the store has no dataset: give --data FILE, or import one: `layoutlm-cli dataset import --help` lists "
+                "the formats, `layoutlm-cli dataset import sample` generates receipts"
             )
 
     @property

@@ -36,7 +36,8 @@ def _explain_succeeded(facts: Facts, _lease: Lease) -> Iterator[str]:
     yield f"{job.name} succeeded{_when_ended(facts)}{because}."
     yield from _best(facts)
     if results.get("best_uri"):
-        yield f"Its model is at {results['best_uri']}; `layoutlm-cli job pull {job.job_id} --to model` downloads it."
+        pull = f"layoutlm-cli job pull {job.job_id} --to model-{job.job_id[:8]}"
+        yield f"Its model is at {results['best_uri']}; `{pull}` downloads it."
     if facts.attempts:
         yield attempts_text(facts)
 
@@ -65,9 +66,11 @@ def _explain_failed(facts: Facts, lease: Lease) -> Iterator[str]:
     yield f"`layoutlm-cli job logs {job.job_id}` shows its events."
     start = f"from step {lease.checkpoint.global_step}" if lease.checkpoint else "from the beginning"
     if error and error.cause == "max_runtime" and lease.checkpoint:
-        yield f"`layoutlm-cli train --resume {job.job_id} --max-runtime SECONDS` resumes {start} with more time."
+        limit = job.job_config.get("max_runtime")
+        seconds = f"{2 * limit:g}" if isinstance(limit, int | float) else "3600"
+        yield f"`layoutlm-cli train --resume {job.job_id} --max-runtime {seconds}` resumes {start} with more time."
     elif error and error.cause in FINAL_CAUSES:
-        yield "Fix the cause, then submit a new job with `layoutlm-cli train`."
+        yield f"Fix the cause, then submit a new job; `layoutlm-cli job show {job.job_id}` shows this one's options."
     else:
         yield f"`layoutlm-cli job retry {job.job_id}` resumes it {start} with its budgets reset."
 

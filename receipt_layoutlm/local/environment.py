@@ -68,7 +68,8 @@ def create(service: Service, endpoint: str, name: str) -> None:
             infra.create_bucket(client, name)
             if not wait_until(lambda: _keeps_objects(client, name), OBJECT_SECONDS):
                 raise LocalAwsError(
-                    f"the local S3 started but stores no objects in {name}: see its log ('layoutlm-cli local status')"
+                    f"the local S3 started but stores no objects in {name}: "
+                    "`layoutlm-cli local status --json` names its log"
                 )
     except (BotoCoreError, ClientError) as error:
         raise LocalAwsError(f"{name} could not be created on the local {service}: {error}") from error

@@ -86,9 +86,10 @@ def _error_of(attempt: AttemptContext, report: ExitReport) -> JobError:
     if isinstance(end, Failed):
         message = redacted(end.message, secrets)
         return JobError(cause=end.cause, message=message, page_ids=end.page_ids, log_tail=log_tail)
-    if by == "max_runtime":
-        message = f"it ran longer than --max-runtime {config.max_runtime:g} s; 'train --resume' with a longer one"
-        return JobError(cause="max_runtime", message=f"{message} resumes from its checkpoint", log_tail=log_tail)
+    if by == "max_runtime" and config.max_runtime is not None:
+        longer = f"`layoutlm-cli train --resume {attempt.job.job_id[:8]} --max-runtime {2 * config.max_runtime:g}`"
+        message = f"it ran longer than --max-runtime {config.max_runtime:g} s; {longer} resumes from its checkpoint"
+        return JobError(cause="max_runtime", message=message, log_tail=log_tail)
     if by == "hang":
         message = f"no sign of progress for {config.hang_timeout:g} s (--hang-timeout); the log shows where it stood"
         return JobError(cause="hang", message=message, log_tail=log_tail)

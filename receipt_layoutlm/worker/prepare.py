@@ -76,7 +76,7 @@ def get_weights(config: TrainConfig, run_dir: RunDir, open_bucket: Callable[[str
     if not bucket.exists(place.prefix + MANIFEST):
         raise ConfigError(
             f"pretrained {config.pretrained!r} has no {MANIFEST}, so it cannot be verified: "
-            "use the best/ or a checkpoint-STEP/ folder of a job ('job show' lists them)"
+            "use the best/ or a checkpoint-STEP/ folder of a job (`layoutlm-cli job list` lists the jobs)"
         )
     try:
         bucket.get_folder(place.prefix, run_dir.pretrained)

@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import click
 
+from receipt_layoutlm.cli.completion import dataset_names
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.options import TaskCommand, given_values, model_options
 from receipt_layoutlm.cli.output import say
@@ -22,7 +23,7 @@ from receipt_layoutlm.jobs.request import read_config_file, resolve
 
 
 @click.command("check", cls=TaskCommand)
-@click.argument("source", metavar="NAME|FILE")
+@click.argument("source", metavar="NAME|FILE", shell_complete=dataset_names)
 @model_options(config_class(DEFAULT_TASK))
 @click.option(
     "--order",
@@ -99,7 +100,7 @@ def check_text(report: CheckReport, width: int | None = None) -> str:
     ]
     lines = [f"pages: {report.pages_text}", "", table(header, rows, width), ""]
     for finding in report.findings:
-        lines.append(f"{finding.severity:8} {finding.check:20} {clean(finding.message)}")
+        lines.append(f"{finding.severity:8} {finding.check.replace('_', ' '):20} {clean(finding.message)}")
         if finding.severity == "error":  # the message names the first
             lines += [f"{'':8} {'':20} {clean(example)}" for example in finding.examples[1:]]
     return "\n".join([*lines, f"{len(report.errors)} error(s), {len(report.warnings)} warning(s)"])

@@ -12,6 +12,8 @@ from receipt_dynamo import Dataset, utcnow
 from receipt_layoutlm.cli.connection import Connection, require, store_options
 from receipt_layoutlm.cli.dataset.forget import kept_pages
 from receipt_layoutlm.cli.dataset.import_text import described_text, import_report_text, json_text
+from receipt_layoutlm.cli.lazy_group import FullHelpGroup
+from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.tables import clean
 from receipt_layoutlm.data.boxes import BoxOptions, BoxOrder, BoxUnit, Origin
 from receipt_layoutlm.data.importers import import_pages, load_format
@@ -79,7 +81,7 @@ order_option = click.option(
 )
 
 
-@click.group("import")
+@click.group("import", cls=FullHelpGroup)
 def import_() -> None:
     """Import pages from files or a generator as a snapshot."""
 
@@ -262,7 +264,10 @@ def sample(connection: Connection, count: int, seed: int, name: str, dry_run: bo
     from receipt_layoutlm.data.sample import generate_pages
 
     described = store_dataset(connection, name, generate_pages(count, seed), f"sample seed {seed}", dry_run)
-    click.echo(described.model_dump_json(indent=1) if as_json else described_text(described))
+    if as_json:
+        click.echo(described.model_dump_json(indent=1))
+    else:
+        say(described_text(described))
 
 
 def _import(
@@ -315,8 +320,7 @@ def _import(
     flags = {"--keep-labels": keep_labels and format_name != "jsonl", "--skip-bad": skip_bad}
     flags["--unlabelled"] = unlabelled_pages == "accept"
     again += [flag for flag, is_given in flags.items() if is_given]
-    local = " --local" if connection.is_local else ""
-    keep_order = f"layoutlm-cli{local} {shlex.join(again)} --order given"
+    keep_order = f"layoutlm-cli {shlex.join(again)} --order given"
     order_notes = order_findings(report.torn, report.learned, keep_order)
     if any(note.severity == "error" for note in order_notes):
         raise DataError(order_notes[0].message)
@@ -324,9 +328,12 @@ def _import(
     first = paths[0].resolve()
     default_name = first.name if first.is_dir() else Path(first.name.removesuffix(".gz")).stem
     described = store_dataset(connection, name or default_name, pages, source, dry_run)
-    click.echo(json_text(described, report) if as_json else import_report_text(described, report, renames))
+    if as_json:
+        click.echo(json_text(described, report))
+    else:
+        say(import_report_text(described, report, renames))
     for note in order_notes:
-        click.echo(f"{note.severity}: {clean(note.message)}", err=True)
+        say(f"{note.severity}: {clean(note.message)}", err=True)
 
 
 def store_dataset(connection: Connection, name: str, pages: Sequence[Page], source: str, dry_run: bool) -> Dataset:

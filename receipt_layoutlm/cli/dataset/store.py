@@ -12,6 +12,7 @@ from receipt_dynamo import ReceiptClient, ValidationStatus, utcnow
 from receipt_dynamo.receipt_client import LabelRange, label_ranges
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.dataset.import_files import as_json_option, dry_run_option, order_option
+from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.progress import counting_bar, snapshot_bar
 from receipt_layoutlm.cli.tables import clean, table
 from receipt_layoutlm.data.page import WordOrder
@@ -61,9 +62,9 @@ def dynamo(
     if as_json:
         click.echo(json.dumps({**dataset.model_dump(mode="json"), "report": taken.report.model_dump()}, indent=1))
     else:
-        click.echo(f"{pinned(dataset)}\n{snapshot_text(taken.report)}\n")
+        say(f"{pinned(dataset)}\n{snapshot_text(taken.report)}\n")
         by_count = sorted(dataset.labels.items(), key=lambda pair: (-pair[1], pair[0]))
-        click.echo(table(("label", "entities"), by_count))
+        say(table(("label", "entities"), by_count))
     if dry_run:
         click.echo("nothing was written (--dry-run)", err=True)
 
@@ -81,7 +82,7 @@ def snapshot_text(report: SnapshotReport) -> str:
         *_if_any(report.not_validated, "receipts have labels, but no VALID one: excluded"),
         *_if_any(report.without_receipt, "receipts have labels and no Receipt item: excluded"),
         *_if_any(report.without_words, "receipts have no words: excluded"),
-        *_if_any(report.forgotten, "receipts are forgotten pages ('dataset forget --list'): excluded"),
+        *_if_any(report.forgotten, "receipts are forgotten pages (`layoutlm-cli dataset forget --list`): excluded"),
         *_if_any(notes.labels_without_word, "labels belong to no word: ignored"),
         *_if_any(notes.unusable_labels, "labels have invalid names: their words are unlabelled"),
         *_if_any(notes.blank_words, "words are blank: omitted"),
@@ -128,14 +129,20 @@ def load_files(
         text = (
             f"{len(pages)} pages with {words} words and {labelled} labels would be written to table {client.table_name}"
         )
-        click.echo(json.dumps(plan) if as_json else text)
+        if as_json:
+            click.echo(json.dumps(plan))
+        else:
+            say(text)
         click.echo("nothing was written (--dry-run)", err=True)
         return
     with counting_bar("loading pages", len(pages)) as on_page:
         report = load_pages(
             ReceiptClient(client), pages, utcnow(), "replace" if known == "replace" else "keep", on_page
         )
-    click.echo(report.model_dump_json(indent=1) if as_json else load_text(report))
+    if as_json:
+        click.echo(report.model_dump_json(indent=1))
+    else:
+        say(load_text(report))
     if report.unwritten:
         raise click.ClickException(
             f"{len(report.unwritten)} pages were not written completely, the first is "
@@ -182,4 +189,4 @@ def count_labels(connection: Connection, by_label: bool, as_json: bool) -> None:
         click.echo(json.dumps(counts, indent=1))
         return
     rows = [(name, *row.values()) for name, row in counts.items()]
-    click.echo(table(("label", *(status.value for status in ValidationStatus)), rows))
+    say(table(("label", *(status.value for status in ValidationStatus)), rows))

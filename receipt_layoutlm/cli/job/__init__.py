@@ -10,12 +10,14 @@ from pydantic import BaseModel
 
 from receipt_dynamo import Job, JobLog, JobMetric, JobStatus, Lease, StateConflict, utcnow
 from receipt_dynamo.entities import FINAL_CAUSES
+from receipt_layoutlm.cli.completion import job_argument
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.ended import ended_document, ended_text, exit_code
 from receipt_layoutlm.cli.job.compare import compare
 from receipt_layoutlm.cli.job.prune import prune
 from receipt_layoutlm.cli.job.report import report_document, report_text
 from receipt_layoutlm.cli.job.verify_resume import verify_resume_command
+from receipt_layoutlm.cli.lazy_group import FullHelpGroup
 from receipt_layoutlm.cli.output import pasteable, say
 from receipt_layoutlm.cli.tables import clean, jobs_table, metrics_table, show_text, timeline_text, when
 from receipt_layoutlm.cli.wait import WAIT_HELP, wait_for
@@ -28,7 +30,7 @@ from receipt_layoutlm.jobs.wording import cause_words
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.group()
+@click.group(cls=FullHelpGroup)
 def job() -> None:
     """List, show, explain, compare, cancel, retry, pull and delete jobs.
 
@@ -67,7 +69,7 @@ def list_(connection: Connection, status: str | None, name: str | None, limit: i
 
 
 @job.command()
-@click.argument("reference", metavar="JOB")
+@job_argument
 @as_json_option
 @store_options
 def show(connection: Connection, reference: str, as_json: bool) -> None:
@@ -122,7 +124,7 @@ def show(connection: Connection, reference: str, as_json: bool) -> None:
 
 
 @job.command("why")
-@click.argument("reference", metavar="JOB")
+@job_argument
 @as_json_option
 @store_options
 def why_(connection: Connection, reference: str, as_json: bool) -> None:
@@ -145,7 +147,7 @@ def why_(connection: Connection, reference: str, as_json: bool) -> None:
 
 
 @job.command()
-@click.argument("reference", metavar="JOB")
+@job_argument
 @click.option("--all-attempts", is_flag=True, help="Include evaluations that a later attempt repeated.")
 @as_json_option
 @store_options
@@ -163,7 +165,7 @@ def metrics(connection: Connection, reference: str, all_attempts: bool, as_json:
 
 
 @job.command()
-@click.argument("reference", metavar="JOB")
+@job_argument
 @click.option("--limit", type=click.IntRange(min=1), help="Maximum number of events.")
 @as_json_option
 @store_options
@@ -183,7 +185,7 @@ def logs(connection: Connection, reference: str, limit: int | None, as_json: boo
 
 
 @job.command("wait", help=WAIT_HELP)
-@click.argument("reference", metavar="JOB")
+@job_argument
 @as_json_option
 @store_options
 def wait_command(connection: Connection, reference: str, as_json: bool) -> None:
@@ -197,7 +199,7 @@ def wait_command(connection: Connection, reference: str, as_json: bool) -> None:
 
 
 @job.command()
-@click.argument("reference", metavar="JOB")
+@job_argument
 @click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
 @store_options
 def cancel(connection: Connection, reference: str, dry_run: bool) -> None:
@@ -213,7 +215,7 @@ def cancel(connection: Connection, reference: str, dry_run: bool) -> None:
 
 
 @job.command()
-@click.argument("reference", metavar="JOB")
+@job_argument
 @click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
 @store_options
 def retry(connection: Connection, reference: str, dry_run: bool) -> None:
@@ -248,7 +250,7 @@ def _instead_of_retry(job: Job, lease: Lease | None) -> str:
 
 
 @job.command("pull")
-@click.argument("reference", metavar="JOB")
+@job_argument
 @click.option("--best", "_best", flag_value="best", default=True, help="The best model (default).")
 @click.option("--checkpoint", "step", type=int, metavar="STEP", help="The whole checkpoint of this step instead.")
 @click.option("--to", "folder", type=click.Path(path_type=Path), required=True, help="New folder.")
@@ -263,7 +265,7 @@ def pull_command(connection: Connection, reference: str, _best: str, step: int |
 
 
 @job.command("delete")
-@click.argument("reference", metavar="JOB")
+@job_argument
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option("--dry-run", is_flag=True, help="Show what would be removed; remove nothing.")
 @store_options

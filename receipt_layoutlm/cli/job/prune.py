@@ -15,6 +15,7 @@ from rich.filesize import decimal
 
 from receipt_dynamo import InvalidInput, JobStatus, NotFound, utcnow
 from receipt_layoutlm.cli.connection import Connection, store_options
+from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.progress import counting_bar
 from receipt_layoutlm.cli.tables import table
 from receipt_layoutlm.paths import disk_bytes, given_work_dir, local_work_dir, state_dir
@@ -55,7 +56,7 @@ def prune(
     work_dir = given_work_dir(os.environ) or local_work_dir(os.environ)
     prunable = _prunable_jobs(connection, work_dir, before, chosen)
     if not as_json:
-        click.echo(_text(prunable) if prunable else f"no job that ended more than {older_than} ago has files to remove")
+        say(_text(prunable) if prunable else f"no job that ended more than {older_than} ago has files to remove")
     if prunable and not dry_run:
         if not yes:
             click.confirm("remove these checkpoints and run directories?", abort=True)
@@ -137,10 +138,10 @@ def _remove(connection: Connection, work_dir: Path, prunable: list[_Prunable]) -
             remove_run_directories(work_dir, each.run_dirs)
             count()
     size, here = sum(each.left.size for each in prunable), sum(each.run_dirs_size for each in prunable)
-    click.echo(f"freed {decimal(size)} of checkpoints and {decimal(here)} of run directories", err=True)
+    say(f"freed {decimal(size)} of checkpoints and {decimal(here)} of run directories", err=True)
     if connection.is_local:
         reclaim(state)
         after = local_status(state).state_bytes
-        click.echo(
+        say(
             f"the state folder takes {decimal(after)} on the disk, {decimal(max(0, before - after))} less", err=True
         )

@@ -1,5 +1,6 @@
 """Quality report of `job show`: health, class weights, decoding, entity scores and word scores."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TypeVar
@@ -15,13 +16,16 @@ from receipt_layoutlm.run.word_scores import WordReport, word_report, word_repor
 
 R = TypeVar("R", bound=BaseModel)
 
+_CHECK_NAME = re.compile(r"^[a-z_]+(?=: )")
 _CONFUSION: TypeAdapter[dict[str, dict[str, int]]] = TypeAdapter(dict[str, dict[str, int]])
 
 
 def report_text(job: Job, metrics: Sequence[JobMetric]) -> str:
     """One line per fact, then the two tables, as far as the job stores them; empty without any."""
     results = job.results or {}
-    facts = [("health", line) for line in health_of(job, metrics)]
+    facts = [
+        ("health", _CHECK_NAME.sub(lambda name: name[0].replace("_", " "), line)) for line in health_of(job, metrics)
+    ]
     if (hardware := _read(Hardware, results.get("hardware"))) is not None:
         facts.append(("hardware", hardware.text))
     if (weights := _read(ClassWeights, results.get("class_weights"))) is not None and not weights.is_plain:

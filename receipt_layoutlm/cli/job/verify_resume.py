@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from receipt_layoutlm.cli.completion import job_argument
 from receipt_layoutlm.cli.connection import Connection, require, store_options
+from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.tables import clean
 from receipt_layoutlm.jobs.find import find_job
 from receipt_layoutlm.paths import prepare_local_work_dir
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command("verify-resume")
-@click.argument("reference", metavar="JOB")
+@job_argument
 @click.option(
     "--from", "from_step", type=int, metavar="STEP", help="Checkpoint to start from [default: the one before --to]."
 )
@@ -52,7 +54,10 @@ def verify_resume_command(
             view.observe(job, event)
 
         verdict = verify_resume(span, connection.open_bucket, Path(folder), observe)
-    click.echo(verdict.model_dump_json(indent=1) if as_json else verdict_text(verdict))
+    if as_json:
+        click.echo(verdict.model_dump_json(indent=1))
+    else:
+        say(verdict_text(verdict))
     sys.exit(0 if verdict.is_identical else 1)
 
 

@@ -97,7 +97,7 @@ class Registration:
                 file.write(worker.model_dump_json())
             scratch.replace(entry)
         except (OSError, FolderRefused) as error:
-            log.warning("'worker drain' will not find this worker, stop it by SIGTERM instead: %s", error)
+            log.warning("`layoutlm-cli worker drain` will not find this worker, stop it by SIGTERM instead: %s", error)
 
 
 @contextlib.contextmanager
