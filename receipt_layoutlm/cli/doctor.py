@@ -88,7 +88,7 @@ def check_machine(platform: str, programs: Path, state: Path, work: Path) -> lis
         check_minilm(),
         check_dynamodb(platform, programs),
         check_s3(platform, programs),
-        check_package("Faker", "warn", f"{local_engines.INSTALL_EXTRA}, which `dataset import sample` needs"),
+        check_package("Faker", "warn", f"{local_engines.INSTALL_EXTRA}, which generates receipts"),
         check_state(state),
         check_disk("work folder", work, WORK_ADVICE),
     ]

@@ -19,7 +19,7 @@ from receipt_layoutlm.run.progress import LeaseProgress
 POLL_SECONDS = 3.0
 WAIT_HELP = (
     "Wait until the job ends. Exit code 0 succeeded, 100 failed, 103 cancelled, 130 after Ctrl-C, which leaves the job "
-    "alone: `job wait` waits again."
+    "alone: wait again with job wait."
 )
 UNHELD_SECONDS = 10.0  # without a worker until that is said: a worker that waits claims within five
 

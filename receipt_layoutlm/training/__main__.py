@@ -28,10 +28,10 @@ def run_trainer(arguments: list[str]) -> int:
     Returns 0 when the run finished (stopped on request included), 1 when it failed, 2 for a usage error.
     """
     began = time.monotonic()
-    faulthandler.enable()
     if not 1 <= len(arguments) <= 2 or not all(argument.isdecimal() for argument in arguments[1:]):
         print(USAGE, file=sys.stderr)
         return 2
+    faulthandler.enable()
     run_dir, until = RunDir(Path(arguments[0])), int(arguments[1]) if len(arguments) > 1 else None
     if (processes := processes_of(run_dir, os.environ)) > 1:
         return run_processes(run_dir, arguments, processes, os.environ)
