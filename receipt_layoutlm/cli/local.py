@@ -75,7 +75,7 @@ def _print_status(as_json: bool) -> None:
         cells = f"{f'{engine.name} {engine.version}':18} {', '.join(engine.services):8}  {engine.endpoint}"
         say(f"{cells}  pid {engine.pid}  up {minutes} min {seconds} s")
     if not running:
-        click.echo("no engine is running")
+        say("no engine is running")
     say(f"state  {current.state_dir}  {_megabytes(current.state_bytes)}")
     for title, size in current.sizes.items():
         say(f"  {title:16} {_megabytes(size):>10}")

@@ -58,7 +58,8 @@ def table(header: Sequence[str | Column], rows: Iterable[Sequence[object]], widt
     for column, texts in zip(columns, zip(*[[each.title for each in columns], *cells], strict=True), strict=True):
         widths.append(max(map(cell_len, texts)))
         words = " ".join(texts).split() if column.wraps else texts
-        least.append(max(map(cell_len, words), default=0))
+        longest = max(map(cell_len, words), default=0)
+        least.append(min(longest, limit // 2) if column.wraps else longest)  # a digest or an address may be longer
     shown = list(range(len(columns)))
     while _drawn(least, shown) > limit and any(columns[index].rank for index in shown):
         shown.remove(max(shown, key=lambda index: columns[index].rank))
@@ -68,7 +69,7 @@ def table(header: Sequence[str | Column], rows: Iterable[Sequence[object]], widt
         widths[max((index for index in shown if widths[index] > least[index]), key=widths.__getitem__)] -= 1
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for index in shown:
-        drawn.add_column(columns[index].title, width=widths[index])
+        drawn.add_column(columns[index].title, width=widths[index], overflow="fold")
     for row in cells:
         drawn.add_row(*(Text(row[index]) for index in shown))
     console = Console(width=max(1, _drawn(widths, shown)), color_system=None)

@@ -63,6 +63,12 @@ def test_a_row_whose_needed_cells_are_too_wide_becomes_lines() -> None:
     assert text.splitlines() == ["id    1", f"name  {'n' * 58}", "", "id    2", "name  m"]
 
 
+def test_a_word_longer_than_half_a_terminal_goes_on_below_in_full() -> None:
+    text = table((Column("option"), Column("value", wraps=True)), [("dataset", "f" * 70)], 60)
+
+    assert widest(text) <= 60 and text.count("f") == 70
+
+
 def test_a_pipe_has_no_width() -> None:
     assert widest(table(HEADER, ROWS)) == 158
 

@@ -39,7 +39,7 @@ def fleet_options(command: F) -> F:
     @functools.wraps(command)
     def wrapped(**values: Any) -> Any:
         if click.get_current_context().find_root().obj:
-            raise click.UsageError("fleets exist on AWS only: omit --local")
+            raise click.UsageError("fleets exist on AWS only: omit --local, and LAYOUTLM_LOCAL from the environment")
         return explain_errors(command)(**values)
 
     return wrapped  # type: ignore[return-value]
