@@ -82,8 +82,7 @@ def choose_dataset(
     if config.over_lines:
         raise ConfigError(
             "over_lines applies to pages that are taken from the table, and here they come from a dataset: leave it "
-            f"out, or take a snapshot with `layoutlm-cli dataset import dynamo --over-lines {config.over_lines[0]}` and "
-            "name it"
+            f"out, or name a snapshot of `layoutlm-cli dataset import dynamo --over-lines {config.over_lines[0]}`"
         )
     newest = {dataset.name: dataset for dataset in reversed(datasets)}
     if len(newest) > 1:
