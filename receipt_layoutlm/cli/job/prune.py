@@ -142,6 +142,4 @@ def _remove(connection: Connection, work_dir: Path, prunable: list[_Prunable]) -
     if connection.is_local:
         reclaim(state)
         after = local_status(state).state_bytes
-        say(
-            f"the state folder takes {decimal(after)} on the disk, {decimal(max(0, before - after))} less", err=True
-        )
+        say(f"the state folder takes {decimal(after)} on the disk, {decimal(max(0, before - after))} less", err=True)
