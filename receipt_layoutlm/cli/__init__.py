@@ -10,6 +10,7 @@ from receipt_layoutlm.cli.output import colour_of, error_text
 
 COMMANDS = {
     "train": ("receipt_layoutlm.cli.train:train_command", "Submit a training job, or run it here with --run-here."),
+    "recipe": ("receipt_layoutlm.cli.recipe:recipe", "List named options of train, and what they reach."),
     "worker": ("receipt_layoutlm.cli.worker:worker", "Claim and run submitted jobs; drain running workers."),
     "job": ("receipt_layoutlm.cli.job:job", "List, show, explain, compare, cancel, retry, pull and delete jobs."),
     "rescue": ("receipt_layoutlm.cli.rescue:rescue", "Requeue jobs whose lease has expired."),

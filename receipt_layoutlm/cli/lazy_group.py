@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from receipt_layoutlm.suggestions import nearest
+
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
@@ -51,10 +53,8 @@ class LazyGroup(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            from difflib import get_close_matches
-
-            near = get_close_matches(args[0], self.places, n=1)
-            raise click.UsageError(error.message + (f" Did you mean {near[0]!r}?" if near else ""), ctx) from error
+            near = nearest(args[0], self.places)
+            raise click.UsageError(error.message + (f" Did you mean {near!r}?" if near else ""), ctx) from error
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem[str]]":
         from click.shell_completion import CompletionItem

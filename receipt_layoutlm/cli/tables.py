@@ -20,7 +20,8 @@ from receipt_layoutlm.jobs.wording import cause, duration, outcome, stop_reason
 from receipt_layoutlm.redact import printable
 
 _OWN_PLACE = frozenset(  # results that stand elsewhere, most of them in cli/job/report.py
-    "per_label test comparability health f1_by_decoding seen confusion class_weights hardware stop_reason".split()
+    "per_label test comparability health remedy f1_by_decoding seen confusion class_weights hardware "
+    "stop_reason".split()
 )
 BY_WORKER = "snapshot to be taken by the worker"  # of a job that has not pinned its pages yet
 PHASE_TITLES = {"encode": "data"}
@@ -224,6 +225,7 @@ def show_text(job: Job, state: str) -> str:
         ("queue", f"{job.queue}, priority {job.priority}"),
         ("tags", ", ".join(f"{key}={value}" for key, value in job.tags.items())),
         ("dataset", config.get("dataset") or (BY_WORKER if config.get("snapshot_on_worker") else "")),
+        ("recipe", config.get("recipe")),
         ("config", ", ".join(f"{name}={json.dumps(config.get(name))}" for name in names if name != "dataset")),
         *(("warning", text) for text in (warnings if isinstance(warnings, list) else ())),
         ("error", "" if job.error is None else cause(job.error)),

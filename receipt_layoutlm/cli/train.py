@@ -23,7 +23,8 @@ from receipt_layoutlm.cli.tables import UNLIMITED
 from receipt_layoutlm.cli.wait import WAIT_HELP, wait_for
 from receipt_layoutlm.config import DEFAULT_TASK, config_class
 from receipt_layoutlm.data.page import DEFAULT_ORDER, WordOrder
-from receipt_layoutlm.jobs.request import QUICK, JobRequest, read_config_file, resolve
+from receipt_layoutlm.jobs.option_checks import check_weights
+from receipt_layoutlm.jobs.request import JobRequest, read_config_file, resolve
 from receipt_layoutlm.jobs.submit import SubmitContext, prepare_continuation, prepare_submission, submit
 
 
@@ -36,7 +37,7 @@ from receipt_layoutlm.jobs.submit import SubmitContext, prepare_continuation, pr
     help="With --data: read the words by their boxes (default) or as they are given.",
 )
 @click.option("--config", "config_file", type=click.Path(exists=True, path_type=Path), help="YAML file of options.")
-@click.option("--quick", is_flag=True, help=f"Short trial run: {QUICK['sample_size']} pages, {QUICK['epochs']} epochs.")
+@click.option("--quick", is_flag=True, help="Short trial run: --recipe quick.")
 @click.option(
     "--resume",
     metavar="JOB[@STEP]",
@@ -44,7 +45,7 @@ from receipt_layoutlm.jobs.submit import SubmitContext, prepare_continuation, pr
     help="Continue a job that has ended as a new job, from its last checkpoint or the one of STEP. --epochs counts "
     "the epochs of both jobs.",
 )
-@click.option("--unique-key", help="Idempotency key: submitting the same key again returns the first job.")
+@click.option("--unique-key", help="Idempotency key: the same key with the same options returns the first job.")
 @click.option(
     "--run-here", is_flag=True, help="Run the job here and now, in the foreground; exit codes as with --wait."
 )
@@ -68,10 +69,14 @@ def train_command(
 ) -> None:
     """Submit a training job.
 
-    Options come from flags, then a --config file, then the environment, then the defaults shown here. Without
-    --dataset and LAYOUTLM_DATASET, the job trains on a snapshot of the table's receipts with VALID labels, taken as
-    `dataset import dynamo` does. If the store has a dataset from elsewhere, or the table has no such labels, it trains
-    on the store's only dataset. With --snapshot-on-worker, the first worker takes, checks and pins the snapshot.
+    Options come from flags, then a --config file, then the environment, then a recipe, then the defaults shown here.
+    Without --recipe, the weights minilm have the recipe receipts and others original; `recipe list` shows what each
+    reaches.
+
+    Without --dataset and LAYOUTLM_DATASET, the job trains on a snapshot of the table's receipts with VALID labels,
+    taken as `dataset import dynamo` does. If the store has a dataset from elsewhere, or the table has no such labels,
+    it trains on the store's only dataset. With --snapshot-on-worker, the first worker takes, checks and pins the
+    snapshot.
 
     With --resume, options and pages are those of the job that is continued. Its length and options that do not affect
     the weights may be changed: epochs, patience, checkpoints, time limits, device, micro-batch.
@@ -87,14 +92,18 @@ def train_command(
         require("train")
     models = (config_class(values["task"] or DEFAULT_TASK), JobRequest)
     file, flags = read_config_file(config_file) if config_file else {}, given_values(models, values)
+    if quick and flags.setdefault("recipe", "quick") != "quick":
+        raise click.UsageError("--quick is --recipe quick: give one of the two")
     open_bucket = functools.cache(connection.open_bucket)
     if resume is not None:
-        if quick or data is not None or "dataset" in flags:
-            raise click.UsageError("--resume keeps the pages of its job: leave --dataset, --data and --quick out")
+        if data is not None or "dataset" in flags or "recipe" in {*flags, *file}:
+            raise click.UsageError(
+                "--resume keeps the pages and options of its job: leave --dataset, --data, --recipe and --quick out"
+            )
         context = SubmitContext(connection.client(), open_bucket, training_bucket=None)
         submission = prepare_continuation(context, resume, flags, file)
     else:
-        resolved = resolve(flags, file, os.environ, QUICK if quick else {})
+        resolved = resolve(flags, file, os.environ)
         if data is not None and "dataset" in resolved.given:
             raise click.UsageError("--data imports a dataset and --dataset names one: give one of the two")
         if data is not None and (resolved.config.snapshot_on_worker or resolved.config.over_lines):
@@ -104,6 +113,7 @@ def train_command(
         context = SubmitContext(client, open_bucket, bucket)
         with snapshot_bar() as on_progress:
             submission = prepare_submission(context, resolved, data, on_progress, order or DEFAULT_ORDER)
+        check_weights(submission.config, is_here=run_here or connection.is_local)
     if submission.dataset is not None and submission.dataset.pages is not None:
         tell_forgotten(submission.dataset.dataset.counts.get("forgotten", 0))
     if dry_run:
@@ -113,10 +123,10 @@ def train_command(
             say(dry_run_text(submission))
         return
     summary = check_text(submission.report, UNLIMITED) if submission.report else None
-    job = submit(context, submission, connection.caller(), unique_key, summary)
-    plan = submission.plan
+    submitted = submit(context, submission, connection.caller(), unique_key, summary)
+    job, plan = submitted.job, submission.plan
     if not as_json:
-        say(submitted_text(job, plan))
+        say(submitted_text(submitted, submission))
         if not run_here:
             say(next_text(job))
     folder = None
@@ -126,7 +136,8 @@ def train_command(
     elif wait:
         job = wait_for(connection.queue(), job)
     if as_json:
-        click.echo(json.dumps({**ended_document(job, folder), "plan": plan and plan.model_dump(mode="json")}))
+        beside = {"plan": plan and plan.model_dump(mode="json"), "was_there_already": not submitted.is_new}
+        click.echo(json.dumps({**ended_document(job, folder), **beside}))
     elif run_here or wait:
         say(ended_text(connection.queue(), job, folder))
     if run_here or wait:

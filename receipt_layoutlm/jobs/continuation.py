@@ -42,6 +42,12 @@ class Parent:
     state: TrainState
     best_prefix: str | None  # of the best model so far; None if the checkpoint is the best, or there is none
 
+    @property
+    def recipe(self) -> str | None:
+        """Name of the recipe that the job was submitted with."""
+        recipe = self.job.job_config.get("recipe")
+        return recipe if isinstance(recipe, str) else None
+
 
 def find_parent(client: DynamoClient, open_bucket: Callable[[str], Bucket], reference: str) -> Parent:
     """JOB or JOB@STEP. Raises NotFound, NotContinuable, ConfigError, DamagedFolder, StorageError."""
@@ -100,7 +106,7 @@ def _best_prefix(bucket: Bucket, keys: RunKeys, job: Job, lease: Lease, state: T
 
 def continued(parent: Parent, flags: Mapping[str, object], file: Mapping[str, object]) -> ResolvedOptions:
     """The parent's options with flags and file on top; raises ConfigError for options that cannot change."""
-    resolved = resolve(flags, file, {}, {}, parent.config)
+    resolved = resolve(flags, file, {}, parent.config)
     config = resolved.config.model_copy(update={"continues": f"{parent.job.job_id}@{parent.checkpoint.global_step}"})
     _check_unchanged(parent, config, resolved.given)
     if config.epochs <= parent.state.epoch:

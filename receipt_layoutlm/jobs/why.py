@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from receipt_dynamo import JobStatus, Lease
 from receipt_dynamo.entities import FINAL_CAUSES
+from receipt_layoutlm.jobs.rerun import rerun_command
 from receipt_layoutlm.jobs.why_facts import Facts, is_moving
 from receipt_layoutlm.jobs.why_open import attempts_text, explain_interrupted, explain_pending, explain_running
 from receipt_layoutlm.jobs.wording import ago, cause, cut, stop_reason
@@ -35,6 +36,8 @@ def _explain_succeeded(facts: Facts, _lease: Lease) -> Iterator[str]:
     because = f": {stop_reason(reason)}" if reason else ""
     yield f"{job.name} succeeded{_when_ended(facts)}{because}."
     yield from _best(facts)
+    if isinstance(remedy := results.get("remedy"), dict) and remedy:
+        yield f"The next thing to try: `layoutlm-cli {rerun_command(job, remedy)}`."
     if results.get("best_uri"):
         pull = f"layoutlm-cli job pull {job.job_id} --to model-{job.job_id[:8]}"
         yield f"Its model is at {results['best_uri']}; `{pull}` downloads it."

@@ -95,6 +95,7 @@ class Evaluation(_Event, Scores):
     train_loss: float | None  # mean since the last evaluation
     lr: float
     health: tuple[str, ...] = ()  # findings, one line each
+    remedy: dict[str, JsonValue] = {}  # option -> value to try first
     is_best: bool
 
 

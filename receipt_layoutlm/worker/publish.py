@@ -53,6 +53,7 @@ def publish_results(client: DynamoClient, storage: RunStorage, recorder: Recorde
         results["test"] = record.test.model_dump(mode="json")
     if record.health:
         results["health"] = [finding.line for finding in record.health]
+        results["remedy"] = record.health[0].remedy
     if record.class_weights is not None:
         results["class_weights"] = record.class_weights.model_dump(mode="json")
     if record.comparability is not None:

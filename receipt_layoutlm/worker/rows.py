@@ -49,6 +49,8 @@ class JobRows:
             }
             if event.health:
                 extras["health"] = list(event.health)
+            if event.remedy:
+                extras["remedy"] = event.remedy
             labels: JsonObject = {name: score.model_dump() for name, score in event.per_label.items()}
             tables = self._fit({"per_label": labels, **extras}, f"evaluation-{event.global_step}")
             metric = JobMetric(

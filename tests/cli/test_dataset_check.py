@@ -140,8 +140,8 @@ def test_a_frozen_split_with_groups_that_the_data_does_not_have_stops_the_submit
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--split", "frozen:x", "--val-ratio", "0.3"], "leave val_ratio out"),
-        (["--split", "kfold:5/1", "--train-ratio", "0.5"], "leave train_ratio out"),
+        (["--split", "frozen:x", "--val-ratio", "0.3"], "leave --val-ratio out"),
+        (["--split", "kfold:5/1", "--train-ratio", "0.5"], "leave --train-ratio out"),
         (["--eval-dataset", "shop", "--test-ratio", "0.1"], "have no effect"),
         (["--train-ratio", "0.8", "--val-ratio", "0.2", "--test-ratio", "0.1"], "not 1"),
     ],

@@ -59,7 +59,7 @@ def check_command(
     flags = given_values((config_class(values["task"] or DEFAULT_TASK),), values)
     if "dataset" in flags:
         raise click.UsageError("the dataset to check is the argument: leave --dataset out")
-    config = resolve(flags, read_config_file(config_file) if config_file else {}, {}, {}).config
+    config = resolve(flags, read_config_file(config_file) if config_file else {}, {}).config
     if Path(source).is_file():
         pages, unreadable = survey_jsonl(Path(source))
         pages = in_given_order(pages) if order == "given" else pages

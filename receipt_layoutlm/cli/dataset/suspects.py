@@ -8,13 +8,13 @@ import click
 from receipt_dynamo import ReceiptClient, ValidationStatus
 from receipt_layoutlm.cli.completion import job_names
 from receipt_layoutlm.cli.connection import Connection, store_options
+from receipt_layoutlm.cli.find import find_job
 from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.progress import counting_bar
 from receipt_layoutlm.cli.tables import Column, clean, table
 from receipt_layoutlm.datasets.predictions import HeldOut, read_held_out
 from receipt_layoutlm.datasets.suspect_review import Unmarked, find_labels, write_marks
 from receipt_layoutlm.datasets.suspects import Suspect, find_suspects
-from receipt_layoutlm.jobs.find import find_job
 
 SHOWN_UNMARKED = 10
 

@@ -13,6 +13,7 @@ from receipt_dynamo.entities import FINAL_CAUSES
 from receipt_layoutlm.cli.completion import job_argument
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.ended import ended_document, ended_text, exit_code
+from receipt_layoutlm.cli.find import find_job
 from receipt_layoutlm.cli.job.compare import compare
 from receipt_layoutlm.cli.job.prune import prune
 from receipt_layoutlm.cli.job.report import report_document, report_text
@@ -21,7 +22,7 @@ from receipt_layoutlm.cli.lazy_group import FullHelpGroup
 from receipt_layoutlm.cli.output import pasteable, say
 from receipt_layoutlm.cli.tables import clean, jobs_table, metrics_table, show_text, timeline_text, when
 from receipt_layoutlm.cli.wait import WAIT_HELP, wait_for
-from receipt_layoutlm.jobs.find import find_job
+from receipt_layoutlm.jobs.find import find_job_to
 from receipt_layoutlm.jobs.timeline import timeline
 from receipt_layoutlm.jobs.why import why
 from receipt_layoutlm.jobs.why_facts import facts_of, lease_or_none, state_text
@@ -35,7 +36,7 @@ def job() -> None:
     """List, show, explain, compare, cancel, retry, pull and delete jobs.
 
     JOB is an id, an id prefix, a name (its newest job), @last, or @best: the highest score among the jobs that are
-    comparable with the newest succeeded one.
+    comparable with the newest succeeded one. Commands that change a job ask for its id where a name means several.
     """
 
 
@@ -203,9 +204,12 @@ def wait_command(connection: Connection, reference: str, as_json: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
 @store_options
 def cancel(connection: Connection, reference: str, dry_run: bool) -> None:
-    """Cancel a job. A worker that holds it stops within seconds."""
+    """Cancel a job. A worker that holds it stops within seconds.
+
+    A name has to be that of one open job.
+    """
     queue = connection.queue()
-    job = find_job(queue.client, reference)
+    job = find_job_to(queue.client, reference, lambda job: not job.status.is_final)
     if dry_run:
         click.echo(f"would cancel {clean(job.name)} ({job.job_id}), which is {job.status}")
         return
@@ -224,7 +228,8 @@ def retry(connection: Connection, reference: str, dry_run: bool) -> None:
     It resumes from its last checkpoint, with the options and data that it was submitted with.
     """
     queue = connection.queue()
-    job = queue.client.get_job(find_job(queue.client, reference).job_id, consistent=True)
+    named = find_job_to(queue.client, reference, lambda job: job.status is JobStatus.FAILED)
+    job = queue.client.get_job(named.job_id, consistent=True)
     if job.status is not JobStatus.FAILED:
         instead = _instead_of_retry(job, lease_or_none(queue, job.job_id))
         raise StateConflict(f"{clean(job.name)} is {job.status}, and only a failed job can be retried: {instead}")
@@ -274,7 +279,7 @@ def delete_command(connection: Connection, reference: str, yes: bool, dry_run: b
     from receipt_layoutlm.jobs.pull import delete_job
 
     queue = connection.queue()
-    job = find_job(queue.client, reference)
+    job = find_job_to(queue.client, reference, lambda job: job.status.is_final)
     text = f"{clean(job.name)} ({job.job_id}, {job.status}) with its files"
     if dry_run:
         click.echo(f"would remove {text}")

@@ -10,9 +10,9 @@ import click
 
 from receipt_layoutlm.cli.completion import job_argument
 from receipt_layoutlm.cli.connection import Connection, require, store_options
+from receipt_layoutlm.cli.find import find_job
 from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.tables import clean
-from receipt_layoutlm.jobs.find import find_job
 from receipt_layoutlm.paths import prepare_local_work_dir
 
 if TYPE_CHECKING:

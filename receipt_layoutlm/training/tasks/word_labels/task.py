@@ -172,7 +172,7 @@ class WordLabels:
         return scores, list(predictions.rows())
 
     def findings(self, history: Sequence[Evaluation]) -> list[Finding]:
-        return findings(history, self.config)
+        return findings(history, self.config, self.epochs - self.config.epochs)
 
     def save(self, folder: Path, weights: Tensors) -> None:
         self.model.save_pretrained(folder, state_dict=weights)  # only the config is taken from the model itself
