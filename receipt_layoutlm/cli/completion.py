@@ -110,6 +110,7 @@ def _items(ask: Callable[[], Iterable[tuple[str, str]]], incomplete: str) -> lis
     thread = threading.Thread(target=collect, daemon=True)  # which does not keep the process from ending
     thread.start()
     thread.join(PATIENCE_SECONDS)
+    logging.disable(logging.NOTSET)
     return [CompletionItem(name, help=help_text) for name, help_text in dict(found).items()]
 
 

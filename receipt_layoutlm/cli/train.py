@@ -86,7 +86,7 @@ def train_command(
     if order is not None and data is None:
         raise click.UsageError(
             "--order is of the words in --data FILE; a dataset has the order of its import: "
-            "layoutlm-cli dataset import FORMAT PATH --order given"
+            "import it again with --order given (`layoutlm-cli dataset import --help`)"
         )
     if run_here:
         require("train")

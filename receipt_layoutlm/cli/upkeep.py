@@ -41,7 +41,7 @@ def expire(connection: Connection, now: datetime | None = None) -> None:
             reclaim(state_dir(os.environ))
             log.info("%.1f MB of checkpoints of jobs that succeeded before %s expired", size / 1e6, before.date())
     except (StoreError, UserError) as error:
-        log.warning("old checkpoints did not expire ('job prune' removes them too): %s", error)
+        log.warning("old checkpoints did not expire (`layoutlm-cli job prune` removes them too): %s", error)
 
 
 def _expire_run_directories(work_dir: Path, before: datetime) -> None:

@@ -27,7 +27,7 @@ FEW_EXAMPLES = 50  # entities of a label in the training set
 FEW_PAGES = 500  # in the training set
 IMBALANCE = 10  # ratio of the most to the least frequent label
 
-KEEP_ORDER = "layoutlm-cli dataset import FORMAT PATH --order given"
+KEEP_ORDER = "import the pages again with --order given"
 
 Sets = Mapping[str, Sequence[Page]]
 """Pages of "train", "evaluation" (the validation set) and "test", the training set first."""

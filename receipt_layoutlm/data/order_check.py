@@ -50,14 +50,14 @@ def torn_entities(page: Page) -> list[TornEntity]:
 def order_findings(torn: Sequence[TornEntity], of: int, keep_order: str) -> list[Finding]:
     """Torn entities among `of` as an error above MAX_TORN, else as a warning; without any there is no finding.
 
-    `keep_order` is the command that keeps them whole.
+    `keep_order` says how they are kept whole, as a command in backticks where it is known.
     """
     if not torn:
         return []
     finding = error if len(torn) > MAX_TORN * of else warning
     text = (
         f"the reading order by boxes tears {len(torn)} of {of} entities apart ({len(torn) / of:.1%}): "
-        f"{'; '.join(map(str, torn[:_SHOWN]))}. To read the words in the order of the file: `{keep_order}`"
+        f"{'; '.join(map(str, torn[:_SHOWN]))}. To read the words in the order of the file: {keep_order}"
     )
     return [finding("torn_entities", text, map(str, torn))]
 

@@ -1,6 +1,7 @@
 """Data checks at submit, and frozen splits in the bucket."""
 
 import hashlib
+import shlex
 import tempfile
 from pathlib import Path
 
@@ -65,11 +66,14 @@ def stored_pages(bucket: Bucket, dataset: Dataset) -> list[Page]:
 
 
 def keep_order_command(dataset: Dataset) -> str:
-    """The command that takes a dataset from its source again, with the words in the order of the source."""
+    """How a dataset is taken from its source again, with the words in the order of the source."""
     format_name, _, names = first_source(dataset.source).partition(" ")
     if format_name in FORMATS:
-        return f"layoutlm-cli dataset import {format_name} {names} --name {dataset.name} --order given"
-    return "layoutlm-cli dataset load FILE --replace --order given, then layoutlm-cli dataset import dynamo"
+        return f"`layoutlm-cli dataset import {format_name} {names} --name {shlex.quote(dataset.name)} --order given`"
+    return (
+        "load its pages again with --order given (`layoutlm-cli dataset load --help`), then take a snapshot with "
+        "`layoutlm-cli dataset import dynamo`"
+    )
 
 
 def without_errors(report: CheckReport) -> CheckReport:

@@ -4,6 +4,7 @@ A continuation is prepared by `prepare_continuation`; a dry run ends after the p
 """
 
 import json
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -138,7 +139,11 @@ def prepare_submission(
 
     report, plan, left_out = None, None, {}
     if dataset is not None:
-        keep_order = f"layoutlm-cli train --data {file} --order given" if file else keep_order_command(dataset.dataset)
+        keep_order = (
+            f"`layoutlm-cli train --data {shlex.quote(str(file))} --order given`"
+            if file
+            else keep_order_command(dataset.dataset)
+        )
         report = _check(home, dataset, evaluation, frozen, config, keep_order)
     if dataset is not None or config.snapshot_on_worker:
         learned = learned_labels(config, None if dataset is None else dataset.dataset, report)

@@ -60,7 +60,7 @@ def test_the_options_of_a_run_decide_the_findings(shell: Shell, imported: str) -
     result = shell.run("dataset", "check", imported, "--allowed-label", "TIP", "--split", "random")
 
     assert result.exit_code == 1
-    assert "the training set has no entity of TIP" in result.stdout and "group_leak" in result.stdout
+    assert "the training set has no entity of TIP" in result.stdout and "group leak" in result.stdout
     assert shell.run("dataset", "check", imported, "--dataset", "x").exit_code == 2
 
 

@@ -166,7 +166,7 @@ def test_show_reports_health_weights_decodings_and_scores_of_entities_and_of_wor
     text, told = ok("show", "mine"), json.loads(ok("show", "mine", "--json"))
 
     facts = dict(line.split("  ", 1) for line in text.splitlines() if "  " in line)
-    assert facts["health"].strip() == "labels_never_found: raise --class-weights"
+    assert facts["health"].strip() == "labels never found: raise --class-weights"
     assert facts["hardware"].strip() == "cuda (Tesla T4), fp16, 2 processes, 4 threads"
     told_of_test = "test_f1 0.5000, field F1 0.6250, ECE calibrated 0.0312 of the best weights on 6 test pages"
     assert facts["test set"].strip() == told_of_test

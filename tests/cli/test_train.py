@@ -298,7 +298,7 @@ def test_an_evaluation_dataset_is_pinned_too(shell: Shell, imported: str) -> Non
 
 
 def test_without_a_dataset_the_error_names_the_ways_to_get_one(shell: Shell) -> None:
-    assert "dataset import" in (text := shell.refused()) and "--data PATH" in text
+    assert "dataset import" in (text := shell.refused()) and "--data FILE" in text
 
 
 def test_with_several_datasets_they_are_listed(shell: Shell, imported: str) -> None:

@@ -337,7 +337,7 @@ def test_a_succeeded_job_says_why_it_ended_how_good_it_is_and_where_the_model_li
         f"mine succeeded at {hour(50)} (10 s ago): early stopping ended it."
         " Its best evaluation: eval_f1 0.9123 at step 300."
         " Its model is at s3://bucket/runs/x/attempt-002/best/;"
-        f" `layoutlm-cli job pull {JOB_ID} --to model` downloads it."
+        f" `layoutlm-cli job pull {JOB_ID} --to model-{JOB_ID[:8]}` downloads it."
         " Attempts: 2 (1 cut off when its lease expired, 1 succeeded)."
     )
 
@@ -365,7 +365,7 @@ def test_a_cause_that_would_come_again_is_not_retried_and_names_the_pages() -> N
     assert "a page cannot be used for training: no words." in text
     assert "Pages involved: page-0, page-1, page-2, page-3, page-4, and 2 more." in text
     assert "It was not retried, because the error would recur." in text
-    assert "submit a new job with `layoutlm-cli train`" in text and "job retry" not in text
+    assert "then submit a new job; `layoutlm-cli job show" in text and "job retry" not in text
 
 
 def test_a_job_out_of_time_goes_on_as_a_new_job_with_more_time() -> None:
@@ -373,7 +373,7 @@ def test_a_job_out_of_time_goes_on_as_a_new_job_with_more_time() -> None:
 
     text = told(a_job("failed", attempt=1, error=error), unheld(1, checkpoint=pointer(9)), attempt(1, 10, 20))
 
-    assert f"`layoutlm-cli train --resume {JOB_ID} --max-runtime SECONDS` resumes from step 9 with more time." in text
+    assert f"`layoutlm-cli train --resume {JOB_ID} --max-runtime 3600` resumes from step 9 with more time." in text
 
 
 def test_a_job_that_was_interrupted_too_often_says_it_once() -> None:

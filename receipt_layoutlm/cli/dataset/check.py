@@ -1,5 +1,6 @@
 """layoutlm-cli dataset check: problems of a dataset under the options of a run."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any, get_args
@@ -63,7 +64,7 @@ def check_command(
     if Path(source).is_file():
         pages, unreadable = survey_jsonl(Path(source))
         pages = in_given_order(pages) if order == "given" else pages
-        keep_order = f"layoutlm-cli dataset import jsonl {source} --order given"
+        keep_order = f"`layoutlm-cli dataset import jsonl {shlex.quote(source)} --order given`"
     else:
         if order is not None:
             raise click.UsageError(f"--order is for files: dataset {source} has the order of its import")

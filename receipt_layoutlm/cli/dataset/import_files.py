@@ -320,7 +320,7 @@ def _import(
     flags = {"--keep-labels": keep_labels and format_name != "jsonl", "--skip-bad": skip_bad}
     flags["--unlabelled"] = unlabelled_pages == "accept"
     again += [flag for flag, is_given in flags.items() if is_given]
-    keep_order = f"layoutlm-cli {shlex.join(again)} --order given"
+    keep_order = f"`layoutlm-cli {shlex.join(again)} --order given`"
     order_notes = order_findings(report.torn, report.learned, keep_order)
     if any(note.severity == "error" for note in order_notes):
         raise DataError(order_notes[0].message)
