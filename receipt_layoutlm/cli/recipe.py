@@ -67,7 +67,7 @@ def list_(task: str, as_json: bool) -> None:
         [row["name"], f"{row['weights']}{' *' if row['is_default'] else ''}", *map(row.get, names[2:])] for row in rows
     ]
     click.echo(table(("recipe", "weights", "F1", "CPU time", "memory", "purpose"), cells))
-    click.echo("* the default of these weights; 'layoutlm-cli recipe show NAME' prints the options")
+    click.echo("* the default of these weights; `layoutlm-cli recipe show receipts` prints the options of one")
 
 
 @recipe.command()

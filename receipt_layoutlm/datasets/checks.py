@@ -69,7 +69,8 @@ def keep_order_command(dataset: Dataset) -> str:
     """How a dataset is taken from its source again, with the words in the order of the source."""
     format_name, _, names = first_source(dataset.source).partition(" ")
     if format_name in FORMATS:
-        return f"`layoutlm-cli dataset import {format_name} {names} --name {shlex.quote(dataset.name)} --order given`"
+        words = ["dataset", "import", format_name, *names.split(), "--name", dataset.name, "--order", "given"]
+        return f"`layoutlm-cli {shlex.join(words)}`"
     return (
         "load its pages again with --order given (`layoutlm-cli dataset load --help`), then take a snapshot with "
         "`layoutlm-cli dataset import dynamo`"
