@@ -4,23 +4,29 @@
 
 Each word of a real page is moved by itself by up to so many thousandths, in x and y. Generated pages say from which
 distance of their lines on nothing changes; half of them are tables with names on the left and prices on the right.
+Last, the entities that the order tears apart in pages of several layouts, for each way of giving boxes.
 """
 
 import random
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from layouts import FORMS, cord_like, count_entities, funsd_like
+
+from receipt_layoutlm.data.order_check import torn_entities
 from receipt_layoutlm.data.page import Box, Page
 from receipt_layoutlm.data.reading_order import printed_lines, reading_order
+from receipt_layoutlm.data.sample import generate_pages
 from receipt_layoutlm.data.snapshot import read_jsonl
 
 JITTERS = (0, 1, 3)  # thousandths
 TRIES = 4
 PITCHES = (12, 13, 14, 15, 16, 20)
 GENERATED = 3000
+LAYOUT_PAGES = 300  # of each generated layout
 Order = Callable[[Sequence[Box]], list[int]]
 
 
@@ -109,6 +115,17 @@ def kept(pitch: int) -> int:
     return count
 
 
+def tell_torn(layouts: Mapping[str, Sequence[Page]]) -> None:
+    """Prints the torn entities of each layout, for each way of giving boxes."""
+    for form, with_boxes in FORMS.items():
+        told = []
+        for name, pages in layouts.items():
+            changed = [with_boxes(page) for page in pages]
+            torn = sum(len(torn_entities(page)) for page in changed)
+            told.append(f"{name} {torn} of {count_entities(changed)}")
+        print(f"torn with {form}: {', '.join(told)}", flush=True)
+
+
 def main(files: Sequence[str]) -> None:
     pages = [page for file in files for page in read_jsonl(Path(file))]
     if pages:
@@ -120,6 +137,12 @@ def main(files: Sequence[str]) -> None:
             print(f"{len(tries) // TRIES} pages with {title} distances of lines: {sum(tries) / len(tries):.4f}")
     for pitch in PITCHES:
         print(f"lines {pitch} apart: {kept(pitch)} of {GENERATED} generated pages kept")
+    layouts: dict[str, Sequence[Page]] = {
+        "CORD-like": cord_like(LAYOUT_PAGES, 0),
+        "FUNSD-like": funsd_like(LAYOUT_PAGES, 0),
+        "generated receipts": generate_pages(LAYOUT_PAGES, 0),
+    }
+    tell_torn(layouts | ({"SROIE": pages} if pages else {}))
 
 
 if __name__ == "__main__":

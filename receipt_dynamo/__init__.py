@@ -28,12 +28,15 @@ from receipt_dynamo.errors import (
     AlreadyExists,
     InvalidInput,
     LeaseLost,
+    NoAccess,
     NotFound,
     StateConflict,
     StoreError,
     StoreUnavailable,
     TableNotFound,
+    UnreadableRow,
     WriteTimeout,
+    WrongReply,
 )
 from receipt_dynamo.fleet_client import FleetRows
 from receipt_dynamo.queue import JobQueue
@@ -62,6 +65,7 @@ __all__ = [
     "Lease",
     "LeaseLost",
     "Machine",
+    "NoAccess",
     "NotFound",
     "Pointer",
     "Priority",
@@ -75,8 +79,10 @@ __all__ = [
     "StoreUnavailable",
     "TableNotFound",
     "Timing",
+    "UnreadableRow",
     "ValidationStatus",
     "WriteTimeout",
+    "WrongReply",
     "new_job_id",
     "utcnow",
 ]

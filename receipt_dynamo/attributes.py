@@ -1,11 +1,13 @@
 """Stored forms of single values: times, JSON documents, and untyped values of the original system."""
 
+import contextlib
 import json
+import math
 from datetime import datetime
 from typing import Any
 
 from pydantic import JsonValue
-from pynamodb.attributes import Attribute
+from pynamodb.attributes import Attribute, NumberAttribute
 from pynamodb.constants import NUMBER, STRING
 
 from receipt_dynamo.errors import InvalidInput
@@ -28,6 +30,27 @@ class TimeAttribute(Attribute[datetime]):
         return datetime.fromisoformat(value)
 
 
+class NumericAttribute(NumberAttribute):
+    """A finite number. One that another program stored as text is read too."""
+
+    def deserialize(self, value: str) -> float:
+        return number_of(value)
+
+    def get_value(self, value: dict[str, Any]) -> Any:
+        return value[STRING] if STRING in value else super().get_value(value)
+
+
+def number_of(text: str) -> float:
+    """An int or a finite float; raises ValueError."""
+    try:
+        return int(text)
+    except ValueError:
+        number = float(text)
+        if not math.isfinite(number):
+            raise ValueError(f"{text!r} is not a finite number") from None
+        return number
+
+
 class DocumentAttribute(Attribute[JsonValue]):
     """An opaque document as JSON text, floats exact, no NaN. The original system's maps are read too."""
 
@@ -47,11 +70,14 @@ class DocumentAttribute(Attribute[JsonValue]):
 
 
 class ValueAttribute(Attribute[JsonValue]):
-    """`value` of an original metric row: a number or a map. Only read."""
+    """`value` of an original metric row: a number, possibly stored as text, or a map. Only read."""
 
     attr_type = NUMBER
 
     def deserialize(self, value: JsonValue) -> JsonValue:
+        if isinstance(value, str):
+            with contextlib.suppress(ValueError):
+                return number_of(value)
         return value
 
     def get_value(self, value: dict[str, Any]) -> Any:

@@ -7,12 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from receipt_dynamo.errors import StoreError, is_transient, store_error
 from receipt_dynamo.items import RawItem
+from receipt_dynamo.reads import Reader
 from receipt_dynamo.retries import THROTTLING, Pauses
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Bulk:
     ) -> None:
         self._client, self._table = client, table_name
         self._monotonic, self._sleep, self._patience_seconds = monotonic, sleep, patience_seconds
+        self._reader = Reader(client, table_name, monotonic, sleep, patience_seconds, passes=is_transient)
         self.units = Units()
 
     def query(self, request: RawItem) -> Iterator[RawItem]:
@@ -69,14 +71,9 @@ class Bulk:
         return sum(reply["Count"] for reply in self._pages({**request, "Select": "COUNT"}))
 
     def _pages(self, request: RawItem) -> Iterator[RawItem]:
-        request = {"TableName": self._table, "ReturnConsumedCapacity": "TOTAL", **request}
-        while True:
-            reply = self._ask(self._client.query, request)
+        for reply in self._reader.pages({"ReturnConsumedCapacity": "TOTAL", **request}):
             self.units.add(reply, "read")
             yield reply
-            if "LastEvaluatedKey" not in reply:
-                return
-            request = {**request, "ExclusiveStartKey": reply["LastEvaluatedKey"]}
 
     def get(self, keys: Iterable[RawItem]) -> list[RawItem]:
         """The existing items of these keys, in no order. Raises StoreError when some stay unread."""
@@ -84,10 +81,7 @@ class Bulk:
         for batch in _cut(list(keys), READS_PER_BATCH):
             pauses = self._pauses()
             while batch:
-                request = {self._table: {"Keys": batch}}
-                reply = self._ask(
-                    self._client.batch_get_item, {"RequestItems": request, "ReturnConsumedCapacity": "TOTAL"}
-                )
+                reply = self._reader.get_many(batch, ReturnConsumedCapacity="TOTAL")
                 self.units.add(reply, "read")
                 items += reply["Responses"].get(self._table, [])
                 left = reply.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
@@ -128,16 +122,6 @@ class Bulk:
                 return left
             batch = left
         return []
-
-    def _ask(self, operation: Callable[..., Any], request: RawItem) -> RawItem:
-        """A read, repeated while the refusal is transient."""
-        pauses = self._pauses()
-        while True:
-            try:
-                return dict(operation(**request))
-            except (ClientError, BotoCoreError) as error:
-                if not is_transient(error) or not pauses.pause():
-                    raise store_error(error, self._table) from error
 
     def _pauses(self) -> Pauses:
         deadline = self._monotonic() + self._patience_seconds

@@ -1,24 +1,25 @@
 """DynamoClient: one method per access pattern. Only JobQueue changes the status of a job.
 
 `list_*` returns everything, or the first `limit`; `iter_*` pages lazily. Jobs come newest first, metrics and
-logs in time order.
+logs in time order. Rows that cannot be read are left out, with a warning in the log.
 """
 
 import contextlib
 import heapq
 import itertools
-import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 import botocore.session
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError
 from pynamodb.expressions.condition import Condition
 
 from receipt_dynamo import items
+from receipt_dynamo.arguments import checked
+from receipt_dynamo.connection import per_process
 from receipt_dynamo.entities import (
     Attempt,
     Dataset,
@@ -35,20 +36,32 @@ from receipt_dynamo.entities import (
     parse_job_id,
     parse_status,
 )
-from receipt_dynamo.errors import AlreadyExists, InvalidInput, LeaseLost, NotFound, StateConflict, store_error
+from receipt_dynamo.errors import (
+    AlreadyExists,
+    InvalidInput,
+    LeaseLost,
+    NotFound,
+    StateConflict,
+    UnreadableRow,
+    store_error,
+)
 from receipt_dynamo.items import ExclusionsItem, ForgottenPageItem, JobLogItem, JobMetricItem, LeaseItem, RawItem
-from receipt_dynamo.metrics_view import fold_original_rows, visible
+from receipt_dynamo.limits import check_lengths
+from receipt_dynamo.local_table import find_local_table, local_session
+from receipt_dynamo.metrics_view import evaluation_from, fold_original_rows, visible
+from receipt_dynamo.reads import Reader
 from receipt_dynamo.server_clock import ServerClock
+from receipt_dynamo.unreadable import read, readable
 from receipt_dynamo.writes import ConditionFailed, Write, Writer, check, delete, put, update
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-log = logging.getLogger(__name__)
-
 R = TypeVar("R")
 MOST_ROWS = 1000  # of one reply; more fill its 1 MB anyway
 DEFAULT_REGION = "us-east-1"
+EVENT_PAGE = 5  # rows read for the newest event: more than one, because other programs leave notes
+_CONFIG = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 2, "mode": "standard"})
 
 
 def resolve_region(region: str | None = None) -> str:
@@ -62,18 +75,6 @@ def fence(lease: Lease) -> Condition:
     """Holds while this attempt owns the job: the condition of every worker-side write."""
     holds: Condition = (LeaseItem.attempt == lease.attempt) & (LeaseItem.lease_token == lease.lease_token)
     return holds
-
-
-def _readable(rows: Iterable[RawItem]) -> Iterator[Job]:
-    """Jobs of index rows. An unreadable one is skipped with a warning, so that it does not hide the others."""
-    for raw in rows:
-        try:
-            job = items.job_from(raw)
-            parse_job_id(job.job_id)
-        except (ValueError, TypeError) as error:
-            log.warning("skipped unreadable job %r: %s", raw["PK"]["S"], type(error).__name__)
-        else:
-            yield job
 
 
 def claim_order(job: Job) -> tuple[int, datetime, str]:
@@ -96,21 +97,49 @@ def _page(limit: int | None) -> int | None:
 class DynamoClient:
     """Reads one table and creates rows in it.
 
-    Owns its botocore client, so many may be alive at once, in threads too.
+    Owns its botocore client, so many may be alive at once, in threads too; a forked process gets one of its own.
     """
 
-    def __init__(self, table_name: str, region: str | None = None, endpoint_url: str | None = None) -> None:
+    def __init__(
+        self,
+        table_name: str,
+        region: str | None = None,
+        endpoint_url: str | None = None,
+        *,
+        session: botocore.session.Session | None = None,
+    ) -> None:
+        """Requests use the credentials of `session`, by default those of the environment and the profile."""
+        if not isinstance(table_name, str) or not table_name:
+            raise InvalidInput(f"table_name is {table_name!r}: give the name of a table")
         self.table_name = table_name
-        session = botocore.session.get_session()
-        config = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 2, "mode": "standard"})
-        created = session.create_client(
-            "dynamodb", region_name=resolve_region(region), endpoint_url=endpoint_url, config=config
-        )
-        self.raw = cast("DynamoDBClient", created)
         self.clock = ServerClock()
-        self.clock.follow(self.raw)
-        self.writer = Writer(self.raw, table_name)
         self._with_waiting: set[str] = set()  # queues in which a job waited at the last look
+
+        def connect() -> "DynamoDBClient":
+            created = cast(
+                "DynamoDBClient",
+                (session or botocore.session.get_session()).create_client(
+                    "dynamodb", region_name=resolve_region(region), endpoint_url=endpoint_url, config=_CONFIG
+                ),
+            )
+            self.clock.follow(created)
+            return created
+
+        try:
+            self.raw = per_process(connect)
+        except BotoCoreError as error:
+            raise store_error(error, table_name) from error
+        self.writer = Writer(self.raw, table_name)
+        self.reader = Reader(self.raw, table_name)
+
+    @classmethod
+    def local(cls) -> Self:
+        """A client of the embedded table of `layoutlm-cli --local`. Raises StoreUnavailable when it is not running."""
+        table = find_local_table(os.environ)
+        return cls(table.name, table.region, table.endpoint_url, session=local_session())
+
+    def __repr__(self) -> str:
+        return f"DynamoClient({self.table_name!r}, region={self.raw.meta.region_name!r})"
 
     def now(self) -> datetime:
         """The server's time, by the replies so far; the machine's own before the first one."""
@@ -118,21 +147,26 @@ class DynamoClient:
 
     # jobs
 
+    @checked
     def get_job(self, job_id: str, *, consistent: bool = False) -> Job:
         """Raises NotFound, or InvalidInput for a malformed id."""
         raw = self.get_row(items.job_key(parse_job_id(job_id)), consistent=consistent)
         if raw is None:
             raise NotFound(f"no job {job_id} in table {self.table_name!r}")
-        return items.job_from(raw)
+        return read(items.job_from, raw)
 
+    @checked
     def iter_jobs_by_status(self, status: str, *, page: int | None = None) -> Iterator[Job]:
         # the prefix excludes the rows that the original system stores in the same partition
         partition = items.status_pk(parse_status(status))
-        return _readable(self._query("GSI1", partition, prefix=items.CREATED_PREFIX, newest_first=True, page=page))
+        rows = self._query("GSI1", partition, prefix=items.CREATED_PREFIX, newest_first=True, page=page)
+        return readable(items.job_from, rows)
 
+    @checked
     def list_jobs_by_status(self, status: str, limit: int | None = None) -> list[Job]:
         return _first(self.iter_jobs_by_status(status, page=_page(limit)), limit)
 
+    @checked
     def iter_results(self, status: str) -> Iterator[tuple[str, JsonObject]]:
         """Id and results of the jobs of a status, newest first, without the rest of their rows."""
         rows = self._query(
@@ -142,25 +176,29 @@ class DynamoClient:
             newest_first=True,
             attributes=("PK", "results"),
         )
-        return filter(None, map(items.results_from, rows))
+        return readable(items.results_from, rows)
 
+    @checked
     def list_jobs(self, limit: int | None = None) -> list[Job]:
         """Jobs of every status: one query (or more pages) per status."""
         jobs = itertools.chain.from_iterable(self.list_jobs_by_status(status, limit) for status in JobStatus)
         return _first(sorted(jobs, key=lambda job: job.created_at, reverse=True), limit)
 
+    @checked
     def list_jobs_by_name(self, name: str, limit: int | None = None) -> list[Job]:
         partition, page = items.name_pk(name), _page(limit)
         rows = self._query("GSI2", partition, prefix=items.CREATED_PREFIX, newest_first=True, page=page)
-        return _first(_readable(rows), limit)
+        return _first(readable(items.job_from, rows), limit)
 
+    @checked
     def iter_queue(self, queue: str = "default", *, page: int | None = None) -> Iterator[Job]:
         """Claimable jobs in claim order, read `page` at a time (default: as many as fit into one reply).
 
         A hint: the index lags behind the table, so claim reads the lease consistently.
         """
-        return _readable(self._query("GSI3", items.queue_pk(queue), page=page))
+        return readable(items.job_from, self._query("GSI3", items.queue_pk(queue), page=page))
 
+    @checked
     def iter_due(self, queue: str, now: Callable[[], datetime], *, page: int) -> Iterator[Job]:
         """Jobs of a queue that are due, by priority, then age, read `page` at a time.
 
@@ -170,12 +208,14 @@ class DynamoClient:
         partition, is_known = items.queue_pk(queue), queue in self._with_waiting
         rows = self._query("GSI3", partition, page=page, between=items.READY_RANGE if is_known else None)
         head = list(itertools.islice(rows, page))
-        ready = _readable(itertools.takewhile(lambda raw: not items.is_later(raw), itertools.chain(head, rows)))
+        early = itertools.takewhile(lambda raw: not items.is_later(raw), itertools.chain(head, rows))
+        ready = readable(items.job_from, early)
         waited: Sequence[Job] = ()
         if is_known or len(head) == page or any(map(items.is_later, head)):
             waited = self._waited(queue, now(), page)
         return heapq.merge((job for job in ready if job.is_due(now())), waited, key=claim_order)
 
+    @checked
     def iter_backlog(self, queue: str, now: Callable[[], datetime], *, page: int) -> Iterator[Job]:
         """Jobs of a queue that are due, those that waited for a time last. Reads no page more than its caller takes."""
         rows = self._query("GSI3", items.queue_pk(queue), page=page)
@@ -183,7 +223,7 @@ class DynamoClient:
             if waits:
                 yield from self._waited(queue, now(), page)
                 return
-            yield from (job for job in _readable(some) if job.is_due(now()))
+            yield from (job for job in readable(items.job_from, some) if job.is_due(now()))
 
     def _waited(self, queue: str, now: datetime, page: int) -> Sequence[Job]:
         """Jobs of a queue that waited for a time, and are due. Notes whether any waits."""
@@ -193,9 +233,10 @@ class DynamoClient:
             return ()
         self._with_waiting.add(queue)
         due = (self._query("GSI3", partition, between=items.due_range(rank, now), page=page) for rank in Priority)
-        jobs = itertools.chain.from_iterable(_readable(itertools.islice(rows, page)) for rows in due)
+        jobs = readable(items.job_from, itertools.chain.from_iterable(itertools.islice(rows, page) for rows in due))
         return sorted((job for job in jobs if job.is_due(now)), key=claim_order)
 
+    @checked
     def iter_job_rows(self, job_id: str) -> Iterator[RawItem]:
         """Keys of all items of a job."""
         for raw in self._query(None, items.job_pk(parse_job_id(job_id))):
@@ -203,70 +244,80 @@ class DynamoClient:
 
     # lease and attempts
 
+    @checked
     def get_lease(self, job_id: str) -> Lease:
         """A consistent read. Raises NotFound: jobs of the original system have no lease and are read-only."""
         raw = self.get_row(items.lease_key(parse_job_id(job_id)), consistent=True)
         if raw is None:
             raise NotFound(f"job {job_id} has no lease: a job of the original system is read-only")
-        return items.lease_from(raw)
+        return read(items.lease_from, raw)
 
+    @checked
     def get_attempt(self, job_id: str, attempt: int) -> Attempt:
         raw = self.get_row(items.attempt_key(parse_job_id(job_id), attempt), consistent=True)
         if raw is None:
             raise NotFound(f"job {job_id} has no attempt {attempt}")
-        return items.attempt_from(raw)
+        return read(items.attempt_from, raw)
 
+    @checked
     def list_attempts(self, job_id: str) -> list[Attempt]:
         partition = items.job_pk(parse_job_id(job_id))
-        return [items.attempt_from(raw) for raw in self._query(None, partition, prefix=items.ATTEMPT_PREFIX)]
+        return list(readable(items.attempt_from, self._query(None, partition, prefix=items.ATTEMPT_PREFIX)))
 
+    @checked
     def claimable_since(self, job: Job, last_attempt: int) -> datetime:
         """When a job became claimable after its last attempt (0: none): submitted, released, or due after a backoff."""
         since = job.created_at
         if last_attempt:
-            with contextlib.suppress(NotFound):
+            with contextlib.suppress(NotFound, UnreadableRow):
                 since = self.get_attempt(job.job_id, last_attempt).ended_at or since
         return max(since, job.not_before) if job.not_before else since
 
     # metrics and logs
 
+    @checked
     def list_job_metrics(self, job_id: str) -> list[JobMetric]:
         """Evaluations that the published checkpoint contains; list_all_job_metrics returns the others too."""
         return visible(self.list_all_job_metrics(job_id), self.list_attempts(job_id))
 
+    @checked
     def list_all_job_metrics(self, job_id: str, *, after: datetime | None = None) -> list[JobMetric]:
         """Evaluations of every attempt, including those that a later attempt repeated; only those `after` a time."""
         job_id = parse_job_id(job_id)
         start = items.metric_key(job_id, after) if after else None
         rows = self._query(None, items.job_pk(job_id), prefix=items.METRIC_PREFIX, start=start)
-        stored = [JobMetricItem.from_raw_data(raw) for raw in rows]
-        ours = [items.metric_from(job_id, item) for item in stored if not items.is_original_metric(item)]
-        original = fold_original_rows(job_id, [item for item in stored if items.is_original_metric(item)])
+        stored = list(readable(evaluation_from, rows))
+        ours = [metric for metric in stored if isinstance(metric, JobMetric)]
+        original = fold_original_rows(job_id, [row for row in stored if isinstance(row, JobMetricItem)])
         return sorted([*ours, *original], key=lambda metric: metric.timestamp)
 
+    @checked
     def iter_job_logs(self, job_id: str, *, page: int | None = None) -> Iterator[JobLog]:
         rows = self._query(None, items.job_pk(parse_job_id(job_id)), prefix=items.LOG_PREFIX, page=page)
-        return map(items.log_from, rows)
+        return readable(items.log_from, rows)
 
+    @checked
     def list_job_logs(self, job_id: str, limit: int | None = None) -> list[JobLog]:
         return _first(self.iter_job_logs(job_id, page=_page(limit)), limit)
 
+    @checked
     def last_event_at(self, job_id: str) -> datetime | None:
-        """Time of the newest metric or log row: the next attempt's events come after it."""
+        """Time of the newest evaluation or event of a worker: the next attempt's come after it."""
         partition = items.job_pk(parse_job_id(job_id))
-        prefixes = (items.METRIC_PREFIX, items.LOG_PREFIX)
-        newest = [
-            next(self._query(None, partition, prefix=prefix, newest_first=True, page=1), None) for prefix in prefixes
-        ]
-        times = [datetime.fromisoformat(raw["SK"]["S"].rpartition("#")[2]) for raw in newest if raw is not None]
-        return max(times, default=None)
+        newest = []
+        for prefix in (items.METRIC_PREFIX, items.LOG_PREFIX):
+            rows = self._query(None, partition, prefix=prefix, newest_first=True, page=EVENT_PAGE)
+            newest += [next(filter(None, map(items.own_event_time, rows)), None)]
+        return max(filter(None, newest), default=None)
 
+    @checked
     def add_job_metric(self, lease: Lease, metric: JobMetric) -> JobMetric:
         """Store one evaluation under the lease's fence; returns it with its final timestamp. Raises LeaseLost."""
         return self._add_event(
             lease, metric, lambda moved: put(items.metric_item(moved), JobMetricItem.pk.does_not_exist())
         )
 
+    @checked
     def add_job_log(self, lease: Lease, log: JobLog) -> JobLog:
         """Store one event under the lease's fence; returns it with its final timestamp. Raises LeaseLost."""
         return self._add_event(lease, log, lambda moved: put(items.log_item(moved), JobLogItem.pk.does_not_exist()))
@@ -289,11 +340,14 @@ class DynamoClient:
 
     # datasets
 
+    @checked
     def add_dataset(self, dataset: Dataset, exclusions: int) -> None:
         """Store a snapshot whose pages were not excluded when `exclusions` was read.
 
-        Raises AlreadyExists when a snapshot of that name and time exists, StateConflict when pages were excluded since.
+        Raises AlreadyExists when a snapshot of that name and time exists, StateConflict when pages were excluded since,
+        InvalidInput for too many labels.
         """
+        check_lengths(labels=dict(dataset.labels))
         version = ExclusionsItem.version
         unchanged: Condition = version == exclusions if exclusions else version.does_not_exist()
         try:
@@ -309,24 +363,26 @@ class DynamoClient:
     def list_datasets(self) -> list[Dataset]:
         """Every snapshot, newest first."""
         rows = self._query("GSI1", items.DATASETS_KEY, prefix=items.CREATED_PREFIX, newest_first=True)
-        return [items.dataset_from(raw) for raw in rows]
+        return list(readable(items.dataset_from, rows))
 
+    @checked
     def get_dataset(self, name: str, fingerprint: str | None = None) -> Dataset:
         """The newest snapshot of a name, or the one whose fingerprint starts with the given text. Raises NotFound."""
         rows = self._query(None, items.dataset_pk(name), prefix=items.SNAPSHOT_PREFIX, newest_first=True)
-        for dataset in map(items.dataset_from, rows):
+        for dataset in readable(items.dataset_from, rows):
             if dataset.fingerprint.startswith(fingerprint or ""):
                 return dataset
         reference = name if fingerprint is None else f"{name}@{fingerprint}"
-        raise NotFound(f"no dataset {reference!r}: 'layoutlm-cli dataset list' shows the stored ones")
+        raise NotFound(f"no dataset {reference!r}: `layoutlm-cli dataset list` shows the stored ones")
 
     # excluded pages
 
     def count_exclusions(self) -> int:
         """How often pages were excluded: to be read before the excluded pages, and given to add_dataset."""
         raw = self.get_row(items.exclusions_key(), consistent=True)
-        return 0 if raw is None else int(ExclusionsItem.from_raw_data(raw).version)
+        return 0 if raw is None else read(lambda row: int(ExclusionsItem.from_raw_data(row).version), raw)
 
+    @checked
     def add_forgotten(self, page: ForgottenPage) -> None:
         """Raises AlreadyExists when the page is forgotten already; the first record stays."""
         try:
@@ -337,6 +393,7 @@ class DynamoClient:
         except ConditionFailed:
             raise AlreadyExists(f"page {page.page_id!r} is forgotten already") from None
 
+    @checked
     def remove_forgotten(self, page_id: str) -> None:
         """Allow the page in new snapshots again. Idempotent."""
         self.writer.execute(delete(items.forgotten_key(page_id)))
@@ -344,17 +401,13 @@ class DynamoClient:
     def list_forgotten(self) -> list[ForgottenPage]:
         """Every forgotten page, by page id; a consistent read."""
         rows = self._query(None, items.DATASETS_KEY, prefix=items.FORGOTTEN_PREFIX)
-        return [items.forgotten_from(raw) for raw in rows]
+        return list(readable(items.forgotten_from, rows))
 
     # requests
 
     def get_row(self, key: RawItem, *, consistent: bool) -> RawItem | None:
         """One item by its key, as stored, or None."""
-        try:
-            reply = self.raw.get_item(TableName=self.table_name, Key=key, ConsistentRead=consistent)
-        except (ClientError, BotoCoreError) as error:
-            raise store_error(error, self.table_name) from error
-        return dict(reply["Item"]) if "Item" in reply else None
+        return self.reader.get(key, consistent=consistent)
 
     def _query(
         self,
@@ -371,36 +424,29 @@ class DynamoClient:
         """Rows of a partition, page after page, from after the key `start`.
 
         All of them, those whose sort key starts with `prefix`, or those with one `between` two texts. `attributes`
-        leaves out the others.
+        leaves out the others, except the keys, by which the reader checks the reply.
         """
         names = (f"{index}PK", f"{index}SK") if index else ("PK", "SK")
+        others = {name: f"#a{number}" for number, name in enumerate(attributes) if name not in names}
         request: RawItem = {
-            "TableName": self.table_name,
             "KeyConditionExpression": "#p = :p"
             + (" AND begins_with(#s, :s)" if prefix else " AND #s BETWEEN :from AND :to" if between else ""),
             "ExpressionAttributeNames": {
                 "#p": names[0],
-                **({"#s": names[1]} if prefix or between else {}),
-                **{f"#a{number}": name for number, name in enumerate(attributes)},
+                **({"#s": names[1]} if prefix or between or attributes else {}),
+                **{placeholder: name for name, placeholder in others.items()},
             },
             "ExpressionAttributeValues": {
                 ":p": {"S": partition},
                 **({":s": {"S": prefix}} if prefix else {}),
                 **({":from": {"S": between[0]}, ":to": {"S": between[1]}} if between else {}),
             },
-            **({"ProjectionExpression": ", ".join(f"#a{i}" for i in range(len(attributes)))} if attributes else {}),
+            **({"ProjectionExpression": ", ".join(("#p", "#s", *others.values()))} if attributes else {}),
             "ScanIndexForward": not newest_first,
             # an index cannot be read consistently
             **({"IndexName": index} if index else {"ConsistentRead": True}),
             **({"Limit": page} if page else {}),
             **({"ExclusiveStartKey": start} if start else {}),
         }
-        while True:
-            try:
-                reply = self.raw.query(**request)
-            except (ClientError, BotoCoreError) as error:
-                raise store_error(error, self.table_name) from error
+        for reply in self.reader.pages(request):
             yield from map(dict, reply["Items"])
-            if "LastEvaluatedKey" not in reply:
-                return
-            request["ExclusiveStartKey"] = reply["LastEvaluatedKey"]

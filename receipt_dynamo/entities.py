@@ -5,9 +5,10 @@ Times are aware UTC with microseconds; places end in _uri, durations in _seconds
 
 import random
 import uuid
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, TypeVar
+from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
@@ -65,6 +66,32 @@ class Priority(StrEnum):
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Row(_Record):
+    """A record whose repr is one line: the attributes of `shown`, without documents."""
+
+    shown: ClassVar[tuple[str, ...]] = ()
+
+    def __repr_args__(self) -> Iterator[tuple[str, object]]:
+        for name in self.shown:
+            value = getattr(self, name)
+            if value not in (None, ""):
+                yield name, value.isoformat() if isinstance(value, datetime) else _plain(value)
+
+    def __str__(self) -> str:
+        return repr(self)
+
+
+def _plain(value: object) -> object:
+    """An enum as its value; a text on one line, cut."""
+    if not isinstance(value, str):
+        return value
+    line = " ".join(value.split())
+    return line if len(line) <= SHOWN_CHARACTERS else line[: SHOWN_CHARACTERS - 1] + "…"
+
+
+SHOWN_CHARACTERS = 80  # of one text in a repr
 
 
 class Pointer(_Record):
@@ -180,8 +207,16 @@ class Storage(_Record):
     prefix: str = ""
 
 
-class Job(_Record):
+def score_of(results: JsonObject) -> float | None:
+    """The headline of the best evaluation in a job's results."""
+    value = results.get("metric_value")
+    return float(value) if isinstance(value, int | float) else None
+
+
+class Job(_Row):
     """A submitted training run and its state. `job_config` and `results` are opaque documents."""
+
+    shown = ("job_id", "name", "status", "score")
 
     job_id: str
     name: str
@@ -203,6 +238,11 @@ class Job(_Record):
     results: JsonObject | None = None
     error: JobError | None = None
 
+    @property
+    def score(self) -> float | None:
+        """The headline of the best evaluation, once the job has succeeded."""
+        return score_of(self.results or {})
+
     def is_due(self, now: datetime) -> bool:
         """Whether the backoff after an error, if any, is over."""
         return self.not_before is None or self.not_before <= now
@@ -217,8 +257,10 @@ class Machine(_Record):
     price_per_hour: float | None = None  # US dollars
 
 
-class Lease(_Record):
+class Lease(_Row):
     """The right to work on a job. Attempt number with lease_token: the fence of every worker-side write."""
+
+    shown = ("job_id", "attempt", "worker_id", "expires_at", "progress")
 
     job_id: str
     attempt: int
@@ -235,8 +277,10 @@ class Lease(_Record):
     deleting_at: Time | None = None  # since when the job is being deleted, which nothing but the deletion ends
 
 
-class Attempt(_Record):
+class Attempt(_Row):
     """One try at a job, from claim to end."""
+
+    shown = ("job_id", "attempt", "worker_id", "started_at", "outcome")
 
     job_id: str
     attempt: int
@@ -270,8 +314,10 @@ class AttemptEnd(_Record):
     phase_seconds: dict[str, float] | None = None
 
 
-class JobMetric(_Record):
+class JobMetric(_Row):
     """One evaluation. metric_value is the headline and always greater-is-better."""
+
+    shown = ("job_id", "global_step", "metric_name", "metric_value", "attempt")
 
     job_id: str
     timestamp: Time
@@ -292,8 +338,10 @@ class JobMetric(_Record):
     extras: JsonObject = {}  # further measurements, or further values of rows of the original system
 
 
-class JobLog(_Record):
+class JobLog(_Row):
     """One event of a job: run_config first, run_summary last."""
+
+    shown = ("job_id", "timestamp", "level", "event", "message")
 
     job_id: str
     timestamp: Time
@@ -313,8 +361,10 @@ def later(event: Event) -> Event:
     return event.model_copy(update={"timestamp": event.timestamp + timedelta(microseconds=1)})
 
 
-class Dataset(_Record):
+class Dataset(_Row):
     """A pinned snapshot of pages: datasets/{fingerprint}.jsonl.gz in the bucket."""
+
+    shown = ("name", "fingerprint", "created_at", "source")
 
     name: str
     created_at: Time

@@ -5,9 +5,18 @@ from typing import Final
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConfigParseError,
     CredentialRetrievalError,
+    EndpointConnectionError,
     HTTPClientError,
     IncompleteReadError,
+    InvalidRegionError,
+    NoAuthTokenError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
 )
 from botocore.exceptions import ConnectionError as NoConnection
 
@@ -28,6 +37,29 @@ TRANSIENT_CODES: Final = frozenset(
         "503",
     }
 )
+_LOG_IN = "run 'aws configure' or 'aws sso login', or set AWS_PROFILE; without AWS, use --local"
+_RENEW = "renew them: run 'aws sso login', or fetch new keys and set them again"
+_STEPS: Final = {
+    ("ExpiredToken", "ExpiredTokenException", "RequestExpired"): _RENEW,
+    ("UnrecognizedClientException", "InvalidClientTokenId", "InvalidAccessKeyId", "InvalidToken"): (
+        "these keys are none of AWS's: check AWS_ACCESS_KEY_ID, AWS_PROFILE and the account"
+    ),
+    ("InvalidSignatureException", "SignatureDoesNotMatch", "IncompleteSignature"): (
+        "check AWS_SECRET_ACCESS_KEY, and the clock of this machine"
+    ),
+    ("MissingAuthenticationToken", "MissingAuthenticationTokenException"): _LOG_IN,
+    ("AccessDeniedException", "AccessDenied", "UnauthorizedOperation"): (
+        "ask for the rights that 'layoutlm-cli doctor' lists, or use another AWS_PROFILE"
+    ),
+    ("OptInRequired", "SubscriptionRequiredException"): "enable this region for the account, or name another: --region",
+}
+_CREDENTIAL_ERRORS: Final = {
+    (NoCredentialsError, PartialCredentialsError, NoAuthTokenError): _LOG_IN,
+    (SSOError, TokenRetrievalError): _RENEW,
+    (ProfileNotFound, ConfigParseError): "check AWS_PROFILE, AWS_CONFIG_FILE and ~/.aws/config",
+    (InvalidRegionError,): "name an AWS region with --region or AWS_REGION",
+}
+_REACH_STEP: Final = ": check the network, and the region (--region)"
 _NO_REPLY = (NoConnection, CredentialRetrievalError, HTTPClientError, IncompleteReadError)  # perhaps it arrived
 
 
@@ -43,8 +75,20 @@ class NotFound(StoreError, LookupError):
     """The job, lease or dataset does not exist."""
 
 
-class TableNotFound(StoreError):
+class NoAccess(StoreError):
+    """The table cannot be used with these credentials, in this region, under this name: the text has the next step."""
+
+
+class TableNotFound(NoAccess):
     """The table does not exist in this region: create it from infra/storage.yaml or name another."""
+
+
+class UnreadableRow(StoreError, ValueError):
+    """The row asked for cannot be read: another program wrote it, or a newer version. The text names row and reason."""
+
+
+class WrongReply(StoreError):
+    """The reply belongs to another request: the connection is shared with another process."""
 
 
 class AlreadyExists(StoreError):
@@ -67,21 +111,36 @@ class WriteTimeout(StoreUnavailable):
     """A write met conflicts, throttles or a dead connection until its deadline."""
 
 
+def is_overloaded(error: ClientError | BotoCoreError) -> bool:
+    """Whether the table itself asks to come again: it throttles, conflicts or has internal trouble."""
+    return isinstance(error, ClientError) and error.response["Error"]["Code"] in TRANSIENT_CODES
+
+
 def is_transient(error: ClientError | BotoCoreError) -> bool:
-    """Whether the same request may succeed later."""
-    if isinstance(error, ClientError):
-        return error.response["Error"]["Code"] in TRANSIENT_CODES
-    return isinstance(error, _NO_REPLY)
+    """Whether the same request may succeed later: the table is overloaded, or no reply came."""
+    return is_overloaded(error) or isinstance(error, _NO_REPLY)
 
 
 def store_error(error: ClientError | BotoCoreError, table_name: str) -> StoreError:
     """The StoreError for an error of botocore; its text names the fix."""
-    kind = StoreUnavailable if is_transient(error) else StoreError
+    if (step := credentials_step(error)) is not None:
+        return NoAccess(f"no access to table {table_name!r}: {error}: {step}")
     if isinstance(error, BotoCoreError):
-        return kind(f"table {table_name!r} cannot be reached: {error}")
+        kind = StoreUnavailable if is_transient(error) else StoreError
+        hint = _REACH_STEP if isinstance(error, EndpointConnectionError) else ""
+        return kind(f"table {table_name!r} cannot be reached: {error}{hint}")
     if error.response["Error"]["Code"] == "ResourceNotFoundException":
         return TableNotFound(
-            f"table {table_name!r} (or an index of it) does not exist: check "
-            "--dynamo-table and --region, or create it from infra/storage.yaml"
+            f"table {table_name!r} (or an index of it) does not exist: check its name (--dynamo-table) and the region "
+            "(--region), or create it from infra/storage.yaml"
         )
+    kind = StoreUnavailable if is_transient(error) else StoreError
     return kind(f"{error.operation_name} on table {table_name!r}: {error}")
+
+
+def credentials_step(error: ClientError | BotoCoreError) -> str | None:
+    """The next step when an AWS request failed for its credentials, else None."""
+    if isinstance(error, ClientError):
+        code = error.response.get("Error", {}).get("Code", "")
+        return next((step for codes, step in _STEPS.items() if code in codes), None)
+    return next((step for kinds, step in _CREDENTIAL_ERRORS.items() if isinstance(error, kinds)), None)

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
+from functools import partial
 
 from pynamodb.expressions.condition import Condition
 
 from receipt_dynamo import fleet_items as items
+from receipt_dynamo.arguments import checked
 from receipt_dynamo.client import DynamoClient
 from receipt_dynamo.entities import FleetCost, FleetPause
 from receipt_dynamo.fleet_items import FleetCostItem
 from receipt_dynamo.lease_watch import Sighting
+from receipt_dynamo.unreadable import read, readable
 from receipt_dynamo.writes import ConditionFailed, delete, put
 
 
@@ -20,52 +23,61 @@ class FleetRows:
         self._client = client
         self._now = now or client.now
 
+    @checked
     def get_pause(self, fleet: str) -> FleetPause | None:
-        """The current pause of the fleet, or None; an expired pause does not count."""
+        """The current pause of the fleet, or None; one that has expired or cannot be read does not count."""
         raw = self._client.get_row(items.pause_key(fleet), consistent=False)
-        pause = None if raw is None else items.pause_from(fleet, raw)
+        pause = next(readable(partial(items.pause_from, fleet), [raw] if raw else []), None)
         return None if pause is None or pause.until <= self._now() else pause
 
+    @checked
     def put_pause(self, pause: FleetPause) -> None:
         """Pause the fleet; replaces an existing pause."""
         self._client.writer.execute(put(items.pause_item(pause)))
 
+    @checked
     def remove_pause(self, fleet: str) -> None:
         """End the pause. Idempotent."""
         self._client.writer.execute(delete(items.pause_key(fleet)))
 
+    @checked
     def get_cost(self, fleet: str, day: date) -> FleetCost:
-        """Metered costs of a day, 0 dollars if none yet. A consistent read."""
+        """Metered costs of a day, 0 dollars if none yet. A consistent read. Raises UnreadableRow."""
         raw = self._client.get_row(items.cost_key(fleet, day), consistent=True)
-        return FleetCost(fleet=fleet, day=day) if raw is None else items.cost_from(fleet, day, raw)
+        return FleetCost(fleet=fleet, day=day) if raw is None else read(partial(items.cost_from, fleet, day), raw)
 
-    def add_cost(self, read: FleetCost, dollars: float, metered_until: datetime) -> bool:
+    @checked
+    def add_cost(self, before: FleetCost, dollars: float, metered_until: datetime) -> bool:
         """Add to a day's costs as they were read; False when they have changed since."""
-        new = read.model_copy(update={"dollars": read.dollars + dollars, "metered_until": metered_until})
-        if read.metered_until is None:
+        new = before.model_copy(update={"dollars": before.dollars + dollars, "metered_until": metered_until})
+        if before.metered_until is None:
             unchanged: Condition = FleetCostItem.pk.does_not_exist()
         else:
-            unchanged = FleetCostItem.metered_until == read.metered_until
+            unchanged = FleetCostItem.metered_until == before.metered_until
         try:
             self._client.writer.execute(put(items.cost_item(new), unchanged))
         except ConditionFailed as lost:
             stored = lost.losers[0]  # our own write, whose reply was lost?
-            return stored is not None and items.cost_from(read.fleet, read.day, stored) == new
+            return stored is not None and items.cost_from(before.fleet, before.day, stored) == new
         return True
 
+    @checked
     def get_sightings(self, fleet: str) -> Sequence[Sighting]:
         """Leases that an earlier look of the scaler saw without a renewal. A consistent read."""
         raw = self._client.get_row(items.silent_key(fleet), consistent=True)
-        return () if raw is None else items.silent_from(raw)
+        return next(readable(items.silent_from, [raw] if raw else []), ())
 
+    @checked
     def put_sightings(self, fleet: str, sightings: Sequence[Sighting]) -> None:
         """Keep sightings for the next look. Each one is true for itself, so of two concurrent calls either may win."""
         self._client.writer.execute(put(items.silent_item(fleet, sightings, self._now())))
 
+    @checked
     def note_claim(self, fleet: str, instance_id: str) -> None:
         """Record that this machine claimed a job, so its setup works. Idempotent."""
         self._client.writer.execute(put(items.machine_item(fleet, instance_id, self._now())))
 
+    @checked
     def has_claimed(self, fleet: str, instance_id: str) -> bool:
         """Whether a machine claimed a job in the last 60 days."""
         return self._client.get_row(items.machine_key(fleet, instance_id), consistent=False) is not None

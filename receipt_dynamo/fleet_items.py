@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 
-from pydantic import TypeAdapter, ValidationError
-from pynamodb.attributes import NumberAttribute, UnicodeAttribute
+from pydantic import TypeAdapter
+from pynamodb.attributes import UnicodeAttribute
 
-from receipt_dynamo.attributes import DocumentAttribute, TimeAttribute
+from receipt_dynamo.attributes import DocumentAttribute, NumericAttribute, TimeAttribute
 from receipt_dynamo.entities import FleetCost, FleetPause
 from receipt_dynamo.items import RawItem, TableItem, key
 from receipt_dynamo.lease_watch import Sighting
@@ -18,23 +18,23 @@ class FleetPauseItem(TableItem, discriminator="FLEET_PAUSE"):
     reason = UnicodeAttribute()
     paused_at = TimeAttribute()
     until = TimeAttribute()
-    time_to_live = NumberAttribute()
+    time_to_live = NumericAttribute()
 
 
 class FleetCostItem(TableItem, discriminator="FLEET_COST"):
-    dollars = NumberAttribute()
+    dollars = NumericAttribute()
     metered_until = TimeAttribute()
-    time_to_live = NumberAttribute()
+    time_to_live = NumericAttribute()
 
 
 class SilentLeasesItem(TableItem, discriminator="FLEET_SILENT_LEASES"):
     leases = DocumentAttribute()
-    time_to_live = NumberAttribute()
+    time_to_live = NumericAttribute()
 
 
 class FleetMachineItem(TableItem, discriminator="FLEET_MACHINE"):
     claimed_at = TimeAttribute()
-    time_to_live = NumberAttribute()
+    time_to_live = NumericAttribute()
 
 
 def fleet_pk(fleet: str) -> str:
@@ -114,11 +114,7 @@ def silent_item(fleet: str, sightings: Sequence[Sighting], now: datetime) -> Sil
 
 
 def silent_from(raw: RawItem) -> Sequence[Sighting]:
-    """What an earlier look kept; nothing from a row that cannot be read, which the next look replaces."""
-    try:
-        return _SIGHTINGS.validate_python(SilentLeasesItem.from_raw_data(raw).leases)
-    except (ValidationError, ValueError, TypeError):
-        return ()
+    return _SIGHTINGS.validate_python(SilentLeasesItem.from_raw_data(raw).leases)
 
 
 def _epoch(moment: datetime) -> int:

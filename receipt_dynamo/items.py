@@ -4,8 +4,9 @@ The models serve as the mapping alone (serialize, from_raw_data, discriminators,
 through DynamoClient, because a PynamoDB model is bound to one table for the whole process.
 """
 
+import contextlib
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import JsonValue
@@ -13,12 +14,11 @@ from pynamodb.attributes import (
     BooleanAttribute,
     DiscriminatorAttribute,
     MapAttribute,
-    NumberAttribute,
     UnicodeAttribute,
 )
 from pynamodb.models import Model
 
-from receipt_dynamo.attributes import DocumentAttribute, TimeAttribute, ValueAttribute, stamp
+from receipt_dynamo.attributes import DocumentAttribute, NumericAttribute, TimeAttribute, ValueAttribute, stamp
 from receipt_dynamo.entities import (
     Attempt,
     Budgets,
@@ -35,6 +35,7 @@ from receipt_dynamo.entities import (
     Pointer,
     Priority,
     Storage,
+    parse_job_id,
 )
 
 # An item or a key as botocore speaks it: {"name": {"S": "…"}}. It never leaves this package.
@@ -122,8 +123,8 @@ def attempt_key(job_id: str, attempt: int) -> RawItem:
 
 
 class PointerMap(MapAttribute[str, Any]):
-    attempt = NumberAttribute()
-    global_step = NumberAttribute()
+    attempt = NumericAttribute()
+    global_step = NumericAttribute()
     manifest_sha256 = UnicodeAttribute()
 
 
@@ -154,7 +155,7 @@ class JobItem(TableItem, discriminator="JOB"):
     priority = UnicodeAttribute(null=True)
     queue = UnicodeAttribute(null=True)
     interrupted_at = DocumentAttribute(null=True)
-    attempt = NumberAttribute(null=True)
+    attempt = NumericAttribute(null=True)
     budgets = DocumentAttribute(null=True)
     not_before = TimeAttribute(null=True)
     started_at = TimeAttribute(null=True)
@@ -166,11 +167,11 @@ class JobItem(TableItem, discriminator="JOB"):
 
 
 class LeaseItem(TableItem, discriminator="LEASE"):
-    attempt = NumberAttribute()
+    attempt = NumericAttribute()
     lease_token = UnicodeAttribute(null=True)
     worker_id = UnicodeAttribute(null=True)
     expires_at = TimeAttribute(null=True)
-    renewals = NumberAttribute()
+    renewals = NumericAttribute()
     cancel_requested = BooleanAttribute()
     progress = UnicodeAttribute(null=True)
     checkpoint = PointerMap(null=True)  # type: ignore[no-untyped-call]
@@ -181,16 +182,16 @@ class LeaseItem(TableItem, discriminator="LEASE"):
 
 
 class AttemptItem(TableItem, discriminator="ATTEMPT"):
-    attempt = NumberAttribute()
+    attempt = NumericAttribute()
     worker_id = UnicodeAttribute()
     started_at = TimeAttribute()
     machine = DocumentAttribute()
-    resume_step = NumberAttribute()
+    resume_step = NumericAttribute()
     ended_at = TimeAttribute(null=True)
     outcome = UnicodeAttribute(null=True)
-    last_step = NumberAttribute(null=True)
-    lost_steps = NumberAttribute(null=True)
-    checkpoints = NumberAttribute(null=True)
+    last_step = NumericAttribute(null=True)
+    lost_steps = NumericAttribute(null=True)
+    checkpoints = NumericAttribute(null=True)
     phase_seconds = DocumentAttribute(null=True)
     progress = UnicodeAttribute(null=True)
     ended_by = UnicodeAttribute(null=True)
@@ -199,15 +200,15 @@ class AttemptItem(TableItem, discriminator="ATTEMPT"):
 class JobMetricItem(TableItem, discriminator="JOB_METRIC"):
     timestamp = TimeAttribute()
     metric_name = UnicodeAttribute()
-    metric_value = NumberAttribute(null=True)
+    metric_value = NumericAttribute(null=True)
     scores = DocumentAttribute(null=True)  # the rest of the evaluation
-    global_step = NumberAttribute(null=True)
-    attempt = NumberAttribute(null=True)
-    seq = NumberAttribute(null=True)
+    global_step = NumericAttribute(null=True)
+    attempt = NumericAttribute(null=True)
+    seq = NumericAttribute(null=True)
     # rows of the original system, one value each
     value = ValueAttribute(null=True)
-    step = NumberAttribute(null=True)
-    epoch = NumberAttribute(null=True)
+    step = NumericAttribute(null=True)
+    epoch = NumericAttribute(null=True)
 
 
 class JobLogItem(TableItem, discriminator="JOB_LOG"):
@@ -215,8 +216,8 @@ class JobLogItem(TableItem, discriminator="JOB_LOG"):
     event = UnicodeAttribute(null=True)
     message = UnicodeAttribute()
     data = DocumentAttribute(null=True)
-    attempt = NumberAttribute(null=True)
-    seq = NumberAttribute(null=True)
+    attempt = NumericAttribute(null=True)
+    seq = NumericAttribute(null=True)
     # the original system's names
     log_level = UnicodeAttribute(null=True)
     source = UnicodeAttribute(null=True)
@@ -240,7 +241,7 @@ class ForgottenPageItem(TableItem, discriminator="FORGOTTEN_PAGE"):
 class ExclusionsItem(TableItem, discriminator="EXCLUSIONS"):
     """Counts the exclusions, so that a snapshot made meanwhile is noticed."""
 
-    version = NumberAttribute()
+    version = NumericAttribute()
 
 
 def job_item(job: Job) -> JobItem:
@@ -265,7 +266,7 @@ def job_item(job: Job) -> JobItem:
 def job_from(raw: RawItem) -> Job:
     item = JobItem.from_raw_data(raw)
     return Job(
-        job_id=_id_of(raw),
+        job_id=parse_job_id(id_of(raw)),
         name=item.name,
         status=JobStatus(item.status),
         created_at=item.created_at,
@@ -287,13 +288,11 @@ def job_from(raw: RawItem) -> Job:
     )
 
 
-def results_from(raw: RawItem) -> tuple[str, JsonObject] | None:
-    """Id and results of a job's row, of which only these were read; None without results that can be read."""
-    try:
-        results = _object(JobItem.results.deserialize(JobItem.results.get_value(raw["results"])))
-        return _id_of(raw), results
-    except (KeyError, ValueError, TypeError, RecursionError):
-        return None
+def results_from(raw: RawItem) -> tuple[str, JsonObject]:
+    """Id and results of a job's row, of which only these were read."""
+    stored = raw.get("results")
+    results = JobItem.results.deserialize(JobItem.results.get_value(stored)) if stored else None
+    return parse_job_id(id_of(raw)), _object(results)
 
 
 def _storage_from(document: JsonValue) -> Storage | None:
@@ -323,7 +322,7 @@ def pointer_map(pointer: Pointer) -> PointerMap:
 def lease_from(raw: RawItem) -> Lease:
     item = LeaseItem.from_raw_data(raw)
     return Lease(
-        job_id=_id_of(raw),
+        job_id=id_of(raw),
         attempt=int(item.attempt),
         lease_token=item.lease_token,
         worker_id=item.worker_id,
@@ -356,7 +355,7 @@ def attempt_item(attempt: Attempt) -> AttemptItem:
 def attempt_from(raw: RawItem) -> Attempt:
     item = AttemptItem.from_raw_data(raw)
     return Attempt(
-        job_id=_id_of(raw),
+        job_id=id_of(raw),
         attempt=int(item.attempt),
         worker_id=item.worker_id,
         started_at=item.started_at,
@@ -404,6 +403,16 @@ def metric_from(job_id: str, item: JobMetricItem) -> JobMetric:
     )
 
 
+def own_event_time(raw: RawItem) -> datetime | None:
+    """Time of an evaluation or event that a worker of this product stored; None for any other row."""
+    text = str(raw["SK"]["S"]).removeprefix(METRIC_PREFIX).removeprefix(LOG_PREFIX)
+    with contextlib.suppress(ValueError):
+        time = datetime.fromisoformat(text)
+        if stamp(time) == text and time.tzinfo is not None and "attempt" in raw:
+            return time
+    return None
+
+
 def log_item(log: JobLog) -> JobLogItem:
     return JobLogItem(
         pk=job_pk(log.job_id),
@@ -413,11 +422,11 @@ def log_item(log: JobLog) -> JobLogItem:
 
 
 def log_from(raw: RawItem) -> JobLog:
-    item = JobLogItem.from_raw_data(raw)
+    item, timestamp = JobLogItem.from_raw_data(raw), datetime.fromisoformat(raw["SK"]["S"].removeprefix(LOG_PREFIX))
     original: JsonObject = {"exception": item.exception} if item.exception else {}
     return JobLog(
-        job_id=_id_of(raw),
-        timestamp=datetime.fromisoformat(raw["SK"]["S"].removeprefix(LOG_PREFIX)),
+        job_id=id_of(raw),
+        timestamp=timestamp,
         level=(item.level or item.log_level or "info").lower(),
         event=item.event or item.source or "log",
         message=item.message,
@@ -450,12 +459,13 @@ def forgotten_item(page: ForgottenPage) -> ForgottenPageItem:
 
 
 def forgotten_from(raw: RawItem) -> ForgottenPage:
-    item = ForgottenPageItem.from_raw_data(raw)
-    return ForgottenPage(
-        page_id=str(raw["SK"]["S"]).removeprefix(FORGOTTEN_PREFIX),
-        forgotten_at=item.forgotten_at,
-        forgotten_by=item.forgotten_by,
-    )
+    """Its key alone excludes a page: whatever else cannot be read, it must not come back into a snapshot."""
+    page_id = str(raw["SK"]["S"]).removeprefix(FORGOTTEN_PREFIX)
+    try:
+        item = ForgottenPageItem.from_raw_data(raw)
+        return ForgottenPage(page_id=page_id, forgotten_at=item.forgotten_at, forgotten_by=item.forgotten_by)
+    except (ValueError, TypeError):
+        return ForgottenPage(page_id=page_id, forgotten_at=datetime.fromtimestamp(0, UTC), forgotten_by="unknown")
 
 
 def times_document(times: Iterable[datetime]) -> JsonValue:
@@ -467,7 +477,7 @@ def _times(document: JsonValue) -> tuple[datetime, ...]:
     return tuple(datetime.fromisoformat(str(text)) for text in document) if isinstance(document, list) else ()
 
 
-def _id_of(raw: RawItem) -> str:
+def id_of(raw: RawItem) -> str:
     return str(raw["PK"]["S"]).partition("#")[2]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pydantic import JsonValue
 
 from receipt_dynamo.entities import Attempt, JobMetric
-from receipt_dynamo.items import JobMetricItem
+from receipt_dynamo.items import JobMetricItem, RawItem, id_of, is_original_metric, metric_from
 
 ORIGINAL_HEADLINE = "val_f1"
 
@@ -27,6 +27,18 @@ def _is_visible(metric: JobMetric, attempts: Sequence[Attempt]) -> bool:
         return True
     later = (attempt for attempt in attempts if attempt.attempt > metric.attempt)
     return all(metric.global_step <= attempt.resume_step for attempt in later)
+
+
+def evaluation_from(raw: RawItem) -> JobMetric | JobMetricItem:
+    """An evaluation, or one value of one in a row of the original system, for fold_original_rows."""
+    item = JobMetricItem.from_raw_data(raw)
+    if not is_original_metric(item):
+        return metric_from(id_of(raw), item)
+    if item.metric_name is None or item.timestamp is None:
+        raise ValueError("it has no metric_name or no timestamp")
+    if item.metric_name in _NUMBERS and _number(item) is None:
+        raise ValueError(f"{item.metric_name} is not a number: {item.value!r}")
+    return item
 
 
 def fold_original_rows(job_id: str, rows: Sequence[JobMetricItem]) -> list[JobMetric]:
@@ -51,8 +63,7 @@ def fold_original_rows(job_id: str, rows: Sequence[JobMetricItem]) -> list[JobMe
 def _evaluation(job_id: str, group: dict[str, JobMetricItem]) -> JobMetric:
     headline = group[ORIGINAL_HEADLINE]
     named = {name: _number(group.get(source)) for name, source in _SOURCES.items()}
-    taken = {ORIGINAL_HEADLINE, *_SOURCES.values()}
-    extras: dict[str, JsonValue] = {name: row.value for name, row in group.items() if name not in taken}
+    extras: dict[str, JsonValue] = {name: row.value for name, row in group.items() if name not in _NUMBERS}
     return JobMetric(
         job_id=job_id,
         timestamp=headline.timestamp,
@@ -73,7 +84,9 @@ _SOURCES = {
     "train_loss": "train_loss",
     "lr": "learning_rate",
 }
+_NUMBERS = {ORIGINAL_HEADLINE, *_SOURCES.values()}
 
 
 def _number(row: JobMetricItem | None) -> float | None:
-    return float(row.value) if row is not None and isinstance(row.value, int | float) else None
+    value = None if row is None else row.value
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

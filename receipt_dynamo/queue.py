@@ -15,6 +15,7 @@ from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 
 from receipt_dynamo import items
+from receipt_dynamo.arguments import checked
 from receipt_dynamo.client import DynamoClient, fence
 from receipt_dynamo.entities import (
     AttemptEnd,
@@ -33,9 +34,10 @@ from receipt_dynamo.entities import (
     new_job_id,
     parse_job_id,
 )
-from receipt_dynamo.errors import InvalidInput, LeaseLost, NotFound, StateConflict
+from receipt_dynamo.errors import InvalidInput, LeaseLost, NotFound, StateConflict, UnreadableRow
 from receipt_dynamo.items import JobItem, LeaseItem, lease_key
 from receipt_dynamo.lease_watch import LeaseWatch
+from receipt_dynamo.limits import check_lengths, cut_error
 from receipt_dynamo.retries import Pauses
 from receipt_dynamo.transitions import (
     WANTS_CANCEL,
@@ -57,6 +59,7 @@ from receipt_dynamo.transitions import (
     retry_writes,
     take_away_writes,
 )
+from receipt_dynamo.unreadable import read
 from receipt_dynamo.writes import DEFAULT_PATIENCE_SECONDS, ConditionFailed, delete, put, update
 
 log = logging.getLogger(__name__)
@@ -90,6 +93,7 @@ class JobQueue:
 
     # submit
 
+    @checked
     def submit(
         self,
         *,
@@ -115,6 +119,8 @@ class JobQueue:
         """
         if name == "":
             raise InvalidInput("a job's name cannot be empty: give one, or none to have it generated")
+        texts = {"name": name, "queue": queue, "created_by": created_by, "unique_key": unique_key}
+        check_lengths(**texts, description=description, tags=dict(tags or {}), config=config)
         if priority not in list(Priority):
             raise InvalidInput(f"unknown priority {priority!r}: use one of {', '.join(Priority)}")
         job_id = new_job_id(unique_key) if job_id is None else parse_job_id(job_id)
@@ -146,6 +152,7 @@ class JobQueue:
 
     # claim
 
+    @checked
     def claim(
         self,
         worker_id: str,
@@ -178,10 +185,12 @@ class JobQueue:
                 self._rng.shuffle(some)
                 yield from some
 
+    @checked
     def due_jobs(self, queue: str = "default", *, page: int = CLAIM_PAGE) -> Iterator[Job]:
         """Claimable jobs in claim order, read `page` entries at a time; those in backoff are hardly read."""
         return self.client.iter_due(queue, self.now, page=page)
 
+    @checked
     def claim_job(self, job_id: str, worker_id: str, *, machine: Machine | None = None) -> Lease | None:
         """Claim one job; None when it is held, ended or in backoff."""
         job = self.client.get_job(job_id, consistent=True)
@@ -209,13 +218,14 @@ class JobQueue:
             self.client.writer.execute(*claim_writes(seen, lease, machine, now))
         except ConditionFailed as lost:
             stored = lost.losers[1]  # our token there: the claim passed and its reply was lost
-            if stored is None or items.lease_from(stored).lease_token != token:
+            if stored is None or read(items.lease_from, stored).lease_token != token:
                 return None
         self.watch.note(lease)
         return lease
 
     # while held
 
+    @checked
     def renew(self, lease: Lease, progress: str = "") -> Lease:
         """Extend the lease: one write of one unit. The reply carries cancel_requested. Raises LeaseLost."""
         shortened = progress.encode()[:PROGRESS_BYTES].decode(errors="ignore")
@@ -228,6 +238,7 @@ class JobQueue:
         self.watch.note(renewed)
         return renewed
 
+    @checked
     def record_checkpoint(self, lease: Lease, pointer: Pointer, best: Pointer | None) -> Lease:
         """Move the resume point forward, after the checkpoint's manifest is stored. Raises LeaseLost.
 
@@ -242,6 +253,7 @@ class JobQueue:
                 raise
             return stored  # our own write, whose reply was lost
 
+    @checked
     def fall_back(self, lease: Lease) -> Lease:
         """Replace a damaged resume point by the previous one, or by the beginning. Raises LeaseLost.
 
@@ -259,6 +271,7 @@ class JobQueue:
         pointers = {"checkpoint": lease.previous, "best": lease.previous_best}
         return lease.model_copy(update={**pointers, "previous": None, "previous_best": None})
 
+    @checked
     def pin(self, lease: Lease, seen: JsonObject, config: JsonObject) -> Job:
         """Replace the config by one with values that only the worker can resolve, such as a snapshot of the table.
 
@@ -280,12 +293,12 @@ class JobQueue:
                 update(lease_key(lease.job_id), actions, condition), patience_seconds=self._patience(lease)
             )
         except ConditionFailed as lost:
-            stored = items.lease_from(lost.losers[0]) if lost.losers[0] else None
+            stored = read(items.lease_from, lost.losers[0]) if lost.losers[0] else None
             if stored is None or (stored.attempt, stored.lease_token) != (lease.attempt, lease.lease_token):
                 raise LeaseLost(f"attempt {lease.attempt} of job {lease.job_id} lost its lease") from None
             raise StateConflict(f"job {lease.job_id}: the stored checkpoint is not behind the given one") from None
         assert raw is not None
-        return items.lease_from(raw)
+        return read(items.lease_from, raw)
 
     def _patience(self, lease: Lease) -> float:
         # A holder may pass the lease as it was claimed; the fence, not the clock, refuses a late write.
@@ -294,6 +307,7 @@ class JobQueue:
 
     # ends by the holder; each returns the resulting status
 
+    @checked
     def complete(
         self, lease: Lease, *, results: JsonObject, summary: JobLog, end: AttemptEnd | None = None
     ) -> JobStatus:
@@ -304,10 +318,12 @@ class JobQueue:
         job = Move(JobStatus.SUCCEEDED, [JobItem.results.set(results)])
         return self._end(lease, job, outcome="succeeded", end=end, summary=summary)
 
+    @checked
     def fail(
         self, lease: Lease, error: JobError, *, summary: JobLog | None = None, end: AttemptEnd | None = None
     ) -> JobStatus:
         """pending after a backoff while the budgets last, else failed; cancelled if that was requested."""
+        error = cut_error(error)
         job = self.client.get_job(lease.job_id, consistent=True)
         held = self.client.get_lease(lease.job_id)
         budgets = job.budgets.after_error(error.cause, progressed=progressed(held))
@@ -322,12 +338,14 @@ class JobQueue:
             moved = Move(JobStatus.FAILED, actions)
         return self._end(lease, moved, outcome=f"failed: {error.cause}", end=end, summary=summary)
 
+    @checked
     def release(self, lease: Lease, reason: str, *, end: AttemptEnd | None = None) -> JobStatus:
         """interrupted, claimable at once (spot notice, SIGTERM); or cancelled, if that was requested."""
         job = self.client.get_job(lease.job_id, consistent=True)
         moved = interruption(job, self.client.get_lease(lease.job_id), self.timing, self.now())
         return self._end(lease, moved, outcome=f"interrupted: {reason}", end=end)
 
+    @checked
     def acknowledge_cancel(self, lease: Lease, *, end: AttemptEnd | None = None) -> JobStatus:
         """cancelled, after the holder saw cancel_requested and stopped."""
         return self._end_as_cancelled(lease, end)
@@ -355,7 +373,7 @@ class JobQueue:
 
     def _after_lost_end(self, lease: Lease, lost: ConditionFailed, end: AttemptEnd | None) -> JobStatus:
         """The job was cancelled, ended by this holder with a lost reply, or taken over."""
-        stored = items.lease_from(lost.losers[1]) if lost.losers[1] else None
+        stored = read(items.lease_from, lost.losers[1]) if lost.losers[1] else None
         if stored is not None and stored.lease_token == lease.lease_token and stored.cancel_requested:
             return self._end_as_cancelled(lease, end)
         return self._status_if_ended_by(lease)
@@ -376,6 +394,7 @@ class JobQueue:
 
     # for a person, a scaler or an idle worker
 
+    @checked
     def cancel(self, job_id: str) -> JobStatus:
         """Cancel at once when the job is not held; otherwise ask its worker to stop and return running."""
         job_id, pauses = parse_job_id(job_id), self.client.writer.pauses()
@@ -401,12 +420,13 @@ class JobQueue:
                 f"{lease.attempt} of the lease): another program changed its rows, or they change too fast; try again"
             )
 
+    @checked
     def retry(self, job_id: str) -> Job:
         """Requeue a failed job with unused budgets; it resumes from its checkpoint. StateConflict for any other."""
         job_id = parse_job_id(job_id)
         job, lease = self.client.get_job(job_id, consistent=True), self.client.get_lease(job_id)
         if lease.deleting_at is not None:
-            raise StateConflict(f"job {job_id} is being deleted: 'layoutlm-cli job delete' finishes that")
+            raise StateConflict(f"job {job_id} is being deleted: `layoutlm-cli job delete {job_id[:8]}` finishes that")
         if job.status is not JobStatus.FAILED:
             raise StateConflict(f"job {job_id} is {job.status}: only a failed job can be retried")
         try:
@@ -456,8 +476,8 @@ class JobQueue:
             return self.client.get_lease(job_id)
         except NotFound:
             return None  # a job of the original system is read-only
-        except (ValueError, TypeError) as error:  # it must not stop the others
-            log.warning("the lease of job %s cannot be read: %s", job_id, type(error).__name__)
+        except UnreadableRow as error:  # it must not stop the others
+            log.warning("job %s is passed over: %s", job_id, error)
             return None
 
     def _is_overdue(self, lease: Lease) -> bool:
@@ -479,7 +499,11 @@ class JobQueue:
         if lease.cancel_requested:
             moved = Move(JobStatus.CANCELLED, [])
         else:  # the budgets are read here, because the index that named the job may lag behind
-            moved = interruption(self.client.get_job(job_id, consistent=True), lease, self.timing, now)
+            try:
+                moved = interruption(self.client.get_job(job_id, consistent=True), lease, self.timing, now)
+            except UnreadableRow as error:
+                log.warning("job %s is passed over: %s", job_id, error)
+                return None
         writes = [*take_away_writes(lease, moved, untouched, now), rescued_attempt(lease, moved, now)]
         try:
             self.client.writer.execute(*writes)
@@ -487,6 +511,7 @@ class JobQueue:
             return None
         return self.client.get_job(job_id, consistent=True)
 
+    @checked
     def decide_to_prune(self, job: Job, names: Callable[[Pointer], bool]) -> bool:
         """Take the pointers to checkpoints that will be removed off the lease of a job that has ended, as it was read.
 
@@ -501,11 +526,12 @@ class JobQueue:
         try:
             self.client.writer.execute(*prune_decision_writes(job, lease, lease.model_copy(update=gone)))
         except ConditionFailed as lost:
-            stored = items.lease_from(lost.losers[1]) if lost.losers[1] else None
+            stored = read(items.lease_from, lost.losers[1]) if lost.losers[1] else None
             same = lost.failed == (False, True) and stored is not None and stored.lease_token is None
             return same and self.decide_to_prune(job, names)  # another one pruned it, or our own lost reply
         return True
 
+    @checked
     def decide_to_delete(self, job_id: str) -> Job:
         """Mark a job in a final state, so that nothing retries or claims it while it is being deleted. Idempotent.
 
@@ -528,6 +554,7 @@ class JobQueue:
             except ConditionFailed:  # retried, or deleted, between read and write
                 self._pause_or_refuse(pauses, job, lease)
 
+    @checked
     def delete(self, job_id: str) -> int:
         """Remove the rows of a job that was decided to be deleted, Lease and Job last. Returns the number of rows.
 

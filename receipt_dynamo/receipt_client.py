@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from receipt_dynamo import receipt_items as items
+from receipt_dynamo.arguments import checked
 from receipt_dynamo.bulk import Bulk, Units
 from receipt_dynamo.client import DynamoClient
 from receipt_dynamo.errors import StateConflict
 from receipt_dynamo.items import RawItem
 from receipt_dynamo.receipts import Receipt, ReceiptWord, ReceiptWordLabel, ValidationStatus
+from receipt_dynamo.unreadable import read, readable
 from receipt_dynamo.writes import ConditionFailed, Write
 
 
@@ -57,36 +59,36 @@ class ReceiptClient:
 
     # labels by validation status
 
+    @checked
     def iter_labels_by_status(
         self, status: ValidationStatus, part: LabelRange = ALL_LABELS
     ) -> Iterator[ReceiptWordLabel]:
         """Labels of a status, sorted by image, receipt, line and word, without author, time and reasons."""
         rows = self._bulk.query(_only(items.LABEL_ATTRIBUTES, _labels_of(status, part)))
-        return (items.label_from(raw) for raw in rows if items.is_label(raw))
+        return readable(items.label_from, filter(items.is_label, rows))
 
+    @checked
     def count_labels(self, status: ValidationStatus, part: LabelRange = ALL_LABELS) -> int:
         """Number of labels of a status, counted in the store."""
         return self._bulk.count(_labels_of(status, part))
 
+    @checked
     def has_labels(self, status: ValidationStatus) -> bool:
         """Whether there is any label of a status."""
         return next(self._bulk.query({**_labels_of(status, ALL_LABELS), "Limit": 1}), None) is not None
 
     # images and receipts
 
+    @checked
     def get_image(self, image_id: str) -> ImageRows:
         """Receipts and words of an image, without the original system's letters and lines.
 
         Read through GSI3, which holds only these; where it has no words, from the table itself.
         """
         for index in ("GSI3", ""):
-            receipts: list[Receipt] = []
-            words: list[ReceiptWord] = []
-            for raw in self._bulk.query(_only(_IMAGE_ATTRIBUTES, _image_of(index, image_id))):
-                if items.is_word(raw):
-                    words.append(items.word_from(raw))
-                elif items.is_receipt(raw):
-                    receipts.append(items.receipt_from(raw))
+            rows = list(self._bulk.query(_only(_IMAGE_ATTRIBUTES, _image_of(index, image_id))))
+            receipts = list(readable(items.receipt_from, filter(items.is_receipt, rows)))
+            words = list(readable(items.word_from, filter(items.is_word, rows)))
             if words:
                 break
         return ImageRows(receipts, words)
@@ -94,12 +96,13 @@ class ReceiptClient:
     def get_receipts(self, receipts: Iterable[tuple[str, int]]) -> list[Receipt]:
         """The existing receipts of these (image_id, receipt_id), in no order."""
         keys = [items.receipt_key(image_id, receipt_id) for image_id, receipt_id in receipts]
-        return [items.receipt_from(raw) for raw in self._bulk.get(keys)]
+        return list(readable(items.receipt_from, self._bulk.get(keys)))
 
+    @checked
     def list_labels(self, image_id: str) -> list[ReceiptWordLabel]:
         """Every label of an image's words, of any status, with all attributes."""
         rows = self._bulk.query({**_image_of("", image_id), "ConsistentRead": True})
-        return [items.label_from(raw) for raw in rows if items.is_label(raw)]
+        return list(readable(items.label_from, filter(items.is_label, rows)))
 
     # writes
 
@@ -113,17 +116,18 @@ class ReceiptClient:
         puts = [*map(items.word_item, words), *map(items.label_item, labels), *map(items.receipt_item, receipts)]
         return [key["SK"]["S"] for key in self._bulk.write(puts)]
 
+    @checked
     def change_status(self, label: ReceiptWordLabel, status: ValidationStatus) -> ReceiptWordLabel:
         """Change the status of a label. Raises StateConflict when the stored status has changed."""
         try:
             raw = self._writer.execute(Write("Update", items.status_update(label, status)))
         except ConditionFailed as lost:
             (raw,) = lost.losers
-            now = None if raw is None else items.label_from(raw).validation_status
+            now = None if raw is None else read(items.label_from, raw).validation_status
             if now is not status:  # the same status may be our own write, whose reply was lost
                 raise StateConflict(f"it is {now} now" if now else "it is gone") from None
         assert raw is not None
-        return items.label_from(raw)
+        return read(items.label_from, raw)
 
     def delete_leftovers(
         self, receipt: Receipt, words: Sequence[ReceiptWord], labels: Sequence[ReceiptWordLabel]

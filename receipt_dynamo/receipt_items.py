@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from receipt_dynamo.attributes import stamp
+from receipt_dynamo.attributes import number_of, stamp
 from receipt_dynamo.items import RawItem, key
 from receipt_dynamo.receipts import Receipt, ReceiptWord, ReceiptWordLabel, ValidationStatus
 
@@ -63,6 +63,7 @@ def receipt_item(receipt: Receipt) -> RawItem:
         "page_id": receipt.page_id,
         "group": receipt.group,
         "sha256": receipt.sha256,
+        "word_order": receipt.order,
         "timestamp_added": stamp(receipt.timestamp_added) if receipt.timestamp_added else None,
     }
     return {**_texts(texts), **_numbers({"width": receipt.width, "height": receipt.height})}
@@ -74,8 +75,9 @@ def receipt_from(raw: RawItem) -> Receipt:
     return Receipt(
         image_id=image_of(raw),
         receipt_id=int(receipt_id),
-        width=int(raw["width"]["N"]),
-        height=int(raw["height"]["N"]),
+        width=int(_number(raw["width"])),
+        height=int(_number(raw["height"])),
+        order=_text(raw, "word_order"),
         **{name: _text(raw, name) for name in names},  # type: ignore[arg-type]  # pydantic reads the time
     )
 
@@ -101,6 +103,7 @@ RECEIPT_ATTRIBUTES: Final = (
     "page_id",
     "group",
     "sha256",
+    "word_order",
 )
 
 
@@ -113,11 +116,11 @@ def word_from(raw: RawItem) -> ReceiptWord:
         line_id=int(line_id),
         word_id=int(word_id),
         text=raw["text"]["S"],
-        x=float(box["x"]["N"]),
-        y=float(box["y"]["N"]),
-        width=float(box["width"]["N"]),
-        height=float(box["height"]["N"]),
-        confidence=float(raw["confidence"]["N"]) if "N" in raw.get("confidence", {}) else None,
+        x=_number(box["x"]),
+        y=_number(box["y"]),
+        width=_number(box["width"]),
+        height=_number(box["height"]),
+        confidence=_number(raw["confidence"]) if {"N", "S"} & raw.get("confidence", {}).keys() else None,
     )
 
 
@@ -212,6 +215,11 @@ def _texts(values: dict[str, str | None]) -> RawItem:
 def _numbers(values: dict[str, float | None]) -> RawItem:
     """repr keeps a float exact in at most 17 digits; DynamoDB holds 38."""
     return {name: {"N": repr(value)} for name, value in values.items() if value is not None}
+
+
+def _number(value: RawItem) -> float:
+    """A finite number, also one that was stored as text."""
+    return float(number_of(value["N"] if "N" in value else value["S"]))
 
 
 def _text(raw: RawItem, name: str) -> str | None:

@@ -53,6 +53,7 @@ class Receipt(_Record):
     page_id: str | None = None
     group: str | None = None
     sha256: str | None = None  # of the scan
+    order: str | None = None  # "given": the words are read as they are numbered; None: by their boxes
 
 
 class ReceiptWord(_Record):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-_RNG = random.Random()
+_RNG: Final = random.SystemRandom()  # forked processes would draw the same pauses from a copied state
 
 
 @dataclass(frozen=True)

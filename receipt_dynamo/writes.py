@@ -14,6 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action, Update
 
+from receipt_dynamo.connection import check_row
 from receipt_dynamo.errors import TRANSIENT_CODES, WriteTimeout, is_transient, store_error
 from receipt_dynamo.items import RawItem, TableItem
 from receipt_dynamo.retries import CONFLICT, Pauses
@@ -122,7 +123,9 @@ class Writer:
         elif write.kind == "Delete":
             self._client.delete_item(**request)
         else:
-            return dict(self._client.update_item(ReturnValues="ALL_NEW", **request)["Attributes"])
+            changed: RawItem = dict(self._client.update_item(ReturnValues="ALL_NEW", **request)["Attributes"])
+            check_row(changed, write.parameters["Key"])
+            return changed
         return None
 
     def _refusal(self, error: ClientError | BotoCoreError) -> Exception:

@@ -6,7 +6,7 @@ config.json all come from these models, and are flat: run options and task optio
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -15,19 +15,20 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     field_validator,
     model_validator,
 )
 
+from receipt_layoutlm.configs.recipes import COMMON_RECIPES, Recipe
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.metric_names import LOSS, check_metric, parse_guard
 
 M = TypeVar("M", bound=BaseModel)
 
 CONFIG_VERSION: Final = 1
-DEFAULT_WORK_DIR = "/tmp/receipt_layoutlm"
 DEFAULT_TASK: Final = "layoutlm"
 
 TASKS: dict[str, str] = {
@@ -63,6 +64,18 @@ BASIC: Final = frozenset(
 
 LabelName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
 
+
+def split_names(given: object) -> object:
+    """Names, also several in one text with commas between them; `none` alone stands for no name."""
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, list | tuple):
+        return given
+    names = tuple(name.strip() for text in texts for name in str(text).split(","))
+    return () if names == ("none",) else names
+
+
+LabelNames = Annotated[tuple[LabelName, ...], BeforeValidator(split_names)]
+
 _KFOLD = re.compile(r"kfold:([1-9][0-9]{0,2})/([1-9][0-9]{0,2})")
 
 
@@ -89,10 +102,11 @@ def _check_split(text: str) -> str:
 class TrainConfig(BaseModel):
     """Resolved run options of a training; a task's config extends it. Frozen; an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     trainer: ClassVar[str]  # module of the task's trainer; its prepare() returns a Task
     metrics: ClassVar[tuple[str, ...]] = ()  # of the task, beside the loss and the metrics of one label
+    recipes: ClassVar[Mapping[str, Recipe]] = COMMON_RECIPES
 
     config_version: Literal[1] = CONFIG_VERSION
     task: str = Field(DEFAULT_TASK, description="Task to learn.")
@@ -103,7 +117,7 @@ class TrainConfig(BaseModel):
         description="For large tables: the worker takes the snapshot of the table's VALID labels, not this command. "
         "The first attempt checks and pins the pages; later ones train on the same.",
     )
-    over_lines: tuple[LabelName, ...] = _data(
+    over_lines: LabelNames = _data(
         (),
         description="Entities of this label continue over line breaks in the snapshot of the table, like those of "
         "ADDRESS_LINE and MERCHANT_NAME; repeat for more.",
@@ -121,7 +135,7 @@ class TrainConfig(BaseModel):
         0.8,
         gt=0,
         lt=1,
-        description="Fraction of pages used for training; the three fractions add up to 1, one may be left out.",
+        description="Fraction of pages used for training; what is left out of the three follows from the others.",
     )
     val_ratio: float = _data(0.2, gt=0, lt=1, description="Fraction of pages used for validation (model selection).")
     test_ratio: float = _data(
@@ -213,7 +227,10 @@ class TrainConfig(BaseModel):
         description="Data-parallel processes, one per GPU; the effective batch size does not change.",
     )
     threads: int | None = _place(None, ge=1, description="CPU threads (default: the CPUs it may use).")
-    work_dir: str = _place(DEFAULT_WORK_DIR, description="Folder on the worker that holds the run directories.")
+    work_dir: str | None = _place(
+        None,
+        description="Folder of the run directories, with --local and --run-here (default: in the state folder).",
+    )
 
     @field_validator("metric_for_best")
     @classmethod
@@ -236,7 +253,7 @@ class TrainConfig(BaseModel):
     def _check_ratios(self) -> Self:
         if abs(sum(getattr(self, name) for name in RATIOS) - 1) > RATIO_TOLERANCE:
             shares = " + ".join(f"{getattr(self, name):g}" for name in RATIOS)
-            raise ValueError(f"train_ratio + val_ratio + test_ratio is {shares}, not 1: leave one of them out")
+            raise ValueError(f"the ratios of the split, {shares}, do not add up to 1: leave one of them out")
         return self
 
     @property
@@ -258,6 +275,10 @@ class TrainConfig(BaseModel):
         steps = self.gradient_accumulation_steps * (self.batch_size // size)
         smaller = {"batch_size": size, "gradient_accumulation_steps": steps}
         return self.model_copy(update={**smaller, "eval_batch_size": min(size, self.effective_eval_batch_size)})
+
+    def without_unlearned(self, options: Collection[str], learned: Collection[str]) -> Self:
+        """The config without the labels that these options name and the run does not learn."""
+        return self
 
     def encoded_name(self, fingerprint: str) -> str | None:
         """Name under which attempts and machines share the encoding of a snapshot; None: the task shares none."""

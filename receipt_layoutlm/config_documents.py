@@ -1,7 +1,6 @@
 """Configs as documents: stored job configs, config.json, --config files, and the error for an unknown key."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Final, TypeVar
 
 from pydantic import BaseModel, JsonValue, ValidationError
@@ -16,6 +15,8 @@ from receipt_layoutlm.config import (
     config_class,
     with_whole_ratios,
 )
+from receipt_layoutlm.paths import DEFAULT_WORK_DIR
+from receipt_layoutlm.suggestions import nearest
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -50,22 +51,42 @@ OTHER_NAMES: Final = {
     "no_cuda": "device",
     "nproc_per_node": "processes",
     "random_state": "seed",
+    "max_steps": "epochs",
+    "warmup_steps": "warmup_ratio",
+    "batch": "batch_size",
+    "model": "pretrained",
+    "weights": "pretrained",
+    "tokenizer_name": "pretrained",
+    "train_file": "dataset",
+    "validation_split": "val_ratio",
+    "test_size": "test_ratio",
+    "bf16": "precision",
+    "num_gpus": "processes",
+    "gpus": "processes",
+    "run_name": "job_name",
+    "experiment_name": "experiment",
+    "labels": "allowed_labels",
 }
 """Names of options in other tools -> ours."""
 
 RENAMED = {"eval_fraction": "val_ratio"}
 """Keys of earlier versions -> ours."""
 
-BESIDE = frozenset({"given", "warnings"})
+BESIDE = frozenset({"given", "warnings", "recipe"})
 """Keys of a stored document that are no options."""
 
 
-def to_document(config: TrainConfig, given: Mapping[str, str], warnings: Sequence[str] = ()) -> dict[str, JsonValue]:
+def to_document(
+    config: TrainConfig, given: Mapping[str, str], warnings: Sequence[str] = (), recipe: str | None = None
+) -> dict[str, JsonValue]:
     """What is stored as job_config: every resolved value, and beside them what else a person wants to know later.
 
-    `given` says where each explicit value came from, `warnings` what the check of the data found at submit.
+    `given` says where each value that is not a default came from, `recipe` which one it was, `warnings` what the
+    check of the data found at submit.
     """
     told: dict[str, JsonValue] = {**config.model_dump(mode="json"), "given": dict(given)}
+    if recipe is not None:
+        told["recipe"] = recipe
     if warnings:
         told["warnings"] = list(warnings)
     return told
@@ -83,6 +104,9 @@ def from_document(document: Mapping[str, JsonValue]) -> TrainConfig:
             f"config_version {document.get('config_version')} is not {CONFIG_VERSION}: upgrade this worker"
         )
     values = {key: value for key, value in document.items() if key not in BESIDE and value is not None}
+    given = document.get("given")
+    if values.get("work_dir") == str(DEFAULT_WORK_DIR) and not (isinstance(given, dict) and "work_dir" in given):
+        del values["work_dir"]  # earlier versions stored the default
     return parse_config(with_whole_ratios(values))
 
 
@@ -141,6 +165,6 @@ def unknown_key(key: str, known: Iterable[str]) -> ConfigError:
     for task in TASKS:
         if key in config_class(task).model_fields:
             return ConfigError(f"{key!r} is an option of task {task}")
-    near = get_close_matches(key, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"known keys are {', '.join(names)}"
+    near = nearest(key, names, cutoff=0.5)
+    hint = f"did you mean {near!r}?" if near else f"known keys are {', '.join(names)}"
     return ConfigError(f"unknown key {key!r}: {hint}")

@@ -3,3 +3,7 @@
 
 class UserError(Exception):
     """Shown to a person as one line, without a traceback."""
+
+
+class HubUnavailable(UserError):
+    """The model hub does not answer, or asks to come later: another try may succeed."""

@@ -81,8 +81,17 @@ def create_bucket(client: "S3Client", name: str) -> None:
         client.head_bucket(Bucket=name)  # ClientError 403 when another account owns it
 
 
-@functools.cache
+def superseded_days() -> int:
+    """Days after which the bucket's lifecycle rule deletes checkpoints of succeeded jobs, by default."""
+    return int(_storage_template()["Parameters"]["SupersededDays"]["Default"])
+
+
 def _table_properties() -> dict[str, Any]:
-    template = yaml.load(template_path("storage.yaml").read_text(), Loader=_TemplateLoader)
-    properties: dict[str, Any] = template["Resources"]["Table"]["Properties"]
+    properties: dict[str, Any] = _storage_template()["Resources"]["Table"]["Properties"]
     return properties
+
+
+@functools.cache
+def _storage_template() -> dict[str, Any]:
+    template: dict[str, Any] = yaml.load(template_path("storage.yaml").read_text(), Loader=_TemplateLoader)
+    return template

@@ -25,12 +25,29 @@ NAME_BYTES = 240  # of a file name's 255; the temporary link to the newest attem
 
 def safe_name(name: str) -> str:
     """The name, if it is a safe path segment. Raises ConfigError."""
+    if (problem := _unsafe(name)) is not None:
+        raise ConfigError(f"job name {name[:20]!r}: {problem}")
+    return name
+
+
+def _unsafe(name: str) -> str | None:
+    """Why a name is not a safe path segment."""
     if not name or name.startswith(".") or any(not (ch.isalnum() or ch in "._-+@") for ch in name):
-        raise ConfigError(
-            f"job name {name!r}: use letters, digits, '.', '_', '-', '+' and '@', and no '.' at the beginning"
-        )
-    if (size := len(name.encode())) > NAME_BYTES:
-        raise ConfigError(f"job name {name[:20]!r}… has {size} bytes: use at most {NAME_BYTES}")
+        near = "".join(ch if ch.isalnum() or ch in "._-+@" else "-" for ch in name).lstrip(".-")
+        text = "use letters, digits, '.', '_', '-', '+' and '@', and no '.' at the beginning"
+        return f"{text}, e.g. {near}" if near else text
+    size = len(name.encode())
+    return f"it has {size} bytes: use at most {NAME_BYTES}" if size > NAME_BYTES else None
+
+
+def new_name(name: str) -> str:
+    """The name, if it is safe and `job show NAME` would find it. Raises ConfigError."""
+    if name.startswith("@"):
+        raise ConfigError(f"names with '@' in front stand for jobs, as @last and @best do: use {name.lstrip('@')}")
+    if re.fullmatch(r"[0-9a-fA-F-]{32,36}", name):
+        raise ConfigError("it would be taken for a job's id: use another name")
+    if (problem := _unsafe(name)) is not None:
+        raise ConfigError(problem)
     return name
 
 

@@ -1,13 +1,16 @@
 """layoutlm-cli: each command parses its options, makes one call and prints. A command's module is imported on use."""
 
+import os
 from typing import Any
 
 import click
 
 from receipt_layoutlm.cli.lazy_group import LazyGroup
+from receipt_layoutlm.cli.output import colour_of, error_text
 
 COMMANDS = {
     "train": ("receipt_layoutlm.cli.train:train_command", "Submit a training job, or run it here with --run-here."),
+    "recipe": ("receipt_layoutlm.cli.recipe:recipe", "List named options of train, and what they reach."),
     "worker": ("receipt_layoutlm.cli.worker:worker", "Claim and run submitted jobs; drain running workers."),
     "job": ("receipt_layoutlm.cli.job:job", "List, show, explain, compare, cancel, retry, pull and delete jobs."),
     "rescue": ("receipt_layoutlm.cli.rescue:rescue", "Requeue jobs whose lease has expired."),
@@ -18,14 +21,23 @@ COMMANDS = {
     "local": ("receipt_layoutlm.cli.local:local", "Start, stop and show the embedded AWS behind --local."),
     "doctor": ("receipt_layoutlm.cli.doctor:doctor", "Check this machine or your AWS account and suggest fixes."),
     "chaos": ("receipt_layoutlm.cli.chaos:chaos", "Check the queue under kills, faults and wrong clocks."),
+    "completion": ("receipt_layoutlm.cli.completion:completion", "Complete commands, jobs and datasets in your shell."),
     "demo": ("receipt_layoutlm.cli.demo:demo", "Run the whole system once on generated receipts."),
 }
 
 INTERRUPTED = 130  # as shells report a process that SIGINT ended
 
 
-class InterruptibleGroup(LazyGroup):
-    """Ends every command on Ctrl-C with one line and exit code 130 (click's own is "Aborted!" and 1)."""
+class Program(LazyGroup):
+    """The whole command line: --local at any place, errors whose commands run as printed, one ending for Ctrl-C.
+
+    Ctrl-C ends a command with one line and exit code 130 (click's own is "Aborted!" and 1).
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        options = [arg for arg in args[:end] if arg != "--local"]
+        return super().parse_args(ctx, [*(["--local"] if len(options) < end else []), *options, *args[end:]])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -36,15 +48,19 @@ class InterruptibleGroup(LazyGroup):
                 raise
             click.echo("Interrupted.", err=True)
             ctx.exit(INTERRUPTED)
+        except click.ClickException as error:
+            error.message = error_text(error.message, ctx)  # type: ignore[misc]
+            raise
 
 
-@click.group(cls=InterruptibleGroup, places=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Program, places=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--local",
     "is_local",
     is_flag=True,
     envvar="LAYOUTLM_LOCAL",
-    help="Use a DynamoDB and an S3 on this machine, started on demand; no AWS account is used.",
+    show_envvar=True,
+    help="Use a DynamoDB and an S3 on this machine, started on demand; no AWS account is used. May stand anywhere.",
 )
 @click.version_option(package_name="receipt-layoutlm")
 @click.pass_context
@@ -58,7 +74,7 @@ def cli(ctx: click.Context, is_local: bool) -> None:
       layoutlm-cli --local worker run --once
       layoutlm-cli --local job show @last
     """
-    ctx.obj = is_local
+    ctx.obj, ctx.color = is_local, colour_of(os.environ)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import click
 
 from receipt_dynamo import NotFound, StateConflict
 from receipt_layoutlm.cli.connection import Connection, store_options
+from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.progress import counting_bar
 from receipt_layoutlm.cli.tables import clean
 
@@ -51,12 +52,12 @@ def chaos(
             with suppress(StateConflict, NotFound):  # one that never ended stays
                 queue.delete(job_id)
     ends = ", ".join(f"{number} {status}" for status, number in result.statuses.items())
-    click.echo(
+    say(
         f"{result.jobs} jobs, {result.kills} kills, {result.pauses} pauses, {result.claims} claims in "
         f"{result.seconds:.0f} s: {ends}"
     )
     for text in result.violations[:SHOWN]:
-        click.echo(clean(text))
-    click.echo(f"{len(result.violations)} violations; report: {report}")
+        say(clean(text))
+    say(f"{len(result.violations)} violations; report: {report}")
     if result.violations:
         raise click.exceptions.Exit(1)

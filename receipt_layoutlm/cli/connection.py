@@ -15,6 +15,7 @@ import click
 
 from receipt_dynamo import DynamoClient, JobQueue, StoreError
 from receipt_dynamo.client import resolve_region
+from receipt_layoutlm.cli.output import PlaceOption
 from receipt_layoutlm.config import ConfigError
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.redact import printable
@@ -106,12 +107,21 @@ class Connection:
         os.environ.update(local_aws.start_for(os.environ, service, name))
 
 
+region_option = click.option(
+    "--region", cls=PlaceOption, metavar="REGION", help="AWS region (default: AWS_REGION, the profile, us-east-1)."
+)
+
+
 def store_options(command: F) -> F:
     """Add --dynamo-table, --region and --bucket; the command receives them as one `connection`."""
 
-    @click.option("--dynamo-table", metavar="TABLE", help=f"DynamoDB table (default: {TABLE_VARIABLE}).")
-    @click.option("--region", metavar="REGION", help="AWS region (default: AWS_REGION, the profile, us-east-1).")
-    @click.option("--bucket", metavar="BUCKET", help=f"S3 bucket for snapshots and runs (default: {BUCKET_VARIABLE}).")
+    bucket_help = f"S3 bucket for snapshots and runs (default: {BUCKET_VARIABLE})."
+
+    @click.option(
+        "--dynamo-table", cls=PlaceOption, metavar="TABLE", help=f"DynamoDB table (default: {TABLE_VARIABLE})."
+    )
+    @region_option
+    @click.option("--bucket", cls=PlaceOption, metavar="BUCKET", help=bucket_help)
     @functools.wraps(command)
     def wrapped(dynamo_table: str | None, region: str | None, bucket: str | None, **values: Any) -> Any:
         is_local = bool(click.get_current_context().find_root().obj)

@@ -8,6 +8,7 @@ import click
 
 from receipt_dynamo import Job, JobStatus
 from receipt_layoutlm.cli.connection import Connection, store_options
+from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.tables import clean, per_label_table, score
 from receipt_layoutlm.jobs.find import find_job
 
@@ -25,7 +26,7 @@ def demo(connection: Connection, pages: int, epochs: int, layers: int) -> None:
     Everything runs on this machine, on the embedded DynamoDB and S3 of --local.
     """
     began = time.monotonic()
-    connection.is_local = True
+    connection.is_local = click.get_current_context().find_root().obj = True
     name = f"demo-{time.strftime('%Y%m%d-%H%M%S')}"
     _run("dataset", "import", "sample", "--pages", str(pages))
     _run(
@@ -37,11 +38,11 @@ def demo(connection: Connection, pages: int, epochs: int, layers: int) -> None:
     _run("worker", "run", "--once")
     job = find_job(connection.client(), name)
     if job.status is not JobStatus.SUCCEEDED:
-        raise click.ClickException(f"the job is {job.status}: 'layoutlm-cli --local job why {name}' explains it")
+        raise click.ClickException(f"the job is {job.status}: `layoutlm-cli job why {name}` explains it")
     _run("job", "metrics", name)
     _run("job", "list", "--status", "succeeded", "--limit", "5")
-    click.echo("\n" + summary(job))
-    click.echo(f"\nthe whole system took {time.monotonic() - began:.0f} s on this machine")
+    say("\n" + summary(job))
+    say(f"\nthe whole system took {time.monotonic() - began:.0f} s on this machine")
 
 
 def _run(*arguments: str) -> None:
@@ -67,8 +68,8 @@ def summary(job: Job) -> str:
     lines = [f"{name:10}  {clean(value)}" for name, value in facts]
     lines += ["", per_label_table(results.get("per_label")), "", "next:"]
     lines += [
-        f"  layoutlm-cli --local job show {short}",
-        f"  layoutlm-cli --local job pull {short} --to my-model",
-        "  layoutlm-cli --local train --pretrained minilm --data YOUR_PAGES.jsonl --run-here",
+        f"  layoutlm-cli job show {short}",
+        f"  layoutlm-cli job pull {short} --to model-{short}",
+        "  layoutlm-cli dataset import --help",
     ]
     return "\n".join(lines)

@@ -12,13 +12,19 @@ from pathlib import Path
 import click
 
 from receipt_layoutlm.cli.connection import Connection, store_options
-from receipt_layoutlm.config import DEFAULT_WORK_DIR
+from receipt_layoutlm.cli.output import PlaceOption, say
 from receipt_layoutlm.fleet.check_result import CheckResult, State
 from receipt_layoutlm.local import engines as local_engines
 from receipt_layoutlm.local.engines import DYNOXIDE_INTEGRITY, EngineUnavailable
-from receipt_layoutlm.paths import state_dir
+from receipt_layoutlm.paths import (
+    STATE_ADVICE,
+    WORK_ADVICE,
+    given_work_dir,
+    local_work_dir,
+    state_dir,
+    state_problem,
+)
 
-COLOURS: dict[State, str] = {"ok": "green", "warn": "yellow", "missing": "red"}
 OLDEST_PYTHON = (3, 11)
 GIGABYTE = 10**9
 TIGHT_BYTES, TOO_SMALL_BYTES = 5 * GIGABYTE, GIGABYTE  # a run of MiniLM keeps about 0.3 GB a checkpoint
@@ -34,7 +40,12 @@ TRAIN_PACKAGES = ("torch", "transformers", "safetensors", "numpy")
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
-    "--fleet", envvar="LAYOUTLM_FLEET", metavar="NAME", show_envvar=True, help="Check the account for this fleet."
+    "--fleet",
+    cls=PlaceOption,
+    envvar="LAYOUTLM_FLEET",
+    metavar="NAME",
+    show_envvar=True,
+    help="Check the account for this fleet.",
 )
 @store_options
 def doctor(connection: Connection, as_json: bool, fleet: str | None) -> None:
@@ -53,13 +64,21 @@ def doctor(connection: Connection, as_json: bool, fleet: str | None) -> None:
         bucket = connection.default_bucket() if connection.has_bucket() else None
         results = check_account(Account(connection.region, fleet or DEFAULT_FLEET, table, bucket, Path("dist")))
     else:
-        results = check_machine(local_engines.platform_key(), local_engines.programs_dir(), state_dir(os.environ))
-    click.echo(json.dumps([asdict(result) for result in results], indent=1) if as_json else as_text(results))
+        results = check_machine(
+            local_engines.platform_key(),
+            local_engines.programs_dir(),
+            state_dir(os.environ),
+            given_work_dir(os.environ) or local_work_dir(os.environ),
+        )
+    if as_json:
+        click.echo(json.dumps([asdict(result) for result in results], indent=1))
+    else:
+        say(as_text(results))
     if any(result.state == "missing" for result in results):
         sys.exit(1)
 
 
-def check_machine(platform: str, programs: Path, state: Path) -> list[CheckResult]:
+def check_machine(platform: str, programs: Path, state: Path, work: Path) -> list[CheckResult]:
     """Check the requirements of a local run, in the order in which they are needed. Installs and starts nothing."""
     return [
         check_python(sys.version_info[:3]),
@@ -69,18 +88,18 @@ def check_machine(platform: str, programs: Path, state: Path) -> list[CheckResul
         check_minilm(),
         check_dynamodb(platform, programs),
         check_s3(platform, programs),
-        check_package("Faker", "warn", f"{local_engines.INSTALL_EXTRA}, for `dataset import sample`"),
-        check_disk("state folder", state),
-        check_disk("work folder", Path(DEFAULT_WORK_DIR)),
+        check_package("Faker", "warn", f"{local_engines.INSTALL_EXTRA}, which generates receipts"),
+        check_state(state),
+        check_disk("work folder", work, WORK_ADVICE),
     ]
 
 
 def as_text(results: list[CheckResult]) -> str:
-    """One line per result, its advice below it; coloured on a terminal only."""
+    """One line per result, its advice below it."""
     lines = []
     for result in results:
-        lines.append(f"{click.style(f'{result.state:8}', fg=COLOURS[result.state])}{result.name:14}  {result.found}")
-        lines += [f"{'':24}-> {result.advice}"] if result.advice else []
+        lines.append(f"{result.state:9} {result.name:14}  {result.found}")
+        lines += [f"{'':26}-> {result.advice}"] if result.advice else []
     return "\n".join(lines)
 
 
@@ -142,7 +161,9 @@ def check_minilm() -> CheckResult:
 def check_dynamodb(platform: str, programs: Path) -> CheckResult:
     """Check for dynoxide, npm to install it, or the fallback engine."""
     if platform not in DYNOXIDE_INTEGRITY:
-        return _fallback("DynamoDB", f"no dynoxide for {platform}", "stop it with `local down`", platform, programs)
+        return _fallback(
+            "DynamoDB", f"no dynoxide for {platform}", "stop it with `layoutlm-cli local down`", platform, programs
+        )
     binary = local_engines.dynoxide_path(platform, programs)
     if binary.is_file():
         return CheckResult("DynamoDB", "ok", f"dynoxide in {binary.parent}")
@@ -170,13 +191,20 @@ def _fallback(name: str, reason: str, advice: str, platform: str, programs: Path
     )
 
 
-def check_disk(name: str, folder: Path) -> CheckResult:
+def check_state(folder: Path) -> CheckResult:
+    """Check that the state folder is this user's own, if it exists, and its disk space."""
+    if (problem := state_problem(folder)) is not None:
+        return CheckResult("state folder", "missing", f"{folder} {problem}", STATE_ADVICE)
+    return check_disk("state folder", folder, STATE_ADVICE)
+
+
+def check_disk(name: str, folder: Path, advice: str) -> CheckResult:
     """Check the free disk space of a folder that exists, or will be created."""
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    existing = next(path for path in (folder, *folder.absolute().parents) if os.access(path, os.F_OK))
     free = shutil.disk_usage(existing).free
     found = f"{free / GIGABYTE:.1f} GB free for {folder}"
     if not os.access(existing, os.W_OK):
-        return CheckResult(name, "missing", f"{existing} is not writable", "choose another folder")
+        return CheckResult(name, "missing", f"{existing} is not writable", advice)
     if free < TIGHT_BYTES:
         state: State = "missing" if free < TOO_SMALL_BYTES else "warn"
         return CheckResult(name, state, found, "free some disk space: a checkpoint takes 0.3 GB")

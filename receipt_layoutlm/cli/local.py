@@ -6,12 +6,18 @@ from collections.abc import Iterator
 
 import click
 
+from receipt_layoutlm.cli.connection import Connection
+from receipt_layoutlm.cli.lazy_group import FullHelpGroup
+from receipt_layoutlm.cli.output import say
+from receipt_layoutlm.cli.upkeep import expire
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.local import aws as local_aws
-from receipt_layoutlm.paths import state_dir
+from receipt_layoutlm.local.engines import programs_dir
+from receipt_layoutlm.paths import given_work_dir, local_work_dir, state_dir
+from receipt_layoutlm.run.directory import ATTEMPTS, ENCODED
 
 
-@click.group()
+@click.group(cls=FullHelpGroup)
 def local() -> None:
     """Start, stop and show the embedded AWS behind --local: a DynamoDB and an S3 on this machine."""
 
@@ -19,16 +25,20 @@ def local() -> None:
 @local.command("up")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def up_command(as_json: bool) -> None:
-    """Start both engines and create the table and the bucket. Running engines are kept."""
+    """Start both engines and create the table and the bucket. Running engines are kept.
+
+    Checkpoints of jobs that succeeded 7 days ago are deleted, as on AWS; best/ and run.json stay.
+    """
     with _one_line():
         local_aws.start_engines(state_dir(os.environ))
+        expire(Connection(is_local=True, table=None, region=None, bucket_name=None))
     _print_status(as_json)
 
 
 @local.command("status")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status_command(as_json: bool) -> None:
-    """Show the running engines, the state folder and its size."""
+    """Show the running engines, and what the state folder takes on the disk."""
     _print_status(as_json)
 
 
@@ -45,15 +55,17 @@ def down_command(purge: bool, yes: bool) -> None:
             size = _megabytes(local_aws.local_status(folder).state_bytes)
             click.confirm(f"Delete all jobs, datasets and checkpoints in {folder} ({size})?", abort=True)
         stopped = local_aws.stop_engines(folder)
-        click.echo(f"stopped {' and '.join(stopped)}" if stopped else "nothing was running")
+        say(f"stopped {' and '.join(stopped)}" if stopped else "nothing was running")
         if purge:
             local_aws.purge(folder)
-            click.echo(f"deleted the contents of {folder}")
+            say(f"deleted the contents of {folder}")
 
 
 def _print_status(as_json: bool) -> None:
+    work_dir = given_work_dir(os.environ) or local_work_dir(os.environ)
+    places = {"work folder": [work_dir / ATTEMPTS], "caches": [work_dir / ENCODED, programs_dir()]}
     with _one_line():
-        current = local_aws.local_status(state_dir(os.environ))
+        current = local_aws.local_status(state_dir(os.environ), places)
     if as_json:
         click.echo(current.model_dump_json(indent=1))
         return
@@ -61,10 +73,13 @@ def _print_status(as_json: bool) -> None:
     for engine in running:
         minutes, seconds = divmod(int(engine.uptime_seconds or 0), 60)
         cells = f"{f'{engine.name} {engine.version}':18} {', '.join(engine.services):8}  {engine.endpoint}"
-        click.echo(f"{cells}  pid {engine.pid}  up {minutes} min {seconds} s")
+        say(f"{cells}  pid {engine.pid}  up {minutes} min {seconds} s")
     if not running:
-        click.echo("no engine is running")
-    click.echo(f"state  {current.state_dir}  {_megabytes(current.state_bytes)}")
+        say("no engine is running")
+    say(f"state  {current.state_dir}  {_megabytes(current.state_bytes)}")
+    for title, size in current.sizes.items():
+        say(f"  {title:16} {_megabytes(size):>10}")
+    say("`layoutlm-cli --local job prune --older-than 0d` removes checkpoints and run directories of ended jobs")
 
 
 def _megabytes(count: int) -> str:

@@ -6,24 +6,26 @@ TaskCommand shows and accepts the options of the task that --task names, in grou
 import json
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from enum import Enum
 from itertools import pairwise
 from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
 import click
+from click.shell_completion import CompletionItem
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from receipt_layoutlm.cli.completion import dataset_names
 from receipt_layoutlm.config import BASIC, DEFAULT_TASK, GROUPS, TASKS, ConfigError, config_class
 from receipt_layoutlm.config_documents import OTHER_NAMES
+from receipt_layoutlm.data.labels import CORE_LABELS
+from receipt_layoutlm.flags import PAIRS, flag_of
+from receipt_layoutlm.suggestions import nearest
 
 C = TypeVar("C", bound=Callable[..., Any])
 
-# where the flag is not the field's own name: one value of several is given at a time
-_FLAGS = {"allowed_labels": "--allowed-label", "tags": "--tag", "single_valued_labels": "--single-valued-label"}
-_PAIRS = frozenset({"tags", "label_weight"})  # mappings of plain values, one KEY=VALUE at a time
 _NO_FLAG = frozenset({"config_version", "continues"})
+WORDS: Final = {"pretrained": ("minilm",), "allowed_labels": CORE_LABELS, "single_valued_labels": CORE_LABELS}
 _ALIASES = {"fp16": ("precision", "fp16")}  # a flag that stands for one value of a field
 
 
@@ -84,6 +86,8 @@ def _options(model: type[BaseModel]) -> list[tuple[list[str], dict[str, Any]]]:
         group = str(extra.get("group", "")) if isinstance(extra, dict) else ""
         if name not in _NO_FLAG:
             settings = {"help": _help(field), "group": group, **_kind(name, field.annotation)}
+            if (complete := _completion(name, field.annotation)) is not None:
+                settings["shell_complete"] = complete
             options.append(([flag_of(name), name], settings))
         for alias, (of_field, value) in _ALIASES.items():
             if of_field == name:
@@ -164,8 +168,8 @@ def _explained(error: click.NoSuchOption, params: Sequence[click.Parameter]) -> 
     for task in TASKS:
         if error.option_name in {flag for option in options_of(config_class(task)) for flag in option.opts}:
             return f"{error.option_name} is an option of task {task}, not of this one."
-    near = get_close_matches(error.option_name, flags, n=1)
-    return f"No such option: {error.option_name}" + (f" Did you mean {near[0]}?" if near else "")
+    near = nearest(error.option_name, flags)
+    return f"No such option: {error.option_name}." + (f" Did you mean {near}?" if near else "")
 
 
 def given_values(models: tuple[type[BaseModel], ...], values: Mapping[str, Any]) -> dict[str, object]:
@@ -175,12 +179,16 @@ def given_values(models: tuple[type[BaseModel], ...], values: Mapping[str, Any])
     for alias, (name, value) in _ALIASES.items():
         if values.get(alias) and given.setdefault(name, value) != value:
             raise click.UsageError(f"--{alias} is {flag_of(name)} {value}: give one of the two")
-    return {name: dict(values[name]) if name in _PAIRS else value for name, value in given.items()}
+    return {name: _pairs(name, values[name]) if name in PAIRS else value for name, value in given.items()}
 
 
-def flag_of(name: str) -> str:
-    """The flag of a field, for error texts."""
-    return _FLAGS.get(name, "--" + name.replace("_", "-"))
+def _pairs(name: str, pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """The mapping of KEY=VALUE; a usage error if a key has two values."""
+    mapping: dict[str, str] = {}
+    for key, value in pairs:
+        if mapping.setdefault(key, value) != value:
+            raise click.UsageError(f"{flag_of(name)} {key}={mapping[key]} and {key}={value}: give one of the two")
+    return mapping
 
 
 def _help(field: FieldInfo) -> str:
@@ -192,7 +200,7 @@ def _help(field: FieldInfo) -> str:
 
 def _kind(name: str, annotation: Any) -> dict[str, Any]:
     """click's keywords for a type: bounds and unions are left to the model, which words the error."""
-    if name in _PAIRS:
+    if name in PAIRS:
         return {"type": KeyValue(), "multiple": True}
     leaves = list(_leaves(annotation))
     if leaves == [bool]:
@@ -215,6 +223,17 @@ def _kind(name: str, annotation: Any) -> dict[str, Any]:
     if words:
         return {"type": str, "metavar": "|".join([*words, "N"])}
     return {"type": leaves[0]}
+
+
+def _completion(name: str, annotation: Any) -> Callable[..., list[CompletionItem[str]]] | None:
+    """The values that a shell proposes where click does not know them."""
+    if name in ("dataset", "eval_dataset"):
+        return dataset_names
+    words = [str(word) for leaf in _leaves(annotation) if get_origin(leaf) is Literal for word in get_args(leaf)]
+    words += WORDS.get(name, ())
+    if not words:
+        return None
+    return lambda _ctx, _param, incomplete: [CompletionItem(word) for word in words if word.startswith(incomplete)]
 
 
 def _leaves(annotation: Any) -> Iterator[Any]:

@@ -3,27 +3,40 @@
 import json
 
 from receipt_dynamo import Job
-from receipt_layoutlm.cli.tables import BY_WORKER, clean, score, table
-from receipt_layoutlm.jobs.plan import TrainingPlan
-from receipt_layoutlm.jobs.submit import Submission
+from receipt_layoutlm.cli.ended import queue_option
+from receipt_layoutlm.cli.tables import BY_WORKER, Column, clean, score, table
+from receipt_layoutlm.config import RATIOS
+from receipt_layoutlm.flags import flag_of
+from receipt_layoutlm.jobs.submit import Submission, Submitted
 
 
-def submitted_text(job: Job, plan: TrainingPlan | None, is_local: bool) -> str:
-    """The submitted job and the next commands."""
-    cli = "layoutlm-cli --local" if is_local else "layoutlm-cli"
+def submitted_text(submitted: Submitted, submission: Submission) -> str:
+    """The submitted job."""
+    job, plan = submitted.job, submission.plan
     lines = [
-        f"submitted {clean(job.name)}",
+        f"submitted {clean(job.name)}" if submitted.is_new else f"{clean(job.name)} was there already",
         f"  job id   {job.job_id}",
         f"  status   {job.status}",
         f"  dataset  {clean(job.job_config.get('dataset') or BY_WORKER)}",
+        *([f"  recipe   {clean(recipe_text(submission))}"] if submission.recipe else []),
         *([f"  from     {clean(job.job_config['continues'])}"] if job.job_config.get("continues") else []),
         *(f"  warning  {clean(warning)}" for warning in (plan.warnings if plan else ())),
-        "next:",
-        f"  {cli} worker run --once",
-        f"  {cli} job show {job.job_id[:8]}",
-        f"  {cli} job metrics {job.job_id[:8]}",
     ]
     return "\n".join(lines)
+
+
+def next_text(job: Job) -> str:
+    """The commands that follow a submission."""
+    short = job.job_id[:8]
+    commands = (f"worker run --once{queue_option(job)}", f"job show {short}", f"job metrics {short}")
+    return "\n".join(["next:", *(f"  layoutlm-cli {command}" for command in commands)])
+
+
+def recipe_text(submission: Submission) -> str:
+    """The recipe, and what of it does not apply to the run."""
+    parts = [f"{', '.join(labels)} of {flag_of(name)}" for name, labels in submission.left_out.items()]
+    left_out = f", without {' and '.join(parts)}: this run does not learn them" if parts else ""
+    return f"{submission.recipe}{left_out}"
 
 
 def dry_run_text(submission: Submission) -> str:
@@ -39,11 +52,15 @@ def dry_run_text(submission: Submission) -> str:
             f"from step {state.global_step}: {state.epoch} epochs done, {best}",
             "",
         ]
+    has_ratio = set(RATIOS) & submission.given.keys() or submission.config.split.startswith("kfold:")
+    computed = RATIOS if has_ratio else ()
     rows = [
-        (name, json.dumps(value), submission.given.get(name, "default"))
+        (name, json.dumps(value), submission.given.get(name) or ("computed" if name in computed else "default"))
         for name, value in submission.config.model_dump(mode="json").items()
     ]
-    lines += [table(("option", "value", "from"), rows), ""]
+    lines += [table((Column("option"), Column("value", wraps=True), Column("from", rank=1)), rows), ""]
+    if submission.recipe is not None:
+        lines += [f"recipe   {recipe_text(submission)}"]
     plan = submission.plan
     if submission.dataset is not None and plan is not None:
         dataset = submission.dataset.dataset
@@ -68,6 +85,8 @@ def dry_run_json(submission: Submission) -> str:
         {
             "config": submission.config.model_dump(mode="json"),
             "given": submission.given,
+            "recipe": submission.recipe,
+            "left_out": submission.left_out,
             "request": submission.request.model_dump(mode="json"),
             "dataset": None if chosen is None else chosen.dataset.model_dump(mode="json"),
             "plan": None if plan is None else plan.model_dump(mode="json"),

@@ -19,9 +19,12 @@ from rich.progress import (
 )
 
 from receipt_dynamo import Job
+from receipt_layoutlm.cli.output import pasteable
 from receipt_layoutlm.cli.tables import clean, score
 from receipt_layoutlm.datasets import receipt_snapshot
+from receipt_layoutlm.jobs.wording import cause_words
 from receipt_layoutlm.run import events
+from receipt_layoutlm.run.events import FINISH_TEXTS
 
 
 class ProgressView:
@@ -31,6 +34,7 @@ class ProgressView:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._bar = Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
         self._task: TaskID | None = None
+        self._ctx = click.get_current_context(silent=True)  # events come from another thread
 
     def observe(self, job: Job, event: events.Event) -> None:
         with suppress(OSError):  # stderr is closed: no reason to stop training
@@ -47,9 +51,9 @@ class ProgressView:
             case events.Log():
                 self._say(f"{event.level}: {clean(event.message)}")
             case events.Failed():
-                self._say(f"failed ({event.cause}): {clean(event.message)}")
+                self._say(f"failed: {cause_words(event.cause)}: {clean(event.message)}")
             case events.Finished():
-                self._say(f"finished: {event.reason} at step {event.global_step}")
+                self._say(f"finished at step {event.global_step}: {FINISH_TEXTS[event.reason]}")
             case events.Checkpoint():
                 pass
 
@@ -66,7 +70,8 @@ class ProgressView:
             description=f"{event.phase} epoch {event.epoch:.1f}{loss}{rate}{share}",
         )
 
-    def _say(self, line: str) -> None:
+    def _say(self, text: str) -> None:
+        line = pasteable(text, self._ctx)
         if self._bar.disable:
             click.echo(line, err=True)
         else:

@@ -8,6 +8,7 @@ import click
 from receipt_dynamo import Job, JobQueue, JobStatus, Lease
 from receipt_dynamo.queue import DEFAULT_TIMING
 from receipt_layoutlm.cli.connection import Connection, store_options
+from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.progress import counting_bar
 from receipt_layoutlm.cli.tables import clean, when
 from receipt_layoutlm.jobs.why_facts import renewed_at, status_after_rescue
@@ -59,15 +60,15 @@ def rescue(connection: Connection, dry_run: bool, as_json: bool, seconds: float)
         click.echo(json.dumps(rows, indent=1))
         return
     for row in rows:
-        click.echo(clean(f"{'would rescue' if dry_run else 'rescued'} {row['text']}"))
+        say(clean(f"{'would rescue' if dry_run else 'rescued'} {row['text']}"))
     if not rows:
         limit = queue.timing.lease_seconds + queue.timing.rescue_grace_seconds
-        click.echo(f"nothing to rescue: every held lease was renewed within {duration(limit)}", err=True)
+        say(f"nothing to rescue: every held lease was renewed within {duration(limit)}", err=True)
 
 
 def _watch(queue: JobQueue, overdue: list[Lease], seconds: float) -> list[Lease]:
     """Look at expired leases for so long, or until all are renewed; returns those that stood still."""
-    click.echo(
+    say(
         f"{count(len(overdue), 'lease')} expired: watched for {duration(seconds)}, in case a worker still renews it"
         " (Ctrl-C leaves all jobs as they are)",
         err=True,

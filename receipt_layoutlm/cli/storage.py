@@ -9,13 +9,15 @@ import click
 from rich.filesize import decimal
 
 from receipt_layoutlm.cli.connection import Connection, require, store_options
+from receipt_layoutlm.cli.lazy_group import FullHelpGroup
+from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.tables import table
 
 if TYPE_CHECKING:
     from receipt_layoutlm.storage.usage import Amount
 
 
-@click.group()
+@click.group(cls=FullHelpGroup)
 def storage() -> None:
     """Show what the bucket holds. `job prune` removes checkpoints of jobs that have ended."""
 
@@ -46,9 +48,9 @@ def usage(connection: Connection, job_count: int, as_json: bool) -> None:
         jobs = {name: asdict(amount) for name, amount in largest.items()}
         click.echo(json.dumps({"total": asdict(total_usage.total), "kinds": kinds, "jobs": jobs}, indent=1))
         return
-    click.echo(_table("kind", [*_by_size(total_usage.kinds), ("total", total_usage.total)]))
+    say(_table("kind", [*_by_size(total_usage.kinds), ("total", total_usage.total)]))
     if largest:
-        click.echo("\n" + _table("job", list(largest.items())))
+        say("\n" + _table("job", list(largest.items())))
 
 
 def _by_size(amounts: "Mapping[str, Amount]") -> "list[tuple[str, Amount]]":
@@ -59,7 +61,7 @@ def _table(title: str, rows: "list[tuple[str, Amount]]") -> str:
     return table((title, "objects", "size"), [(name, each.objects, decimal(each.size)) for name, each in rows])
 
 
-@click.group()
+@click.group(cls=FullHelpGroup)
 def weights() -> None:
     """Mirror base weights from the model hub into the bucket, so that workers need no hub."""
 
@@ -94,4 +96,4 @@ def mirror_command(
         click.echo(json.dumps(asdict(mirrored), indent=1))
         return
     licence = mirrored.licence or "unknown"
-    click.echo(f"{mirrored.uri}: {decimal(mirrored.size)}, revision {mirrored.revision}, licence {licence}")
+    say(f"{mirrored.uri}: {decimal(mirrored.size)}, revision {mirrored.revision}, licence {licence}")

@@ -1,25 +1,32 @@
 """Texts and tables for people. Cells pass through `clean`, so that stored texts cannot control a terminal."""
 
 import json
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from pydantic import JsonValue
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from receipt_dynamo import Dataset, Job, JobMetric
+from receipt_layoutlm.cli.output import terminal_width, wrapped
 from receipt_layoutlm.jobs.timeline import PHASES, AttemptRow, Timeline
-from receipt_layoutlm.jobs.wording import duration
+from receipt_layoutlm.jobs.wording import cause, duration, outcome, stop_reason
 from receipt_layoutlm.redact import printable
 
-_OWN_PLACE = frozenset(  # results that cli/job/report.py shows
-    {"per_label", "test", "comparability", "health", "f1_by_decoding", "seen", "confusion", "class_weights", "hardware"}
+_OWN_PLACE = frozenset(  # results that stand elsewhere, most of them in cli/job/report.py
+    "per_label test comparability health remedy f1_by_decoding seen confusion class_weights hardware "
+    "stop_reason".split()
 )
 BY_WORKER = "snapshot to be taken by the worker"  # of a job that has not pinned its pages yet
 PHASE_TITLES = {"encode": "data"}
+UNLIMITED = sys.maxsize  # columns of a table that no terminal shows
+GAP = 3  # columns between two cells, as rich draws them
 _EXTRAS = ("macro_f1", "field_f1", "train_f1")
 _LOSSES = ("train_loss", "eval_loss")
 
@@ -29,20 +36,70 @@ def clean(text: object) -> str:
     return printable(str(text)).replace("\n", " ")
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Columns as wide as their widest cell, regardless of the terminal's width, so that lines stay greppable."""
-    drawn = Table(*header, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for row in rows:
-        drawn.add_row(*(Text(clean(cell)) for cell in row))
-    console = Console(width=1000, color_system=None)
+@dataclass(frozen=True)
+class Column:
+    """A column of a table. On a narrow terminal `wraps` lets its text break between words; then columns are left out,
+    those of the highest rank first, and never one of rank 0."""
+
+    title: str
+    rank: int = 0
+    wraps: bool = False
+
+
+def table(header: Sequence[str | Column], rows: Iterable[Sequence[object]], width: int | None = None) -> str:
+    """Rows below a header, not wider than `width`: by default the terminal's, and without limit for a pipe or a file.
+
+    A column that is given by its title has its place as rank: the last ones are left out first, the first one never. A
+    last line names what was left out. Where even the columns of rank 0 are too wide, each row becomes lines of its own.
+    """
+    columns = [each if isinstance(each, Column) else Column(each, rank) for rank, each in enumerate(header)]
+    cells = [[clean(cell) for cell in row] for row in rows]
+    limit = width or terminal_width() or UNLIMITED
+    widths, least = list[int](), list[int]()
+    for column, texts in zip(columns, zip(*[[each.title for each in columns], *cells], strict=True), strict=True):
+        widths.append(max(map(cell_len, texts)))
+        words = " ".join(texts).split() if column.wraps else texts
+        longest = max(map(cell_len, words), default=0)
+        least.append(min(longest, limit // 2) if column.wraps else longest)  # a digest or an address may be longer
+    shown = list(range(len(columns)))
+    while _drawn(least, shown) > limit and any(columns[index].rank for index in shown):
+        shown.remove(max(shown, key=lambda index: columns[index].rank))
+    if _drawn(least, shown) > limit:
+        return _records(columns, cells, limit)
+    while _drawn(widths, shown) > limit:
+        widths[max((index for index in shown if widths[index] > least[index]), key=widths.__getitem__)] -= 1
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for index in shown:
+        drawn.add_column(columns[index].title, width=widths[index], overflow="fold")
+    for row in cells:
+        drawn.add_row(*(Text(row[index]) for index in shown))
+    console = Console(width=max(1, _drawn(widths, shown)), color_system=None)
     with console.capture() as capture:
         console.print(drawn)
-    return "\n".join(line.rstrip() for line in capture.get().rstrip().splitlines())
+    lines = [line.rstrip() for line in capture.get().rstrip().splitlines()]
+    if hidden := ", ".join(column.title for index, column in enumerate(columns) if index not in shown):
+        lines.append(wrapped(f"(left out at this width: {hidden})", limit))
+    return "\n".join(lines)
+
+
+def _drawn(widths: Sequence[int], shown: Sequence[int]) -> int:
+    """The width of a table with these columns."""
+    return sum(widths[index] + GAP for index in shown) - GAP
+
+
+def _records(columns: Sequence[Column], cells: Sequence[Sequence[str]], limit: int) -> str:
+    """One line for each cell that is not empty, and an empty line between rows."""
+    titles = max(cell_len(column.title) for column in columns)
+    rows = [
+        [wrapped(f"{column.title:{titles}}  {cell}", limit) for column, cell in zip(columns, row, strict=True) if cell]
+        for row in cells
+    ]
+    return "\n\n".join("\n".join(lines) for lines in rows)
 
 
 def when(time: datetime | None) -> str:
-    """Local time to the second."""
-    return "" if time is None else f"{time.astimezone():%Y-%m-%d %H:%M:%S}"
+    """Local time to the second, with its zone."""
+    return "" if time is None else f"{time.astimezone():%Y-%m-%d %H:%M:%S %Z}"
 
 
 def score(value: JsonValue) -> str:
@@ -55,14 +112,22 @@ def whole(value: JsonValue) -> str:
     return f"{value:.0f}" if isinstance(value, int | float) else ""
 
 
-def jobs_table(jobs: Sequence[Job]) -> str:
-    """One line per job."""
-    header = ("id", "name", "status", "attempt", "created", "best", "dataset")
+def jobs_table(jobs: Sequence[Job], states: Mapping[str, str]) -> str:
+    """One line per job; `states` has the texts, by job id, that stand in place of a status."""
+    header = (
+        Column("id"),
+        Column("name"),
+        Column("status", wraps=True),
+        Column("attempt", rank=4),
+        Column("created", rank=2),
+        Column("best", rank=1),
+        Column("dataset", rank=3),
+    )
     rows = [
         (
             job.job_id[:8],
             job.name,
-            job.status,
+            states.get(job.job_id, job.status),
             job.attempt,
             when(job.created_at),
             score((job.results or {}).get("metric_value")),
@@ -75,7 +140,13 @@ def jobs_table(jobs: Sequence[Job]) -> str:
 
 def metrics_table(metrics: Sequence[JobMetric]) -> str:
     """One line per evaluation; a star marks each new best."""
-    header = ("step", "epoch", "metric", "value", "precision", "recall", *_EXTRAS, *_LOSSES, "lr", "best")
+    header = (
+        *(Column(title) for title in ("step", "epoch", "metric", "value")),
+        *(Column(title, rank=2) for title in ("precision", "recall", *_EXTRAS)),
+        *(Column(title, rank=1) for title in _LOSSES),
+        Column("lr", rank=3),
+        Column("best"),
+    )
     rows = [
         (
             "" if metric.global_step is None else metric.global_step,
@@ -91,7 +162,7 @@ def metrics_table(metrics: Sequence[JobMetric]) -> str:
         )
         for metric in metrics
     ]
-    return _filled(header, rows) if rows else table(header, [])
+    return _filled(header, rows)
 
 
 def per_label_table(per_label: JsonValue, seen: JsonValue = None) -> str:
@@ -112,7 +183,16 @@ def per_label_table(per_label: JsonValue, seen: JsonValue = None) -> str:
 
 def datasets_table(datasets: Sequence[Dataset]) -> str:
     """One line per snapshot."""
-    header = ("name", "fingerprint", "pages", "groups", "words", "labels", "created", "source")
+    header = (
+        Column("name"),
+        Column("fingerprint"),
+        Column("pages", rank=1),
+        Column("groups", rank=6),
+        Column("words", rank=5),
+        Column("labels", rank=4),
+        Column("created", rank=2),
+        Column("source", rank=3, wraps=True),
+    )
     rows = [
         (
             each.name,
@@ -129,15 +209,15 @@ def datasets_table(datasets: Sequence[Dataset]) -> str:
     return table(header, rows)
 
 
-def show_text(job: Job) -> str:
-    """A job, the config values that were given, and its results, one line each."""
+def show_text(job: Job, state: str) -> str:
+    """A job with its state, the config values that were given, and its results, one line each."""
     config, results = job.job_config, job.results or {}
     given, warnings = config.get("given"), config.get("warnings")
     names = given if isinstance(given, dict) else config
     facts: list[tuple[str, object]] = [
         ("name", job.name),
         ("id", job.job_id),
-        ("status", job.status),
+        ("status", state),
         ("description", job.description),
         ("created", f"{when(job.created_at)} by {job.created_by}"),
         ("started", when(job.started_at)),
@@ -145,14 +225,16 @@ def show_text(job: Job) -> str:
         ("queue", f"{job.queue}, priority {job.priority}"),
         ("tags", ", ".join(f"{key}={value}" for key, value in job.tags.items())),
         ("dataset", config.get("dataset") or (BY_WORKER if config.get("snapshot_on_worker") else "")),
+        ("recipe", config.get("recipe")),
         ("config", ", ".join(f"{name}={json.dumps(config.get(name))}" for name in names if name != "dataset")),
         *(("warning", text) for text in (warnings if isinstance(warnings, list) else ())),
-        ("error", "" if job.error is None else f"{job.error.cause}: {job.error.message}"),
+        ("error", "" if job.error is None else cause(job.error)),
         *(
             (name.replace("_", " "), f"{value:.4g}" if isinstance(value, float) else value)
             for name, value in results.items()
             if name not in _OWN_PLACE
         ),
+        ("ended because", stop_reason(results["stop_reason"]) if "stop_reason" in results else ""),
     ]
     lines = [f"{name:16}  {clean(value)}" for name, value in facts if value not in ("", None)]
     return "\n".join(lines)
@@ -174,7 +256,16 @@ def timeline_text(timeline: Timeline) -> str:
 
 def attempts_table(rows: Sequence[AttemptRow]) -> str:
     """One line per attempt: start, machine, steps, lost steps, cost, outcome, worker."""
-    header = ("attempt", "started", "machine", "steps", "lost", "cost USD", "ended", "worker")
+    header = (
+        Column("attempt"),
+        Column("started", rank=3),
+        Column("machine", rank=4),
+        Column("steps", wraps=True),
+        Column("lost steps", rank=1, wraps=True),
+        Column("cost USD", rank=2, wraps=True),
+        Column("ended", wraps=True),
+        Column("worker", rank=5),
+    )
     kinds = {True: "spot", False: "on demand", None: None}
     cells = [
         (
@@ -184,7 +275,7 @@ def attempts_table(rows: Sequence[AttemptRow]) -> str:
             f"{row.resume_step} -> {_at_least(row.last_step, row.is_at_least)}",
             _at_least(row.lost_steps, row.is_at_least),
             dollars(row.cost) + (" so far" if row.cost is not None and row.ended_at is None else ""),
-            row.outcome or "running",
+            outcome(row.outcome),
             row.worker_id,
         )
         for row in rows
@@ -192,7 +283,7 @@ def attempts_table(rows: Sequence[AttemptRow]) -> str:
     return _filled(header, cells)
 
 
-def _filled(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def _filled(header: Sequence[str | Column], rows: Sequence[Sequence[object]]) -> str:
     """A table without the columns that are empty in every row."""
     kept = [index for index in range(len(header)) if any(row[index] != "" for row in rows)]
     return table([header[index] for index in kept], [[row[index] for index in kept] for row in rows])

@@ -5,43 +5,58 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
+from receipt_layoutlm.cli.completion import job_names
 from receipt_layoutlm.cli.connection import Connection, require, store_options
 from receipt_layoutlm.cli.dataset.check import check_text
 from receipt_layoutlm.cli.dataset.forget import tell_forgotten
+from receipt_layoutlm.cli.ended import ended_document, ended_text, exit_code
 from receipt_layoutlm.cli.options import TaskCommand, given_values, model_options
-from receipt_layoutlm.cli.plan_text import dry_run_json, dry_run_text, submitted_text
+from receipt_layoutlm.cli.output import say
+from receipt_layoutlm.cli.plan_text import dry_run_json, dry_run_text, next_text, submitted_text
 from receipt_layoutlm.cli.progress import snapshot_bar
 from receipt_layoutlm.cli.run_here import work_here
-from receipt_layoutlm.cli.wait import wait_for
+from receipt_layoutlm.cli.tables import UNLIMITED
+from receipt_layoutlm.cli.wait import WAIT_HELP, wait_for
 from receipt_layoutlm.config import DEFAULT_TASK, config_class
-from receipt_layoutlm.jobs.request import QUICK, JobRequest, read_config_file, resolve
+from receipt_layoutlm.data.page import DEFAULT_ORDER, WordOrder
+from receipt_layoutlm.jobs.option_checks import check_weights
+from receipt_layoutlm.jobs.request import JobRequest, read_config_file, resolve
 from receipt_layoutlm.jobs.submit import SubmitContext, prepare_continuation, prepare_submission, submit
 
 
 @click.command("train", cls=TaskCommand)
 @model_options(config_class(DEFAULT_TASK), JobRequest)
 @click.option("--data", type=click.Path(exists=True, path_type=Path), help="Import this JSONL file first.")
+@click.option(
+    "--order",
+    type=click.Choice(get_args(WordOrder)),
+    help="With --data: read the words by their boxes (default) or as they are given.",
+)
 @click.option("--config", "config_file", type=click.Path(exists=True, path_type=Path), help="YAML file of options.")
-@click.option("--quick", is_flag=True, help=f"Short trial run: {QUICK['sample_size']} pages, {QUICK['epochs']} epochs.")
+@click.option("--quick", is_flag=True, help="Short trial run: --recipe quick.")
 @click.option(
     "--resume",
     metavar="JOB[@STEP]",
+    shell_complete=job_names,
     help="Continue a job that has ended as a new job, from its last checkpoint or the one of STEP. --epochs counts "
     "the epochs of both jobs.",
 )
-@click.option("--unique-key", help="Idempotency key: submitting the same key again returns the first job.")
-@click.option("--run-here", is_flag=True, help="Run the job here and now, in the foreground.")
-@click.option("--wait", is_flag=True, help="Wait until the job ends. Exit code 0 succeeded, 100 failed, 103 cancelled.")
+@click.option("--unique-key", help="Idempotency key: the same key with the same options returns the first job.")
+@click.option(
+    "--run-here", is_flag=True, help="Run the job here and now, in the foreground; exit codes as with --wait."
+)
+@click.option("--wait", is_flag=True, help=WAIT_HELP)
 @click.option("--dry-run", is_flag=True, help="Show the job, its steps, time and cost; write nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: with --run-here and --wait the finished job.")
 @store_options
 def train_command(
     connection: Connection,
     data: Path | None,
+    order: WordOrder | None,
     config_file: Path | None,
     quick: bool,
     resume: str | None,
@@ -54,28 +69,41 @@ def train_command(
 ) -> None:
     """Submit a training job.
 
-    Options come from flags, then a --config file, then the environment, then the defaults shown here. Without
-    --dataset and LAYOUTLM_DATASET, the job trains on a snapshot of the table's receipts with VALID labels, taken as
-    `dataset import dynamo` does. If the store has a dataset from elsewhere, or the table has no such labels, it trains
-    on the store's only dataset. With --snapshot-on-worker, the first worker takes, checks and pins the snapshot.
+    Options come from flags, then a --config file, then the environment, then a recipe, then the defaults shown here.
+    Without --recipe, the weights minilm have the recipe receipts and others original; `recipe list` shows what each
+    reaches.
+
+    Without --dataset and LAYOUTLM_DATASET, the job trains on a snapshot of the table's receipts with VALID labels,
+    taken as `dataset import dynamo` does. If the store has a dataset from elsewhere, or the table has no such labels,
+    it trains on the store's only dataset. With --snapshot-on-worker, the first worker takes, checks and pins the
+    snapshot.
 
     With --resume, options and pages are those of the job that is continued. Its length and options that do not affect
     the weights may be changed: epochs, patience, checkpoints, time limits, device, micro-batch.
     """
     if run_here and wait:
         raise click.UsageError("--run-here already waits until the job ends: leave --wait out")
+    if order is not None and data is None:
+        raise click.UsageError(
+            "--order is of the words in --data FILE; a dataset has the order of its import: "
+            "import it again with --order given (`layoutlm-cli dataset import --help`)"
+        )
     if run_here:
         require("train")
     models = (config_class(values["task"] or DEFAULT_TASK), JobRequest)
     file, flags = read_config_file(config_file) if config_file else {}, given_values(models, values)
+    if quick and flags.setdefault("recipe", "quick") != "quick":
+        raise click.UsageError("--quick is --recipe quick: give one of the two")
     open_bucket = functools.cache(connection.open_bucket)
     if resume is not None:
-        if quick or data is not None or "dataset" in flags:
-            raise click.UsageError("--resume keeps the pages of its job: leave --dataset, --data and --quick out")
+        if data is not None or "dataset" in flags or "recipe" in {*flags, *file}:
+            raise click.UsageError(
+                "--resume keeps the pages and options of its job: leave --dataset, --data, --recipe and --quick out"
+            )
         context = SubmitContext(connection.client(), open_bucket, training_bucket=None)
         submission = prepare_continuation(context, resume, flags, file)
     else:
-        resolved = resolve(flags, file, os.environ, QUICK if quick else {})
+        resolved = resolve(flags, file, os.environ)
         if data is not None and "dataset" in resolved.given:
             raise click.UsageError("--data imports a dataset and --dataset names one: give one of the two")
         if data is not None and (resolved.config.snapshot_on_worker or resolved.config.over_lines):
@@ -84,20 +112,33 @@ def train_command(
         bucket = connection.default_bucket() if connection.has_bucket() or not dry_run else None
         context = SubmitContext(client, open_bucket, bucket)
         with snapshot_bar() as on_progress:
-            submission = prepare_submission(context, resolved, data, on_progress)
+            submission = prepare_submission(context, resolved, data, on_progress, order or DEFAULT_ORDER)
+        check_weights(submission.config, is_here=run_here or connection.is_local)
     if submission.dataset is not None and submission.dataset.pages is not None:
         tell_forgotten(submission.dataset.dataset.counts.get("forgotten", 0))
     if dry_run:
-        click.echo(dry_run_json(submission) if as_json else dry_run_text(submission))
+        if as_json:
+            click.echo(dry_run_json(submission))
+        else:
+            say(dry_run_text(submission))
         return
-    summary = check_text(submission.report) if submission.report else None
-    job = submit(context, submission, connection.caller(), unique_key, summary)
-    plan = submission.plan
-    if as_json:
-        click.echo(json.dumps({**job.model_dump(mode="json"), "plan": plan and plan.model_dump(mode="json")}))
-    else:
-        click.echo(submitted_text(job, plan, connection.is_local))
+    summary = check_text(submission.report, UNLIMITED) if submission.report else None
+    submitted = submit(context, submission, connection.caller(), unique_key, summary)
+    job, plan = submitted.job, submission.plan
+    if not as_json:
+        say(submitted_text(submitted, submission))
+        if not run_here:
+            say(next_text(job))
+    folder = None
     if run_here:
-        sys.exit(work_here(connection, job))
-    if wait:
-        sys.exit(wait_for(connection.client(), job))
+        ended = work_here(connection, job)
+        job, folder = ended.job, ended.folder
+    elif wait:
+        job = wait_for(connection.queue(), job)
+    if as_json:
+        beside = {"plan": plan and plan.model_dump(mode="json"), "was_there_already": not submitted.is_new}
+        click.echo(json.dumps({**ended_document(job, folder), **beside}))
+    elif run_here or wait:
+        say(ended_text(connection.queue(), job, folder))
+    if run_here or wait:
+        sys.exit(exit_code(job.status))

@@ -1,24 +1,42 @@
 """Follows a submitted job until it ends."""
 
 import sys
-import threading
+import time
+from collections.abc import Callable
 
 import click
 from rich.console import Console
 
-from receipt_dynamo import DynamoClient, Job
+from receipt_dynamo import Job, JobQueue
 from receipt_layoutlm.cli import INTERRUPTED
-from receipt_layoutlm.cli.run_here import exit_code
+from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.tables import clean, score
+from receipt_layoutlm.jobs.why import why
+from receipt_layoutlm.jobs.why_facts import facts_of, lease_or_none, state_text
+from receipt_layoutlm.jobs.why_open import PHASES
 from receipt_layoutlm.run.progress import LeaseProgress
 
 POLL_SECONDS = 3.0
+WAIT_HELP = (
+    "Wait until the job ends. Exit code 0 succeeded, 100 failed, 103 cancelled, 130 after Ctrl-C, which leaves the job "
+    "alone: wait again with job wait."
+)
+UNHELD_SECONDS = 10.0  # without a worker until that is said: a worker that waits claims within five
 
 
-def wait_for(client: DynamoClient, job: Job) -> int:
-    """Print each evaluation until the job ends; returns the exit code. Ctrl-C ends the waiting, not the job."""
-    newest = None
-    tick = threading.Event()
+def wait_for(
+    queue: JobQueue,
+    job: Job,
+    monotonic: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], object] = time.sleep,
+) -> Job:
+    """Print each evaluation to stderr until the job ends, and once why, if no worker holds it; returns the job.
+
+    Ctrl-C ends the process, not the job.
+    """
+    client, newest = queue.client, None
+    unheld_since: float | None = None
+    is_explained = False
     try:
         with Console(stderr=True).status("waiting") as status:
             while True:
@@ -28,16 +46,25 @@ def wait_for(client: DynamoClient, job: Job) -> int:
                     value = f"{clean(metric.metric_name)} {score(metric.metric_value)}"
                     click.echo(f"step {metric.global_step}: {value}", err=True)
                 if job.status.is_final:
-                    break
+                    return job
+                lease = lease_or_none(queue, job.job_id)
+                state = state_text(job, lease, queue.timing, queue.now())
+                if not job.status.is_claimable and state == job.status:  # a worker holds it
+                    unheld_since, is_explained = None, False
+                else:
+                    unheld_since = monotonic() if unheld_since is None else unheld_since
+                    if monotonic() - unheld_since >= UNHELD_SECONDS and not is_explained:
+                        is_explained = True
+                        say(clean(why(facts_of(queue, job.job_id))), err=True)
                 if sys.stderr.isatty():
-                    progress, text = LeaseProgress.parse(client.get_lease(job.job_id).progress), str(job.status)
+                    progress = LeaseProgress.parse(lease.progress) if lease else None
                     if progress is not None:
-                        place = f"step {progress.step} of {progress.total}, epoch {progress.epoch}"
-                        text = f"{job.status}: {clean(progress.phase)}, {place}"
-                    status.update(text)
-                tick.wait(POLL_SECONDS)
+                        phase = PHASES.get(progress.phase, clean(progress.phase))
+                        state += f": {phase}, step {progress.step} of {progress.total}, "
+                        state += f"epoch {progress.epoch}"
+                    status.update(state)
+                pause(POLL_SECONDS)
     except KeyboardInterrupt:
-        click.echo(f"stopped waiting: job {job.job_id} is {job.status} and not affected", err=True)
-        return INTERRUPTED
-    click.echo(f"{clean(job.name)}: {job.status}" + (f" ({clean(job.error.message)})" if job.error else ""))
-    return exit_code(job.status)
+        again = f"`layoutlm-cli job wait {job.job_id[:8]}` waits again"
+        say(f"stopped waiting: job {clean(job.name)} is {job.status} and not affected; {again}", err=True)
+        sys.exit(INTERRUPTED)

@@ -8,8 +8,13 @@ from pathlib import Path
 import click
 
 from receipt_layoutlm.cli.connection import Connection, explain_errors, require, store_options
+from receipt_layoutlm.cli.ended import ended_text
+from receipt_layoutlm.cli.lazy_group import FullHelpGroup
+from receipt_layoutlm.cli.output import PlaceOption, say
 from receipt_layoutlm.cli.run_here import WorkerOptions, log_to_stderr, work_queue
 from receipt_layoutlm.cli.tables import clean
+from receipt_layoutlm.jobs.wording import count
+from receipt_layoutlm.paths import WORK_VARIABLE
 from receipt_layoutlm.worker.host.fleet import FleetMembership
 from receipt_layoutlm.worker.host.registry import drain, running_workers, workers_dir
 from receipt_layoutlm.worker.worker import ClaimOptions, accepts
@@ -24,6 +29,7 @@ queue_option = click.option(
 )
 fleet_option = click.option(
     "--fleet",
+    cls=PlaceOption,
     metavar="NAME",
     envvar="LAYOUTLM_FLEET",
     show_envvar=True,
@@ -31,7 +37,7 @@ fleet_option = click.option(
 )
 
 
-@click.group()
+@click.group(cls=FullHelpGroup)
 def worker() -> None:
     """Claim and run submitted jobs; drain running workers."""
 
@@ -50,9 +56,10 @@ def worker() -> None:
 @click.option(
     "--work-dir",
     type=click.Path(path_type=Path),
-    envvar="LAYOUTLM_WORK_DIR",
+    envvar=WORK_VARIABLE,
     show_envvar=True,
-    help="Folder for run directories.",
+    help="Folder for run directories (default: with --local in the state folder, else /tmp/receipt_layoutlm, or "
+    "/tmp/receipt_layoutlm-USER where that one belongs to another user).",
 )
 @click.option(
     "--accept",
@@ -140,11 +147,15 @@ def run(
         min_free_disk=min_free_disk,
         ended_file=ended_file,
     )
-    statuses = work_queue(connection, options)
-    if not statuses:
-        click.echo(f"no job was claimable in queue {queue!r}", err=True)
-    for status, count in Counter(statuses).items():
-        click.echo(f"{count} job{'s' if count > 1 else ''} {status}")
+    ended = work_queue(connection, options)
+    if not ended:
+        say(f"no job was claimable in queue {queue!r}: `layoutlm-cli job list` shows all jobs", err=True)
+    for status, number in Counter(each.job.status for each in ended).items():
+        say(f"{count(number, 'job')} {status}")
+    if len(ended) == 1:
+        say(ended_text(connection.queue(), ended[0].job, ended[0].folder))
+    elif ended:
+        say("next:\n  layoutlm-cli job list")
 
 
 @worker.command()

@@ -4,26 +4,28 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Collection, Mapping
 from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, model_validator
 
-from receipt_layoutlm.config import LabelName, TrainConfig, grouped
+from receipt_layoutlm.config import LabelName, LabelNames, TrainConfig, grouped, split_names
+from receipt_layoutlm.configs.recipes import WORD_LABELS_RECIPES, Recipe
 
 Augmentation = Literal["entities", "drop", "ocr", "boxes"]
 ClassWeightScheme = Literal["none", "inverse", "sqrt-inverse", "effective", "balanced"]
 
-ENCODING_VERSION = 1
+ENCODING_VERSION = 2
 """Raised with every change of the code that decides how pages are encoded; a test notices such a change."""
 
 _data, _labels, _model, _loss = (grouped(name) for name in ("data", "labels", "model", "loss"))
 
 
-def _split_names(given: object) -> object:
-    """Augmentations, also several in one text separated by commas; each once, in the order of application."""
-    if not isinstance(given, list | tuple):
-        return given
-    names = [name for text in given for name in str(text).split(",")]
+def _augmentations(given: object) -> object:
+    """Names, each once, in the order of application."""
+    names = split_names(given)
+    if not isinstance(names, tuple):
+        return names
     known = get_args(Augmentation)
     return sorted(set(names), key=lambda name: known.index(name) if name in known else len(known))
 
@@ -40,8 +42,9 @@ class WordLabelsConfig(TrainConfig):
     task: Literal["layoutlm"] = Field("layoutlm", description=TrainConfig.model_fields["task"].description)
     trainer: ClassVar[str] = "receipt_layoutlm.training.tasks.word_labels"
     metrics: ClassVar[tuple[str, ...]] = ("f1", "macro_f1", "field_f1", "precision", "recall")
+    recipes: ClassVar[Mapping[str, Recipe]] = WORD_LABELS_RECIPES
 
-    augment: Annotated[tuple[Augmentation, ...], BeforeValidator(_split_names)] = _data(
+    augment: Annotated[tuple[Augmentation, ...], BeforeValidator(_augmentations)] = _data(
         (),
         description="Augment the training pages, drawn anew in each epoch: entities (exchange merchants, addresses, "
         "dates and amounts), drop (missing words), ocr (misread characters), boxes (moved, scaled, jittered). Helps "
@@ -53,7 +56,7 @@ class WordLabelsConfig(TrainConfig):
         "usual length that are added to --epochs. Needs Faker.",
     )
 
-    allowed_labels: tuple[LabelName, ...] = _labels(
+    allowed_labels: LabelNames = _labels(
         (), description="Keep only this label (tested after merging); repeat for more. Default: all labels."
     )
     merge_amounts: bool = _labels(
@@ -76,7 +79,7 @@ class WordLabelsConfig(TrainConfig):
         "viterbi",
         description="Decoding: per-word argmax, or Viterbi over valid IOB2 sequences. Both scores are recorded.",
     )
-    single_valued_labels: tuple[LabelName, ...] = _labels(
+    single_valued_labels: LabelNames = _labels(
         (),
         description="Keep only the most confident entity of this label on each page; repeat for more. On receipts: "
         "MERCHANT_NAME, ADDRESS_LINE and GRAND_TOTAL.",
@@ -119,6 +122,12 @@ class WordLabelsConfig(TrainConfig):
         if self.merge_amounts and self.merge_preset is not None:
             raise ValueError("merge_amounts is merge_preset=amounts: give one of the two")
         return self
+
+    def without_unlearned(self, options: Collection[str], learned: Collection[str]) -> Self:
+        if "single_valued_labels" not in options:
+            return self
+        kept = tuple(label for label in self.single_valued_labels if label in learned)
+        return self.model_copy(update={"single_valued_labels": kept})
 
     @property
     def generated_pages(self) -> int:

@@ -17,7 +17,9 @@ from receipt_layoutlm.data.frozen_split import FrozenSplit, shortened
 from receipt_layoutlm.data.images import ImageCheck
 from receipt_layoutlm.data.labels import CORE_LABELS, OUTSIDE, LabelError, build_label_map, resolve_merges
 from receipt_layoutlm.data.near_duplicates import near_duplicates
+from receipt_layoutlm.data.order_check import check_order
 from receipt_layoutlm.data.page import DataError, Page
+from receipt_layoutlm.data.scripts import check_scripts
 from receipt_layoutlm.data.snapshot import label_counts, sample_pages
 from receipt_layoutlm.data.splits import divide
 
@@ -25,19 +27,25 @@ FEW_EXAMPLES = 50  # entities of a label in the training set
 FEW_PAGES = 500  # in the training set
 IMBALANCE = 10  # ratio of the most to the least frequent label
 
+KEEP_ORDER = "import the pages again with --order given"
+
 Sets = Mapping[str, Sequence[Page]]
 """Pages of "train", "evaluation" (the validation set) and "test", the training set first."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckInput:
-    """The pages to check. `validation`: pages of a separate dataset; `unreadable`: lines of a file that are no page."""
+    """The pages to check. `validation`: pages of a separate dataset; `unreadable`: lines of a file that are no page.
+
+    `keep_order` is the command that imports the pages with the order of their words as given.
+    """
 
     pages: Sequence[Page]
     validation: Sequence[Page] | None = None
     frozen: FrozenSplit | None = None
     unreadable: Sequence[DataError] = ()
     images: ImageCheck | None = None
+    keep_order: str = KEEP_ORDER
 
     def sets(self, config: WordLabelsConfig) -> tuple[dict[str, Sequence[Page]], list[Finding]]:
         """The sets of the run; none where the pages cannot be divided."""
@@ -88,6 +96,8 @@ def check_dataset(given: CheckInput, config: TrainConfig) -> CheckReport:
         findings += check_support(kept)
     findings += check_leaks(sets)
     findings += check_sizes(config, sets, given.pages)
+    findings += check_order(all_pages, given.keep_order)
+    findings += check_scripts(all_pages, config.pretrained)
     if given.images is not None:
         findings += check_image_problems(given.images)
     labels = []

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 from receipt_layoutlm.errors import UserError
 
@@ -24,6 +24,7 @@ class Finding(_Record):
     check: str
     message: str
     examples: tuple[str, ...] = ()
+    remedy: dict[str, JsonValue] = {}  # option of a run -> value to try first
 
     @property
     def line(self) -> str:

@@ -2,65 +2,109 @@
 
 | field | other names | content |
 |---|---|---|
-| page_id | id | a string, unique in the file |
-| words | tokens | strings, none blank |
-| boxes | bboxes | [x0, y0, x1, y1] for each word, 0..1000 of the page, origin top-left; floats are rounded |
-| tags | labels, ner_tags | BIO strings for each word; - for an unlabelled word |
+| page_id | id, guid | a text or number, unique in the file |
+| words | tokens | texts, none blank; a null word is omitted |
+| boxes | bboxes, bbox | four numbers for each word, or its corners |
+| tags | labels, ner_tags | a tag for each word, as data/tag_schemes.py lists them |
 | width, height | | of the image; 1000 when absent |
 | group | | merchant or document family; absent: key.company in letters and digits, else the page id |
 | key | | an object, of which only `company` is read |
-| image | | digest of the scan |
+| image | | digest of the scan, or an object with its `path` |
+| order | | "given": the words are read in the order of the line; absent: by their boxes |
 
 Of several names of a field on one line the first in the order of the table is used. Other fields are ignored, `lines`
-among them: printed lines are found from the boxes. An I- tag that continues no entity of its label begins one, so that
-IOB1 is read too.
+among them: printed lines are found from the boxes. A JSON array of such objects, objects over several lines, columns,
+and CSV with a row for each word are read too (data/rows.py). Units, arrangement of the boxes and the scheme of the tags
+are decided for a whole file.
 """
 
+import json
 import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from receipt_layoutlm.data.boxes import BoxOptions, BoxReading, RawBoxes, read_boxes
+from receipt_layoutlm.data.lines import FloatBox, bounds
+from receipt_layoutlm.data.page import (
+    DEFAULT_ORDER,
+    PAGE_EXTENT,
+    UNSUPERVISED,
+    Box,
+    DataError,
+    Page,
+    WordOrder,
+    check_label,
+    validation_reason,
+)
+from receipt_layoutlm.data.rows import Row, read_rows
+from receipt_layoutlm.data.source_text import TextOptions
+from receipt_layoutlm.data.tag_schemes import Label, TagOptions, TagReading, class_label_names, read_tags
+from receipt_layoutlm.data.tags import iob2
 
 _NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
+_LENIENT = ConfigDict(frozen=True, coerce_numbers_to_str=True, allow_inf_nan=False)
+
+
+def _number(value: object) -> object:
+    """A whole float in a text field as an integer, so that 7.0 is the id 7."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _corners(value: object) -> FloatBox:
+    """The four numbers of a box; of points or eight numbers, the upright box around them."""
+    items: list[Any] = list(value) if isinstance(value, list | tuple) else []
+    if items and all(isinstance(item, list | tuple) for item in items):
+        items = [number for item in items for number in item]
+    try:
+        numbers = [float(item) for item in items if not isinstance(item, bool)]
+    except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) != len(items) or len(numbers) < 4 or (len(numbers) > 4 and len(numbers) % 2):
+        raise ValueError(f"box {value!r} is not four numbers")
+    if any(number != number or abs(number) == float("inf") for number in numbers):
+        raise ValueError(f"box {value!r} is not four finite numbers")
+    if len(numbers) > 4 or (isinstance(value, list | tuple) and isinstance(value[0], list | tuple)):
+        return bounds(numbers)
+    return numbers[0], numbers[1], numbers[2], numbers[3]
+
+
+def _image(value: object) -> object:
+    """The path of an image object, as Hugging Face writes them."""
+    return value.get("path") if isinstance(value, dict) else value
+
+
+Text = Annotated[str, BeforeValidator(_number)]
 
 
 class ImportedKey(BaseModel):
     """Field values of a whole receipt, as in SROIE."""
 
-    model_config = ConfigDict(frozen=True, strict=True)
+    model_config = _LENIENT
 
     company: str | None = None
 
 
 class ImportedPage(BaseModel):
-    """One line; types are validated here, values by Page."""
+    """One line; types are validated here, values when the whole file is known."""
 
-    model_config = ConfigDict(frozen=True, strict=True)
+    model_config = _LENIENT
 
-    page_id: str = Field(validation_alias=AliasChoices("page_id", "id"))
-    words: tuple[str, ...] = Field(validation_alias=AliasChoices("words", "tokens"))
-    boxes: tuple[tuple[float, float, float, float], ...] = Field(validation_alias=AliasChoices("boxes", "bboxes"))
-    tags: tuple[str, ...] = Field(validation_alias=AliasChoices("tags", "labels", "ner_tags"))
-    width: int = 1000
-    height: int = 1000
-    group: str | None = None
+    page_id: Text = Field(validation_alias=AliasChoices("page_id", "id", "guid"))
+    words: tuple[Text | None, ...] = Field(validation_alias=AliasChoices("words", "tokens"))
+    boxes: tuple[Annotated[FloatBox, BeforeValidator(_corners)], ...] = Field(
+        validation_alias=AliasChoices("boxes", "bboxes", "bbox")
+    )
+    tags: tuple[Text | None, ...] = Field(validation_alias=AliasChoices("tags", "labels", "ner_tags"))
+    width: float | None = None
+    height: float | None = None
+    group: Text | None = None
     key: ImportedKey | None = None
-    image: str | None = None
-
-    @field_validator("boxes")
-    @classmethod
-    def _are_thousandths(
-        cls, boxes: tuple[tuple[float, float, float, float], ...]
-    ) -> tuple[tuple[float, float, float, float], ...]:
-        for index, box in enumerate(boxes):
-            if not all(0 <= value <= 1000 for value in box):
-                raise ValueError(f"box {index} {list(box)} is outside the page: write thousandths of the page, 0..1000")
-        if boxes and max(max(box) for box in boxes) <= 1:
-            raise ValueError("no value is above 1: boxes seem to be shares of the page; write thousandths, 0..1000")
-        return boxes
-
-    def whole_boxes(self) -> tuple[tuple[int, int, int, int], ...]:
-        """The boxes rounded to whole thousandths."""
-        return tuple((round(x0), round(y0), round(x1), round(y1)) for x0, y0, x1, y1 in self.boxes)
+    image: Annotated[str | None, BeforeValidator(_image)] = None
+    order: WordOrder = DEFAULT_ORDER
 
     def merchant_group(self) -> str:
         """The group, else the company in letters and digits, else the page id."""
@@ -69,15 +113,131 @@ class ImportedPage(BaseModel):
         company = self.key.company if self.key else None
         return normalised_name(company or "") or self.page_id
 
-    def iob2_tags(self) -> tuple[str, ...]:
-        """The tags, with B- for each I- that continues no entity of its label."""
-        previous_tags = ("O", *self.tags)
-        return tuple(
-            f"B-{tag[2:]}" if tag.startswith("I-") and previous[1:] != tag[1:] else tag
-            for previous, tag in zip(previous_tags, self.tags, strict=False)
-        )
+    def raw_boxes(self, line: int) -> RawBoxes:
+        """The boxes with what is needed to tell their unit."""
+        size = (self.width, self.height) if self.width and self.height and min(self.width, self.height) > 0 else None
+        return RawBoxes(line, [word or "" for word in self.words], self.boxes, size)
 
 
 def normalised_name(name: str) -> str:
     """Letters and digits of a name, case folded, with single spaces."""
     return _NOT_ALPHANUMERIC.sub(" ", name.casefold()).strip()
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledLine:
+    """A page of a file with its labels as they are there; boxes are thousandths, origin top-left."""
+
+    line: int
+    page_id: str
+    group: str
+    words: tuple[str, ...]
+    boxes: tuple[Box, ...]
+    labels: tuple[Label, ...]
+    width: int
+    height: int
+    image: str | None
+    nulls: int
+    """Null words, which are omitted."""
+    order: WordOrder
+
+    def page(self) -> Page:
+        """The page with its labels unchanged. ValueError for values that are no page."""
+        for _, label in self.labels:
+            if label not in ("", UNSUPERVISED):
+                check_label(label)
+        tags = iob2([(entity, label) if entity >= 0 else label or "O" for entity, label in self.labels])
+        size = (self.width, self.height)
+        return Page(self.page_id, self.group, self.words, self.boxes, tags, *size, self.image, self.order)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How to read a file of pages; by default, as the file tells."""
+
+    text: TextOptions = field(default_factory=TextOptions)
+    boxes: BoxOptions = field(default_factory=BoxOptions)
+    tags: TagOptions = field(default_factory=TagOptions)
+    order: WordOrder = DEFAULT_ORDER
+    """With `given`, the words of all pages are read as they are given, otherwise those of pages that say so."""
+
+
+def read_labelled_lines(path: Path, options: ReadOptions, on_bad: Callable[[DataError], None]) -> list[LabelledLine]:
+    """The pages of a file; `on_bad` gets the error of each line that is none.
+
+    Raises DataError if the file cannot be read, or if units, arrangement or tags of the whole file are wrong.
+    """
+    rows, features = read_rows(path, options.text, on_bad)
+    pages: list[tuple[int, ImportedPage]] = []
+    for row in rows:
+        try:
+            pages.append((row.line, _page_of_row(row)))
+        except ValueError as error:
+            on_bad(DataError(str(error), file=str(path), line=row.line))
+    tag_options = options.tags
+    if tag_options.id2label is None:
+        tag_options = TagOptions(tag_options.scheme, class_label_names(features) or _saved_names(path))
+    tags = read_tags([(line, page.tags) for line, page in pages], tag_options, str(path))
+    if tags.text:
+        options.text.note(tags.text)
+    raw = [page.raw_boxes(line) for line, page in pages]
+    boxes = read_boxes(raw, options.boxes, str(path), options.text.note)
+    lines: list[LabelledLine] = []
+    for line, page in pages:
+        try:
+            lines.append(_labelled(line, page, boxes, tags, options.order))
+        except ValueError as error:
+            on_bad(DataError(str(error), file=str(path), line=line))
+    return lines
+
+
+def _saved_names(path: Path) -> dict[int, str] | None:
+    """The class names in the dataset_info.json that Hugging Face writes beside a data set's files."""
+    info = path.with_name("dataset_info.json")
+    try:
+        return class_label_names(json.loads(info.read_text(encoding="utf-8"))) if info.is_file() else None
+    except ValueError:
+        return None
+
+
+def _page_of_row(row: Row) -> ImportedPage:
+    try:
+        return ImportedPage.model_validate(row.value)
+    except ValidationError as error:
+        raise ValueError(validation_reason(error)) from error
+
+
+def _labelled(line: int, page: ImportedPage, boxes: BoxReading, tags: TagReading, order: WordOrder) -> LabelledLine:
+    counts = (len(page.words), len(page.boxes), len(page.tags))
+    if len(set(counts)) > 1:
+        raise ValueError("{} words, {} boxes, {} tags: need one each per word".format(*counts))
+    raw, labels = page.raw_boxes(line), tags.labels(page.tags)
+    kept = [index for index, word in enumerate(page.words) if word is not None]
+    return LabelledLine(
+        line=line,
+        page_id=page.page_id,
+        group=page.merchant_group(),
+        words=tuple(page.words[index] or "" for index in kept),
+        boxes=tuple(_placed(index, boxes, raw) for index in kept),
+        labels=tuple(labels[index] for index in kept),
+        width=PAGE_EXTENT if page.width is None else round(page.width),
+        height=PAGE_EXTENT if page.height is None else round(page.height),
+        image=page.image,
+        nulls=len(page.words) - len(kept),
+        order=page.order if order == DEFAULT_ORDER else order,
+    )
+
+
+def _placed(index: int, boxes: BoxReading, raw: RawBoxes) -> Box:
+    try:
+        x0, y0, x1, y1 = boxes.thousandths(raw.boxes[index], raw.size)
+    except ValueError as error:
+        raise ValueError(f"box {index} {error}") from error
+    if x0 > x1 or y0 > y1:
+        given: Sequence[float] = raw.boxes[index]
+        raise ValueError(
+            f"box {index} {[f'{value:g}' for value in given]} is inverted: write x0 <= x1 and y0 <= y1, as in "
+            f"[{min(given[0], given[2]):g}, {min(given[1], given[3]):g}, {max(given[0], given[2]):g}, "
+            f"{max(given[1], given[3]):g}]"
+        )
+    return x0, y0, x1, y1

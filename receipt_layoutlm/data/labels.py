@@ -3,12 +3,12 @@
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.page import UNSUPERVISED
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.metric_names import label_in, parse_guard
+from receipt_layoutlm.suggestions import nearest
 
 IGNORE_INDEX = -100
 """The class of an unsupervised position, as in torch and transformers."""
@@ -167,11 +167,10 @@ def check_known(labels: Iterable[str], known: Collection[str]) -> None:
             raise LabelError(_unknown("label", label, known))
 
 
-def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
+def _unknown(kind: str, name: str, known: Collection[str]) -> str:
     """A sentence with the most similar known name, or all of them if none is similar."""
-    spelling = {candidate.casefold(): candidate for candidate in sorted(known)}
-    near = get_close_matches(name.casefold(), spelling, n=1)
-    hint = f"did you mean {spelling[near[0]]}?" if near else f"known are {', '.join(spelling.values())}"
+    near = nearest(name, known)
+    hint = f"did you mean {near}?" if near else f"known are {', '.join(sorted(known))}"
     return f"unknown {kind} {name}; {hint}"
 
 

@@ -1,11 +1,14 @@
 """Boxes of printed lines, and their division into words."""
 
+import unicodedata
+from collections.abc import Iterable
+
 FloatBox = tuple[float, float, float, float]
 """x0, y0, x1, y1 in the source's own unit, origin top-left."""
 
 
 def split_line(text: str, box: FloatBox) -> list[tuple[str, FloatBox]]:
-    """The words of a line from left to right, each with its share of the box.
+    """The words of a line as they are read, each with its share of the box, in Hebrew or Arabic from the right.
 
     All characters are assumed to be equally wide, and words one character apart, whatever the number of spaces.
     """
@@ -13,12 +16,21 @@ def split_line(text: str, box: FloatBox) -> list[tuple[str, FloatBox]]:
     if not words:
         return []
     x0, y0, x1, y1 = box
+    if is_right_to_left(words):
+        x0, x1 = x1, x0
     character = (x1 - x0) / (sum(map(len, words)) + len(words) - 1)
     split, begin = [], 0
     for word in words:
-        split.append((word, (x0 + begin * character, y0, x0 + (begin + len(word)) * character, y1)))
+        edges = x0 + begin * character, x0 + (begin + len(word)) * character
+        split.append((word, (min(edges), y0, max(edges), y1)))
         begin += len(word) + 1
     return split
+
+
+def is_right_to_left(words: Iterable[str]) -> bool:
+    """Whether most letters are of a script that is written from right to left."""
+    directions = [unicodedata.bidirectional(character) for word in words for character in word if character.isalpha()]
+    return 2 * sum(direction in ("R", "AL") for direction in directions) > len(directions)
 
 
 def bounds(corners: list[float] | tuple[float, ...]) -> FloatBox:

@@ -2,8 +2,11 @@
 
 import json
 import re
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
+from typing import Final, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -11,13 +14,19 @@ from receipt_layoutlm.errors import UserError
 
 Box = tuple[int, int, int, int]
 
+WordOrder = Literal["boxes", "given"]
+"""The order in which the words of a page are read: by their boxes, or as they are given."""
+
+DEFAULT_ORDER: Final[WordOrder] = "boxes"
+
 PAGE_EXTENT = 1000
 """Boxes are thousandths of the page's width and height; the origin is the top-left corner."""
 
 UNSUPERVISED = "-"
 """The tag of an unlabelled word, which is neither learned nor scored and belongs to no entity."""
 
-_TAG = re.compile(r"O|-|[BI]-[A-Za-z][A-Za-z0-9_.-]{0,63}")
+_NAME = r"[A-Za-z][A-Za-z0-9_.-]{0,63}"
+_TAG = re.compile(rf"O|-|[BI]-{_NAME}")
 
 
 class DataError(UserError, ValueError):
@@ -34,13 +43,25 @@ class DataError(UserError, ValueError):
         return f"{':'.join(place)}: {self.reason}" if place else self.reason
 
 
+_SHOWN = 10  # bad lines in one message
+
+
+def bad_lines(errors: Sequence[DataError], kind: str = "files or lines") -> DataError:
+    """One error for all bad lines and files, or labels: the first ten, and how many there are."""
+    if len(errors) == 1:
+        return errors[0]
+    shown = "\n".join(f"  {error}" for error in errors[:_SHOWN])
+    more = f"\n  and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
+    return DataError(f"{len(errors)} {kind} cannot be used:\n{shown}{more}")
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """One labelled page; ValueError for values that are not a page.
 
     `boxes` are (x0, y0, x1, y1), 0..1000, origin top-left; `tags` are IOB2 or UNSUPERVISED, one for each word.
     `width` and `height` are those of the image in any unit (only their ratio is used). `group` is the merchant or the
-    document family, `image` the digest of the scan.
+    document family, `image` the digest of the scan, `order` how the words are read.
     """
 
     page_id: str
@@ -51,6 +72,7 @@ class Page:
     width: int
     height: int
     image: str | None = None
+    order: WordOrder = DEFAULT_ORDER
 
     def __post_init__(self) -> None:
         if not self.page_id or not self.group:
@@ -87,10 +109,29 @@ class Page:
                 raise ValueError(f"tag {index} {tag!r} continues no {tag[2:]}")
 
 
+def check_label(label: str) -> str:
+    """The label. Raises ValueError unless it is a valid name, with a valid form of it."""
+    if re.fullmatch(_NAME, label):
+        return label
+    valid = valid_label(label)
+    use = f"write {valid}, or map it" if valid else "map it"
+    raise ValueError(f"label {label!r} is not valid: {use} to a name of letters, digits, '_', '.' and '-'")
+
+
+def valid_label(label: str) -> str:
+    """A valid name that is like the label; "" if it has no Latin letter or digit."""
+    plain = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", plain).strip("_.-")
+    return (name if name[:1].isalpha() or not name else f"L_{name}")[:64]
+
+
 def page_to_line(page: Page) -> str:
     """The canonical JSON of a page, without a line end; the same for equal pages."""
     # not asdict, which copies every word and box: five times as slow
-    return json.dumps({name: getattr(page, name) for name in _FIELDS}, ensure_ascii=False, separators=(",", ":"))
+    values = {name: getattr(page, name) for name in _FIELDS}
+    if page.order == DEFAULT_ORDER:  # as in snapshots from before there was another
+        del values["order"]
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
 
 
 _FIELDS = tuple(field.name for field in fields(Page))

@@ -5,6 +5,9 @@ the common slope (a skewed page takes two passes) and the pitch. A second pass d
 the slope removed, into lines: the division with the least cost, which counts lines, the spread within them and words
 that overlap. So a word joins most of its line, whatever a few thousandths of jitter do to it and its neighbours.
 O(n log n) for n words, with lines of bounded length.
+
+Where boxes do not decide, the given order does (shared_places.py): words that share a box are placed as one, and a
+passage that is listed again follows the lines of all that was listed before it.
 """
 
 from bisect import bisect_left
@@ -14,6 +17,7 @@ from itertools import pairwise
 from math import copysign, sqrt
 
 from receipt_layoutlm.data.page import Box, Page
+from receipt_layoutlm.data.shared_places import box_of_run, covering_runs, in_line, joined_by_box, listings
 
 _OVERLAP = 0.5  # minimum overlap of words of one line, of the smaller height, in the first pass
 _JITTER = 3.0  # thousandths
@@ -26,6 +30,7 @@ _PITCH = 0.5  # maximum height difference of words of one line, of the usual pit
 _MAX_REACH = 12.0  # thousandths, where lines are far apart
 _MAX_HEIGHT = 3.0  # times the reach, from the highest word of a line to its lowest
 _MAX_WORDS = 100  # of one line, which bounds the time for crowds of words at one height
+_COVERED = 0.5  # maximum overlap of neighbours on a line, of the narrower one
 _COLLISION = 0.8  # cost of two overlapping words, of the cost of a line
 
 
@@ -46,16 +51,38 @@ class _Line:
         self.right = box[2]
 
 
-def reading_order(boxes: Sequence[Box]) -> list[int]:
+def reading_order(boxes: Sequence[Box], texts: Sequence[str] = ()) -> list[int]:
     """Indices of the boxes (x0, y0, x1, y1; 0..1000, origin top-left) in reading order.
 
-    It does not depend on the order of the boxes, except that equal boxes keep theirs.
+    The order of the boxes has a part in it only where boxes stand on each other. With the words' texts, words that are
+    listed twice are recognised.
     """
-    return [word for line in printed_lines(boxes) for word in line]
+    return [word for line in printed_lines(boxes, texts) for word in line]
 
 
-def printed_lines(boxes: Sequence[Box]) -> list[list[int]]:
+def printed_lines(boxes: Sequence[Box], texts: Sequence[str] = ()) -> list[list[int]]:
     """Indices of the boxes by printed line, lines from top to bottom, words from left to right."""
+    runs = covering_runs(boxes)
+    if not texts:
+        return _lines_of_runs(runs, boxes)
+    first, *again = listings(runs, boxes, texts)
+    lines = _lines_of_runs(first.runs, boxes)
+    for passage in again:
+        begin = passage.runs[0][0]
+        place = 1 + max(number for number, line in enumerate(lines) if min(line) < begin)
+        lines[place:place] = _lines_of_runs(passage.runs, boxes)
+    return lines
+
+
+def _lines_of_runs(runs: Sequence[list[int]], boxes: Sequence[Box]) -> list[list[int]]:
+    """Words by printed line; each run, and all runs with one box, are placed as one box."""
+    units = joined_by_box(runs, boxes)
+    lines = _lines([box_of_run(boxes, unit) for unit in units])
+    return [[word for unit in line for word in units[unit]] for line in lines]
+
+
+def _lines(boxes: Sequence[Box]) -> list[list[int]]:
+    """Indices of the boxes by line; each box stands for one or several words."""
     first = _first_lines(boxes, 0.0)
     slope = _common_slope(boxes, first)
     if abs(slope) > _LEVEL:
@@ -72,7 +99,7 @@ def printed_lines(boxes: Sequence[Box]) -> list[list[int]]:
     lines: list[list[int]] = []
     for start, end in pairwise([0, *ends, len(words)]):
         lines += _divided(words[start:end], boxes, centres, reach)
-    return [sorted(line, key=lambda i: (boxes[i][0] + boxes[i][2], boxes[i])) for line in lines]
+    return [in_line(line, boxes) for line in lines]
 
 
 def _divided(run: list[int], boxes: Sequence[Box], centres: Sequence[float], reach: float) -> list[list[int]]:
@@ -94,8 +121,10 @@ def _divided(run: list[int], boxes: Sequence[Box], centres: Sequence[float], rea
                 break
             if start < end - 1:
                 one, other = boxes[run[start]], boxes[last]
-                # jitter alone cannot have moved words of one line so far into each other
-                hits[start] += min(one[2] - other[0], other[2] - one[0]) > _SLACK
+                # jitter alone cannot have moved words of one line so far into each other, but generous boxes of
+                # words in succession may overlap
+                tolerated = _COVERED * min(one[2] - one[0], other[2] - other[0]) if abs(run[start] - last) == 1 else 0
+                hits[start] += min(one[2] - other[0], other[2] - one[0]) > max(tolerated, _SLACK)
             total, squares, collisions = total + above, squares + above * above, collisions + hits[start]
             words = end - start
             spread = 2 * (squares - total * total / words) / words
@@ -164,10 +193,8 @@ def _common_slope(boxes: Sequence[Box], lines: Sequence[_Line]) -> float:
 
 
 def order_of_words(page: Page) -> list[int]:
-    """Indices of a page's words in reading order."""
-    # sorted by content first, so that equal boxes do not depend on the input's order
-    known = sorted(range(len(page.words)), key=lambda i: (page.boxes[i], page.words[i], page.tags[i]))
-    return [known[place] for place in reading_order([page.boxes[index] for index in known])]
+    """Indices of a page's words in reading order: by their boxes, or as they are given if the page says so."""
+    return list(range(len(page.words))) if page.order == "given" else reading_order(page.boxes, page.words)
 
 
 def rearranged(page: Page, order: Sequence[int]) -> Page:
@@ -181,3 +208,8 @@ def rearranged(page: Page, order: Sequence[int]) -> Page:
     ]
     words, boxes = tuple(page.words[i] for i in order), tuple(page.boxes[i] for i in order)
     return replace(page, words=words, boxes=boxes, tags=tuple(tags))
+
+
+def as_read(page: Page) -> Page:
+    """The page with its words in reading order, which later changes of its boxes leave as it is."""
+    return replace(rearranged(page, order_of_words(page)), order="given")

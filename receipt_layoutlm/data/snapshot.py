@@ -9,24 +9,32 @@ import hashlib
 import io
 import json
 import os
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from receipt_layoutlm.data.jsonl import ImportedPage
-from receipt_layoutlm.data.page import Box, DataError, Page, page_from_line, page_to_line, validation_reason
+from receipt_layoutlm.data.jsonl import ReadOptions, read_labelled_lines
+from receipt_layoutlm.data.page import (
+    DEFAULT_ORDER,
+    Box,
+    DataError,
+    Page,
+    WordOrder,
+    bad_lines,
+    page_from_line,
+    page_to_line,
+)
+from receipt_layoutlm.data.source_text import read_content
 
 __all__ = [
     "Box",
     "DataError",
     "Page",
     "fingerprint",
+    "in_given_order",
     "label_counts",
     "page_from_line",
-    "page_of_import",
     "page_to_line",
     "read_jsonl",
     "read_snapshot",
@@ -61,83 +69,71 @@ def write_snapshot(pages: Sequence[Page], path: Path) -> str:
 
 def read_snapshot(path: Path, expected_fingerprint: str | None = None) -> list[Page]:
     """The pages of a snapshot. Raises DataError if it is damaged or has another fingerprint."""
-    content = _read_bytes(path)
+    content = read_content(path)
     actual = hashlib.sha256(content).hexdigest()
     if expected_fingerprint is not None and actual != expected_fingerprint:
         raise DataError(f"its fingerprint is {actual}, expected {expected_fingerprint}", file=str(path))
-    return _read_lines(path, content, page_from_line)
+    return _read_lines(path, content)
 
 
-def read_jsonl(path: Path) -> list[Page]:
+def read_jsonl(path: Path, order: WordOrder = DEFAULT_ORDER) -> list[Page]:
     """The pages of a JSONL file (plain or gzip), one a line as `jsonl.ImportedPage` describes, in order.
 
-    The first error raises DataError with file, line and reason; blank lines are skipped.
+    With `order` "given" the words of all pages are read as they are given. Bad lines raise DataError with file, line
+    and reason; blank lines are skipped.
     """
-    pages = _read_lines(path, _read_bytes(path).removeprefix(b"\xef\xbb\xbf"), page_of_import)
+    pages, refused = survey_jsonl(path)
+    if refused:
+        raise bad_lines(refused)
     if not pages:
         raise DataError("the file has no pages", file=str(path))
-    return pages
+    return in_given_order(pages) if order == "given" else pages
+
+
+def in_given_order(pages: Iterable[Page]) -> list[Page]:
+    """The pages with their words to be read as they are given."""
+    return [replace(page, order="given") for page in pages]
 
 
 def survey_jsonl(path: Path) -> tuple[list[Page], list[DataError]]:
     """The pages of a JSONL file, and the error of every other line. Raises DataError if the file cannot be read."""
     refused: list[DataError] = []
-    pages = _read_lines(path, _read_bytes(path).removeprefix(b"\xef\xbb\xbf"), page_of_import, refused)
-    return pages, refused
-
-
-def page_of_import(line: str) -> Page:
-    """The page of a line to import. Raises ValueError with the reason."""
+    pages: list[Page] = []
+    line_of: dict[str, int] = {}
     try:
-        imported = ImportedPage.model_validate_json(line)
-    except ValidationError as error:
-        raise ValueError(validation_reason(error)) from error
-    return Page(
-        page_id=imported.page_id,
-        group=imported.merchant_group(),
-        words=imported.words,
-        boxes=imported.whole_boxes(),
-        tags=imported.iob2_tags(),
-        width=imported.width,
-        height=imported.height,
-        image=imported.image,
-    )
+        lines = read_labelled_lines(path, ReadOptions(), refused.append)
+    except DataError as error:
+        if " --" not in error.reason and "(--" not in error.reason:
+            raise
+        reason = f"{error.reason} (options of 'layoutlm-cli dataset import jsonl')"
+        raise DataError(reason, file=error.file, line=error.line) from error
+    for line in lines:
+        try:
+            if line.page_id in line_of:
+                raise ValueError(f"page id {line.page_id!r} is already used in line {line_of[line.page_id]}")
+            pages.append(line.page())
+            line_of[line.page_id] = line.line
+        except ValueError as error:
+            refused.append(DataError(str(error), file=str(path), line=line.line))
+    return pages, sorted(refused, key=lambda error: error.line or 0)
 
 
-def _read_lines(
-    path: Path, content: bytes, parse: Callable[[str], Page], refused: list[DataError] | None = None
-) -> list[Page]:
-    """The pages of all lines that are not blank. A line without a page or with a used id is added to `refused`.
-
-    Without such a list its DataError is raised.
-    """
+def _read_lines(path: Path, content: bytes) -> list[Page]:
+    """The pages of all lines that are not blank. DataError for the first line without a page or with a used id."""
     pages: list[Page] = []
     line_of: dict[str, int] = {}
     for number, line in enumerate(content.split(b"\n"), start=1):
         if not line.strip():
             continue
         try:
-            page = parse(line.decode())
+            page = page_from_line(line.decode())
             if page.page_id in line_of:
                 raise ValueError(f"page id {page.page_id!r} is already used in line {line_of[page.page_id]}")
         except ValueError as error:
-            problem = DataError(str(error), file=str(path), line=number)
-            if refused is None:
-                raise problem from error
-            refused.append(problem)
-            continue
+            raise DataError(str(error), file=str(path), line=number) from error
         line_of[page.page_id] = number
         pages.append(page)
     return pages
-
-
-def _read_bytes(path: Path) -> bytes:
-    """The content of a file, decompressed if it is gzip."""
-    try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"cannot be read: {error}", file=str(path)) from error
 
 
 def sample_pages(pages: Sequence[Page], n: int, seed: int) -> list[Page]:

@@ -1,4 +1,4 @@
-"""Entities in a sequence of IOB2 tags."""
+"""Entities in a sequence of IOB2 tags, and the tags of entities."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -22,3 +22,16 @@ def entities(tags: Sequence[str]) -> list[Entity]:
                 end += 1
             spans.append(Entity(tag[2:], begin, end))
     return spans
+
+
+def iob2(labels: Sequence[tuple[int, str] | str]) -> tuple[str, ...]:
+    """The tags of words that each have an entity's number and label, or else a tag without a label.
+
+    An entity that others interrupt, or whose label changes, begins anew.
+    """
+    tags: list[str] = []
+    previous: tuple[int, str] | str | None = None
+    for current in labels:
+        tags.append(current if isinstance(current, str) else f"{'I' if current == previous else 'B'}-{current[1]}")
+        previous = current
+    return tuple(tags)

@@ -1,6 +1,7 @@
 """Data checks at submit, and frozen splits in the bucket."""
 
 import hashlib
+import shlex
 import tempfile
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from receipt_layoutlm.data.frozen_split import (
     pinned_frozen,
     read_frozen,
 )
+from receipt_layoutlm.data.importers import FORMATS
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.snapshot import read_snapshot
+from receipt_layoutlm.datasets.selection import first_source
 from receipt_layoutlm.run.manifest import DamagedFolder
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.keys import check_key, dataset_key, split_key
@@ -60,6 +63,18 @@ def stored_pages(bucket: Bucket, dataset: Dataset) -> list[Page]:
         path = Path(folder) / "pages.jsonl.gz"
         bucket.get_file(dataset_key(dataset.fingerprint), path)
         return read_snapshot(path, dataset.fingerprint)
+
+
+def keep_order_command(dataset: Dataset) -> str:
+    """How a dataset is taken from its source again, with the words in the order of the source."""
+    format_name, _, names = first_source(dataset.source).partition(" ")
+    if format_name in FORMATS:
+        words = ["dataset", "import", format_name, *names.split(), "--name", dataset.name, "--order", "given"]
+        return f"`layoutlm-cli {shlex.join(words)}`"
+    return (
+        "load its pages again with --order given (`layoutlm-cli dataset load --help`), then take a snapshot with "
+        "`layoutlm-cli dataset import dynamo`"
+    )
 
 
 def without_errors(report: CheckReport) -> CheckReport:

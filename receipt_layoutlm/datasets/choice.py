@@ -7,7 +7,7 @@ from pathlib import Path
 
 from receipt_dynamo import Dataset, DynamoClient, ReceiptClient, Storage, ValidationStatus
 from receipt_layoutlm.config import ConfigError, TrainConfig
-from receipt_layoutlm.data.page import Page
+from receipt_layoutlm.data.page import DEFAULT_ORDER, Page, WordOrder
 from receipt_layoutlm.data.snapshot import read_jsonl
 from receipt_layoutlm.datasets.exclusions import without_excluded
 from receipt_layoutlm.datasets.receipt_snapshot import Mark, SnapshotProgress
@@ -53,14 +53,16 @@ def choose_dataset(
     file: Path | None,
     now: datetime,
     on_progress: Callable[[SnapshotProgress], None],
+    order: WordOrder = DEFAULT_ORDER,
 ) -> ChosenDataset | None:
     """The dataset of a JSONL file, else the named one, else the table's labels as they are now, else the only dataset.
 
-    Writes nothing. None when there is no table, or nothing in it to train on. Without a bucket, the table is read in
-    full instead of from its last snapshot on. Raises NotFound, NoDatasetChosen, NoLabels, ConfigError, DataError.
+    `order` is that of the words in the file. Writes nothing. None when there is no table, or nothing in it to train on.
+    Without a bucket, the table is read in full instead of from its last snapshot on. Raises NotFound, NoDatasetChosen,
+    NoLabels, ConfigError, DataError.
     """
     if file is not None:
-        pages, forgotten = read_jsonl(file), 0
+        pages, forgotten = read_jsonl(file, order), 0
         if client is not None:
             kept = without_excluded(client, pages)
             pages, forgotten = kept.pages, len(kept.forgotten)
@@ -80,7 +82,7 @@ def choose_dataset(
     if config.over_lines:
         raise ConfigError(
             "over_lines applies to pages that are taken from the table, and here they come from a dataset: leave it "
-            "out, or take a snapshot with 'layoutlm-cli dataset import dynamo --over-lines' and name it"
+            f"out, or name a snapshot of `layoutlm-cli dataset import dynamo --over-lines {config.over_lines[0]}`"
         )
     newest = {dataset.name: dataset for dataset in reversed(datasets)}
     if len(newest) > 1:

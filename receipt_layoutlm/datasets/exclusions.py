@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shlex
 import tempfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -48,7 +49,8 @@ def without_excluded(client: DynamoClient, pages: Sequence[Page]) -> KeptPages:
     kept = [page for page in pages if page.page_id not in excluded]
     if pages and not kept:
         raise DataError(
-            "all of these pages are forgotten: 'layoutlm-cli dataset forget --undo PAGE' includes a page again"
+            "all of these pages are forgotten: "
+            f"`layoutlm-cli dataset forget --undo {shlex.quote(pages[0].page_id)}` includes the first again"
         )
     return KeptPages(kept, tuple(page.page_id for page in pages if page.page_id in excluded))
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from receipt_dynamo import Receipt, ReceiptClient, ReceiptWord, ReceiptWordLabel, ValidationStatus
 from receipt_layoutlm.data.jsonl import normalised_name
 from receipt_layoutlm.data.labels import ALIASES, OUTSIDE
-from receipt_layoutlm.data.page import PAGE_EXTENT, UNSUPERVISED, Box, Page
+from receipt_layoutlm.data.page import DEFAULT_ORDER, PAGE_EXTENT, UNSUPERVISED, Box, Page
 from receipt_layoutlm.data.reading_order import printed_lines
 
 CONTINUES_OVER_LINES: Final = frozenset({"ADDRESS_LINE", "MERCHANT_NAME"})
@@ -99,7 +99,7 @@ def page_from_receipt(
     if not words:
         return None, notes
     boxes = [_box(word) for word in words]
-    lines = printed_lines(boxes)
+    lines = printed_lines(boxes, [word.text for word in words])
     order = _order(stored.receipt, lines)
     line_of = {word: number for number, line in enumerate(lines) for word in line}
     labels = _by_word(stored.labels)
@@ -116,6 +116,7 @@ def page_from_receipt(
         width=stored.receipt.width,
         height=stored.receipt.height,
         image=stored.receipt.sha256,
+        order="given" if stored.receipt.order == "given" else DEFAULT_ORDER,
     )
     return page, notes.model_copy(update={"undecided_words": tags.count(UNSUPERVISED)})
 
@@ -124,7 +125,10 @@ def words_of_page(stored: StoredReceipt) -> list[tuple[ReceiptWord, Box]]:
     """The words of a receipt's page with their boxes, in the order of the page."""
     words = _words_by_number(stored)
     boxes = [_box(word) for word in words]
-    return [(words[word], boxes[word]) for word in _order(stored.receipt, printed_lines(boxes))]
+    return [
+        (words[word], boxes[word])
+        for word in _order(stored.receipt, printed_lines(boxes, [word.text for word in words]))
+    ]
 
 
 def _words_by_number(stored: StoredReceipt) -> list[ReceiptWord]:
@@ -245,9 +249,10 @@ def receipt_from_page(page: Page, now: datetime) -> StoredReceipt:
         page_id=page.page_id,
         group=page.group,
         sha256=page.image,
+        order=None if page.order == DEFAULT_ORDER else page.order,
     )
     words: list[ReceiptWord] = []
-    line_of = {word: number for number, line in enumerate(printed_lines(page.boxes)) for word in line}
+    line_of = {word: number for number, line in enumerate(printed_lines(page.boxes, page.words)) for word in line}
     line_id, word_id = 1, 0  # numbers from 1 in the order of the words; adjacent words of a printed line share a line
     for index, (text, (x0, y0, x1, y1)) in enumerate(zip(page.words, page.boxes, strict=True)):
         is_new_line = index > 0 and line_of[index] != line_of[index - 1]

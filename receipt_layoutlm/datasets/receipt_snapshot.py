@@ -30,7 +30,7 @@ from receipt_layoutlm.datasets.receipt_pages import (
 )
 
 THREADS: Final = 8
-RULES: Final = 2  # to be raised when the same items become other pages or marks, so that all are read again
+RULES: Final = 3  # to be raised when the same items become other pages or marks, so that all are read again
 _AT_ONCE: Final = 50  # images in one lookup of a thread
 _READ_STATUSES: Final = tuple(status for status in ValidationStatus if status is not ValidationStatus.INVALID)
 

@@ -115,7 +115,7 @@ def select_pages(qualities: Sequence[PageQuality], rules: SelectionRules) -> Sel
     if rules.min_confidence and qualities and not has_confidence:
         raise UnknownConfidence(
             "--min-confidence: no page of the dataset has an OCR confidence; only snapshots of the table "
-            "('layoutlm-cli dataset import dynamo') may have one: omit the option"
+            "(`layoutlm-cli dataset import dynamo`) may have one: omit the option"
         )
     unmet = [unmet_rules(page, rules) for page in qualities]
     chosen = tuple(place for place, failed in enumerate(unmet) if not failed)

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from receipt_dynamo import Dataset, DynamoClient, StateConflict
+from receipt_dynamo import Dataset, DynamoClient, NotFound, StateConflict
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.snapshot import fingerprint, label_counts, write_snapshot
 from receipt_layoutlm.datasets.exclusions import check_none_excluded
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.keys import dataset_key
+from receipt_layoutlm.suggestions import nearest
 
 
 def describe_dataset(name: str, pages: Sequence[Page], source: str, now: datetime, forgotten: int = 0) -> Dataset:
@@ -62,7 +63,12 @@ def pinned(dataset: Dataset) -> str:
 def find_dataset(client: DynamoClient, spec: str) -> Dataset:
     """The dataset NAME or NAME@FINGERPRINT, which may be shortened. Raises NotFound."""
     name, _, prefix = spec.partition("@")
-    return client.get_dataset(name, prefix or None)
+    try:
+        return client.get_dataset(name, prefix or None)
+    except NotFound as error:
+        names = {dataset.name for dataset in client.list_datasets()}
+        near = None if name in names else nearest(name, names)
+        raise NotFound(f"{error}; did you mean {near}?" if near else str(error)) from None
 
 
 def ensure_snapshot_at(

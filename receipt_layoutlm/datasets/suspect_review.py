@@ -79,7 +79,7 @@ def find_labels(
     if by_page and unknown_pages == len(by_page):
         raise NotInTable(
             f"none of the {unknown_pages} pages is a receipt of table {receipts.table_name!r}: "
-            "correct the files, or load them with 'layoutlm-cli dataset load FILE' before --mark"
+            "correct the files, or load them before --mark: `layoutlm-cli dataset load --help` shows how"
         )
     return marks
 

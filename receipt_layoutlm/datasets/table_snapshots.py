@@ -58,8 +58,8 @@ def read_table(
     )
     if not taken.pages and taken.report.forgotten:
         raise NoLabels(
-            f"every labelled receipt of table {client.table_name!r} is forgotten: 'layoutlm-cli dataset forget --undo "
-            "PAGE' includes one again"
+            f"every labelled receipt of table {client.table_name!r} is forgotten: `layoutlm-cli dataset forget --list` "
+            "shows them, and --undo includes one again"
         )
     if not taken.pages:
         raise no_labels(client)
@@ -70,8 +70,8 @@ def read_table(
 def no_labels(client: DynamoClient) -> NoLabels:
     """The error for a table without VALID labels."""
     return NoLabels(
-        f"table {client.table_name!r} has no receipt with a VALID label ('layoutlm-cli dataset count' shows the "
-        "labels): validate some, or load pages with 'layoutlm-cli dataset load FILE'"
+        f"table {client.table_name!r} has no receipt with a VALID label (`layoutlm-cli dataset count` shows the "
+        "labels): validate some, or load pages (`layoutlm-cli dataset load --help` shows how)"
     )
 
 

@@ -70,7 +70,7 @@ def check_fleet(fleet: str, region: str) -> tuple[StackState | None, CheckResult
     except StackError as error:
         return None, CheckResult("fleet", "warn", str(error), "ask for cloudformation:DescribeStacks")
     if state is None or state.is_planned_only:
-        advice = "deploy one: layoutlm-cli fleet deploy"
+        advice = "`layoutlm-cli fleet deploy` creates it"
         return None, CheckResult("fleet", "warn", f"no fleet {fleet} in {region}", advice)
     found = f"{name}: {state.status}"
     try:
@@ -88,7 +88,7 @@ def check_fleet(fleet: str, region: str) -> tuple[StackState | None, CheckResult
 def _check_storage(kind: str, name: str | None, inspect: Callable[[str], Iterable[CheckResult]]) -> list[CheckResult]:
     """All faults of the table or the bucket, or one result that it is usable."""
     if name is None:
-        return [CheckResult(kind, "warn", "none given", "give one, or let 'fleet deploy' create it")]
+        return [CheckResult(kind, "warn", "none given", "give one, or let `layoutlm-cli fleet deploy` create it")]
     try:
         faults = [replace(fault, found=f"{name}: {fault.found}") for fault in inspect(name)]
     except NotUsable as error:

@@ -60,7 +60,8 @@ def check_submit_rights(client: "IAMClient", caller: str, rights: Sequence[Right
 
 def check_deploy_rights(client: "IAMClient", caller: str, rights: Sequence[Right]) -> CheckResult:
     """Check whether the caller may deploy a fleet, which is not needed to submit jobs."""
-    advice = f"only for 'fleet deploy', which needs at least these: ask an administrator, or have a policy for {caller}"
+    needed = "only for `layoutlm-cli fleet deploy`, which needs at least these"
+    advice = f"{needed}: ask an administrator, or have a policy for {caller}"
     return _check(client, caller, rights, CheckResult("deploy rights", "warn", "", advice))
 
 

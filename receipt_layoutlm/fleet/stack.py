@@ -300,7 +300,7 @@ def refuse_unless_changeable(name: str, state: StackState | None) -> None:
         return
     if state.status in _LEFT_OVER:
         raise LeftOver(
-            f"stack {name} is {state.status}, left by a failed change. 'layoutlm-cli fleet destroy' removes it "
+            f"stack {name} is {state.status}, left by a failed change. `layoutlm-cli fleet destroy` removes it "
             "(with --storage for the storage stack, which keeps table and bucket)"
         )
     if state.status == "UPDATE_ROLLBACK_FAILED":

@@ -42,6 +42,12 @@ class Parent:
     state: TrainState
     best_prefix: str | None  # of the best model so far; None if the checkpoint is the best, or there is none
 
+    @property
+    def recipe(self) -> str | None:
+        """Name of the recipe that the job was submitted with."""
+        recipe = self.job.job_config.get("recipe")
+        return recipe if isinstance(recipe, str) else None
+
 
 def find_parent(client: DynamoClient, open_bucket: Callable[[str], Bucket], reference: str) -> Parent:
     """JOB or JOB@STEP. Raises NotFound, NotContinuable, ConfigError, DamagedFolder, StorageError."""
@@ -56,7 +62,7 @@ def find_parent(client: DynamoClient, open_bucket: Callable[[str], Bucket], refe
     if not job.status.is_final:
         raise NotContinuable(
             f"job {job.name} is {job.status} and resumes by itself: wait until it ends, "
-            f"or end it with 'layoutlm-cli job cancel {job.job_id[:8]}'"
+            f"or end it with `layoutlm-cli job cancel {job.job_id[:8]}`"
         )
     bucket, keys = open_bucket(job.storage.bucket), RunKeys(job.storage, job.job_id)
     lease = client.get_lease(job.job_id)
@@ -100,7 +106,7 @@ def _best_prefix(bucket: Bucket, keys: RunKeys, job: Job, lease: Lease, state: T
 
 def continued(parent: Parent, flags: Mapping[str, object], file: Mapping[str, object]) -> ResolvedOptions:
     """The parent's options with flags and file on top; raises ConfigError for options that cannot change."""
-    resolved = resolve(flags, file, {}, {}, parent.config)
+    resolved = resolve(flags, file, {}, parent.config)
     config = resolved.config.model_copy(update={"continues": f"{parent.job.job_id}@{parent.checkpoint.global_step}"})
     _check_unchanged(parent, config, resolved.given)
     if config.epochs <= parent.state.epoch:
@@ -122,7 +128,7 @@ def _check_unchanged(parent: Parent, config: TrainConfig, given: Mapping[str, st
         raise ConfigError(
             f"{', '.join(sorted(changed))} cannot change when a job is continued: the state of its checkpoint depends "
             "on the old value. Leave it out, or start a new run from the job's weights: --pretrained with the "
-            "best_uri of 'job show'"
+            f"best uri of `layoutlm-cli job show {parent.job.job_id[:8]}`"
         )
     windows = old.batch_size * old.gradient_accumulation_steps
     if config.batch_size * config.gradient_accumulation_steps != windows:

@@ -1,13 +1,17 @@
 """Finds a job by id, name, @last, @best or id prefix."""
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from receipt_dynamo import DynamoClient, Job, JobStatus, JsonObject, NotFound
-from receipt_dynamo.entities import parse_job_id
+from receipt_dynamo import DynamoClient, Job, JobStatus, NotFound
+from receipt_dynamo.entities import parse_job_id, score_of
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.run.comparability import stamp_of
+from receipt_layoutlm.suggestions import nearest
 
-PREFIX_LIMIT = 100  # newest jobs of each status in which an id prefix is looked up
+PREFIX_LIMIT = 100  # newest jobs of each status in which an id prefix, or a similar name, is looked up
+BEST = "@best"
 
 
 class AmbiguousJob(UserError):
@@ -19,9 +23,9 @@ def find_job(client: DynamoClient, reference: str) -> Job:
     if reference == "@last":
         if last := client.list_jobs(limit=1):
             return last[0]
-        raise NotFound("the store has no job yet: submit one with 'layoutlm-cli train'")
-    if reference == "@best":
-        return _best(client)
+        raise NotFound("the store has no job yet: `layoutlm-cli train --help` shows how to submit one")
+    if reference == BEST:
+        return best_job(client).job
     if re.fullmatch(r"[0-9a-fA-F-]{32,36}", reference):
         return client.get_job(parse_job_id(reference))
     if named := client.list_jobs_by_name(reference, limit=1):
@@ -35,37 +39,74 @@ def find_job(client: DynamoClient, reference: str) -> Job:
         listed = ", ".join(f"{job.job_id} ({job.name})" for job in jobs)
         raise AmbiguousJob(f"{reference!r} matches more than one id: {listed}")
     if not jobs:
-        raise NotFound(f"no job {reference!r}: 'layoutlm-cli job list' shows names and ids")
+        near = nearest(reference, {job.name for job in client.list_jobs(limit=PREFIX_LIMIT)})
+        meant = f"; did you mean {near}?" if near else ""
+        raise NotFound(f"no job {reference!r}: `layoutlm-cli job list` shows names and ids{meant}")
     return jobs[0]
 
 
-def _best(client: DynamoClient) -> Job:
-    """The highest score among the jobs comparable with the newest succeeded one; the earlier job wins a tie."""
+def find_job_to(client: DynamoClient, reference: str, is_meant: Callable[[Job], bool]) -> Job:
+    """As find_job, for a command that changes the job: of several jobs of a name, the only one that is meant.
+
+    Raises AmbiguousJob if several are; without any it is the newest, whose state the command refuses.
+    """
+    job = find_job(client, reference)
+    if reference in (job.job_id, BEST, "@last") or job.name != reference:
+        return job
+    meant = [each for each in client.list_jobs_by_name(reference) if is_meant(each)]
+    if len(meant) > 1:
+        listed = ", ".join(
+            f"{each.job_id} ({each.status}, created {each.created_at:%Y-%m-%d %H:%M} UTC)" for each in meant
+        )
+        raise AmbiguousJob(f"{len(meant)} jobs are called {reference}: name one by its id: {listed}")
+    return meant[0] if meant else job
+
+
+@dataclass(frozen=True)
+class BestJob:
+    """The job that @best stands for; `comparable` counts it and those whose scores may be compared with its score."""
+
+    job: Job
+    comparable: int
+    scored: int
+
+    @property
+    def text(self) -> str:
+        """One line for people."""
+        results = self.job.results or {}
+        of_jobs = f"the best of {self.comparable} comparable jobs" if self.comparable > 1 else "the only comparable job"
+        others = self.scored - self.comparable
+        left_out = f"; {others} more with a score are not comparable with the newest" if others else ""
+        return (
+            f"@best is {self.job.name} ({self.job.job_id}): {results.get('metric_name', 'metric_value')} "
+            f"{metric_value(self.job):.4f}, {of_jobs}{left_out}"
+        )
+
+
+def best_job(client: DynamoClient) -> BestJob:
+    """The highest score among the jobs comparable with the newest succeeded one; the earlier job wins a tie.
+
+    Reads keys and results of all succeeded jobs, and the whole row of the best one. Raises NotFound.
+    """
     scored = [
-        (job_id, score, results)
+        (job_id, score, stamp_of(results))
         for job_id, results in client.iter_results(JobStatus.SUCCEEDED)
         if (score := score_of(results)) is not None
     ]
     if not scored:
-        raise NotFound("no job has succeeded with a score yet: 'layoutlm-cli job list' lists all jobs")
-    stamp = stamp_of(scored[0][2])
+        raise NotFound("no job has succeeded with a score yet: `layoutlm-cli job list` lists all jobs")
+    newest_id, _, stamp = scored[0]
     if stamp is None:
-        newest = client.get_job(scored[0][0])
+        newest = client.get_job(newest_id)
         raise NotFound(
             f"the newest succeeded job, {newest.name}, has no comparability stamp, so it is unknown which "
-            "jobs are comparable with it: name a job, or use 'layoutlm-cli job compare'"
+            "jobs are comparable with it: name one of `layoutlm-cli job list`"
         )
-    comparable = [(job_id, score) for job_id, score, results in scored if stamp_of(results) == stamp]
-    best, _ = max(reversed(comparable), key=lambda each: each[1])
-    return client.get_job(best)
+    comparable = [(job_id, score) for job_id, score, other in scored if other == stamp]
+    best_id, _ = max(reversed(comparable), key=lambda each: each[1])
+    return BestJob(client.get_job(best_id), len(comparable), len(scored))
 
 
 def metric_value(job: Job) -> float | None:
     """The headline score of a job that has ended, if it has one."""
-    return score_of(job.results or {})
-
-
-def score_of(results: JsonObject) -> float | None:
-    """The headline score in a job's results."""
-    value = results.get("metric_value")
-    return float(value) if isinstance(value, int | float) else None
+    return job.score

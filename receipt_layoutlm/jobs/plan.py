@@ -1,7 +1,7 @@
 """Plan of a job: label counts, steps, and estimates of time and cost. Reads the store only."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from pydantic import BaseModel, ConfigDict
 
@@ -10,6 +10,7 @@ from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.check_report import CheckReport
 from receipt_layoutlm.data.labels import LabelMap, build_label_map, check_named, missing_labels
+from receipt_layoutlm.jobs.option_checks import doubtful
 
 SHAPE = (
     "task",
@@ -46,7 +47,7 @@ def make_plan(
     counts, warnings = {}, []
     if isinstance(config, WordLabelsConfig):
         label_map = build_label_map(config, dataset.labels)
-        check_named(config, label_map.labels if report is None else report.kept)  # the report knows the training set
+        check_named(config, learned_labels(config, dataset, report))
         counts = kept_counts(label_map, dataset.labels)
         missing = missing_labels(label_map, dataset.labels)
         warnings = [f"label {label} has no example in {dataset.name}" for label in missing]
@@ -56,9 +57,23 @@ def make_plan(
     if report is not None:
         training = report.pages.get("train", training)
         warnings = [finding.message for finding in report.warnings]
+    warnings = [*warnings, *doubtful(config, training)]
     per_step = config.batch_size * config.gradient_accumulation_steps
     epochs = config.epochs + config.pretraining_epochs(training)
     return TrainingPlan(label_counts=counts, warnings=warnings, steps=epochs * math.ceil(training / per_step))
+
+
+def learned_labels(config: TrainConfig, dataset: Dataset | None, report: CheckReport | None) -> Collection[str]:
+    """The labels of a run, as far as they are known: of the report on its training set, else of the whole dataset,
+    else those of the whitelist.
+
+    Raises LabelError when labels, merges and data contradict each other.
+    """
+    if report is not None:
+        return report.kept
+    if not isinstance(config, WordLabelsConfig):
+        return ()
+    return config.allowed_labels if dataset is None else build_label_map(config, dataset.labels).labels
 
 
 def kept_counts(label_map: LabelMap, counts: Mapping[str, int]) -> dict[str, int]:

@@ -1,20 +1,22 @@
 """The request of a submission; resolution of flags, --config file, environment and defaults into one config."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from receipt_dynamo import Priority
 from receipt_layoutlm.config import DEFAULT_TASK, RATIOS, ConfigError, TrainConfig, config_class
-from receipt_layoutlm.config_documents import parse_config, parse_model, unknown_key
-from receipt_layoutlm.references import safe_name
+from receipt_layoutlm.config_documents import unknown_key
+from receipt_layoutlm.flags import flag_of
+from receipt_layoutlm.jobs.option_checks import check_ratios, checked
+from receipt_layoutlm.references import new_name
+from receipt_layoutlm.suggestions import nearest
 
-QUICK = {"sample_size": 200, "epochs": 3}
 DATASET_VARIABLE = "LAYOUTLM_DATASET"
 
 
@@ -27,6 +29,12 @@ class JobRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     job_name: str | None = _job(None, description="Name of the job (default: date and id).")
+    recipe: str | None = _job(
+        None,
+        min_length=1,
+        description="Named options, below all that are given: one of 'layoutlm-cli recipe list', or a YAML file "
+        "(default: receipts with the weights minilm, else original).",
+    )
     description: str = _job("", description="One line about the job.")
     experiment: str | None = _job(None, description="Group of the job, stored as the tag 'experiment'.")
     tags: dict[str, str] = _job({}, description="KEY=VALUE stored with the job; repeat for more.")
@@ -41,14 +49,23 @@ class JobRequest(BaseModel):
     @field_validator("job_name")
     @classmethod
     def _one_path_segment(cls, name: str | None) -> str | None:
-        return name if name is None else safe_name(name)
+        return name if name is None else new_name(name)
+
+    @model_validator(mode="after")
+    def _one_experiment(self) -> Self:
+        if self.experiment and self.tags.get("experiment", self.experiment) != self.experiment:
+            raise ValueError(
+                f"--experiment {self.experiment} is --tag experiment={self.experiment}, and --tag experiment="
+                f"{self.tags['experiment']} is given too: leave one of the two out"
+            )
+        return self
 
     def all_tags(self) -> dict[str, str]:
         """The tags, including the experiment."""
         return {**self.tags, **({"experiment": self.experiment} if self.experiment else {})}
 
 
-Source = Literal["flag", "file", "environment", "quick"]  # a stored config also has "parent": from the continued job
+Source = Literal["flag", "file", "environment", "recipe"]  # a stored config also has "parent": from the continued job
 
 
 @dataclass(frozen=True)
@@ -58,22 +75,29 @@ class ResolvedOptions:
     config: TrainConfig
     request: JobRequest
     given: dict[str, str]
+    recipe: str | None = None  # None in a continuation, and for a task whose default is no recipe
+
+    @property
+    def from_recipe(self) -> set[str]:
+        """Options whose value the recipe decided."""
+        return {name for name, source in self.given.items() if source == "recipe"}
 
 
 def resolve(
     flags: Mapping[str, object],
     file: Mapping[str, object],
     environ: Mapping[str, str],
-    quick: Mapping[str, object],
     parent: TrainConfig | None = None,
 ) -> ResolvedOptions:
-    """Precedence: flag, --config file, --quick, environment, default. Raises ConfigError.
+    """Precedence: flag, --config file, environment, recipe, default. Raises ConfigError.
 
-    With a parent, its options replace the defaults.
+    With a parent, its options replace recipe and defaults.
     """
+    environment = {"dataset": environ[DATASET_VARIABLE]} if environ.get(DATASET_VARIABLE) else {}
+    name, recipe = (None, {}) if parent is not None else chosen_recipe({**environment, **file, **flags})
     layers: list[tuple[Source, Mapping[str, object]]] = [
-        ("environment", {"dataset": environ[DATASET_VARIABLE]} if environ.get(DATASET_VARIABLE) else {}),
-        ("quick", quick),
+        ("recipe", recipe),
+        ("environment", environment),
         ("file", file),
         ("flag", flags),
     ]
@@ -90,32 +114,81 @@ def resolve(
         raise ConfigError("continues is set by --resume JOB: leave it out")
     split, shares = str(values.get("split", "")), given.keys() & set(RATIOS)
     if "eval_dataset" in given and (shares or "split" in given):
-        raise ConfigError("eval_dataset is the validation set, so split and its ratios have no effect: leave them out")
+        raise ConfigError(
+            "--eval-dataset is the validation set, so --split and its ratios have no effect: leave them out"
+        )
     if split.startswith("frozen:") and shares:
-        raise ConfigError(f"split: a frozen split assigns every page itself: leave {_both(shares)} out")
+        raise ConfigError(f"--split frozen: a frozen split assigns every page itself: leave {_both(shares)} out")
     if split.startswith("kfold:") and shares - {"test_ratio"}:
-        raise ConfigError(f"split: the K folds have equal size: leave {_both(shares - {'test_ratio'})} out")
-    config = parse_config({key: value for key, value in values.items() if key in options})
+        raise ConfigError(f"--split kfold: the K folds have equal size: leave {_both(shares - {'test_ratio'})} out")
+    if not split.startswith("kfold:"):
+        check_ratios(values, shares)
+    model = config_class(values.get("task", DEFAULT_TASK))
+    config = checked(model, {key: value for key, value in values.items() if key in options}, given)
     if config.snapshot_on_worker and "dataset" in given:
         raise ConfigError(
-            f"snapshot_on_worker takes the pages from the table: leave the dataset ({given['dataset']}) out"
+            f"--snapshot-on-worker takes the pages from the table: leave the dataset ({given['dataset']}) out"
         )
     if config.over_lines and "dataset" in given:
         raise ConfigError(
-            "over_lines applies to pages taken from the table, and a dataset has its pages: leave one of the two out"
+            "--over-lines applies to pages taken from the table, and a dataset has its pages: leave one of the two out"
         )
-    request = parse_model(JobRequest, {key: value for key, value in values.items() if key in JobRequest.model_fields})
-    return ResolvedOptions(config, request, {key: source for key, source in given.items() if key in options})
+    of_job = {key: value for key, value in values.items() if key in JobRequest.model_fields}
+    request = checked(JobRequest, of_job, given)
+    given = {key: source for key, source in given.items() if key in options}
+    return ResolvedOptions(config, request, given, name)
+
+
+def chosen_recipe(values: Mapping[str, object]) -> tuple[str | None, Mapping[str, object]]:
+    """Name and options of the recipe that these values name, else of their weights' default. Raises ConfigError."""
+    task = config_class(values.get("task", DEFAULT_TASK))
+    reference, weights = values.get("recipe"), values.get("pretrained")
+    default_weights = task.model_fields["pretrained"].default
+    if reference is None:
+        variants = {name: recipe.variant(str(weights or default_weights)) for name, recipe in task.recipes.items()}
+        return next(((name, each.options) for name, each in variants.items() if each.is_default), (None, {}))
+    if (recipe := task.recipes.get(str(reference))) is not None:
+        named = {"pretrained": recipe.pretrained} if recipe.pretrained else {}
+        variant = recipe.variant(str(weights or recipe.pretrained or default_weights))
+        return str(reference), {**named, **variant.options}
+    path = Path(str(reference))
+    if not path.is_file():
+        raise unknown_recipe(str(reference), task.recipes)
+    options = read_config_file(path)
+    if "recipe" in options:
+        raise ConfigError(f"{path}: a recipe cannot name another one: give this file as --config, which may")
+    return path.name, options
+
+
+def unknown_recipe(name: str, known: Collection[str]) -> ConfigError:
+    """The error for a recipe that does not exist, with the one that is meant."""
+    near = nearest(name, known)
+    meant = f"did you mean {near}?" if near else f"there are {', '.join(known)}, and YAML files"
+    return ConfigError(f"no recipe and no file {name!r}: {meant}")
 
 
 def _both(names: Iterable[str]) -> str:
-    return " and ".join(sorted(names))
+    return " and ".join(sorted(map(flag_of, names)))
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that is written twice, where YAML's own loader takes the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        lines: dict[str, int] = {}
+        for key, _value in node.value:
+            line = key.start_mark.line + 1
+            if (first := lines.get(str(key.value))) is not None:
+                where = f"in line {first} and in line {line}" if first != line else f"twice in line {line}"
+                raise yaml.YAMLError(f"{key.value} is written {where}")
+            lines[str(key.value)] = line
+        return super().construct_mapping(node, deep)
 
 
 def read_config_file(path: Path) -> dict[str, object]:
     """The options in a YAML file; raises ConfigError when it is not a mapping."""
     try:
-        document = yaml.safe_load(path.read_text())
+        document = yaml.load(path.read_text(), _UniqueKeys)
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: {error}") from error
     if document is None:

@@ -3,19 +3,24 @@
 A continuation is prepared by `prepare_continuation`; a dry run ends after the preparation.
 """
 
-from collections.abc import Callable, Mapping
+import json
+import shlex
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from receipt_dynamo import Dataset, DynamoClient, Job, JobQueue, JsonObject, NotFound, Storage, utcnow
 from receipt_dynamo.entities import new_job_id
+from receipt_dynamo.limits import check_lengths, cut_text
 from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.config_documents import to_document
 from receipt_layoutlm.data.check import CheckInput, check_dataset
 from receipt_layoutlm.data.check_report import CheckReport
 from receipt_layoutlm.data.frozen_split import FrozenSplit, is_pinned
+from receipt_layoutlm.data.page import DEFAULT_ORDER, WordOrder
 from receipt_layoutlm.datasets.checks import (
+    keep_order_command,
     pin_split,
     put_split,
     put_summary,
@@ -26,13 +31,18 @@ from receipt_layoutlm.datasets.checks import (
 from receipt_layoutlm.datasets.choice import ChosenDataset, NoDatasetChosen, check_worker_can_snapshot, choose_dataset
 from receipt_layoutlm.datasets.receipt_snapshot import SnapshotProgress
 from receipt_layoutlm.datasets.snapshots import ensure_snapshot_at, find_dataset, pinned
+from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.flags import flag_of
 from receipt_layoutlm.jobs.continuation import PARENT_TAG, Parent, continued, copy_checkpoint, find_parent
-from receipt_layoutlm.jobs.plan import TrainingPlan, make_plan, with_estimate
+from receipt_layoutlm.jobs.option_checks import doubtful
+from receipt_layoutlm.jobs.plan import TrainingPlan, learned_labels, make_plan, with_estimate
 from receipt_layoutlm.jobs.request import JobRequest, ResolvedOptions
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.errors import StorageError
 from receipt_layoutlm.storage.keys import RunKeys, parse_s3_uri
 from receipt_layoutlm.storage.weights import mirrored
+
+WARNING_CHARACTERS = 1000  # in a job: a warning may name every label, and the stored report has all of it
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,18 @@ class SubmitContext:
     client: DynamoClient | None
     open_bucket: Callable[[str], Bucket]
     training_bucket: str | None
+
+
+class KeyTaken(UserError):
+    """The unique key belongs to a job with other options; the text shows what differs."""
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """The job of a submission. `is_new` is False where its unique key had been submitted before, with these options."""
+
+    job: Job
+    is_new: bool
 
 
 @dataclass(frozen=True)
@@ -61,20 +83,27 @@ class Submission:
     report: CheckReport | None = None
     plan: TrainingPlan | None = None
     parent: Parent | None = None
+    recipe: str | None = None
+    left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # option -> labels that are not learned
+
+    def __post_init__(self) -> None:
+        tags: JsonObject = dict(self.request.all_tags())
+        check_lengths(description=self.request.description, tags=tags, config=self.document)
 
     def require_dataset(self) -> None:
         """Raises NoDatasetChosen when there is nothing to train on."""
         if self.dataset is None and not self.config.snapshot_on_worker:
             raise NoDatasetChosen(
-                "the store has no dataset: import one with 'layoutlm-cli dataset import jsonl FILE' "
-                "(or 'dataset import sample'), or give --data PATH"
+                "the store has no dataset: give --data FILE, or import one: `layoutlm-cli dataset import --help` lists "
+                "the formats, `layoutlm-cli dataset import sample` generates receipts"
             )
 
     @property
     def document(self) -> JsonObject:
         """The job_config to store."""
-        warnings = [finding.message for finding in self.report.warnings] if self.report else []
-        return to_document(self.config, self.given, warnings)
+        warnings = self.plan.warnings if self.plan else doubtful(self.config, None)
+        shown = [cut_text(text, WARNING_CHARACTERS) for text in warnings]
+        return to_document(self.config, self.given, shown, self.recipe)
 
 
 def prepare_submission(
@@ -82,8 +111,9 @@ def prepare_submission(
     resolved: ResolvedOptions,
     file: Path | None,
     on_progress: Callable[[SnapshotProgress], None],
+    order: WordOrder = DEFAULT_ORDER,
 ) -> Submission:
-    """Choose, check and pin what a new job trains on. Writes nothing.
+    """Choose, check and pin what a new job trains on; `order` is that of the words in a file. Writes nothing.
 
     Raises CheckFailed, ConfigError, DataError, LabelError, NoDatasetChosen, NoLabels, NotFound, StorageError.
     """
@@ -97,7 +127,7 @@ def prepare_submission(
     dataset = None
     if not config.snapshot_on_worker:
         now = client.now() if client else utcnow()
-        dataset = choose_dataset(client, home, config, file, now, on_progress)
+        dataset = choose_dataset(client, home, config, file, now, on_progress, order)
     elif client is not None:
         check_worker_can_snapshot(client, home_storage, storage)
     evaluation = find_dataset(client, config.eval_dataset) if client and config.eval_dataset else None
@@ -108,12 +138,40 @@ def prepare_submission(
     pins = {"dataset": dataset and pinned(dataset.dataset), "eval_dataset": evaluation and pinned(evaluation)}
     config = config.model_copy(update={name: pin for name, pin in pins.items() if pin is not None})
 
-    report, plan = None, None
+    report, plan, left_out = None, None, {}
     if dataset is not None:
-        report = _check(home, dataset, evaluation, frozen, config)
+        keep_order = (
+            f"`layoutlm-cli train --data {shlex.quote(str(file))} --order given`"
+            if file
+            else keep_order_command(dataset.dataset)
+        )
+        report = _check(home, dataset, evaluation, frozen, config, keep_order)
+    if dataset is not None or config.snapshot_on_worker:
+        learned = learned_labels(config, None if dataset is None else dataset.dataset, report)
+        whole, config = config, config.without_unlearned(resolved.from_recipe, learned)
+        left_out = _left_out(whole, config, resolved.from_recipe)
+    if dataset is not None:
         plan = make_plan(config, dataset.dataset, evaluation, report)
         plan = with_estimate(plan, client, config) if client else plan
-    return Submission(config, resolved.given, request, storage, dataset, evaluation, frozen, report, plan)
+    return Submission(
+        config=config,
+        given=resolved.given,
+        request=request,
+        storage=storage,
+        dataset=dataset,
+        evaluation=evaluation,
+        frozen=frozen,
+        report=report,
+        plan=plan,
+        recipe=resolved.recipe,
+        left_out=left_out,
+    )
+
+
+def _left_out(whole: TrainConfig, fitted: TrainConfig, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Values of these options that the fitted config lacks."""
+    values = {name: (getattr(whole, name), getattr(fitted, name)) for name in names}
+    return {name: tuple(sorted({*before} - {*now})) for name, (before, now) in values.items() if before != now}
 
 
 def _check(
@@ -122,6 +180,7 @@ def _check(
     evaluation: Dataset | None,
     frozen: FrozenSplit | None,
     config: TrainConfig,
+    keep_order: str,
 ) -> CheckReport | None:
     """The report on the pages; None where a dry run cannot reach them, or the split. Raises CheckFailed."""
     if is_pinned(config.split) and frozen is None:
@@ -132,7 +191,7 @@ def _check(
         held_out = None if evaluation is None else stored_pages(home, evaluation)
     elif pages is None or evaluation is not None:
         return None
-    return without_errors(check_dataset(CheckInput(pages, held_out, frozen), config))
+    return without_errors(check_dataset(CheckInput(pages, held_out, frozen, keep_order=keep_order), config))
 
 
 def prepare_continuation(
@@ -168,24 +227,26 @@ def prepare_continuation(
         frozen=frozen,
         plan=with_estimate(plan, client, config),
         parent=parent,
+        recipe=parent.recipe,
     )
 
 
 def submit(
     context: SubmitContext, submission: Submission, created_by: str, unique_key: str | None, summary: str | None
-) -> Job:
+) -> Submitted:
     """Store the pages and the summary of their check, copy a parent's checkpoint, then create the job.
 
-    The same unique key again returns the first job and copies nothing. Raises ForgottenMeanwhile, NoDatasetChosen,
-    NotContinuable, StorageError.
+    The same unique key again returns the first job and copies nothing. Raises ForgottenMeanwhile, KeyTaken,
+    NoDatasetChosen, NotContinuable, StorageError.
     """
     client, storage, request, parent = context.client, submission.storage, submission.request, submission.parent
     assert client is not None and storage is not None  # only a dry run may lack them
     submission.require_dataset()
+    check_lengths(unique_key=unique_key, created_by=created_by)  # before anything is stored
     job_id = new_job_id(unique_key)
     if unique_key is not None:
         with suppress(NotFound):
-            return client.get_job(job_id, consistent=True)
+            return Submitted(_same(submission, client.get_job(job_id, consistent=True), unique_key), is_new=False)
 
     target, checkpoint, best = context.open_bucket(storage.bucket), None, None
     if parent is not None:
@@ -204,7 +265,7 @@ def submit(
         put_split(target, storage.prefix, submission.frozen)
     if parent is not None:
         checkpoint, best = copy_checkpoint(parent, RunKeys(storage, job_id))
-    return JobQueue(client).submit(
+    job = JobQueue(client).submit(
         name=request.job_name,
         config=submission.document,
         created_by=created_by,
@@ -217,3 +278,39 @@ def submit(
         checkpoint=checkpoint,
         best=best,
     )
+    # of two submits of a key at once, the queue returns the job of the first to both
+    return Submitted(job if unique_key is None else _same(submission, job, unique_key), is_new=True)
+
+
+def _same(submission: Submission, job: Job, unique_key: str) -> Job:
+    """The stored job of a key. Raises KeyTaken if it was submitted with other options."""
+    request, config = submission.request, submission.config.model_dump(mode="json")
+    parent = {PARENT_TAG: submission.parent.job.job_id} if submission.parent else {}
+    now: dict[str, object] = {
+        **config,
+        "priority": request.priority,
+        "queue": request.queue,
+        "description": request.description,
+        "tags": {**request.all_tags(), **parent},
+    }
+    before: dict[str, object] = {
+        **{name: job.job_config.get(name, value) for name, value in config.items()},
+        **{name: getattr(job, name) for name in ("priority", "queue", "description", "tags")},
+    }
+    if request.job_name is not None:
+        now["job_name"], before["job_name"] = request.job_name, job.name
+    if request.output_s3_path is not None:
+        now["output_s3_path"], before["output_s3_path"] = submission.storage, job.storage
+    if changed := [name for name in now if now[name] != before[name]]:
+        differing = ", ".join(f"{flag_of(name)} {_shown(before[name])}, now {_shown(now[name])}" for name in changed)
+        raise KeyTaken(
+            f"--unique-key {unique_key} is the key of job {job.name} ({job.job_id}, {job.status}), which was submitted "
+            f"with other options: {differing}. Use another key, or the options of that job"
+        )
+    return job
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Storage):
+        return f"s3://{value.bucket}/{value.prefix}"
+    return str(value) if isinstance(value, str) and value else json.dumps(value)

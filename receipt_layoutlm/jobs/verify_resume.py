@@ -205,7 +205,7 @@ def _replay(run_dir: RunDir, until: int, observe: Callable[[Event], None]) -> No
     """Train in a child process until the step. Raises ReplayFailed."""
     reader, end, code = EventReader(run_dir.events), None, None
     command = [sys.executable, "-m", "receipt_layoutlm.training", str(run_dir.path), str(until)]
-    with run_dir.train_log.open("ab") as output:
+    with run_dir.open_train_log() as output:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True)
     trainer = TrainerProcess(process)
     try:

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 from receipt_dynamo import JobStatus, Lease
 from receipt_dynamo.entities import FINAL_CAUSES
+from receipt_layoutlm.jobs.rerun import rerun_command
 from receipt_layoutlm.jobs.why_facts import Facts, is_moving
 from receipt_layoutlm.jobs.why_open import attempts_text, explain_interrupted, explain_pending, explain_running
-from receipt_layoutlm.jobs.wording import ago, cause, cut
+from receipt_layoutlm.jobs.wording import ago, cause, cut, stop_reason
 
 SHOWN_PAGES = 5
-STOP_REASONS = {"completed": "all epochs were trained", "early_stopped": "early stopping ended it"}
 
 
 def why(facts: Facts) -> str:
@@ -33,11 +33,14 @@ def why(facts: Facts) -> str:
 def _explain_succeeded(facts: Facts, _lease: Lease) -> Iterator[str]:
     job, results = facts.job, facts.job.results or {}
     reason = results.get("stop_reason")
-    because = f": {STOP_REASONS.get(str(reason), cut(str(reason)))}" if reason else ""
+    because = f": {stop_reason(reason)}" if reason else ""
     yield f"{job.name} succeeded{_when_ended(facts)}{because}."
     yield from _best(facts)
+    if isinstance(remedy := results.get("remedy"), dict) and remedy:
+        yield f"The next thing to try: `layoutlm-cli {rerun_command(job, remedy)}`."
     if results.get("best_uri"):
-        yield f"Its model is at {results['best_uri']}; `layoutlm-cli job pull {job.job_id} --to model` downloads it."
+        pull = f"layoutlm-cli job pull {job.job_id} --to model-{job.job_id[:8]}"
+        yield f"Its model is at {results['best_uri']}; `{pull}` downloads it."
     if facts.attempts:
         yield attempts_text(facts)
 
@@ -66,9 +69,11 @@ def _explain_failed(facts: Facts, lease: Lease) -> Iterator[str]:
     yield f"`layoutlm-cli job logs {job.job_id}` shows its events."
     start = f"from step {lease.checkpoint.global_step}" if lease.checkpoint else "from the beginning"
     if error and error.cause == "max_runtime" and lease.checkpoint:
-        yield f"`layoutlm-cli train --resume {job.job_id} --max-runtime SECONDS` resumes {start} with more time."
+        limit = job.job_config.get("max_runtime")
+        seconds = f"{2 * limit:g}" if isinstance(limit, int | float) else "3600"
+        yield f"`layoutlm-cli train --resume {job.job_id} --max-runtime {seconds}` resumes {start} with more time."
     elif error and error.cause in FINAL_CAUSES:
-        yield "Fix the cause, then submit a new job with `layoutlm-cli train`."
+        yield f"Fix the cause, then submit a new job; `layoutlm-cli job show {job.job_id}` shows this one's options."
     else:
         yield f"`layoutlm-cli job retry {job.job_id}` resumes it {start} with its budgets reset."
 

@@ -5,6 +5,10 @@ from datetime import datetime, timedelta
 from itertools import takewhile
 
 from receipt_dynamo import Attempt, Job, JobQueue, JobStatus, Lease, NotFound, Timing
+from receipt_dynamo.client import claim_order
+from receipt_layoutlm.jobs.wording import duration
+
+RESCUES = {JobStatus.INTERRUPTED: "requeued", JobStatus.FAILED: "failed", JobStatus.CANCELLED: "cancelled"}
 
 
 @dataclass(frozen=True)
@@ -31,12 +35,8 @@ def facts_of(queue: JobQueue, job_id: str) -> Facts:
     lease, before = lease_or_none(queue, job.job_id), list[Job]()
     if lease and job.status.is_claimable:
         # by their order, since the index may not list the job itself yet
-        before = list(takewhile(lambda each: _claim_order(each) < _claim_order(job), queue.due_jobs(job.queue)))
+        before = list(takewhile(lambda each: claim_order(each) < claim_order(job), queue.due_jobs(job.queue)))
     return Facts(job, lease, attempts, len(before), before[0] if before else None, queue.timing, queue.now())
-
-
-def _claim_order(job: Job) -> tuple[int, datetime, str]:
-    return job.priority.rank, job.created_at, job.job_id
 
 
 def lease_or_none(queue: JobQueue, job_id: str) -> Lease | None:
@@ -75,6 +75,16 @@ def status_after_rescue(job: Job, lease: Lease) -> JobStatus:
         return JobStatus.CANCELLED
     budgets = job.budgets.after_interruption(progressed=has_progressed(lease))
     return JobStatus.INTERRUPTED if budgets.exhausted_by is None else JobStatus.FAILED
+
+
+def state_text(job: Job, lease: Lease | None, timing: Timing, now: datetime) -> str:
+    """The status; once the lease of a running job has expired, what a rescue makes of it: `lost, requeued in 40 s`."""
+    due = rescue_at(lease, timing) if lease and job.status is JobStatus.RUNNING else None
+    if lease is None or due is None or lease.expires_at is None or now <= lease.expires_at:
+        return job.status
+    consequence = RESCUES[status_after_rescue(job, lease)]
+    left = (due - now).total_seconds()
+    return f"lost, {consequence} " + (f"in {duration(left)}" if left > 0 else "by the next rescue")
 
 
 def final_events(facts: Facts) -> list[str]:

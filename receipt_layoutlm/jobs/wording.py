@@ -2,7 +2,10 @@
 
 from datetime import datetime
 
+from pydantic import JsonValue
+
 from receipt_dynamo import JobError
+from receipt_layoutlm.run.events import FINISH_TEXTS
 
 TEXT_LENGTH = 300  # characters of a stored text inside a sentence
 
@@ -11,13 +14,23 @@ CAUSES = {
     "non_finite_loss": "the loss was not finite",
     "bad_data": "a page cannot be used for training",
     "bad_config": "the options cannot be used",
+    "hub_unavailable": "the model hub did not answer",
     "max_runtime": "it reached its time limit",
     "killed": "the trainer was killed or crashed",
     "device_error": "the device (a GPU, for example) reported an error",
     "hang": "the trainer stopped making progress",
-    "storage": "the bucket or the table failed",
+    "storage": "the bucket, the table or the disk failed",
+    "permission": "access was denied",
+    "missing_bucket": "the bucket does not exist",
     "interruptions": "it was interrupted too often",
     "unknown": "the cause is unknown",
+}
+
+OUTCOMES = {
+    None: "running",
+    "lease expired": "lost: its lease expired",
+    "cancelled: lease expired": "cancelled, after its lease had expired",
+    "interrupted: asked to stop": "interrupted: its worker was asked to stop",
 }
 
 
@@ -35,13 +48,13 @@ def duration(seconds: float) -> str:
 
 
 def clock(time: datetime, now: datetime) -> str:
-    """Local time; with the date unless it is today's."""
+    """Local time with its zone; with the date unless it is today's."""
     local = time.astimezone()
-    return f"{local:%H:%M:%S}" if local.date() == now.astimezone().date() else f"{local:%Y-%m-%d %H:%M:%S}"
+    return f"{local:%H:%M:%S %Z}" if local.date() == now.astimezone().date() else f"{local:%Y-%m-%d %H:%M:%S %Z}"
 
 
 def ago(time: datetime, now: datetime) -> str:
-    """14:03:20 (41 s ago)."""
+    """14:03:20 UTC (41 s ago)."""
     return f"{clock(time, now)} ({duration((now - time).total_seconds())} ago)"
 
 
@@ -57,7 +70,25 @@ def cut(text: str) -> str:
 
 
 def cause(error: JobError | None) -> str:
-    """The cause of a failure in words, with its stored name and message."""
+    """The cause of a failure in words, with its message."""
     if error is None:
         return "no cause is stored"
-    return f"{CAUSES.get(error.cause, 'an error')} ({cut(error.cause)}: {cut(error.message)})"
+    return f"{cause_words(error.cause)}: {cut(error.message)}"
+
+
+def cause_words(name: str) -> str:
+    """A stored cause in words; one of another version as it is."""
+    return CAUSES.get(name) or f"an error ({cut(name)})"
+
+
+def outcome(stored: str | None) -> str:
+    """The end of an attempt in words, from its stored form; None is that of a running one."""
+    if stored in OUTCOMES:
+        return OUTCOMES[stored]
+    kind, _, detail = str(stored).partition(": ")
+    return f"failed: {cause_words(detail)}" if kind == "failed" and detail else cut(str(stored))
+
+
+def stop_reason(stored: JsonValue) -> str:
+    """The reason why a trainer finished, in words."""
+    return FINISH_TEXTS.get(str(stored)) or cut(str(stored))

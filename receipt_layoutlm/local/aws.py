@@ -3,16 +3,20 @@
 Engines outlive the command that started them and end at `local down`.
 """
 
+import http.client
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from pydantic import BaseModel, ConfigDict
 
-from receipt_layoutlm.local.engines import EngineName, Service
+from receipt_layoutlm.local.engines import MASTER, SEAWEEDFS, EngineName, Service
 from receipt_layoutlm.local.environment import client_environment, create, write_profile
+from receipt_layoutlm.local.process import LOOPBACK
 from receipt_layoutlm.local.start import (
     LocalPlatform,
     endpoint_of,
@@ -22,11 +26,13 @@ from receipt_layoutlm.local.start import (
     stop_engine,
     this_platform,
 )
-from receipt_layoutlm.local.state import RECORDS, LocalAwsError, Records, load_records, locked, save_records, size_of
-from receipt_layoutlm.paths import state_dir
+from receipt_layoutlm.local.state import RECORDS, LocalAwsError, Records, load_records, locked, save_records
+from receipt_layoutlm.paths import WORK, check_state_dir, disk_bytes, state_dir
 
 LOCAL_TABLE = "layoutlm-local"
 LOCAL_BUCKET = "layoutlm-local"
+DELETION_SECONDS = 3.0  # SeaweedFS works off its queue of deletions every 1.1 s (weed/filer/filer_deletion.go)
+RECLAIM_SECONDS = 600.0  # every volume, of at most 1 GiB each, is copied
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,8 @@ class LocalStatus(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     state_dir: Path
-    state_bytes: int
+    state_bytes: int  # on the disk, as all sizes
+    sizes: dict[str, int]  # of table, bucket, work folder, caches
     engines: tuple[EngineStatus, ...]
 
 
@@ -84,6 +91,7 @@ def start_engines(
 
 def stop_engines(folder: Path) -> tuple[EngineName, ...]:
     """Stop the running engines, keeping their data; returns their names. Raises LocalAwsError when one does not end."""
+    check_state_dir(folder)
     if not (folder / RECORDS).exists():
         return ()
     with locked(folder):
@@ -91,19 +99,22 @@ def stop_engines(folder: Path) -> tuple[EngineName, ...]:
 
 
 def purge(folder: Path) -> None:
-    """Stop the engines and delete their data; other files in the folder stay."""
+    """Stop the engines, and delete their data and the run directories; other files in the folder stay."""
+    check_state_dir(folder)
     if not (folder / RECORDS).exists():
         return
     with locked(folder):
         _stop_all(folder)
+        shutil.rmtree(folder / WORK, ignore_errors=True)
         for name in load_records(folder).engines:
             shutil.rmtree(folder / name, ignore_errors=True)
             log_of(folder, name).unlink(missing_ok=True)
         (folder / RECORDS).unlink()
 
 
-def local_status(folder: Path) -> LocalStatus:
-    """State of the engines, and the size of their data. Starts nothing."""
+def local_status(folder: Path, places: Mapping[str, Sequence[Path]] = MappingProxyType({})) -> LocalStatus:
+    """State of the engines, and the sizes of their data and of other `places`. Starts nothing."""
+    check_state_dir(folder)
     records, engines = load_records(folder), []
     for name, record in records.engines.items():
         alive = is_alive(record)
@@ -119,7 +130,30 @@ def local_status(folder: Path) -> LocalStatus:
                 log=log_of(folder, name),
             )
         )
-    return LocalStatus(state_dir=folder, state_bytes=size_of(folder), engines=tuple(engines))
+    titles: dict[Service, str] = {"dynamodb": "table", "s3": "bucket"}
+    data = {" and ".join(titles[service] for service in engine.services): [folder / engine.name] for engine in engines}
+    sizes = {title: sum(map(disk_bytes, paths)) for title, paths in {**data, **places}.items()}
+    return LocalStatus(state_dir=folder, state_bytes=disk_bytes(folder), sizes=sizes, engines=tuple(engines))
+
+
+def reclaim(folder: Path) -> None:
+    """Give the space of deleted objects back to the disk. SeaweedFS keeps it in its volumes until they are compacted.
+
+    Raises LocalAwsError.
+    """
+    record = load_records(folder).engines.get(SEAWEEDFS.name)
+    if record is None or not is_alive(record):
+        return
+    time.sleep(DELETION_SECONDS)
+    connection = http.client.HTTPConnection(LOOPBACK, record.ports[MASTER], timeout=RECLAIM_SECONDS)
+    try:
+        connection.request("GET", "/vol/vacuum?garbageThreshold=0.01")
+        if (status := connection.getresponse().status) >= 400:
+            raise LocalAwsError(f"SeaweedFS does not compact its volumes: status {status}")
+    except (OSError, http.client.HTTPException) as error:
+        raise LocalAwsError(f"SeaweedFS does not compact its volumes: {error}") from error
+    finally:
+        connection.close()
 
 
 def environment(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:

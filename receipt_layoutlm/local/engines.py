@@ -131,6 +131,9 @@ def find_ministack(_platform_name: str, _folder: Path) -> tuple[Program, str]:
         raise EngineUnavailable(f"ministack is not installed: {INSTALL_EXTRA}") from error
 
 
+MASTER = 1  # SeaweedFS: index of the port that takes requests about volumes
+
+
 def _seaweedfs_arguments(ports: Sequence[int], data_dir: Path) -> list[str]:
     # a port for every listener: the fixed defaults would clash between two state folders
     names = ("s3", "master", "volume", "filer", "admin")

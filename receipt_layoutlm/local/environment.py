@@ -9,6 +9,7 @@ from receipt_layoutlm import infra
 from receipt_layoutlm.local.engines import ACCESS_KEY, SECRET_KEY, Service
 from receipt_layoutlm.local.process import wait_until
 from receipt_layoutlm.local.state import LocalAwsError
+from receipt_layoutlm.paths import private
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -25,7 +26,8 @@ PROFILE = "aws-config"
 def write_profile(folder: Path) -> None:
     """Write the profile used in place of the user's; only once, because a client may be reading it."""
     if not (folder / PROFILE).exists():
-        (folder / PROFILE).write_text(f"[default]\nregion = {REGION}\n")
+        with open(folder / PROFILE, "w", opener=private) as file:
+            file.write(f"[default]\nregion = {REGION}\n")
 
 
 def client_environment(folder: Path, endpoints: Mapping[Service, str], no_proxy: str) -> dict[str, str]:
@@ -66,7 +68,8 @@ def create(service: Service, endpoint: str, name: str) -> None:
             infra.create_bucket(client, name)
             if not wait_until(lambda: _keeps_objects(client, name), OBJECT_SECONDS):
                 raise LocalAwsError(
-                    f"the local S3 started but stores no objects in {name}: see its log ('layoutlm-cli local status')"
+                    f"the local S3 started but stores no objects in {name}: "
+                    "`layoutlm-cli local status --json` names its log"
                 )
     except (BotoCoreError, ClientError) as error:
         raise LocalAwsError(f"{name} could not be created on the local {service}: {error}") from error

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psutil
 
+from receipt_layoutlm.paths import private
+
 LOOPBACK = "127.0.0.1"
 GRPC_OFFSET = 10_000  # SeaweedFS listens for its own gRPC calls on each port plus this
 PF_EXITING = 0x4  # include/linux/sched.h
@@ -52,9 +54,10 @@ def _hold(stack: contextlib.ExitStack, port: int) -> bool:
 def start_process(command: Sequence[str], environment: Mapping[str, str], folder: Path, log: Path) -> int:
     """Start a program in a session of its own, with its output appended to `log`; returns its pid.
 
-    Its environment is only PATH and `environment`: the user's AWS settings and HOME would affect the engines.
+    Its environment is only PATH and `environment`: the user's AWS settings and HOME would affect the engines. What it
+    writes is its user's alone.
     """
-    with log.open("ab") as output:
+    with open(log, "ab", opener=private) as output:
         process = subprocess.Popen(
             command,
             cwd=folder,
@@ -63,6 +66,7 @@ def start_process(command: Sequence[str], environment: Mapping[str, str], folder
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=0o077,
         )
     # Linux shows an empty command line for a moment, which looks like a dead process
     wait_until(lambda: is_running(process.pid, command) or process.poll() is not None, EXEC_SECONDS)

@@ -15,6 +15,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.local.engines import EngineName, Service
+from receipt_layoutlm.paths import prepare_state_dir, private
 
 RECORDS = "engines.json"
 
@@ -71,25 +72,17 @@ def load_records(folder: Path) -> Records:
 def save_records(folder: Path, records: Records) -> None:
     """Replace engines.json in one step."""
     scratch = folder / f"{RECORDS}.new"
-    scratch.write_text(records.model_dump_json(indent=1))
+    with open(scratch, "w", opener=private) as file:
+        file.write(records.model_dump_json(indent=1))
     scratch.replace(folder / RECORDS)
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; the kernel releases it however the process ends."""
+    """Hold the folder's lock; the kernel releases it however the process ends. Raises FolderRefused."""
     import fcntl  # does not exist on Windows, which is refused earlier
 
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (folder / "engines.lock").open("w") as file:
+    prepare_state_dir(folder)
+    with open(folder / "engines.lock", "w", opener=private) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def size_of(folder: Path) -> int:
-    """Total bytes of the files below a folder."""
-    total = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):  # an engine may remove one meanwhile
-            total += path.lstat().st_size if path.is_file() else 0
-    return total

@@ -1,8 +1,12 @@
 """The run directory: the files that worker and trainer exchange. Their names are defined only here."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
+ATTEMPTS = ".attempts"  # in the work folder: JOB_ID/NNN
+ENCODED = ".encoded"  # in the work folder: encoded pages, shared by attempts
 ORPHANED = 70  # exit status after stdin was closed: the parent process is gone
 
 
@@ -57,6 +61,10 @@ class RunDir:
     def train_log(self) -> Path:
         return self.path / "train.log"
 
+    def open_train_log(self) -> BinaryIO:
+        """The log opened for appending. Raises OSError where it is a link."""
+        return open(self.train_log, "ab", opener=_without_links)
+
     @property
     def best(self) -> Path:
         return self.path / "best"
@@ -71,6 +79,10 @@ class RunDir:
 
     def checkpoint(self, global_step: int) -> Path:
         return self.path / f"checkpoint-{global_step}"
+
+
+def _without_links(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def encoded_prefix(name: str, prefix: str = "") -> str:

@@ -21,6 +21,7 @@ FailureCause = Literal[
     "non_finite_loss",
     "bad_data",
     "bad_config",
+    "hub_unavailable",
     "killed",
     "device_error",
     "hang",
@@ -28,6 +29,12 @@ FailureCause = Literal[
     "unknown",
 ]
 FinishReason = Literal["completed", "early_stopped", "stop_requested"]
+FINISH_TEXTS: dict[str, str] = {
+    "completed": "all epochs were trained",
+    "early_stopped": "early stopping ended it",
+    "stop_requested": "it was asked to stop",
+}
+"""The reason why a trainer finished, in words."""
 
 
 class _Event(BaseModel):
@@ -88,6 +95,7 @@ class Evaluation(_Event, Scores):
     train_loss: float | None  # mean since the last evaluation
     lr: float
     health: tuple[str, ...] = ()  # findings, one line each
+    remedy: dict[str, JsonValue] = {}  # option -> value to try first
     is_best: bool
 
 

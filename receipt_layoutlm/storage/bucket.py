@@ -14,6 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError
 
 from receipt_dynamo.client import resolve_region
+from receipt_dynamo.connection import per_process
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.run.manifest import (
     MANIFEST,
@@ -24,6 +25,7 @@ from receipt_layoutlm.run.manifest import (
     verify,
 )
 from receipt_layoutlm.storage.errors import (
+    MISSING,
     NotStored,
     StorageError,
     error_code,
@@ -62,10 +64,16 @@ class Bucket:
             # a body has its SHA-256 in a header or trailer of its own, so the signature does not read it again
             s3={"payload_signing_enabled": False},
         )
-        self.raw: S3Client = boto3.client(
-            "s3", region_name=resolve_region(region), endpoint_url=endpoint_url, config=config
-        )
-        self.raw.meta.events.register("needs-retry.s3", _refuse_to_repeat)
+
+        def connect() -> "S3Client":
+            # a session of its own: boto3's default one is a copy of the parent's in a forked process
+            client = boto3.session.Session().client(
+                "s3", region_name=resolve_region(region), endpoint_url=endpoint_url, config=config
+            )
+            client.meta.events.register("needs-retry.s3", _refuse_to_repeat)
+            return client
+
+        self.raw = per_process(connect)
         self._target = UploadTarget(self.raw, name, part_size)
         self._transfer = TransferConfig(multipart_threshold=2 * part_size, multipart_chunksize=part_size)
 
@@ -100,12 +108,20 @@ class Bucket:
         partial = path.with_name(path.name + ".partial")
         with explained(self.name, key):
             try:
-                self.raw.download_file(self.name, key, str(partial), Config=self._transfer)
+                self._download(key, partial)
                 partial.replace(path)
             except OSError as error:
                 raise StorageError(
                     f"{path} cannot be written: {error}: free some disk space, or name another folder"
                 ) from error
+
+    def _download(self, key: str, path: Path) -> None:
+        try:
+            self.raw.download_file(self.name, key, str(path), Config=self._transfer)
+        except ClientError as error:
+            if error_code(error) in MISSING:  # its HEAD request does not tell a missing object from a missing bucket
+                self.raw.list_objects_v2(Bucket=self.name, Prefix=key, MaxKeys=1)  # NoSuchBucket
+            raise
 
     def exists(self, key: str) -> bool:
         try:

@@ -23,7 +23,7 @@ from botocore.parsers import ResponseParserError
 from receipt_dynamo.retries import Pauses, RetryPolicy
 from receipt_layoutlm.errors import UserError
 
-_RNG: Final = random.Random()
+_RNG: Final = random.SystemRandom()  # forked processes would draw the same pauses from a copied state
 
 BUCKET_AWAY: Final = RetryPolicy(first=1.0, longest=60.0)
 LOG_SECONDS: Final = 60.0  # between two lines about the same trouble
@@ -73,8 +73,16 @@ class StorageError(UserError):
     """The bucket refuses a request, or holds another object than expected. The text names the fix."""
 
 
+class NoBucket(StorageError):
+    """The bucket does not exist."""
+
+
 class StorageUnavailable(StorageError):
     """The bucket is unreachable or overloaded: a later try may succeed."""
+
+
+class AccessDenied(StorageError):
+    """The credentials are not accepted, or lack a right."""
 
 
 class NotStored(StorageError):
@@ -131,9 +139,11 @@ def _explain(error: ClientError, bucket: str, key: str) -> StorageError:
     code = error_code(error)
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if code == "NoSuchBucket":
-        return StorageError(f"bucket {bucket!r} does not exist: create it or name another with --bucket")
+        return NoBucket(f"bucket {bucket!r} does not exist: create it or name another with --bucket")
     if code in MISSING:
         return NotStored(f"s3://{bucket}/{key} does not exist")
     if code in _TRANSIENT_CODES or code.startswith("Throttling") or status in _TRANSIENT_STATUS:
         return StorageUnavailable(f"s3://{bucket}/{key}: {error}")
-    return StorageError(f"s3://{bucket}/{key}: {_FIXES.get(code, error)}")
+    fix = _FIXES.get(code)
+    kind = AccessDenied if fix in (_ACCESS_FIX, _CREDENTIALS_FIX) else StorageError
+    return kind(f"s3://{bucket}/{key}: {fix or error}")

@@ -38,7 +38,10 @@ def mark_checkpoints(bucket: Bucket, keys: RunKeys) -> int:
                 bucket.tag(key, SUPERSEDED)
                 marked += 1
     except StorageError as error:
-        log.warning("checkpoints were not tagged to expire ('job prune' removes them too): %s", error)
+        log.warning(
+            "checkpoints were not tagged to expire (`layoutlm-cli job prune --older-than 30d` removes them too): %s",
+            error,
+        )
     return marked
 
 

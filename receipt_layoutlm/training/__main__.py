@@ -16,10 +16,21 @@ from pathlib import Path
 from receipt_layoutlm.run.directory import ORPHANED, RunDir
 from receipt_layoutlm.training.launch import announce, processes_of, run_processes
 
+USAGE = (
+    "usage: python -m receipt_layoutlm.training RUN_DIR [UNTIL_STEP]\n"
+    "RUN_DIR is a folder with config.json and dataset.jsonl.gz, as `layoutlm-cli worker run` makes it for a job"
+)
+
 
 def run_trainer(arguments: list[str]) -> int:
-    """Train in the given run directory; 0 when the run finished (stopped on request included), 1 when it failed."""
+    """Train in the given run directory.
+
+    Returns 0 when the run finished (stopped on request included), 1 when it failed, 2 for a usage error.
+    """
     began = time.monotonic()
+    if not 1 <= len(arguments) <= 2 or not all(argument.isdecimal() for argument in arguments[1:]):
+        print(USAGE, file=sys.stderr)
+        return 2
     faulthandler.enable()
     run_dir, until = RunDir(Path(arguments[0])), int(arguments[1]) if len(arguments) > 1 else None
     if (processes := processes_of(run_dir, os.environ)) > 1:

@@ -40,7 +40,9 @@ def evaluate(run: Run, epoch: Any, on_batch: Callable[[], None]) -> tuple[Evalua
         is_best=is_guarded and state.is_new_best(value),
     )
     findings = run.task.findings([*state.evaluations, evaluation])
-    evaluation = evaluation.model_copy(update={"health": tuple(finding.line for finding in findings)})
+    health = tuple(finding.line for finding in findings)
+    remedy = next((finding.remedy for finding in findings), {})
+    evaluation = evaluation.model_copy(update={"health": health, "remedy": remedy})
     best_step = evaluation.global_step if evaluation.is_best else state.best_step
     folder = run.run_dir.predictions
     write_predictions(predictions, folder / evaluation_name(evaluation.global_step))

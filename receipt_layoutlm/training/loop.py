@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from receipt_layoutlm.config_documents import read_config
 from receipt_layoutlm.data.page import DataError, validation_reason
-from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.errors import HubUnavailable, UserError
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.events import Checkpoint, EventWriter, Failed, Finished, FinishReason, Progress
 from receipt_layoutlm.run.record import FinalScores, Summary, write_run_record
@@ -110,6 +110,8 @@ def train(
         end = Failed(cause="bad_data", message=str(error))
     except ValidationError as error:
         end = Failed(cause="bad_config", message=validation_reason(error))  # its own text quotes the input
+    except HubUnavailable as error:
+        end = Failed(cause="hub_unavailable", message=str(error))
     except UserError as error:
         end = Failed(cause="bad_config", message=str(error))
     if run is not None:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Self
 
 from receipt_dynamo import Job, Storage
-from receipt_layoutlm.config import DEFAULT_WORK_DIR, ConfigError, TrainConfig
+from receipt_layoutlm.config import ConfigError, TrainConfig
 from receipt_layoutlm.data.frozen_split import frozen_sha256
+from receipt_layoutlm.paths import DEFAULT_WORK_DIR
 from receipt_layoutlm.references import fingerprint_of, is_hub_name, is_in_bucket, safe_name
 from receipt_layoutlm.storage.errors import StorageError
 from receipt_layoutlm.storage.keys import parse_s3_uri
@@ -34,6 +35,7 @@ class JobPolicy:
     folders: tuple[Path, ...]
     fleet_bucket: str | None = None  # the machine's role reaches only some prefixes of it
     own_work_dir: Path | None = None  # overrides the job's
+    default_work_dir: Path = DEFAULT_WORK_DIR
 
     @classmethod
     def of_project(cls, buckets: Iterable[Storage], work_dir: Path | None = None) -> Self:
@@ -46,9 +48,11 @@ class JobPolicy:
         return cls((Storage(bucket=bucket), *accepted), (), bucket, work_dir)
 
     @classmethod
-    def of_this_machine(cls, buckets: Iterable[Storage], work_dir: Path | None = None) -> Self:
+    def of_this_machine(
+        cls, buckets: Iterable[Storage], work_dir: Path | None = None, default_work_dir: Path = DEFAULT_WORK_DIR
+    ) -> Self:
         """Policy of --local and --run-here, where the submitter owns the machine."""
-        return cls(tuple(buckets), (Path("/"),), own_work_dir=work_dir)
+        return cls(tuple(buckets), (Path("/"),), own_work_dir=work_dir, default_work_dir=default_work_dir)
 
     def check(self, job: Job, config: TrainConfig) -> None:
         """Raise ConfigError with the field that this worker does not accept and the fix."""
@@ -71,8 +75,9 @@ class JobPolicy:
         """Folder of the run directories: the worker's own, else the job's where it may choose, else the default."""
         if self.own_work_dir is not None:
             return self.own_work_dir
-        requested = Path(config.work_dir)
-        return requested if self._holds_folder(requested) else Path(DEFAULT_WORK_DIR)
+        if config.work_dir is not None and self._holds_folder(Path(config.work_dir)):
+            return Path(config.work_dir)
+        return self.default_work_dir
 
     def _check_storage(self, storage: Storage | None) -> None:
         if storage is None:

@@ -11,6 +11,7 @@ from receipt_layoutlm.config_documents import from_document
 from receipt_layoutlm.data.splits import has_test_set
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.events import Event, Started
+from receipt_layoutlm.storage.tables import TableFolder
 from receipt_layoutlm.worker.context import WorkerContext
 from receipt_layoutlm.worker.encoded_cache import EncodedCache, entries_of
 from receipt_layoutlm.worker.heartbeat import Heartbeat
@@ -71,7 +72,8 @@ def prepare_attempt(
         ctx.observe(job, event)
 
     events_uri = keys.uri(keys.attempt(lease.attempt) + "logs/events.jsonl")
-    rows = JobRows(ctx.queue.client, resumed, ctx.now, ctx.secrets, events_uri)
+    fit = TableFolder(bucket, keys, lease.attempt).fit
+    rows = JobRows(ctx.queue.client, resumed, ctx.now, ctx.secrets, events_uri, fit)
     recorder = Recorder(ctx.queue, storage, rows, resumed, run_dir, heartbeat, observe, ctx.now)
     _log_start(rows, lease.attempt, job, requested, config, damages, snapshot)
     recorder.phase_seconds["prepare"] = round(time.monotonic() - began, 3)

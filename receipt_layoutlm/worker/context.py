@@ -40,6 +40,7 @@ class Host:
     fleet: FleetMembership | None = None
     price_per_hour: Callable[[], float | None] = lambda: None  # US dollars, now
     notifier: Notifier = SILENT
+    upkeep: Callable[[], None] = lambda: None  # after each job
 
     @property
     def is_interrupted(self) -> bool:
@@ -68,6 +69,7 @@ class Host:
             if self.fleet is not None:
                 self.fleet.record_claim()
             yield
+        self.upkeep()
 
     def boot_seconds(self, job: Job) -> float | None:
         """Seconds that the job in hand waited for the boot of this machine."""
@@ -89,6 +91,7 @@ class WorkerContext:
     stop: threading.Event  # set by a signal: release the job in hand and end
     drain: threading.Event = field(default_factory=threading.Event)  # finish the job in hand and end
     observe: Callable[[Job, Event], None] = lambda _job, _event: None
+    ended: Callable[[str], None] = lambda _job_id: None  # after each attempt, with the id of its job
     now: Callable[[], datetime] = utcnow
 
     @property

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Final, Self
 
 from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.paths import FolderRefused, check_own, make_folders
 from receipt_layoutlm.references import fingerprint_of
-from receipt_layoutlm.run.directory import RunDir, encoded_prefix
+from receipt_layoutlm.run.directory import ENCODED, RunDir, encoded_prefix
 from receipt_layoutlm.run.manifest import MANIFEST, DamagedFolder
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.errors import NotStored, StorageError
 
 log = logging.getLogger(__name__)
 
-FOLDER: Final = ".encoded"
 DISK_BYTES: Final = 4 << 30  # on this disk: some 750,000 receipts of 120 words
 END_PATIENCE_SECONDS: Final = 20.0  # for an upload that still runs when its job has ended
 
@@ -81,7 +81,7 @@ def entries_of(config: TrainConfig, run_dir: RunDir, work_dir: Path, prefix: str
         links.append((config.eval_dataset, run_dir.eval_encoded))
     names = [(config.encoded_name(fingerprint_of(dataset)), link) for dataset, link in links]
     return [
-        Entry(link, (work_dir / FOLDER / name).absolute(), encoded_prefix(name, prefix))
+        Entry(link, (work_dir / ENCODED / name).absolute(), encoded_prefix(name, prefix))
         for name, link in names
         if name is not None
     ]
@@ -91,12 +91,14 @@ def fetch_entries(bucket: Bucket, entries: list[Entry]) -> None:
     """Link the entries into the run directory, downloading those missing on this disk; the trainer makes the rest."""
     for entry in entries:
         try:
+            make_folders(entry.folder.parent, mode=0o777)
+            check_own(entry.folder.parent)  # encoded pages are trusted
             entry.link.symlink_to(entry.folder)
             if (entry.folder / MANIFEST).exists():
                 os.utime(entry.folder)  # its age counts from its last use
             else:
                 _download(bucket, entry)
-        except (StorageError, OSError) as error:
+        except (StorageError, FolderRefused, OSError) as error:
             log.warning("encoded pages cannot be fetched, so the trainer encodes: %s", error)
 
 

@@ -5,7 +5,7 @@ import shutil
 
 from receipt_dynamo import JobError, JobStatus, JsonObject
 from receipt_layoutlm.redact import redacted
-from receipt_layoutlm.run.events import Failed, Finished
+from receipt_layoutlm.run.events import FINISH_TEXTS, Failed, Finished
 from receipt_layoutlm.storage.expiry import mark_checkpoints
 from receipt_layoutlm.worker.attempt import AttemptContext
 from receipt_layoutlm.worker.process import classify_crash, tail
@@ -57,7 +57,7 @@ def _complete(attempt: AttemptContext, end: Finished) -> JobStatus:
         return publish_results(queue.client, attempt.storage, recorder, end)
 
     results = patience.retry_until_stopped(lambda: patience.retry_while_leased(publish), END_PATIENCE_SECONDS)
-    summary = recorder.rows.last_row("info", "run_summary", f"stopped: {end.reason}", results)
+    summary = recorder.rows.last_row("info", "run_summary", f"finished: {FINISH_TEXTS[end.reason]}", results)
     numbers = recorder.attempt_end()
     status = patience.retry_while_leased(
         lambda: queue.complete(recorder.lease, results=results, summary=summary, end=numbers)
@@ -86,9 +86,10 @@ def _error_of(attempt: AttemptContext, report: ExitReport) -> JobError:
     if isinstance(end, Failed):
         message = redacted(end.message, secrets)
         return JobError(cause=end.cause, message=message, page_ids=end.page_ids, log_tail=log_tail)
-    if by == "max_runtime":
-        message = f"it ran longer than --max-runtime {config.max_runtime:g} s; 'train --resume' with a longer one"
-        return JobError(cause="max_runtime", message=f"{message} resumes from its checkpoint", log_tail=log_tail)
+    if by == "max_runtime" and config.max_runtime is not None:
+        longer = f"`layoutlm-cli train --resume {attempt.job.job_id[:8]} --max-runtime {2 * config.max_runtime:g}`"
+        message = f"it ran longer than --max-runtime {config.max_runtime:g} s; {longer} resumes from its checkpoint"
+        return JobError(cause="max_runtime", message=message, log_tail=log_tail)
     if by == "hang":
         message = f"no sign of progress for {config.hang_timeout:g} s (--hang-timeout); the log shows where it stood"
         return JobError(cause="hang", message=message, log_tail=log_tail)

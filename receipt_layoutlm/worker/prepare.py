@@ -12,8 +12,9 @@ from pathlib import Path
 from receipt_dynamo import Job, JobQueue, Lease
 from receipt_layoutlm.config import ConfigError, TrainConfig
 from receipt_layoutlm.data.frozen_split import frozen_sha256
+from receipt_layoutlm.paths import check_own, make_folders
 from receipt_layoutlm.references import fingerprint_of, is_in_bucket, safe_name
-from receipt_layoutlm.run.directory import RunDir
+from receipt_layoutlm.run.directory import ATTEMPTS, RunDir
 from receipt_layoutlm.run.manifest import MANIFEST, RESUME_ONLY, DamagedFolder, is_whole
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.keys import RunKeys, dataset_key, split_key
@@ -29,9 +30,10 @@ def prepare_run_dir(
 ) -> RunDir:
     """Make a new folder with config, pages and split, and point `{work_dir}/{job_name}` at it.
 
-    Raises DamagedFolder, ConfigError.
+    Raises DamagedFolder, ConfigError, FolderRefused.
     """
-    path = work_dir / ".attempts" / job.job_id / f"{lease.attempt:03d}"
+    prepare_work_dir(work_dir)
+    path = (work_dir / ATTEMPTS / job.job_id / f"{lease.attempt:03d}").absolute()
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
     run_dir = RunDir(path)
@@ -53,6 +55,18 @@ def prepare_run_dir(
     return run_dir
 
 
+def prepare_work_dir(work_dir: Path) -> None:
+    """Create a folder of run directories, and in it the folder of attempts or check that it is one's own.
+
+    The folder itself may be shared and writable by others, if that is what its user has named. Raises FolderRefused.
+    """
+    make_folders(work_dir, mode=0o777)
+    attempts = work_dir / ATTEMPTS
+    if not attempts.is_symlink():
+        make_folders(attempts, mode=0o777)
+    check_own(attempts)
+
+
 def get_weights(config: TrainConfig, run_dir: RunDir, open_bucket: Callable[[str], Bucket]) -> None:
     """Download weights that --pretrained names in a bucket. Raises DamagedFolder, ConfigError."""
     if not is_in_bucket(config.pretrained):
@@ -62,7 +76,7 @@ def get_weights(config: TrainConfig, run_dir: RunDir, open_bucket: Callable[[str
     if not bucket.exists(place.prefix + MANIFEST):
         raise ConfigError(
             f"pretrained {config.pretrained!r} has no {MANIFEST}, so it cannot be verified: "
-            "use the best/ or a checkpoint-STEP/ folder of a job ('job show' lists them)"
+            "use the best/ or a checkpoint-STEP/ folder of a job (`layoutlm-cli job list` lists the jobs)"
         )
     try:
         bucket.get_folder(place.prefix, run_dir.pretrained)

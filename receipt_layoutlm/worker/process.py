@@ -94,7 +94,7 @@ class TrainerProcess:
 def start_trainer(run_dir: RunDir, environment: Mapping[str, str]) -> Iterator[TrainerProcess]:
     """Run `python -m receipt_layoutlm.training RUN_DIR` inside the block; it is killed at its end."""
     command = [sys.executable, "-m", "receipt_layoutlm.training", str(run_dir.path)]
-    with run_dir.train_log.open("ab") as output:
+    with run_dir.open_train_log() as output:
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

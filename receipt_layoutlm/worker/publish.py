@@ -5,13 +5,17 @@ from receipt_layoutlm.run.comparability import STAMP
 from receipt_layoutlm.run.events import Finished
 from receipt_layoutlm.run.manifest import RESUME_ONLY
 from receipt_layoutlm.storage.errors import StorageError
+from receipt_layoutlm.storage.tables import TableFolder
 from receipt_layoutlm.worker.recorder import Recorder, RunStorage
 
 OUT_OF_MEMORY_OUTCOME = "failed: out_of_memory"
 
 
 def publish_results(client: DynamoClient, storage: RunStorage, recorder: Recorder, end: Finished) -> JsonObject:
-    """Copy the model files of the best checkpoint to best/, upload the predictions; returns Job.results."""
+    """Copy the model files of the best checkpoint to best/, upload the predictions; returns Job.results.
+
+    Tables that are too large for a row go to the bucket.
+    """
     lease, bucket, keys = recorder.lease, storage.bucket, storage.keys
     pointer = lease.best or lease.checkpoint
     if pointer is None:
@@ -49,8 +53,9 @@ def publish_results(client: DynamoClient, storage: RunStorage, recorder: Recorde
         results["test"] = record.test.model_dump(mode="json")
     if record.health:
         results["health"] = [finding.line for finding in record.health]
+        results["remedy"] = record.health[0].remedy
     if record.class_weights is not None:
         results["class_weights"] = record.class_weights.model_dump(mode="json")
     if record.comparability is not None:
         results[STAMP] = record.comparability.model_dump(mode="json")
-    return results
+    return TableFolder(bucket, keys, lease.attempt).fit(results, "results")

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from receipt_dynamo import DynamoClient, JobLog, JobMetric, JsonObject, Lease
+from receipt_dynamo.limits import cut_text
 from receipt_layoutlm.redact import redacted, redacted_document
 from receipt_layoutlm.run.events import Evaluation
 
@@ -28,12 +29,14 @@ class JobRows:
         now: Callable[[], datetime],
         secrets: tuple[str, ...],
         events_uri: str,
+        fit: Callable[[JsonObject, str], JsonObject],
     ) -> None:
         self._client = client
         self._lease = lease  # for its attempt and token, which stay the same
         self._now = now
         self._secrets = secrets
         self._events_uri = events_uri
+        self._fit = fit
         self._last_time = client.last_event_at(lease.job_id) if lease.attempt > 1 else None
         self._own_seq = 1
         self._times: dict[int, datetime] = {}  # seq -> time of a row not known to be stored
@@ -46,12 +49,16 @@ class JobRows:
             }
             if event.health:
                 extras["health"] = list(event.health)
+            if event.remedy:
+                extras["remedy"] = event.remedy
+            labels: JsonObject = {name: score.model_dump() for name, score in event.per_label.items()}
+            tables = self._fit({"per_label": labels, **extras}, f"evaluation-{event.global_step}")
             metric = JobMetric(
                 job_id=self._lease.job_id,
                 timestamp=self._time_of(event.seq),
                 attempt=self._lease.attempt,
                 seq=event.seq,
-                per_label={name: score.model_dump() for name, score in event.per_label.items()},
+                per_label=tables.get("per_label", {}),  # type: ignore[arg-type]  # pydantic checks it
                 metric_name=event.metric_name,
                 metric_value=event.metric_value,
                 train_loss=event.train_loss,
@@ -60,7 +67,7 @@ class JobRows:
                 epoch=event.epoch,
                 global_step=event.global_step,
                 is_best=event.is_best,
-                extras=extras,
+                extras={name: value for name, value in tables.items() if name != "per_label"},
                 **{name: event.scores.get(name) for name in _COLUMNS},
             )
             self._stored_at(event.seq, self._client.add_job_metric(self._lease, metric).timestamp)
@@ -89,7 +96,7 @@ class JobRows:
             timestamp=self._time_of(seq),
             level=level,
             event=event,
-            message=redacted(message, self._secrets),
+            message=cut_text(redacted(message, self._secrets)),
             data={name: redacted_document(value, self._secrets) for name, value in data.items()},
             attempt=self._lease.attempt,
             seq=seq,

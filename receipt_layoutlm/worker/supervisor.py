@@ -23,6 +23,13 @@ END_PATIENCE_SECONDS = 900.0  # for the remaining uploads when a trainer ended b
 POLL_SECONDS = 0.2
 
 StopReason = Literal["cancel", "notice", "signal", "max_runtime", "hang"]
+STOP_TEXTS: dict[StopReason, str] = {
+    "cancel": "the job was cancelled",
+    "notice": "EC2 takes the machine away",
+    "signal": "the worker was asked to stop",
+    "max_runtime": "the job reached its --max-runtime",
+    "hang": "it makes no progress",
+}
 
 
 @dataclass(frozen=True)
@@ -147,7 +154,9 @@ def decide_on_spot_notice(
 
 def carry_out(order: StopOrder, trainer: TrainerProcess) -> None:
     """Abort a trainer that hangs, kill one without time for a checkpoint, ask any other to stop."""
-    log.info("stopping the trainer: %s%s", order.by, f" ({order.decision.reason})" if order.decision else "")
+    log.info(
+        "stopping the trainer: %s%s", STOP_TEXTS[order.by], f" ({order.decision.reason})" if order.decision else ""
+    )
     if order.by == "hang":
         trainer.abort()
     elif order.seconds <= 0 or (order.decision is not None and order.decision.action == "rely"):

@@ -3,6 +3,7 @@
 run_worker claims, run_job is the boundary around one attempt, run_attempt is the attempt: prepare, supervise, finish.
 """
 
+import errno
 import logging
 import os
 import socket
@@ -19,9 +20,10 @@ from receipt_layoutlm.data.labels import LabelError
 from receipt_layoutlm.data.page import DataError
 from receipt_layoutlm.datasets.table_snapshots import NoLabels
 from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.paths import WORK_ADVICE, FolderRefused
 from receipt_layoutlm.redact import redacted
 from receipt_layoutlm.run.manifest import DamagedFolder
-from receipt_layoutlm.storage.errors import StorageError
+from receipt_layoutlm.storage.errors import AccessDenied, NoBucket, StorageError
 from receipt_layoutlm.storage.keys import RunKeys
 from receipt_layoutlm.worker.attempt import prepare_attempt, remove_checkpoints
 from receipt_layoutlm.worker.context import WorkerContext
@@ -107,6 +109,7 @@ def run_worker(ctx: WorkerContext, options: ClaimOptions) -> list[JobStatus]:
         ctx.host.notifier.status(f"job {lease.job_id}, attempt {lease.attempt}")
         with ctx.host.busy(lease.job_id):
             status = run_job(ctx, lease)
+        ctx.ended(lease.job_id)
         ctx.host.notifier.status("looking for a job")
         statuses += [status] if status is not None else []
         failing = failing | {lease.job_id} if status is JobStatus.PENDING else set()
@@ -140,11 +143,11 @@ def run_job(ctx: WorkerContext, lease: Lease) -> JobStatus | None:
         return _end(lambda: ctx.queue.release(lease, reason))
     except (CheckFailed, DataError, NoLabels) as error:
         return _fail(ctx, lease, "bad_data", str(error))
-    except (StorageError, DamagedFolder, StoreError, OSError) as error:
+    except (StorageError, DamagedFolder, StoreError, FolderRefused, OSError) as error:
         if ctx.must_stop:
             log.warning("attempt %d was given up: %s", lease.attempt, error)
             return _end(lambda: ctx.queue.release(lease, "asked to stop"))
-        return _fail(ctx, lease, "storage", str(error))
+        return _fail(ctx, lease, *_cause_of(error))
     except Exception as error:  # the one boundary: a job must reach a state that says why
         log.exception("job %s", lease.job_id)
         return _fail(ctx, lease, "unknown", f"{type(error).__name__}: {error}")
@@ -168,6 +171,17 @@ def run_attempt(ctx: WorkerContext, lease: Lease) -> JobStatus:
             return finish(attempt, report)
         finally:
             remove_checkpoints(attempt.run_dir)
+
+
+def _cause_of(error: Exception) -> tuple[str, str]:
+    """Cause and message of a failure of the bucket, the table or the disk."""
+    if isinstance(error, FolderRefused | AccessDenied):
+        return "permission", str(error)
+    if isinstance(error, NoBucket):
+        return "missing_bucket", str(error)
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "permission", f"the worker may not write to {error.filename} ({error.strerror}): {WORK_ADVICE}"
+    return "storage", str(error)
 
 
 def _fail(ctx: WorkerContext, lease: Lease, cause: str, text: str) -> JobStatus | None:

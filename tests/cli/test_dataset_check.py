@@ -60,7 +60,7 @@ def test_the_options_of_a_run_decide_the_findings(shell: Shell, imported: str) -
     result = shell.run("dataset", "check", imported, "--allowed-label", "TIP", "--split", "random")
 
     assert result.exit_code == 1
-    assert "the training set has no entity of TIP" in result.stdout and "group_leak" in result.stdout
+    assert "the training set has no entity of TIP" in result.stdout and "group leak" in result.stdout
     assert shell.run("dataset", "check", imported, "--dataset", "x").exit_code == 2
 
 
@@ -140,8 +140,8 @@ def test_a_frozen_split_with_groups_that_the_data_does_not_have_stops_the_submit
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--split", "frozen:x", "--val-ratio", "0.3"], "leave val_ratio out"),
-        (["--split", "kfold:5/1", "--train-ratio", "0.5"], "leave train_ratio out"),
+        (["--split", "frozen:x", "--val-ratio", "0.3"], "leave --val-ratio out"),
+        (["--split", "kfold:5/1", "--train-ratio", "0.5"], "leave --train-ratio out"),
         (["--eval-dataset", "shop", "--test-ratio", "0.1"], "have no effect"),
         (["--train-ratio", "0.8", "--val-ratio", "0.2", "--test-ratio", "0.1"], "not 1"),
     ],

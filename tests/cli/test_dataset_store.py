@@ -101,7 +101,7 @@ def test_two_valid_labels_are_shown(cloud: DynamoClient, pages: str) -> None:
 
 def test_a_table_without_valid_labels_says_what_to_do(cloud: DynamoClient) -> None:
     result = run("dataset", "import", "dynamo")
-    assert (result.exit_code, "dataset load FILE" in result.stderr) == (1, True)
+    assert (result.exit_code, "dataset load --help" in result.stderr) == (1, True)
     assert "Traceback" not in result.output
 
 

@@ -20,6 +20,7 @@ from receipt_layoutlm.datasets.snapshots import pinned
 from receipt_layoutlm.datasets.table_snapshots import keep_snapshot, read_table
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.storage.keys import RunKeys
+from receipt_layoutlm.storage.tables import TableFolder
 from receipt_layoutlm.training.loop import train
 from receipt_layoutlm.worker.heartbeat import Heartbeat
 from receipt_layoutlm.worker.recorder import Recorder, RunStorage
@@ -104,7 +105,8 @@ def stored_job(store: Store, run_dir: RunDir, name: str, dataset: str) -> Job:
     lease = store.queue.claim_job(job.job_id, "worker-1")
     assert lease is not None
     keys = RunKeys(storage, job.job_id)
-    rows = JobRows(store.queue.client, lease, store.clock, (), keys.uri("events.jsonl"))
+    fit = TableFolder(store.bucket, keys, lease.attempt).fit
+    rows = JobRows(store.queue.client, lease, store.clock, (), keys.uri("events.jsonl"), fit)
     run_storage, heartbeat = RunStorage(store.bucket, keys, 1), Heartbeat(store.queue, lease)
     recorder = Recorder(store.queue, run_storage, rows, lease, run_dir, heartbeat, lambda event: None, store.clock)
     recorder.put_predictions()
@@ -225,7 +227,7 @@ def test_pages_that_are_no_receipts_of_the_table_cannot_be_marked(
     result = run("fold-1", "fold-2", "--dynamo-table", name, "--mark", "NEEDS_REVIEW")
 
     assert result.exit_code == 1
-    assert "none of the 3 pages is a receipt of table" in result.output and "dataset load FILE" in result.output
+    assert "none of the 3 pages is a receipt of table" in result.output and "dataset load --help" in result.output
 
 
 def test_jobs_without_predictions_and_of_different_snapshots_are_refused(folds: Folds, tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_dynoxide_is_there_or_fetched_or_replaced(tmp_path: Path, monkeypatch: p
 
 
 def test_room_is_measured_where_the_folder_will_be(tmp_path: Path) -> None:
-    found = doctor.check_disk("state folder", tmp_path / "not" / "yet")
+    found = doctor.check_state(tmp_path / "not" / "yet")
     assert str(tmp_path / "not" / "yet") in found.found
     assert found.state in ("ok", "warn", "missing")
     assert not (tmp_path / "not").exists()
@@ -74,7 +74,7 @@ def test_text_has_the_advice_below_its_line() -> None:
 
 @pytest.mark.engine
 def test_every_part_is_named_here() -> None:
-    found = states(doctor.check_machine(platform_key(), programs_dir(), Path.cwd()))
+    found = states(doctor.check_machine(platform_key(), programs_dir(), Path.cwd(), Path.cwd()))
     assert {"Python", "torch", "device", "weights", "DynamoDB", "S3", "state folder", "work folder"} <= set(found)
 
 

@@ -166,7 +166,7 @@ def test_show_reports_health_weights_decodings_and_scores_of_entities_and_of_wor
     text, told = ok("show", "mine"), json.loads(ok("show", "mine", "--json"))
 
     facts = dict(line.split("  ", 1) for line in text.splitlines() if "  " in line)
-    assert facts["health"].strip() == "labels_never_found: raise --class-weights"
+    assert facts["health"].strip() == "labels never found: raise --class-weights"
     assert facts["hardware"].strip() == "cuda (Tesla T4), fp16, 2 processes, 4 threads"
     told_of_test = "test_f1 0.5000, field F1 0.6250, ECE calibrated 0.0312 of the best weights on 6 test pages"
     assert facts["test set"].strip() == told_of_test
@@ -257,7 +257,7 @@ def test_show_fits_a_terminal_and_leaves_out_what_nobody_measured(queue: JobQueu
 
     tables = "attempt" + ok("show", "mine").partition("attempt")[2]
 
-    assert max(len(line) for line in tables.splitlines()) <= 120
+    assert max(len(line) for line in tables.splitlines()) <= 128
     assert "checkpoint" in tables and "machine" not in tables and "cost" not in tables
 
 
@@ -314,7 +314,10 @@ def test_a_failed_job_is_retried_and_not_in_a_dry_run(queue: JobQueue) -> None:
     queue.fail(claim(queue), JobError(cause="bad_data", message="no words"))
 
     tried = run("retry", "mine", "--dry-run")
-    assert "would requeue mine" in tried.stdout and "bad_data, which is likely to recur" in tried.stderr
+    assert (
+        "would requeue mine" in tried.stdout
+        and "a page cannot be used for training, which is likely to recur" in tried.stderr
+    )
     assert queue.client.get_job(job.job_id).status == "failed"
 
     assert "mine: pending, starts from the beginning" in ok("retry", "mine")
@@ -334,9 +337,10 @@ def test_only_a_failed_job_is_retried_and_the_error_says_what_to_do_instead(
     submit(queue)
     assert "mine is pending, and only a failed job can be retried" in refused()
     succeed(queue, claim(queue), tmp_path / "run")
-    assert "train --resume" in refused()
-    queue.cancel(submit(queue).job_id)
-    assert "train --resume` continues from its checkpoint" in refused()
+    assert "`layoutlm-cli train --resume" in refused()
+    cancelled = submit(queue)
+    queue.cancel(cancelled.job_id)
+    assert f"submit it again; `layoutlm-cli job show {cancelled.job_id[:8]}`" in refused()
 
 
 def test_metrics_hide_what_a_later_attempt_ran_again_unless_asked(queue: JobQueue) -> None:
@@ -362,7 +366,7 @@ def test_logs_come_in_time_order_without_what_would_steer_a_terminal(queue: JobQ
 
     text = ok("logs", job.job_id)
 
-    assert text.index("run_config") < text.index("note")
+    assert text.index("run config") < text.index("note")
     assert "\x1b" not in text
     assert [row["event"] for row in json.loads(ok("logs", job.job_id, "--json", "--limit", "1"))] == ["run_config"]
 

@@ -119,7 +119,15 @@ def test_best_is_the_highest_score_among_those_comparable_with_the_newest(shell:
     shell.succeeded("as good but later", 0.8)
     shell.succeeded("newest", 0.7)
 
-    assert json.loads(shell.run("show", "@best", "--json").stdout)["name"] == "best"
+    result = shell.run("show", "@best", "--json")
+    assert json.loads(result.stdout)["name"] == "best"
+    assert ": eval_f1 0.8000, the best of 3 comparable jobs; 1 more with a score are not comparable" in result.stderr
+
+
+def test_best_of_one_job_says_so(shell: Shell) -> None:
+    shell.succeeded("alone", 0.8)
+
+    assert shell.run("show", "@best").stderr.rstrip().endswith("eval_f1 0.8000, the only comparable job")
 
 
 def test_without_a_scored_job_or_a_stamp_best_says_what_to_do(shell: Shell) -> None:

@@ -62,7 +62,7 @@ def test_elsewhere_than_on_a_terminal_it_is_one_line_an_event(capsys: pytest.Cap
         "train F1 0.8000",
         "new best",
         "collapsed",
-        "finished: completed at step 12",
+        "finished at step 12: all epochs were trained",
     ):
         assert words in told
     assert "\x1b" not in told and "\x07" not in told

@@ -88,5 +88,5 @@ def test_a_dataset_of_the_environment_contradicts_it_too(table: DynamoClient, mo
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])
 def test_a_table_without_valid_labels_is_refused_at_submit(cloud: DynamoClient, dry: list[str]) -> None:
     result = run("train", "--snapshot-on-worker", *dry)
-    assert (result.exit_code, "dataset load FILE" in result.stderr) == (1, True)
+    assert (result.exit_code, "dataset load --help" in result.stderr) == (1, True)
     assert cloud.list_jobs() == []

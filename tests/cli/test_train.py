@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from receipt_dynamo import Job
 from receipt_layoutlm.cli import cli
 from receipt_layoutlm.configs.word_labels import WordLabelsConfig
+from receipt_layoutlm.jobs.request import resolve
+from receipt_layoutlm.jobs.submit import KeyTaken, SubmitContext, prepare_submission, submit
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.keys import dataset_key
 from tests.support.commands import Shell
@@ -179,11 +182,92 @@ def test_an_output_path_moves_the_run_and_brings_the_pages_along(shell: Shell, i
     assert Bucket("the-bucket").exists(dataset_key(fingerprint, "team/a/"))
 
 
-def test_the_same_unique_key_again_returns_the_first_job(shell: Shell, imported: str) -> None:
-    first, second = shell.train("--unique-key", "tonight"), shell.train("--unique-key", "tonight")
+def test_the_same_unique_key_again_returns_the_first_job_and_says_so(shell: Shell, imported: str) -> None:
+    first = shell.train("--unique-key", "tonight", "--job-name", "nightly")
+    arguments = ("train", "--unique-key", "tonight", "--job-name", "nightly")
+    text, told = shell.run(*arguments).stdout, json.loads(shell.run(*arguments, "--json").stdout)
 
-    assert first == second
-    assert len(shell.client.list_jobs()) == 1
+    assert text.startswith("nightly was there already\n")
+    assert (told["job_id"], told["was_there_already"]) == (first.job_id, True)
+    assert json.loads(shell.run("train", "--json").stdout)["was_there_already"] is False
+    assert len(shell.client.list_jobs()) == 2
+
+
+def test_a_unique_key_with_other_options_is_refused_with_what_differs(shell: Shell, imported: str) -> None:
+    job = shell.train("--unique-key", "tonight", "--epochs", "9", "--tag", "team=a")
+
+    result = shell.run("train", "--unique-key", "tonight", "--epochs", "2", "--tag", "team=b", "--priority", "high")
+
+    assert result.exit_code == 1
+    differing = (
+        '--epochs 9, now 2, --priority medium, now high, --tag {"team": "a"}, now {"team": "b"}. Use another key'
+    )
+    assert differing in result.stderr and job.job_id in result.stderr
+    assert shell.client.list_jobs() == [job]
+
+
+def test_of_two_submits_of_a_key_at_once_the_one_with_other_options_is_refused(shell: Shell, imported: str) -> None:
+    resolved = resolve({"dataset": imported, "epochs": 2}, {}, {})
+    context = SubmitContext(shell.client, Bucket, "the-bucket")
+    submission = prepare_submission(context, resolved, None, lambda progress: None)
+    others: list[Job] = []
+
+    def submit_the_other(**_: object) -> None:
+        if not others:
+            others.append(shell.train("--unique-key", "tonight", "--epochs", "9"))
+
+    shell.client.raw.meta.events.register("provide-client-params.dynamodb.TransactWriteItems", submit_the_other)
+    with pytest.raises(KeyTaken, match="--epochs 9, now 2"):
+        submit(context, submission, "tests", "tonight", None)
+
+    assert shell.client.list_jobs() == others
+
+
+def test_a_tag_with_two_values_is_refused(shell: Shell, imported: str) -> None:
+    assert "--tag a=b and a=c: give one of the two" in shell.refused("--tag", "a=b", "--tag", "a=c")
+
+
+def test_a_dry_run_calls_a_ratio_that_follows_from_another_one_computed(shell: Shell, imported: str) -> None:
+    rows = [line.split() for line in shell.run("train", "--val-ratio", "0.3", "--dry-run").stdout.splitlines()]
+
+    sources = {row[0]: row[-1] for row in rows if row and row[0].endswith("_ratio")}
+    assert (sources["train_ratio"], sources["val_ratio"], sources["warmup_ratio"]) == ("computed", "flag", "default")
+
+
+@pytest.mark.parametrize(
+    ("flag", "ours"),
+    [
+        ("--learning-rate", "--lr"),
+        ("--num_train_epochs=3", "--epochs"),
+        ("--per-device-train-batch-size", "--batch-size"),
+        ("--output-dir", "--work-dir"),
+        ("--run-name", "--job-name"),
+    ],
+)
+def test_an_option_of_another_tool_is_answered_with_ours(shell: Shell, flag: str, ours: str) -> None:
+    name = flag.partition("=")[0]
+    assert f"No such option: {name}; it is called {ours} here." in shell.refused(flag, "1")
+
+
+def test_a_misspelt_option_or_dataset_is_answered_with_the_nearest(shell: Shell, imported: str) -> None:
+    assert "No such option: --decodin. Did you mean --decoding?" in shell.refused("--decodin", "argmax")
+    assert "did you mean shop?" in shell.refused("--dataset", "shopp")
+
+
+def test_doubtful_values_are_warnings_and_stored(shell: Shell, imported: str) -> None:
+    job = shell.train("--lr", "1", "--batch-size", "64")
+
+    warnings = job.job_config["warnings"]
+    assert isinstance(warnings, list)
+    assert [str(text).split()[0] for text in warnings[-2:]] == ["--lr", "--batch-size"]
+    assert "--batch-size is 64, more than the 16 training pages" in str(warnings[-1])
+
+
+def test_weights_with_too_few_layers_are_refused(shell: Shell, imported: str) -> None:
+    arguments = ("--pretrained", "minilm", "--layers", "7")
+
+    assert "--layers 7: minilm has 6 layers; the nearest is --layers 6" in shell.refused(*arguments)
+    assert "the nearest is --layers 6" in shell.refused(*arguments, "--dry-run")
 
 
 def test_data_is_imported_on_the_fly_and_the_same_file_again_adds_nothing(shell: Shell, pages: Path) -> None:
@@ -214,7 +298,7 @@ def test_an_evaluation_dataset_is_pinned_too(shell: Shell, imported: str) -> Non
 
 
 def test_without_a_dataset_the_error_names_the_ways_to_get_one(shell: Shell) -> None:
-    assert "dataset import" in (text := shell.refused()) and "--data PATH" in text
+    assert "dataset import" in (text := shell.refused()) and "--data FILE" in text
 
 
 def test_with_several_datasets_they_are_listed(shell: Shell, imported: str) -> None:
@@ -231,12 +315,12 @@ def test_with_several_datasets_they_are_listed(shell: Shell, imported: str) -> N
         (["--epochs", "0"], "epochs"),
         (["--merge-amounts", "--merge-preset", "dates"], "give one of the two"),
         (["--label-merges", "{broken"], "not JSON"),
-        (["--job-name", "../up"], "job name"),
+        (["--job-name", "../up"], "--job-name ../up: use letters"),
         (["--tag", "novalue"], "KEY=VALUE"),
         (["--output-s3-path", "nowhere"], "not an S3 URI"),
         (["--dataset", "missing"], "no dataset 'missing'"),
         (["--run-here", "--wait"], "leave --wait out"),
-        (["--eval-every", "sometimes"], "eval_every"),
+        (["--eval-every", "sometimes"], "--eval-every sometimes: should be 'epoch' or a whole number"),
         (["--resume", "nothing", "--epochs", "9"], "no job 'nothing'"),
     ],
 )
@@ -339,7 +423,8 @@ def test_a_dry_run_shows_the_very_job_that_is_then_submitted(
     submitted = json.loads(shell.run("train", "--json", *arguments).stdout)
 
     stored = submitted["job_config"]
-    assert stored == {**planned["config"], "given": planned["given"], "warnings": stored["warnings"]}
+    beside = {"given": planned["given"], "recipe": planned["recipe"], "warnings": stored["warnings"]}
+    assert stored == {**planned["config"], **beside}
     assert planned["plan"] == submitted["plan"]
 
 
@@ -398,3 +483,15 @@ def test_where_nobody_can_say_who_calls_it_is_the_os_user(
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:9")
 
     assert shell.train().created_by == getpass.getuser()
+
+
+@pytest.mark.parametrize(
+    ("option", "text"), [("--description", "x" * 4001), ("--tag", "team=" + "x" * 8000), ("--unique-key", "x" * 1001)]
+)
+def test_a_text_that_is_too_long_is_refused_before_anything_is_stored(
+    shell: Shell, pages: Path, option: str, text: str
+) -> None:
+    told = shell.refused("--data", str(pages), "--pretrained", "minilm", option, text)
+    assert f"({option}) has" in told and "bytes: use at most" in told
+    assert len(told) < 200
+    assert shell.client.list_datasets() == []

@@ -10,6 +10,8 @@ from receipt_dynamo import JobQueue, JobStatus, Storage
 from receipt_layoutlm.cli.connection import Connection
 from receipt_layoutlm.cli.progress import ProgressView
 from receipt_layoutlm.cli.run_here import WorkerOptions, open_context, policy_of_worker, work_here
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
+from receipt_layoutlm.paths import DEFAULT_WORK_DIR, FolderRefused, state_dir
 from receipt_layoutlm.worker.admission import JobPolicy
 from receipt_layoutlm.worker.host.registry import CLAIMED, workers_dir
 from tests.support.moto_worker import beside, kept_handlers, pause, run, status, submit
@@ -118,3 +120,43 @@ def test_a_fleets_machine_trusts_what_its_role_reaches(monkeypatch: pytest.Monke
     assert elsewhere == JobPolicy.of_project(places)
     assert there == JobPolicy.of_fleet("runs", places[1:])
     assert elsewhere != there
+
+
+def test_with_local_and_run_here_run_directories_lie_in_the_state_folder() -> None:
+    local = Connection(is_local=True, table=None, region=None, bucket_name=None)
+    config = WordLabelsConfig()
+    assert policy_of_worker(local, WorkerOptions()).work_dir(config) == state_dir(os.environ) / "work"
+    assert policy_of_worker(local, WorkerOptions(work_dir=Path("/own"))).work_dir(config) == Path("/own")
+    elsewhere = Connection(is_local=False, table="jobs", region=None, bucket_name="runs")
+    assert policy_of_worker(elsewhere, WorkerOptions()).work_dir(config) == DEFAULT_WORK_DIR
+
+
+@pytest.mark.parametrize(
+    ("variable", "chosen", "expected"), [("", "", "state/work"), ("env", "", "env"), ("env", "chosen", "chosen")]
+)
+def test_run_here_works_where_the_job_says_else_the_environment_else_in_the_state_folder(
+    queue: JobQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, chosen: str, expected: str
+) -> None:
+    monkeypatch.setenv("LAYOUTLM_STATE_DIR", str(tmp_path / "state"))
+    if variable:
+        monkeypatch.setenv("LAYOUTLM_WORK_DIR", str(tmp_path / variable))
+    work_dir = {"work_dir": str(tmp_path / chosen)} if chosen else {}
+    job = submit(queue, config={"config_version": 1, "lr": "not a number", **work_dir})
+
+    with kept_handlers():
+        work_here(Connection(False, "the-table", None, "the-bucket"), job)
+
+    assert [path.parent.relative_to(tmp_path) for path in tmp_path.rglob(".attempts")] == [Path(expected)]
+
+
+def test_without_a_safe_folder_nothing_is_claimed_and_the_line_says_what_to_do(queue: JobQueue, tmp_path: Path) -> None:
+    job = submit(queue)
+    state_dir(os.environ).mkdir()
+    (state_dir(os.environ) / "work").symlink_to(tmp_path)
+
+    with kept_handlers(), pytest.raises(FolderRefused, match="work is a link: name a folder of your own with --work-d"):
+        work_here(Connection(False, "the-table", None, "the-bucket"), job)
+
+    assert status(queue, job) is JobStatus.PENDING
+    assert run("run", "--once", LAYOUTLM_WORK_DIR=str(tmp_path / "own")).exit_code == 0
+    assert (tmp_path / "own" / ".attempts").is_dir()

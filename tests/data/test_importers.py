@@ -239,7 +239,8 @@ BAD = [
     ("sroie", "box/000.csv", "1,2,3,4,5,6,7,nan,TEXT\n", "000.csv:1: is not x1,y1"),
     ("sroie", "box/000.csv", "", "000.csv: the page has no words"),
     ("sroie", "box/000.csv", "900,950,990,950,990,990,900,990,TEXT\n", "lie outside of the image"),
-    ("sroie", "key/000.json", '{"company": 3}', "000.json: company: "),
+    ("sroie", "key/000.json", '{"company": [3]}', "000.json: company: "),
+    ("sroie", "key/000.json", '{"merchant": "x"}', "none of company, date, address and total, but merchant"),
     ("cord", "dev/json/receipt_00000.json", "{\n\n nonsense", "receipt_00000.json:3: is not JSON"),
     (
         "cord",

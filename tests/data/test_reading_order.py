@@ -70,6 +70,11 @@ def item_tables(draw: st.DrawFn) -> list[list[Box]]:
 generators = st.integers(0, 2**32).map(random.Random)
 
 
+def hull(line: Sequence[Box]) -> Box:
+    x0s, y0s, x1s, y1s = zip(*line, strict=True)
+    return min(x0s), min(y0s), max(x1s), max(y1s)
+
+
 def jittered(box: Box, generator: random.Random) -> Box:
     dx, dy = generator.randint(-JITTER, JITTER), generator.randint(-JITTER, JITTER)
     return box[0] + dx, box[1] + dy, box[2] + dx, box[3] + dy
@@ -101,6 +106,8 @@ def test_a_crowd_of_words_at_one_place_or_on_a_staircase_takes_no_time_worth_nam
     began = time.process_time()
     reading_order([(100, 100, 200, 120)] * 8000)
     reading_order([(i // 8, i // 8, i // 8 + 30, i // 8 + 10) for i in range(7000)])
+    reading_order([(i * 37 % 990, 100 + i // 990, i * 37 % 990 + 9, 120 + i // 990) for i in range(7000)])
+    reading_order([(100, 100, 200, 120), (300, 100, 400, 120)] * 1000, ["1", "2"] * 1000)
     assert time.process_time() - began < 10  # about 1 s; minutes where a line may have any number of words
 
 
@@ -114,18 +121,53 @@ def test_every_word_comes_once_even_where_boxes_make_no_sense(boxes: list[Box]) 
     assert sorted(reading_order(boxes)) == list(range(len(boxes)))
 
 
-@given(
-    st.lists(st.tuples(coordinates, st.sampled_from("ab"), st.sampled_from(["O", "B-X"])), min_size=1, max_size=30),
-    st.randoms(use_true_random=False),
-)
-def test_the_order_of_the_input_never_matters_not_even_for_equal_boxes(
-    entries: list[tuple[Box, str, str]], generator: random.Random
+@given(printed_pages(), generators)
+def test_words_that_share_the_box_of_their_line_keep_their_order_wherever_the_line_is_listed(
+    lines: list[list[Box]], generator: random.Random
 ) -> None:
-    def ordered(entries: list[tuple[Box, str, str]]) -> Page:
-        boxes, words, tags = zip(*entries, strict=True)
-        return page_in_reading_order(page(words, boxes, tags))
+    shared = [hull(line) for line in lines for _ in line]
+    texts = [str(number) for number in range(len(shared))]
+    assert reading_order(shared, texts) == list(range(len(shared)))
+    assert reading_order([jittered(box, generator) for box in shared], texts) == list(range(len(shared)))
 
-    assert ordered(generator.sample(entries, len(entries))) == ordered(entries)
+    listed = generator.sample(lines, len(lines))
+    boxes = [hull(line) for line in listed for _ in line]
+    assert [boxes[word] for word in reading_order(boxes)] == shared
+    assert all(right == left + 1 for left, right in pairwise(reading_order(boxes)) if boxes[left] == boxes[right])
+
+
+def test_words_of_a_shared_box_follow_each_other_even_if_they_are_listed_apart() -> None:
+    left, right, below = (100, 100, 300, 120), (600, 100, 800, 120), (100, 150, 300, 170)
+    assert reading_order([below, right, left, below, left, right]) == [2, 4, 1, 5, 0, 3]
+
+
+def test_words_on_top_of_each_other_keep_their_order() -> None:
+    stamp = [(100, 100, 200, 120), (210, 100, 300, 120), (310, 100, 400, 120)]
+    over_it = [(120, 101, 220, 121), (230, 101, 290, 121), (300, 101, 420, 121)]
+    assert reading_order(stamp + over_it) == [0, 1, 2, 3, 4, 5]
+    assert reading_order([(100, 100, 400, 120), (120, 100, 180, 120), (500, 100, 550, 120)]) == [0, 1, 2]
+
+
+def test_neighbours_with_generous_boxes_stay_on_one_line_whatever_the_jitter() -> None:
+    for seed in range(50):
+        line = [(100 + 60 * place, 100, 180 + 60 * place, 114) for place in range(8)]
+        boxes = [jittered(box, random.Random(f"{seed} {place}")) for place, box in enumerate(line)]
+        assert reading_order(boxes) == list(range(8))
+
+
+def test_words_that_are_listed_twice_follow_all_that_was_listed_before_them() -> None:
+    address, total = [(100, 100, 200, 120), (100, 130, 200, 150)], [(100, 200, 200, 220), (600, 200, 700, 220)]
+    texts = ["1 High Street", "London", "TOTAL", "9.90"]
+    assert reading_order([*address, *total] * 2, texts * 2) == list(range(8))
+    assert reading_order([*address, *address, *total], texts[:2] * 2 + texts[2:]) == list(range(6))
+    assert reading_order([*address, *total] * 5, texts * 5) == list(range(20))
+    # a second copy with another reading of one word is one passage still
+    assert reading_order([*address, *total] * 2, [*texts, "1 High Street", "London", "T0TAL", "9.90"]) == list(range(8))
+
+
+def test_a_word_that_occurs_twice_on_a_line_with_one_box_is_not_listed_twice() -> None:
+    shared, below = (100, 100, 400, 120), (100, 130, 400, 150)
+    assert reading_order([shared] * 3 + [below], ["1", "x", "1", "1"]) == [0, 1, 2, 3]
 
 
 def test_a_price_in_larger_type_stands_on_the_line_of_its_name() -> None:

@@ -115,17 +115,18 @@ def test_an_inside_tag_without_a_beginning_opens_an_entity(tmp_path: Path) -> No
         ({"boxes": [[0, 0, 10, 10], [0, 20, 10, 10]]}, "box 1 .* inverted"),
         ({"boxes": [[0, 0, 0.5, 0.1], [0.5, 0, 1.0, 0.1]]}, "shares of the page"),
         ({"boxes": [[0, 0, 10], [0, 0, 10, 10]]}, "box"),
-        ({"boxes": [["0", 0, 10, 10], [0, 0, 10, 10]]}, "box"),
-        ({"tags": ["B-DATE", "DATE"]}, "tag 1 'DA…' is not BIO"),
-        ({"tags": ["B-DATE", "S-DATE"]}, "tag 1 'S-…' is not BIO"),
+        ({"boxes": [["left", 0, 10, 10], [0, 0, 10, 10]]}, "box"),
+        ({"tags": ["B-DATE", "DATE"]}, "tag 1 'DATE' is not BIO: write B-DATE"),
+        ({"tags": ["B-DATE", "X-DATE"]}, "tag 1 'X-DATE' is not BIO: write B-DATE"),
+        ({"tags": ["B-DATE", "B-MY DATE"]}, "label 'MY DATE' is not valid: write MY_DATE"),
         ({"tags": ["B-DATE", "B-"]}, "tag 1 'B-' is not BIO"),
         ({"tags": ["B-DATE", ""]}, "tag 1 '' is not BIO"),
-        ({"tags": [1, 0]}, "tags.0: Input should be a valid string"),
+        ({"tags": [1, 0]}, "class numbers"),
         ({"words": ["Shop", " "]}, "word 1 is empty"),
         ({"words": ["Shop", "\ud800"]}, "surrogate|JSON"),
         ({"words": [], "boxes": [], "tags": []}, "no words"),
         ({"words": None}, "words"),
-        ({"page_id": 7}, "page_id: Input should be a valid string"),
+        ({"page_id": None}, "page_id: Input should be a valid string"),
         ({"page_id": ""}, "page id and group must not be empty"),
         ({"width": 0}, "width 0"),
         ({"key": "company"}, "key"),
@@ -147,6 +148,11 @@ def test_a_line_that_is_no_page_is_refused(tmp_path: Path, line: str) -> None:
     with pytest.raises(DataError) as refusal:
         read_jsonl(path)
     assert refusal.value.line == 3
+
+
+def test_a_file_that_needs_an_option_names_the_command_that_has_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"--id2label .* \(options of 'layoutlm-cli dataset import jsonl'\)"):
+        imported(tmp_path, {**PLAIN, "tags": [1, 0]})
 
 
 def test_a_second_page_of_one_id_is_refused_and_names_the_first(tmp_path: Path) -> None:

@@ -256,7 +256,7 @@ def test_the_shares_that_were_not_given_follow_from_those_that_were(
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"train_ratio": 0.8, "val_ratio": 0.2, "test_ratio": 0.2}, "is 0.8 . 0.2 . 0.2, not 1"),
+        ({"train_ratio": 0.8, "val_ratio": 0.2, "test_ratio": 0.2}, "0.8 . 0.2 . 0.2, do not add up to 1"),
         ({"train_ratio": 0.8, "val_ratio": 0.3}, "test_ratio"),
         ({"split": "kfold:5/6"}, "I from 1 to K"),
         ({"split": "kfold:1/1"}, "K at least 2"),

@@ -254,7 +254,7 @@ def test_a_dataset_of_the_same_name_from_elsewhere_is_not_gone_on_from(store: St
 
 def test_a_table_without_valid_labels_says_what_to_do(store: Store) -> None:
     put_original(store.queue.client, "aa", (1, "DATE", "PENDING"))
-    with pytest.raises(NoLabels, match="dataset load FILE"):
+    with pytest.raises(NoLabels, match="dataset load --help"):
         snapshot(store)
 
 

@@ -279,7 +279,7 @@ def test_a_rolled_back_stack_is_reported_with_the_fix(endpoint: str, monkeypatch
     stacks.create_stack(StackName=f"{name}-workers", TemplateBody=broken)
     left = by_kind(doctor_of(name, endpoint, monkeypatch))["fleet"]
     assert (left["state"], left["found"]) == ("warn", f"{name}-workers: ROLLBACK_COMPLETE")
-    assert "'layoutlm-cli fleet destroy' removes it" in left["advice"]
+    assert "`layoutlm-cli fleet destroy` removes it" in left["advice"]
 
     stacks.delete_stack(StackName=f"{name}-workers")
     stacks.create_stack(StackName=f"{name}-workers", TemplateBody=whole)

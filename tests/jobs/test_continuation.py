@@ -288,9 +288,10 @@ def test_options_come_from_the_parent_and_length_and_place_may_be_ones_own(
         (["--batch-size", "4"], "must stay 2"),
         (["--epochs", "2"], "epochs: 2 are done at step 6, so give --epochs 3 or more (got 2)"),
         (["--tag", "parent=me"], "the tag 'parent'"),
-        (["--quick"], "leave --dataset, --data and --quick out"),
-        (["--dataset", "tiny"], "leave --dataset, --data and --quick out"),
-        (["--data", __file__], "leave --dataset, --data and --quick out"),
+        (["--recipe", "original"], "leave --dataset, --data, --recipe and --quick out"),
+        (["--quick"], "leave --dataset, --data, --recipe and --quick out"),
+        (["--dataset", "tiny"], "leave --dataset, --data, --recipe and --quick out"),
+        (["--data", __file__], "leave --dataset, --data, --recipe and --quick out"),
     ],
 )
 def test_what_would_not_continue_the_job_is_refused(

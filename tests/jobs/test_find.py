@@ -3,7 +3,7 @@
 import pytest
 
 from receipt_dynamo import NotFound
-from receipt_layoutlm.jobs.find import AmbiguousJob, find_job
+from receipt_layoutlm.jobs.find import AmbiguousJob, find_job, find_job_to
 from tests.support.stores import Store
 
 pytestmark = pytest.mark.engine
@@ -45,3 +45,25 @@ def test_a_beginning_of_several_ids_lists_them(store: Store) -> None:
 
     with pytest.raises(AmbiguousJob, match=second.job_id):
         find_job(store.queue.client, first.job_id[:4])
+
+
+def test_a_name_of_two_open_jobs_asks_which_one_a_command_is_to_change(store: Store) -> None:
+    first, second = store.submit("twice"), store.submit("twice")
+    client = store.queue.client
+
+    with pytest.raises(AmbiguousJob, match="2 jobs are called twice: name one by its id") as refusal:
+        find_job_to(client, "twice", lambda job: not job.status.is_final)
+    assert all(f"{job.job_id} (pending" in str(refusal.value) for job in (first, second))
+    assert find_job_to(client, first.job_id, lambda job: True).job_id == first.job_id
+    assert find_job_to(client, first.job_id[:8], lambda job: True).job_id == first.job_id
+
+    store.queue.cancel(second.job_id)
+    assert find_job_to(client, "twice", lambda job: not job.status.is_final).job_id == first.job_id
+    assert find_job_to(client, "twice", lambda job: job.status == "failed").job_id == second.job_id  # the newest
+
+
+def test_a_misspelt_name_suggests_the_nearest(store: Store) -> None:
+    store.submit("nightly")
+
+    with pytest.raises(NotFound, match=r"did you mean nightly\?"):
+        find_job(store.queue.client, "nigthly")

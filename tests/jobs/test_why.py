@@ -106,7 +106,7 @@ def test_a_job_that_waits_after_an_error_says_what_happened_until_when_and_what_
 
     assert text == (
         f"mine is pending: attempt 2 failed at {hour(59)}: the device (a GPU, for example) reported an error"
-        " (device_error: CUDA error: an illegal memory access)."
+        ": CUDA error: an illegal memory access."
         f" It is retried at {hour(101)}, in 41 s, or as soon after that as a worker is free;"
         f" `layoutlm-cli job cancel {JOB_ID}` prevents that."
         " Attempt 3 resumes from the checkpoint at step 120 (lost: 30 steps of attempt 2)."
@@ -288,7 +288,7 @@ def test_a_running_job_says_how_the_attempt_before_ended_and_that_it_runs_with_h
 
     text = told(job, held(2, renewed=50), attempt(1, 10, 20, outcome="failed: out_of_memory"), attempt(2, 25))
 
-    assert "Attempt 1 before it failed: it ran out of memory (out_of_memory: CUDA out of memory)." in text
+    assert "Attempt 1 before it failed: it ran out of memory: CUDA out of memory." in text
     assert "This attempt runs with half the micro-batch" in text
     assert "Attempts: 2 (1 failed, 1 running)." in text
 
@@ -337,7 +337,7 @@ def test_a_succeeded_job_says_why_it_ended_how_good_it_is_and_where_the_model_li
         f"mine succeeded at {hour(50)} (10 s ago): early stopping ended it."
         " Its best evaluation: eval_f1 0.9123 at step 300."
         " Its model is at s3://bucket/runs/x/attempt-002/best/;"
-        f" `layoutlm-cli job pull {JOB_ID} --to model` downloads it."
+        f" `layoutlm-cli job pull {JOB_ID} --to model-{JOB_ID[:8]}` downloads it."
         " Attempts: 2 (1 cut off when its lease expired, 1 succeeded)."
     )
 
@@ -349,7 +349,7 @@ def test_a_job_that_used_up_its_errors_says_which_budget_and_what_to_type() -> N
 
     assert told(job, unheld(3, checkpoint=pointer(40)), *attempts) == (
         f"mine failed at {hour(50)} (10 s ago): the device (a GPU, for example) reported an error"
-        " (device_error: CUDA error: an illegal memory access)."
+        ": CUDA error: an illegal memory access."
         " It was given up after 3 errors in a row without a new checkpoint."
         " Attempts: 3 (3 failed)."
         f" `layoutlm-cli job logs {JOB_ID}` shows its events."
@@ -362,10 +362,10 @@ def test_a_cause_that_would_come_again_is_not_retried_and_names_the_pages() -> N
 
     text = told(a_job("failed", attempt=1, error=error), unheld(1), attempt(1, 10, 20, outcome="failed: bad_data"))
 
-    assert "a page cannot be used for training (bad_data: no words)." in text
+    assert "a page cannot be used for training: no words." in text
     assert "Pages involved: page-0, page-1, page-2, page-3, page-4, and 2 more." in text
     assert "It was not retried, because the error would recur." in text
-    assert "submit a new job with `layoutlm-cli train`" in text and "job retry" not in text
+    assert "then submit a new job; `layoutlm-cli job show" in text and "job retry" not in text
 
 
 def test_a_job_out_of_time_goes_on_as_a_new_job_with_more_time() -> None:
@@ -373,7 +373,7 @@ def test_a_job_out_of_time_goes_on_as_a_new_job_with_more_time() -> None:
 
     text = told(a_job("failed", attempt=1, error=error), unheld(1, checkpoint=pointer(9)), attempt(1, 10, 20))
 
-    assert f"`layoutlm-cli train --resume {JOB_ID} --max-runtime SECONDS` resumes from step 9 with more time." in text
+    assert f"`layoutlm-cli train --resume {JOB_ID} --max-runtime 3600` resumes from step 9 with more time." in text
 
 
 def test_a_job_that_was_interrupted_too_often_says_it_once() -> None:

@@ -41,8 +41,8 @@ def test_longer_never_reads_as_an_earlier_duration() -> None:
 
 
 def test_a_time_of_another_day_has_its_date() -> None:
-    assert clock(NOON, NOON) == f"{NOON.astimezone():%H:%M:%S}"
-    assert clock(NOON, NOON + timedelta(days=2)) == f"{NOON.astimezone():%Y-%m-%d %H:%M:%S}"
+    assert clock(NOON, NOON) == f"{NOON.astimezone():%H:%M:%S %Z}"
+    assert clock(NOON, NOON + timedelta(days=2)) == f"{NOON.astimezone():%Y-%m-%d %H:%M:%S %Z}"
     assert ago(NOON, NOON + timedelta(seconds=41)).endswith(" (41 s ago)")
 
 
@@ -57,5 +57,5 @@ def test_a_stored_text_becomes_one_line_that_fits_a_sentence() -> None:
 
 def test_every_cause_of_failure_has_its_words() -> None:
     assert {*get_args(FailureCause), *FINAL_CAUSES} <= set(CAUSES)
-    assert cause(JobError(cause="killed", message="SIGSEGV")) == "the trainer was killed or crashed (killed: SIGSEGV)"
-    assert cause(JobError(cause="odd", message="m")) == "an error (odd: m)"
+    assert cause(JobError(cause="killed", message="SIGSEGV")) == "the trainer was killed or crashed: SIGSEGV"
+    assert cause(JobError(cause="odd", message="m")) == "an error (odd): m"

@@ -26,6 +26,7 @@ from receipt_layoutlm.local.engines import EngineName, EngineUnavailable, check_
 from receipt_layoutlm.local.start import LocalPlatform
 from receipt_layoutlm.local.state import EngineRecord, LocalAwsError
 from receipt_layoutlm.paths import state_dir
+from tests.support.stranger import STRANGER, needs_root
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -265,13 +266,43 @@ def test_the_variables_lead_a_child_past_profile_proxy_and_keys_of_the_user(fold
     assert child["no_proxy"] == child["NO_PROXY"] == "intranet,127.0.0.1"
 
 
+def test_the_state_is_its_users_alone_from_the_first_byte(folder: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        local_aws.start_engines(folder)
+    finally:
+        os.umask(before)
+    open_to_others = [
+        path.relative_to(folder)
+        for path in (folder, *folder.iterdir())
+        if path.lstat().st_mode & 0o077 and path.exists()
+    ]
+    assert open_to_others == []
+    assert (folder / "dynoxide" / "dynamodb.sqlite").stat().st_mode & 0o077 == 0
+
+
+@needs_root
+@pytest.mark.parametrize("command", ["up", "status", "down"])
+def test_the_state_of_another_user_is_one_line_and_no_traceback(folder: Path, command: str) -> None:
+    folder.mkdir()
+    os.chown(folder, STRANGER, STRANGER)
+    result = CliRunner().invoke(local, [command])
+    os.chown(folder, 0, 0)
+    assert result.exit_code == 1
+    assert result.output == (
+        f"Error: the state folder {folder} belongs to 12345, not to root: "
+        "set LAYOUTLM_STATE_DIR to a folder of your own\n"
+    )
+
+
 def test_purge_deletes_what_engines_stored_and_nothing_else(folder: Path) -> None:
     local_aws.start_engines(folder, ["dynamodb"])
     (folder / "notes.txt").write_text("mine")
+    (folder / "work" / ".attempts").mkdir(parents=True)
 
     local_aws.purge(folder)
 
-    assert not (folder / "dynoxide").exists()
+    assert not (folder / "dynoxide").exists() and not (folder / "work").exists()
     assert (folder / "notes.txt").read_text() == "mine"
     local_aws.start_engines(folder, ["dynamodb"])
 
@@ -300,6 +331,7 @@ def test_the_state_folder_is_the_variables_else_the_platforms(tmp_path: Path) ->
 
 
 def test_the_commands(folder: Path) -> None:
+    boto3.setup_default_session()  # the one before has the settings of other tests
     call = CliRunner().invoke
     assert "no engine is running" in call(local, ["status"]).output
     assert call(local, ["down"]).output == "nothing was running\n"

@@ -9,6 +9,7 @@ from botocore.exceptions import ReadTimeoutError
 from botocore.httpsession import URLLib3Session
 
 from receipt_dynamo import DynamoClient, JobQueue, StoreError
+from receipt_dynamo.reads import Reader
 from receipt_dynamo.writes import Writer
 from tests.receipt_dynamo.protocol_faults import READS, REFUSALS, response, retry_at_once
 
@@ -37,6 +38,7 @@ def disturb(client: DynamoClient, share: float, seed: int) -> None:
     client.raw.meta.events.register_first("needs-retry.dynamodb", retry_at_once)
     no_wait: Callable[[float], None] = lambda _seconds: None  # noqa: E731
     client.writer = Writer(client.raw, client.table_name, monotonic=time.monotonic, sleep=no_wait)
+    client.reader = Reader(client.raw, client.table_name, monotonic=time.monotonic, sleep=no_wait)
 
 
 def claim_all(endpoint: str, table: str, name: str, share: float, seed: int) -> list[Claim]:
@@ -48,7 +50,7 @@ def claim_all(endpoint: str, table: str, name: str, share: float, seed: int) -> 
     while True:
         try:
             lease = queue.claim(name)
-        except StoreError:  # reads are repeated once, by botocore: a worker asks again
+        except StoreError:  # a lost read is repeated once, by botocore: a worker asks again
             continue
         if lease is None:
             return claims

@@ -19,6 +19,7 @@ from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
 from botocore.session import get_session
 
 from receipt_dynamo import DynamoClient, Lease
+from receipt_dynamo.reads import Reader
 from receipt_dynamo.writes import Writer
 from tests.support.stores import Clock
 
@@ -151,8 +152,9 @@ class Line:
         self.witness, self.stack, self.sent = witness, [], 0
         self.client.table_name = table
         wait = clock.pass_seconds
-        self.client.writer = Writer(
-            self.client.raw, table, monotonic=clock.monotonic, sleep=lambda _seconds: wait(WAIT_SECONDS)
+        self.client.writer, self.client.reader = (
+            kind(self.client.raw, table, monotonic=clock.monotonic, sleep=lambda _seconds: wait(WAIT_SECONDS))
+            for kind in (Writer, Reader)
         )
 
     def _before_send(self, request: AWSPreparedRequest, event_name: str, **_: object) -> AWSResponse:

@@ -149,8 +149,8 @@ def test_rows_of_others_in_a_status_partition_are_not_even_read(
 
 
 def test_lists_are_complete_over_many_pages_and_newest_first(queue: JobQueue, wire: Wire) -> None:
-    filler = "x" * 300_000
-    names = [f"job-{number}" for number in range(8)]
+    filler = "x" * 190_000
+    names = [f"job-{number}" for number in range(12)]
     for name in names:
         queue.submit(name=name, config={"filler": filler}, created_by="me")
     wire.counted()
@@ -161,14 +161,14 @@ def test_lists_are_complete_over_many_pages_and_newest_first(queue: JobQueue, wi
 
 
 def test_iterators_ask_for_a_page_only_when_it_is_needed(queue: JobQueue, wire: Wire) -> None:
-    for number in range(5):
-        queue.submit(name=f"job-{number}", config={"filler": "x" * 390_000}, created_by="me")
+    for number in range(9):
+        queue.submit(name=f"job-{number}", config={"filler": "x" * 190_000}, created_by="me")
     wire.counted()
     jobs = queue.client.iter_jobs_by_status("pending")
     assert wire.counted() == {}
-    assert next(jobs).name == "job-4"
+    assert next(jobs).name == "job-8"
     assert wire.counted() == {"Query": 1}
-    assert len(list(jobs)) == 4
+    assert len(list(jobs)) == 8
     assert wire.counted()["Query"] >= 1
 
 

@@ -71,7 +71,7 @@ def test_a_job_that_is_being_deleted_is_neither_retried_nor_claimed(queue: JobQu
 
     queue.decide_to_delete(job_id)
 
-    with pytest.raises(StateConflict, match="is being deleted: 'layoutlm-cli job delete' finishes that"):
+    with pytest.raises(StateConflict, match=f"is being deleted: `layoutlm-cli job delete {job_id[:8]}` finishes that"):
         queue.retry(job_id)
     with pytest.raises(ConditionFailed):  # nor by a version that knows nothing of deletions
         queue.client.writer.execute(*retry_writes(before, lease, queue.now()))

@@ -1,23 +1,33 @@
 """What is removed of jobs that ended, and what stays."""
 
+import io
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import boto3
 import pytest
 from click.testing import CliRunner, Result
 
 from receipt_dynamo import DynamoClient, Job, JobError, JobLog, JobQueue, JobStatus, Pointer, Storage, utcnow
 from receipt_layoutlm.cli import cli
+from receipt_layoutlm.cli.connection import Connection
+from receipt_layoutlm.cli.upkeep import Upkeep, expire
+from receipt_layoutlm.infra import superseded_days
+from receipt_layoutlm.paths import disk_bytes, local_work_dir, state_dir
 from receipt_layoutlm.run.manifest import write_manifest
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.expiry import SUPERSEDED, BadAge, Leftover, age_of, leftovers, mark_checkpoints, remove
 from receipt_layoutlm.storage.keys import RunKeys
 from receipt_layoutlm.storage.usage import usage_of
+from receipt_layoutlm.worker.context import Host
+from receipt_layoutlm.worker.host.registry import workers_dir
+from tests.support.moto_worker import beside
 from tests.support.s3_wire import S3Wire
-from tests.support.stores import Store
+from tests.support.stores import Clock, Store
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -216,3 +226,130 @@ def test_runs_below_a_prefix_count_as_runs(cloud: DynamoClient, tmp_path: Path) 
     (tmp_path / "file").write_bytes(b"x")
     bucket.put_file(tmp_path / "file", "team/a/runs/some-job/attempt-001/best/model.safetensors")
     assert usage_of(bucket).kinds["best"].size == 1
+
+
+# on this machine
+
+
+def run_directory(job_id: str, size: int, age: timedelta = timedelta(0)) -> Path:
+    work_dir = local_work_dir(os.environ)
+    path = work_dir / ".attempts" / job_id / "001"
+    path.mkdir(parents=True)
+    (path / "weights").write_bytes(os.urandom(size))
+    (work_dir / job_id).symlink_to(path)
+    old = (utcnow() - age).timestamp()
+    os.utime(path, (old, old))
+    return path
+
+
+def test_prune_takes_run_directories_of_the_same_jobs_and_says_what_it_freed(old_job: Job) -> None:
+    own, other = run_directory(old_job.job_id, 8192), run_directory("00000000-0000-4000-8000-000000000000", 8192)
+    shown = json.loads(run("job", "prune", "--older-than", "1d", "--dry-run", "--json").stdout)
+    assert [(row["size"], row["run_directories"], row["run_directories_size"]) for row in shown] == [(152, 1, 8192)]
+    assert own.exists()
+
+    told = run("job", "prune", "--older-than", "1d", "--yes")
+
+    assert "freed 152 bytes of checkpoints and 8.2 kB of run directories" in told.stderr
+    assert (own.exists(), other.exists()) == (False, True)
+    links = {path.name for path in local_work_dir(os.environ).iterdir() if path.is_symlink()}
+    assert links == {"00000000-0000-4000-8000-000000000000"}
+
+
+def test_prune_finds_run_directories_of_jobs_whose_checkpoints_are_gone(old_job: Job) -> None:
+    run("job", "prune", "--older-than", "1d", "--yes")
+    left = run_directory(old_job.job_id, 4096)
+    assert run("job", "prune", "--older-than", "60d", "--yes").exit_code == 0
+    assert left.exists()
+    assert run("job", "prune", "--older-than", "1d", "--yes").exit_code == 0
+    assert not left.exists()
+
+
+class AnswersAfter(io.BytesIO):
+    """Says yes to a question, after something else has happened."""
+
+    def __init__(self, happens: Callable[[], object]) -> None:
+        super().__init__(b"y\n")
+        self._happens = happens
+
+    def read1(self, size: int | None = -1, /) -> bytes:
+        if self.tell() == 0:
+            self._happens()
+        return super().read1(size)
+
+
+def test_prune_keeps_the_files_of_a_job_that_was_retried_while_it_asked(cloud: DynamoClient, tmp_path: Path) -> None:
+    queue, bucket = JobQueue(cloud, now=lambda: utcnow() - timedelta(days=30)), Bucket("the-bucket")
+    job = queue.submit(name="old", config={}, created_by="me", storage=Storage(bucket="the-bucket"))
+    lease = queue.claim("a-worker")
+    assert lease is not None
+    queue.record_checkpoint(lease, FIRST, None)
+    queue.fail(lease, JobError(cause="bad_data", message="no pages"))
+    with_files(bucket, job, tmp_path)
+    own = run_directory(job.job_id, 4096)
+
+    answer = AnswersAfter(lambda: queue.retry(job.job_id))
+    told = CliRunner().invoke(cli, ["job", "prune", "--older-than", "1d"], input=answer)
+
+    assert told.exit_code == 0
+    assert f"old ({job.job_id}) was retried meanwhile: its files are kept" in told.stderr
+    assert "freed 0 bytes of checkpoints and 0 bytes of run directories" in told.stderr
+    assert files_of(bucket, job) == set(FILES) and own.exists()
+
+
+def test_the_age_is_that_of_the_lifecycle_rule() -> None:
+    assert superseded_days() == 7
+    assert "superseded-days NUMBER" in run("fleet", "deploy", "--help").output
+
+
+@pytest.mark.engine
+def test_local_checkpoints_expire_as_on_aws_and_the_disk_gets_their_space_back(tmp_path: Path) -> None:
+    connection = Connection(is_local=True, table=None, region=None, bucket_name=None)
+    client = connection.client()
+    boto3.setup_default_session()  # the one before has the settings of other tests
+    bucket = connection.open_bucket("layoutlm-local")
+    big = {name: os.urandom(6 << 20) if name.endswith("safetensors") else data for name, data in FILES.items()}
+    jobs = {}
+    for name, status, days in (
+        ("old", JobStatus.SUCCEEDED, 8),
+        ("young", JobStatus.SUCCEEDED, 6),
+        ("failed", JobStatus.FAILED, 8),
+        ("cancelled", JobStatus.CANCELLED, 8),
+    ):
+        clock = Clock(utcnow() - timedelta(days=days))
+        store = Store(JobQueue(client, now=clock), bucket, clock)
+        jobs[name] = with_files(bucket, ended(store, tmp_path, name, status), tmp_path, big)
+    kept, gone = run_directory("young", 10, timedelta(days=6)), run_directory("old", 10, timedelta(days=8))
+    before = disk_bytes(state_dir(os.environ))
+
+    assert run("local", "up").exit_code == 0
+
+    assert files_of(bucket, jobs["old"]) == {name for name in FILES | BEST if "/checkpoint-" not in name}
+    assert files_of(bucket, jobs["young"]) == set(FILES | BEST)
+    for name in ("failed", "cancelled"):  # on AWS no rule takes them: they can be retried or continued
+        assert files_of(bucket, jobs[name]) == set(FILES)
+    assert (kept.exists(), gone.exists()) == (True, False)
+    assert before - disk_bytes(state_dir(os.environ)) > 10 << 20
+    shown = json.loads(run("local", "status", "--json").stdout)["sizes"]
+    assert set(shown) == {"table", "bucket", "work folder", "caches"}
+    assert 30 << 20 < shown["bucket"] < 50 << 20
+    assert "job prune" in run("local", "status").output
+
+
+def test_a_worker_lets_old_files_expire_after_a_job_once_a_day(cloud: DynamoClient) -> None:
+    clock, connection = Clock(), Connection(False, "the-table", None, "the-bucket")
+    upkeep = Upkeep(connection, clock.monotonic)
+    host = Host(upkeep=upkeep)
+    for seconds, expires in ((0, True), (3600, False), (86_400, True)):
+        clock.pass_seconds(seconds)
+        old = run_directory(f"old-{seconds}", 1, timedelta(days=8))
+        with host.busy("a-job"):
+            assert old.exists()
+        assert old.exists() is not expires
+
+
+def test_the_run_directory_of_a_running_job_never_expires(cloud: DynamoClient) -> None:
+    beside(workers_dir(os.environ), "in-hand")
+    own = run_directory("in-hand", 1, timedelta(days=30))
+    expire(Connection(False, "the-table", None, "the-bucket"))
+    assert own.exists()

@@ -17,6 +17,7 @@ from botocore.httpsession import URLLib3Session
 from urllib3 import HTTPResponse
 
 from receipt_dynamo import DynamoClient
+from receipt_dynamo.reads import Reader
 from receipt_dynamo.writes import Writer
 
 Fault = Callable[[AWSPreparedRequest], AWSResponse | None]
@@ -101,11 +102,12 @@ def _send_and_lose(request: AWSPreparedRequest) -> AWSResponse:
 
 
 class Patience:
-    """A monotonic clock that only the waits of a writer move. `waits` lists them, in seconds."""
+    """A monotonic clock that only the waits of a writer or a reader move. `waits` lists them, in seconds."""
 
     def __init__(self, client: DynamoClient) -> None:
         self.waits: list[float] = []
         client.writer = Writer(client.raw, client.table_name, monotonic=self._monotonic, sleep=self.waits.append)
+        client.reader = Reader(client.raw, client.table_name, monotonic=self._monotonic, sleep=self.waits.append)
 
     def _monotonic(self) -> float:
         return sum(self.waits)

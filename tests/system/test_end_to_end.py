@@ -108,7 +108,7 @@ def test_ctrl_c_writes_a_checkpoint_and_gives_the_job_back(train: Callable[..., 
     rest = worker.stderr.read()
 
     assert worker.wait(120) == 0, rest
-    assert "finished: stop_requested" in rest
+    assert "it was asked to stop" in rest
     job = only_job()
     assert job["status"] == "interrupted"
     (attempt,) = json.loads(cli("job", "show", job["job_id"], "--json").stdout)["attempts"]

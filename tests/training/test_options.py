@@ -258,16 +258,14 @@ def test_so_many_threads_compute_as_were_asked_for(trained: Trained) -> None:
         torch.set_num_threads(before)
 
 
-def test_health_names_no_option_that_the_run_has_turned(trained: Trained) -> None:
-    def named(**options: object) -> list[bool]:
-        """In the evaluation, in the record, in the log."""
-        run = trained(**options)
-        log = [event.message for event in EventReader(run.run_dir.events).read() if isinstance(event, Log)]
-        in_record = [finding.message for finding in run.record.health]
-        return ["--o-entity-ratio" in " ".join(texts) for texts in (run.evaluations[-1].health, in_record, log)]
+def test_the_option_to_try_first_is_in_evaluation_record_and_log(trained: Trained) -> None:
+    run = trained(lr=1e-5)
+    log = [event.message for event in EventReader(run.run_dir.events).read() if isinstance(event, Log)]
+    (finding,) = run.record.health
 
-    assert named(lr=1e-5) == [True] * 3  # it has learned nothing yet
-    assert named(lr=1e-5, o_entity_ratio=0.5) == [False] * 3
+    assert run.evaluations[-1].health == (finding.line,)
+    assert run.evaluations[-1].remedy == finding.remedy == {"epochs": 2}  # of one
+    assert finding.message in log and finding.message.endswith("try --epochs 2")
 
 
 def test_an_option_that_names_a_label_the_run_does_not_learn_is_refused(folder: Path) -> None:

@@ -10,9 +10,10 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from receipt_dynamo import Job, JobStatus, Storage, utcnow
 from receipt_dynamo.entities import FINAL_CAUSES
-from receipt_layoutlm.config import DEFAULT_WORK_DIR, ConfigError
+from receipt_layoutlm.config import ConfigError
 from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.infra import template_path
+from receipt_layoutlm.paths import DEFAULT_WORK_DIR
 from receipt_layoutlm.references import NAME_BYTES
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.manifest import DamagedFolder, write_manifest
@@ -276,7 +277,7 @@ def test_a_jobs_work_dir_counts_only_where_submit_and_work_share_a_machine(tmp_p
     wanted = config(work_dir=str(tmp_path / "wanted"))
 
     assert MACHINE.work_dir(wanted) == tmp_path / "wanted"
-    assert PROJECT.work_dir(wanted) == Path(DEFAULT_WORK_DIR)
+    assert PROJECT.work_dir(wanted) == DEFAULT_WORK_DIR
     for policy in (PROJECT, MACHINE):
         assert replace(policy, own_work_dir=tmp_path / "own").work_dir(wanted) == tmp_path / "own"
 

@@ -104,3 +104,17 @@ def test_a_disk_that_fills_up_in_training_is_looked_at_now_and_then_and_said_onc
         watch.while_training(own)
 
     assert ["checkpoints may fail" in record.message for record in caplog.records] == [True]
+
+
+def test_no_link_is_followed_when_room_is_made(disk: Disk, tmp_path: Path) -> None:
+    precious = tmp_path / "home" / "001"
+    precious.mkdir(parents=True)
+    disk.attempt("full", 90, 1)
+    (disk.work_dir / ".attempts" / "planted").symlink_to(tmp_path / "home")
+    (disk.work_dir / ".encoded").symlink_to(tmp_path / "home")
+
+    disk.watch(tmp_path / "cache").before_claim()
+    (tmp_path / "cache").symlink_to(tmp_path / "home")
+    disk.watch(tmp_path / "cache").before_claim()
+
+    assert precious.exists()

@@ -16,6 +16,7 @@ from receipt_layoutlm.run.progress import LeaseProgress
 from receipt_layoutlm.run.scores import LabelScore
 from receipt_layoutlm.storage.errors import StorageUnavailable
 from receipt_layoutlm.storage.keys import RunKeys
+from receipt_layoutlm.storage.tables import TableFolder
 from receipt_layoutlm.worker.attempt import AttemptContext
 from receipt_layoutlm.worker.heartbeat import Heartbeat
 from receipt_layoutlm.worker.outcome import finish
@@ -46,7 +47,8 @@ class Run:
         self.keys = RunKeys(storage, lease.job_id)
         run_storage = RunStorage(store.bucket, self.keys, keep_checkpoints)
         self.clock: Callable[[], datetime] = store.clock
-        rows = JobRows(store.queue.client, lease, lambda: self.clock(), SECRETS, self.keys.uri("events.jsonl"))
+        fit = TableFolder(store.bucket, self.keys, lease.attempt).fit
+        rows = JobRows(store.queue.client, lease, lambda: self.clock(), SECRETS, self.keys.uri("events.jsonl"), fit)
         self.heartbeat = Heartbeat(store.queue, lease)
         self.recorder = Recorder(
             store.queue, run_storage, rows, lease, self.dir, self.heartbeat, self.seen.append, store.clock

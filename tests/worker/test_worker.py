@@ -1,5 +1,6 @@
 """One job from claim to end, with a real trainer process, a real table and a real bucket."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from pydantic import JsonValue
 from receipt_dynamo import JobStatus, Storage
 from receipt_layoutlm.data.frozen_split import FrozenSplit, pinned_frozen
 from receipt_layoutlm.data.page import Page
+from receipt_layoutlm.jobs.why import why
+from receipt_layoutlm.jobs.why_facts import facts_of
 from receipt_layoutlm.run.comparability import stamp_of
 from receipt_layoutlm.run.events import Checkpoint, Evaluation
 from receipt_layoutlm.run.manifest import verify
@@ -16,7 +19,9 @@ from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.keys import RunKeys, split_key
 from receipt_layoutlm.worker.worker import ClaimOptions, run_worker
 from tests.support.places import Place, last_weights, lease_of, signal_trainer
+from tests.support.s3_wire import S3Wire
 from tests.support.stores import Store
+from tests.support.stranger import STRANGER, needs_root
 
 pytestmark = pytest.mark.engine
 
@@ -182,6 +187,40 @@ def test_a_job_whose_pages_are_gone_says_so(place: Place, pages: list[Page], mod
 
     stored = place.store.queue.client.get_job(job.job_id)
     assert stored.error is not None and stored.error.cause == "storage"
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "cause", "text"),
+    [
+        ("AccessDenied", 403, "permission", "access was denied (permission: s3://"),
+        ("NoSuchBucket", 404, "missing_bucket", "the bucket does not exist (missing_bucket: bucket '"),
+    ],
+)
+def test_a_missing_right_and_a_missing_bucket_are_told_apart(
+    place: Place, pages: list[Page], model: str, code: str, status: int, cause: str, text: str
+) -> None:
+    job = place.submit(pages, pretrained=model, epochs=1)
+    S3Wire(place.store.bucket).refuse("HeadObject", "404" if status == 404 else "403", status)
+    S3Wire(place.store.bucket).refuse("ListObjectsV2", code, status)
+
+    assert place.work() is JobStatus.PENDING
+
+    stored = place.store.queue.client.get_job(job.job_id)
+    assert stored.error is not None and stored.error.cause == cause
+    assert text in why(facts_of(place.store.queue, job.job_id, place.store.clock()))
+
+
+@needs_root
+def test_a_folder_that_the_worker_may_not_use_is_a_missing_right_too(place: Place, pages: list[Page]) -> None:
+    job = place.submit(pages, pretrained="minilm", epochs=1)
+    (place.work_dir / ".attempts").mkdir(parents=True)
+    os.chown(place.work_dir / ".attempts", STRANGER, STRANGER)
+
+    assert place.work() is JobStatus.PENDING
+
+    error = place.store.queue.client.get_job(job.job_id).error
+    assert error is not None and error.cause == "permission"
+    assert "belongs to 12345" in error.message and "--work-dir" in error.message
 
 
 @pytest.mark.parametrize("config", [{"config_version": 99}, {"config_version": 1, "task": "not installed here"}])

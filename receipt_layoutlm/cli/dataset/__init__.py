@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from receipt_layoutlm.cli.completion import dataset_names
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.dataset.check import check_command
 from receipt_layoutlm.cli.dataset.forget import forget_pages
@@ -13,13 +14,15 @@ from receipt_layoutlm.cli.dataset.import_text import described_text
 from receipt_layoutlm.cli.dataset.select import select_subset
 from receipt_layoutlm.cli.dataset.store import count_labels, dynamo, load_files
 from receipt_layoutlm.cli.dataset.suspects import suspects
+from receipt_layoutlm.cli.lazy_group import FullHelpGroup
+from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.tables import datasets_table
 from receipt_layoutlm.data.snapshot import write_snapshot
 from receipt_layoutlm.datasets.checks import stored_pages
 from receipt_layoutlm.datasets.snapshots import find_dataset
 
 
-@click.group()
+@click.group(cls=FullHelpGroup)
 def dataset() -> None:
     """Import labelled pages and pin snapshots of them.
 
@@ -46,11 +49,11 @@ def list_datasets(connection: Connection, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([dataset.model_dump(mode="json") for dataset in datasets], indent=1))
     else:
-        click.echo(datasets_table(datasets))
+        say(datasets_table(datasets))
 
 
 @dataset.command()
-@click.argument("spec", metavar="NAME[@FINGERPRINT]")
+@click.argument("spec", metavar="NAME[@FINGERPRINT]", shell_complete=dataset_names)
 @click.option("--to", "path", type=click.Path(path_type=Path), help="Also download the pages to this .jsonl.gz file.")
 @as_json_option
 @store_options
@@ -60,4 +63,7 @@ def snapshot(connection: Connection, spec: str, path: Path | None, as_json: bool
     pages = stored_pages(connection.open_bucket(connection.default_bucket()), stored)
     if path is not None:
         write_snapshot(pages, path)
-    click.echo(stored.model_dump_json(indent=1) if as_json else described_text(stored))
+    if as_json:
+        click.echo(stored.model_dump_json(indent=1))
+    else:
+        say(described_text(stored))

@@ -1,12 +1,14 @@
 """layoutlm-cli dataset forget: excludes pages from new snapshots."""
 
 import json
+import shlex
 from collections.abc import Sequence
 
 import click
 
 from receipt_dynamo import DynamoClient
 from receipt_layoutlm.cli.connection import Connection, store_options
+from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.progress import counting_bar
 from receipt_layoutlm.cli.tables import clean, table, when
 from receipt_layoutlm.data.page import Page
@@ -24,8 +26,7 @@ from receipt_layoutlm.datasets.snapshots import pinned
 _SHOWN_DIGITS = 12  # of a fingerprint
 _NEXT = (
     "existing snapshots do not change, and jobs pinned to them run as before. New snapshots are without the page: "
-    "'dataset import …' again, 'train' without --dataset, or 'dataset select NAME --name NAME --min-labels 0 "
-    "--min-validated-share 0'"
+    "import the files again, train without --dataset, or take a subset: "
 )
 
 
@@ -64,7 +65,7 @@ def forget_pages(
             text = f"{_counted(len(page_ids))} included in new snapshots again"
     else:
         text = _forget(connection, client, page_ids, dry_run, as_json)
-    click.echo(text)
+    click.echo(text) if as_json else say(text)
     if dry_run and not is_list:
         click.echo("nothing was written (--dry-run)", err=True)
 
@@ -97,7 +98,11 @@ def _forget(connection: Connection, client: DynamoClient, page_ids: list[str], d
         place = f"still in {', '.join(map(_short, names))}" if names else "in no snapshot"
         lines.append(f"  {clean(page_id)}  {place}")
     lines += [f"the pages of {_short(name)} cannot be read: it may contain some of them" for name in unreadable]
-    return "\n".join([*lines, *([_NEXT] if any(holders.values()) else [])])
+    if holding := next((names[0] for names in holders.values() if names), None):
+        name = shlex.quote(holding.rpartition("@")[0])
+        rules = "--min-labels 0 --min-validated-share 0"
+        lines.append(f"{_NEXT}`layoutlm-cli dataset select {name} --name {name} {rules}`")
+    return "\n".join(lines)
 
 
 def _short(name: str) -> str:
@@ -119,4 +124,7 @@ def kept_pages(client: DynamoClient, pages: Sequence[Page]) -> KeptPages:
 def tell_forgotten(count: int) -> None:
     """Prints the number of forgotten pages to stderr, if any."""
     if count:
-        click.echo(f"{count} forgotten page{'s' if count > 1 else ''} excluded ('dataset forget --list')", err=True)
+        say(
+            f"{count} forgotten page{'s' if count > 1 else ''} excluded (`layoutlm-cli dataset forget --list`)",
+            err=True,
+        )

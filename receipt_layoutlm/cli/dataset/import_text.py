@@ -49,6 +49,7 @@ def import_report_text(described: Dataset, report: ImportReport, renames: LabelT
         (report.guessed_sizes, "pages have no readable image: their size is the extent of their boxes"),
         (len(report.skipped), "files or lines were skipped (--skip-bad):"),
     ]
+    parts.extend(map(clean, report.notes))
     parts.extend(f"{count} {text}" for count, text in lines if count)
     parts.extend(f"  {clean(text)}" for text in report.skipped[:_SHOWN])
     if (more := len(report.skipped) - _SHOWN) > 0:

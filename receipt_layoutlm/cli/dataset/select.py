@@ -5,10 +5,12 @@ from typing import Any
 
 import click
 
+from receipt_layoutlm.cli.completion import dataset_names
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.dataset.forget import kept_pages
 from receipt_layoutlm.cli.options import given_values, model_options
-from receipt_layoutlm.cli.tables import table
+from receipt_layoutlm.cli.output import say
+from receipt_layoutlm.cli.tables import Column, table
 from receipt_layoutlm.config_documents import parse_model
 from receipt_layoutlm.datasets.checks import stored_pages
 from receipt_layoutlm.datasets.selection import (
@@ -25,7 +27,7 @@ from receipt_layoutlm.datasets.table_snapshots import marks_of, put_marks
 
 
 @click.command("select")
-@click.argument("spec", metavar="NAME[@FINGERPRINT]")
+@click.argument("spec", metavar="NAME[@FINGERPRINT]", shell_complete=dataset_names)
 @click.option("--name", help="Name of the subset (default: NAME-subset).")
 @model_options(SelectionRules)
 @click.option("--min-pages", type=click.IntRange(min=1), default=1, help="Fail if fewer than N pages meet the rules.")
@@ -54,7 +56,7 @@ def select_subset(
     confidence = {page_id: mark.confidence for page_id, mark in marks.items()}
     selection = select_pages([quality_of(page, confidence.get(page.page_id)) for page in kept.pages], rules)
     if selection.passed < min_pages:
-        click.echo(thresholds_text(selection), err=True)
+        say(thresholds_text(selection), err=True)
         raise TooFewPages(
             f"{selection.passed} of {selection.of} pages meet {rules.in_words()}, fewer than {min_pages}: "
             "choose lower thresholds from the table above"
@@ -71,7 +73,7 @@ def select_subset(
         document["page_ids"] = [page.page_id for page in chosen]
         click.echo(json.dumps({**subset.model_dump(mode="json"), "selection": document}, indent=1))
     else:
-        click.echo(f"{pinned(subset)}\n{selection_text(selection)}")
+        say(f"{pinned(subset)}\n{selection_text(selection)}")
     if dry_run:
         click.echo("nothing was written (--dry-run)", err=True)
 
@@ -93,7 +95,7 @@ def thresholds_text(selection: Selection) -> str:
         for rule in THRESHOLDS
         if (counts := [count for count in selection.thresholds if count.rule == rule])
     ]
-    return table(("rule", "pages with this rule changed"), rows)
+    return table(("rule", Column("pages with this rule changed", wraps=True)), rows)
 
 
 def _title(rule: str) -> str:

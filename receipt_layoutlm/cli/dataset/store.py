@@ -11,9 +11,11 @@ import click
 from receipt_dynamo import ReceiptClient, ValidationStatus
 from receipt_dynamo.receipt_client import LabelRange, label_ranges
 from receipt_layoutlm.cli.connection import Connection, store_options
-from receipt_layoutlm.cli.dataset.import_files import as_json_option, dry_run_option
+from receipt_layoutlm.cli.dataset.import_files import as_json_option, dry_run_option, order_option
+from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.progress import counting_bar, snapshot_bar
 from receipt_layoutlm.cli.tables import clean, table
+from receipt_layoutlm.data.page import WordOrder
 from receipt_layoutlm.data.snapshot import read_jsonl
 from receipt_layoutlm.datasets.receipt_load import LoadReport, load_pages
 from receipt_layoutlm.datasets.receipt_snapshot import THREADS, SnapshotReport
@@ -60,9 +62,9 @@ def dynamo(
     if as_json:
         click.echo(json.dumps({**dataset.model_dump(mode="json"), "report": taken.report.model_dump()}, indent=1))
     else:
-        click.echo(f"{pinned(dataset)}\n{snapshot_text(taken.report)}\n")
+        say(f"{pinned(dataset)}\n{snapshot_text(taken.report)}\n")
         by_count = sorted(dataset.labels.items(), key=lambda pair: (-pair[1], pair[0]))
-        click.echo(table(("label", "entities"), by_count))
+        say(table(("label", "entities"), by_count))
     if dry_run:
         click.echo("nothing was written (--dry-run)", err=True)
 
@@ -80,7 +82,7 @@ def snapshot_text(report: SnapshotReport) -> str:
         *_if_any(report.not_validated, "receipts have labels, but no VALID one: excluded"),
         *_if_any(report.without_receipt, "receipts have labels and no Receipt item: excluded"),
         *_if_any(report.without_words, "receipts have no words: excluded"),
-        *_if_any(report.forgotten, "receipts are forgotten pages ('dataset forget --list'): excluded"),
+        *_if_any(report.forgotten, "receipts are forgotten pages (`layoutlm-cli dataset forget --list`): excluded"),
         *_if_any(notes.labels_without_word, "labels belong to no word: ignored"),
         *_if_any(notes.unusable_labels, "labels have invalid names: their words are unlabelled"),
         *_if_any(notes.blank_words, "words are blank: omitted"),
@@ -105,17 +107,20 @@ def _if_any(count: int, text: str) -> list[str]:
     default="keep",
     help="Overwrite pages that are already in the table; labels corrected there are lost.",
 )
+@order_option
 @dry_run_option
 @as_json_option
 @store_options
-def load_files(connection: Connection, files: tuple[Path, ...], known: str, dry_run: bool, as_json: bool) -> None:
+def load_files(
+    connection: Connection, files: tuple[Path, ...], known: str, order: WordOrder, dry_run: bool, as_json: bool
+) -> None:
     """Write the pages of JSONL files into the table, as receipts with words and labels.
 
     Labels can then be corrected in the table; `dataset import dynamo` makes the same pages from it. Pages already in
     the table do not change. Pages that the table does not accept after retries are reported (exit code 1); loading the
     files again writes them.
     """
-    pages = [page for file in files for page in read_jsonl(file)]
+    pages = [page for file in files for page in read_jsonl(file, order)]
     client = connection.client()
     if dry_run:
         words = sum(len(page.words) for page in pages)
@@ -124,14 +129,20 @@ def load_files(connection: Connection, files: tuple[Path, ...], known: str, dry_
         text = (
             f"{len(pages)} pages with {words} words and {labelled} labels would be written to table {client.table_name}"
         )
-        click.echo(json.dumps(plan) if as_json else text)
+        if as_json:
+            click.echo(json.dumps(plan))
+        else:
+            say(text)
         click.echo("nothing was written (--dry-run)", err=True)
         return
     with counting_bar("loading pages", len(pages)) as on_page:
         report = load_pages(
             ReceiptClient(client), pages, client.now(), "replace" if known == "replace" else "keep", on_page
         )
-    click.echo(report.model_dump_json(indent=1) if as_json else load_text(report))
+    if as_json:
+        click.echo(report.model_dump_json(indent=1))
+    else:
+        say(load_text(report))
     if report.unwritten:
         raise click.ClickException(
             f"{len(report.unwritten)} pages were not written completely, the first is "
@@ -178,4 +189,4 @@ def count_labels(connection: Connection, by_label: bool, as_json: bool) -> None:
         click.echo(json.dumps(counts, indent=1))
         return
     rows = [(name, *row.values()) for name, row in counts.items()]
-    click.echo(table(("label", *(status.value for status in ValidationStatus)), rows))
+    say(table(("label", *(status.value for status in ValidationStatus)), rows))

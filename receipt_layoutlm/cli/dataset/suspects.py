@@ -6,19 +6,21 @@ from collections.abc import Sequence
 import click
 
 from receipt_dynamo import ReceiptClient, ValidationStatus
+from receipt_layoutlm.cli.completion import job_names
 from receipt_layoutlm.cli.connection import Connection, store_options
+from receipt_layoutlm.cli.find import find_job
+from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.progress import counting_bar
-from receipt_layoutlm.cli.tables import clean, table
+from receipt_layoutlm.cli.tables import Column, clean, table
 from receipt_layoutlm.datasets.predictions import HeldOut, read_held_out
 from receipt_layoutlm.datasets.suspect_review import Unmarked, find_labels, write_marks
 from receipt_layoutlm.datasets.suspects import Suspect, find_suspects
-from receipt_layoutlm.jobs.find import find_job
 
 SHOWN_UNMARKED = 10
 
 
 @click.command()
-@click.argument("references", metavar="JOB...", nargs=-1, required=True)
+@click.argument("references", metavar="JOB...", nargs=-1, required=True, shell_complete=job_names)
 @click.option(
     "--min-confidence",
     type=click.FloatRange(0, 1),
@@ -89,9 +91,9 @@ def suspects(
             document |= {"marked": marked[0], "unmarked": [word.model_dump() for word in marked[1]]}
         click.echo(json.dumps(document, indent=1))
     else:
-        click.echo(suspects_text(held_out, matching, shown))
+        say(suspects_text(held_out, matching, shown))
         if marked is not None:
-            click.echo(marks_text(marked, "would be marked" if dry_run else "marked"))
+            say(marks_text(marked, "would be marked" if dry_run else "marked"))
     if dry_run:
         click.echo("nothing was written (--dry-run)", err=True)
 
@@ -115,7 +117,11 @@ def _mark(
 def suspects_text(held_out: HeldOut, matching: Sequence[Suspect], shown: Sequence[Suspect]) -> str:
     """Text of the suspects shown, their number, and the pages judged."""
     rows = [(item.page_id, item.text, item.label, item.says, f"{item.confidence:.4f}") for item in shown]
-    lines = [table(("page", "text", "label", "prediction", "confidence"), rows), ""] if rows else []
+    lines = (
+        [table((Column("page"), Column("text", wraps=True), "label", "prediction", "confidence"), rows), ""]
+        if rows
+        else []
+    )
     if more := len(matching) - len(shown):
         lines.append(f"and {more} more (--limit)")
     judged = ", ".join(f"{clean(name)} (step {step})" for name, step in held_out.evaluations)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from receipt_layoutlm.cli.fleet.options import fleet_options, show_event
-from receipt_layoutlm.cli.tables import clean, table
+from receipt_layoutlm.cli.output import say
+from receipt_layoutlm.cli.tables import Column, clean, table
 from receipt_layoutlm.cli.template_options import parameter_options, parameter_values
 from receipt_layoutlm.fleet.template import read_template
 
@@ -87,7 +88,10 @@ def deploy(
                 for plan in plans
             ]
             document = {"dry_run": True, "stacks": stacks}
-            click.echo(json.dumps(document, indent=1) if as_json else plans_text(plans))
+            if as_json:
+                click.echo(json.dumps(document, indent=1))
+            else:
+                say(plans_text(plans))
             click.echo("nothing was changed (--dry-run)", err=True)
             return
         done = deployment.deploy(code)
@@ -95,9 +99,9 @@ def deploy(
         click.echo(json.dumps(asdict(done), indent=1))
         return
     changed = " and ".join(done.changed) or "nothing"
-    click.echo(f"fleet {done.fleet} in {done.region}: changed {changed}")
-    click.echo(f"export DYNAMO_TABLE_NAME={done.table}")
-    click.echo(f"export LAYOUTLM_TRAINING_BUCKET={done.bucket}")
+    say(f"fleet {done.fleet} in {done.region}: changed {changed}")
+    say(f"export DYNAMO_TABLE_NAME={done.table}")
+    say(f"export LAYOUTLM_TRAINING_BUCKET={done.bucket}")
 
 
 def _strands_jobs(aws: "Aws", request: "FleetRequest") -> bool:
@@ -118,26 +122,26 @@ def _strands_jobs(aws: "Aws", request: "FleetRequest") -> bool:
     try:
         jobs = jobs_of_queue(DynamoClient(before.parameters["TableName"], aws.region), queue)
     except StoreError as error:
-        click.echo(f"warning: the jobs of queue {queue} are unknown: {clean(error)}", err=True)
+        say(f"warning: the jobs of queue {queue} are unknown: {clean(error)}", err=True)
         return False
     if jobs:
         names = ", ".join(f"{clean(job.name)} ({job.job_id[:8]})" for job in jobs[:3]) + ", …" * (len(jobs) > 3)
-        click.echo(
+        say(
             f"warning: queue {queue} has {count(len(jobs), 'job')} ({names}) that no machine would claim any more. "
-            f"Fix: wait until they are done, run 'layoutlm-cli worker run --queue {queue}' somewhere, or restore the "
-            "group with 'layoutlm-cli fleet deploy --on-demand-maximum 1'",
+            f"Fix: wait until they are done, run `layoutlm-cli worker run --queue {queue}` somewhere, or restore the "
+            "group with `layoutlm-cli fleet deploy --on-demand-maximum 1`",
             err=True,
         )
     return bool(jobs)
 
 
 def show_warning(name: str, warning: "CheckResult") -> None:
-    click.echo(f"warning: {clean(name)}: {clean(warning.found)}. Fix: {clean(warning.advice)}", err=True)
+    say(f"warning: {clean(name)}: {clean(warning.found)}. Fix: {clean(warning.advice)}", err=True)
 
 
 def show_plan(stack: str, plan: "StackPlan | None") -> None:
     count = 0 if plan is None else len(plan.changes)
-    click.echo(f"stack {stack}: {f'{count} changes' if count != 1 else '1 change'}", err=True)
+    say(f"stack {stack}: {f'{count} changes' if count != 1 else '1 change'}", err=True)
 
 
 def plans_text(plans: "list[StackPlan]") -> str:
@@ -155,4 +159,8 @@ def plans_text(plans: "list[StackPlan]") -> str:
         for plan in plans
         for change in plan.changes
     ]
-    return table(("stack", "action", "resource", "type", "replaced", "properties"), rows)
+    header = (
+        *(Column("stack", rank=3), Column("action"), Column("resource"), Column("type", rank=2), Column("replaced")),
+        Column("properties", rank=1, wraps=True),
+    )
+    return table(header, rows)

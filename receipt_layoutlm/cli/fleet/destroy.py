@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from receipt_layoutlm.cli.fleet.options import fleet_options, show_event
+from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.tables import clean, table
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def destroy(fleet: str, region: str | None, storage: bool, yes: bool, dry_run: b
     if dry_run:
         existing = [stack for stack in stacks if stack.name in states]
         rows = [(stack.name, name, kind) for stack in existing for name, kind in stack.resources()]
-        click.echo(table(("stack", "resource", "type"), rows))
+        say(table(("stack", "resource", "type"), rows))
         click.echo("nothing was deleted (--dry-run)", err=True)
         return
     if not yes:
@@ -48,15 +49,15 @@ def destroy(fleet: str, region: str | None, storage: bool, yes: bool, dry_run: b
     destroy_workers(aws.autoscaling, workers, show_event, time.sleep)
     if storage:
         stored.delete(show_event)
-    click.echo(f"deleted {' and '.join(states)}")
+    say(f"deleted {' and '.join(states)}")
     kept_storage = states.get(stored.name) or stored.state()
     names = {} if kept_storage is None else kept_storage.outputs
     kept = [f"{kind} {names[key]}" for kind, key in (("table", "TableName"), ("bucket", "BucketName")) if key in names]
     if kept:
-        click.echo(f"{' and '.join(kept)} {'stay' if len(kept) > 1 else 'stays'}, with all contents", err=True)
+        say(f"{' and '.join(kept)} {'stay' if len(kept) > 1 else 'stays'}, with all contents", err=True)
     if kept and stored.name in states:
         flags = " ".join(f"--{each}" for each in kept)
-        click.echo(f"use them in another fleet with 'fleet deploy {flags}'", err=True)
+        say(f"use them in another fleet with `layoutlm-cli fleet deploy {flags}`", err=True)
 
 
 def _show_running_jobs(aws: "Aws", workers: "StackState") -> None:
@@ -66,15 +67,15 @@ def _show_running_jobs(aws: "Aws", workers: "StackState") -> None:
     from receipt_layoutlm.fleet.status import held_by_machine
 
     instances = machines(aws.autoscaling, workers)
-    click.echo(f"machines to terminate: {len(instances)}", err=True)
+    say(f"machines to terminate: {len(instances)}", err=True)
     try:
         table_name = workers.parameters.get("TableName", "")
         held = held_by_machine(DynamoClient(table_name, aws.region)) if instances else {}
     except StoreError as error:
-        click.echo(f"warning: their running jobs are unknown: {clean(error)}", err=True)
+        say(f"warning: their running jobs are unknown: {clean(error)}", err=True)
         return
     jobs = [(instance, job) for instance in instances for job, _ in held.get(instance, ())]
     for instance, job in jobs:
-        click.echo(f"runs on {instance}: {clean(job.name)} ({job.job_id[:8]})", err=True)
+        say(f"runs on {instance}: {clean(job.name)} ({job.job_id[:8]})", err=True)
     if jobs:
         click.echo("these jobs return to the queue and wait there until a worker runs again", err=True)

@@ -6,6 +6,7 @@ from datetime import timedelta
 import click
 
 from receipt_layoutlm.cli.fleet.options import fleet_options, standing_fleet
+from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.tables import clean, when
 
 UNLIMITED = timedelta(days=3650)  # a pause must have an end
@@ -32,12 +33,12 @@ def drain_fleet(fleet: str, region: str | None, span: str | None, reason: str, d
     now = client.now()
     until = now + length
     text = reason or f"drained by {getpass.getuser()}"
-    end = when(until) if span else "'fleet resume'"
+    end = when(until) if span else "`layoutlm-cli fleet resume`"
     if dry_run:
-        click.echo(f"would pause fleet {fleet} until {end}")
+        say(f"would pause fleet {fleet} until {end}")
         return
     rows.put_pause(FleetPause(fleet=fleet, reason=text, paused_at=now, until=until))
-    click.echo(f"fleet {fleet} claims no jobs until {end}; running jobs are finished")
+    say(f"fleet {fleet} claims no jobs until {end}; running jobs are finished")
 
 
 @click.command("resume")
@@ -53,8 +54,8 @@ def resume_fleet(fleet: str, region: str | None, dry_run: bool) -> None:
     rows = FleetRows(standing_fleet(fleet, region).client())
     pause = rows.get_pause(fleet)
     if pause is None:
-        click.echo(f"fleet {fleet} is not paused")
+        say(f"fleet {fleet} is not paused")
         return
     if not dry_run:
         rows.remove_pause(fleet)
-    click.echo(f"{'would end' if dry_run else 'ended'} the pause of fleet {fleet}: {clean(pause.reason)}")
+    say(f"{'would end' if dry_run else 'ended'} the pause of fleet {fleet}: {clean(pause.reason)}")

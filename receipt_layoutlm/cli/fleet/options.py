@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from receipt_layoutlm.cli.connection import explain_errors
+from receipt_layoutlm.cli.connection import explain_errors, region_option
+from receipt_layoutlm.cli.output import PlaceOption
 from receipt_layoutlm.cli.tables import clean
 from receipt_layoutlm.fleet.names import DEFAULT_FLEET
 
@@ -26,6 +27,7 @@ def fleet_options(command: F) -> F:
 
     @click.option(
         "--fleet",
+        cls=PlaceOption,
         default=DEFAULT_FLEET,
         show_default=True,
         envvar="LAYOUTLM_FLEET",
@@ -33,11 +35,11 @@ def fleet_options(command: F) -> F:
         metavar="NAME",
         help="Name of the fleet, the prefix of its stacks, groups, logs and alarms.",
     )
-    @click.option("--region", metavar="REGION", help="AWS region (default: AWS_REGION, the profile, us-east-1).")
+    @region_option
     @functools.wraps(command)
     def wrapped(**values: Any) -> Any:
         if click.get_current_context().find_root().obj:
-            raise click.UsageError("fleets exist on AWS only: omit --local")
+            raise click.UsageError("fleets exist on AWS only: omit --local, and LAYOUTLM_LOCAL from the environment")
         return explain_errors(command)(**values)
 
     return wrapped  # type: ignore[return-value]

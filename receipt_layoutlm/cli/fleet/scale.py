@@ -47,9 +47,7 @@ def scale(fleet: str, region: str | None, maximum: str | None, warm: int | None,
 
     names = group_names(standing.workers)
     if not names:
-        raise click.ClickException(
-            f"fleet {fleet} has no autoscaling group: create it with 'layoutlm-cli fleet deploy'"
-        )
+        raise click.ClickException(f"fleet {fleet} has no autoscaling group: `layoutlm-cli fleet deploy` creates it")
     group = aws_group(standing.aws.autoscaling, names[0], "", warm)
     count = missing_machines(group, warm) if dry_run else warm_up(group, warm)
     ordered = f"{'would order' if dry_run else 'ordered'} {count} machines"

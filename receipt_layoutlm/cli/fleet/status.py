@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from receipt_layoutlm.cli.fleet.options import fleet_options, standing_fleet
-from receipt_layoutlm.cli.tables import clean, table, when
+from receipt_layoutlm.cli.output import say
+from receipt_layoutlm.cli.tables import Column, clean, table, when
 from receipt_layoutlm.jobs.wording import duration
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def show_status(fleet: str, region: str | None, as_json: bool) -> None:
 
     status = fleet_status(fleet, standing_fleet(fleet, region).sources(), utcnow())
     if not as_json:
-        click.echo(_as_text(status))
+        say(_as_text(status))
         return
     document = {
         **asdict(status),
@@ -46,7 +47,7 @@ def _as_text(status: "FleetStatus") -> str:
     head = f"fleet {status.fleet}: {status.cost.dollars:.2f} dollars today{limit}"
     if status.pause is not None:
         end = f"PAUSED until {when(status.pause.until)}: {clean(status.pause.reason)}"
-        head += f"\n{end} (end the pause with 'fleet resume')"
+        head += f"\n{end} (`layoutlm-cli fleet resume` ends the pause)"
     queues = [
         (each.queue, each.due, each.later, each.running, duration(each.oldest_seconds) if each.due else "")
         for each in status.queues
@@ -58,7 +59,16 @@ def _as_text(status: "FleetStatus") -> str:
         cells = (machine.instance_id, kind, machine.zone, machine.state, duration(machine.age_seconds))
         jobs = [_job_cells(job) for job in machine.jobs] or [("idle", "", "")]
         machines += [(*(cells if number == 0 else ("",) * len(cells)), *job) for number, job in enumerate(jobs)]
-    header = ("machine", "type", "zone", "state", "age", "job", "progress", "lease")
+    header = (
+        Column("machine"),
+        Column("type", rank=3, wraps=True),
+        Column("zone", rank=5),
+        Column("state", rank=2),
+        Column("age", rank=4),
+        Column("job", wraps=True),
+        Column("progress", rank=1, wraps=True),
+        Column("lease"),
+    )
     paragraphs = [
         head,
         table(("queue", "due", "later", "running", "oldest waits"), queues),
@@ -67,7 +77,10 @@ def _as_text(status: "FleetStatus") -> str:
     ]
     if status.elsewhere:
         jobs = [_job_cells(job) for job in status.elsewhere]
-        paragraphs.append("workers outside of the fleet\n" + table(("job", "progress", "lease"), jobs))
+        paragraphs.append(
+            "workers outside of the fleet\n"
+            + table((Column("job", wraps=True), Column("progress", wraps=True), Column("lease")), jobs)
+        )
     return "\n\n".join(paragraphs)
 
 

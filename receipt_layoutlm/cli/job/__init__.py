@@ -1,39 +1,42 @@
 """layoutlm-cli job: list, show, explain, cancel, retry, pull and delete jobs."""
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 from pydantic import BaseModel
 
-from receipt_dynamo import Job, JobLog, JobMetric, JobStatus, StateConflict
+from receipt_dynamo import Job, JobLog, JobMetric, JobStatus, Lease, StateConflict
 from receipt_dynamo.entities import FINAL_CAUSES
+from receipt_layoutlm.cli.completion import job_argument
 from receipt_layoutlm.cli.connection import Connection, store_options
+from receipt_layoutlm.cli.ended import ended_document, ended_text, exit_code
+from receipt_layoutlm.cli.find import find_job
 from receipt_layoutlm.cli.job.compare import compare
 from receipt_layoutlm.cli.job.prune import prune
 from receipt_layoutlm.cli.job.report import report_document, report_text
 from receipt_layoutlm.cli.job.verify_resume import verify_resume_command
+from receipt_layoutlm.cli.lazy_group import FullHelpGroup
+from receipt_layoutlm.cli.output import pasteable, say
 from receipt_layoutlm.cli.tables import clean, jobs_table, metrics_table, show_text, timeline_text, when
-from receipt_layoutlm.jobs.find import find_job
+from receipt_layoutlm.cli.wait import WAIT_HELP, wait_for
+from receipt_layoutlm.jobs.find import find_job_to
 from receipt_layoutlm.jobs.timeline import timeline
 from receipt_layoutlm.jobs.why import why
-from receipt_layoutlm.jobs.why_facts import facts_of, lease_or_none
+from receipt_layoutlm.jobs.why_facts import facts_of, lease_or_none, state_text
+from receipt_layoutlm.jobs.wording import cause_words
 
-INSTEAD_OF_RETRY = {
-    JobStatus.SUCCEEDED: "`layoutlm-cli train --resume` continues a job that has ended",
-    JobStatus.CANCELLED: "cancelled is final; `layoutlm-cli train --resume` continues from its checkpoint as a new job",
-    JobStatus.RUNNING: "`layoutlm-cli job why` explains its state",
-}
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.group()
+@click.group(cls=FullHelpGroup)
 def job() -> None:
     """List, show, explain, compare, cancel, retry, pull and delete jobs.
 
     JOB is an id, an id prefix, a name (its newest job), @last, or @best: the highest score among the jobs that are
-    comparable with the newest succeeded one.
+    comparable with the newest succeeded one. Commands that change a job ask for its id where a name means several.
     """
 
 
@@ -52,16 +55,22 @@ def list_(connection: Connection, status: str | None, name: str | None, limit: i
     """List jobs, newest first."""
     if status and name:
         raise click.UsageError("--status and --name use different indexes: give one of the two")
-    client = connection.client()
+    queue = connection.queue()
+    client = queue.client
     if status:
         jobs = client.list_jobs_by_status(status, limit)
     else:
         jobs = client.list_jobs_by_name(name, limit) if name else client.list_jobs(limit)
-    click.echo(_json(jobs) if as_json else jobs_table(jobs))
+    if as_json:
+        click.echo(_json(jobs))
+        return
+    running, now = [job for job in jobs if job.status is JobStatus.RUNNING], queue.now()
+    leases = {job.job_id: lease_or_none(queue, job.job_id) for job in running}
+    say(jobs_table(jobs, {job.job_id: state_text(job, leases[job.job_id], queue.timing, now) for job in running}))
 
 
 @job.command()
-@click.argument("reference", metavar="JOB")
+@job_argument
 @as_json_option
 @store_options
 def show(connection: Connection, reference: str, as_json: bool) -> None:
@@ -83,11 +92,14 @@ def show(connection: Connection, reference: str, as_json: bool) -> None:
     prepare     from the claim to the trainer's start: download of pages, weights and checkpoint
     data        encoding the pages; empty if a phase was not measured
     """
+    from receipt_layoutlm.storage.tables import with_tables
+
     queue = connection.queue()
-    job = find_job(queue.client, reference)
+    job = with_tables(find_job(queue.client, reference), connection.open_bucket)
     attempts = queue.client.list_attempts(job.job_id)
     lease = lease_or_none(queue, job.job_id)
-    history = timeline(job, lease, attempts, queue.now())
+    now = queue.now()
+    history = timeline(job, lease, attempts, now)
     metrics = queue.client.list_job_metrics(job.job_id)
     if as_json:
         records = {"attempts": [each.model_dump(mode="json") for each in attempts]}
@@ -105,15 +117,15 @@ def show(connection: Connection, reference: str, as_json: bool) -> None:
             )
         )
         return
-    click.echo(show_text(job))
+    say(show_text(job, state_text(job, lease, queue.timing, now)))
     if history.rows:
-        click.echo(timeline_text(history))
+        say(timeline_text(history))
     if report := report_text(job, metrics):
-        click.echo("\n" + report)
+        say("\n" + report)
 
 
 @job.command("why")
-@click.argument("reference", metavar="JOB")
+@job_argument
 @as_json_option
 @store_options
 def why_(connection: Connection, reference: str, as_json: bool) -> None:
@@ -124,9 +136,9 @@ def why_(connection: Connection, reference: str, as_json: bool) -> None:
     """
     queue = connection.queue()
     facts = facts_of(queue, find_job(queue.client, reference).job_id)
-    text = clean(why(facts))
+    text = pasteable(clean(why(facts)))
     if not as_json:
-        click.echo(text)
+        say(text)
         return
     lease = facts.lease and facts.lease.model_dump(mode="json", exclude={"lease_token"})
     job = facts.job.model_dump(mode="json", include={"job_id", "name", "status", "attempt", "not_before", "error"})
@@ -136,7 +148,7 @@ def why_(connection: Connection, reference: str, as_json: bool) -> None:
 
 
 @job.command()
-@click.argument("reference", metavar="JOB")
+@job_argument
 @click.option("--all-attempts", is_flag=True, help="Include evaluations that a later attempt repeated.")
 @as_json_option
 @store_options
@@ -145,11 +157,16 @@ def metrics(connection: Connection, reference: str, all_attempts: bool, as_json:
     client = connection.client()
     job = find_job(client, reference)
     rows = client.list_all_job_metrics(job.job_id) if all_attempts else client.list_job_metrics(job.job_id)
-    click.echo(_json(rows) if as_json else metrics_table(rows))
+    if as_json:
+        click.echo(_json(rows))
+    elif rows:
+        say(metrics_table(rows))
+    else:
+        say(f"{clean(job.name)} has no evaluations yet: `layoutlm-cli job why {job.job_id[:8]}` explains its state")
 
 
 @job.command()
-@click.argument("reference", metavar="JOB")
+@job_argument
 @click.option("--limit", type=click.IntRange(min=1), help="Maximum number of events.")
 @as_json_option
 @store_options
@@ -162,27 +179,47 @@ def logs(connection: Connection, reference: str, limit: int | None, as_json: boo
         click.echo(_json(rows))
         return
     for row in rows:
-        click.echo(f"{when(row.timestamp)}  {clean(row.level):7}  {clean(row.event)}  {clean(row.message)}")
+        event = clean(row.event).replace("_", " ")
+        say(f"{when(row.timestamp)}  {clean(row.level):7}  {event}  {clean(row.message)}")
+    if not rows:
+        say(f"{clean(job.name)} has no events yet: `layoutlm-cli job why {job.job_id[:8]}` explains its state")
+
+
+@job.command("wait", help=WAIT_HELP)
+@job_argument
+@as_json_option
+@store_options
+def wait_command(connection: Connection, reference: str, as_json: bool) -> None:
+    queue = connection.queue()
+    job = wait_for(queue, find_job(queue.client, reference))
+    if as_json:
+        click.echo(json.dumps(ended_document(job)))
+    else:
+        say(ended_text(queue, job))
+    sys.exit(exit_code(job.status))
 
 
 @job.command()
-@click.argument("reference", metavar="JOB")
+@job_argument
 @click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
 @store_options
 def cancel(connection: Connection, reference: str, dry_run: bool) -> None:
-    """Cancel a job. A worker that holds it stops within seconds."""
+    """Cancel a job. A worker that holds it stops within seconds.
+
+    A name has to be that of one open job.
+    """
     queue = connection.queue()
-    job = find_job(queue.client, reference)
+    job = find_job_to(queue.client, reference, lambda job: not job.status.is_final)
     if dry_run:
         click.echo(f"would cancel {clean(job.name)} ({job.job_id}), which is {job.status}")
         return
     status = queue.cancel(job.job_id)
     outcome = "its worker was asked to stop" if status is JobStatus.RUNNING else "cancelled"
-    click.echo(f"{clean(job.name)}: {outcome}")
+    say(f"{clean(job.name)}: {outcome}")
 
 
 @job.command()
-@click.argument("reference", metavar="JOB")
+@job_argument
 @click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
 @store_options
 def retry(connection: Connection, reference: str, dry_run: bool) -> None:
@@ -191,14 +228,15 @@ def retry(connection: Connection, reference: str, dry_run: bool) -> None:
     It resumes from its last checkpoint, with the options and data that it was submitted with.
     """
     queue = connection.queue()
-    job = queue.client.get_job(find_job(queue.client, reference).job_id, consistent=True)
+    named = find_job_to(queue.client, reference, lambda job: job.status is JobStatus.FAILED)
+    job = queue.client.get_job(named.job_id, consistent=True)
     if job.status is not JobStatus.FAILED:
-        instead = INSTEAD_OF_RETRY.get(job.status, "`layoutlm-cli job why` explains its state")
+        instead = _instead_of_retry(job, lease_or_none(queue, job.job_id))
         raise StateConflict(f"{clean(job.name)} is {job.status}, and only a failed job can be retried: {instead}")
     pointer = queue.client.get_lease(job.job_id).checkpoint
     start = f"resumes from step {pointer.global_step}" if pointer else "starts from the beginning"
     if job.error and job.error.cause in FINAL_CAUSES:
-        click.echo(f"warning: it failed with {job.error.cause}, which is likely to recur", err=True)
+        say(f"warning: {cause_words(job.error.cause)}, which is likely to recur", err=True)
     if dry_run:
         click.echo(f"would requeue {clean(job.name)} ({job.job_id}); it {start}")
         return
@@ -206,8 +244,18 @@ def retry(connection: Connection, reference: str, dry_run: bool) -> None:
     click.echo(f"{clean(job.name)}: {status}, {start}")
 
 
+def _instead_of_retry(job: Job, lease: Lease | None) -> str:
+    short, epochs = job.job_id[:8], job.job_config.get("epochs")
+    if not job.status.is_final:
+        return f"`layoutlm-cli job why {short}` explains its state"
+    if lease is None or lease.checkpoint is None:
+        return f"submit it again; `layoutlm-cli job show {short}` shows its options"
+    more = f" --epochs {2 * epochs}" if job.status is JobStatus.SUCCEEDED and isinstance(epochs, int) else ""
+    return f"`layoutlm-cli train --resume {short}{more}` continues it as a new job"
+
+
 @job.command("pull")
-@click.argument("reference", metavar="JOB")
+@job_argument
 @click.option("--best", "_best", flag_value="best", default=True, help="The best model (default).")
 @click.option("--checkpoint", "step", type=int, metavar="STEP", help="The whole checkpoint of this step instead.")
 @click.option("--to", "folder", type=click.Path(path_type=Path), required=True, help="New folder.")
@@ -222,7 +270,7 @@ def pull_command(connection: Connection, reference: str, _best: str, step: int |
 
 
 @job.command("delete")
-@click.argument("reference", metavar="JOB")
+@job_argument
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option("--dry-run", is_flag=True, help="Show what would be removed; remove nothing.")
 @store_options
@@ -231,7 +279,7 @@ def delete_command(connection: Connection, reference: str, yes: bool, dry_run: b
     from receipt_layoutlm.jobs.pull import delete_job
 
     queue = connection.queue()
-    job = find_job(queue.client, reference)
+    job = find_job_to(queue.client, reference, lambda job: job.status.is_final)
     text = f"{clean(job.name)} ({job.job_id}, {job.status}) with its files"
     if dry_run:
         click.echo(f"would remove {text}")

@@ -7,8 +7,10 @@ import click
 from pydantic import BaseModel, ConfigDict
 
 from receipt_dynamo import DynamoClient, Job
+from receipt_layoutlm.cli.completion import job_names
 from receipt_layoutlm.cli.connection import Connection, store_options
-from receipt_layoutlm.cli.tables import clean, dollars, score, table
+from receipt_layoutlm.cli.output import say
+from receipt_layoutlm.cli.tables import Column, clean, dollars, score, table
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.jobs.find import find_job, metric_value
 from receipt_layoutlm.jobs.wording import duration
@@ -41,7 +43,7 @@ class ComparedRun(BaseModel):
 
 
 @click.command()
-@click.argument("references", metavar="JOB JOB...", nargs=-1, required=True)
+@click.argument("references", metavar="JOB JOB...", nargs=-1, required=True, shell_complete=job_names)
 @click.option("--force", is_flag=True, help="Show runs that are not comparable too, marked with !.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @store_options
@@ -52,10 +54,12 @@ def compare(connection: Connection, references: tuple[str, ...], force: bool, as
     windows, scorer and validation set are equal. Every run carries a stamp of them; if a stamp differs from the
     first job's, the differences are printed and nothing is ranked. Test scores are shown but not used for ranking.
     """
+    from receipt_layoutlm.storage.tables import with_tables
+
     if len(references) < 2:
         raise click.UsageError("give at least two jobs")
     client = connection.client()
-    jobs = [find_job(client, reference) for reference in references]
+    jobs = [with_tables(find_job(client, reference), connection.open_bucket) for reference in references]
     reasons = {job.job_id: why_not_comparable(jobs[0], job) for job in jobs}
     if any(reasons.values()) and not force:
         texts = [
@@ -68,7 +72,10 @@ def compare(connection: Connection, references: tuple[str, ...], force: bool, as
     comparable = sorted((row for row in unranked if not row.not_comparable), key=lambda row: -(row.metric_value or 0.0))
     rows = [row.model_copy(update={"rank": rank}) for rank, row in enumerate(comparable, start=1)]
     rows += [row for row in unranked if row.not_comparable]
-    click.echo(json.dumps([row.model_dump(mode="json") for row in rows], indent=1) if as_json else rows_text(rows))
+    if as_json:
+        click.echo(json.dumps([row.model_dump(mode="json") for row in rows], indent=1))
+    else:
+        say(rows_text(rows))
 
 
 def why_not_comparable(first: Job, other: Job) -> tuple[str, ...]:
@@ -122,7 +129,13 @@ def rows_text(rows: Sequence[ComparedRun]) -> str:
     labels = sorted({label for row in rows for label in row.per_label})
     has_test = ["test"] if any(row.test_value is not None for row in rows) else []
     metric = next((row.metric_name for row in rows if row.metric_name), "score")
-    header = ("rank", "id", "name", metric, "macro F1", "field F1", *has_test, *labels, "steps", "cost USD", "time")
+    header = (
+        *(Column(title) for title in ("rank", "id", "name", metric)),
+        *(Column(title, rank=2) for title in ("macro F1", "field F1")),
+        *(Column(title, rank=1) for title in has_test),
+        *(Column(label, rank=5) for label in labels),
+        *(Column(title, rank=3) for title in ("steps", "cost USD", "time")),
+    )
     cells = [
         (
             row.rank or "!",

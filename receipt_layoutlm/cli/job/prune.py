@@ -1,14 +1,27 @@
 """layoutlm-cli job prune: remove checkpoints of jobs that ended long ago."""
 
 import json
+import os
+from collections import defaultdict
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.filesize import decimal
 
-from receipt_dynamo import JobStatus
+from receipt_dynamo import InvalidInput, JobQueue, JobStatus, NotFound
 from receipt_layoutlm.cli.connection import Connection, store_options
+from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.progress import counting_bar
 from receipt_layoutlm.cli.tables import clean, table
+from receipt_layoutlm.paths import disk_bytes, given_work_dir, local_work_dir, state_dir
+
+if TYPE_CHECKING:
+    from receipt_layoutlm.storage.expiry import Leftover
 
 
 @click.command()
@@ -27,47 +40,116 @@ from receipt_layoutlm.cli.tables import clean, table
 def prune(
     connection: Connection, older_than: str, statuses: tuple[str, ...], yes: bool, dry_run: bool, as_json: bool
 ) -> None:
-    """Remove checkpoints of jobs that ended long ago.
+    """Remove checkpoints and local run directories of jobs that ended long ago; says how many bytes that frees.
 
     Kept are best/ (the weights), or the best checkpoint of a failed or cancelled job, which has no best/; predictions,
     logs and all rows of the table. A failed job whose last checkpoint is removed starts from the beginning when it is
-    retried. `job delete` removes a whole job.
+    retried. Run directories are those of this machine: LAYOUTLM_WORK_DIR, else in the state folder. `job delete`
+    removes a whole job.
     """
     if as_json and not (yes or dry_run):
         raise click.UsageError("--json cannot ask for confirmation: add --yes or --dry-run")
-    from receipt_layoutlm.storage.expiry import ENDED, age_of, leftovers, remove
+    from receipt_layoutlm.storage.expiry import ENDED, age_of
 
     queue, age = connection.queue(), age_of(older_than)
     chosen = [JobStatus(status) for status in statuses] or ENDED
-    removable = list(leftovers(queue, connection.open_bucket, age, chosen))
+    work_dir, removed = given_work_dir(os.environ) or local_work_dir(os.environ), list[_Prunable]()
+    prunable = _prunable_jobs(connection, queue, work_dir, age, chosen)
+    if not as_json:
+        say(_text(prunable) if prunable else f"no job that ended more than {older_than} ago has files to remove")
+    if prunable and not dry_run:
+        if not yes:
+            click.confirm("remove these checkpoints and run directories?", abort=True)
+        removed = _remove(connection, queue, work_dir, prunable)
     if as_json:
         documents = [
             {
-                **left.job.model_dump(mode="json", include={"job_id", "name", "status", "ended_at"}),
-                "checkpoints": len(left.folders),
-                "size": left.size,
-                "removed": not dry_run,
+                **each.left.job.model_dump(mode="json", include={"job_id", "name", "status", "ended_at"}),
+                "checkpoints": len(each.left.folders),
+                "size": each.left.size,
+                "run_directories": len(each.run_dirs),
+                "run_directories_size": each.run_dirs_size,
+                "removed": each in removed,
             }
-            for left in removable
+            for each in prunable
         ]
         click.echo(json.dumps(documents, indent=1))
-    elif removable:
-        rows = [(left.job.name, left.job.status, len(left.folders), decimal(left.size)) for left in removable]
-        checkpoints, size = sum(len(left.folders) for left in removable), sum(left.size for left in removable)
-        total = ("total", "", checkpoints, decimal(size))
-        click.echo(table(("job", "status", "checkpoints", "size"), [*rows, total]))
-    else:
-        click.echo(f"no job that ended more than {older_than} ago has checkpoints to remove")
-    if dry_run or not removable:
-        return
-    if not yes:
-        click.confirm("remove these checkpoints?", abort=True)
-    retried = []
-    with counting_bar("removing", len(removable)) as count:
-        for left in removable:
-            assert left.job.storage is not None  # leftovers looked
-            if remove(queue, connection.open_bucket(left.job.storage.bucket), left) is None:
-                retried.append(left.job)
+
+
+@dataclass(frozen=True)
+class _Prunable:
+    """Files of one job: checkpoints in the bucket, run directories on this machine."""
+
+    left: "Leftover"
+    run_dirs: tuple[Path, ...]
+    run_dirs_size: int  # bytes
+
+
+def _prunable_jobs(
+    connection: Connection, queue: JobQueue, work_dir: Path, age: timedelta, statuses: Collection[JobStatus]
+) -> list[_Prunable]:
+    from receipt_layoutlm.storage.expiry import Leftover, leftovers
+    from receipt_layoutlm.worker.host.disk import run_directories
+
+    run_dirs = defaultdict[str, list[Path]](list)
+    for path in run_directories(work_dir):
+        run_dirs[path.parent.name].append(path)
+    found = list(leftovers(queue, connection.open_bucket, age, statuses))
+    for job_id in run_dirs.keys() - {left.job.job_id for left in found}:
+        with suppress(NotFound, InvalidInput):  # of another store
+            job = queue.client.get_job(job_id)
+            if job.status in statuses and job.ended_at is not None and job.ended_at < queue.now() - age:
+                found.append(Leftover(job, (), 0))
+    paths = [tuple(run_dirs.get(left.job.job_id, ())) for left in found]
+    return [_Prunable(left, own, sum(map(disk_bytes, own))) for left, own in zip(found, paths, strict=True)]
+
+
+def _text(prunable: list[_Prunable]) -> str:
+    header = ("job", "status", "checkpoints", "size", "run directories", "size here")
+    rows = [
+        (
+            each.left.job.name,
+            each.left.job.status,
+            len(each.left.folders),
+            decimal(each.left.size),
+            len(each.run_dirs),
+            decimal(each.run_dirs_size),
+        )
+        for each in prunable
+    ]
+    folders, run_dirs = sum(len(each.left.folders) for each in prunable), sum(len(each.run_dirs) for each in prunable)
+    size, here = sum(each.left.size for each in prunable), sum(each.run_dirs_size for each in prunable)
+    return table(header, [*rows, ("total", "", folders, decimal(size), run_dirs, decimal(here))])
+
+
+def _remove(connection: Connection, queue: JobQueue, work_dir: Path, prunable: list[_Prunable]) -> list[_Prunable]:
+    """Remove the files of the jobs that were not retried meanwhile; returns these.
+
+    Tells the others on stderr, the freed bytes by kind, and with --local those that the disk got back.
+    """
+    from receipt_layoutlm.local.aws import local_status, reclaim
+    from receipt_layoutlm.storage.expiry import remove
+    from receipt_layoutlm.worker.host.disk import remove_run_directories
+
+    state, removed = state_dir(os.environ), list[_Prunable]()
+    before = local_status(state).state_bytes if connection.is_local else 0
+    with counting_bar("removing", len(prunable)) as count:
+        for each in prunable:
             count()
-    for job in retried:
-        click.echo(f"{clean(job.name)} ({job.job_id}) was retried meanwhile: its checkpoints are kept", err=True)
+            if each.left.folders:  # else nothing is decided: no attempt resumes from the run directory of another
+                assert each.left.job.storage is not None  # leftovers looked
+                if remove(queue, connection.open_bucket(each.left.job.storage.bucket), each.left) is None:
+                    continue
+            remove_run_directories(work_dir, each.run_dirs)
+            removed.append(each)
+    for each in prunable:
+        if each not in removed:
+            job = each.left.job
+            say(f"{clean(job.name)} ({job.job_id}) was retried meanwhile: its files are kept", err=True)
+    size, here = sum(each.left.size for each in removed), sum(each.run_dirs_size for each in removed)
+    say(f"freed {decimal(size)} of checkpoints and {decimal(here)} of run directories", err=True)
+    if connection.is_local:
+        reclaim(state)
+        after = local_status(state).state_bytes
+        say(f"the state folder takes {decimal(after)} on the disk, {decimal(max(0, before - after))} less", err=True)
+    return removed

@@ -1,5 +1,6 @@
 """Quality report of `job show`: health, class weights, decoding, entity scores and word scores."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TypeVar
@@ -8,6 +9,7 @@ from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
 from receipt_dynamo import Job, JobMetric
 from receipt_layoutlm.cli.tables import clean, per_label_table, score
+from receipt_layoutlm.jobs.rerun import rerun_command
 from receipt_layoutlm.run.class_weights import ClassWeights, weights_text
 from receipt_layoutlm.run.hardware import Hardware
 from receipt_layoutlm.run.record import FinalScores
@@ -15,13 +17,18 @@ from receipt_layoutlm.run.word_scores import WordReport, word_report, word_repor
 
 R = TypeVar("R", bound=BaseModel)
 
+_CHECK_NAME = re.compile(r"^[a-z_]+(?=: )")
 _CONFUSION: TypeAdapter[dict[str, dict[str, int]]] = TypeAdapter(dict[str, dict[str, int]])
 
 
 def report_text(job: Job, metrics: Sequence[JobMetric]) -> str:
     """One line per fact, then the two tables, as far as the job stores them; empty without any."""
     results = job.results or {}
-    facts = [("health", line) for line in health_of(job, metrics)]
+    facts = [
+        ("health", _CHECK_NAME.sub(lambda name: name[0].replace("_", " "), line)) for line in health_of(job, metrics)
+    ]
+    if remedy := remedy_of(job, metrics):
+        facts.append(("to try", f"layoutlm-cli {rerun_command(job, remedy)}"))
     if (hardware := _read(Hardware, results.get("hardware"))) is not None:
         facts.append(("hardware", hardware.text))
     if (weights := _read(ClassWeights, results.get("class_weights"))) is not None and not weights.is_plain:
@@ -41,7 +48,9 @@ def report_text(job: Job, metrics: Sequence[JobMetric]) -> str:
 def report_document(job: Job, metrics: Sequence[JobMetric]) -> dict[str, object]:
     """Additions to the document of a job: health, also while it runs, and the word-level report."""
     words = words_of(job.results or {})
-    return {"health": health_of(job, metrics), "word_report": words and asdict(words)}
+    remedy = remedy_of(job, metrics)
+    to_try = rerun_command(job, remedy) if remedy else None
+    return {"health": health_of(job, metrics), "to_try": to_try, "word_report": words and asdict(words)}
 
 
 def health_of(job: Job, metrics: Sequence[JobMetric]) -> list[str]:
@@ -50,6 +59,14 @@ def health_of(job: Job, metrics: Sequence[JobMetric]) -> list[str]:
     if findings is None and metrics:
         findings = metrics[-1].extras.get("health")
     return [str(line) for line in findings] if isinstance(findings, list) else []
+
+
+def remedy_of(job: Job, metrics: Sequence[JobMetric]) -> dict[str, JsonValue]:
+    """The options to try first, and their values; none if the job is healthy, or an earlier version ran it."""
+    remedy = (job.results or {}).get("remedy")
+    if job.results is None and metrics:
+        remedy = metrics[-1].extras.get("remedy")
+    return remedy if isinstance(remedy, dict) else {}
 
 
 def words_of(results: Mapping[str, JsonValue]) -> WordReport | None:

@@ -1,5 +1,6 @@
 """layoutlm-cli job verify-resume: replay training between two checkpoints and compare them bit by bit."""
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -7,16 +8,19 @@ from typing import TYPE_CHECKING
 
 import click
 
+from receipt_layoutlm.cli.completion import job_argument
 from receipt_layoutlm.cli.connection import Connection, require, store_options
+from receipt_layoutlm.cli.find import find_job
+from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.tables import clean
-from receipt_layoutlm.jobs.find import find_job
+from receipt_layoutlm.paths import prepare_local_work_dir
 
 if TYPE_CHECKING:
     from receipt_layoutlm.jobs.verify_resume import Verdict
 
 
 @click.command("verify-resume")
-@click.argument("reference", metavar="JOB")
+@job_argument
 @click.option(
     "--from", "from_step", type=int, metavar="STEP", help="Checkpoint to start from [default: the one before --to]."
 )
@@ -30,7 +34,7 @@ def verify_resume_command(
 
     Replays the steps between two stored checkpoints on this machine and compares the result bit by bit. Exit code 0
     if weights, optimizer state, random states and evaluations are equal, otherwise 1. Writes nothing to the table
-    or the bucket. The temporary folder (TMPDIR) must hold three checkpoints.
+    or the bucket. The work folder (LAYOUTLM_WORK_DIR, else in the state folder) must hold three checkpoints.
     """
     require("train")
     from receipt_layoutlm.cli.progress import ProgressView
@@ -40,7 +44,8 @@ def verify_resume_command(
     client = connection.client()
     job = find_job(client, reference)
     span = choose_span(client, connection.open_bucket, job, from_step, to_step)
-    with tempfile.TemporaryDirectory(prefix="verify-resume-") as folder, ProgressView() as view:
+    work_dir = prepare_local_work_dir(os.environ)
+    with tempfile.TemporaryDirectory(prefix="verify-resume-", dir=work_dir) as folder, ProgressView() as view:
 
         def observe(event: Event) -> None:
             if isinstance(event, Progress) and event.phase != "encode":  # counts the steps of the replay, not the job's
@@ -49,7 +54,10 @@ def verify_resume_command(
             view.observe(job, event)
 
         verdict = verify_resume(span, connection.open_bucket, Path(folder), observe)
-    click.echo(verdict.model_dump_json(indent=1) if as_json else verdict_text(verdict))
+    if as_json:
+        click.echo(verdict.model_dump_json(indent=1))
+    else:
+        say(verdict_text(verdict))
     sys.exit(0 if verdict.is_identical else 1)
 
 

@@ -1,50 +1,32 @@
 """Imports labelled pages of several formats and reports how their labels and values were used."""
 
+import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 
-from receipt_layoutlm.data.importers.label_table import LabelTable
-from receipt_layoutlm.data.importers.source_page import SourceFormat, SourcePage, cut_words, entity_counts, page_of
-from receipt_layoutlm.data.labels import OUTSIDE, LabelError
-from receipt_layoutlm.data.page import DataError, Page
+from receipt_layoutlm.data.importers.label_table import LabelTable, label_map_for, refused_labels
+from receipt_layoutlm.data.importers.matches import Matches
+from receipt_layoutlm.data.importers.plausibility import refuse_garbled, refuse_unfound
+from receipt_layoutlm.data.importers.recognise import Known, recognised, recognised_layout
+from receipt_layoutlm.data.importers.source_page import (
+    SourceFormat,
+    SourcePage,
+    cut_words,
+    entity_counts,
+    page_of,
+    torn_in_source,
+)
+from receipt_layoutlm.data.jsonl import ReadOptions
+from receipt_layoutlm.data.labels import CORE_LABELS, OUTSIDE, LabelError
+from receipt_layoutlm.data.order_check import TornEntity
+from receipt_layoutlm.data.page import DataError, Page, bad_lines
 from receipt_layoutlm.data.snapshot import label_counts
 
 FORMATS = ("jsonl", "sroie", "cord", "funsd", "wildreceipt")
 """Names of the formats; each is the module of its name, which defines FORMAT."""
-
-
-@dataclass(frozen=True, slots=True)
-class Matches:
-    """How often a value that is given for a whole page was found among its words."""
-
-    given: int
-    exact: int
-    approximate: int
-    missing_on: tuple[str, ...]
-    """Ids of the pages where it was not found."""
-
-    @property
-    def rate(self) -> float:
-        """Found over given; 1 when none was given."""
-        return (self.exact + self.approximate) / self.given if self.given else 1.0
-
-    @classmethod
-    def by_value(cls, sources: Iterable[SourcePage]) -> dict[str, "Matches"]:
-        """The matches on all pages, by the name of the value."""
-        matches = [(match.name, match.how, source.page_id) for source in sources for match in source.matches]
-        counts = Counter((name, how) for name, how, _ in matches)
-        return {
-            name: cls(
-                given=sum(of == name for of, _, _ in matches),
-                exact=counts[name, "exact"],
-                approximate=counts[name, "approximate"],
-                missing_on=tuple(page_id for of, how, page_id in matches if (of, how) == (name, "missing")),
-            )
-            for name in dict.fromkeys(name for name, _, _ in matches)
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +48,17 @@ class ImportReport:
     """Words that extended over the edge of the page, where they were cut."""
     guessed_sizes: int = 0
     """Pages without a readable image, whose size is the extent of their boxes."""
+    notes: tuple[str, ...] = ()
+    """Units, encodings and schemes that were not given but told from the data, with the number of files."""
     skipped: tuple[str, ...] = ()
     """Files and lines that cannot be used, with place and reason."""
+    torn: tuple[TornEntity, ...] = ()
+    """Entities of the source that the reading order tears apart."""
+
+    @property
+    def learned(self) -> int:
+        """Entities of the source that have a label of ours."""
+        return sum(sum(labels.values()) for label, labels in self.renamed.items() if label != OUTSIDE)
 
 
 def load_format(name: str) -> SourceFormat:
@@ -79,19 +70,26 @@ def load_format(name: str) -> SourceFormat:
 
 
 def import_pages(
-    name: str, paths: Sequence[Path], table: LabelTable, on_bad: Callable[[DataError], None]
+    name: str,
+    paths: Sequence[Path],
+    table: LabelTable,
+    on_bad: Callable[[DataError], None],
+    options: ReadOptions | None = None,
 ) -> tuple[list[Page], ImportReport]:
     """The pages of files and folders, in their order.
 
     `on_bad` gets the error of each page that cannot be used: it raises to refuse everything, or returns to continue
-    without the page. LabelError, and DataError if no page can be used, are always raised.
+    without the page. LabelError, and DataError if no page can be used or if the pages are garbage, are always raised.
     """
     source_format = load_format(name)
+    options, notes = options or ReadOptions(), Counter[str]()
+    options = replace(options, text=replace(options.text, note=lambda text: notes.update((text,))))
     sources: list[SourcePage] = []
     pages: list[Page] = []
     skipped: list[DataError] = []
+    refused: dict[str, DataError] = {}  # labels, with the place of the first word that has it
     place_of: dict[str, str] = {}
-    for source in source_format.read(paths):
+    for source in _explained(source_format.read(paths, options), name, paths):
         try:
             if isinstance(source, DataError):
                 raise source
@@ -99,9 +97,9 @@ def import_pages(
             if source.page_id in place_of:
                 reason = f"page id {source.page_id!r} is already used in {place_of[source.page_id]}"
                 raise DataError(reason, file=source.file, line=source.line)
-        except LabelError as error:
+        except LabelError:
             assert isinstance(source, SourcePage)
-            raise LabelError(f"{source.place}: {error}") from error
+            refused = refused_labels(source, table) | refused
         except DataError as error:
             on_bad(error)
             skipped.append(error)
@@ -109,14 +107,63 @@ def import_pages(
             place_of[source.page_id] = source.place
             sources.append(source)
             pages.append(page)
+    if refused:
+        raise LabelError(f"{bad_lines(list(refused.values()), 'labels')}{label_map_for(refused)}")
     if not pages:
-        first = f": {skipped[0]}" if skipped else ""
-        raise DataError(f"no page in {', '.join(map(str, paths))} can be used{first}")
+        raise bad_lines(skipped) if skipped else DataError(f"no page in {', '.join(map(str, paths))} can be used")
+    report = _report(source_format, name, table, sources, pages)
+    refuse_garbled(pages)
+    refuse_unfound({value: match for value, match in report.matches.items() if table(value) != OUTSIDE})
+    if other_case := {label: label.upper() for label in report.entities if label.upper() in {*CORE_LABELS} - {label}}:
+        notes.update((f"labels are ours but for their case: {json.dumps(other_case)} as --label-map renames them",))
+    noted = tuple(f"{text}{f' ({count} files)' if count > 1 else ''}" for text, count in notes.items())
+    return pages, replace(report, notes=noted, skipped=tuple(map(str, skipped)))
+
+
+def _explained(
+    read: Iterable[SourcePage | DataError], name: str, paths: Sequence[Path]
+) -> Iterator[SourcePage | DataError]:
+    """What a format reads, with one error for each file or folder that is in another format, which it names."""
+    formats: dict[str, tuple[Path, Known | None]] = {}
+    named: set[Path] = set()
+    for each in _until_refused(read):
+        if not isinstance(each, DataError) or each.file is None:
+            yield each
+            continue
+        if each.file not in formats:
+            formats[each.file] = _format_of(Path(each.file), paths)
+        place, known = formats[each.file]
+        if known is None or known.importer == name:
+            yield each
+        elif place not in named:
+            named.add(place)
+            yield DataError(f"{known.text(place)} ({each.reason})", file=str(place))
+
+
+def _format_of(file: Path, paths: Sequence[Path]) -> tuple[Path, Known | None]:
+    """The format of a file, or else of the folder that was named, with its place."""
+    if known := recognised(file):
+        return file, known
+    layouts = ((path, recognised_layout(path)) for path in paths)
+    return next(((path, known) for path, known in layouts if known), (file, None))
+
+
+def _until_refused(read: Iterable[SourcePage | DataError]) -> Iterator[SourcePage | DataError]:
+    """What a format reads, and the error with which it ends, such as a folder without its files."""
+    try:
+        yield from read
+    except DataError as error:
+        yield error
+
+
+def _report(
+    source_format: SourceFormat, name: str, table: LabelTable, sources: Sequence[SourcePage], pages: Sequence[Page]
+) -> ImportReport:
     counts = sum((entity_counts(source) for source in sources), Counter[str]())
     renamed: dict[str, dict[str, int]] = {}
     for label, count in sorted(counts.items()):
         renamed.setdefault(table(label), {})[label] = count
-    report = ImportReport(
+    return ImportReport(
         format=name,
         pages=len(pages),
         words=sum(len(page.words) for page in pages),
@@ -129,6 +176,7 @@ def import_pages(
         blank_texts=sum(source.blank for source in sources),
         cut_words=sum(map(cut_words, sources)),
         guessed_sizes=sum(source.is_size_guessed for source in sources),
-        skipped=tuple(map(str, skipped)),
+        torn=tuple(
+            entity for source, page in zip(sources, pages, strict=True) for entity in torn_in_source(source, page)
+        ),
     )
-    return pages, report

@@ -18,10 +18,20 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from receipt_layoutlm.data.importers.source_page import SourceFormat, SourcePage, SourceWord, in_reading_order
-from receipt_layoutlm.data.importers.source_text import RECORD, files_below, numbered_lines, read_source, shaped
+from receipt_layoutlm.data.importers.source_page import SourceFormat, SourcePage, SourceWord, in_order
+from receipt_layoutlm.data.jsonl import ReadOptions
 from receipt_layoutlm.data.lines import FloatBox, bounds, split_line
-from receipt_layoutlm.data.page import DataError
+from receipt_layoutlm.data.page import DataError, WordOrder
+from receipt_layoutlm.data.source_text import (
+    RECORD,
+    NullableText,
+    TextOptions,
+    files_below,
+    numbered_lines,
+    read_content,
+    read_source,
+    shaped,
+)
 
 _VALUES: dict[str, str] = {
     "menu.nm": "PRODUCT_NAME",
@@ -92,9 +102,9 @@ class CordWord(BaseModel):
 
     model_config = RECORD
 
-    text: str
+    text: NullableText
     quad: Quad
-    is_key: int = 0
+    is_key: int | None = 0
 
 
 class Line(BaseModel):
@@ -133,7 +143,7 @@ class CordReceipt(BaseModel):
     meta: Meta
     valid_line: tuple[Line, ...]
 
-    def page(self, path: Path, line: int | None) -> SourcePage:
+    def page(self, path: Path, line: int | None, order: WordOrder) -> SourcePage:
         """The page; `path` and `line` are the place of the annotation."""
         size = (self.meta.image_size.width, self.meta.image_size.height)
         page_id = "-".join(part for part in ("cord", self.meta.split, f"{self.meta.image_id:05}") if part)
@@ -148,11 +158,12 @@ class CordReceipt(BaseModel):
             line=line,
             page_id=page_id,
             group=page_id,
-            words=in_reading_order(words, size),
+            words=in_order(words, size, order),
             scale=size,
             width=size[0],
             height=size[1],
             blank=sum(not word.text.strip() for entity in self.valid_line for word in entity.words),
+            order=order,
         )
 
 
@@ -164,23 +175,24 @@ class HubRow(BaseModel):
     ground_truth: str | None = None
 
 
-def read_cord(paths: Sequence[Path]) -> Iterator[SourcePage | DataError]:
+def read_cord(paths: Sequence[Path], options: ReadOptions) -> Iterator[SourcePage | DataError]:
     """A page for each annotation; of a folder, its .parquet files, or else its .jsonl, or else its .json files."""
     for path in files_below(paths, "*.parquet", "*.jsonl", "json/*.json", "*.json"):
         try:
-            for line, text in _texts(path):
+            for line, text in _texts(path, options.text):
                 try:
                     annotation = shaped(HubRow, text, path, line).ground_truth or text
-                    yield shaped(CordReceipt, annotation, path, line).page(path, line)
+                    yield shaped(CordReceipt, annotation, path, line).page(path, line, options.order)
                 except DataError as error:
                     yield error
         except DataError as error:
             yield error
 
 
-def _texts(path: Path) -> Iterator[tuple[int | None, str]]:
+def _texts(path: Path, options: TextOptions) -> Iterator[tuple[int | None, str]]:
     """The annotations or rows of a file as JSON, with the number of their line or row."""
     if path.suffix == ".parquet":
+        read_content(path)  # a pointer or an unreadable file
         if find_spec("pyarrow") is None:
             raise DataError("Parquet needs pyarrow: pip install pyarrow", file=str(path))
         try:
@@ -190,9 +202,9 @@ def _texts(path: Path) -> Iterator[tuple[int | None, str]]:
         yield from enumerate(table.column("ground_truth").to_pylist(), start=1)
         return
     if path.suffix == ".jsonl":
-        yield from numbered_lines(path)
+        yield from numbered_lines(path, options)
         return
-    text = read_source(path)
+    text = read_source(path, options)
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:

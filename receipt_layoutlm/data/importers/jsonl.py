@@ -4,35 +4,40 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from receipt_layoutlm.data.importers.source_page import SourceFormat, SourcePage, SourceWord
-from receipt_layoutlm.data.importers.source_text import files_below, numbered_lines
-from receipt_layoutlm.data.page import PAGE_EXTENT, UNSUPERVISED, DataError
-from receipt_layoutlm.data.snapshot import page_of_import
+from receipt_layoutlm.data.jsonl import ReadOptions, read_labelled_lines
+from receipt_layoutlm.data.page import PAGE_EXTENT, DataError
+from receipt_layoutlm.data.source_text import files_below
 
 
-def read_jsonl_pages(paths: Sequence[Path]) -> Iterator[SourcePage | DataError]:
+def read_jsonl_pages(paths: Sequence[Path], options: ReadOptions) -> Iterator[SourcePage | DataError]:
     """A page for each line that is not blank, in the order of the files."""
-    for path in files_below(paths, "*.jsonl", "*.jsonl.gz"):
-        for number, line in numbered_lines(path):
-            try:
-                page = page_of_import(line)
-            except ValueError as error:
-                yield DataError(str(error), file=str(path), line=number)
-                continue
-            words, entity = [], 0
-            for text, box, tag in zip(page.words, page.boxes, page.tags, strict=True):
-                entity += tag.startswith("B-")
-                words.append(SourceWord(text, box, UNSUPERVISED if tag == UNSUPERVISED else tag[2:], entity))
-            yield SourcePage(
+    for path in files_below(paths, "*.jsonl", "*.jsonl.gz", "*.ndjson", "*.json", "*.csv"):
+        bad: list[DataError] = []
+        try:
+            lines = read_labelled_lines(path, options, bad.append)
+        except DataError as error:
+            yield error
+            continue
+        pages: list[SourcePage | DataError] = [
+            SourcePage(
                 file=str(path),
-                line=number,
-                page_id=page.page_id,
-                group=page.group,
-                words=tuple(words),
+                line=line.line,
+                page_id=line.page_id,
+                group=line.group,
+                words=tuple(
+                    SourceWord(text, box, label, entity)
+                    for text, box, (entity, label) in zip(line.words, line.boxes, line.labels, strict=True)
+                ),
                 scale=(PAGE_EXTENT, PAGE_EXTENT),
-                width=page.width,
-                height=page.height,
-                image=page.image,
+                width=line.width,
+                height=line.height,
+                blank=line.nulls,
+                image=line.image,
+                order=line.order,
             )
+            for line in lines
+        ]
+        yield from sorted([*pages, *bad], key=lambda each: each.line or 0)
 
 
 FORMAT = SourceFormat(read_jsonl_pages, labels={}, own_labels={})

@@ -1,17 +1,16 @@
 """Maps the labels of a format to ours: the format's table, overridden by the user's label map."""
 
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from receipt_layoutlm.data.importers.source_page import SourcePage
 from receipt_layoutlm.data.labels import CORE_LABELS, OUTSIDE, LabelError
-from receipt_layoutlm.data.page import UNSUPERVISED, DataError, validation_reason
+from receipt_layoutlm.data.page import UNSUPERVISED, DataError, check_label, valid_label, validation_reason
 
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _MAP = TypeAdapter(dict[str, str])
 
 
@@ -68,11 +67,31 @@ def own_table(own: Mapping[str, str], label_map: Mapping[str, str]) -> LabelTabl
 
 
 def _check_name(label: str) -> str:
-    if not _NAME.fullmatch(label):
-        raise LabelError(
-            f"{label!r} is not a valid label: map it to a name of letters, digits, '_', '.' and '-' in the label map"
-        )
-    return label
+    try:
+        return check_label(label)
+    except ValueError as error:
+        raise LabelError(str(error)) from error
+
+
+def refused_labels(source: SourcePage, table: LabelTable) -> dict[str, DataError]:
+    """The labels of a page that have no label of ours, each with the reason and its place."""
+    refused: dict[str, DataError] = {}
+    for label in dict.fromkeys(word.label for word in source.words if word.label not in ("", UNSUPERVISED)):
+        try:
+            table(label)
+        except LabelError as error:
+            refused[label] = DataError(str(error), file=source.file, line=source.line)
+    return refused
+
+
+def label_map_for(refused: Iterable[str]) -> str:
+    """A label map that renames labels that are no valid names, as the end of a message; "" if all are valid."""
+    names = {label: valid_label(label) or "LABEL" for label in refused if valid_label(label) != label}
+    return (
+        f"\nsuch a label map (--label-map FILE.json) renames them: {json.dumps(names, ensure_ascii=False)}"
+        if names
+        else ""
+    )
 
 
 def check_all_used(label_map: Mapping[str, str], known: Iterable[str]) -> None:

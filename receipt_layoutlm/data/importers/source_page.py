@@ -7,10 +7,13 @@ from math import ceil
 from pathlib import Path
 from typing import Literal
 
+from receipt_layoutlm.data.jsonl import ReadOptions
 from receipt_layoutlm.data.labels import OUTSIDE
-from receipt_layoutlm.data.lines import FloatBox
-from receipt_layoutlm.data.page import PAGE_EXTENT, UNSUPERVISED, Box, DataError, Page
-from receipt_layoutlm.data.reading_order import reading_order
+from receipt_layoutlm.data.lines import FloatBox, is_right_to_left
+from receipt_layoutlm.data.order_check import TornEntity, pieces_of, torn_entities
+from receipt_layoutlm.data.page import DEFAULT_ORDER, PAGE_EXTENT, UNSUPERVISED, Box, DataError, Page, WordOrder
+from receipt_layoutlm.data.reading_order import printed_lines
+from receipt_layoutlm.data.tags import iob2
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class ValueMatch:
 
 @dataclass(frozen=True, slots=True)
 class SourcePage:
-    """One page, its words in reading order; `scale` is the width and height of the page in the unit of the boxes."""
+    """One page, its words in the order of the import; `scale` is its width and height in the unit of the boxes."""
 
     file: str
     line: int | None
@@ -52,6 +55,7 @@ class SourcePage:
     image: str | None = None
     is_size_guessed: bool = False
     """Whether width and height are the extent of the boxes, for want of an image."""
+    order: WordOrder = DEFAULT_ORDER
 
     @property
     def place(self) -> str:
@@ -63,7 +67,7 @@ class SourcePage:
 class SourceFormat:
     """A format that can be imported."""
 
-    read: Callable[[Sequence[Path]], Iterator[SourcePage | DataError]]
+    read: Callable[[Sequence[Path], ReadOptions], Iterator[SourcePage | DataError]]
     """Yields each page of files and folders, or the reason why it cannot be used."""
     labels: Mapping[str, str]
     """The format's label -> ours, or "O"."""
@@ -73,10 +77,32 @@ class SourceFormat:
     """Labels by which the format says that a word has none."""
 
 
-def in_reading_order(words: Sequence[SourceWord], scale: tuple[float, float]) -> tuple[SourceWord, ...]:
-    """The words from top to bottom and left to right; words with equal boxes keep their order."""
-    boxes = [thousandths(word.box, scale) for word in words]
-    return tuple(words[index] for index in reading_order(boxes))
+def in_order(words: Sequence[SourceWord], scale: tuple[float, float], order: WordOrder) -> tuple[SourceWord, ...]:
+    """The words as they are given, or from top to bottom and left to right as far as their boxes decide.
+
+    On pages in Hebrew or Arabic, from right to left.
+    """
+    if order == "given":
+        return tuple(words)
+    texts = [word.text for word in words]
+    lines = printed_lines([thousandths(word.box, scale) for word in words], texts)
+    step = -1 if is_right_to_left(texts) else 1
+    return tuple(words[index] for line in lines for index in line[::step])
+
+
+def torn_in_source(source: SourcePage, page: Page) -> list[TornEntity]:
+    """The entities that the order of the words tears apart, by the import or later, when `page` is encoded."""
+    words_of: dict[int, list[int]] = {}
+    for place, word in enumerate(source.words):
+        if _is_entity(word):
+            words_of.setdefault(word.entity, []).append(place)
+    torn = torn_entities(page)
+    for places in words_of.values():
+        label = page.tags[places[0]][2:]
+        if label and (pieces := pieces_of(places)) > 1:
+            text = " ".join(source.words[place].text for place in places)
+            torn.append(TornEntity(page.page_id, label, text, pieces))
+    return torn
 
 
 def thousandths(box: FloatBox, scale: tuple[float, float]) -> Box:
@@ -95,13 +121,7 @@ def extent(boxes: Iterable[FloatBox]) -> tuple[int, int]:
 
 def page_of(source: SourcePage, label_of: Callable[[str], str]) -> Page:
     """The page with its labels renamed by `label_of`, whose errors are passed on. Raises DataError with the place."""
-    tags: list[str] = []  # B- at the first word of an entity and where its label changes, I- inside it
-    previous: tuple[int, str] | None = None
-    for word in source.words:
-        label = label_of(word.label) if _is_entity(word) else word.label or OUTSIDE
-        current = (word.entity, label) if label not in (OUTSIDE, UNSUPERVISED) else None
-        tags.append(label if current is None else f"{'I' if current == previous else 'B'}-{label}")
-        previous = current
+    labels = [label_of(word.label) if _is_entity(word) else word.label or OUTSIDE for word in source.words]
     width, height = source.scale
     outside = sum(word.box[0] >= width or word.box[1] >= height for word in source.words)
     try:
@@ -115,10 +135,16 @@ def page_of(source: SourcePage, label_of: Callable[[str], str]) -> Page:
             group=source.group,
             words=tuple(word.text for word in source.words),
             boxes=tuple(thousandths(word.box, source.scale) for word in source.words),
-            tags=tuple(tags),
+            tags=iob2(
+                [
+                    label if label in (OUTSIDE, UNSUPERVISED) else (word.entity, label)
+                    for word, label in zip(source.words, labels, strict=True)
+                ]
+            ),
             width=source.width,
             height=source.height,
             image=source.image,
+            order=source.order,
         )
     except ValueError as error:
         raise DataError(str(error), file=source.file, line=source.line) from error

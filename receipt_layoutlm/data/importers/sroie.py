@@ -11,13 +11,14 @@ the total where find_total finds it. A date without an occurrence is searched on
 confuses with digits (O, I, L, Z, S, B) read as digits.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
 
 from receipt_layoutlm.data.images import image_size
 from receipt_layoutlm.data.importers.source_page import (
@@ -26,10 +27,10 @@ from receipt_layoutlm.data.importers.source_page import (
     SourceWord,
     ValueMatch,
     extent,
-    in_reading_order,
+    in_order,
     thousandths,
 )
-from receipt_layoutlm.data.importers.source_text import RECORD, numbered_lines, read_source, shaped
+from receipt_layoutlm.data.importers.sroie_folders import ReceiptFolder, beside, receipt_folders, text_files
 from receipt_layoutlm.data.importers.value_match import (
     PageText,
     WordSpan,
@@ -38,9 +39,10 @@ from receipt_layoutlm.data.importers.value_match import (
     nearest,
     occurrences,
 )
-from receipt_layoutlm.data.jsonl import normalised_name
+from receipt_layoutlm.data.jsonl import ReadOptions, normalised_name
 from receipt_layoutlm.data.lines import bounds, split_line
 from receipt_layoutlm.data.page import DataError
+from receipt_layoutlm.data.source_text import RECORD, NullableText, TextOptions, numbered_lines, read_source, shaped
 
 _LABELS: Mapping[str, str] = {
     "company": "MERCHANT_NAME",
@@ -49,10 +51,7 @@ _LABELS: Mapping[str, str] = {
     "total": "GRAND_TOTAL",
 }
 _CORNERS = 8
-_ENCODINGS = ("utf-8-sig", "cp1252")
-"""Some of the competition's files are in the second."""
-
-_IMAGES = (".jpg", ".jpeg", ".png", ".JPG")
+_IMAGES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +63,26 @@ class Value:
 
 
 class Key(BaseModel):
-    """The values of a whole receipt."""
+    """The values of a whole receipt; names in any case."""
 
     model_config = RECORD
 
-    company: str = ""
-    date: str = ""
-    address: str = ""
-    total: str = ""
+    company: NullableText = ""
+    date: NullableText = ""
+    address: NullableText = ""
+    total: NullableText = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_lower_case(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        fields = {str(name).strip().casefold(): content for name, content in value.items()}
+        if not fields.keys() & cls.model_fields.keys():
+            raise ValueError(
+                f"has none of company, date, address and total, but {', '.join(sorted(fields)) or 'nothing'}"
+            )
+        return fields
 
     def find(self, words: Sequence[SourceWord], scale: tuple[float, float]) -> dict[str, Value]:
         """The places of each value that is given."""
@@ -92,30 +103,34 @@ class Key(BaseModel):
         return {name: value for name, value in values.items() if name in given}
 
 
-def read_sroie(paths: Sequence[Path]) -> Iterator[SourcePage | DataError]:
+def read_sroie(paths: Sequence[Path], options: ReadOptions) -> Iterator[SourcePage | DataError]:
     """A page for each file of the box folders, by name."""
-    for folder in paths:
-        boxes = next((folder / name for name in ("box", "bbox") if (folder / name).is_dir()), None)
-        if boxes is None or not (folder / "key").is_dir():
-            yield DataError("is not a SROIE folder: it must contain the folders box, key and img", file=str(folder))
-            continue
-        for path in sorted(path for path in boxes.iterdir() if path.suffix in (".csv", ".txt")):
-            try:
-                yield _page(folder, path)
-            except DataError as error:
-                yield error
+    for path in paths:
+        folders = receipt_folders(path)
+        if not folders:
+            reason = (
+                "is not a SROIE folder: it must contain the folders box, key and img (or entities in place of key, or "
+                "the folders of the competition's tasks 1 and 2)"
+            )
+            yield DataError(reason, file=str(path))
+        for folder in folders:
+            for file in text_files(folder.box):
+                try:
+                    yield _page(folder, file, options)
+                except DataError as error:
+                    yield error
 
 
-def _page(folder: Path, path: Path) -> SourcePage:
-    key_file = _beside(folder / "key", path.stem, (".json", ".txt"))
+def _page(folder: ReceiptFolder, path: Path, options: ReadOptions) -> SourcePage:
+    key_file = beside(folder.key, path.stem, (".json", ".txt"))
     if key_file is None:
-        raise DataError(f"has no key/{path.stem}.json: add it, or remove this file", file=str(path))
-    key = shaped(Key, read_source(key_file, _ENCODINGS), key_file)
-    unlabelled, blank = _split_lines(path)
-    image = _beside(folder / "img", path.stem, _IMAGES)
+        raise DataError(f"has no {folder.key.name}/{path.stem}.json: add it, or remove this file", file=str(path))
+    key = shaped(Key, read_source(key_file, options.text), key_file)
+    unlabelled, blank = _split_lines(path, options.text)
+    image = next((found for images in folder.images if (found := beside(images, path.stem, _IMAGES))), None)
     size = image_size(image) if image else None
     width, height = size or extent(word.box for word in unlabelled)
-    words = list(in_reading_order(unlabelled, (width, height)))
+    words = list(in_order(unlabelled, (width, height), options.order))
     values = key.find(words, (width, height))
     # of overlapping values the first in the order of the table labels a word
     spans = [(name, span) for name in _LABELS if name in values for span in values[name].spans]
@@ -134,15 +149,16 @@ def _page(folder: Path, path: Path) -> SourcePage:
         height=height,
         blank=blank,
         is_size_guessed=size is None,
+        order=options.order,
         matches=tuple(ValueMatch(name, value.how) for name, value in values.items()),
     )
 
 
-def _split_lines(path: Path) -> tuple[list[SourceWord], int]:
+def _split_lines(path: Path, options: TextOptions) -> tuple[list[SourceWord], int]:
     """The words of all lines, and the number of lines without text."""
     words: list[SourceWord] = []
-    blank = 0
-    for number, line in numbered_lines(path, _ENCODINGS):
+    texts: list[str] = []
+    for number, line in numbered_lines(path, options):
         *corners, text = [*line.split(",", _CORNERS), ""][: _CORNERS + 1]
         try:
             numbers = [float(corner) for corner in corners]
@@ -151,14 +167,25 @@ def _split_lines(path: Path) -> tuple[list[SourceWord], int]:
         if len(numbers) < _CORNERS or not all(map(isfinite, numbers)):
             reason = "is not x1,y1,x2,y2,x3,y3,x4,y4,text with eight numbers"
             raise DataError(reason, file=str(path), line=number)
-        split = [SourceWord(word, box) for word, box in split_line(text, bounds(numbers))]
-        words.extend(split)
-        blank += not split
-    return words, blank
+        words += [SourceWord(word, box) for word, box in split_line(text, bounds(numbers))]
+        texts.append(text)
+    for is_sign, reason in _SIBLINGS:
+        if len(texts) > 1 and all(map(is_sign, texts)):
+            raise DataError(reason, file=str(path))
+    return words, sum(not text.strip() for text in texts)
 
 
-def _beside(folder: Path, stem: str, suffixes: Sequence[str]) -> Path | None:
-    return next((path for suffix in suffixes if (path := folder / f"{stem}{suffix}").is_file()), None)
+_SIBLINGS = (
+    (
+        re.compile(r"-?[\d.]+,").match,
+        "has nine numbers in every line: PICK and its like write an index first; remove the first column",
+    ),
+    (
+        re.compile(r".*,\s*(other|company|date|address|total|[A-Z][A-Z_]+_(key|value))$", re.IGNORECASE).match,
+        "has a label after the text in every line, which box files of SROIE have not: remove the last column",
+    ),
+)
+"""Signs of formats that look like SROIE's box files, in the text of each line."""
 
 
 def _value(spans: list[WordSpan], how: Literal["exact", "approximate"]) -> Value:

@@ -155,7 +155,7 @@ def find_total(words: Sequence[str], boxes: Sequence[Box], value: str) -> WordSp
     if target is None:
         return None
     candidates: list[tuple[int, WordSpan]] = []
-    for line in printed_lines(boxes):
+    for line in printed_lines(boxes, words):
         text = _SPACING.sub(" ", " ".join(words[index] for index in line).casefold())
         amounts = sum("." in words[index] and amount(words[index]) is not None for index in line)
         if amounts > 1 or _PARTIAL_TOTAL.search(text):

@@ -15,11 +15,18 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from receipt_layoutlm.data.importers.source_page import SourceFormat, SourcePage, SourceWord, in_reading_order
-from receipt_layoutlm.data.importers.source_text import RECORD, files_below, numbered_lines, shaped
-from receipt_layoutlm.data.jsonl import normalised_name
+from receipt_layoutlm.data.importers.source_page import SourceFormat, SourcePage, SourceWord, in_order
+from receipt_layoutlm.data.jsonl import ReadOptions, normalised_name
 from receipt_layoutlm.data.lines import bounds, split_line
-from receipt_layoutlm.data.page import DataError
+from receipt_layoutlm.data.page import DataError, WordOrder
+from receipt_layoutlm.data.source_text import (
+    RECORD,
+    NullableText,
+    TextOptions,
+    files_below,
+    numbered_lines,
+    shaped,
+)
 
 _LABELS: Mapping[str, str] = {
     "Ignore": "O",
@@ -62,8 +69,10 @@ class Annotation(BaseModel):
     model_config = RECORD
 
     box: tuple[float, float, float, float, float, float, float, float]
-    text: str
+    text: NullableText
     label: int
+    edge: int | str | None = None
+    """Only in WildReceipt's openset variant, whose labels are other classes."""
 
 
 class WildReceipt(BaseModel):
@@ -76,8 +85,14 @@ class WildReceipt(BaseModel):
     width: int
     annotations: tuple[Annotation, ...]
 
-    def page(self, path: Path, line: int, classes: Mapping[int, str]) -> SourcePage:
+    def page(self, path: Path, line: int, classes: Mapping[int, str], order: WordOrder) -> SourcePage:
         """The page; `path` and `line` are the place of the receipt. Raises DataError for an unknown class."""
+        if any(annotation.edge is not None for annotation in self.annotations):
+            reason = (
+                "annotations have an edge: this is the openset variant of WildReceipt, whose labels 0 to 3 are "
+                "background, key, value and other: bring train.txt and test.txt of the original"
+            )
+            raise DataError(reason, file=str(path), line=line)
         words: list[SourceWord] = []
         for entity, annotation in enumerate(self.annotations):
             if annotation.label not in classes:
@@ -88,7 +103,7 @@ class WildReceipt(BaseModel):
             words += [SourceWord(text, box, label, entity) for text, box in split]
         scale = (max(self.width, 1), max(self.height, 1))
         joined: list[SourceWord] = []  # adjacent names and addresses as one entity
-        for word in in_reading_order(words, scale):
+        for word in in_order(words, scale, order):
             continues = joined and word.label in _CONTINUED and joined[-1].label == word.label
             joined.append(replace(word, entity=joined[-1].entity) if continues else word)
         page_id = self.file_name.removeprefix("image_files/").rpartition(".")[0] or self.file_name
@@ -103,10 +118,11 @@ class WildReceipt(BaseModel):
             width=self.width,
             height=self.height,
             blank=sum(not annotation.text.strip() for annotation in self.annotations),
+            order=order,
         )
 
 
-def read_wildreceipt(paths: Sequence[Path]) -> Iterator[SourcePage | DataError]:
+def read_wildreceipt(paths: Sequence[Path], options: ReadOptions) -> Iterator[SourcePage | DataError]:
     """A page for each line; of a folder, of its train.txt and test.txt."""
     files: list[Path] = []
     for path in paths:
@@ -114,23 +130,23 @@ def read_wildreceipt(paths: Sequence[Path]) -> Iterator[SourcePage | DataError]:
         files += inside or files_below([path], "train.txt", "test.txt")
     for path in files:
         try:
-            classes = _classes(path.with_name("class_list.txt"))
+            classes = _classes(path.with_name("class_list.txt"), options.text)
         except DataError as error:
             yield error
             continue
-        for number, line in numbered_lines(path):
+        for number, line in numbered_lines(path, options.text):
             try:
-                yield shaped(WildReceipt, line, path, number).page(path, number, classes)
+                yield shaped(WildReceipt, line, path, number).page(path, number, classes, options.order)
             except DataError as error:
                 yield error
 
 
-def _classes(path: Path) -> dict[int, str]:
+def _classes(path: Path, options: TextOptions) -> dict[int, str]:
     """Class names by number."""
     if not path.is_file():
         return dict(enumerate(_LABELS))
     classes: dict[int, str] = {}
-    for number, line in numbered_lines(path):
+    for number, line in numbered_lines(path, options):
         index, _, name = line.strip().partition(" ")
         if not index.isdigit() or not name.strip():
             raise DataError("is not a class number and a name, as in '1 Store_name_value'", file=str(path), line=number)

@@ -74,7 +74,7 @@ def _read(client: "AutoScalingClient", name: str, now: Callable[[], datetime]) -
     read_at = now()
     groups = client.describe_auto_scaling_groups(AutoScalingGroupNames=[name])["AutoScalingGroups"]
     if not groups:
-        raise GroupMissing(f"there is no autoscaling group {name!r}: create it with 'layoutlm-cli fleet deploy'")
+        raise GroupMissing(f"there is no autoscaling group {name!r}: create it with `layoutlm-cli fleet deploy`")
     group = groups[0]
     unsettled = None
     if group.get("Status"):  # set only while the group is being deleted

@@ -75,7 +75,7 @@ class ScalerSettings(BaseModel):
 def parse_settings(text: str | None) -> ScalerSettings:
     """Raises BadSettings."""
     if not text:
-        raise BadSettings(f"{VARIABLE} is not set: deploy the function with 'layoutlm-cli fleet deploy'")
+        raise BadSettings(f"{VARIABLE} is not set: deploy the function with `layoutlm-cli fleet deploy`")
     try:
         return ScalerSettings.model_validate_json(text)
     except ValidationError as error:

@@ -1,7 +1,10 @@
 """Sources of pretrained weights and tokenizers: hub, folder, bucket. Safetensors only, no remote code."""
 
+import socket
 import ssl
+from collections.abc import Iterator
 from functools import cache
+from http.client import IncompleteRead
 from pathlib import Path
 from typing import TypeVar
 from urllib.error import HTTPError, URLError
@@ -11,7 +14,7 @@ from huggingface_hub import constants
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from receipt_layoutlm.config import TrainConfig
-from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.errors import HubUnavailable, UserError
 from receipt_layoutlm.minilm import find_minilm
 from receipt_layoutlm.references import is_in_bucket
 from receipt_layoutlm.run.directory import RunDir
@@ -23,12 +26,25 @@ HUB_SECONDS = (
 )
 
 
+LATER = frozenset({408, 425, 429, 500, 502, 503, 504})  # statuses of a hub in trouble, or of one that throttles
+REFUSALS = {
+    401: "it does not exist or is private: check the name, or log in with 'hf auth login'",
+    403: "access is refused: accept the model's terms on its page, and log in with 'hf auth login'",
+    404: "the hub has no such model: check the name, OWNER/NAME",
+}
+HTTP_LIBRARIES = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3"})
+ADVICE = "without network access use --pretrained minilm"
+
+
 class ModelLoadError(UserError):
     """Weights or a tokenizer that cannot be loaded; the message names an alternative."""
 
 
 def load_fast_tokenizer(config: TrainConfig) -> PreTrainedTokenizerFast:
-    """Load the tokenizer of the pretrained weights. Raises ModelLoadError, or WeightsError for `minilm`."""
+    """Load the tokenizer of the pretrained weights.
+
+    Raises ModelLoadError, HubUnavailable, or WeightsError for `minilm`.
+    """
     source = weights_source(config.pretrained)
     try:
         return AutoTokenizer.from_pretrained(
@@ -64,13 +80,49 @@ def _hub_answers() -> bool:
         return False
 
 
-def load_error(source: str, error: OSError | ValueError) -> ModelLoadError:
+def load_error(source: str, error: OSError | ValueError) -> ModelLoadError | HubUnavailable:
+    """The error of weights that could not be loaded; HubUnavailable when a later try may succeed."""
     first_line = str(error).strip().split("\n")[0]
-    if Path(source).exists() or not is_offline(source):
+    if Path(source).exists():
         return ModelLoadError(f"cannot load {source}: {first_line}")
-    return ModelLoadError(
-        f"cannot load {source}: it is neither a folder nor in the local cache and the model hub is unreachable; "
-        "without network access use --pretrained minilm"
+    if constants.HF_HUB_OFFLINE:
+        return ModelLoadError(
+            f"cannot load {source}: it is not in the local cache, and HF_HUB_OFFLINE is set: {ADVICE}"
+        )
+    return hub_error(source, error, is_reachable=not is_offline(source))
+
+
+def hub_error(source: str, error: OSError | ValueError, *, is_reachable: bool) -> ModelLoadError | HubUnavailable:
+    """The error of a name on the hub, by the hub's status or the lost connection behind it."""
+    first_line = str(error).strip().split("\n")[0]
+    status = _status(error)
+    if status in LATER or (status is None and (not is_reachable or _has_lost_connection(error))):
+        answer = "does not answer" if status is None else f"answers with status {status}"
+        return HubUnavailable(
+            f"cannot load {source}: it is neither a folder nor in the local cache and the model hub "
+            f"({constants.ENDPOINT}) {answer}: a later try may succeed; {ADVICE}"
+        )
+    reason = REFUSALS.get(status or 0)
+    return ModelLoadError(f"cannot load {source}: {first_line if reason is None else f'{reason} (status {status})'}")
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _status(error: BaseException) -> int | None:
+    """The hub's HTTP status behind an error of transformers, if it answered."""
+    statuses = (getattr(getattr(link, "response", None), "status_code", None) for link in _chain(error))
+    return next((status for status in statuses if isinstance(status, int)), None)
+
+
+def _has_lost_connection(error: BaseException) -> bool:
+    """Whether a connection failed: also under the HTTP library's own names, which change with its versions."""
+    lost = (ConnectionError, TimeoutError, socket.gaierror, IncompleteRead)
+    return any(
+        isinstance(link, lost) or type(link).__module__.partition(".")[0] in HTTP_LIBRARIES for link in _chain(error)
     )
 
 

@@ -6,10 +6,12 @@ Only for a work_dir of the worker's own: everything evicted is in the bucket or 
 import logging
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from receipt_layoutlm.worker.encoded_cache import FOLDER
+from receipt_layoutlm.paths import make_folders
+from receipt_layoutlm.run.directory import ATTEMPTS, ENCODED
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ class DiskWatch:
 
     def before_claim(self) -> str | None:
         """Free space; returns why no job can be claimed when that is not enough."""
-        self._work_dir.mkdir(parents=True, exist_ok=True)
+        make_folders(self._work_dir)
         self._remove([*self._attempts(None), *self._cached()])
         return None if self._has_room() else self._shortage()
 
@@ -68,13 +70,12 @@ class DiskWatch:
     def _attempts(self, in_use: Path | None) -> list[Path]:
         """Run directories that no worker is using, oldest first."""
         jobs = self._jobs_in_hand()
-        unused = [path for path in self._work_dir.glob(".attempts/*/*") if path.parent.name not in jobs]
+        unused = [path for path in run_directories(self._work_dir) if path.parent.name not in jobs]
         return sorted((path for path in unused if in_use is None or path.absolute() != in_use.absolute()), key=_age)
 
     def _cached(self) -> Iterator[Path]:
-        for cache in (self._work_dir / FOLDER, *self._caches):
-            if cache.exists():
-                yield from sorted(cache.iterdir(), key=_age)
+        for cache in (self._work_dir / ENCODED, *self._caches):
+            yield from sorted(_entries(cache), key=_age)
 
     def _remove(self, folders: Sequence[Path]) -> None:
         """Remove folders in order until enough space is free."""
@@ -85,6 +86,31 @@ class DiskWatch:
             shutil.rmtree(folder, ignore_errors=True)
             if folder.exists():
                 folder.unlink(missing_ok=True)
+
+
+def run_directories(work_dir: Path) -> list[Path]:
+    """Run directories of all attempts below a work folder. No link is followed."""
+    return [attempt for job in _folders(work_dir / ATTEMPTS) for attempt in _folders(job)]
+
+
+def remove_run_directories(work_dir: Path, chosen: Iterable[Path]) -> None:
+    """Remove run directories, and the links by which they were found. All of it is in the bucket."""
+    for path in chosen:
+        shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError):  # it holds other attempts of the job
+            path.parent.rmdir()
+    for link in _entries(work_dir):
+        if link.is_symlink() and not link.exists() and link.readlink().is_relative_to((work_dir / ATTEMPTS).absolute()):
+            link.unlink()
+
+
+def _folders(parent: Path) -> list[Path]:
+    return [path for path in _entries(parent) if path.is_dir() and not path.is_symlink()]
+
+
+def _entries(parent: Path) -> list[Path]:
+    """Contents of a folder; nothing where it is missing, or a link, which may lead out of the work folder."""
+    return [] if parent.is_symlink() or not parent.is_dir() else list(parent.iterdir())
 
 
 def _age(path: Path) -> float:

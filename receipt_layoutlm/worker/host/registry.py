@@ -11,7 +11,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from receipt_layoutlm.errors import UserError
-from receipt_layoutlm.paths import state_dir
+from receipt_layoutlm.paths import STATE_ADVICE, FolderRefused, make_folders, private, state_dir
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Registration:
         claimed = self._folder / CLAIMED
         try:
             try:
-                claimed.touch(exist_ok=False)
+                claimed.touch(mode=0o600, exist_ok=False)
             except FileExistsError:
                 claimed.touch()
                 return False
@@ -92,11 +92,12 @@ class Registration:
         entry = self._folder / f"{worker.pid}.json"
         scratch = entry.with_suffix(".new")
         try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            scratch.write_text(worker.model_dump_json())
+            make_folders(self._folder, STATE_ADVICE)
+            with open(scratch, "w", opener=private) as file:
+                file.write(worker.model_dump_json())
             scratch.replace(entry)
-        except OSError as error:
-            log.warning("'worker drain' will not find this worker, stop it by SIGTERM instead: %s", error)
+        except (OSError, FolderRefused) as error:
+            log.warning("`layoutlm-cli worker drain` will not find this worker, stop it by SIGTERM instead: %s", error)
 
 
 @contextlib.contextmanager

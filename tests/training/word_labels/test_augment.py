@@ -133,6 +133,24 @@ def test_reading_order_bears_nearly_all_of_it(page: Page, epoch: int) -> None:
     assert kept >= 0.9 * len(followed)
 
 
+@given(st.sampled_from(SAMPLE), epochs)
+def test_words_that_share_a_box_are_moved_together(page: Page, epoch: int) -> None:
+    shared = replace(page, boxes=tuple(page.boxes[word - word % 3] for word in range(len(page.boxes))))
+    new = moved_boxes(shared, generator(1, epoch, page.page_id))
+    assert all(new.boxes[word] == new.boxes[word - word % 3] for word in range(len(new.boxes)))
+    assert new.boxes != shared.boxes
+
+
+def test_another_entity_on_a_line_with_one_box_has_that_box_too() -> None:
+    line, other = (100, 100, 400, 120), (100, 200, 400, 220)
+    page = Page("p", "g", ("Shop", "Old", "Oak", "Tel"), (line,) * 4, ("O", "B-NAME", "I-NAME", "O"), 100, 200)
+    donor = Page("q", "g", ("New", "Elm", "Inn"), (other,) * 3, ("B-NAME", "I-NAME", "I-NAME"), 100, 200)
+    changed = [augmented(page, ("entities",), donors_of([donor], []), 1, epoch) for epoch in range(20)]
+    exchanged = [new for new in changed if new.words != page.words]
+    assert exchanged
+    assert all(new.words == ("Shop", "New", "Elm", "Inn", "Tel") and set(new.boxes) == {line} for new in exchanged)
+
+
 # words
 
 

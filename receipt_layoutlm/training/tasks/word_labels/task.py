@@ -44,6 +44,7 @@ from receipt_layoutlm.training.tasks.word_labels.pages import (
     load_splits,
 )
 from receipt_layoutlm.training.tasks.word_labels.scoring.words import WordModel
+from receipt_layoutlm.training.tasks.word_labels.unknown_words import unknown_words_text
 from receipt_layoutlm.training.throughput import EncoderSize, StepWorkload
 
 LABEL_MAP = "label_map.json"
@@ -63,6 +64,8 @@ def prepare(run_dir: RunDir, config: TrainConfig, callbacks: SetupCallbacks) -> 
     tokenizer = load_fast_tokenizer(local)
     encoder = PageEncoder(config, tokenizer, label_map, callbacks)
     encoded = encoder.splits(run_dir, splits)
+    if unknown := unknown_words_text(encoded.train, tokenizer.unk_token_id, config.pretrained):
+        callbacks.warn("unknown_words", unknown)
     generated = generated_pages(config, label_map)
     source = epoch_source(config, splits, encoded.train, generated, encoder, callbacks.on_example)
     callbacks.check_stop()
@@ -169,7 +172,7 @@ class WordLabels:
         return scores, list(predictions.rows())
 
     def findings(self, history: Sequence[Evaluation]) -> list[Finding]:
-        return findings(history, self.config)
+        return findings(history, self.config, self.epochs - self.config.epochs)
 
     def save(self, folder: Path, weights: Tensors) -> None:
         self.model.save_pretrained(folder, state_dict=weights)  # only the config is taken from the model itself

@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import chain
 
 from receipt_layoutlm.configs.word_labels import Augmentation
-from receipt_layoutlm.data.page import PAGE_EXTENT, Page
+from receipt_layoutlm.data.page import PAGE_EXTENT, Box, Page
 from receipt_layoutlm.training.tasks.word_labels.augmentation.amounts import other_amounts
 from receipt_layoutlm.training.tasks.word_labels.augmentation.entities import Donors, other_entities
 from receipt_layoutlm.training.tasks.word_labels.augmentation.lines import hull
@@ -39,15 +39,19 @@ _SHIFT = 60  # maximum shift of the print's centre, in thousandths
 
 
 def moved_boxes(page: Page, draw: random.Random) -> Page:
-    """Shift and scale the page in each direction within its bounds, then jitter each box."""
+    """Shift and scale the page in each direction within its bounds, then jitter each box.
+
+    Words that share a box still share it.
+    """
     left, top, right, bottom = hull(page.boxes)
     along_x, along_y = _moved(left, right, draw), _moved(top, bottom, draw)
-    boxes = []
-    for x0, y0, x1, y1 in page.boxes:
+    moved: dict[Box, Box] = {}
+    for box in dict.fromkeys(page.boxes):
+        x0, y0, x1, y1 = box
         new_x = sorted((_jittered(along_x(x0), draw), _jittered(along_x(x1), draw)))
         new_y = sorted((_jittered(along_y(y0), draw), _jittered(along_y(y1), draw)))
-        boxes.append((new_x[0], new_y[0], new_x[1], new_y[1]))
-    return replace(page, boxes=tuple(boxes))
+        moved[box] = (new_x[0], new_y[0], new_x[1], new_y[1])
+    return replace(page, boxes=tuple(moved[box] for box in page.boxes))
 
 
 def _moved(start: int, end: int, draw: random.Random) -> Callable[[int], float]:

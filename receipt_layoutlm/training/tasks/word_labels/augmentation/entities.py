@@ -118,6 +118,9 @@ def _boxes_of(words: Sequence[str], boxes: Sequence[Box], place: Entity, new: Wo
     for piece, text, line in zip(pieces, old, shared_out(new, [len(text) for text in old]), strict=True):
         if line:
             box = hull(boxes[piece.start : piece.stop])
+            if boxes.count(box) > 1:  # words of a line that share its box
+                new_boxes += [box] * len(line)
+                continue
             new_boxes += set_text(text, " ".join(line), box, room(boxes, piece), usual_anchor(box))
     return new_boxes
 

@@ -4,12 +4,14 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count
 
 import numpy as np
 
 from receipt_layoutlm.configs.word_labels import Augmentation, WordLabelsConfig
 from receipt_layoutlm.data.page import Page
+from receipt_layoutlm.data.reading_order import as_read
 from receipt_layoutlm.training.distributed import ProcessGroup
 from receipt_layoutlm.training.tasks.word_labels.augmentation.augment import augmented
 from receipt_layoutlm.training.tasks.word_labels.augmentation.entities import Donors
@@ -147,9 +149,14 @@ class Augmenter:
     seed: int
     encode: Callable[[Sequence[Page], Callable[[], None]], EncodedPages]
 
+    @cached_property
+    def _as_read(self) -> list[Page]:
+        """The pages in an order that moved boxes cannot tear."""
+        return list(map(as_read, self.pages))
+
     def of_epoch(self, epoch: int, on_page: Callable[[], None]) -> EncodedPages:
         pages = []
-        for page in self.pages:
+        for page in self._as_read:
             on_page()
             pages.append(augmented(page, self.names, self.donors, self.seed, epoch))
         return self.encode(pages, on_page)

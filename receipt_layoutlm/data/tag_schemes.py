@@ -1,0 +1,201 @@
+"""Tag schemes of source files: BIO, IOBES, BILOU, bare labels and class numbers become labels and entities.
+
+| scheme | tags | entities |
+|---|---|---|
+| bio | B-X, I-X | an I-X that continues nothing begins an entity, so that IOB1 and IO are read too |
+| iobes | and E-X, S-X; M-X for I-X | S-X is an entity of one word, E-X the end of one |
+| bilou | and L-X, U-X | likewise |
+| bare | X | adjacent words with one label are one entity |
+
+Prefixes may be in lower case and end in "-", "_" or ":". O, o and null are no label; "-" and -100 are unlabelled.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from receipt_layoutlm.data.page import UNSUPERVISED, DataError
+
+Tag = str | int | None
+"""A tag as it stands in a file."""
+
+Label = tuple[int, str]
+"""The number of an entity on its page, and its label; (-1, "") for none, (-1, UNSUPERVISED) for an unlabelled word."""
+
+_NONE = (-1, "")
+_UNLABELLED = (-1, UNSUPERVISED)
+_OUTSIDE = {"O", "o"}
+_IGNORED = {UNSUPERVISED, "-100"}  # the second as torch ignores targets
+_PREFIXED = re.compile(r"([BIESMLUbiesmlu])([-_:])(.+)")
+_SUFFIXED = re.compile(r"(.+)[-_]([BIESLU])")
+_CLASS = re.compile(r"\d+")
+_SHOWN = 64  # characters of a tag
+
+
+class TagScheme(StrEnum):
+    """How tags mark entities."""
+
+    BIO = "bio"
+    IOBES = "iobes"
+    BILOU = "bilou"
+    BARE = "bare"
+
+
+_PREFIXES = {TagScheme.BIO: "BI", TagScheme.IOBES: "BIESM", TagScheme.BILOU: "BILU"}
+_BEGINS, _ENDS = "BSU", "ESLU"
+
+
+@dataclass(frozen=True, slots=True)
+class TagOptions:
+    """How to read the tags of a file; None: as the file's tags tell. `id2label` names class numbers."""
+
+    scheme: TagScheme | None = None
+    id2label: dict[int, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TagReading:
+    """The scheme of a file's tags, and the names of its class numbers."""
+
+    scheme: TagScheme
+    names: dict[int, str] | None = None
+    separators: frozenset[str] = frozenset("-")
+
+    @property
+    def text(self) -> str:
+        """For the report of an import, "" for the documented scheme."""
+        return (
+            ""
+            if self == TagReading(TagScheme.BIO)
+            else f"tags read as {self.scheme.upper()}" + (" of class numbers" if self.names else "")
+        )
+
+    def labels(self, tags: Sequence[Tag]) -> list[Label]:
+        """The label and entity of each tag. ValueError for the first tag that is none of the scheme."""
+        labels: list[Label] = []
+        entity, is_open = 0, ""
+        for index, given in enumerate(tags):
+            tag = self._named(index, given)
+            if tag in _OUTSIDE or tag in _IGNORED:
+                labels.append(_UNLABELLED if tag in _IGNORED else _NONE)
+                is_open = ""
+                continue
+            prefix, label = ("I", tag) if self.scheme is TagScheme.BARE else self._split(index, tag)
+            entity += prefix in _BEGINS or is_open != label
+            labels.append((entity, label))
+            is_open = "" if prefix in _ENDS else label
+        return labels
+
+    def _named(self, index: int, tag: Tag) -> str:
+        text = _text(tag)
+        if not _CLASS.fullmatch(text) or self.names is None:
+            return text
+        if int(text) not in self.names:
+            raise ValueError(f"tag {index}: class {text} has no name: add it to --id2label")
+        return self.names[int(text)].strip()
+
+    def _split(self, index: int, tag: str) -> tuple[str, str]:
+        match = _PREFIXED.fullmatch(tag)
+        if not match or match[2] not in self.separators or match[1].upper() not in _PREFIXES[self.scheme]:
+            label = match[3] if match and match[2] in self.separators else re.sub(r"^.?-+|[-\s]+$", "", tag)
+            remedy = f"write B-{_cut(label)}" if label else "write O, B-LABEL or I-LABEL"
+            raise ValueError(
+                f"tag {index} {_cut(tag)!r} is not {self.scheme.upper()}: {remedy} ({UNSUPERVISED} if unlabelled)"
+            )
+        return match[1].upper(), match[3].strip()
+
+
+def _text(tag: Tag) -> str:
+    return "O" if tag is None else str(tag).strip()
+
+
+def _cut(tag: str) -> str:
+    return tag if len(tag) <= _SHOWN else f"{tag[:_SHOWN]}…"
+
+
+def read_tags(pages: Sequence[tuple[int, Sequence[Tag]]], asked: TagOptions, file: str) -> TagReading:
+    """The scheme of the tags of a file's pages, each with its line. Raises DataError if they need an option."""
+    given = {_text(tag) for _, page in pages for tag in page}
+    classes = {int(tag) for tag in given if _CLASS.fullmatch(tag)}
+    names = asked.id2label
+    if classes and names is None and asked.scheme is not TagScheme.BARE:
+        raise DataError(
+            f"the tags are class numbers 0..{max(classes)}: name them with --id2label FILE (or the JSON itself), a "
+            'list of the classes, {"0": "O", "1": "B-LABEL"} or a model\'s config.json',
+            file=file,
+            line=next(line for line, page in pages if any(_CLASS.fullmatch(_text(tag)) for tag in page)),
+        )
+    if classes and names:
+        given = {tag for tag in given if not _CLASS.fullmatch(tag)} | {names[each] for each in classes if each in names}
+    tags = given - _OUTSIDE - _IGNORED
+    prefixed = [match for tag in tags if (match := _PREFIXED.fullmatch(tag))]
+    separators = _separators(prefixed)
+    used = {match[1].upper() for match in prefixed if match[2] in separators}
+    if asked.scheme:
+        return TagReading(asked.scheme, names, separators)
+    ends = [match for tag in tags if (match := _SUFFIXED.fullmatch(tag))]
+    if {"B", "I"} <= {match[2] for match in ends} and len(ends) == len(tags):
+        first = min(match[0] for match in ends)
+        label, mark = first[:-2], first[-1]
+        raise DataError(f"the tags end in their mark, such as {_cut(first)!r}: write {mark}-{_cut(label)}", file=file)
+    with_prefix = sum(match[2] in separators for match in prefixed)
+    if tags and 2 * with_prefix < len(tags):  # a bare label such as E-MAIL may look prefixed
+        example = min(tags, key=lambda tag: (len(tag) > _SHOWN, tag))
+        raise DataError(
+            f"the tags are bare labels such as {_cut(example)!r}, without B- and I-: --tags bare reads adjacent words "
+            "with one label as one entity; where two of a label may be adjacent, write B- at the first word of each",
+            file=file,
+        )
+    if used & {"L", "U"}:
+        return TagReading(TagScheme.BILOU, names, separators)
+    return TagReading(TagScheme.IOBES if used & {"E", "S", "M"} else TagScheme.BIO, names, separators)
+
+
+def _separators(prefixed: Iterable[re.Match[str]]) -> frozenset[str]:
+    """ "-" if a tag has it, else what the tags have: I_TEM beside B-TEM is no tag, but a bare label."""
+    used = {match[2] for match in prefixed}
+    return frozenset({"-"} if "-" in used or not used else used)
+
+
+def parse_id2label(text: str) -> dict[int, str]:
+    """Names of class numbers from JSON or a file of it: a list, an object either way round, a model's config.
+
+    Raises DataError.
+    """
+    is_file = text.lstrip()[:1] not in ("{", "[")
+    place = text if is_file else "--id2label"
+    try:
+        value = json.loads(Path(text).read_text(encoding="utf-8-sig") if is_file else text)
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", file=place) from error
+    except ValueError as error:
+        raise DataError(f"is not JSON: {error}", file=place) from error
+    names = class_names(value)
+    if names is None:
+        raise DataError('names no classes: write ["O", "B-LABEL"] or {"0": "O", "1": "B-LABEL"}', file=place)
+    return names
+
+
+def class_names(value: object) -> dict[int, str] | None:
+    """The names of class numbers in a JSON value; None if it names none."""
+    if isinstance(value, list) and value and all(isinstance(name, str) for name in value):
+        return dict(enumerate(value))
+    if not isinstance(value, dict) or not value:
+        return None
+    if all(_CLASS.fullmatch(key) and isinstance(name, str) for key, name in value.items()):
+        return {int(key): name for key, name in value.items()}
+    if all(type(number) is int for number in value.values()):
+        return {number: name for name, number in value.items()}
+    return class_names(value.get("id2label")) or class_label_names(value)
+
+
+def class_label_names(value: object) -> dict[int, str] | None:
+    """The names of the largest ClassLabel of Hugging Face features, wherever it is in a JSON value."""
+    if isinstance(value, dict) and value.get("_type") == "ClassLabel":
+        return class_names(value.get("names"))
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    found = [names for item in inner if isinstance(item, dict | list) and (names := class_label_names(item))]
+    return max(found, key=len, default=None)
