@@ -8,6 +8,7 @@ from typing import Literal, Self
 import torch
 from pydantic import ValidationError
 from transformers import PreTrainedTokenizerFast
+from transformers.utils import logging
 
 from receipt_layoutlm.configs.word_labels import InferenceOptions, WordLabelsConfig
 from receipt_layoutlm.data.labels import LabelMap
@@ -70,6 +71,7 @@ class Predictor:
         notes = () if options is not None else (DEFAULTS_NOTE,)
         options = options or InferenceOptions()
         config = options.config(str(folder), device)
+        logging.disable_progress_bar()  # a loaded model is no news
         loaded = load_model(config, label_map)
         if loaded.fresh:
             raise NotAModel(f"{folder} is not fine-tuned for its labels: weights are missing ({min(loaded.fresh)})")

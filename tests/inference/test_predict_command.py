@@ -120,7 +120,7 @@ def test_a_file_that_cannot_be_read_is_told_and_the_others_are_predicted(model: 
     document = json.loads(result.stdout)
     assert [Path(each["source"]).name for each in document["failed"]] == ["a-broken.jsonl", "a-outside.json"]
     assert len(document["pages"]) == 5  # the first line of the broken file too
-    assert "a-broken.jsonl:2: no JSON" in result.stderr
+    assert "a-broken.jsonl:2: is not JSON" in result.stderr
     assert "2 of 3 could not be read" in result.stderr
 
 
