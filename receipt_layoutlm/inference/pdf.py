@@ -29,6 +29,7 @@ _FEW_WORDS = 20  # of text on such a picture: a stamp or a page number
 _WIDE = 1.0  # gap between characters, in heights, that ends a word even without a space
 _UNITS = 100  # device units in a point
 _LINE_END_HYPHEN = "\x02"  # as pdfium reports it
+_ENCRYPTED = b"/Encrypt"
 _INVISIBLE_MODES = (3, 7)  # text rendering modes of the PDF specification: invisible, clipping only
 _LOCK = threading.Lock()
 
@@ -49,10 +50,7 @@ class _Character(NamedTuple):
 
 def count_pages(path: Path) -> int:
     with _LOCK, _document(path) as document:
-        count = len(document)
-    if count == 0:
-        raise ScanError(path, "is a PDF without pages", "export it once more")
-    return count
+        return len(document)
 
 
 def page_size(path: Path, number: int) -> tuple[int, int]:
@@ -98,9 +96,11 @@ def _document(path: Path) -> Iterator["PdfDocument"]:
         with pdfium.PdfDocument(path) as document:
             yield document
     except pdfium.PdfiumError as error:
-        if error.err_code == raw.FPDF_ERR_PASSWORD:
+        # of a file without pages, the code is that of the last file that failed
+        if error.err_code == raw.FPDF_ERR_PASSWORD and _ENCRYPTED in path.read_bytes():
             raise ScanError(path, "is a PDF with a password", "save a copy without the password") from error
-        raise ScanError(path, f"is a damaged PDF ({error})", "export or download it once more") from error
+        reason = "is a damaged PDF, or one without pages"
+        raise ScanError(path, reason, "export or download it once more") from error
 
 
 @contextmanager

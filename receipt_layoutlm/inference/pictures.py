@@ -38,7 +38,7 @@ def _opened(path: Path) -> Iterator["Image"]:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is the limit here
+            warnings.simplefilter("ignore")  # of odd EXIF, and of sizes, whose limit here is MAX_PIXELS
             with Image.open(path, formats=FORMATS) as image:
                 yield image
     except Image.DecompressionBombError as error:
