@@ -111,7 +111,7 @@ def compare(pairs: Sequence[tuple[Receipt, OcrResult]]) -> None:
                 values[name, "letters"] += bare(value) in bare(text)
     words = sum(len(receipt.words) for receipt, _ in pairs)
     print(
-        f"{words} words: {placed / words:.3f} read exactly and where they are; heights {median(heights):.2f} of the gold"
+        f"{words} words: {placed / words:.3f} read exactly, where they are; heights {median(heights):.2f} of the gold"
     )
     for kind, count in kinds.most_common():
         print(f"  {kind:25} {count:6} {count / words:.3f}")

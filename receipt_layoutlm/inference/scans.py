@@ -108,7 +108,8 @@ def _read_page(file: _File, number: int, options: ScanOptions) -> ScannedPage | 
         if layer is not None:
             return _of_text_layer(layer, pdf.page_size(file.path, number), number)
     engine = ocr.engine_name()
-    cache = OcrCache(options.cache_dir or paths.cache_dir(os.environ), engine) if options.use_cache else None
+    folder = options.cache_dir or paths.cache_dir(os.environ)
+    cache = OcrCache(folder, f"{engine} revision {ocr.REVISION}") if options.use_cache else None
     page = cache.get(file.digest, number) if cache else None
     if page is None:
         page = _recognised(file, number, engine, options.threads)

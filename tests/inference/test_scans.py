@@ -19,7 +19,8 @@ SROIE = SHARED / "sroie_img"
 
 
 @pytest.fixture
-def options(tmp_path: Path) -> ScanOptions:
+def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScanOptions:
+    monkeypatch.setenv("LAYOUTLM_CACHE_DIR", str(tmp_path / "cache"))
     return ScanOptions(cache_dir=tmp_path / "cache", threads=1)
 
 
@@ -72,6 +73,7 @@ def test_a_page_on_its_side_or_head_is_turned_upright(tmp_path: Path, options: S
     assert page.notes == (f"turned by {360 - angle} degrees clockwise",)
     assert sum(ink_within(upright, box) for box in page.boxes) > 0.95
     assert upright_image(path, 1, page.rotation) == upright
+    assert upright_image(path, 1) == upright  # as the cache has it
 
 
 def test_a_picture_upright_by_its_exif_needs_no_turn(tmp_path: Path, options: ScanOptions) -> None:
