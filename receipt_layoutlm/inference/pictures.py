@@ -81,8 +81,6 @@ def _decoded(image: "Image") -> tuple["Image", tuple[int, int]]:
     scale = min(1.0, math.sqrt(OCR_PIXELS / (full[0] * full[1])))
     image.draft(None, (math.ceil(full[0] * scale), math.ceil(full[1] * scale)))  # a JPEG, while decoding: 1/2, 1/4, 1/8
     image.load()
-    if image.format == "TIFF":
-        full = image.size  # turned by load
     orientation = image.getexif().get(_ORIENTATION, 1)
     scaled = _rgb(image, (max(round(full[0] * scale), 1), max(round(full[1] * scale), 1)))
     scaled.getexif()[_ORIENTATION] = orientation
