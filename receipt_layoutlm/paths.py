@@ -11,6 +11,7 @@ import platformdirs
 from receipt_layoutlm.errors import UserError
 
 STATE_VARIABLE = "LAYOUTLM_STATE_DIR"
+CACHE_VARIABLE = "LAYOUTLM_CACHE_DIR"
 WORK_VARIABLE = "LAYOUTLM_WORK_DIR"
 WORK = "work"  # in the state folder
 DEFAULT_WORK_DIR = Path("/tmp/receipt_layoutlm")  # the original system's: its users look there for run.json and best/
@@ -174,3 +175,9 @@ def _user_name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def cache_dir(environ: Mapping[str, str]) -> Path:
+    """Downloaded models and read scans, which may be removed at any time: LAYOUTLM_CACHE_DIR, else the platform's."""
+    given = environ.get(CACHE_VARIABLE)
+    return Path(given).expanduser().absolute() if given else platformdirs.user_cache_path("layoutlm")

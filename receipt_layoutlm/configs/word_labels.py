@@ -5,9 +5,9 @@ import json
 import math
 import re
 from collections.abc import Collection, Mapping
-from typing import Annotated, ClassVar, Literal, Self, get_args
+from typing import Annotated, ClassVar, Final, Literal, Self, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, model_validator
 
 from receipt_layoutlm.config import LabelName, LabelNames, TrainConfig, grouped, split_names
 from receipt_layoutlm.configs.recipes import WORD_LABELS_RECIPES, Recipe
@@ -17,6 +17,9 @@ ClassWeightScheme = Literal["none", "inverse", "sqrt-inverse", "effective", "bal
 
 ENCODING_VERSION = 2
 """Raised with every change of the code that decides how pages are encoded; a test notices such a change."""
+
+TOKENS_PER_BATCH: Final = 4096
+"""Sub-tokens of a batch in inference, which bounds its memory."""
 
 _data, _labels, _model, _loss = (grouped(name) for name in ("data", "labels", "model", "loss"))
 
@@ -153,3 +156,30 @@ class WordLabelsConfig(TrainConfig):
         windows = [self.max_length, self.max_sub_tokens]
         document = [ENCODING_VERSION, self.task, fingerprint, self.pretrained, *windows]
         return hashlib.sha256(json.dumps(document).encode()).hexdigest()
+
+
+class InferenceOptions(BaseModel):
+    """Options of a run that its predictions need too: inference.json beside the weights. Unknown keys are ignored.
+
+    A model without the file, from an earlier version or another tool, is used with these defaults.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    version: Literal[1] = 1
+    max_length: int = WordLabelsConfig.model_fields["max_length"].default
+    max_sub_tokens: int | None = None
+    decoding: Literal["argmax", "viterbi"] = WordLabelsConfig.model_fields["decoding"].default
+    single_valued_labels: tuple[str, ...] = ()
+    temperature: PositiveFloat = 1.0
+    """Divisor of the logits that calibrates confidences; fitted on the validation set."""
+
+    @classmethod
+    def of(cls, config: WordLabelsConfig, temperature: float) -> Self:
+        shared = {name: getattr(config, name) for name in cls.model_fields if name in WordLabelsConfig.model_fields}
+        return cls(temperature=temperature, **shared)
+
+    def config(self, pretrained: str, device: Literal["auto", "cpu", "cuda", "mps"]) -> WordLabelsConfig:
+        """The config of a run that would predict like this."""
+        shared = self.model_dump(include=set(WordLabelsConfig.model_fields))
+        return WordLabelsConfig(pretrained=pretrained, device=device, tokens_per_batch=TOKENS_PER_BATCH, **shared)

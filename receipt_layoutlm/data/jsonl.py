@@ -168,6 +168,29 @@ def read_labelled_lines(path: Path, options: ReadOptions, on_bad: Callable[[Data
     Raises DataError if the file cannot be read, or if units, arrangement or tags of the whole file are wrong.
     """
     rows, features = read_rows(path, options.text, on_bad)
+    return _lines_of(path, rows, features, options, on_bad)
+
+
+def read_unlabelled_lines(path: Path, options: ReadOptions, on_bad: Callable[[DataError], None]) -> list[LabelledLine]:
+    """As read_labelled_lines, for pages whose labels and ids are missing or not wanted."""
+    rows, _ = read_rows(path, options.text, on_bad)
+    unlabelled = [
+        Row(row.line, _unlabelled(row.value, f"{path.name}#{number}")) for number, row in enumerate(rows, start=1)
+    ]
+    return _lines_of(path, unlabelled, None, options, on_bad)
+
+
+def _unlabelled(value: object, page_id: str) -> object:
+    """A page's row with every word unlabelled, and with this id if it has none."""
+    if not isinstance(value, dict):
+        return value
+    count = next((len(value[name]) for name in ("words", "tokens") if isinstance(value.get(name), list)), 0)
+    return {"guid": page_id, **value, "tags": [UNSUPERVISED] * count}
+
+
+def _lines_of(
+    path: Path, rows: Sequence[Row], features: object, options: ReadOptions, on_bad: Callable[[DataError], None]
+) -> list[LabelledLine]:
     pages: list[tuple[int, ImportedPage]] = []
     for row in rows:
         try:

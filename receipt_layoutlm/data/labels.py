@@ -3,6 +3,9 @@
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
+
+from pydantic import TypeAdapter
 
 from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.page import UNSUPERVISED
@@ -102,6 +105,11 @@ class LabelMap:
     def to_json(self) -> str:
         """The content of label_map.json."""
         return json.dumps({"merges": self.merges, "labels": self.labels}, sort_keys=True, indent=1)
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Self:
+        """The map in a label_map.json. Raises ValueError."""
+        return TypeAdapter(cls).validate_json(content)
 
 
 def resolve_merges(config: WordLabelsConfig) -> dict[str, str]:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from receipt_dynamo import Receipt, ReceiptClient, ReceiptWord, ReceiptWordLabel, ValidationStatus
 from receipt_layoutlm.data.jsonl import normalised_name
 from receipt_layoutlm.data.labels import ALIASES, OUTSIDE
-from receipt_layoutlm.data.page import DEFAULT_ORDER, PAGE_EXTENT, UNSUPERVISED, Box, Page
+from receipt_layoutlm.data.page import DEFAULT_ORDER, PAGE_EXTENT, UNSUPERVISED, Box, DataError, Page
 from receipt_layoutlm.data.reading_order import printed_lines
 
 CONTINUES_OVER_LINES: Final = frozenset({"ADDRESS_LINE", "MERCHANT_NAME"})
@@ -84,6 +84,25 @@ def find_receipt(receipts: ReceiptClient, page_id: str) -> Receipt | None:
     if image_id and "#" not in image_id and re.fullmatch("[0-9]{5}", number):
         keys.append((image_id, int(number)))
     return next((receipt for receipt in receipts.get_receipts(keys) if page_id_of(receipt) == page_id), None)
+
+
+def stored_receipt(receipts: ReceiptClient, page_id: str) -> StoredReceipt | None:
+    """The current receipt of a page with its words and all labels; None if there is none."""
+    receipt = find_receipt(receipts, page_id)
+    if receipt is None:
+        return None
+    words = (word for word in receipts.get_image(receipt.image_id).words if word.receipt_id == receipt.receipt_id)
+    labels = (label for label in receipts.list_labels(receipt.image_id) if label.receipt_id == receipt.receipt_id)
+    return StoredReceipt(receipt, tuple(words), tuple(labels))
+
+
+def page_of_receipt(receipts: ReceiptClient, page_id: str) -> Page:
+    """The page of a stored receipt. Raises DataError when there is none, or it has no words."""
+    stored = stored_receipt(receipts, page_id)
+    page = None if stored is None else page_from_receipt(stored)[0]
+    if page is None:
+        raise DataError(f"table {receipts.table_name!r} has no receipt {page_id!r} with words")
+    return page
 
 
 def page_from_receipt(

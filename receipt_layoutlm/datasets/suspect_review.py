@@ -8,9 +8,8 @@ from pydantic import BaseModel, ConfigDict
 from receipt_dynamo import ReceiptClient, ReceiptWordLabel, StateConflict, ValidationStatus
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.datasets.receipt_pages import (
-    StoredReceipt,
     canonical,
-    find_receipt,
+    stored_receipt,
     words_of_page,
 )
 from receipt_layoutlm.datasets.suspects import Suspect, SuspectWord
@@ -54,7 +53,7 @@ def find_labels(
     marks = Marks([], [])
     unknown_pages = 0
     for page_id, of_page in by_page.items():
-        page, stored = pages[page_id], _stored(receipts, page_id)
+        page, stored = pages[page_id], stored_receipt(receipts, page_id)
         unknown_pages += stored is None
         words = [] if stored is None else words_of_page(stored)
         is_same = [(word.text, box) for word, box in words] == list(zip(page.words, page.boxes, strict=True))
@@ -82,16 +81,6 @@ def find_labels(
             "correct the files, or load them before --mark: `layoutlm-cli dataset load --help` shows how"
         )
     return marks
-
-
-def _stored(receipts: ReceiptClient, page_id: str) -> StoredReceipt | None:
-    """The current receipt of a page with its words and all labels."""
-    receipt = find_receipt(receipts, page_id)
-    if receipt is None:
-        return None
-    words = (word for word in receipts.get_image(receipt.image_id).words if word.receipt_id == receipt.receipt_id)
-    labels = (label for label in receipts.list_labels(receipt.image_id) if label.receipt_id == receipt.receipt_id)
-    return StoredReceipt(receipt, tuple(words), tuple(labels))
 
 
 def _unmarked(suspect: Suspect, word: SuspectWord, reason: str) -> Unmarked:

@@ -5,24 +5,25 @@ from pathlib import Path
 
 from receipt_dynamo import Job, JobQueue, NotFound
 from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.jobs.models import NoModel, best_prefix
 from receipt_layoutlm.run.manifest import MANIFEST, Manifest
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.keys import RunKeys
 
 
 class NothingToPull(UserError):
-    """The job has no such model yet, or the folder is not empty."""
+    """The job has no such checkpoint, or the folder is not empty."""
 
 
 def pull(open_bucket: Callable[[str], Bucket], job: Job, step: int | None, folder: Path) -> Manifest:
     """Download the best model, or the checkpoint of a step, into a new folder and verify it against its manifest.
 
-    Raises DamagedFolder, NothingToPull.
+    Raises DamagedFolder, NoModel, NothingToPull.
     """
     if folder.exists() and any(folder.iterdir()):
         raise NothingToPull(f"{folder} is not empty: name a new folder")
     if job.storage is None:
-        raise NothingToPull(f"job {job.name} keeps no files in a bucket of this system")
+        raise NoModel(f"job {job.name} keeps no files in a bucket of this system")
     bucket, keys = open_bucket(job.storage.bucket), RunKeys(job.storage, job.job_id)
     if step is not None:
         manifests = [key for key in bucket.list_keys(keys.run) if key.endswith(f"/{MANIFEST}")]
@@ -35,10 +36,7 @@ def pull(open_bucket: Callable[[str], Bucket], job: Job, step: int | None, folde
             stored = ", ".join(map(str, sorted(prefixes))) or "none"
             raise NothingToPull(f"no checkpoint of step {step} is kept; there are: {stored}")
         return bucket.get_folder(prefixes[step], folder)
-    for prefix in (keys.best(attempt) for attempt in range(job.attempt, 0, -1)):
-        if bucket.exists(prefix + MANIFEST):
-            return bucket.get_folder(prefix, folder)
-    raise NothingToPull(f"job {job.name} is {job.status} and has published no best model; try --checkpoint STEP")
+    return bucket.get_folder(best_prefix(bucket, job), folder)
 
 
 def delete_job(queue: JobQueue, open_bucket: Callable[[str], Bucket], job: Job) -> tuple[int, int]:

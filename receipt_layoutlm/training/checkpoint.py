@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from receipt_layoutlm.run.directory import RunDir
+from receipt_layoutlm.run.events import Evaluation
 from receipt_layoutlm.run.manifest import MANIFEST, RESUME_ONLY, verify, write_manifest
 from receipt_layoutlm.run.state import TrainState
 
@@ -45,7 +46,7 @@ def copied(tensors: Tensors) -> Tensors:
 
 
 def write_checkpoint(
-    run_dir: RunDir, save_model: Callable[[Path, Tensors], None], snapshot: Snapshot
+    run_dir: RunDir, save_model: Callable[[Path, Tensors, Evaluation | None], None], snapshot: Snapshot
 ) -> tuple[Path, str]:
     """Write checkpoint-{global_step}/; returns its folder and the manifest's SHA-256. `save_model` is the task's.
 
@@ -57,7 +58,7 @@ def write_checkpoint(
     partial = run_dir.path / ".checkpoint.partial"
     shutil.rmtree(partial, ignore_errors=True)  # of a checkpoint that could not be written
     partial.mkdir()
-    save_model(partial, snapshot.weights)
+    save_model(partial, snapshot.weights, next(reversed(snapshot.state.evaluations), None))
     save_file(snapshot.optimizer, partial / OPTIMIZER)
     save_file(snapshot.rng, partial / RNG)
     (partial / STATE).write_text(snapshot.state.model_dump_json(indent=1))

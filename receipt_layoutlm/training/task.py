@@ -120,5 +120,8 @@ class Task(Protocol[E, B]):
     def findings(self, history: Sequence[Evaluation]) -> list[Finding]:
         """Problems by the latest of these evaluations, each with its remedy; none for an empty history."""
 
-    def save(self, folder: Path, weights: Tensors) -> None:
-        """Write the model's files, and what the task needs beside weights, into the folder of a checkpoint."""
+    def save(self, folder: Path, weights: Tensors, latest: Evaluation | None) -> None:
+        """Write the model's files, and what resuming and inference need beside weights, into a checkpoint's folder.
+
+        `latest` is the last evaluation up to the checkpoint.
+        """

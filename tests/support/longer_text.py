@@ -191,6 +191,6 @@ class LongerText:
         is_coin = bool(history) and history[-1].scores["accuracy"] <= 0.5
         return [warning("no_better_than_chance", "raise --lr")] if is_coin else []
 
-    def save(self, folder: Path, weights: Tensors) -> None:
+    def save(self, folder: Path, weights: Tensors, latest: Evaluation | None) -> None:
         save_file(weights, folder / "model.safetensors")
         (folder / "classes.txt").write_text(" ".join(CLASSES))

@@ -10,6 +10,7 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer
 from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.labels import LabelMap
 from receipt_layoutlm.run.directory import RunDir
+from receipt_layoutlm.run.events import Evaluation
 from receipt_layoutlm.run.manifest import RESUME_ONLY, DamagedFolder, sha256_of, verify
 from receipt_layoutlm.run.state import TrainState
 from receipt_layoutlm.training.checkpoint import (
@@ -51,7 +52,7 @@ class Trained:
         self.optimizer.step()
         self.optimizer.zero_grad()
 
-    def save(self, folder: Path, weights: dict[str, torch.Tensor]) -> None:
+    def save(self, folder: Path, weights: dict[str, torch.Tensor], latest: Evaluation | None) -> None:
         self.model.save_pretrained(folder, state_dict=weights)
         self.tokenizer.save_pretrained(folder)
         (folder / "label_map.json").write_text(LABELS.to_json())

@@ -11,6 +11,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from huggingface_hub import constants
+from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from receipt_layoutlm.config import TrainConfig
@@ -80,7 +81,10 @@ def _hub_answers() -> bool:
         return False
 
 
-def load_error(source: str, error: OSError | ValueError) -> ModelLoadError | HubUnavailable:
+LoadFault = OSError | ValueError | SafetensorError
+
+
+def load_error(source: str, error: LoadFault) -> ModelLoadError | HubUnavailable:
     """The error of weights that could not be loaded; HubUnavailable when a later try may succeed."""
     first_line = str(error).strip().split("\n")[0]
     if Path(source).exists():
@@ -92,7 +96,7 @@ def load_error(source: str, error: OSError | ValueError) -> ModelLoadError | Hub
     return hub_error(source, error, is_reachable=not is_offline(source))
 
 
-def hub_error(source: str, error: OSError | ValueError, *, is_reachable: bool) -> ModelLoadError | HubUnavailable:
+def hub_error(source: str, error: LoadFault, *, is_reachable: bool) -> ModelLoadError | HubUnavailable:
     """The error of a name on the hub, by the hub's status or the lost connection behind it."""
     first_line = str(error).strip().split("\n")[0]
     status = _status(error)

@@ -1,6 +1,7 @@
 """LayoutLM for token classification: loading, warm start and the packed forward pass."""
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, LayoutLMConfig, LayoutLMForTokenClassification, PretrainedConfig
 
 from receipt_layoutlm.configs.word_labels import WordLabelsConfig
@@ -32,7 +33,7 @@ def load_model(config: WordLabelsConfig, label_map: LabelMap) -> Loaded:
             loaded = warm_start_from_bert(source, label2id, config.layers, config.dropout, config.seed)
         else:
             loaded = _load(source, stored, config, label2id)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise load_error(source, error) from error
     loaded.model.train()
     loaded.model.layoutlm.pooler.requires_grad_(False)

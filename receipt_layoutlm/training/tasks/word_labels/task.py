@@ -8,7 +8,7 @@ import torch
 from transformers import LayoutLMForTokenClassification, PreTrainedTokenizerFast
 
 from receipt_layoutlm.config import TrainConfig
-from receipt_layoutlm.configs.word_labels import WordLabelsConfig
+from receipt_layoutlm.configs.word_labels import InferenceOptions, WordLabelsConfig
 from receipt_layoutlm.data.check_report import Finding
 from receipt_layoutlm.data.labels import OUTSIDE, LabelMap, check_named
 from receipt_layoutlm.data.snapshot import fingerprint
@@ -48,6 +48,7 @@ from receipt_layoutlm.training.tasks.word_labels.unknown_words import unknown_wo
 from receipt_layoutlm.training.throughput import EncoderSize, StepWorkload
 
 LABEL_MAP = "label_map.json"
+INFERENCE = "inference.json"
 TEST_METRIC_NAME = "test_f1"
 
 
@@ -174,10 +175,13 @@ class WordLabels:
     def findings(self, history: Sequence[Evaluation]) -> list[Finding]:
         return findings(history, self.config, self.epochs - self.config.epochs)
 
-    def save(self, folder: Path, weights: Tensors) -> None:
+    def save(self, folder: Path, weights: Tensors, latest: Evaluation | None) -> None:
         self.model.save_pretrained(folder, state_dict=weights)  # only the config is taken from the model itself
         self.tokenizer.save_pretrained(folder)
         (folder / LABEL_MAP).write_text(self.label_map.to_json())
+        temperature = 1.0 if latest is None else latest.scores.get("temperature", 1.0)
+        options = InferenceOptions.of(self.config, temperature)
+        (folder / INFERENCE).write_text(options.model_dump_json(indent=1))
 
     def _predict(self, pages: EncodedPages, compute: Compute, on_batch: Callable[[], None]) -> Predictions:
         names = [name for _, name in sorted(self.label_map.id2label.items())]

@@ -5,20 +5,12 @@ values per page and label: a predicted value is right if it is among the true on
 Precision, recall and F1 are micro averages over these values.
 """
 
-import re
 import unicodedata
 from collections.abc import Collection, Sequence
 
-from receipt_layoutlm.data.importers.value_match import amount
+from receipt_layoutlm.data.amounts import AROUND, read_amount
 from receipt_layoutlm.data.tags import entities
 from receipt_layoutlm.training.tasks.word_labels.scoring.entities import SetScores, Tags, labelled, score_sets
-
-_CODES = "rm|myr|usd|eur|gbp|chf|cad|aud|nzd|sgd|idr|rp|inr|rs|thb|php|vnd|krw|jpy|cny|hkd|twd|brl|mxn"
-_CURRENCY = rf"(?:{_CODES}|[a-z]{{0,2}}[$]|[€£¥₹₩₫฿₱])"  # not any letters: AB1234 is a code
-_AMOUNT = re.compile(rf"-?(?:{_CURRENCY}\.?)?-?(?P<number>\d+(?:[.,]\d+)*)-?{_CURRENCY}?")
-_COMMA_DECIMALS = re.compile(r"(?:\d+|\d{1,3}(?:\.\d{3})+),\d{1,2}|\d{1,3}(?:\.\d{3}){2,}")
-_POINT_DECIMALS = re.compile(r"(?:\d+|\d{1,3}(?:,\d{3})+)(?:\.\d+)?")
-_AROUND = " .,:;"
 
 
 def score_fields(
@@ -47,19 +39,11 @@ def values(words: Sequence[str], tags: Tags, labels: Collection[str]) -> set[tup
 def normalised(text: str) -> str:
     """Canonical text of a value for comparison.
 
-    An amount becomes its number, without currency (a sign or a common code), thousands separators and trailing zeros:
-    `RM 1,234.50`, `1.234,50` and `$1234.5` are equal. A comma before one or two last digits is a decimal comma, before
-    three a separator; a single point is a decimal point. Bare digits are no amount, since they may be a code. Any
-    other text is compared without case, with one space between words, and without the marks .,:; at its ends.
+    An amount (amounts.read_amount) becomes its number, without currency, thousands separators and trailing zeros. Bare
+    digits are no amount, since they may be a code. Any other text is compared without case, with one space between
+    words, and without the marks .,:; at its ends.
     """
     plain = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    compact = "".join(plain.split())
-    match = _AMOUNT.fullmatch(compact.strip(_AROUND))
-    if match is not None and not match[0].isdigit():
-        number = match["number"]
-        if _COMMA_DECIMALS.fullmatch(number):
-            number = number.replace(".", "").replace(",", ".")
-        value = amount(number) if _POINT_DECIMALS.fullmatch(number) else None
-        if value is not None:
-            return f"{'-' if '-' in compact else ''}{value.normalize():f}"
-    return plain.strip(_AROUND) or plain
+    bare = plain.strip(AROUND) or plain
+    amount = None if "".join(bare.split()).isdigit() else read_amount(text)
+    return bare if amount is None else f"{amount.value.normalize():f}"

@@ -41,7 +41,7 @@ def score_words(
 ) -> WordScores:
     """Score each word in its scoring window; `on_batch` is called before each batch and may raise to stop.
 
-    Processes of a group share the batches. The model is left in training mode.
+    Processes of a group share the batches. The model's mode is restored at the end.
     """
     order = np.argsort(pages.window_lengths, stable=True).tolist()  # similar lengths in a batch
     if config.tokens_per_batch is not None and config.eval_batch_size is None:
@@ -53,6 +53,7 @@ def score_words(
     rows = [np.zeros((len(page.tags), len(model.names)), np.float32) for page in pages.pages]
     total, words = 0.0, 0
     group = compute.group
+    was_training = model.model.training
     model.model.eval()
     try:
         for place in range(0, len(batches), group.size):
@@ -70,7 +71,7 @@ def score_words(
             for window, piece in zip(windows, np.split(scores, ends[:-1]), strict=True):
                 rows[window.page][window.word_index[window.scored]] = piece
     finally:
-        model.model.train()
+        model.model.train(was_training)
     if group.size > 1 and rows:  # a process's rows are 0 for words that another process scored
         everything = group.sum(torch.from_numpy(np.concatenate(rows))).numpy()
         rows = np.split(everything, np.cumsum([len(row) for row in rows])[:-1])

@@ -1,0 +1,100 @@
+"""Extractor: reads fields from scans and pages with a fine-tuned model. The package's door for Python programs."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Self
+
+from receipt_dynamo import DynamoClient
+from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.inference.extraction import Extraction, extraction_of
+from receipt_layoutlm.inference.predictor import Device, Predictor
+from receipt_layoutlm.inference.scans import ScanOptions
+from receipt_layoutlm.inference.sources import SourcePage, read_source
+from receipt_layoutlm.inference.values import DateOrder
+from receipt_layoutlm.jobs.find import find_job
+from receipt_layoutlm.jobs.models import model_at, model_of_job
+from receipt_layoutlm.paths import cache_dir
+from receipt_layoutlm.references import is_in_bucket
+from receipt_layoutlm.storage.bucket import Bucket
+
+PAGES_AT_ONCE = 16
+TABLE_VARIABLE = "DYNAMO_TABLE_NAME"
+
+
+def nothing(*_: object) -> None:
+    return None
+
+
+def model_folder(
+    source: str | Path, open_client: Callable[[], DynamoClient], open_bucket: Callable[[str], Bucket], cache: Path
+) -> Path:
+    """Folder of a model named as a folder, as s3://BUCKET/PREFIX, or as a job.
+
+    Raises NoModel, NotFound, AmbiguousJob, StorageError, DamagedFolder.
+    """
+    if isinstance(source, Path) or Path(source).is_dir():
+        return Path(source)
+    if is_in_bucket(source):
+        return model_at(open_bucket, source, cache)
+    return model_of_job(open_bucket, find_job(open_client(), source), cache)
+
+
+@dataclass(frozen=True, slots=True)
+class Extractor:
+    """A loaded model. May be used from several threads."""
+
+    predictor: Predictor
+    date_order: DateOrder | None = None
+    scans: ScanOptions = field(default_factory=ScanOptions)
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path,
+        *,
+        client: DynamoClient | None = None,
+        open_bucket: Callable[[str], Bucket] = Bucket,
+        device: Device = "auto",
+        date_order: DateOrder | None = None,
+        scans: ScanOptions | None = None,
+    ) -> Self:
+        """Load a model: a folder, s3://BUCKET/PREFIX, or the best model of a job (id, name, @last, @best).
+
+        A folder needs no AWS. A job is looked up by `client`, by default in the table DYNAMO_TABLE_NAME; its files are
+        verified and kept in the cache folder. `date_order` decides about dates like 01/02/2018. Raises UserError.
+        """
+
+        def open_client() -> DynamoClient:
+            if client is None and TABLE_VARIABLE not in os.environ:
+                raise UserError(f"{source!r} is no folder; to look it up as a job set {TABLE_VARIABLE} or give client=")
+            return client or DynamoClient(os.environ[TABLE_VARIABLE])
+
+        folder = model_folder(source, open_client, open_bucket, cache_dir(os.environ))
+        return cls(Predictor.load(folder, device), date_order, scans or ScanOptions())
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.predictor.label_map.labels
+
+    def read(self, path: str | Path) -> list[Extraction]:
+        """The pages of a scan, a PDF, or a JSON file of words and boxes. Raises DataError, ScanError."""
+        return list(self.extract(read_source(Path(path), self.scans, nothing)))
+
+    def extract(self, pages: Iterable[SourcePage]) -> Iterator[Extraction]:
+        """Predict pages as they come, some at a time, so that memory does not grow with their number."""
+        remaining = iter(pages)
+        while block := list(islice(remaining, PAGES_AT_ONCE)):
+            predictions = self.predictor.predict([each.page for each in block])
+            for each, prediction in zip(block, predictions, strict=True):
+                yield extraction_of(
+                    each.page,
+                    prediction,
+                    source=each.source,
+                    number=each.number,
+                    model=self.predictor.digest,
+                    date_order=self.date_order,
+                    notes=(*self.predictor.notes, *each.notes),
+                )

@@ -1,0 +1,124 @@
+"""Predictions of a fine-tuned model for pages, by the code that validates in training."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, Self
+
+import torch
+from pydantic import ValidationError
+from transformers import PreTrainedTokenizerFast
+from transformers.utils import logging
+
+from receipt_layoutlm.configs.word_labels import InferenceOptions, WordLabelsConfig
+from receipt_layoutlm.data.labels import LabelMap
+from receipt_layoutlm.data.page import Page, validation_reason
+from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.inference.extraction import PagePrediction
+from receipt_layoutlm.run.manifest import MANIFEST, sha256_of, verify
+from receipt_layoutlm.training.checkpoint import MODEL
+from receipt_layoutlm.training.distributed import SINGLE
+from receipt_layoutlm.training.precision import available, choose
+from receipt_layoutlm.training.setup import resolve_device
+from receipt_layoutlm.training.task import Compute
+from receipt_layoutlm.training.tasks.pretrained import load_fast_tokenizer
+from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import select
+from receipt_layoutlm.training.tasks.word_labels.inputs.windows import encode_pages
+from receipt_layoutlm.training.tasks.word_labels.layoutlm import load_model
+from receipt_layoutlm.training.tasks.word_labels.scoring.decoding import decode
+from receipt_layoutlm.training.tasks.word_labels.scoring.words import WordModel, confidences, score_words
+from receipt_layoutlm.training.tasks.word_labels.task import INFERENCE, LABEL_MAP
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+DEFAULTS_NOTE = (
+    f"the model has no {INFERENCE}, an earlier version wrote it: confidences are not calibrated, and decoding and "
+    "window length are the defaults"
+)
+
+
+class NotAModel(UserError):
+    """A folder that holds no fine-tuned model; the text says what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Predictor:
+    """A model with its tokenizer, labels and options. May be used from several threads."""
+
+    model: WordModel
+    tokenizer: PreTrainedTokenizerFast
+    label_map: LabelMap
+    config: WordLabelsConfig
+    temperature: float
+    compute: Compute
+    digest: str
+    """SHA-256 of the model's weights."""
+    notes: tuple[str, ...]
+
+    @classmethod
+    def load(cls, folder: Path, device: Device = "auto", threads: int | None = None) -> Self:
+        """Load a folder as `job pull` writes it, or best/ of a run directory. `threads` are torch's, of the process.
+
+        Raises DamagedFolder, NotAModel, ModelLoadError, and ConfigError for a device that is not here.
+        """
+        if not (folder / MODEL).is_file():
+            raise NotAModel(f"{folder} holds no {MODEL}: name a folder that 'layoutlm-cli job pull' wrote")
+        if (folder / MANIFEST).exists():
+            verify(folder)
+        label_map = _read_label_map(folder)
+        options = _read_options(folder)
+        notes = () if options is not None else (DEFAULTS_NOTE,)
+        options = options or InferenceOptions()
+        config = options.config(str(folder), device)
+        logging.disable_progress_bar()  # a loaded model is no news
+        loaded = load_model(config, label_map)
+        if loaded.fresh:
+            raise NotAModel(f"{folder} is not fine-tuned for its labels: weights are missing ({min(loaded.fresh)})")
+        target = resolve_device(device)
+        if threads is not None:
+            torch.set_num_threads(threads)
+        names = [name for _, name in sorted(label_map.id2label.items())]
+        return cls(
+            model=WordModel(loaded.model.eval().to(target), names),
+            tokenizer=load_fast_tokenizer(config),
+            label_map=label_map,
+            config=config,
+            temperature=options.temperature,
+            compute=Compute(target, choose("auto", None, available(target)).precision, SINGLE),
+            digest=sha256_of(folder / MODEL),
+            notes=notes,
+        )
+
+    def predict(self, pages: Sequence[Page], on_batch: Callable[[], None] = lambda: None) -> list[PagePrediction]:
+        """Predict pages; their tags are ignored. `on_batch` is called before each batch and may raise to stop."""
+        names, config = self.model.names, self.config
+        numbered = [replace(page, page_id=str(number)) for number, page in enumerate(pages)]
+        features = encode_pages(numbered, self.tokenizer, config.max_length, lambda: None, config.max_sub_tokens)
+        encoded = select(features, [page.page_id for page in numbered], LabelMap({}, self.label_map.labels))
+        log_probs = score_words(self.model, encoded, config, self.compute, on_batch).log_probs
+        tags = decode(log_probs, names, config.decoding, config.single_valued_labels)
+        calibrated = [torch.from_numpy(page / self.temperature).log_softmax(-1).numpy() for page in log_probs]
+        return [
+            PagePrediction(tuple(page.order.tolist()), tuple(page_tags), tuple(p for p in of_words if p is not None))
+            for page, page_tags, of_words in zip(encoded.pages, tags, confidences(calibrated, tags, names), strict=True)
+        ]
+
+
+def _read_label_map(folder: Path) -> LabelMap:
+    try:
+        return LabelMap.from_json((folder / LABEL_MAP).read_bytes())
+    except FileNotFoundError as error:
+        raise NotAModel(f"{folder} has no {LABEL_MAP}, so its labels are unknown: pull the model again") from error
+    except ValueError as error:
+        raise NotAModel(f"{folder / LABEL_MAP} is damaged: {error}") from error
+
+
+def _read_options(folder: Path) -> InferenceOptions | None:
+    """None for a model of an earlier version, which has no such file."""
+    try:
+        return InferenceOptions.model_validate_json((folder / INFERENCE).read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise NotAModel(f"{folder / INFERENCE} is damaged: {validation_reason(error)}") from error

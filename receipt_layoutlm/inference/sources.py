@@ -1,0 +1,86 @@
+"""Pages to predict: words in JSON files, scans and PDFs, alone or in folders."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from receipt_layoutlm.data.jsonl import ReadOptions, read_unlabelled_lines
+from receipt_layoutlm.data.page import UNSUPERVISED, DataError, Page, bad_lines
+from receipt_layoutlm.inference.scans import SCAN_SUFFIXES, ScanOptions, read_scan
+
+WORD_SUFFIXES = (".json", ".jsonl", ".jsonl.gz", ".ndjson", ".csv")
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePage:
+    """A page without labels, its file (or dataset), and its number in it, from 1."""
+
+    page: Page
+    source: str
+    number: int
+    notes: tuple[str, ...] = ()
+
+
+def files_of(paths: Iterable[Path]) -> list[Path]:
+    """The files, and those in the folders that can be read, sorted by name; hidden ones are left out.
+
+    Raises DataError for a path that does not exist and for a folder without any such file.
+    """
+    files: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            if not path.exists():
+                raise DataError("there is no such file", file=str(path))
+            files.append(path)
+            continue
+        found = sorted(each for each in path.rglob("*") if is_readable(each) and not is_hidden(each, path))
+        if not found:
+            known = ", ".join((*SCAN_SUFFIXES, *WORD_SUFFIXES))
+            raise DataError(f"the folder has no file to predict ({known})", file=str(path))
+        files += found
+    return list(dict.fromkeys(files))
+
+
+def is_readable(path: Path) -> bool:
+    return path.is_file() and path.name.lower().endswith((*SCAN_SUFFIXES, *WORD_SUFFIXES))
+
+
+def is_hidden(path: Path, folder: Path) -> bool:
+    """Whether a part of the path below the folder begins with a point, or with __ as in __MACOSX."""
+    return any(part.startswith((".", "__")) for part in path.relative_to(folder).parts)
+
+
+def read_source(path: Path, options: ScanOptions, on_page: Callable[[int, int], None]) -> Iterator[SourcePage]:
+    """The pages of a file. `on_page` is called with the number of a scanned page and their count, before it is read.
+
+    Raises DataError with file and line, ScanError.
+    """
+    if path.name.lower().endswith(WORD_SUFFIXES):
+        yield from _pages_of_words(path)
+        return
+    for scan in read_scan(path, options=options, on_page=on_page):
+        page = Page(
+            page_id=path.name if scan.number == 1 else f"{path.name}#{scan.number}",
+            group=path.name,
+            words=scan.words,
+            boxes=scan.boxes,
+            tags=(UNSUPERVISED,) * len(scan.words),
+            width=scan.width,
+            height=scan.height,
+        )
+        yield SourcePage(page, str(path), scan.number, scan.notes)
+
+
+def _pages_of_words(path: Path) -> Iterator[SourcePage]:
+    """Pages in the import format (data/jsonl.py), in which labels and ids may be missing here."""
+    refused: list[DataError] = []
+    lines = read_unlabelled_lines(path, ReadOptions(), refused.append)
+    for number, line in enumerate(lines, start=1):
+        try:
+            yield SourcePage(line.page(), str(path), number)
+        except ValueError as error:
+            refused.append(DataError(str(error), file=str(path), line=line.line))
+    if refused:
+        raise bad_lines(refused)
+    if not lines:
+        raise DataError("the file has no pages", file=str(path))

@@ -1,0 +1,54 @@
+"""Models of jobs and buckets on this machine: downloaded once, verified, and kept by the hash of their manifest."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from receipt_dynamo import Job
+from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.run.manifest import MANIFEST, DamagedFolder, verify
+from receipt_layoutlm.storage.bucket import Bucket
+from receipt_layoutlm.storage.errors import NotStored
+from receipt_layoutlm.storage.keys import RunKeys, parse_s3_uri
+
+
+class NoModel(UserError):
+    """A job or a place in a bucket without a model; the text says what there is instead."""
+
+
+def best_prefix(bucket: Bucket, job: Job) -> str:
+    """Prefix of the published best model of a job, that of its newest attempt. Raises NoModel."""
+    if job.storage is None:
+        raise NoModel(f"job {job.name} keeps no files in a bucket of this system")
+    keys = RunKeys(job.storage, job.job_id)
+    for prefix in (keys.best(attempt) for attempt in range(job.attempt, 0, -1)):
+        if bucket.exists(prefix + MANIFEST):
+            return prefix
+    raise NoModel(f"job {job.name} is {job.status} and has published no best model; try --checkpoint STEP")
+
+
+def model_of_job(open_bucket: Callable[[str], Bucket], job: Job, cache: Path) -> Path:
+    """Folder with the best model of a job. Raises NoModel, StorageError, DamagedFolder."""
+    if job.storage is None:
+        raise NoModel(f"job {job.name} keeps no files in a bucket of this system")
+    bucket = open_bucket(job.storage.bucket)
+    return _kept(bucket, best_prefix(bucket, job), cache)
+
+
+def model_at(open_bucket: Callable[[str], Bucket], uri: str, cache: Path) -> Path:
+    """Folder with the model at s3://BUCKET/PREFIX, where a manifest lists its files. Raises as model_of_job."""
+    place = parse_s3_uri(uri)
+    return _kept(open_bucket(place.bucket), place.prefix, cache)
+
+
+def _kept(bucket: Bucket, prefix: str, cache: Path) -> Path:
+    try:
+        digest = hashlib.sha256(bucket.get_bytes(prefix + MANIFEST)).hexdigest()
+    except NotStored as error:
+        raise NoModel(f"s3://{bucket.name}/{prefix} holds no model with a {MANIFEST}") from error
+    folder = cache / "models" / digest
+    try:
+        verify(folder)
+    except DamagedFolder:  # not there yet, or only in part
+        bucket.get_folder(prefix, folder, digest)
+    return folder
