@@ -18,6 +18,8 @@ from receipt_layoutlm.data.page import PAGE_EXTENT, Box, DataError
 _INVERTED = 3  # boxes that end before they begin; fewer are slips
 _ENOUGH = 8  # words of a file; fewer prove nothing about units and arrangements
 _MANY = 20  # different boxes of a file whose pages have too few words each
+_SEVERAL = 5  # pages, of which it is no chance that all end at the same place
+_AT_EDGE = 0.9  # share of the width that printed text reaches
 _BULK = 0.95  # of the values of a page, below its unit's maximum
 _OVER = 1.05  # a box may extend so far over the edge of the page, where it is cut
 _FILLED = 0.6  # share of the width that text reaches on most pages of a data set
@@ -175,7 +177,21 @@ def _unit(pages: Sequence[RawBoxes], file: str, note: Callable[[str], None]) -> 
             line=next((page.line for page in pages if page.size is None), None),
         )
     if _fit(pages) and _are_small(pages) and sum(len(page.words) for page in pages) >= _ENOUGH:
+        if len(pages) >= _SEVERAL and _end_at_edges(pages):
+            raise DataError(
+                "the boxes of all pages end at width and height, as pixels do, and are plausible thousandths too: "
+                "--boxes pixels or --boxes thousandths says which",
+                file=file,
+            )
         note("boxes read as thousandths; they would fit into width and height as pixels too (--boxes pixels)")
+    boxes = {box for page in pages for box in page.boxes}
+    if len(boxes) >= _MANY and 2 * max(map(max, boxes)) < PAGE_EXTENT and not any(page.size for page in pages):
+        raise DataError(
+            f"no value of a box is above {max(map(max, boxes)):g}, which would put all words into a corner of the "
+            "page: the boxes seem to be pixels of small images; write width and height of the image into each line, "
+            "by which they are then converted; --boxes thousandths reads them as they are",
+            file=file,
+        )
     return BoxUnit.THOUSANDTHS
 
 
@@ -203,8 +219,8 @@ def _kind(page: RawBoxes) -> BoxUnit | None:
 
 
 def _fit(pages: Sequence[RawBoxes]) -> bool:
-    """Whether every page has a size, and hardly a box extends over it."""
-    if any(page.size is None for page in pages):
+    """Whether most pages have a size, and hardly a box extends over it."""
+    if 2 * sum(page.size is not None for page in pages) < len(pages):
         return False
     within = [
         max(box[0], box[2]) <= size[0] * _OVER and max(box[1], box[3]) <= size[1] * _OVER
@@ -223,9 +239,25 @@ def _are_pixels(pages: Sequence[RawBoxes]) -> bool:
     """Whether boxes below 1000 fill the images as pixels, and leave a part of most pages empty as thousandths."""
     if not _fit(pages) or not _are_small(pages) or sum(len(page.words) for page in pages) < _ENOUGH:
         return False
-    rights = [(max(max(box[0], box[2]) for box in page.boxes), page.size) for page in pages if page.boxes and page.size]
-    as_pixels = median(right / size[0] for right, size in rights)
+    rights = _rights(pages)
+    as_pixels = median(right / width for right, width in rights)
     return as_pixels >= _FILLED > median(right / PAGE_EXTENT for right, _ in rights)
+
+
+def _rights(pages: Sequence[RawBoxes]) -> list[tuple[float, float]]:
+    """Where the text of each page ends at the right, and the width of its image."""
+    return [
+        (max(max(box[0], box[2]) for box in page.boxes), page.size[0]) for page in pages if page.boxes and page.size
+    ]
+
+
+def _end_at_edges(pages: Sequence[RawBoxes]) -> bool:
+    """Whether the text of most pages reaches the edge of its image and never extends over it."""
+    lower = all(max(box[1], box[3]) <= page.size[1] for page in pages if page.size for box in page.boxes)
+    rights = _rights(pages)
+    reached = median(right / width for right, width in rights) >= _AT_EDGE
+    is_narrow = max(right for right, _ in rights) <= _AT_EDGE * PAGE_EXTENT
+    return lower and reached and is_narrow and all(right <= width for right, width in rights)
 
 
 # arrangements

@@ -15,7 +15,6 @@ from receipt_layoutlm.data.page import DEFAULT_ORDER, PAGE_EXTENT, UNSUPERVISED,
 from receipt_layoutlm.data.reading_order import printed_lines
 from receipt_layoutlm.data.tags import iob2
 
-
 _SHARES = 1.05  # the largest value of boxes in shares of the page, with slips
 
 
