@@ -20,7 +20,7 @@ RECORD = ConfigDict(frozen=True, coerce_numbers_to_str=True, allow_inf_nan=False
 NullableText = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
 """A text that may be null, which is no text."""
 
-_AS_LINES = "write its rows as JSON lines, in pandas with df.to_json('pages.jsonl', orient='records', lines=True)"
+AS_LINES = "write its rows as JSON lines, in pandas with df.to_json('pages.jsonl', orient='records', lines=True)"
 
 _NOT_TEXT = (
     (
@@ -28,9 +28,9 @@ _NOT_TEXT = (
         "is a Git LFS pointer, not the file: run 'git lfs pull' in the clone",
     ),
     (b"\x00\x05\x16\x07", "is an AppleDouble file of macOS, without the content of the file that it accompanies"),
-    (b"PAR1", f"is a Parquet file, which this import does not read: {_AS_LINES}"),
-    (b"ARROW1", f"is an Arrow file, which this import does not read: {_AS_LINES}"),
-    (b"\xff\xff\xff\xff", f"is an Arrow stream, which this import does not read: {_AS_LINES}"),
+    (b"PAR1", f"is a Parquet file, which this import does not read: {AS_LINES}"),
+    (b"ARROW1", f"is an Arrow file, which this import does not read: {AS_LINES}"),
+    (b"\xff\xff\xff\xff", f"is an Arrow stream, which this import does not read: {AS_LINES}"),
     (b"PK\x03\x04", "is a ZIP archive: unpack it"),
     (b"\x89PNG", "is an image: name the file or folder with the words and labels"),
     (b"\xff\xd8\xff", "is an image: name the file or folder with the words and labels"),

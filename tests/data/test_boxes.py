@@ -138,7 +138,7 @@ def test_pixels_need_the_size_of_each_page(tmp_path: Path) -> None:
 def test_pixels_without_width_and_height_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="seem to be pixels; write the image's width and height"):
         read(tmp_path, turned(PAGES, pixels(1700, 2400)))
-    with pytest.raises(DataError, match="into a corner .* pixels of small images; write width and height"):
+    with pytest.raises(DataError, match=r"into a corner .* pixels of small images; write width and height"):
         read(tmp_path, turned(PAGES, pixels(380, 480)))
     with pytest.raises(DataError, match="need width and height"):
         read(tmp_path, turned(PAGES, pixels(380, 610)), BoxOptions(BoxUnit.PIXELS))
