@@ -3,6 +3,7 @@
 import codecs
 import gzip
 import re
+import unicodedata
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -44,9 +45,17 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _WESTERN = "cp1252"
-_OTHERS = ("gb18030", "big5", "shift_jis", "euc_kr", "cp1251", "cp1253", "cp1250", _WESTERN)
+_OTHERS = (
+    *("gb18030", "big5", "shift_jis", "euc_jp", "euc_kr", "cp1251", "koi8_r", "cp1253", "cp1255", "cp1256", "cp874"),
+    *("cp1250", "cp1254", _WESTERN, "mac_roman", "cp850"),
+)
+_RARE = re.compile(
+    rb"[\x8a\x8c\x8e\x9a\x9c\x9e\x9f]|(?<=[A-Za-z])[\x80-\x84\x86-\x90\x98\xa5\xac\xaf\xb3\xb9\xbc-\xbf]"
+)
+"""Letters that western texts hardly have, and signs that never follow a letter in them: other encodings' letters."""
 _FOREIGN_RUN = re.compile(rb"[\x80-\xff]+")
 _PREVIEW = 24  # characters
+_OFFERED = 6  # encodings
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -99,7 +108,8 @@ def _decoded(content: bytes, path: Path, options: TextOptions) -> str:
         return _decode(content, options.encoding, path)
     runs = _FOREIGN_RUN.findall(content)
     # accented letters stand alone between others; texts of other scripts are runs of such bytes
-    if 2 * sum(len(run) for run in runs if len(run) > 1) < sum(map(len, runs)):
+    are_single = 2 * sum(len(run) for run in runs if len(run) > 1) < sum(map(len, runs))
+    if are_single and 3 * len(_RARE.findall(content)) < sum(map(len, runs)):
         with suppress(UnicodeDecodeError):
             text = content.decode(_WESTERN)
             options.note(f"read as {_WESTERN}, guessed: --encoding names another encoding")
@@ -128,9 +138,21 @@ def _undecided(content: bytes, path: Path) -> DataError:
             reading = line[begin : begin + _PREVIEW].strip()
             if not readings or any(map(str.isalpha, reading.split()[0])):
                 readings.setdefault(reading, encoding)
-    reads = ", ".join(f"{encoding} reads {reading!r}" for reading, encoding in list(readings.items())[:4])
+    likely = sorted(readings.items(), key=lambda item: _odd_words(item[0]))[:_OFFERED]
+    reads = ", ".join(f"{encoding} reads {reading!r}" for reading, encoding in likely)
     reason = f"is not UTF-8: {reads}; name the right one with --encoding" if reads else "is not UTF-8: save it as UTF-8"
     return DataError(reason, file=str(path), line=place + 1)
+
+
+def _odd_words(text: str) -> int:
+    """The number of words that mix scripts or have signs beyond ASCII, as a wrong encoding makes them."""
+    count = 0
+    for word in text.split():
+        kinds = {unicodedata.name(each, "?").split(" ")[0] for each in word if each.isalpha() or not each.isascii()}
+        count += len(kinds - {"HIRAGANA", "KATAKANA"}) > 1 or not kinds.isdisjoint(
+            ("HALFWIDTH", "FULLWIDTH", "BOX", "?")
+        )
+    return count
 
 
 def numbered_lines(path: Path, options: TextOptions = TextOptions()) -> Iterator[tuple[int, str]]:

@@ -84,3 +84,23 @@ def test_a_folder_inside_of_the_format_stands_for_the_folder_above(tmp_path: Pat
     assert files_below([tmp_path / "images"], "annotations/*.json") == [tmp_path / "annotations/1.json"]
     with pytest.raises(DataError, match="the folder has no"):
         files_below([tmp_path / "images"], "*.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("Bäckerei Müller Größe für Käse", "mac_roman"),
+        ("Bäckerei Müller Größe für Käse", "cp850"),
+        ("Sprzedaż Łódź złotych Świętokrzyska żółw", "cp1250"),
+    ],
+)
+def test_accented_letters_of_other_encodings_are_not_read_as_western(tmp_path: Path, text: str, encoding: str) -> None:
+    with pytest.raises(DataError, match=rf"{encoding} reads .*--encoding"):
+        text_of(tmp_path, text.encode(encoding))
+
+
+@pytest.mark.parametrize(
+    "text", ["Crème brûlée à l’œuf, 9,90 €", "Köln, Straße 3³ m²", "¿Qué? ¡Año! nº 5", "Ça coûte 3 £"]
+)
+def test_western_texts_are_told_by_their_letters(tmp_path: Path, text: str) -> None:
+    assert text_of(tmp_path, text.encode("cp1252"))[0] == text

@@ -127,7 +127,7 @@ def test_the_names_beside_a_data_set_are_used(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", ["{1}-{0}", "{1}.{0}", "{1}_{0}"])
 def test_marks_at_the_end_are_told_though_no_entity_has_two_words(tmp_path: Path, form: str) -> None:
     given = [form.format("B", "NAME") if tag != "O" else tag for tag in BIO]
-    with pytest.raises(DataError, match="end in their mark, .* write B-NAME"):
+    with pytest.raises(DataError, match=r"end in their mark, .* write B-NAME"):
         tags(tmp_path, given)
 
 
