@@ -32,7 +32,14 @@ _NOT_TEXT = (
     (b"PAR1", f"is a Parquet file, which this import does not read: {AS_LINES}"),
     (b"ARROW1", f"is an Arrow file, which this import does not read: {AS_LINES}"),
     (b"\xff\xff\xff\xff", f"is an Arrow stream, which this import does not read: {AS_LINES}"),
-    (b"PK\x03\x04", "is a ZIP archive: unpack it"),
+    (b"PK\x03\x04", "is a ZIP archive: unpack it; of an Excel workbook, save the sheet as CSV"),
+    (b"Rar!", "is an archive: unpack it"),
+    (b"7z\xbc\xaf", "is an archive: unpack it"),
+    (b"SQLite format 3", "is a database, not a text file"),
+    (b"\x93NUMPY", "is a NumPy file, not a text file"),
+    (b"RIFF", "is an image: name the file or folder with the words and labels"),
+    (b"II*\x00", "is an image: name the file or folder with the words and labels"),
+    (b"MM\x00*", "is an image: name the file or folder with the words and labels"),
     (b"\x89PNG", "is an image: name the file or folder with the words and labels"),
     (b"\xff\xd8\xff", "is an image: name the file or folder with the words and labels"),
     (b"%PDF", "is a PDF: name the file or folder with the words and labels"),
@@ -207,9 +214,15 @@ def files_below(paths: Sequence[Path], *patterns: str) -> list[Path]:
         if not matches and path.name.lower() in _INSIDE:
             matches = _matches(path.resolve().parent, patterns)
         if not matches:
-            raise DataError(f"the folder has no {' or '.join(patterns)}", file=str(path))
+            raise DataError(f"the folder has no {' or '.join(patterns)}{packed(path)}", file=str(path))
         files.extend(matches)
     return files
+
+
+def packed(folder: Path) -> str:
+    """The end of an error on a folder without its files: the archive in it that may hold them, "" if there is none."""
+    names = (path.name for path in sorted(folder.iterdir()) if path.suffix in (".zip", ".gz", ".tgz", ".rar", ".7z"))
+    return f": unpack {name}" if (name := next(names, None)) else ""
 
 
 def _matches(folder: Path, patterns: Sequence[str]) -> list[Path]:

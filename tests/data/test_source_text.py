@@ -59,7 +59,10 @@ def test_a_wrong_encoding_is_refused_with_the_line(tmp_path: Path) -> None:
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "Git LFS pointer.*git lfs pull"),
         (b"PAR1\0\0", "Parquet"),
         (b"ARROW1\0\0", "Arrow"),
-        (b"PK\x03\x04", "ZIP"),
+        (b"PK\x03\x04", "ZIP archive: unpack it; of an Excel workbook"),
+        (b"Rar!\x1a\x07", "archive"),
+        (b"SQLite format 3\x00", "database"),
+        (b"II*\x00", "image"),
         (b"\x00\x05\x16\x07\0", "AppleDouble"),
         (b"\x89PNG\r\n", "image"),
         (b"%PDF-1.7", "PDF"),
@@ -104,3 +107,9 @@ def test_accented_letters_of_other_encodings_are_not_read_as_western(tmp_path: P
 )
 def test_western_texts_are_told_by_their_letters(tmp_path: Path, text: str) -> None:
     assert text_of(tmp_path, text.encode("cp1252"))[0] == text
+
+
+def test_a_folder_with_an_archive_alone_is_to_be_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "data.zip").write_bytes(b"PK")
+    with pytest.raises(DataError, match=r"the folder has no \*.json: unpack data.zip"):
+        files_below([tmp_path], "*.json")
