@@ -184,10 +184,11 @@ def _unit(pages: Sequence[RawBoxes], file: str, note: Callable[[str], None]) -> 
                 file=file,
             )
         note("boxes read as thousandths; they would fit into width and height as pixels too (--boxes pixels)")
-    boxes = {box for page in pages for box in page.boxes}
-    if len(boxes) >= _MANY and 2 * max(map(max, boxes)) < PAGE_EXTENT and not any(page.size for page in pages):
+    boxes = {box for page in pages if len(set(page.boxes)) >= _ENOUGH for box in page.boxes}
+    reach = max((max(box) for page in pages for box in page.boxes), default=0)
+    if len(boxes) >= _MANY and 2 * reach < PAGE_EXTENT and not any(page.size for page in pages):
         raise DataError(
-            f"no value of a box is above {max(map(max, boxes)):g}, which would put all words into a corner of the "
+            f"no value of a box is above {reach:g}, which would put all words into a corner of the "
             "page: the boxes seem to be pixels of small images; write width and height of the image into each line, "
             "by which they are then converted; --boxes thousandths reads them as they are",
             file=file,
