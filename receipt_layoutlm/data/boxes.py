@@ -38,12 +38,13 @@ class BoxUnit(StrEnum):
 
 
 class BoxOrder(StrEnum):
-    """The order of a box's numbers; w and h are width and height."""
+    """The order of a box's numbers; w and h are width and height, cx and cy the centre."""
 
     CORNERS = "x0y0x1y1"
     Y_FIRST = "y0x0y1x1"
     BY_AXIS = "x0x1y0y1"
     SIZED = "xywh"
+    CENTRED = "cxcywh"
 
     def arrange(self, box: FloatBox) -> FloatBox:
         """The box as x0, y0, x1, y1."""
@@ -52,6 +53,8 @@ class BoxOrder(StrEnum):
             return b, a, d, c
         if self is BoxOrder.BY_AXIS:
             return a, c, b, d
+        if self is BoxOrder.CENTRED:
+            return a - c / 2, b - d / 2, a + c / 2, b + d / 2
         return (a, b, a + c, b + d) if self is BoxOrder.SIZED else box
 
 
@@ -288,10 +291,12 @@ class _Flow:
     left: float
     down: int
     up: int
+    overlaps: int
+    """Words that begin before the word at their left ends."""
 
 
 def _flow(pages: Sequence[RawBoxes], order: BoxOrder, unit: BoxUnit) -> _Flow:
-    boxes = wide = upright = words = right = left = down = up = pairs = 0
+    boxes = wide = upright = words = right = left = down = up = overlaps = pairs = 0
     for page in pages:
         width, height = (_OVER * extent for extent in _extents(page.size, unit))
         arranged = [order.arrange(box) for box in page.boxes]
@@ -308,11 +313,12 @@ def _flow(pages: Sequence[RawBoxes], order: BoxOrder, unit: BoxUnit) -> _Flow:
             if overlap > _SAME_LINE * min(one[3] - one[1], other[3] - other[1]):
                 is_right = other[0] + other[2] > one[0] + one[2]
                 right, left = right + is_right, left + (not is_right)
+                overlaps += is_right and other[0] < one[2]
             else:
                 is_down = other[1] + other[3] > one[1] + one[3]
                 down, up = down + is_down, up + (not is_down)
     many = max(pairs, 1)
-    return _Flow(upright / max(boxes, 1), wide / words if words else 1.0, right / many, left / many, down, up)
+    return _Flow(upright / max(boxes, 1), wide / words if words else 1.0, right / many, left / many, down, up, overlaps)
 
 
 def refuse_arrangement(pages: Sequence[RawBoxes], file: str, unit: BoxUnit) -> None:
@@ -332,6 +338,9 @@ def refuse_arrangement(pages: Sequence[RawBoxes], file: str, unit: BoxUnit) -> N
         fitting = [(found.wide, order) for order, found in candidates if found.upright > 0.98 and found.wide >= 0.7]
         if fitting:
             order = max(fitting)[1]
+            sized, centred = (_flow(pages, each, unit) for each in (BoxOrder.SIZED, BoxOrder.CENTRED))
+            if order is BoxOrder.SIZED and centred.overlaps < sized.overlaps:
+                order = BoxOrder.CENTRED
             reason = f"{inverted} of {count} boxes end before they begin: the numbers seem to be {_NAMES[order]}"
             raise _arranged(reason, f"--box-order {order}", file)
     if count < _ENOUGH:
@@ -349,6 +358,7 @@ def refuse_arrangement(pages: Sequence[RawBoxes], file: str, unit: BoxUnit) -> N
 _NAMES = {
     BoxOrder.BY_AXIS: "x0, x1, y0, y1",
     BoxOrder.SIZED: "x, y, width, height",
+    BoxOrder.CENTRED: "the centre's x and y, width, height",
 }
 
 

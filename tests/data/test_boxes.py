@@ -270,3 +270,18 @@ def test_generated_receipts_are_kept(tmp_path: Path) -> None:
     pages = generate_pages(40, 3)
     given = [(list(page.words), list(page.boxes)) for page in pages]
     assert [line.boxes for line in read(tmp_path, given)] == [page.boxes for page in pages]
+
+
+@pytest.mark.parametrize("scale", [1, 1000])
+def test_centres_are_told_from_corners_by_words_that_would_overlap(tmp_path: Path, scale: int) -> None:
+    pages = generate_pages(4, 3)
+
+    def centred(box: Box) -> Numbers:
+        numbers = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2, box[2] - box[0], box[3] - box[1])
+        return [number / scale for number in numbers]
+
+    given = turned([(list(page.words), list(page.boxes)) for page in pages], centred)
+    with pytest.raises(DataError, match=r"the centre's x and y, width, height \(--box-order cxcywh"):
+        read(tmp_path, given)
+    lines = read(tmp_path, given, BoxOptions(order=BoxOrder.CENTRED))
+    assert all(near(line.boxes, page.boxes) for line, page in zip(lines, pages, strict=True))
