@@ -286,7 +286,7 @@ def test_the_environment_is_read_at_the_edge_only() -> None:
         "receipt_layoutlm/inference/scans.py",  # a program in Python names no cache folder
         "receipt_layoutlm/fleet/scaler/lambda_entry.py",  # a Lambda is told in this way alone
         "receipt_layoutlm/extractor.py",  # the door for Python programs
-            "receipt_layoutlm/training/__main__.py",  # torchrun says there which process of several it is
+        "receipt_layoutlm/training/__main__.py",  # torchrun says there which process of several it is
     }
 
 
