@@ -418,6 +418,8 @@ _UNIQUE_KEYS = uuid.UUID("6f6a1c1e-8f57-5d2a-9f0e-2c7a1f0f3b11")  # namespace of
 
 def new_job_id(unique_key: str | None = None) -> str:
     """A random id, or the fixed id of a key, so that one create-only put decides which submit was first."""
+    if unique_key == "":  # an unset variable of a shell, with which all jobs would be one
+        raise InvalidInput("the unique key (--unique-key) is empty: give a text, or leave it out")
     return str(uuid.uuid4() if unique_key is None else uuid.uuid5(_UNIQUE_KEYS, unique_key))
 
 

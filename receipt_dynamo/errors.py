@@ -38,7 +38,7 @@ TRANSIENT_CODES: Final = frozenset(
     }
 )
 _LOG_IN = "run 'aws configure' or 'aws sso login', or set AWS_PROFILE; without AWS, use --local"
-_RENEW = "renew them: run 'aws sso login', or fetch new keys and set them again"
+_RENEW = "renew the credentials: run 'aws sso login', or fetch new keys and set them again"
 _STEPS: Final = {
     ("ExpiredToken", "ExpiredTokenException", "RequestExpired"): _RENEW,
     ("UnrecognizedClientException", "InvalidClientTokenId", "InvalidAccessKeyId", "InvalidToken"): (

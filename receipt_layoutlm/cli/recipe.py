@@ -8,6 +8,7 @@ import click
 import yaml
 
 from receipt_layoutlm.cli.connection import explain_errors
+from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.tables import table
 from receipt_layoutlm.config import DEFAULT_TASK, config_class
 from receipt_layoutlm.configs.recipes import Recipe, Variant
@@ -67,7 +68,7 @@ def list_(task: str, as_json: bool) -> None:
         [row["name"], f"{row['weights']}{' *' if row['is_default'] else ''}", *map(row.get, names[2:])] for row in rows
     ]
     click.echo(table(("recipe", "weights", "F1", "CPU time", "memory", "purpose"), cells))
-    click.echo("* the default of these weights; `layoutlm-cli recipe show receipts` prints the options of one")
+    say("* the default of these weights; `layoutlm-cli recipe show receipts` prints the options of one")
 
 
 @recipe.command()
@@ -87,4 +88,4 @@ def show(name: str, task: str, pretrained: str | None) -> None:
     click.echo(f"# {found.purpose}")
     if variant.source:
         click.echo(f"# Not measured; {variant.source}.")
-    click.echo(yaml.safe_dump(options, sort_keys=False, default_flow_style=None), nl=False)
+    click.echo(yaml.safe_dump(options, sort_keys=False, default_flow_style=False), nl=False)

@@ -36,7 +36,12 @@ from receipt_layoutlm.jobs.submit import SubmitContext, prepare_continuation, pr
     type=click.Choice(get_args(WordOrder)),
     help="With --data: read the words by their boxes (default) or as they are given.",
 )
-@click.option("--config", "config_file", type=click.Path(exists=True, path_type=Path), help="YAML file of options.")
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="YAML file of options.",
+)
 @click.option("--quick", is_flag=True, help="Short trial run: --recipe quick.")
 @click.option(
     "--resume",

@@ -121,9 +121,10 @@ class WordLabelsConfig(TrainConfig):
     @model_validator(mode="after")
     def _check_word_labels(self) -> Self:
         if self.class_weight_clip[0] > self.class_weight_clip[1]:
-            raise ValueError("class_weight_clip: give the lower bound first")
+            low, high = (f"{bound:g}" for bound in self.class_weight_clip)
+            raise ValueError(f"--class-weight-clip {low} {high}: give the lower bound first: {high} {low}")
         if self.merge_amounts and self.merge_preset is not None:
-            raise ValueError("merge_amounts is merge_preset=amounts: give one of the two")
+            raise ValueError("--merge-amounts is --merge-preset amounts: give one of the two")
         return self
 
     def without_unlearned(self, options: Collection[str], learned: Collection[str]) -> Self:

@@ -18,6 +18,8 @@ from receipt_layoutlm.data.page import PAGE_EXTENT, Box, DataError
 _INVERTED = 3  # boxes that end before they begin; fewer are slips
 _ENOUGH = 8  # words of a file; fewer prove nothing about units and arrangements
 _MANY = 20  # different boxes of a file whose pages have too few words each
+_SEVERAL = 5  # pages, of which it is no chance that all end at the same place
+_AT_EDGE = 0.9  # share of the width that printed text reaches
 _BULK = 0.95  # of the values of a page, below its unit's maximum
 _OVER = 1.05  # a box may extend so far over the edge of the page, where it is cut
 _FILLED = 0.6  # share of the width that text reaches on most pages of a data set
@@ -36,12 +38,13 @@ class BoxUnit(StrEnum):
 
 
 class BoxOrder(StrEnum):
-    """The order of a box's numbers; w and h are width and height."""
+    """The order of a box's numbers; w and h are width and height, cx and cy the centre."""
 
     CORNERS = "x0y0x1y1"
     Y_FIRST = "y0x0y1x1"
     BY_AXIS = "x0x1y0y1"
     SIZED = "xywh"
+    CENTRED = "cxcywh"
 
     def arrange(self, box: FloatBox) -> FloatBox:
         """The box as x0, y0, x1, y1."""
@@ -50,6 +53,8 @@ class BoxOrder(StrEnum):
             return b, a, d, c
         if self is BoxOrder.BY_AXIS:
             return a, c, b, d
+        if self is BoxOrder.CENTRED:
+            return a - c / 2, b - d / 2, a + c / 2, b + d / 2
         return (a, b, a + c, b + d) if self is BoxOrder.SIZED else box
 
 
@@ -175,7 +180,22 @@ def _unit(pages: Sequence[RawBoxes], file: str, note: Callable[[str], None]) -> 
             line=next((page.line for page in pages if page.size is None), None),
         )
     if _fit(pages) and _are_small(pages) and sum(len(page.words) for page in pages) >= _ENOUGH:
+        if len(pages) >= _SEVERAL and _end_at_edges(pages):
+            raise DataError(
+                "the boxes of all pages end at width and height, as pixels do, and are plausible thousandths too: "
+                "--boxes pixels or --boxes thousandths says which",
+                file=file,
+            )
         note("boxes read as thousandths; they would fit into width and height as pixels too (--boxes pixels)")
+    boxes = {box for page in pages if len(set(page.boxes)) >= _ENOUGH for box in page.boxes}
+    reach = max((max(box) for page in pages for box in page.boxes), default=0)
+    if len(boxes) >= _MANY and 2 * reach < PAGE_EXTENT and not any(page.size for page in pages):
+        raise DataError(
+            f"no value of a box is above {reach:g}, which would put all words into a corner of the "
+            "page: the boxes seem to be pixels of small images; write width and height of the image into each line, "
+            "by which they are then converted; --boxes thousandths reads them as they are",
+            file=file,
+        )
     return BoxUnit.THOUSANDTHS
 
 
@@ -203,8 +223,8 @@ def _kind(page: RawBoxes) -> BoxUnit | None:
 
 
 def _fit(pages: Sequence[RawBoxes]) -> bool:
-    """Whether every page has a size, and hardly a box extends over it."""
-    if any(page.size is None for page in pages):
+    """Whether most pages have a size, and hardly a box extends over it."""
+    if 2 * sum(page.size is not None for page in pages) < len(pages):
         return False
     within = [
         max(box[0], box[2]) <= size[0] * _OVER and max(box[1], box[3]) <= size[1] * _OVER
@@ -223,9 +243,25 @@ def _are_pixels(pages: Sequence[RawBoxes]) -> bool:
     """Whether boxes below 1000 fill the images as pixels, and leave a part of most pages empty as thousandths."""
     if not _fit(pages) or not _are_small(pages) or sum(len(page.words) for page in pages) < _ENOUGH:
         return False
-    rights = [(max(max(box[0], box[2]) for box in page.boxes), page.size) for page in pages if page.boxes and page.size]
-    as_pixels = median(right / size[0] for right, size in rights)
+    rights = _rights(pages)
+    as_pixels = median(right / width for right, width in rights)
     return as_pixels >= _FILLED > median(right / PAGE_EXTENT for right, _ in rights)
+
+
+def _rights(pages: Sequence[RawBoxes]) -> list[tuple[float, float]]:
+    """Where the text of each page ends at the right, and the width of its image."""
+    return [
+        (max(max(box[0], box[2]) for box in page.boxes), page.size[0]) for page in pages if page.boxes and page.size
+    ]
+
+
+def _end_at_edges(pages: Sequence[RawBoxes]) -> bool:
+    """Whether the text of most pages reaches the edge of its image and never extends over it."""
+    lower = all(max(box[1], box[3]) <= page.size[1] for page in pages if page.size for box in page.boxes)
+    rights = _rights(pages)
+    reached = median(right / width for right, width in rights) >= _AT_EDGE
+    is_narrow = max(right for right, _ in rights) <= _AT_EDGE * PAGE_EXTENT
+    return lower and reached and is_narrow and all(right <= width for right, width in rights)
 
 
 # arrangements
@@ -255,10 +291,12 @@ class _Flow:
     left: float
     down: int
     up: int
+    overlaps: int
+    """Words that begin before the word at their left ends."""
 
 
 def _flow(pages: Sequence[RawBoxes], order: BoxOrder, unit: BoxUnit) -> _Flow:
-    boxes = wide = upright = words = right = left = down = up = pairs = 0
+    boxes = wide = upright = words = right = left = down = up = overlaps = pairs = 0
     for page in pages:
         width, height = (_OVER * extent for extent in _extents(page.size, unit))
         arranged = [order.arrange(box) for box in page.boxes]
@@ -275,11 +313,12 @@ def _flow(pages: Sequence[RawBoxes], order: BoxOrder, unit: BoxUnit) -> _Flow:
             if overlap > _SAME_LINE * min(one[3] - one[1], other[3] - other[1]):
                 is_right = other[0] + other[2] > one[0] + one[2]
                 right, left = right + is_right, left + (not is_right)
+                overlaps += is_right and other[0] < one[2]
             else:
                 is_down = other[1] + other[3] > one[1] + one[3]
                 down, up = down + is_down, up + (not is_down)
     many = max(pairs, 1)
-    return _Flow(upright / max(boxes, 1), wide / words if words else 1.0, right / many, left / many, down, up)
+    return _Flow(upright / max(boxes, 1), wide / words if words else 1.0, right / many, left / many, down, up, overlaps)
 
 
 def refuse_arrangement(pages: Sequence[RawBoxes], file: str, unit: BoxUnit) -> None:
@@ -299,6 +338,9 @@ def refuse_arrangement(pages: Sequence[RawBoxes], file: str, unit: BoxUnit) -> N
         fitting = [(found.wide, order) for order, found in candidates if found.upright > 0.98 and found.wide >= 0.7]
         if fitting:
             order = max(fitting)[1]
+            sized, centred = (_flow(pages, each, unit) for each in (BoxOrder.SIZED, BoxOrder.CENTRED))
+            if order is BoxOrder.SIZED and centred.overlaps < sized.overlaps:
+                order = BoxOrder.CENTRED
             reason = f"{inverted} of {count} boxes end before they begin: the numbers seem to be {_NAMES[order]}"
             raise _arranged(reason, f"--box-order {order}", file)
     if count < _ENOUGH:
@@ -316,6 +358,7 @@ def refuse_arrangement(pages: Sequence[RawBoxes], file: str, unit: BoxUnit) -> N
 _NAMES = {
     BoxOrder.BY_AXIS: "x0, x1, y0, y1",
     BoxOrder.SIZED: "x, y, width, height",
+    BoxOrder.CENTRED: "the centre's x and y, width, height",
 }
 
 

@@ -124,7 +124,9 @@ _UNREADABLE = (
 )
 """Kind, text and pattern of the reason, the first that matches."""
 
-_MISSING_FIELD = re.compile(r"required|need one each")  # the field named is missing or too short, not malformed
+_MISSING_FIELD = re.compile(
+    r"its fields are|no JSON object|need one each"
+)  # the field named is missing or too short, not malformed
 
 
 def check_unreadable(unreadable: Sequence[DataError]) -> list[Finding]:

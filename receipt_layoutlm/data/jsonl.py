@@ -22,6 +22,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import isnan
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,11 +47,14 @@ from receipt_layoutlm.data.tag_schemes import Label, TagOptions, TagReading, cla
 from receipt_layoutlm.data.tags import iob2
 
 _NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
+_SHOWN = 200  # characters of the names of fields
 _LENIENT = ConfigDict(frozen=True, coerce_numbers_to_str=True, allow_inf_nan=False)
 
 
 def _number(value: object) -> object:
-    """A whole float in a text field as an integer, so that 7.0 is the id 7."""
+    """A whole float in a text field as an integer, so that 7.0 is the id 7; NaN, as pandas has it, as null."""
+    if isinstance(value, float) and isnan(value):
+        return None
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -78,6 +82,7 @@ def _image(value: object) -> object:
 
 
 Text = Annotated[str, BeforeValidator(_number)]
+OptionalText = Annotated[str | None, BeforeValidator(_number)]
 
 
 class ImportedKey(BaseModel):
@@ -94,14 +99,14 @@ class ImportedPage(BaseModel):
     model_config = _LENIENT
 
     page_id: Text = Field(validation_alias=AliasChoices("page_id", "id", "guid"))
-    words: tuple[Text | None, ...] = Field(validation_alias=AliasChoices("words", "tokens"))
+    words: tuple[OptionalText, ...] = Field(validation_alias=AliasChoices("words", "tokens"))
     boxes: tuple[Annotated[FloatBox, BeforeValidator(_corners)], ...] = Field(
         validation_alias=AliasChoices("boxes", "bboxes", "bbox")
     )
-    tags: tuple[Text | None, ...] = Field(validation_alias=AliasChoices("tags", "labels", "ner_tags"))
+    tags: tuple[OptionalText, ...] = Field(validation_alias=AliasChoices("tags", "labels", "ner_tags"))
     width: float | None = None
     height: float | None = None
-    group: Text | None = None
+    group: OptionalText = None
     key: ImportedKey | None = None
     image: Annotated[str | None, BeforeValidator(_image)] = None
     order: WordOrder = DEFAULT_ORDER
@@ -224,10 +229,25 @@ def _saved_names(path: Path) -> dict[int, str] | None:
 
 
 def _page_of_row(row: Row) -> ImportedPage:
+    if not isinstance(row.value, dict):
+        raise ValueError("is no JSON object with id, words, bboxes and labels")
     try:
         return ImportedPage.model_validate(row.value)
     except ValidationError as error:
+        missing = [_ALSO[str(each["loc"][0])] for each in error.errors() if each["type"] == "missing"]
+        if missing:
+            fields = ", ".join(map(str, row.value)) or "none"
+            raise ValueError(f"has no {', no '.join(missing)}; its fields are {fields[:_SHOWN]}") from error
         raise ValueError(validation_reason(error)) from error
+
+
+_ALSO = {
+    "page_id": "id (or page_id, guid)",
+    "words": "words (or tokens)",
+    "boxes": "bboxes (or boxes, bbox)",
+    "tags": "labels (or ner_tags, tags)",
+}
+"""Fields of a page as an error names them."""
 
 
 def _labelled(line: int, page: ImportedPage, boxes: BoxReading, tags: TagReading, order: WordOrder) -> LabelledLine:

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.page import UNSUPERVISED
 from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.flags import flag_of
 from receipt_layoutlm.metric_names import label_in, parse_guard
 from receipt_layoutlm.suggestions import nearest
 
@@ -161,11 +162,16 @@ def build_label_map(config: WordLabelsConfig, known_labels: Iterable[str]) -> La
 def check_named(config: WordLabelsConfig, learned: Collection[str]) -> None:
     """Raises LabelError for a label in the options that the run does not learn; O may have a weight."""
     guarded = None if config.guard is None else parse_guard(config.guard).metric
-    of_metrics = [label_in(name) for name in (config.metric_for_best, guarded) if name is not None]
-    weighted = [label for label in config.label_weight if label != OUTSIDE]
-    for label in (*config.single_valued_labels, *weighted, *(label for label in of_metrics if label is not None)):
+    named = [("single_valued_labels", label) for label in config.single_valued_labels]
+    named += [("label_weight", label) for label in config.label_weight if label != OUTSIDE]
+    for option, metric in (("metric_for_best", config.metric_for_best), ("guard", guarded)):
+        if metric is not None and (label := label_in(metric)) is not None:
+            named.append((option, label))
+    for option, label in named:
         if label not in learned:
-            raise LabelError(f"the run does not learn label {label}: use one of {', '.join(sorted(learned))}")
+            near = nearest(label, learned)
+            hint = f"did you mean {near}?" if near else f"use one of {', '.join(sorted(learned))}"
+            raise LabelError(f"{flag_of(option)}: the run does not learn label {label}: {hint}")
 
 
 def check_known(labels: Iterable[str], known: Collection[str]) -> None:

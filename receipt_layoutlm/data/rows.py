@@ -9,7 +9,7 @@ from io import StringIO
 from pathlib import Path
 
 from receipt_layoutlm.data.page import DataError
-from receipt_layoutlm.data.source_text import TextOptions, read_source
+from receipt_layoutlm.data.source_text import AS_LINES, TextOptions, read_source
 
 _PAGE, _WORD, _LABEL, _BOX = ("page", "word", "label", "box")
 _COLUMNS = {
@@ -28,6 +28,7 @@ _EDGES = (
 _SIZED = (("left", "top", "width", "height"), ("x", "y", "w", "h"), ("x", "y", "width", "height"))
 """Columns of a CSV with a row for each word; names of a box's edges, or of a corner and its size."""
 
+_SHOWN = 80  # characters of a header
 _NUMBERS = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _BETWEEN = re.compile(r"[\s,]*")
 _WRAPPED = ("rows", "data", "pages", "examples", "train")
@@ -47,8 +48,16 @@ def read_rows(path: Path, options: TextOptions, on_bad: Callable[[DataError], No
     text = read_source(path, options)
     if not text.strip():
         return [], None
-    if text.lstrip()[0] not in "[{" and (header := _header(text)):
-        return _words_by_page(text, header, path), None
+    if text.lstrip()[0] not in "[{":
+        if header := _header(text):
+            return _words_by_page(text, header, path), None
+        if path.suffix.lower() in (".csv", ".tsv"):
+            first = next(line for line in text.split("\n") if line.strip()).strip()
+            raise DataError(
+                f"has no columns id, word, box (or x0, y0, x1, y1) and label, with a row for each word, but "
+                f"{first[:_SHOWN]!r}: name them so in the first line",
+                file=str(path),
+            )
     first = next(line for line in text.split("\n") if line.strip())
     if not isinstance(_json(first), dict) and (values := _values(text)) is not None:
         return _unwrapped(values)
@@ -161,7 +170,13 @@ def _words_by_page(text: str, header: _Header, path: Path) -> list[Row]:
         page_id = row.get(header.page) or ""
         begins.setdefault(page_id, reader.line_num)
         page = pages.setdefault(page_id, {"words": [], "boxes": [], "tags": []})
-        box = [float(number) for cell in header.box for number in _NUMBERS.findall(row.get(cell) or "")]
+        cells = [row.get(cell) or "" for cell in header.box]
+        if len(cells) > 1:  # 0,25 where commas are decimal
+            cells = [cell.replace(",", ".") for cell in cells]
+        box = [float(number) for cell in cells for number in _NUMBERS.findall(cell)]
+        if len(box) > 8:
+            reason = f"has {len(box)} numbers for the box in {header.box[0]}, as if each row were a page: {AS_LINES}"
+            raise DataError(reason, file=str(path), line=reader.line_num)
         if len(box) != 4:
             reason = f"has {len(box)} numbers for the box in {', '.join(header.box)}: write four"
             raise DataError(reason, file=str(path), line=reader.line_num)

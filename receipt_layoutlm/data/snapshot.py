@@ -103,6 +103,7 @@ def survey_jsonl(path: Path) -> tuple[list[Page], list[DataError]]:
     try:
         lines = read_labelled_lines(path, ReadOptions(), refused.append)
     except DataError as error:
+        _refuse_other_format(path)
         if " --" not in error.reason and "(--" not in error.reason:
             raise
         reason = f"{error.reason} (options of 'layoutlm-cli dataset import jsonl')"
@@ -115,7 +116,18 @@ def survey_jsonl(path: Path) -> tuple[list[Page], list[DataError]]:
             line_of[line.page_id] = line.line
         except ValueError as error:
             refused.append(DataError(str(error), file=str(path), line=line.line))
+    if refused and not pages:
+        _refuse_other_format(path)
     return pages, sorted(refused, key=lambda error: error.line or 0)
+
+
+def _refuse_other_format(path: Path) -> None:
+    """Raises DataError with the name of the format, and its command, if the file is another tool's."""
+    from receipt_layoutlm.data.importers.recognise import recognised  # importers store snapshots
+
+    known = recognised(path)
+    if known and known.importer != "jsonl":
+        raise DataError(known.text(path), file=str(path))
 
 
 def _read_lines(path: Path, content: bytes) -> list[Page]:

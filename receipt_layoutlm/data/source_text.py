@@ -3,6 +3,7 @@
 import codecs
 import gzip
 import re
+import unicodedata
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -20,7 +21,7 @@ RECORD = ConfigDict(frozen=True, coerce_numbers_to_str=True, allow_inf_nan=False
 NullableText = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
 """A text that may be null, which is no text."""
 
-_AS_LINES = "write its rows as JSON lines, in pandas with df.to_json('pages.jsonl', orient='records', lines=True)"
+AS_LINES = "write its rows as JSON lines, in pandas with df.to_json('pages.jsonl', orient='records', lines=True)"
 
 _NOT_TEXT = (
     (
@@ -28,10 +29,17 @@ _NOT_TEXT = (
         "is a Git LFS pointer, not the file: run 'git lfs pull' in the clone",
     ),
     (b"\x00\x05\x16\x07", "is an AppleDouble file of macOS, without the content of the file that it accompanies"),
-    (b"PAR1", f"is a Parquet file, which this import does not read: {_AS_LINES}"),
-    (b"ARROW1", f"is an Arrow file, which this import does not read: {_AS_LINES}"),
-    (b"\xff\xff\xff\xff", f"is an Arrow stream, which this import does not read: {_AS_LINES}"),
-    (b"PK\x03\x04", "is a ZIP archive: unpack it"),
+    (b"PAR1", f"is a Parquet file, which this import does not read: {AS_LINES}"),
+    (b"ARROW1", f"is an Arrow file, which this import does not read: {AS_LINES}"),
+    (b"\xff\xff\xff\xff", f"is an Arrow stream, which this import does not read: {AS_LINES}"),
+    (b"PK\x03\x04", "is a ZIP archive: unpack it; of an Excel workbook, save the sheet as CSV"),
+    (b"Rar!", "is an archive: unpack it"),
+    (b"7z\xbc\xaf", "is an archive: unpack it"),
+    (b"SQLite format 3", "is a database, not a text file"),
+    (b"\x93NUMPY", "is a NumPy file, not a text file"),
+    (b"RIFF", "is an image: name the file or folder with the words and labels"),
+    (b"II*\x00", "is an image: name the file or folder with the words and labels"),
+    (b"MM\x00*", "is an image: name the file or folder with the words and labels"),
     (b"\x89PNG", "is an image: name the file or folder with the words and labels"),
     (b"\xff\xd8\xff", "is an image: name the file or folder with the words and labels"),
     (b"%PDF", "is a PDF: name the file or folder with the words and labels"),
@@ -44,9 +52,17 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _WESTERN = "cp1252"
-_OTHERS = ("gb18030", "big5", "shift_jis", "euc_kr", "cp1251", "cp1253", "cp1250", _WESTERN)
+_OTHERS = (
+    *("gb18030", "big5", "shift_jis", "euc_jp", "euc_kr", "cp1251", "koi8_r", "cp1253", "cp1255", "cp1256", "cp874"),
+    *("cp1250", "cp1254", _WESTERN, "mac_roman", "cp850"),
+)
+_RARE = re.compile(
+    rb"[\x8a\x8c\x8e\x9a\x9c\x9e\x9f]|(?<=[A-Za-z])[\x80-\x84\x86-\x90\x98\xa5\xac\xaf\xb3\xb9\xbc-\xbf]"
+)
+"""Letters that western texts hardly have, and signs that never follow a letter in them: other encodings' letters."""
 _FOREIGN_RUN = re.compile(rb"[\x80-\xff]+")
 _PREVIEW = 24  # characters
+_OFFERED = 6  # encodings
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -99,7 +115,8 @@ def _decoded(content: bytes, path: Path, options: TextOptions) -> str:
         return _decode(content, options.encoding, path)
     runs = _FOREIGN_RUN.findall(content)
     # accented letters stand alone between others; texts of other scripts are runs of such bytes
-    if 2 * sum(len(run) for run in runs if len(run) > 1) < sum(map(len, runs)):
+    are_single = 2 * sum(len(run) for run in runs if len(run) > 1) < sum(map(len, runs))
+    if are_single and 3 * len(_RARE.findall(content)) < sum(map(len, runs)):
         with suppress(UnicodeDecodeError):
             text = content.decode(_WESTERN)
             options.note(f"read as {_WESTERN}, guessed: --encoding names another encoding")
@@ -128,9 +145,21 @@ def _undecided(content: bytes, path: Path) -> DataError:
             reading = line[begin : begin + _PREVIEW].strip()
             if not readings or any(map(str.isalpha, reading.split()[0])):
                 readings.setdefault(reading, encoding)
-    reads = ", ".join(f"{encoding} reads {reading!r}" for reading, encoding in list(readings.items())[:4])
+    likely = sorted(readings.items(), key=lambda item: _odd_words(item[0]))[:_OFFERED]
+    reads = ", ".join(f"{encoding} reads {reading!r}" for reading, encoding in likely)
     reason = f"is not UTF-8: {reads}; name the right one with --encoding" if reads else "is not UTF-8: save it as UTF-8"
     return DataError(reason, file=str(path), line=place + 1)
+
+
+def _odd_words(text: str) -> int:
+    """The number of words that mix scripts or have signs beyond ASCII, as a wrong encoding makes them."""
+    count = 0
+    for word in text.split():
+        kinds = {unicodedata.name(each, "?").split(" ")[0] for each in word if each.isalpha() or not each.isascii()}
+        count += len(kinds - {"HIRAGANA", "KATAKANA"}) > 1 or not kinds.isdisjoint(
+            ("HALFWIDTH", "FULLWIDTH", "BOX", "?")
+        )
+    return count
 
 
 def numbered_lines(path: Path, options: TextOptions = TextOptions()) -> Iterator[tuple[int, str]]:
@@ -185,9 +214,15 @@ def files_below(paths: Sequence[Path], *patterns: str) -> list[Path]:
         if not matches and path.name.lower() in _INSIDE:
             matches = _matches(path.resolve().parent, patterns)
         if not matches:
-            raise DataError(f"the folder has no {' or '.join(patterns)}", file=str(path))
+            raise DataError(f"the folder has no {' or '.join(patterns)}{packed(path)}", file=str(path))
         files.extend(matches)
     return files
+
+
+def packed(folder: Path) -> str:
+    """The end of an error on a folder without its files: the archive in it that may hold them, "" if there is none."""
+    names = (path.name for path in sorted(folder.iterdir()) if path.suffix in (".zip", ".gz", ".tgz", ".rar", ".7z"))
+    return f": unpack {name}" if (name := next(names, None)) else ""
 
 
 def _matches(folder: Path, patterns: Sequence[str]) -> list[Path]:

@@ -7,7 +7,8 @@
 | bilou | and L-X, U-X | likewise |
 | bare | X | adjacent words with one label are one entity |
 
-Prefixes may be in lower case and end in "-", "_" or ":". O, o and null are no label; "-" and -100 are unlabelled.
+Prefixes may be in lower case and end in "-", another dash, "_", ":", "." or a space. O, o, "" and null are no label;
+"-" and -100 are unlabelled.
 """
 
 import json
@@ -29,9 +30,10 @@ _NONE = (-1, "")
 _UNLABELLED = (-1, UNSUPERVISED)
 _OUTSIDE = {"O", "o"}
 _IGNORED = {UNSUPERVISED, "-100"}  # the second as torch ignores targets
-_PREFIXED = re.compile(r"([BIESMLUbiesmlu])([-_:])(.+)")
-_SUFFIXED = re.compile(r"(.+)[-_]([BIESLU])")
-_CLASS = re.compile(r"\d+")
+_PREFIXED = re.compile(r"([BIESMLUbiesmlu])([-_:. \u2010-\u2015\u2212])(.+)")
+_SUFFIXED = re.compile(r"(.+)[-_:.]([BIESLU])")
+_CLASS = re.compile(r"-?\d+")
+_PLACEHOLDER = re.compile(r"LABEL_\d+")  # of transformers, for a model without names
 _SHOWN = 64  # characters of a tag
 
 
@@ -91,7 +93,7 @@ class TagReading:
 
     def _named(self, index: int, tag: Tag) -> str:
         text = _text(tag)
-        if not _CLASS.fullmatch(text) or self.names is None:
+        if self.names is None or text in _IGNORED or not _CLASS.fullmatch(text):
             return text
         if int(text) not in self.names:
             raise ValueError(f"tag {index}: class {text} has no name: add it to --id2label")
@@ -100,8 +102,9 @@ class TagReading:
     def _split(self, index: int, tag: str) -> tuple[str, str]:
         match = _PREFIXED.fullmatch(tag)
         if not match or match[2] not in self.separators or match[1].upper() not in _PREFIXES[self.scheme]:
-            label = match[3] if match and match[2] in self.separators else re.sub(r"^.?-+|[-\s]+$", "", tag)
-            remedy = f"write B-{_cut(label)}" if label else "write O, B-LABEL or I-LABEL"
+            label = match[3] if match else re.sub(r"^.?-+|[-\s]+$", "", tag)
+            mark = match[1].upper() if match and match[1].upper() in _PREFIXES[self.scheme] else "B"
+            remedy = f"write {mark}-{_cut(label)}" if label else "write O, B-LABEL or I-LABEL"
             raise ValueError(
                 f"tag {index} {_cut(tag)!r} is not {self.scheme.upper()}: {remedy} ({UNSUPERVISED} if unlabelled)"
             )
@@ -109,7 +112,7 @@ class TagReading:
 
 
 def _text(tag: Tag) -> str:
-    return "O" if tag is None else str(tag).strip()
+    return "O" if tag is None else str(tag).strip() or "O"
 
 
 def _cut(tag: str) -> str:
@@ -118,26 +121,26 @@ def _cut(tag: str) -> str:
 
 def read_tags(pages: Sequence[tuple[int, Sequence[Tag]]], asked: TagOptions, file: str) -> TagReading:
     """The scheme of the tags of a file's pages, each with its line. Raises DataError if they need an option."""
-    given = {_text(tag) for _, page in pages for tag in page}
+    given = {_text(tag) for _, page in pages for tag in page} - _IGNORED
     classes = {int(tag) for tag in given if _CLASS.fullmatch(tag)}
     names = asked.id2label
     if classes and names is None and asked.scheme is not TagScheme.BARE:
         raise DataError(
-            f"the tags are class numbers 0..{max(classes)}: name them with --id2label FILE (or the JSON itself), a "
-            'list of the classes, {"0": "O", "1": "B-LABEL"} or a model\'s config.json',
+            f"the tags are class numbers {min(classes)}..{max(classes)}: name them with --id2label FILE (or the JSON "
+            'itself), a list of the classes, {"0": "O", "1": "B-LABEL"} or a model\'s config.json',
             file=file,
             line=next(line for line, page in pages if any(_CLASS.fullmatch(_text(tag)) for tag in page)),
         )
     if classes and names:
         given = {tag for tag in given if not _CLASS.fullmatch(tag)} | {names[each] for each in classes if each in names}
-    tags = given - _OUTSIDE - _IGNORED
+    tags = given - _OUTSIDE
     prefixed = [match for tag in tags if (match := _PREFIXED.fullmatch(tag))]
     separators = _separators(prefixed)
     used = {match[1].upper() for match in prefixed if match[2] in separators}
     if asked.scheme:
         return TagReading(asked.scheme, names, separators)
     ends = [match for tag in tags if (match := _SUFFIXED.fullmatch(tag))]
-    if {"B", "I"} <= {match[2] for match in ends} and len(ends) == len(tags):
+    if "B" in {match[2] for match in ends} and len(ends) == len(tags):
         first = min(match[0] for match in ends)
         label, mark = first[:-2], first[-1]
         raise DataError(f"the tags end in their mark, such as {_cut(first)!r}: write {mark}-{_cut(label)}", file=file)
@@ -168,14 +171,20 @@ def parse_id2label(text: str) -> dict[int, str]:
     is_file = text.lstrip()[:1] not in ("{", "[")
     place = text if is_file else "--id2label"
     try:
-        value = json.loads(Path(text).read_text(encoding="utf-8-sig") if is_file else text)
+        content = Path(text).read_text(encoding="utf-8-sig") if is_file else text
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", file=place) from error
+    try:
+        value = json.loads(content)
     except ValueError as error:
-        raise DataError(f"is not JSON: {error}", file=place) from error
+        value = content.split()  # a name a line, as UniLM's labels.txt
+        if not is_file or "O" not in value:
+            raise DataError(f"is not JSON: {error}", file=place) from error
     names = class_names(value)
     if names is None:
         raise DataError('names no classes: write ["O", "B-LABEL"] or {"0": "O", "1": "B-LABEL"}', file=place)
+    if all(_PLACEHOLDER.fullmatch(name) for name in names.values()):
+        raise DataError("has only placeholders such as LABEL_0: write the names of the classes", file=place)
     return names
 
 

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import shlex
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
@@ -47,7 +48,7 @@ def _refusal(field: str, value: object, problems: list[ErrorDetails]) -> str:
     """The option with its value, what it should be, and the nearest valid value where there is one."""
     text = " or ".join(dict.fromkeys(_message(each).removeprefix("Input should be ") for each in problems))
     is_bound = all(_message(each).startswith("Input should be ") for each in problems)
-    text = f"{' '.join(typed(field, value))}: {'should be ' if is_bound else ''}{text}"
+    text = f"{shlex.join(typed(field, value))}: {'should be ' if is_bound else ''}{text}"
     near = [each["ctx"][bound] for each in problems for bound in ("ge", "le") if bound in each.get("ctx", {})]
     for each in problems:
         if each["type"] == "literal_error":
@@ -57,6 +58,9 @@ def _refusal(field: str, value: object, problems: list[ErrorDetails]) -> str:
 
 
 def _message(problem: ErrorDetails) -> str:
+    if problem["type"] == "string_pattern_mismatch":  # queues and labels: no one reads a regular expression
+        first = ", the first a letter" if problem["ctx"]["pattern"].startswith("^[A-Za-z][") else ""
+        return f"use 1 to 64 letters, digits, '.', '_' and '-'{first}"
     text = problem["msg"].removeprefix("Value error, ")
     return re.sub(
         "a valid (integer|number), unable to parse .*",
@@ -103,6 +107,8 @@ def check_weights(config: TrainConfig, is_here: bool) -> None:
             )
         if not (Path(pretrained) / "config.json").is_file():
             raise ConfigError(f"--pretrained {pretrained}: the folder has no config.json, so it holds no weights")
+    elif "/" not in pretrained and nearest(pretrained, ["minilm"], cutoff=0.7):
+        raise ConfigError(f"--pretrained {pretrained}: there are no such weights; did you mean --pretrained minilm?")
     elif not is_in_bucket(pretrained) and not is_hub_name(pretrained):
         raise ConfigError(
             f"--pretrained {pretrained}: there is no such folder, and it is not a name on the model hub: use "
@@ -114,6 +120,12 @@ def check_weights(config: TrainConfig, is_here: bool) -> None:
         if layers is not None and value is not None and value > layers:
             words = " ".join(typed(name, layers))
             raise ConfigError(f"{flag_of(name)} {value}: {pretrained} has {layers} layers; the nearest is {words}")
+    if config.layers is not None and config.freeze_layers > config.layers:
+        limit = config.layers
+        raise ConfigError(
+            f"--freeze-layers {config.freeze_layers}: --layers {limit} leaves no more than {limit}; "
+            f"the nearest is --freeze-layers {limit}"
+        )
 
 
 def _layers(pretrained: str) -> int | None:

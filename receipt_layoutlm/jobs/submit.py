@@ -3,7 +3,6 @@
 A continuation is prepared by `prepare_continuation`; a dry run ends after the preparation.
 """
 
-import json
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -313,4 +312,10 @@ def _same(submission: Submission, job: Job, unique_key: str) -> Job:
 def _shown(value: object) -> str:
     if isinstance(value, Storage):
         return f"s3://{value.bucket}/{value.prefix}"
-    return str(value) if isinstance(value, str) and value else json.dumps(value)
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, Mapping):
+        value = [f"{key}={each}" for key, each in value.items()]
+    if value is None or value == "" or value == []:
+        return "not given"
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -193,15 +193,28 @@ def test_the_same_unique_key_again_returns_the_first_job_and_says_so(shell: Shel
     assert len(shell.client.list_jobs()) == 2
 
 
+def test_an_empty_unique_key_is_refused_as_all_jobs_would_be_one(shell: Shell, imported: str) -> None:
+    assert "(--unique-key) is empty: give a text, or leave it out" in shell.refused("--unique-key", "")
+
+
+def test_options_that_one_of_two_submits_did_not_name_differ_in_words(shell: Shell, imported: str) -> None:
+    shell.train("--unique-key", "tonight", "--epochs", "9")
+
+    changed = ("--epochs", "9", "--layers", "2", "--merge-amounts", "--tag", "a=b")
+    text = shell.run("train", "--unique-key", "tonight", *changed).output
+
+    assert "--layers not given, now 2" in text
+    assert "--merge-amounts off, now on" in text
+    assert "--tag not given, now a=b" in text
+
+
 def test_a_unique_key_with_other_options_is_refused_with_what_differs(shell: Shell, imported: str) -> None:
     job = shell.train("--unique-key", "tonight", "--epochs", "9", "--tag", "team=a")
 
     result = shell.run("train", "--unique-key", "tonight", "--epochs", "2", "--tag", "team=b", "--priority", "high")
 
     assert result.exit_code == 1
-    differing = (
-        '--epochs 9, now 2, --priority medium, now high, --tag {"team": "a"}, now {"team": "b"}. Use another key'
-    )
+    differing = "--epochs 9, now 2, --priority medium, now high, --tag team=a, now team=b. Use another key"
     assert differing in result.stderr and job.job_id in result.stderr
     assert shell.client.list_jobs() == [job]
 
@@ -342,7 +355,7 @@ def test_what_cannot_be_is_refused_with_the_way_out_and_nothing_is_stored(
 def test_an_option_that_names_a_label_the_run_does_not_learn_is_refused_before_it_costs_anything(
     shell: Shell, imported: str, pages: Path, arguments: list[str]
 ) -> None:
-    words = "the run does not learn label TIP: use one of GRAND_TOTAL, MERCHANT_NAME"
+    words = f"{arguments[0]}: the run does not learn label TIP: use one of GRAND_TOTAL, MERCHANT_NAME"
 
     assert words in shell.refused(*arguments)
     assert words in shell.refused("--dry-run", *arguments)

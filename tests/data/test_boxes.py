@@ -113,9 +113,33 @@ def test_pixels_or_thousandths_are_read_as_the_option_says(tmp_path: Path) -> No
     assert page.boxes == tuple(tuple(pixels(380, 610)(box)) for box in PAGES[0][1])
 
 
+def test_boxes_that_end_at_the_images_edges_need_the_unit(tmp_path: Path) -> None:
+    size = (850, 900)
+    given = turned([receipt(top=40 + 5 * number, pitch=90 + number) for number in range(6)], pixels(*size))
+    wide = [(words, [(box[0], box[1], box[2] * 1.08, box[3]) for box in boxes]) for words, boxes in given]
+    with pytest.raises(DataError, match="--boxes pixels or --boxes thousandths says which"):
+        read(tmp_path, wide, size=size)
+    assert read(tmp_path, wide, BoxOptions(BoxUnit.PIXELS), size)[0].boxes[-1][2] > 850
+    assert len(read(tmp_path, wide[:3], size=size)) == 3, "three pages may end there by chance"
+
+
+def test_pixels_need_the_size_of_each_page(tmp_path: Path) -> None:
+    path = tmp_path / "pages.jsonl"
+    words, boxes = turned(PAGES[:1], pixels(600, 900))[0]
+    page = {"words": words, "bboxes": boxes, "labels": ["O"] * len(words)}
+    sized = {"width": 600, "height": 900}
+    path.write_text("".join(json.dumps({"id": str(n), **page, **(sized if n else {})}) + "\n" for n in range(3)))
+    bad: list[DataError] = []
+    read_labelled_lines(path, ReadOptions(), bad.append)
+    assert [error.line for error in bad] == [1]
+    assert "need width and height" in bad[0].reason
+
+
 def test_pixels_without_width_and_height_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="seem to be pixels; write the image's width and height"):
         read(tmp_path, turned(PAGES, pixels(1700, 2400)))
+    with pytest.raises(DataError, match=r"into a corner .* pixels of small images; write width and height"):
+        read(tmp_path, turned(PAGES, pixels(380, 480)))
     with pytest.raises(DataError, match="need width and height"):
         read(tmp_path, turned(PAGES, pixels(380, 610)), BoxOptions(BoxUnit.PIXELS))
 
@@ -217,10 +241,15 @@ def test_plausible_thousandths_are_kept(
     assert [page.boxes for page in read(tmp_path, given, size=size)] == [tuple(map(tuple, boxes)) for _, boxes in given]
 
 
-@pytest.mark.parametrize("size", [None, (1700, 2400)])
-def test_texts_that_fill_a_part_of_the_page_are_kept(tmp_path: Path, size: tuple[int, int] | None) -> None:
+@pytest.mark.parametrize(
+    ("size", "unit"), [((1700, 2400), None), (None, BoxUnit.THOUSANDTHS)], ids=["large image", "as the option says"]
+)
+def test_texts_that_fill_a_part_of_the_page_are_kept(
+    tmp_path: Path, size: tuple[int, int] | None, unit: BoxUnit | None
+) -> None:
     given = turned(PAGES, in_a_part)
-    assert [page.boxes for page in read(tmp_path, given, size=size)] == [tuple(map(tuple, boxes)) for _, boxes in given]
+    pages = read(tmp_path, given, BoxOptions(unit), size=size)
+    assert [page.boxes for page in pages] == [tuple(map(tuple, boxes)) for _, boxes in given]
 
 
 @pytest.mark.parametrize("size", [None, (380, 610), (800, 1200)])
@@ -241,3 +270,18 @@ def test_generated_receipts_are_kept(tmp_path: Path) -> None:
     pages = generate_pages(40, 3)
     given = [(list(page.words), list(page.boxes)) for page in pages]
     assert [line.boxes for line in read(tmp_path, given)] == [page.boxes for page in pages]
+
+
+@pytest.mark.parametrize("scale", [1, 1000])
+def test_centres_are_told_from_corners_by_words_that_would_overlap(tmp_path: Path, scale: int) -> None:
+    pages = generate_pages(4, 3)
+
+    def centred(box: Box) -> Numbers:
+        numbers = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2, box[2] - box[0], box[3] - box[1])
+        return [number / scale for number in numbers]
+
+    given = turned([(list(page.words), list(page.boxes)) for page in pages], centred)
+    with pytest.raises(DataError, match=r"the centre's x and y, width, height \(--box-order cxcywh"):
+        read(tmp_path, given)
+    lines = read(tmp_path, given, BoxOptions(order=BoxOrder.CENTRED))
+    assert all(near(line.boxes, page.boxes) for line, page in zip(lines, pages, strict=True))

@@ -220,3 +220,17 @@ def test_invalid_labels_are_in_one_message_with_the_map_that_renames_them(tmp_pa
     pages, report = import_pages("jsonl", [path], own_table({}, names), refuse)
     assert pages[0].tags == ("B-MERCHANT_NAME", "B-Total_Sum", "B-LABEL", "B-L_2nd")
     assert report.renamed["LABEL"] == {"金额": 1}
+
+
+def test_boxes_of_sroie_in_shares_of_the_page_are_refused(tmp_path: Path) -> None:
+    lines = [line.split(",", 8) for line in BOXES.splitlines()]
+    boxes = "".join(",".join([*(f"{int(value) / 1000:g}" for value in line[:8]), line[8]]) + "\n" for line in lines)
+    with pytest.raises(DataError, match=r"0\.csv: no value of a box is above 0\.44: .* shares of the page"):
+        read("sroie", receipt(tmp_path, boxes=boxes))
+
+
+def test_boxes_of_funsd_in_shares_of_the_page_are_refused(tmp_path: Path) -> None:
+    words = [{"text": "Name", "box": [0.1, 0.1, 0.3, 0.12]}, {"text": "Ann", "box": [0.4, 0.1, 0.6, 0.12]}]
+    (tmp_path / "0.json").write_text(json.dumps({"form": [{"label": "question", "words": words}]}))
+    with pytest.raises(DataError, match=r"0\.json: no value of a box is above 0\.6: .* shares of the page"):
+        read("funsd", tmp_path)

@@ -199,6 +199,8 @@ def test_an_option_may_only_name_a_label_that_is_learned(options: dict[str, obje
     config = WordLabelsConfig.model_validate(options)
     with pytest.raises(LabelError, match="the run does not learn label TIP: use one of DATE, TAX"):
         check_named(config, ("TAX", "DATE"))
+    with pytest.raises(LabelError, match="the run does not learn label TIP: did you mean TIPS"):
+        check_named(config, ("TIPS", "DATE"))
     check_named(config, ("TAX", "TIP"))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from receipt_layoutlm.data.importers import FORMATS, import_pages, load_format
-from receipt_layoutlm.data.importers.label_table import own_table
+from receipt_layoutlm.data.importers.label_table import core_table, own_table
 from receipt_layoutlm.data.importers.recognise import recognised
 from receipt_layoutlm.data.page import DataError
 from tests.support.paths import FIXTURES
@@ -24,6 +24,10 @@ OTHERS: dict[str, object] = {
     "COCO": {"images": [{"id": 1}], "annotations": [{"image_id": 1, "bbox": [1, 2, 3, 4]}], "categories": []},
     "Donut": {"file_name": "0.png", "ground_truth": '{"gt_parse": {"total": "3"}}'},
     "doccano": {"id": 1, "text": "Shop 3", "label": [[0, 4, "MERCHANT"]]},
+    "Azure Document Intelligence": {"modelId": "prebuilt-receipt", "content": "", "pages": [{"words": [{}]}]},
+    "a document of Google": {"document": {"text": "Shop", "pages": [{"tokens": [{"layout": {}}]}]}},
+    "Label Studio's tasks": [{"id": 1, "data": {"ocr": "a.png"}, "annotations": []}],
+    "Prodigy": {"text": "Shop", "tokens": [{"text": "Shop", "start": 0}], "spans": []},
     "labelme": {"shapes": [{"label": "a", "points": [[0, 0]]}], "imagePath": "a.png"},
 }
 TEXTS = {
@@ -32,6 +36,9 @@ TEXTS = {
     "hOCR": "<html><body><div class='ocr_page' title='bbox 0 0 1 1'></div></body></html>",
     "ALTO": '<?xml version="1.0"?>\n<alto xmlns="http://www.loc.gov/standards/alto/ns-v3#"></alto>',
     "Pascal VOC": "<annotation><folder>a</folder></annotation>",
+    "Pascal VOC annotations": '<?xml version="1.0"?><annotation verified="yes"><folder>a</folder></annotation>',
+    "CVAT": '<?xml version="1.0"?><annotations><version>1.1</version></annotations>',
+    "YOLO": "0 0.5 0.25 0.1 0.05\n1 0.5 0.75 0.1 0.05\n",
     "words and tags": "Shop\tB-COMPANY\nInc\tE-COMPANY\n\nTea\tO\n",
     "words and boxes": "Shop\t10 10 90 30\nInc\t100 10 190 30\n",
     "CoNLL": "-DOCSTART- -X- O O\n\nShop NN B-NP B-ORG\n",
@@ -85,3 +92,14 @@ def test_a_folder_saved_by_hugging_face_is_named(tmp_path: Path) -> None:
 
 def test_the_names_of_commands_are_those_of_importers() -> None:
     assert all(load_format(name).read for name in FORMATS)
+
+
+@pytest.mark.parametrize("file", ["box/0.csv", "key/0.json"])
+def test_of_sroie_the_command_names_the_folder_above_the_file(tmp_path: Path, file: str) -> None:
+    folder = tmp_path / "my receipts"
+    for name, text in (("box/0.csv", "1,2,3,2,3,4,1,4,Shop\n"), ("key/0.json", '{"company": "Shop", "total": "3"}')):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text(text)
+    assert f"layoutlm-cli dataset import sroie '{folder}'" in refusal("jsonl", folder / file)
+    pages, _ = import_pages("sroie", [folder], core_table(load_format("sroie").labels, {}), refuse)
+    assert pages[0].words == ("Shop",)

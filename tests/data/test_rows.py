@@ -134,3 +134,37 @@ def test_all_bad_lines_are_in_one_message_the_first_ten_of_them(tmp_path: Path) 
     assert first == "12 files or lines cannot be used:" and more == "  and 2 more"
     assert [line.split("pages.jsonl:")[1].split(":")[0] for line in shown] == [str(number) for number in range(2, 12)]
     assert all("tag 2 'GRAND_TOTAL' is not BIO: write B-GRAND_TOTAL" in line for line in shown)
+
+
+def test_nan_is_a_null_word_and_no_label(tmp_path: Path) -> None:
+    line = {**PAGES[0], "words": ["Shop", float("nan"), "9.00"], "labels": ["B-MERCHANT_NAME", float("nan"), "O"]}
+    (page,) = read(tmp_path, json.dumps(line))
+    assert (page.words, page.tags) == (("Shop", "9.00"), ("B-MERCHANT_NAME", "O"))
+
+
+def test_decimal_commas_of_a_csv_are_read(tmp_path: Path, expected: list[Page]) -> None:
+    text = "id;word;x0;y0;x1;y1;label\n2;Cafe;0,01;0,01;0,2;0,03;B-MERCHANT_NAME\n2;5;0,8;0,01;0,9;0,03;O\n"
+    assert read(tmp_path, text, "pages.csv") == expected[1:]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("id,text,box,kind\n1,a,1 2 3 4,O\n", r"pages.csv: has no columns id, word, box .* but 'id,text,box,kind'"),
+        (
+            'id,words,bboxes,labels\n1,"[1, 2]","[[1, 2, 3, 4], [5, 6, 7, 8], [9, 9, 9, 9]]","[0, 1]"\n',
+            r"pages.csv:2: has 12 numbers .* as if each row were a page: write its rows as JSON lines",
+        ),
+    ],
+)
+def test_a_csv_of_another_form_is_refused_in_one_sentence(tmp_path: Path, text: str, reason: str) -> None:
+    with pytest.raises(DataError, match=reason):
+        read(tmp_path, text, "pages.csv")
+
+
+def test_a_missing_field_is_named_as_it_is_written(tmp_path: Path) -> None:
+    line = {name: value for name, value in PAGES[0].items() if name not in ("id", "labels")}
+    with pytest.raises(DataError, match=r"has no id .*, no labels \(or ner_tags, tags\); its fields are words, bboxes"):
+        read(tmp_path, json.dumps(line))
+    with pytest.raises(DataError, match="is no JSON object with id, words, bboxes and labels"):
+        read(tmp_path, "[[1, 2]]")

@@ -120,7 +120,7 @@ def test_an_inside_tag_without_a_beginning_opens_an_entity(tmp_path: Path) -> No
         ({"tags": ["B-DATE", "X-DATE"]}, "tag 1 'X-DATE' is not BIO: write B-DATE"),
         ({"tags": ["B-DATE", "B-MY DATE"]}, "label 'MY DATE' is not valid: write MY_DATE"),
         ({"tags": ["B-DATE", "B-"]}, "tag 1 'B-' is not BIO"),
-        ({"tags": ["B-DATE", ""]}, "tag 1 '' is not BIO"),
+        ({"tags": ["B-DATE", "B"]}, "tag 1 'B' is not BIO"),
         ({"tags": [1, 0]}, "class numbers"),
         ({"words": ["Shop", " "]}, "word 1 is empty"),
         ({"words": ["Shop", "\ud800"]}, "surrogate|JSON"),
@@ -253,3 +253,18 @@ def test_real_receipts_are_read_and_share_no_merchant() -> None:
     assert (len(train), len(dev)) == (346, 203)
     assert not {p.group for p in train} & {p.group for p in dev}
     assert label_counts(train) == {"ADDRESS_LINE": 345, "DATE": 448, "GRAND_TOTAL": 346, "MERCHANT_NAME": 346}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"Blocks": [{"BlockType": "PAGE"}]}', "this is output of AWS Textract, which no command reads yet"),
+        ("level\tpage_num\tblock_num\n1\t1\t0\n", "this is Tesseract's TSV"),
+        ('{"form": [{"words": []}]}', "this is FUNSD: layoutlm-cli dataset import funsd "),
+    ],
+)
+def test_a_file_of_another_tool_is_named(tmp_path: Path, text: str, reason: str) -> None:
+    path = tmp_path / "export.tsv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=reason):
+        read_jsonl(path)

@@ -59,7 +59,10 @@ def test_a_wrong_encoding_is_refused_with_the_line(tmp_path: Path) -> None:
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "Git LFS pointer.*git lfs pull"),
         (b"PAR1\0\0", "Parquet"),
         (b"ARROW1\0\0", "Arrow"),
-        (b"PK\x03\x04", "ZIP"),
+        (b"PK\x03\x04", "ZIP archive: unpack it; of an Excel workbook"),
+        (b"Rar!\x1a\x07", "archive"),
+        (b"SQLite format 3\x00", "database"),
+        (b"II*\x00", "image"),
         (b"\x00\x05\x16\x07\0", "AppleDouble"),
         (b"\x89PNG\r\n", "image"),
         (b"%PDF-1.7", "PDF"),
@@ -84,3 +87,29 @@ def test_a_folder_inside_of_the_format_stands_for_the_folder_above(tmp_path: Pat
     assert files_below([tmp_path / "images"], "annotations/*.json") == [tmp_path / "annotations/1.json"]
     with pytest.raises(DataError, match="the folder has no"):
         files_below([tmp_path / "images"], "*.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("Bäckerei Müller Größe für Käse", "mac_roman"),
+        ("Bäckerei Müller Größe für Käse", "cp850"),
+        ("Sprzedaż Łódź złotych Świętokrzyska żółw", "cp1250"),
+    ],
+)
+def test_accented_letters_of_other_encodings_are_not_read_as_western(tmp_path: Path, text: str, encoding: str) -> None:
+    with pytest.raises(DataError, match=rf"{encoding} reads .*--encoding"):
+        text_of(tmp_path, text.encode(encoding))
+
+
+@pytest.mark.parametrize(
+    "text", ["Crème brûlée à l’œuf, 9,90 €", "Köln, Straße 3³ m²", "¿Qué? ¡Año! nº 5", "Ça coûte 3 £"]
+)
+def test_western_texts_are_told_by_their_letters(tmp_path: Path, text: str) -> None:
+    assert text_of(tmp_path, text.encode("cp1252"))[0] == text
+
+
+def test_a_folder_with_an_archive_alone_is_to_be_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "data.zip").write_bytes(b"PK")
+    with pytest.raises(DataError, match=r"the folder has no \*.json: unpack data.zip"):
+        files_below([tmp_path], "*.json")

@@ -38,6 +38,9 @@ def tags(tmp_path: Path, *given: Sequence[Tag], options: TagOptions | None = Non
         [tag.lower().replace("name", "NAME").replace("date", "DATE").replace("total", "TOTAL") for tag in BIO],
         [tag.replace("-", "_", 1) for tag in BIO],
         [tag.replace("-", ":", 1) for tag in BIO],
+        [tag.replace("-", "\u2013", 1) for tag in BIO],
+        [tag.replace("-", " ", 1) for tag in BIO],
+        [tag if tag != "O" else "" for tag in BIO],
         ["B-NAME", "E-NAME", "O", "S-DATE", "S-TOTAL", "B-TOTAL", "E-TOTAL"],
         ["B_NAME", "E_NAME", None, "S_DATE", "S_TOTAL", "B_TOTAL", "E_TOTAL"],
         ["B-NAME", "L-NAME", "O", "U-DATE", "U-TOTAL", "B-TOTAL", "L-TOTAL"],
@@ -119,3 +122,32 @@ def test_the_names_beside_a_data_set_are_used(tmp_path: Path) -> None:
     (tmp_path / "dataset_info.json").write_text(json.dumps(features))
     assert tags(tmp_path, [0, 1, 0, 0, 0, 0, 0]) == [("O", "B-A", "O", "O", "O", "O", "O")]
     assert class_label_names({"rows": [1]}) is None
+
+
+@pytest.mark.parametrize("form", ["{1}-{0}", "{1}.{0}", "{1}_{0}"])
+def test_marks_at_the_end_are_told_though_no_entity_has_two_words(tmp_path: Path, form: str) -> None:
+    given = [form.format("B", "NAME") if tag != "O" else tag for tag in BIO]
+    with pytest.raises(DataError, match=r"end in their mark, .* write B-NAME"):
+        tags(tmp_path, given)
+
+
+def test_a_tag_with_another_separator_is_refused_with_its_own_mark(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="tag 1 'I_NAME' is not BIO: write I-NAME "):
+        tags(tmp_path, ["B-NAME", "I_NAME", *BIO[2:]])
+
+
+def test_placeholders_name_no_classes() -> None:
+    with pytest.raises(DataError, match="only placeholders such as LABEL_0"):
+        parse_id2label('{"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}')
+
+
+def test_class_names_may_stand_a_line_each_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("O\nB-NAME\nI-NAME\n")
+    assert parse_id2label(str(tmp_path / "labels.txt")) == {0: "O", 1: "B-NAME", 2: "I-NAME"}
+
+
+def test_negative_class_numbers_may_have_names(tmp_path: Path) -> None:
+    names = {-1: "O", 0: "B-NAME", 1: "I-NAME"}
+    assert tags(tmp_path, [0, 1, -1, -1, -1, -1, 0], options=TagOptions(id2label=names)) == [
+        ("B-NAME", "I-NAME", "O", "O", "O", "O", "B-NAME")
+    ]

@@ -144,6 +144,10 @@ def test_of_two_lines_that_say_total_the_larger_one_is_chosen() -> None:
     assert chosen("9.00", "TOTAL 9.00", "TOTAL 9.00", tall=0) == (0, "9.00")
 
 
+def test_boxes_without_height_do_not_keep_a_total_from_being_found() -> None:
+    assert find_total(["TOTAL", "3.70"], [(0, 5, 9, 5), (10, 5, 19, 5)], "3.70") == WordSpan(1, 2, 0)
+
+
 def test_an_amount_in_two_pieces_is_found_and_its_caption_is_no_part_of_it() -> None:
     assert chosen("112.45", "TOTAL RM 112. 45") == (0, "112. 45")
 

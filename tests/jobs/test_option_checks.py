@@ -39,9 +39,16 @@ REFUSED: list[tuple[dict[str, object], str, str]] = [
         "--job-name @best",
         "names with '@' in front stand for jobs, as @last and @best do: use best",
     ),
+    ({"queue": ""}, "--queue ''", "use 1 to 64 letters, digits, '.', '_' and '-'"),
+    (
+        {"single_valued_labels": ("GRAND TOTAL",)},
+        "--single-valued-label 'GRAND TOTAL'",
+        "use 1 to 64 letters, digits, '.', '_' and '-', the first a letter",
+    ),
     ({"job_name": "0" * 32}, f"--job-name {'0' * 32}", "it would be taken for a job's id: use another name"),
 ]
 CONTRADICTIONS: list[tuple[dict[str, object], str]] = [
+    ({"class_weight_clip": (5.0, 1.0)}, "--class-weight-clip 5 1: give the lower bound first: 1 5"),
     (
         {"train_ratio": 0.7, "val_ratio": 0.2},
         "--train-ratio 0.7 and --val-ratio 0.2 leave 0.1 of the pages: add --test-ratio 0.1, or leave one of the two "
@@ -102,6 +109,8 @@ def test_layers_beyond_those_of_the_weights_are_refused_where_they_are_known(tmp
         with pytest.raises(ConfigError, match=f"the nearest is --freeze-layers {layers}"):
             check_weights(WordLabelsConfig(pretrained=pretrained, freeze_layers=99), is_here=True)
     check_weights(WordLabelsConfig(pretrained="some/model", layers=99), is_here=True)
+    with pytest.raises(ConfigError, match="--layers 2 leaves no more than 2; the nearest is --freeze-layers 2"):
+        check_weights(WordLabelsConfig(pretrained="some/model", layers=2, freeze_layers=5), is_here=True)
 
 
 def test_weights_that_are_not_there_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,6 +118,9 @@ def test_weights_that_are_not_there_are_refused(tmp_path: Path, monkeypatch: pyt
 
     with pytest.raises(ConfigError, match="there is no such folder, and it is not a name on the model hub"):
         check_weights(WordLabelsConfig(pretrained="./nothing"), is_here=True)
+    with pytest.raises(ConfigError, match="did you mean --pretrained minilm"):
+        check_weights(WordLabelsConfig(pretrained="miniml"), is_here=False)
+    check_weights(WordLabelsConfig(pretrained="bert-base-uncased"), is_here=False)  # a name of the hub without an owner
     with pytest.raises(ConfigError, match="the folder has no config"):
         check_weights(WordLabelsConfig(pretrained=str(empty)), is_here=True)
     with pytest.raises(ConfigError, match="a worker elsewhere does not read"):

@@ -117,7 +117,8 @@ def arrangement_options(command: F) -> F:
         click.option(
             "--box-order",
             type=click.Choice([order.value for order in BoxOrder]),
-            help="Order of a box's numbers; w and h are width and height (default: x0y0x1y1, refused if implausible).",
+            help="Order of a box's numbers; w and h are width and height, cx and cy the centre "
+            "(default: x0y0x1y1, refused if implausible).",
         ),
         click.option(
             "--origin",

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -26,7 +27,9 @@ class Known:
     def text(self, path: Path) -> str:
         """The format, and what to do with a file of it."""
         if self.importer:
-            return f"this is {self.name}: layoutlm-cli dataset import {self.importer} {path}"
+            # of SROIE a file alone is not imported, but the folder that holds box and key
+            place = path.resolve().parent.parent if self.importer == "sroie" and path.is_file() else path
+            return f"this is {self.name}: layoutlm-cli dataset import {self.importer} {shlex.quote(str(place))}"
         return f"this is {self.name}, which no command reads yet: convert it to JSON lines such as {LINE_FORM}"
 
 
@@ -112,6 +115,10 @@ def _is_donut(document: dict[str, object]) -> bool:
     return "gt_parse" in str(document.get("ground_truth")) and "valid_line" not in str(document.get("ground_truth"))
 
 
+def _is_values(document: dict[str, object]) -> bool:
+    return {"company", "total"} <= document.keys() <= {"company", "date", "address", "total"}
+
+
 _DOCUMENTS: tuple[tuple[Known, Callable[[dict[str, object]], bool]], ...] = (
     (Known("output of AWS Textract"), _has("Blocks", "BlockType")),
     (Known("output of AWS Textract's expense analysis"), _has("ExpenseDocuments")),
@@ -119,9 +126,14 @@ _DOCUMENTS: tuple[tuple[Known, Callable[[dict[str, object]], bool]], ...] = (
         Known("a document of Google Document AI"),
         _both(("pages", "tokens|lines|blocks|paragraphs", "layout"), ("text",)),
     ),
+    (
+        Known("a document of Google Document AI"),
+        _both(("document", "pages", "layout|tokens|lines"), ("document", "text")),
+    ),
     (Known("output of Google Cloud Vision"), _has("fullTextAnnotation|textAnnotations|responses")),
     (Known("a labels file of Azure Document Intelligence"), _both(("document",), ("labels", "value|label"))),
-    (Known("output of Azure Document Intelligence"), _has("analyzeResult")),
+    (Known("output of Azure Document Intelligence"), _has("analyzeResult|readResults|recognitionResults")),
+    (Known("output of Azure Document Intelligence"), _both(("modelId",), ("pages", "words|lines"))),
     (Known("output of docTR"), _has("pages", "blocks", "lines", "words", "geometry")),
     (
         Known("XFUND"),
@@ -131,6 +143,7 @@ _DOCUMENTS: tuple[tuple[Known, Callable[[dict[str, object]], bool]], ...] = (
     ),
     (Known("UBIAI's export"), _both(("documentName",), ("tokens|annotation|document",))),
     (Known("Label Studio's export"), _has("annotations|completions|predictions", "result")),
+    (Known("Label Studio's tasks"), _both(("data", "ocr|image|pdf|text"), ("annotations|predictions|completions",))),
     (Known("Label Studio's JSON-MIN export"), _both(("ocr|image",), ("bbox", "original_width"))),
     (Known("Label Studio's JSON-MIN export"), _both(("ocr|image",), ("label", "original_width"))),
     (Known("PaddleOCR's labels (PPOCRLabel)"), _both(("name",), ("annotations", "transcription"))),
@@ -142,6 +155,8 @@ _DOCUMENTS: tuple[tuple[Known, Callable[[dict[str, object]], bool]], ...] = (
     (Known("WildReceipt", "wildreceipt"), _both(("file_name",), ("annotations", "box"))),
     (Known("labelme annotations"), _both(("shapes", "points"), ("imagePath",))),
     (Known("VIA annotations"), _has("_via_img_metadata|_via_settings")),
+    (Known("Prodigy's export, texts without boxes"), _both(("spans",), ("tokens", "start"))),
+    (Known("a value file of SROIE", "sroie"), _is_values),
     (Known("JSON lines with a page each", "jsonl"), _both(("words|tokens",), ("bboxes|boxes|bbox",))),
     (Known("doccano's export, texts without boxes"), _both(("text|data",), ("label|labels|entities",))),
 )
@@ -152,11 +167,13 @@ _TEXTS: tuple[tuple[str, Known], ...] = (
     (r"class=['\"]ocr_page|<meta name=['\"]ocr-system", Known("hOCR")),
     (r"<alto\b|loc\.gov/standards/alto", Known("ALTO XML")),
     (r"<PcGts\b", Known("PAGE XML")),
-    (r"<annotation>\s*(<folder>|<filename>)", Known("Pascal VOC annotations")),
+    (r"<annotation\b[^>]*>\s*(<folder>|<filename>)", Known("Pascal VOC annotations")),
+    (r"<annotations>\s*<version>", Known("CVAT's XML")),
+    (r"(?m)\A(?:\d+(?: [01]?\.\d+){4}\r?\n?)+\Z", Known("YOLO's boxes, without texts")),
     (r"^\S+ -X- |^-DOCSTART-", Known("CoNLL text, words without boxes")),
     (r"(?m)\A(?:[^\t\n]+\t(?:O|[BIESbies][-_][^\t\n]+)\r?\n\s*)+", Known("UniLM's text files of words and tags")),
     (r"(?m)\A(?:[^\t\n]+\t-?\d+ -?\d+ -?\d+ -?\d+(?:\t[^\n]*)?\r?\n)+", Known("UniLM's text files of words and boxes")),
     (r"(?m)\A(?:\S+ (?:\S+ )*(?:O|[BIESbies]-\S+)\r?\n)+", Known("CoNLL text, words without boxes")),
-    (r"\A(?:-?\d+,){8}[^,\n]*\D", Known("a box file of SROIE: name the folder that holds box, key and img", "sroie")),
+    (r"\A(?:-?\d+,){8}[^,\n]*\D", Known("a box file of SROIE", "sroie")),
 )
 """Formats by their text, in the order of trial."""

@@ -15,6 +15,8 @@ from receipt_layoutlm.data.page import DEFAULT_ORDER, PAGE_EXTENT, UNSUPERVISED,
 from receipt_layoutlm.data.reading_order import printed_lines
 from receipt_layoutlm.data.tags import iob2
 
+_SHARES = 1.05  # the largest value of boxes in shares of the page, with slips
+
 
 @dataclass(frozen=True, slots=True)
 class SourceWord:
@@ -124,7 +126,12 @@ def page_of(source: SourcePage, label_of: Callable[[str], str]) -> Page:
     labels = [label_of(word.label) if _is_entity(word) else word.label or OUTSIDE for word in source.words]
     width, height = source.scale
     outside = sum(word.box[0] >= width or word.box[1] >= height for word in source.words)
+    reach = max((max(word.box) for word in source.words), default=0)
     try:
+        if reach <= _SHARES and len(source.words) > 1:
+            raise ValueError(
+                f"no value of a box is above {reach:g}: the boxes seem to be shares of the page, not pixels"
+            )
         if 2 * outside > len(source.words):
             raise ValueError(
                 f"{outside} of {len(source.words)} words lie outside of the image ({width:g} x {height:g}): "

@@ -42,7 +42,15 @@ from receipt_layoutlm.data.importers.value_match import (
 from receipt_layoutlm.data.jsonl import ReadOptions, normalised_name
 from receipt_layoutlm.data.lines import bounds, split_line
 from receipt_layoutlm.data.page import DataError
-from receipt_layoutlm.data.source_text import RECORD, NullableText, TextOptions, numbered_lines, read_source, shaped
+from receipt_layoutlm.data.source_text import (
+    RECORD,
+    NullableText,
+    TextOptions,
+    numbered_lines,
+    packed,
+    read_source,
+    shaped,
+)
 
 _LABELS: Mapping[str, str] = {
     "company": "MERCHANT_NAME",
@@ -108,9 +116,11 @@ def read_sroie(paths: Sequence[Path], options: ReadOptions) -> Iterator[SourcePa
     for path in paths:
         folders = receipt_folders(path)
         if not folders:
+            if path.is_file():
+                read_source(path, options.text)  # an archive or a pointer is named as such
             reason = (
                 "is not a SROIE folder: it must contain the folders box, key and img (or entities in place of key, or "
-                "the folders of the competition's tasks 1 and 2)"
+                f"the folders of the competition's tasks 1 and 2){packed(path) if path.is_dir() else ''}"
             )
             yield DataError(reason, file=str(path))
         for folder in folders:

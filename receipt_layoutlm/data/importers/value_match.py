@@ -170,7 +170,7 @@ def find_total(words: Sequence[str], boxes: Sequence[Box], value: str) -> WordSp
     best = max(rank for rank, _ in candidates)
     spans = [span for rank, span in candidates if rank == best]
     tallest = max(_height(boxes, span) for span in spans)
-    return [span for span in spans if _height(boxes, span) * _LARGER > tallest][-1]
+    return [span for span in spans if _height(boxes, span) * _LARGER >= tallest][-1]
 
 
 def _spans(words: Sequence[str], line: Sequence[int], target: Decimal, has_point: bool) -> list[WordSpan]:
