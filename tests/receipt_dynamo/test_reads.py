@@ -53,7 +53,7 @@ def test_a_table_without_a_connection_is_reported_at_once(client: DynamoClient) 
 
 
 STEPS = {
-    "ExpiredTokenException": "renew them",
+    "ExpiredTokenException": "renew the credentials",
     "UnrecognizedClientException": "check AWS_ACCESS_KEY_ID",
     "InvalidSignatureException": "AWS_SECRET_ACCESS_KEY, and the clock",
     "MissingAuthenticationTokenException": "aws configure",
