@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import botocore.session
-import platformdirs
 
 from receipt_dynamo.errors import StoreUnavailable
 
@@ -30,6 +29,8 @@ class LocalTable(NamedTuple):
 
 def find_local_table(environ: Mapping[str, str]) -> LocalTable:
     """The running embedded table. Raises StoreUnavailable, with the command that starts it."""
+    import platformdirs  # which the scaler's archive lacks
+
     given = environ.get(STATE_VARIABLE)
     folder = Path(given).expanduser() if given else platformdirs.user_data_path("layoutlm")
     try:

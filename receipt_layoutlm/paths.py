@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import platformdirs
-
 from receipt_layoutlm.errors import UserError
 
 STATE_VARIABLE = "LAYOUTLM_STATE_DIR"
@@ -25,6 +23,8 @@ class FolderRefused(UserError):
 
 def state_dir(environ: Mapping[str, str]) -> Path:
     """Where the state is kept: LAYOUTLM_STATE_DIR, else the platform's data folder."""
+    import platformdirs  # the scaler's archive has none
+
     given = environ.get(STATE_VARIABLE)
     return Path(given).expanduser().absolute() if given else platformdirs.user_data_path("layoutlm")
 
@@ -179,5 +179,7 @@ def _user_name(uid: int) -> str:
 
 def cache_dir(environ: Mapping[str, str]) -> Path:
     """Downloaded models and read scans, which may be removed at any time: LAYOUTLM_CACHE_DIR, else the platform's."""
+    import platformdirs  # the scaler's archive has none
+
     given = environ.get(CACHE_VARIABLE)
     return Path(given).expanduser().absolute() if given else platformdirs.user_cache_path("layoutlm")

@@ -192,8 +192,8 @@ def test_a_job_whose_pages_are_gone_says_so(place: Place, pages: list[Page], mod
 @pytest.mark.parametrize(
     ("code", "status", "cause", "text"),
     [
-        ("AccessDenied", 403, "permission", "access was denied (permission: s3://"),
-        ("NoSuchBucket", 404, "missing_bucket", "the bucket does not exist (missing_bucket: bucket '"),
+        ("AccessDenied", 403, "permission", "access was denied: s3://"),
+        ("NoSuchBucket", 404, "missing_bucket", "the bucket does not exist: bucket '"),
     ],
 )
 def test_a_missing_right_and_a_missing_bucket_are_told_apart(
@@ -207,7 +207,7 @@ def test_a_missing_right_and_a_missing_bucket_are_told_apart(
 
     stored = place.store.queue.client.get_job(job.job_id)
     assert stored.error is not None and stored.error.cause == cause
-    assert text in why(facts_of(place.store.queue, job.job_id, place.store.clock()))
+    assert text in why(facts_of(place.store.queue, job.job_id))
 
 
 @needs_root
