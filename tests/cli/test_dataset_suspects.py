@@ -227,7 +227,9 @@ def test_pages_that_are_no_receipts_of_the_table_cannot_be_marked(
     result = run("fold-1", "fold-2", "--dynamo-table", name, "--mark", "NEEDS_REVIEW")
 
     assert result.exit_code == 1
-    assert "none of the 3 pages is a receipt of table" in result.output and "dataset load --help" in result.output
+    assert (
+        "none of the 3 pages is a receipt of table" in result.output and "dataset load --dynamo-table" in result.output
+    )
 
 
 def test_jobs_without_predictions_and_of_different_snapshots_are_refused(folds: Folds, tmp_path: Path) -> None:

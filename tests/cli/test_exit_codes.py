@@ -26,7 +26,7 @@ def hear_sigint() -> None:
     ("arguments", "code", "line"),
     [
         (["--version"], 0, ""),
-        (["train", "--config", "."], 2, "Error: .: "),
+        (["train", "--config", "."], 2, "Error: Invalid value for '--config': File '.' is a directory."),
         (["train", "--epoch", "3"], 2, "Error: No such option"),
         (
             ["dataset", "import", "jsonl", "no-pages.jsonl", "--dynamo-table", "t", "--bucket", "b"],

@@ -2,7 +2,7 @@
 
 import pytest
 
-from receipt_dynamo import AlreadyExists, Dataset, DynamoClient, ForgottenPage, ReceiptClient
+from receipt_dynamo import AlreadyExists, Dataset, DynamoClient, ForgottenPage, ReceiptClient, ValidationStatus
 from receipt_layoutlm.data.page import DataError, Page
 from receipt_layoutlm.datasets.exclusions import (
     ExcludedMeanwhile,
@@ -137,7 +137,7 @@ def test_an_unknown_page_is_an_error_that_names_the_nearest(store: Store, client
 
 def test_a_page_that_is_in_the_table_alone_is_known(store: Store, client: DynamoClient) -> None:
     load_pages(ReceiptClient(client), tiny_pages(1), store.clock(), "keep", lambda: None)
-    (label, *_) = ReceiptClient(client).iter_labels_by_status("VALID")  # type: ignore[arg-type]
+    (label, *_) = ReceiptClient(client).iter_labels_by_status(ValidationStatus.VALID)
 
     check_pages_exist(client, ["page-000"], {})
     for unknown in (f"{label.image_id}-00001", f"{label.image_id}-1", "a#b-00001"):  # it has an id of its own

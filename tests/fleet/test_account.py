@@ -85,7 +85,7 @@ def test_a_caller_who_only_submits_is_warned_of_the_rights_to_deploy(iam: "IAMCl
     arn = user_who_may(iam, "submitter", (["dynamodb:*"], [TABLE]), (["s3:*"], [BUCKET, f"{BUCKET}/*"]))
     result = check_deploy_rights(iam, arn, DEPLOYING)
     assert result.state == "warn"
-    assert "only for 'fleet deploy', which needs at least these" in result.advice
+    assert "only for `layoutlm-cli fleet deploy`, which needs at least these" in result.advice
     for action in ("cloudformation:CreateChangeSet", "iam:CreateRole", "iam:PassRole", "ec2:RunInstances"):
         assert action in result.found
 

@@ -88,12 +88,18 @@ def test_run_here_works_the_job_in_the_foreground(train: Callable[..., list[str]
     assert only_job()["status"] == "succeeded"
 
 
-def test_a_job_that_cannot_work_is_exit_code_100_with_the_reason(train: Callable[..., list[str]]) -> None:
-    result = cli(*train("--pretrained", "/no/such/folder", "--epochs", "1", "--run-here"))
+def test_a_job_that_cannot_work_is_exit_code_100_with_the_reason(
+    train: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    other = tmp_path / "other-model"
+    other.mkdir()
+    (other / "config.json").write_text('{"model_type": "gpt2"}')
+    result = cli(*train("--pretrained", str(other), "--epochs", "1", "--run-here"))
 
-    assert result.returncode == 100
-    assert "/no/such/folder" in result.stderr
-    assert only_job()["error"]["cause"] == "bad_config"
+    assert result.returncode == 100, result.stderr
+    error = only_job()["error"]
+    assert error["cause"] == "bad_config"
+    assert error["message"] in result.stderr
 
 
 def test_ctrl_c_writes_a_checkpoint_and_gives_the_job_back(train: Callable[..., list[str]]) -> None:
