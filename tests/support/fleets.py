@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -85,7 +86,7 @@ class Fleet:
     paid: list[FleetInstance] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.queue = JobQueue(self.client, now=self.clock)
+        self.queue = JobQueue(self.client, now=self.clock, rng=random.Random(7))  # a backoff of whole seconds
         self.rows = FleetRows(self.client, now=self.clock)
 
     def group(self, queue: str = "default", maximum: int = 4) -> Group:
