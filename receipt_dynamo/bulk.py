@@ -14,7 +14,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 from receipt_dynamo.errors import StoreError, is_transient, store_error
 from receipt_dynamo.items import RawItem
 from receipt_dynamo.reads import Reader
-from receipt_dynamo.retries import THROTTLING, Pauses
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -57,7 +56,6 @@ class Bulk:
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self._client, self._table = client, table_name
-        self._monotonic, self._sleep, self._patience_seconds = monotonic, sleep, patience_seconds
         self._reader = Reader(client, table_name, monotonic, sleep, patience_seconds, passes=is_transient)
         self.units = Units()
 
@@ -79,14 +77,14 @@ class Bulk:
         """The existing items of these keys, in no order. Raises StoreError when some stay unread."""
         items: list[RawItem] = []
         for batch in _cut(list(keys), READS_PER_BATCH):
-            pauses = self._pauses()
+            pauses = self._reader.pauses()
             while batch:
                 reply = self._reader.get_many(batch, ReturnConsumedCapacity="TOTAL")
                 self.units.add(reply, "read")
                 items += reply["Responses"].get(self._table, [])
                 left = reply.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
                 if len(left) < len(batch):
-                    pauses = self._pauses()
+                    pauses = self._reader.pauses()
                 if left and not pauses.pause():
                     raise StoreError(f"{len(left)} items of table {self._table!r} could not be read: it throttles")
                 batch = left
@@ -105,7 +103,7 @@ class Bulk:
 
     def _write_batch(self, batch: Sequence[RawItem]) -> Sequence[RawItem]:
         """Write one batch; returns what is left of it."""
-        pauses = self._pauses()
+        pauses = self._reader.pauses()
         while batch:
             left = batch  # all of it, when the request itself is refused
             try:
@@ -117,15 +115,11 @@ class Bulk:
                 if not is_transient(error):
                     raise store_error(error, self._table) from error
             if len(left) < len(batch):
-                pauses = self._pauses()
+                pauses = self._reader.pauses()
             if left and not pauses.pause():
                 return left
             batch = left
         return []
-
-    def _pauses(self) -> Pauses:
-        deadline = self._monotonic() + self._patience_seconds
-        return Pauses(THROTTLING, lambda: self._monotonic() >= deadline, self._sleep)
 
 
 def _cut(values: Sequence[RawItem], size: int) -> Iterator[Sequence[RawItem]]:

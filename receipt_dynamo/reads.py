@@ -65,10 +65,13 @@ class Reader:
                 return
             request = {**request, "ExclusiveStartKey": reply["LastEvaluatedKey"]}
 
+    def pauses(self) -> Pauses:
+        """Between tries of one request, or of what a reply left undone."""
+        return Pauses.within(self._patience_seconds, THROTTLING, self._monotonic, self._sleep)
+
     def ask(self, operation: str, request: RawItem) -> RawItem:
         """One read, repeated while its failure passes. Raises a StoreError."""
-        deadline = self._monotonic() + self._patience_seconds
-        pauses = Pauses(THROTTLING, lambda: self._monotonic() >= deadline, self._sleep)
+        pauses = self.pauses()
         send: Callable[..., Any] = getattr(self._client, operation)
         while True:
             try:

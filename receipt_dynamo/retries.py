@@ -6,7 +6,7 @@ Every loop that waits for a table or a bucket takes its pauses from here; which 
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 _RNG: Final = random.SystemRandom()  # forked processes would draw the same pauses from a copied state
 
@@ -36,6 +36,18 @@ class Pauses:
     ) -> None:
         self._policy, self._give_up, self._wait, self._rng = policy, give_up, wait, rng
         self._bound = policy.first
+
+    @classmethod
+    def within(
+        cls,
+        seconds: float,
+        policy: RetryPolicy,
+        monotonic: Callable[[], float],
+        sleep: Callable[[float], object],
+    ) -> Self:
+        """Pauses that are given up so many seconds from now."""
+        deadline = monotonic() + seconds
+        return cls(policy, lambda: monotonic() >= deadline, sleep)
 
     def pause(self) -> bool:
         """Wait before the next try and return True; return False at once when it is time to give up."""

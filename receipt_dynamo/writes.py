@@ -107,8 +107,7 @@ class Writer:
 
     def pauses(self, patience_seconds: float = DEFAULT_PATIENCE_SECONDS) -> Pauses:
         """Between tries of a write, or of a transition whose job moves meanwhile."""
-        deadline = self._monotonic() + patience_seconds
-        return Pauses(CONFLICT, lambda: self._monotonic() >= deadline, self._sleep)
+        return Pauses.within(patience_seconds, CONFLICT, self._monotonic, self._sleep)
 
     def _send(self, writes: Sequence[Write], token: str) -> RawItem | None:
         shared = {"TableName": self._table, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
