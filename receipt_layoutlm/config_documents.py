@@ -16,7 +16,7 @@ from receipt_layoutlm.config import (
     with_whole_ratios,
 )
 from receipt_layoutlm.paths import DEFAULT_WORK_DIR
-from receipt_layoutlm.suggestions import nearest
+from receipt_layoutlm.suggestions import nearest_name
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -165,6 +165,6 @@ def unknown_key(key: str, known: Iterable[str]) -> ConfigError:
     for task in TASKS:
         if key in config_class(task).model_fields:
             return ConfigError(f"{key!r} is an option of task {task}")
-    near = nearest(key, names, cutoff=0.5)
+    near = nearest_name(key, names, cutoff=0.5)
     hint = f"did you mean {near!r}?" if near else f"known keys are {', '.join(names)}"
     return ConfigError(f"unknown key {key!r}: {hint}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from receipt_layoutlm.suggestions import nearest
+from receipt_layoutlm.suggestions import nearest_name
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -53,7 +53,7 @@ class LazyGroup(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            near = nearest(args[0], self.places)
+            near = nearest_name(args[0], self.places)
             raise click.UsageError(error.message + (f" Did you mean {near!r}?" if near else ""), ctx) from error
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem[str]]":

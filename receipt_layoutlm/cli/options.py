@@ -20,7 +20,7 @@ from receipt_layoutlm.config import BASIC, DEFAULT_TASK, GROUPS, TASKS, ConfigEr
 from receipt_layoutlm.config_documents import OTHER_NAMES
 from receipt_layoutlm.data.labels import CORE_LABELS
 from receipt_layoutlm.flags import PAIRS, flag_of
-from receipt_layoutlm.suggestions import nearest
+from receipt_layoutlm.suggestions import nearest_name
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -168,7 +168,7 @@ def _explained(error: click.NoSuchOption, params: Sequence[click.Parameter]) -> 
     for task in TASKS:
         if error.option_name in {flag for option in options_of(config_class(task)) for flag in option.opts}:
             return f"{error.option_name} is an option of task {task}, not of this one."
-    near = nearest(error.option_name, flags)
+    near = nearest_name(error.option_name, flags)
     return f"No such option: {error.option_name}." + (f" Did you mean {near}?" if near else "")
 
 

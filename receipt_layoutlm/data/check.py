@@ -8,7 +8,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.configs.word_labels import WordLabelsConfig
@@ -22,6 +21,7 @@ from receipt_layoutlm.data.page import DataError, Page
 from receipt_layoutlm.data.scripts import check_scripts
 from receipt_layoutlm.data.snapshot import label_counts, sample_pages
 from receipt_layoutlm.data.splits import divide
+from receipt_layoutlm.suggestions import nearest_name
 
 FEW_EXAMPLES = 50  # entities of a label in the training set
 FEW_PAGES = 500  # in the training set
@@ -158,9 +158,9 @@ def check_label_names(config: WordLabelsConfig, pages: Sequence[Page]) -> list[F
     has_own_labels = len(unknown) == len(counts)
     findings = []
     for label in unknown:
-        near = get_close_matches(label.upper(), CORE_LABELS, n=1, cutoff=0.8)
+        near = nearest_name(label, CORE_LABELS, cutoff=0.8)
         if near:
-            text = f"label {label} ({counts[label]} entities) is not a core label; did you mean {near[0]}?"
+            text = f"label {label} ({counts[label]} entities) is not a core label; did you mean {near}?"
             findings.append(warning("unknown_label", text, [label]))
         elif not has_own_labels and label not in merges:
             text = f"label {label} ({counts[label]} entities) is not a core label, and no core label is similar"

@@ -12,7 +12,7 @@ from receipt_layoutlm.data.page import UNSUPERVISED
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.flags import flag_of
 from receipt_layoutlm.metric_names import label_in, parse_guard
-from receipt_layoutlm.suggestions import nearest
+from receipt_layoutlm.suggestions import nearest_name
 
 IGNORE_INDEX = -100
 """The class of an unsupervised position, as in torch and transformers."""
@@ -118,7 +118,7 @@ def resolve_merges(config: WordLabelsConfig) -> dict[str, str]:
     groups = [*config.label_merges.items()]
     if config.merge_preset is not None:
         if config.merge_preset not in MERGE_PRESETS:
-            raise LabelError(_unknown("merge preset", config.merge_preset, MERGE_PRESETS))
+            raise LabelError(unknown_name("merge preset", config.merge_preset, MERGE_PRESETS))
         groups = [*MERGE_PRESETS[config.merge_preset].items(), *groups]
     if config.merge_amounts:
         groups = [*MERGE_PRESETS["amounts"].items(), *groups]
@@ -169,7 +169,7 @@ def check_named(config: WordLabelsConfig, learned: Collection[str]) -> None:
             named.append((option, label))
     for option, label in named:
         if label not in learned:
-            near = nearest(label, learned)
+            near = nearest_name(label, learned)
             hint = f"did you mean {near}?" if near else f"use one of {', '.join(sorted(learned))}"
             raise LabelError(f"{flag_of(option)}: the run does not learn label {label}: {hint}")
 
@@ -178,12 +178,12 @@ def check_known(labels: Iterable[str], known: Collection[str]) -> None:
     """Raises LabelError for the first unknown label, with the most similar known one."""
     for label in labels:
         if label not in known:
-            raise LabelError(_unknown("label", label, known))
+            raise LabelError(unknown_name("label", label, known))
 
 
-def _unknown(kind: str, name: str, known: Collection[str]) -> str:
+def unknown_name(kind: str, name: str, known: Collection[str]) -> str:
     """A sentence with the most similar known name, or all of them if none is similar."""
-    near = nearest(name, known)
+    near = nearest_name(name, known)
     hint = f"did you mean {near}?" if near else f"known are {', '.join(sorted(known))}"
     return f"unknown {kind} {name}; {hint}"
 

@@ -8,7 +8,6 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -19,6 +18,7 @@ from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.errors import NotStored
 from receipt_layoutlm.storage.keys import dataset_key
+from receipt_layoutlm.suggestions import nearest_name
 
 _BEFORE_ID: Final = '{"page_id":'  # in every canonical line, see page.page_to_line
 
@@ -101,8 +101,8 @@ def check_pages_exist(
 
 
 def _near(page_id: str, known: Collection[str]) -> str:
-    near = get_close_matches(page_id, sorted(known), n=1, cutoff=0.5)
-    return f": did you mean {near[0]!r}?" if near else ""
+    near = nearest_name(page_id, known, cutoff=0.5)
+    return f": did you mean {near!r}?" if near else ""
 
 
 def exclude(client: DynamoClient, page_ids: Sequence[str], by: str, now: datetime) -> list[str]:

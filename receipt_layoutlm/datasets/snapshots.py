@@ -11,7 +11,7 @@ from receipt_layoutlm.data.snapshot import fingerprint, label_counts, write_snap
 from receipt_layoutlm.datasets.exclusions import check_none_excluded
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.keys import dataset_key
-from receipt_layoutlm.suggestions import nearest
+from receipt_layoutlm.suggestions import nearest_name
 
 
 def describe_dataset(name: str, pages: Sequence[Page], source: str, now: datetime, forgotten: int = 0) -> Dataset:
@@ -67,7 +67,7 @@ def find_dataset(client: DynamoClient, spec: str) -> Dataset:
         return client.get_dataset(name, prefix or None)
     except NotFound as error:
         names = {dataset.name for dataset in client.list_datasets()}
-        near = None if name in names else nearest(name, names)
+        near = None if name in names else nearest_name(name, names)
         raise NotFound(f"{error}; did you mean {near}?" if near else str(error)) from None
 
 

@@ -8,7 +8,7 @@ from receipt_dynamo import DynamoClient, Job, JobStatus, NotFound
 from receipt_dynamo.entities import parse_job_id, score_of
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.run.comparability import stamp_of
-from receipt_layoutlm.suggestions import nearest
+from receipt_layoutlm.suggestions import nearest_name
 
 PREFIX_LIMIT = 100  # newest jobs of each status in which an id prefix, or a similar name, is looked up
 BEST = "@best"
@@ -39,7 +39,7 @@ def find_job(client: DynamoClient, reference: str) -> Job:
         listed = ", ".join(f"{job.job_id} ({job.name})" for job in jobs)
         raise AmbiguousJob(f"{reference!r} matches more than one id: {listed}")
     if not jobs:
-        near = nearest(reference, {job.name for job in client.list_jobs(limit=PREFIX_LIMIT)})
+        near = nearest_name(reference, {job.name for job in client.list_jobs(limit=PREFIX_LIMIT)})
         meant = f"; did you mean {near}?" if near else ""
         raise NotFound(f"no job {reference!r}: `layoutlm-cli job list` shows names and ids{meant}")
     return jobs[0]

@@ -15,7 +15,7 @@ from receipt_layoutlm.config import RATIO_TOLERANCE, RATIOS, ConfigError, TrainC
 from receipt_layoutlm.flags import flag_of, typed
 from receipt_layoutlm.minilm import INSTALL, PACKAGE
 from receipt_layoutlm.references import is_hub_name, is_in_bucket
-from receipt_layoutlm.suggestions import nearest
+from receipt_layoutlm.suggestions import nearest_name
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -53,7 +53,7 @@ def _refusal(field: str, value: object, problems: list[ErrorDetails]) -> str:
     for each in problems:
         if each["type"] == "literal_error":
             words = [word.strip(" '") for word in str(each["ctx"]["expected"]).replace(" or ", ",").split(",")]
-            near += [word for word in [nearest(str(each["input"]), words)] if word]
+            near += [word for word in [nearest_name(str(each["input"]), words)] if word]
     return text + (f"; the nearest is {flag_of(field)} {near[0]}" if near else "")
 
 
@@ -107,7 +107,7 @@ def check_weights(config: TrainConfig, is_here: bool) -> None:
             )
         if not (Path(pretrained) / "config.json").is_file():
             raise ConfigError(f"--pretrained {pretrained}: the folder has no config.json, so it holds no weights")
-    elif "/" not in pretrained and nearest(pretrained, ["minilm"], cutoff=0.7):
+    elif "/" not in pretrained and nearest_name(pretrained, ["minilm"], cutoff=0.7):
         raise ConfigError(f"--pretrained {pretrained}: there are no such weights; did you mean --pretrained minilm?")
     elif not is_in_bucket(pretrained) and not is_hub_name(pretrained):
         raise ConfigError(

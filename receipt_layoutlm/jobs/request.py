@@ -15,7 +15,7 @@ from receipt_layoutlm.config_documents import unknown_key
 from receipt_layoutlm.flags import flag_of
 from receipt_layoutlm.jobs.option_checks import check_ratios, checked
 from receipt_layoutlm.references import new_name
-from receipt_layoutlm.suggestions import nearest
+from receipt_layoutlm.suggestions import nearest_name
 
 DATASET_VARIABLE = "LAYOUTLM_DATASET"
 
@@ -162,7 +162,7 @@ def chosen_recipe(values: Mapping[str, object]) -> tuple[str | None, Mapping[str
 
 def unknown_recipe(name: str, known: Collection[str]) -> ConfigError:
     """The error for a recipe that does not exist, with the one that is meant."""
-    near = nearest(name, known)
+    near = nearest_name(name, known)
     meant = f"did you mean {near}?" if near else f"there are {', '.join(known)}, and YAML files"
     return ConfigError(f"no recipe and no file {name!r}: {meant}")
 

@@ -2,13 +2,12 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
 from receipt_layoutlm.data.importers.source_page import SourcePage
-from receipt_layoutlm.data.labels import CORE_LABELS, OUTSIDE, LabelError
+from receipt_layoutlm.data.labels import CORE_LABELS, OUTSIDE, LabelError, unknown_name
 from receipt_layoutlm.data.page import UNSUPERVISED, DataError, check_label, valid_label, validation_reason
 
 _MAP = TypeAdapter(dict[str, str])
@@ -46,12 +45,12 @@ def core_table(defaults: Mapping[str, str], label_map: Mapping[str, str]) -> Lab
     known = {*CORE_LABELS, *defaults.values(), OUTSIDE, UNSUPERVISED}
     for label, target in label_map.items():
         if target not in known:
-            raise LabelError(f"{label} is mapped to {_unknown(target, known)}")
+            raise LabelError(f"{label} is mapped to {unknown_name('label', target, known)}")
     targets = {**defaults, **label_map}
 
     def refuse(label: str) -> str:
         raise LabelError(
-            f"{_unknown(label, targets)}; map it to one of our labels or to "
+            f"{unknown_name('label', label, targets)}; map it to one of our labels or to "
             f'"{OUTSIDE}" in a label map (--label-map), or keep the labels of the data (--keep-labels)'
         )
 
@@ -99,12 +98,4 @@ def check_all_used(label_map: Mapping[str, str], known: Iterable[str]) -> None:
     names = set(known)
     for label in label_map:
         if label not in names:
-            raise LabelError(f"the label map has an {_unknown(label, names)}")
-
-
-def _unknown(name: str, known: Iterable[str]) -> str:
-    """A text with the name and the most similar known one, or all of them if none is similar."""
-    spelling = {candidate.casefold(): candidate for candidate in sorted(known)}
-    near = get_close_matches(name.casefold(), spelling, n=1)
-    hint = f"did you mean {spelling[near[0]]}?" if near else f"known are {', '.join(spelling.values())}"
-    return f"unknown label {name}; {hint}"
+            raise LabelError(f"the label map has an {unknown_name('label', label, names)}")
