@@ -17,11 +17,10 @@ from receipt_layoutlm.inference.values import DateOrder
 from receipt_layoutlm.jobs.find import find_job
 from receipt_layoutlm.jobs.models import model_at, model_of_job
 from receipt_layoutlm.paths import cache_dir
-from receipt_layoutlm.references import is_in_bucket
+from receipt_layoutlm.references import TABLE_VARIABLE, is_in_bucket
 from receipt_layoutlm.storage.bucket import Bucket
 
 PAGES_AT_ONCE = 16
-TABLE_VARIABLE = "DYNAMO_TABLE_NAME"
 
 
 def nothing(*_: object) -> None:

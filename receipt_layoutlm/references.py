@@ -5,6 +5,9 @@ import re
 from receipt_layoutlm.config import ConfigError
 
 SCHEME = "s3://"
+TABLE_VARIABLE = "DYNAMO_TABLE_NAME"
+"""Environment variable with the table's name, as in the original system."""
+
 _HUB_WORD = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
 _HUB_NAME = re.compile(rf"(?:{_HUB_WORD}/)?{_HUB_WORD}")
 

@@ -19,6 +19,7 @@ from receipt_layoutlm.cli.output import PlaceOption
 from receipt_layoutlm.config import ConfigError
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.redact import printable
+from receipt_layoutlm.references import TABLE_VARIABLE
 
 if TYPE_CHECKING:
     from receipt_layoutlm.storage.bucket import Bucket
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-TABLE_VARIABLE = "DYNAMO_TABLE_NAME"
 BUCKET_VARIABLE = "LAYOUTLM_TRAINING_BUCKET"
 
 

@@ -14,8 +14,9 @@ import click
 from receipt_dynamo import ReceiptClient
 from receipt_layoutlm.cli.connection import Connection, require, store_options
 from receipt_layoutlm.cli.extraction_files import ExtractionFile, PageKey
+from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.progress import counting_bar
-from receipt_layoutlm.cli.tables import clean, table
+from receipt_layoutlm.cli.tables import Column, clean, table
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.paths import cache_dir
 from receipt_layoutlm.references import is_in_bucket
@@ -107,7 +108,7 @@ def predict_command(
     folder = model_folder(place, connection.client, connection.open_bucket, cache_dir(os.environ))
     extractor = Extractor(Predictor.load(folder, device, threads), date_order)
     for note in extractor.predictor.notes:
-        click.echo(f"note: {note}", err=True)
+        say(f"note: {note}", err=True)
     failed: dict[str, str] = {}
     with counting_bar("predict", len(inputs)) as on_input:
         if output is not None:
@@ -115,11 +116,14 @@ def predict_command(
         else:
             pages = list(extractor.extract(_pages(inputs, set(), failed, on_input)))
             text = extractions_json(pages, failed) if as_json else extractions_table(pages)
-    click.echo(text)
+    if as_json and output is None:
+        click.echo(text)
+    else:
+        say(text)
     for name, reason in failed.items():
-        click.echo(f"error: {clean(reason if name in reason else f'{name}: {reason}')}", err=True)
+        say(f"error: {clean(reason if name in reason else f'{name}: {reason}')}", err=True)
     if failed:
-        click.echo(f"{len(failed)} of {len(inputs)} could not be read", err=True)
+        say(f"{len(failed)} of {len(inputs)} could not be read", err=True)
         sys.exit(1)
 
 
@@ -200,4 +204,5 @@ def extractions_table(pages: Sequence["Extraction"]) -> str:
             rows.append((name, entity.label, entity.text, value, f"{entity.confidence:.2f}"))
         if not page.entities:
             rows.append((name, "", "no field found", "", ""))
-    return table(("page", "label", "text", "value", "confidence"), rows)
+    header = (Column("page", wraps=True), "label", Column("text", wraps=True), "value", "confidence")
+    return table(header, rows)

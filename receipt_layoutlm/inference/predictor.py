@@ -64,8 +64,8 @@ class Predictor:
         """
         if not (folder / MODEL).is_file():
             raise NotAModel(f"{folder} holds no {MODEL}: name a folder that 'layoutlm-cli job pull' wrote")
-        if (folder / MANIFEST).exists():
-            verify(folder)
+        verified = verify(folder).files if (folder / MANIFEST).exists() else {}
+        digest = verified[MODEL].sha256 if MODEL in verified else sha256_of(folder / MODEL)
         label_map = _read_label_map(folder)
         options = _read_options(folder)
         notes = () if options is not None else (DEFAULTS_NOTE,)
@@ -86,7 +86,7 @@ class Predictor:
             config=config,
             temperature=options.temperature,
             compute=Compute(target, choose("auto", None, available(target)).precision, SINGLE),
-            digest=sha256_of(folder / MODEL),
+            digest=digest,
             notes=notes,
         )
 
