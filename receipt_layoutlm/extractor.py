@@ -12,7 +12,7 @@ from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.inference.extraction import Extraction, extraction_of
 from receipt_layoutlm.inference.predictor import Device, Predictor
 from receipt_layoutlm.inference.scans import ScanOptions
-from receipt_layoutlm.inference.sources import SourcePage, read_source
+from receipt_layoutlm.inference.sources import InputPage, read_pages
 from receipt_layoutlm.inference.values import DateOrder
 from receipt_layoutlm.jobs.find import find_job
 from receipt_layoutlm.jobs.models import model_at, model_of_job
@@ -80,9 +80,9 @@ class Extractor:
 
     def read(self, path: str | Path) -> list[Extraction]:
         """The pages of a scan, a PDF, or a JSON file of words and boxes. Raises DataError, ScanError."""
-        return list(self.extract(read_source(Path(path), self.scans, nothing)))
+        return list(self.extract(read_pages(Path(path), self.scans, nothing)))
 
-    def extract(self, pages: Iterable[SourcePage]) -> Iterator[Extraction]:
+    def extract(self, pages: Iterable[InputPage]) -> Iterator[Extraction]:
         """Predict pages as they come, some at a time, so that memory does not grow with their number."""
         remaining = iter(pages)
         while block := list(islice(remaining, PAGES_AT_ONCE)):

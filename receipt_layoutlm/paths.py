@@ -81,7 +81,7 @@ def prepare_default_work_dir(folder: Path, environ: Mapping[str, str]) -> Path:
         with suppress(OSError):  # of two users who start at once, mkdir lets one win
             folder.mkdir(mode=0o700)
         folder = worker_work_dir(folder)
-    own_folder(folder)
+    make_own_folder(folder)
     return folder
 
 
@@ -93,7 +93,7 @@ def prepare_local_work_dir(environ: Mapping[str, str]) -> Path:
     return prepare_default_work_dir(local_work_dir(environ), environ)
 
 
-def own_folder(folder: Path, advice: str = WORK_ADVICE) -> None:
+def make_own_folder(folder: Path, advice: str = WORK_ADVICE) -> None:
     """Create a folder with mode 0700, or check that an existing one is its user's own. Raises FolderRefused.
 
     Nobody else can replace it afterwards, /tmp being sticky.

@@ -52,7 +52,7 @@ def test_a_folder_of_an_earlier_version_is_closed_and_used(common: Path) -> None
         folder.mkdir()
         folder.chmod(earlier)
         assert paths.worker_work_dir(folder) == folder
-        paths.own_folder(folder)
+        paths.make_own_folder(folder)
         assert mode(folder) == 0o700
         folder.rmdir()
 
@@ -83,7 +83,7 @@ def test_what_somebody_else_planted_at_the_place_is_refused_in_one_line(
     as_stranger(place.mkdir if planted == "folder" else lambda: place.symlink_to(target))
 
     with pytest.raises(FolderRefused) as refusal:
-        paths.own_folder(place)
+        paths.make_own_folder(place)
 
     assert f"{place} " in str(refusal.value)
     assert "--work-dir or LAYOUTLM_WORK_DIR" in str(refusal.value) and "\n" not in str(refusal.value)
@@ -97,7 +97,7 @@ def test_a_link_a_file_and_a_folder_open_to_everybody_are_refused(common: Path) 
     (common / "open").chmod(0o777)
     for name, reason in (("link", "is a link"), ("file", "is not a folder"), ("open", "every user")):
         with pytest.raises(FolderRefused, match=reason):
-            paths.own_folder(common / name)
+            paths.make_own_folder(common / name)
 
 
 @needs_root
@@ -118,7 +118,7 @@ def test_two_workers_that_start_at_once_share_their_users_folder(common: Path) -
     def start() -> None:
         barrier.wait()
         try:
-            paths.own_folder(common / "receipt_layoutlm")
+            paths.make_own_folder(common / "receipt_layoutlm")
         except FolderRefused as error:
             failures.append(str(error))
 

@@ -7,7 +7,7 @@ from receipt_layoutlm.jobs import find
 from receipt_layoutlm.redact import printable
 
 
-def find_job(client: DynamoClient, reference: str) -> Job:
+def find_named_job(client: DynamoClient, reference: str) -> Job:
     """As jobs/find.py has it; the text of @best goes to stderr."""
     if reference != find.BEST:
         return find.find_job(client, reference)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from receipt_layoutlm.extractor import Extractor
     from receipt_layoutlm.inference.extraction import Extraction
     from receipt_layoutlm.inference.scans import ScanOptions
-    from receipt_layoutlm.inference.sources import SourcePage
+    from receipt_layoutlm.inference.sources import InputPage
 
 OUTPUT_SUFFIXES = (".jsonl", ".csv")
 
@@ -35,7 +35,7 @@ class Input:
     """A file, dataset or receipt, and how its pages are read."""
 
     name: str
-    read: Callable[[], Iterable["SourcePage"]]
+    read: Callable[[], Iterable["InputPage"]]
 
 
 @click.command("predict")
@@ -128,9 +128,9 @@ def predict_command(
 
 
 def _files(sources: Iterable[Path], options: "ScanOptions") -> list[Input]:
-    from receipt_layoutlm.inference.sources import files_of, read_source
+    from receipt_layoutlm.inference.sources import files_of, read_pages
 
-    return [Input(str(path), partial(read_source, path, options, lambda *_: None)) for path in files_of(sources)]
+    return [Input(str(path), partial(read_pages, path, options, lambda *_: None)) for path in files_of(sources)]
 
 
 def _stored(connection: Connection, dataset: str | None, receipts: Iterable[str]) -> list[Input]:
@@ -138,15 +138,15 @@ def _stored(connection: Connection, dataset: str | None, receipts: Iterable[str]
     from receipt_layoutlm.datasets.checks import stored_pages
     from receipt_layoutlm.datasets.receipt_pages import page_of_receipt
     from receipt_layoutlm.datasets.snapshots import find_dataset
-    from receipt_layoutlm.inference.sources import SourcePage
+    from receipt_layoutlm.inference.sources import InputPage
 
-    def pages_of(name: str) -> Iterator[SourcePage]:
+    def pages_of(name: str) -> Iterator[InputPage]:
         stored = find_dataset(connection.client(), name)
         pages = stored_pages(connection.open_bucket(connection.default_bucket()), stored)
-        return (SourcePage(page, name, number) for number, page in enumerate(pages, start=1))
+        return (InputPage(page, name, number) for number, page in enumerate(pages, start=1))
 
-    def receipt(page_id: str) -> list[SourcePage]:
-        return [SourcePage(page_of_receipt(ReceiptClient(connection.client()), page_id), page_id, 1)]
+    def receipt(page_id: str) -> list[InputPage]:
+        return [InputPage(page_of_receipt(ReceiptClient(connection.client()), page_id), page_id, 1)]
 
     of_dataset = [] if dataset is None else [Input(dataset, partial(pages_of, dataset))]
     return [*of_dataset, *(Input(page_id, partial(receipt, page_id)) for page_id in receipts)]
@@ -154,7 +154,7 @@ def _stored(connection: Connection, dataset: str | None, receipts: Iterable[str]
 
 def _pages(
     inputs: Iterable[Input], done: Set["PageKey"], failed: dict[str, str], on_input: Callable[[], None]
-) -> Iterator["SourcePage"]:
+) -> Iterator["InputPage"]:
     """The pages that are not done yet. An input that cannot be read is added to `failed`, and the next one follows."""
     for each in inputs:
         try:

@@ -57,7 +57,7 @@ def _rows(task: str) -> Iterator[_Row]:
 @task_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @explain_errors
-def list_(task: str, as_json: bool) -> None:
+def list_recipes(task: str, as_json: bool) -> None:
     """List the recipes of a task, one line for each kind of weights."""
     rows = [row.document for row in _rows(task)]
     if as_json:
@@ -71,12 +71,12 @@ def list_(task: str, as_json: bool) -> None:
     say("* the default of these weights; `layoutlm-cli recipe show receipts` prints the options of one")
 
 
-@recipe.command()
+@recipe.command("show")
 @click.argument("name")
 @task_option
 @click.option("--pretrained", metavar="WEIGHTS", help="Weights to start from (default: those of the recipe).")
 @explain_errors
-def show(name: str, task: str, pretrained: str | None) -> None:
+def show_recipe(name: str, task: str, pretrained: str | None) -> None:
     """Print a recipe as YAML, to be changed and given as --recipe FILE."""
     model = config_class(task)
     if (found := model.recipes.get(name)) is None:

@@ -23,7 +23,7 @@ from receipt_layoutlm.cli.tables import UNLIMITED
 from receipt_layoutlm.cli.wait import WAIT_HELP, wait_for
 from receipt_layoutlm.config import DEFAULT_TASK, config_class
 from receipt_layoutlm.data.page import DEFAULT_ORDER, WordOrder
-from receipt_layoutlm.jobs.option_checks import check_weights
+from receipt_layoutlm.jobs.option_checks import check_pretrained
 from receipt_layoutlm.jobs.request import JobRequest, read_config_file, resolve
 from receipt_layoutlm.jobs.submit import SubmitContext, prepare_continuation, prepare_submission, submit
 
@@ -118,7 +118,7 @@ def train_command(
         context = SubmitContext(client, open_bucket, bucket)
         with snapshot_bar() as on_progress:
             submission = prepare_submission(context, resolved, data, on_progress, order or DEFAULT_ORDER)
-        check_weights(submission.config, is_here=run_here or connection.is_local)
+        check_pretrained(submission.config, is_here=run_here or connection.is_local)
     if submission.dataset is not None and submission.dataset.pages is not None:
         tell_forgotten(submission.dataset.dataset.counts.get("forgotten", 0))
     if dry_run:

@@ -22,14 +22,14 @@ _ISO = {
 
 
 @dataclass(frozen=True, slots=True)
-class Amount:
+class MoneyAmount:
     """`currency` is an ISO 4217 code, a printed sign that several currencies share ($, ¥, RS), or None."""
 
     value: Decimal
     currency: str | None
 
 
-def read_amount(text: str) -> Amount | None:
+def read_amount(text: str) -> MoneyAmount | None:
     """The amount that a text consists of, with or without a currency (a sign or a common code); None for other texts.
 
     `RM 1,234.50`, `1.234,50` and `$1234.5` have one value. A comma before one or two last digits is a decimal comma,
@@ -47,4 +47,4 @@ def read_amount(text: str) -> Amount | None:
     value = Decimal(number.replace(",", ""))
     printed = match["before"] or match["after"]
     currency = None if printed is None else _ISO.get(printed, printed.upper())
-    return Amount(-value if "-" in compact else value, currency)
+    return MoneyAmount(-value if "-" in compact else value, currency)

@@ -1,7 +1,12 @@
 """Boxes of printed lines, and their division into words."""
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from receipt_layoutlm.data.page import PAGE_EXTENT, Box
+
+N = TypeVar("N", int, float)
 
 FloatBox = tuple[float, float, float, float]
 """x0, y0, x1, y1 in the source's own unit, origin top-left."""
@@ -37,3 +42,17 @@ def bounds(corners: list[float] | tuple[float, ...]) -> FloatBox:
     """The upright box around corners x1, y1, x2, y2, ... in any order."""
     xs, ys = corners[0::2], corners[1::2]
     return min(xs), min(ys), max(xs), max(ys)
+
+
+def around(boxes: Sequence[tuple[N, N, N, N]]) -> tuple[N, N, N, N]:
+    """The box around boxes, of which there is at least one."""
+    x0, y0, x1, y1 = zip(*boxes, strict=True)
+    return min(x0), min(y0), max(x1), max(y1)
+
+
+def thousandths(box: FloatBox, scale: tuple[float, float]) -> Box:
+    """The box in whole thousandths of a page of this width and height, cut at its edges."""
+    x0, y0, x1, y1 = (
+        round(min(max(value, 0), extent) * PAGE_EXTENT / extent) for value, extent in zip(box, scale * 2, strict=True)
+    )
+    return x0, y0, x1, y1

@@ -7,9 +7,10 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from receipt_layoutlm.data.labels import OUTSIDE
+from receipt_layoutlm.data.lines import around
 from receipt_layoutlm.data.page import Box, Page
 from receipt_layoutlm.data.tags import entities
-from receipt_layoutlm.inference.values import DateOrder, Value, read_value
+from receipt_layoutlm.inference.values import DateOrder, FieldValue, read_value
 
 SCHEMA_VERSION: Final = 1
 DIGITS: Final = 4  # of a confidence
@@ -24,7 +25,7 @@ class PagePrediction:
     confidences: tuple[float, ...]
 
 
-class Word(BaseModel):
+class ExtractedWord(BaseModel):
     """A word of the page, in the page's own order."""
 
     model_config = ConfigDict(frozen=True)
@@ -35,14 +36,16 @@ class Word(BaseModel):
     confidence: float = Field(ge=0, le=1, description="Calibrated probability of the label.")
 
 
-class Entity(BaseModel):
+class ExtractedEntity(BaseModel):
     """A field of the page."""
 
     model_config = ConfigDict(frozen=True)
 
     label: str
     text: str = Field(description="As read: the words with a space between them.")
-    value: Value | None = Field(None, description="Date or amount, where the label has one and the text can be read.")
+    value: FieldValue | None = Field(
+        None, description="Date or amount, where the label has one and the text can be read."
+    )
     problem: str | None = Field(None, description="Why a text that should have a value could not be read.")
     confidence: float = Field(ge=0, le=1, description="Confidence of its least certain word.")
     box: Box = Field(description="Of all its words.")
@@ -61,11 +64,11 @@ class Extraction(BaseModel):
     width: int
     height: int
     model: str = Field(description="SHA-256 of the model's weights.")
-    entities: tuple[Entity, ...] = Field(description="In reading order.")
-    words: tuple[Word, ...]
+    entities: tuple[ExtractedEntity, ...] = Field(description="In reading order.")
+    words: tuple[ExtractedWord, ...]
     notes: tuple[str, ...] = ()
 
-    def best(self, label: str) -> Entity | None:
+    def best(self, label: str) -> ExtractedEntity | None:
         """The most confident entity of a label; the first of equals."""
         return max((each for each in self.entities if each.label == label), key=lambda e: e.confidence, default=None)
 
@@ -83,7 +86,7 @@ def extraction_of(
     """The result for a page that was predicted."""
     place = {word: position for position, word in enumerate(prediction.order)}
     words = tuple(
-        Word(
+        ExtractedWord(
             text=text,
             box=box,
             label=prediction.tags[place[index]].partition("-")[2] or OUTSIDE,
@@ -97,13 +100,13 @@ def extraction_of(
         text = " ".join(words[index].text for index in indices)
         value = read_value(label, text, date_order)
         found.append(
-            Entity(
+            ExtractedEntity(
                 label=label,
                 text=text,
-                value=value if isinstance(value, Value) else None,
+                value=value if isinstance(value, FieldValue) else None,
                 problem=value if isinstance(value, str) else None,
                 confidence=min(words[index].confidence for index in indices),
-                box=_around([page.boxes[index] for index in indices]),
+                box=around([page.boxes[index] for index in indices]),
                 words=indices,
             )
         )
@@ -118,8 +121,3 @@ def extraction_of(
         words=words,
         notes=tuple(notes),
     )
-
-
-def _around(boxes: Sequence[Box]) -> Box:
-    x0, y0, x1, y1 = zip(*boxes, strict=True)
-    return min(x0), min(y0), max(x1), max(y1)

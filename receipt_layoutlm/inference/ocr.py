@@ -52,7 +52,7 @@ class OcrMissing(Exception):
     """The packages of the extra `ocr` are not installed."""
 
 
-class Line(NamedTuple):
+class OcrLine(NamedTuple):
     """A recognised line: its characters, and the number of the recogniser's time steps in its width."""
 
     characters: list[Character]
@@ -115,7 +115,7 @@ class OcrEngine:
         found = self._rapid(pixels, use_det=True, use_cls=False, use_rec=False)
         return [] if found.boxes is None else [box / scale for box in found.boxes]
 
-    def recognise(self, images: "Sequence[Pixels]") -> list[Line]:
+    def recognise(self, images: "Sequence[Pixels]") -> list[OcrLine]:
         """The line of each image, also those without any character."""
         if not images:
             return []
@@ -128,7 +128,7 @@ class OcrEngine:
                 if not character.isspace():
                     characters.append(Character(character, next(columns), confidence, follows_space))
                 follows_space = character.isspace()
-            lines.append(Line(characters, info.line_txt_len))
+            lines.append(OcrLine(characters, info.line_txt_len))
         return lines
 
 
@@ -191,7 +191,7 @@ def _detect(pixels: "Pixels", engine: OcrEngine) -> "tuple[Pixels, list[Corners]
     return pixels, boxes, rotation
 
 
-def _mean_confidence(lines: Sequence[Line]) -> float:
+def _mean_confidence(lines: Sequence[OcrLine]) -> float:
     return sum(line.confidence for line in lines) / max(len(lines), 1)
 
 
@@ -214,7 +214,7 @@ def _line_image(pixels: "Pixels", box: "Corners", usual_height: float) -> "Pixel
 
 
 def _words(
-    line: Line, box: "Corners", image: "Pixels", usual_height: float, shape: tuple[int, ...]
+    line: OcrLine, box: "Corners", image: "Pixels", usual_height: float, shape: tuple[int, ...]
 ) -> list[tuple[str, Box, float]]:
     """Text, box in thousandths of the page, and confidence of each word of a line."""
     import numpy as np

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from receipt_layoutlm.data.lines import FloatBox
-from receipt_layoutlm.data.page import PAGE_EXTENT, Box
+from receipt_layoutlm.data.lines import FloatBox, around, thousandths
+from receipt_layoutlm.data.page import Box
 from receipt_layoutlm.inference.pictures import OCR_PIXELS
 from receipt_layoutlm.inference.scanned_page import ScanError
 
@@ -72,7 +72,7 @@ def text_layer(path: Path, number: int) -> TextLayer | None:
     if not words or is_scan or garbled > _MAX_GARBLED * sum(len(text) for text, _ in words):
         return None
     width, height = size if turn % 2 == 0 else size[::-1]
-    texts, boxes = zip(*((text, _thousandths(box, width, height)) for text, box in words), strict=True)
+    texts, boxes = zip(*((text, thousandths(box, (width, height))) for text, box in words), strict=True)
     return TextLayer(texts, boxes, turn * 90)
 
 
@@ -202,7 +202,7 @@ def _words(characters: list[_Character]) -> list[tuple[str, FloatBox]]:
             words.append([])
         words[-1].append(character)
         previous = character
-    return [(_text(word), _around([character.box for character in word])) for word in words]
+    return [(_text(word), around([character.box for character in word])) for word in words]
 
 
 def _is_apart(one: _Character, other: _Character) -> bool:
@@ -217,16 +217,3 @@ def _is_apart(one: _Character, other: _Character) -> bool:
 def _text(characters: list[_Character]) -> str:
     text = "".join(character.text for character in characters)
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # pdfium gives UTF-16 units
-
-
-def _around(boxes: list[FloatBox]) -> FloatBox:
-    x0, y0, x1, y1 = zip(*boxes, strict=True)
-    return min(x0), min(y0), max(x1), max(y1)
-
-
-def _thousandths(box: FloatBox, width: float, height: float) -> Box:
-    x0, y0, x1, y1 = (
-        min(max(round(value * PAGE_EXTENT / extent), 0), PAGE_EXTENT)
-        for value, extent in zip(box, (width, height, width, height), strict=True)
-    )
-    return x0, y0, x1, y1

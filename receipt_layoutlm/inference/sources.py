@@ -12,7 +12,7 @@ WORD_SUFFIXES = (".json", ".jsonl", ".jsonl.gz", ".ndjson", ".csv")
 
 
 @dataclass(frozen=True, slots=True)
-class SourcePage:
+class InputPage:
     """A page without labels, its file (or dataset), and its number in it, from 1."""
 
     page: Page
@@ -50,7 +50,7 @@ def is_hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith((".", "__")) for part in path.relative_to(folder).parts)
 
 
-def read_source(path: Path, options: ScanOptions, on_page: Callable[[int, int], None]) -> Iterator[SourcePage]:
+def read_pages(path: Path, options: ScanOptions, on_page: Callable[[int, int], None]) -> Iterator[InputPage]:
     """The pages of a file. `on_page` is called with the number of a scanned page and their count, before it is read.
 
     Raises DataError with file and line, ScanError.
@@ -68,16 +68,16 @@ def read_source(path: Path, options: ScanOptions, on_page: Callable[[int, int], 
             width=scan.width,
             height=scan.height,
         )
-        yield SourcePage(page, str(path), scan.number, scan.notes)
+        yield InputPage(page, str(path), scan.number, scan.notes)
 
 
-def _pages_of_words(path: Path) -> Iterator[SourcePage]:
+def _pages_of_words(path: Path) -> Iterator[InputPage]:
     """Pages in the import format (data/jsonl.py), in which labels and ids may be missing here."""
     refused: list[DataError] = []
     lines = read_unlabelled_lines(path, ReadOptions(), refused.append)
     for number, line in enumerate(lines, start=1):
         try:
-            yield SourcePage(line.page(), str(path), number)
+            yield InputPage(line.page(), str(path), number)
         except ValueError as error:
             refused.append(DataError(str(error), file=str(path), line=line.line))
     if refused:

@@ -18,7 +18,7 @@ _DATE_MARKS = re.compile(r"[-/.\s'’]|[^\W\d_]{3}")
 _PROBES: Final = (datetime(1904, 1, 1), datetime(1908, 2, 2))  # noqa: DTZ001  leap years: 29 February is in both
 
 
-class Value(BaseModel):
+class FieldValue(BaseModel):
     """What the text of a field says.
 
     date: `text` is YYYY-MM-DD. amount: `text` is a decimal number with a point, `currency` an ISO 4217 code, the
@@ -37,7 +37,7 @@ class Value(BaseModel):
         return self.text if self.currency is None else f"{self.text} {self.currency}"
 
 
-def read_value(label: str, text: str, order: DateOrder | None) -> Value | str | None:
+def read_value(label: str, text: str, order: DateOrder | None) -> FieldValue | str | None:
     """The value of a field by its label, or the reason why its text is none; None for a label without values.
 
     Labels with DATE in their name have dates; those of totals, prices, taxes and the like have amounts. `order` decides
@@ -46,13 +46,13 @@ def read_value(label: str, text: str, order: DateOrder | None) -> Value | str | 
     name = label.upper()
     if "DATE" in name:
         found = read_date(text, order)
-        return found if isinstance(found, str) else Value(kind="date", text=found.isoformat())
+        return found if isinstance(found, str) else FieldValue(kind="date", text=found.isoformat())
     if not _AMOUNT_LABEL.search(name):
         return None
     amount = read_amount(text)
     if amount is None:
         return f"{text!r} is no amount"
-    return Value(kind="amount", text=f"{amount.value:f}", currency=amount.currency)
+    return FieldValue(kind="amount", text=f"{amount.value:f}", currency=amount.currency)
 
 
 def read_date(text: str, order: DateOrder | None) -> date | str:

@@ -78,7 +78,7 @@ class WorkerSettings(BaseModel):
     broken: Break | None
 
 
-def main(arguments: Sequence[str]) -> None:
+def run_chaos_worker(arguments: Sequence[str]) -> None:
     settings = WorkerSettings.model_validate_json(arguments[0])
     client = DynamoClient(settings.table, region=settings.region)
     client.clock = ServerClock(lambda: utcnow() + timedelta(seconds=settings.skew_seconds))
@@ -230,4 +230,4 @@ def broken(rule: Break | None) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_chaos_worker(sys.argv[1:])

@@ -12,6 +12,7 @@ from receipt_layoutlm.config import ConfigError, TrainConfig
 from receipt_layoutlm.config_documents import from_document
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.jobs.find import find_job
+from receipt_layoutlm.jobs.models import published
 from receipt_layoutlm.jobs.request import ResolvedOptions, resolve
 from receipt_layoutlm.references import fingerprint_of
 from receipt_layoutlm.run.manifest import MANIFEST, RESUME_ONLY, DamagedFolder
@@ -95,8 +96,8 @@ def _best_prefix(bucket: Bucket, keys: RunKeys, job: Job, lease: Lease, state: T
     for each in history(bucket, keys, lease):
         if each.global_step == best:
             return keys.checkpoint_at(each.attempt, best)
-    for prefix in (keys.best(attempt) for attempt in range(job.attempt, 0, -1)):
-        if bucket.exists(prefix + MANIFEST) and bucket.get_manifest(prefix).global_step == best:
+    for prefix in published(bucket, keys, job):
+        if bucket.get_manifest(prefix).global_step == best:
             return prefix
     raise NotContinuable(
         f"the best model up to step {state.global_step} of job {job.name} was that of step {best}, which is no "

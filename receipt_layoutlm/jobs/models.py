@@ -1,7 +1,7 @@
 """Models of jobs and buckets on this machine: downloaded once, verified, and kept by the hash of their manifest."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from receipt_dynamo import Job
@@ -16,23 +16,31 @@ class NoModel(UserError):
     """A job or a place in a bucket without a model; the text says what there is instead."""
 
 
-def best_prefix(bucket: Bucket, job: Job) -> str:
-    """Prefix of the published best model of a job, that of its newest attempt. Raises NoModel."""
+def run_folder(open_bucket: Callable[[str], Bucket], job: Job) -> tuple[Bucket, RunKeys]:
+    """The bucket of a job and its keys there. Raises NoModel for a job of the original system."""
     if job.storage is None:
         raise NoModel(f"job {job.name} keeps no files in a bucket of this system")
-    keys = RunKeys(job.storage, job.job_id)
-    for prefix in (keys.best(attempt) for attempt in range(job.attempt, 0, -1)):
-        if bucket.exists(prefix + MANIFEST):
-            return prefix
-    raise NoModel(f"job {job.name} is {job.status} and has published no best model; try --checkpoint STEP")
+    return open_bucket(job.storage.bucket), RunKeys(job.storage, job.job_id)
+
+
+def published(bucket: Bucket, keys: RunKeys, job: Job) -> Iterator[str]:
+    """Prefixes of the best/ that the attempts of a job have published, the newest attempt first."""
+    prefixes = (keys.best(attempt) for attempt in range(job.attempt, 0, -1))
+    return (prefix for prefix in prefixes if bucket.exists(prefix + MANIFEST))
+
+
+def best_prefix(bucket: Bucket, keys: RunKeys, job: Job) -> str:
+    """Prefix of the published best model of a job, that of its newest attempt. Raises NoModel."""
+    newest = next(published(bucket, keys, job), None)
+    if newest is None:
+        raise NoModel(f"job {job.name} is {job.status} and has published no best model; try --checkpoint STEP")
+    return newest
 
 
 def model_of_job(open_bucket: Callable[[str], Bucket], job: Job, cache: Path) -> Path:
     """Folder with the best model of a job. Raises NoModel, StorageError, DamagedFolder."""
-    if job.storage is None:
-        raise NoModel(f"job {job.name} keeps no files in a bucket of this system")
-    bucket = open_bucket(job.storage.bucket)
-    return _kept(bucket, best_prefix(bucket, job), cache)
+    bucket, keys = run_folder(open_bucket, job)
+    return _kept(bucket, best_prefix(bucket, keys, job), cache)
 
 
 def model_at(open_bucket: Callable[[str], Bucket], uri: str, cache: Path) -> Path:

@@ -30,7 +30,7 @@ LAYERS: Final[Mapping[str, int]] = {
 """Encoder layers of weights, without a download."""
 
 
-def checked(model: type[M], values: Mapping[str, object], given: Collection[str]) -> M:
+def checked_options(model: type[M], values: Mapping[str, object], given: Collection[str]) -> M:
     """The model of these values. Raises ConfigError about the first bad one, if possible of those that were given."""
     try:
         return model.model_validate(values)
@@ -90,7 +90,7 @@ def check_ratios(values: Mapping[str, object], given: Collection[str]) -> None:
             raise ConfigError(f"{shown}{with_default} leave no page to {purpose}: lower one of them")
 
 
-def check_weights(config: TrainConfig, is_here: bool) -> None:
+def check_pretrained(config: TrainConfig, is_here: bool) -> None:
     """Raises ConfigError if the weights are known not to exist, or to have fewer layers than the options name.
 
     `is_here`: the job runs on this machine, which then needs the weights.

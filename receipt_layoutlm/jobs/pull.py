@@ -5,7 +5,7 @@ from pathlib import Path
 
 from receipt_dynamo import Job, JobQueue, NotFound
 from receipt_layoutlm.errors import UserError
-from receipt_layoutlm.jobs.models import NoModel, best_prefix
+from receipt_layoutlm.jobs.models import best_prefix, run_folder
 from receipt_layoutlm.run.manifest import MANIFEST, Manifest
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.keys import RunKeys
@@ -22,9 +22,7 @@ def pull(open_bucket: Callable[[str], Bucket], job: Job, step: int | None, folde
     """
     if folder.exists() and any(folder.iterdir()):
         raise NothingToPull(f"{folder} is not empty: name a new folder")
-    if job.storage is None:
-        raise NoModel(f"job {job.name} keeps no files in a bucket of this system")
-    bucket, keys = open_bucket(job.storage.bucket), RunKeys(job.storage, job.job_id)
+    bucket, keys = run_folder(open_bucket, job)
     if step is not None:
         manifests = [key for key in bucket.list_keys(keys.run) if key.endswith(f"/{MANIFEST}")]
         prefixes = {
@@ -36,7 +34,7 @@ def pull(open_bucket: Callable[[str], Bucket], job: Job, step: int | None, folde
             stored = ", ".join(map(str, sorted(prefixes))) or "none"
             raise NothingToPull(f"no checkpoint of step {step} is kept; there are: {stored}")
         return bucket.get_folder(prefixes[step], folder)
-    return bucket.get_folder(best_prefix(bucket, job), folder)
+    return bucket.get_folder(best_prefix(bucket, keys, job), folder)
 
 
 def delete_job(queue: JobQueue, open_bucket: Callable[[str], Bucket], job: Job) -> tuple[int, int]:

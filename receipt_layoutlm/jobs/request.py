@@ -13,7 +13,7 @@ from receipt_dynamo import Priority
 from receipt_layoutlm.config import DEFAULT_TASK, RATIOS, ConfigError, TrainConfig, config_class
 from receipt_layoutlm.config_documents import unknown_key
 from receipt_layoutlm.flags import flag_of
-from receipt_layoutlm.jobs.option_checks import check_ratios, checked
+from receipt_layoutlm.jobs.option_checks import check_ratios, checked_options
 from receipt_layoutlm.references import new_name
 from receipt_layoutlm.suggestions import nearest_name
 
@@ -124,7 +124,7 @@ def resolve(
     if not split.startswith("kfold:"):
         check_ratios(values, shares)
     model = config_class(values.get("task", DEFAULT_TASK))
-    config = checked(model, {key: value for key, value in values.items() if key in options}, given)
+    config = checked_options(model, {key: value for key, value in values.items() if key in options}, given)
     if config.snapshot_on_worker and "dataset" in given:
         raise ConfigError(
             f"--snapshot-on-worker takes the pages from the table: leave the dataset ({given['dataset']}) out"
@@ -134,7 +134,7 @@ def resolve(
             "--over-lines applies to pages taken from the table, and a dataset has its pages: leave one of the two out"
         )
     of_job = {key: value for key, value in values.items() if key in JobRequest.model_fields}
-    request = checked(JobRequest, of_job, given)
+    request = checked_options(JobRequest, of_job, given)
     given = {key: source for key, source in given.items() if key in options}
     return ResolvedOptions(config, request, given, name)
 

@@ -20,7 +20,7 @@ from receipt_layoutlm.local.engines import (
     programs_dir,
 )
 from receipt_layoutlm.local.state import EngineRecord, LocalAwsError, Records, load_records, save_records
-from receipt_layoutlm.paths import STATE_ADVICE, own_folder
+from receipt_layoutlm.paths import STATE_ADVICE, make_own_folder
 
 START_SECONDS = 30.0  # SeaweedFS takes 1 to 3 s on a quiet machine
 
@@ -86,7 +86,7 @@ def _choose(records: Records, service: Service, machine: LocalPlatform) -> _Choi
 
 def _start(folder: Path, records: Records, choice: _Choice) -> EngineRecord:
     engine, data_dir, log = choice.engine, folder / choice.engine.name, log_of(folder, choice.engine.name)
-    own_folder(data_dir, STATE_ADVICE)
+    make_own_folder(data_dir, STATE_ADVICE)
     known = records.engines.get(engine.name)
     stop_engine(engine.name, known)
     ports = (

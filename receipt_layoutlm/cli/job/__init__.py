@@ -13,7 +13,7 @@ from receipt_dynamo.entities import FINAL_CAUSES
 from receipt_layoutlm.cli.completion import job_argument
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.ended import ended_document, ended_text, exit_code
-from receipt_layoutlm.cli.find import find_job
+from receipt_layoutlm.cli.find import find_named_job
 from receipt_layoutlm.cli.job.compare import compare
 from receipt_layoutlm.cli.job.prune import prune
 from receipt_layoutlm.cli.job.report import report_document, report_text
@@ -95,7 +95,7 @@ def show(connection: Connection, reference: str, as_json: bool) -> None:
     from receipt_layoutlm.storage.tables import with_tables
 
     queue = connection.queue()
-    job = with_tables(find_job(queue.client, reference), connection.open_bucket)
+    job = with_tables(find_named_job(queue.client, reference), connection.open_bucket)
     attempts = queue.client.list_attempts(job.job_id)
     lease = lease_or_none(queue, job.job_id)
     now = queue.now()
@@ -135,7 +135,7 @@ def why_(connection: Connection, reference: str, as_json: bool) -> None:
     it resumes from, the remaining budgets, and the command to use.
     """
     queue = connection.queue()
-    facts = facts_of(queue, find_job(queue.client, reference).job_id)
+    facts = facts_of(queue, find_named_job(queue.client, reference).job_id)
     text = pasteable(clean(why(facts)))
     if not as_json:
         say(text)
@@ -155,7 +155,7 @@ def why_(connection: Connection, reference: str, as_json: bool) -> None:
 def metrics(connection: Connection, reference: str, all_attempts: bool, as_json: bool) -> None:
     """List the evaluations of a job, in time order."""
     client = connection.client()
-    job = find_job(client, reference)
+    job = find_named_job(client, reference)
     rows = client.list_all_job_metrics(job.job_id) if all_attempts else client.list_job_metrics(job.job_id)
     if as_json:
         click.echo(_json(rows))
@@ -173,7 +173,7 @@ def metrics(connection: Connection, reference: str, all_attempts: bool, as_json:
 def logs(connection: Connection, reference: str, limit: int | None, as_json: bool) -> None:
     """List the events of a job, in time order."""
     client = connection.client()
-    job = find_job(client, reference)
+    job = find_named_job(client, reference)
     rows = client.list_job_logs(job.job_id, limit)
     if as_json:
         click.echo(_json(rows))
@@ -191,7 +191,7 @@ def logs(connection: Connection, reference: str, limit: int | None, as_json: boo
 @store_options
 def wait_command(connection: Connection, reference: str, as_json: bool) -> None:
     queue = connection.queue()
-    job = wait_for(queue, find_job(queue.client, reference))
+    job = wait_for(queue, find_named_job(queue.client, reference))
     if as_json:
         click.echo(json.dumps(ended_document(job)))
     else:
@@ -264,7 +264,7 @@ def pull_command(connection: Connection, reference: str, _best: str, step: int |
     """Download a model or checkpoint. Every file is verified."""
     from receipt_layoutlm.jobs.pull import pull
 
-    manifest = pull(connection.open_bucket, find_job(connection.client(), reference), step, folder)
+    manifest = pull(connection.open_bucket, find_named_job(connection.client(), reference), step, folder)
     size = sum(each.size for each in manifest.files.values())
     click.echo(f"{folder}: step {manifest.global_step}, {len(manifest.files)} files, {size:,} bytes, all verified")
 

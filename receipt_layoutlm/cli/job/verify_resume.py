@@ -10,7 +10,7 @@ import click
 
 from receipt_layoutlm.cli.completion import job_argument
 from receipt_layoutlm.cli.connection import Connection, require, store_options
-from receipt_layoutlm.cli.find import find_job
+from receipt_layoutlm.cli.find import find_named_job
 from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.tables import clean
 from receipt_layoutlm.paths import prepare_local_work_dir
@@ -42,7 +42,7 @@ def verify_resume_command(
     from receipt_layoutlm.run.events import Event, Progress
 
     client = connection.client()
-    job = find_job(client, reference)
+    job = find_named_job(client, reference)
     span = choose_span(client, connection.open_bucket, job, from_step, to_step)
     work_dir = prepare_local_work_dir(os.environ)
     with tempfile.TemporaryDirectory(prefix="verify-resume-", dir=work_dir) as folder, ProgressView() as view:

@@ -9,9 +9,9 @@ from typing import Literal
 
 from receipt_layoutlm.data.jsonl import ReadOptions
 from receipt_layoutlm.data.labels import OUTSIDE
-from receipt_layoutlm.data.lines import FloatBox, is_right_to_left
+from receipt_layoutlm.data.lines import FloatBox, is_right_to_left, thousandths
 from receipt_layoutlm.data.order_check import TornEntity, pieces_of, torn_entities
-from receipt_layoutlm.data.page import DEFAULT_ORDER, PAGE_EXTENT, UNSUPERVISED, Box, DataError, Page, WordOrder
+from receipt_layoutlm.data.page import DEFAULT_ORDER, UNSUPERVISED, DataError, Page, WordOrder
 from receipt_layoutlm.data.reading_order import printed_lines
 from receipt_layoutlm.data.tags import iob2
 
@@ -105,14 +105,6 @@ def torn_in_source(source: SourcePage, page: Page) -> list[TornEntity]:
             text = " ".join(source.words[place].text for place in places)
             torn.append(TornEntity(page.page_id, label, text, pieces))
     return torn
-
-
-def thousandths(box: FloatBox, scale: tuple[float, float]) -> Box:
-    """The box in whole thousandths of the page, cut at its edges."""
-    x0, y0, x1, y1 = (
-        round(min(max(value, 0), extent) * PAGE_EXTENT / extent) for value, extent in zip(box, scale * 2, strict=True)
-    )
-    return x0, y0, x1, y1
 
 
 def extent(boxes: Iterable[FloatBox]) -> tuple[int, int]:

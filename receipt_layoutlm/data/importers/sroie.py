@@ -28,7 +28,6 @@ from receipt_layoutlm.data.importers.source_page import (
     ValueMatch,
     extent,
     in_order,
-    thousandths,
 )
 from receipt_layoutlm.data.importers.sroie_folders import ReceiptFolder, beside, receipt_folders, text_files
 from receipt_layoutlm.data.importers.value_match import (
@@ -40,7 +39,7 @@ from receipt_layoutlm.data.importers.value_match import (
     occurrences,
 )
 from receipt_layoutlm.data.jsonl import ReadOptions, normalised_name
-from receipt_layoutlm.data.lines import bounds, split_line
+from receipt_layoutlm.data.lines import bounds, split_line, thousandths
 from receipt_layoutlm.data.page import DataError
 from receipt_layoutlm.data.source_text import (
     RECORD,

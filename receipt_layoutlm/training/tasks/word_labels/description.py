@@ -1,11 +1,15 @@
 """Description of a run before its first step: labels, counts, class weights, comparability of its scores."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.labels import OUTSIDE, LabelMap
 from receipt_layoutlm.data.page import Page
+from receipt_layoutlm.data.scripts import MOSTLY, advice, script_of
 from receipt_layoutlm.data.snapshot import label_counts
 from receipt_layoutlm.run.class_weights import ClassWeights, weights_text
 from receipt_layoutlm.run.comparability import evaluation_text, make_stamp, split_text
@@ -13,6 +17,7 @@ from receipt_layoutlm.run.events import Log
 from receipt_layoutlm.run.record import DatasetRecord, TaskRecord
 from receipt_layoutlm.run.scores import headline_name
 from receipt_layoutlm.training.task import TaskDescription
+from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import EncodedPages
 from receipt_layoutlm.training.tasks.word_labels.inputs.windows import OVERLAP
 from receipt_layoutlm.training.tasks.word_labels.pages import EncodedSplits, Splits
 
@@ -97,3 +102,30 @@ def _notes(record: TaskRecord, weights: ClassWeights) -> Sequence[Log]:
         text = f"dropped by a merge into {OUTSIDE}: {', '.join(dropped)}"
         notes.append(Log(level="warning", event="merge_drops", message=text))
     return notes
+
+
+def unknown_words_text(pages: EncodedPages, unk_id: int, pretrained: str) -> str | None:
+    """A warning if some pages consist mostly of unknown words; None without such pages.
+
+    Of a page the words with letters count; a word is unknown if one of its sub-tokens is.
+    """
+    flat = pages.features
+    is_unknown = np.add.reduceat(flat.pieces == unk_id, flat.piece_starts[:-1]) > 0
+    found, words = 0, Counter[str]()
+    for page in pages.pages:
+        scripts = [script_of(word) for word in page.words]
+        unknown = [
+            script
+            for script, is_unk in zip(scripts, is_unknown[flat.words_of(page.number)], strict=True)
+            if script and is_unk
+        ]
+        if len(unknown) > MOSTLY * sum(script is not None for script in scripts):
+            found += 1
+            words.update(unknown)
+    if not found:
+        return None
+    counted = ", ".join(f"{name} ({count} words)" for name, count in words.most_common())
+    return (
+        f"{found} of {len(pages.pages)} training page(s) consist mostly of words that the tokenizer of {pretrained} "
+        f"does not know ([UNK]): {counted}; {advice()}"
+    )

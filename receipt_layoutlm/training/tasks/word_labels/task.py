@@ -22,7 +22,7 @@ from receipt_layoutlm.training.task import Compute, SetupCallbacks, StepBatches,
 from receipt_layoutlm.training.tasks.cross_entropy import LossRule, token_loss
 from receipt_layoutlm.training.tasks.pretrained import load_fast_tokenizer, with_local_weights
 from receipt_layoutlm.training.tasks.word_labels.class_weights import weights_by_label
-from receipt_layoutlm.training.tasks.word_labels.description import describe_run
+from receipt_layoutlm.training.tasks.word_labels.description import describe_run, unknown_words_text
 from receipt_layoutlm.training.tasks.word_labels.evaluation import Predictions, predict
 from receipt_layoutlm.training.tasks.word_labels.findings import findings
 from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import EncodedPages
@@ -44,7 +44,6 @@ from receipt_layoutlm.training.tasks.word_labels.pages import (
     load_splits,
 )
 from receipt_layoutlm.training.tasks.word_labels.scoring.words import WordModel
-from receipt_layoutlm.training.tasks.word_labels.unknown_words import unknown_words_text
 from receipt_layoutlm.training.throughput import EncoderSize, StepWorkload
 
 LABEL_MAP = "label_map.json"
