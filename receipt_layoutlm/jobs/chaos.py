@@ -152,8 +152,8 @@ def run_chaos(
         _let_return(crowd)
     finally:
         crowd.end()
-    statuses = [queue.client.get_job(job_id, consistent=True).status for job_id in ids]
-    claims = crowd.claims()
+    stored = [queue.client.get_job(job_id, consistent=True) for job_id in ids]
+    statuses = [job.status for job in stored]
     return ChaosReport(
         table=queue.client.table_name,
         queue=name,
@@ -161,10 +161,10 @@ def run_chaos(
         jobs=jobs,
         kills=killed,
         pauses=pauses,
-        claims=len(claims),
+        claims=sum(job.attempt for job in stored),  # a worker that is killed may not have noted its last one
         statuses={status: statuses.count(status) for status in JobStatus if status in statuses},
         seconds=round(time.monotonic() - began, 1),
-        violations=list(violations(queue.client, name, ids, claims, cancelled, STEPS)),
+        violations=list(violations(queue.client, name, ids, crowd.claims(), cancelled, STEPS)),
         job_ids=ids,
     )
 
