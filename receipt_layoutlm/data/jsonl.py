@@ -18,7 +18,6 @@ and CSV with a row for each word are read too (data/rows.py). Units, arrangement
 are decided for a whole file.
 """
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -42,7 +41,7 @@ from receipt_layoutlm.data.page import (
     validation_reason,
 )
 from receipt_layoutlm.data.rows import Row, read_rows
-from receipt_layoutlm.data.source_text import TextOptions
+from receipt_layoutlm.data.source_text import TextOptions, parse_json
 from receipt_layoutlm.data.tag_schemes import Label, TagOptions, TagReading, class_label_names, read_tags
 from receipt_layoutlm.data.tags import iob2
 
@@ -223,7 +222,7 @@ def _saved_names(path: Path) -> dict[int, str] | None:
     """The class names in the dataset_info.json that Hugging Face writes beside a data set's files."""
     info = path.with_name("dataset_info.json")
     try:
-        return class_label_names(json.loads(info.read_text(encoding="utf-8"))) if info.is_file() else None
+        return class_label_names(parse_json(info.read_text(encoding="utf-8"))) if info.is_file() else None
     except ValueError:
         return None
 

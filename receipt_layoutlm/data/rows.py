@@ -9,7 +9,7 @@ from io import StringIO
 from pathlib import Path
 
 from receipt_layoutlm.data.page import DataError
-from receipt_layoutlm.data.source_text import AS_LINES, TextOptions, read_source
+from receipt_layoutlm.data.source_text import AS_LINES, TextOptions, parse_json, read_source
 
 _PAGE, _WORD, _LABEL, _BOX = ("page", "word", "label", "box")
 _COLUMNS = {
@@ -65,7 +65,7 @@ def read_rows(path: Path, options: TextOptions, on_bad: Callable[[DataError], No
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                rows.append(Row(number, json.loads(line)))
+                rows.append(Row(number, parse_json(line)))
             except ValueError as error:
                 reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
                 on_bad(DataError(f"is not JSON: {reason}", file=str(path), line=number))
@@ -74,10 +74,9 @@ def read_rows(path: Path, options: TextOptions, on_bad: Callable[[DataError], No
 
 def _json(text: str) -> object:
     try:
-        value: object = json.loads(text)
+        return parse_json(text)
     except ValueError:
         return None
-    return value
 
 
 def _values(text: str) -> list[Row] | None:
@@ -94,7 +93,7 @@ def _values(text: str) -> list[Row] | None:
             return rows if not text[end + 1 :].strip() else None
         try:
             value, end = decoder.raw_decode(text, end)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         rows.append(Row(line, value))
 

@@ -2,6 +2,7 @@
 
 import codecs
 import gzip
+import json
 import re
 import unicodedata
 import zlib
@@ -94,6 +95,15 @@ def read_source(path: Path, options: TextOptions = TextOptions()) -> str:
         if content.startswith(mark) and not _is_utf16(content):
             raise DataError(reason, file=str(path))
     return _decoded(content, path, options)
+
+
+def parse_json(text: str) -> object:
+    """The JSON value of a text. Raises JSONDecodeError, also where it is nested deeper than Python's stack."""
+    try:
+        value: object = json.loads(text)
+    except RecursionError as error:
+        raise json.JSONDecodeError("it is nested too deeply", text, 0) from error
+    return value
 
 
 def _is_utf16(content: bytes) -> bool:

@@ -11,7 +11,6 @@ Prefixes may be in lower case and end in "-", another dash, "_", ":", "." or a s
 "-" and -100 are unlabelled.
 """
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from receipt_layoutlm.data.page import UNSUPERVISED, DataError
+from receipt_layoutlm.data.source_text import parse_json
 
 Tag = str | int | None
 """A tag as it stands in a file."""
@@ -175,7 +175,7 @@ def parse_id2label(text: str) -> dict[int, str]:
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", file=place) from error
     try:
-        value = json.loads(content)
+        value = parse_json(content)
     except ValueError as error:
         value = content.split()  # a name a line, as UniLM's labels.txt
         if not is_file or "O" not in value:

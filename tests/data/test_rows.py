@@ -168,3 +168,12 @@ def test_a_missing_field_is_named_as_it_is_written(tmp_path: Path) -> None:
         read(tmp_path, json.dumps(line))
     with pytest.raises(DataError, match="is no JSON object with id, words, bboxes and labels"):
         read(tmp_path, "[[1, 2]]")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000 + "]" * 100_000, '{"id": "a", "words": ' + "[" * 100_000])
+@pytest.mark.parametrize("name", ["pages.jsonl", "pages.json"])
+def test_json_nested_deeper_than_the_stack_is_an_error_of_its_line(tmp_path: Path, text: str, name: str) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(DataError, match=f"{name}:1: is not JSON"):
+        read_jsonl(path)

@@ -28,6 +28,7 @@ from receipt_layoutlm.data.source_text import (
     TextOptions,
     files_below,
     numbered_lines,
+    parse_json,
     read_content,
     read_source,
     shaped,
@@ -206,7 +207,7 @@ def _texts(path: Path, options: TextOptions) -> Iterator[tuple[int | None, str]]
         return
     text = read_source(path, options)
     try:
-        value = json.loads(text)
+        value = parse_json(text)
     except json.JSONDecodeError as error:
         raise DataError(f"is not JSON: {error.msg}", file=str(path), line=error.lineno) from error
     if isinstance(value, list):

@@ -1,6 +1,5 @@
 """Recognises the formats of other tools, and ours, by their content, so that an error can name them and the command."""
 
-import json
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from receipt_layoutlm.data.importers.sroie_folders import receipt_folders
 from receipt_layoutlm.data.page import DataError
-from receipt_layoutlm.data.source_text import is_leftover, read_content
+from receipt_layoutlm.data.source_text import is_leftover, parse_json, read_content
 
 LINE_FORM = '{"id": "1", "words": ["TOTAL"], "bboxes": [[x0, y0, x1, y1]], "labels": ["B-GRAND_TOTAL"]}'
 _FILES = 20  # of a folder, which are looked at
@@ -70,14 +69,14 @@ def _of_file(path: Path) -> Known | None:
 def _values(text: str) -> Iterator[object]:
     """The JSON value of a file, or of its first lines, also behind a file name and a tab; none if it is not JSON."""
     try:
-        yield json.loads(text)
+        yield parse_json(text)
         return
     except ValueError:
         pass
     for line in islice((line for line in text.split("\n") if line.strip()), 3):
         name, _, value = line.rpartition("\t")
         try:
-            found: object = json.loads(value)
+            found = parse_json(value)
         except ValueError:
             continue
         yield {"name": name, "annotations": found} if name else found
