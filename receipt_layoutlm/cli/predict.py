@@ -50,6 +50,12 @@ class Input:
     help="How to read 01/02/2018. Without it, a date that could be either has no value.",
 )
 @click.option(
+    "--max-error",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="SHARE",
+    help="Mark each field accept or ask, so that at most this share of the accepted ones is wrong.",
+)
+@click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write a .jsonl or .csv file, a page a line. The same command again continues an interrupted file.",
@@ -73,6 +79,7 @@ def predict_command(
     dataset: str | None,
     receipts: tuple[str, ...],
     date_order: Literal["dmy", "mdy"] | None,
+    max_error: float | None,
     output: Path | None,
     overwrite: bool,
     device: Literal["auto", "cpu", "cuda", "mps"],
@@ -106,7 +113,8 @@ def predict_command(
     inputs = [*_files(sources, ScanOptions(threads=threads)), *_stored(connection, dataset, receipts)]
     place = reference or "@best" if model is None else model if is_in_bucket(model) else Path(model)
     folder = model_folder(place, connection.client, connection.open_bucket, cache_dir(os.environ))
-    extractor = Extractor(Predictor.load(folder, device, threads), date_order)
+    scans = ScanOptions(threads=threads)
+    extractor = Extractor.open(Predictor.load(folder, device, threads), folder, date_order, max_error, scans)
     for note in extractor.predictor.notes:
         say(f"note: {note}", err=True)
     failed: dict[str, str] = {}
@@ -201,8 +209,11 @@ def extractions_table(pages: Sequence["Extraction"]) -> str:
         name = page.source if page.page == 1 else f"{page.source} ({page.page})"
         for entity in page.entities:
             value = entity.value.shown if entity.value else entity.problem or ""
-            rows.append((name, entity.label, entity.text, value, f"{entity.confidence:.2f}"))
+            decision = f"{entity.decision or ''}{': ' if entity.doubts else ''}{'; '.join(entity.doubts)}"
+            rows.append((name, entity.label, entity.text, value, f"{entity.confidence:.2f}", decision))
         if not page.entities:
-            rows.append((name, "", "no field found", "", ""))
+            rows.append((name, "", "no field found", "", "", ""))
     header = (Column("page", wraps=True), "label", Column("text", wraps=True), "value", "confidence")
-    return table(header, rows)
+    if not any(row[-1] for row in rows):
+        return table(header, [row[:-1] for row in rows])
+    return table((*header, Column("decision", wraps=True)), rows)

@@ -131,8 +131,8 @@ def snapshot_bar() -> Iterator[Callable[[receipt_snapshot.SnapshotProgress], Non
 
 
 @contextmanager
-def counting_bar(title: str, total: int) -> Iterator[Callable[[], None]]:
-    """Bar over `total` items; the yielded function advances it by one."""
+def counting_bar(title: str, total: int | None) -> Iterator[Callable[[], None]]:
+    """Bar over `total` items, None if unknown; the yielded function advances it by one."""
     with _bar() as bar:
         task = bar.add_task(title, total=total)
         yield lambda: bar.advance(task)

@@ -13,12 +13,16 @@ WORD_SUFFIXES = (".json", ".jsonl", ".jsonl.gz", ".ndjson", ".csv")
 
 @dataclass(frozen=True, slots=True)
 class InputPage:
-    """A page without labels, its file (or dataset), and its number in it, from 1."""
+    """A page without labels, its file (or dataset), and its number in it, from 1.
+
+    ocr_confidences: of its words, where OCR read them.
+    """
 
     page: Page
     source: str
     number: int
     notes: tuple[str, ...] = ()
+    ocr_confidences: tuple[float, ...] | None = None
 
 
 def files_of(paths: Iterable[Path]) -> list[Path]:
@@ -68,7 +72,7 @@ def read_pages(path: Path, options: ScanOptions, on_page: Callable[[int, int], N
             width=scan.width,
             height=scan.height,
         )
-        yield InputPage(page, str(path), scan.number, scan.notes)
+        yield InputPage(page, str(path), scan.number, scan.notes, scan.confidences)
 
 
 def _pages_of_words(path: Path) -> Iterator[InputPage]:

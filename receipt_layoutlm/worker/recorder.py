@@ -34,7 +34,7 @@ from receipt_layoutlm.run.record import RunRecord
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.errors import StorageError, StorageUnavailable, keep_trying
 from receipt_layoutlm.storage.keys import RunKeys
-from receipt_layoutlm.storage.retention import StoredCheckpoint, left_folders, superseded
+from receipt_layoutlm.storage.retention import Keep, StoredCheckpoint, left_folders, superseded
 from receipt_layoutlm.storage.upload import FolderUpload
 from receipt_layoutlm.worker.heartbeat import Heartbeat
 from receipt_layoutlm.worker.rows import JobRows
@@ -50,7 +50,7 @@ class RunStorage:
 
     bucket: Bucket
     keys: RunKeys
-    keep_checkpoints: int
+    keep_checkpoints: Keep
 
 
 @dataclass(frozen=True)
