@@ -8,12 +8,13 @@ import pytest
 
 from receipt_layoutlm.data.boxes import BoxOptions, BoxOrder
 from receipt_layoutlm.data.importers import ImportReport, import_pages, load_format
-from receipt_layoutlm.data.importers.label_table import core_table, own_table
+from receipt_layoutlm.data.importers.label_table import core_table, label_map_for, own_table
 from receipt_layoutlm.data.importers.plausibility import refuse_unlabelled
 from receipt_layoutlm.data.jsonl import ReadOptions
 from receipt_layoutlm.data.labels import LabelError
 from receipt_layoutlm.data.page import DataError, Page
 from receipt_layoutlm.data.source_text import TextOptions
+from receipt_layoutlm.data.tag_schemes import TagOptions, TagScheme
 from tests.support.paths import FIXTURES
 
 BOXES = """60,40,420,40,420,70,60,70,{company} Sdn Bhd
@@ -124,8 +125,11 @@ def test_accented_words_are_not_garbled(tmp_path: Path) -> None:
 
 
 def test_words_written_backwards_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="written backwards"):
-        read("sroie", receipt(tmp_path, company="םולש"))
+    for company in ("םולש", "ةعاس ةسردم"):
+        with pytest.raises(DataError, match="written backwards"):
+            read("sroie", receipt(tmp_path, company=company))
+    arabic = "مطعم ساعة"
+    assert read("sroie", receipt(tmp_path, company=arabic))[1].pages == 1
 
 
 def test_lines_in_hebrew_are_divided_from_the_right(tmp_path: Path) -> None:
@@ -220,6 +224,25 @@ def test_invalid_labels_are_in_one_message_with_the_map_that_renames_them(tmp_pa
     pages, report = import_pages("jsonl", [path], own_table({}, names), refuse)
     assert pages[0].tags == ("B-MERCHANT_NAME", "B-Total_Sum", "B-LABEL", "B-L_2nd")
     assert report.renamed["LABEL"] == {"金额": 1}
+
+
+def test_labels_that_would_get_one_name_are_renamed_apart() -> None:
+    names = json.loads(label_map_for(["net amount", "net/amount", "金额", "日期", "Straße"]).rpartition(" them: ")[2])
+    assert names["Straße"] == "Strasse"
+    assert list(names.values()) == ["net_amount", "net_amount_2", "LABEL", "LABEL_2", "Strasse"]
+
+
+@pytest.mark.parametrize("label", ["other", "NONE", "Background"])
+def test_a_label_that_means_none_is_noted_with_the_map_that_drops_it(tmp_path: Path, label: str) -> None:
+    path = tmp_path / "pages.jsonl"
+    boxes = [[0, 0, 9, 9], [10, 0, 19, 9]]
+    path.write_text(json.dumps({"id": "1", "words": ["a", "b"], "bboxes": boxes, "labels": ["DATE", label]}) + "\n")
+    bare = ReadOptions(tags=TagOptions(TagScheme.BARE))
+    _, report = import_pages("jsonl", [path], own_table({}, {}), refuse, bare)
+    (note,) = (note for note in report.notes if "learned as a label" in note)
+    renaming = json.loads(note[note.index("{") : note.index("}") + 1])
+    pages, report = import_pages("jsonl", [path], own_table({}, renaming), refuse, bare)
+    assert pages[0].tags == ("B-DATE", "O") and not any("learned" in note for note in report.notes)
 
 
 def test_boxes_of_sroie_in_shares_of_the_page_are_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Maps the labels of a format to ours: the format's table, overridden by the user's label map."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -86,7 +87,11 @@ def refused_labels(source: SourcePage, table: LabelTable) -> dict[str, DataError
 
 def label_map_for(refused: Iterable[str]) -> str:
     """A label map that renames labels that are no valid names, as the end of a message; "" if all are valid."""
-    names = {label: valid_label(label) or "LABEL" for label in refused if valid_label(label) != label}
+    names: dict[str, str] = {}
+    for label in refused:
+        if (name := valid_label(label) or "LABEL") != label:
+            same = sum(re.sub(r"_\d+$", "", other) == name for other in names.values())
+            names[label] = f"{name}_{same + 1}" if same else name
     return (
         f"\nsuch a label map (--label-map FILE.json) renames them: {json.dumps(names, ensure_ascii=False)}"
         if names

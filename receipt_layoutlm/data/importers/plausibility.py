@@ -12,7 +12,7 @@ _FOUND = 0.5  # least share of the values given that is found
 _ACCENTED_RUN = re.compile(r"[\u00a1-\u00ff]{3}")  # no language has three accented letters in a row as a rule
 _GARBLED = 0.5  # of the words with letters beyond ASCII
 _MANY, _MANY_SHARE = 3, 0.02  # words, or share of all words; a single one may be a slip of OCR
-_HEBREW_FINALS = "\u05da\u05dd\u05df\u05e3\u05e5"  # written at the end of words only
+_FINALS = "\u05da\u05dd\u05df\u05e3\u05e5\u0629\u0649"  # of Hebrew and Arabic, at the end of words only
 _SHOWN = 3
 
 
@@ -38,9 +38,9 @@ def refuse_unfound(matches: Mapping[str, Matches]) -> None:
 def refuse_garbled(pages: Sequence[Page]) -> None:
     """Raises DataError if most texts beyond ASCII were read in a wrong encoding or are written backwards."""
     foreign = [(page, word) for page in pages for word in page.words if not word.isascii()]
-    backwards = [word for _, word in foreign if word[0] in _HEBREW_FINALS and len(word) > 1]
+    backwards = [word for _, word in foreign if word[0] in _FINALS and len(word) > 1]
     if _are_many(backwards, pages) and len(backwards) > sum(
-        word[-1] in _HEBREW_FINALS and len(word) > 1 for _, word in foreign
+        word[-1] in _FINALS and len(word) > 1 for _, word in foreign
     ):
         raise DataError(
             f"words are written backwards, such as {backwards[0]!r}: they begin with a final letter. Bring the letters "
