@@ -16,10 +16,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from json import JSONDecodeError
 from pathlib import Path
 
 from receipt_layoutlm.data.page import UNSUPERVISED, DataError
-from receipt_layoutlm.data.source_text import parse_json
+from receipt_layoutlm.data.source_text import parse_json, read_source
 
 Tag = str | int | None
 """A tag as it stands in a file."""
@@ -213,12 +214,9 @@ def parse_id2label(text: str) -> dict[int, str]:
     is_file = text.lstrip()[:1] not in ("{", "[")
     place = text if is_file else "--id2label"
     try:
-        content = Path(text).read_text(encoding="utf-8-sig") if is_file else text
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", file=place) from error
-    try:
+        content = read_source(Path(text)) if is_file else text
         value = parse_json(content)
-    except ValueError as error:
+    except JSONDecodeError as error:
         value = content.split()  # a name a line, as UniLM's labels.txt
         if not is_file or "O" not in value:
             raise DataError(f"is not JSON: {error}", file=place) from error
