@@ -347,7 +347,8 @@ def refuse_arrangement(pages: Sequence[RawBoxes], file: str, unit: BoxUnit) -> N
         return
     if flow.wide <= 0.3:
         swapped = _flow(pages, BoxOrder.Y_FIRST, unit)
-        if swapped.wide >= 0.7 and swapped.right >= 0.3 and swapped.down > 2 * swapped.up:
+        follows = swapped.right >= max(0.05, 3 * swapped.left)  # printed lines have few words beside each other
+        if swapped.wide >= 0.7 and follows and swapped.down > 2 * swapped.up:
             reason = "words are higher than wide and lines read as columns"
             raise _arranged(f"{reason}: the numbers seem to be y0, x0, y1, x1", f"--box-order {BoxOrder.Y_FIRST}", file)
     if flow.wide >= 0.7 and flow.up >= max(3, 3 * flow.down) and flow.left <= min(0.1, flow.right / 2):

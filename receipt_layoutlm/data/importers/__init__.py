@@ -9,7 +9,7 @@ from pathlib import Path
 
 from receipt_layoutlm.data.importers.label_table import LabelTable, label_map_for, refused_labels
 from receipt_layoutlm.data.importers.matches import Matches
-from receipt_layoutlm.data.importers.plausibility import refuse_garbled, refuse_unfound
+from receipt_layoutlm.data.importers.plausibility import refuse_corner, refuse_garbled, refuse_unfound
 from receipt_layoutlm.data.importers.recognise import Known, recognised, recognised_layout
 from receipt_layoutlm.data.importers.source_page import (
     SourceFormat,
@@ -113,6 +113,8 @@ def import_pages(
     if not pages:
         raise bad_lines(skipped) if skipped else DataError(f"no page in {', '.join(map(str, paths))} can be used")
     report = _report(source_format, name, table, sources, pages)
+    if name != "jsonl":  # whose boxes are checked as they stand in each file
+        refuse_corner(sources)
     refuse_garbled(pages)
     refuse_unfound({value: match for value, match in report.matches.items() if table(value) != OUTSIDE})
     if other_case := {label: label.upper() for label in report.entities if label.upper() in {*CORE_LABELS} - {label}}:
