@@ -70,7 +70,7 @@ def _reason(error: Exception, raw: RawItem) -> str:
         text = f"TYPE {str(raw.get('TYPE'))[:SHOWN]} is not the type of rows with this key"
     elif match := _NO_MEMBER.fullmatch(text):
         name = next((name for name, stored in raw.items() if repr(stored.get("S")) == match[1]), "its status")
-        text = f"{name} {match[1]} is none of its values"
+        text = f"{name} {match[1]} is none of its values" if match[1] != "None" else "it has no status"
     elif not isinstance(error, ValueError):
-        text = f"a value is missing or of another type ({text})"
+        text = f"{text} is missing" if isinstance(error, KeyError) else "a value is missing or of another type"
     return text[:REASON_CHARACTERS]

@@ -278,6 +278,7 @@ def long_receipt(
             "--box-order y0x0y1x1",
         ),
         (lambda c: [*c[0::2], *c[1::2]], BoxOptions(order=BoxOrder.BY_AXIS), "--box-order x0x1y0y1"),
+        (lambda c: [*c[1::2], *c[0::2]], BoxOptions(order=BoxOrder.BY_AXIS_Y_FIRST), "--box-order y0y1x0x1"),
         (
             lambda c: [value if place % 2 == 0 else 640 - value for place, value in enumerate(c)],
             BoxOptions(origin=Origin.BOTTOM_LEFT),

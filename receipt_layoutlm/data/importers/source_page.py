@@ -127,8 +127,8 @@ def page_of(source: SourcePage, label_of: Callable[[str], str]) -> Page:
         beyond = outside if len(source.words) == 1 else max(outside, cut_words(source))
         if 2 * beyond > len(source.words):
             raise ValueError(
-                f"{beyond} of {len(source.words)} words lie outside of the image ({width:g} x {height:g}) or extend over "
-                "its edge: the boxes are not its pixels, or it was resized or rotated later"
+                f"{beyond} of {len(source.words)} words lie outside of the image ({width:g} x {height:g}) or extend "
+                "over its edge: the boxes are not its pixels, or it was resized or rotated later"
             )
         return Page(
             page_id=source.page_id,

@@ -70,6 +70,11 @@ class Value:
     how: Literal["exact", "approximate", "missing"]
 
 
+def _between(values: Sequence[float]) -> float:
+    """How far values lie between the least and the largest; 0 for the x or the y of a rectangle."""
+    return sum(min(value - min(values), max(values) - value) for value in values)
+
+
 @dataclass(frozen=True, slots=True)
 class PrintedLine:
     """A line of a box file: eight numbers and a text."""
@@ -80,21 +85,22 @@ class PrintedLine:
     @property
     def is_by_axis(self) -> bool:
         """Whether the numbers are those of a rectangle if all x come first, and hardly if corners do."""
-        a, b, c, d, e, f, g, h = self.corners
-        by_corner = abs(a - g) + abs(b - d) + abs(c - e) + abs(f - h)
-        return 2 * (abs(a - d) + abs(b - c) + abs(e - f) + abs(g - h)) < by_corner
+        by_axis = _between(self.corners[:4]) + _between(self.corners[4:])
+        return 2 * by_axis < _between(self.corners[::2]) + _between(self.corners[1::2])
 
     def raw(self, likely: BoxOrder) -> FloatBox:
         """The box as four numbers in the order that is likely that of the eight."""
-        x0, y0, x1, y1 = self.box(likely)
-        return (x0, x1, y0, y1) if likely is BoxOrder.BY_AXIS else (x0, y0, x1, y1)
+        return self._by_axis if likely is BoxOrder.BY_AXIS else bounds(self.corners)
 
     def box(self, order: BoxOrder) -> FloatBox:
         """The upright box around the corners."""
-        if order is BoxOrder.BY_AXIS:
-            xs, ys = self.corners[:4], self.corners[4:]
-            return min(xs), min(ys), max(xs), max(ys)
-        return order.arrange(bounds(self.corners))
+        are_by_axis = order in (BoxOrder.BY_AXIS, BoxOrder.BY_AXIS_Y_FIRST)
+        return order.arrange(self._by_axis if are_by_axis else bounds(self.corners))
+
+    @property
+    def _by_axis(self) -> FloatBox:
+        first, second = self.corners[:4], self.corners[4:]
+        return min(first), max(first), min(second), max(second)
 
 
 class Key(BaseModel):
@@ -174,7 +180,7 @@ def _arrangement(
 ) -> BoxReading:
     """The arrangement of the boxes of a folder, decided for all files together."""
     asked = replace(options.boxes, unit=BoxUnit.PIXELS)
-    if asked.order in (BoxOrder.SIZED, BoxOrder.CENTRED):
+    if asked.order in (BoxOrder.SIZED, BoxOrder.SIZED_Y_FIRST, BoxOrder.CENTRED):
         raise DataError(
             f"--box-order {asked.order} is of four numbers, and boxes of SROIE have eight", file=str(folder.box)
         )
