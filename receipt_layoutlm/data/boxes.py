@@ -391,7 +391,9 @@ def refuse_arrangement(pages: Sequence[RawBoxes], file: str, unit: BoxUnit) -> N
         reason = f"y0 is larger than y1 in {falling} of {count} boxes: the origin seems to be bottom-left"
         raise _arranged(reason, f"--origin {Origin.BOTTOM_LEFT}", file)
     if inverted >= _INVERTED and flow.upright < 0.95:
-        candidates = [(order, _flow(pages, order, unit)) for order in _NAMES if order is not BoxOrder.CENTRED]
+        candidates: list[tuple[BoxOrder, _Flow]] = [
+            (order, _flow(pages, order, unit)) for order in _NAMES if order is not BoxOrder.CENTRED
+        ]
         # of two that fit, words follow each other to the right and lines downwards under the right one
         fitting = [
             (found.right - found.left + (found.down > found.up), -place, order)
@@ -399,7 +401,7 @@ def refuse_arrangement(pages: Sequence[RawBoxes], file: str, unit: BoxUnit) -> N
             if found.upright > 0.98 and found.wide >= 0.7
         ]
         if fitting:
-            order = max(fitting)[2]
+            order: BoxOrder = max(fitting)[2]
             sized, centred = (_flow(pages, each, unit) for each in (BoxOrder.SIZED, BoxOrder.CENTRED))
             if order is BoxOrder.SIZED and centred.overlaps < sized.overlaps:
                 order = BoxOrder.CENTRED

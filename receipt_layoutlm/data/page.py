@@ -154,5 +154,5 @@ def validation_reason(error: ValidationError) -> str:
     """The first error of a pydantic validation in one line: `FIELD.INDEX: reason`."""
     first = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"])
-    reason = first["msg"].removeprefix("Value error, ")
+    reason = first["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
     return f"{place}: {reason}" if place else reason
