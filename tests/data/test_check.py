@@ -113,9 +113,10 @@ def test_few_examples_and_imbalance_are_named_with_their_counts() -> None:
 
 
 def test_of_very_many_labels_the_rarest_are_named_and_the_others_counted() -> None:
-    pages = clean_pages(60, *(f"B-SKU_{number}" for number in range(500)), "B-SKU_7")
+    tags = [*(f"B-SKU_{number}" for number in range(200)), "B-SKU_7"]
+    pages = [page(f"p{number}", f"g{number}", *tags, words=len(tags)) for number in range(10)]
     message = found(checked(pages), "few_examples").message
-    assert message.endswith(" and 490 more") and len(message) < 300
+    assert message.endswith(" and 190 more") and len(message) < 300
     assert "SKU_7 " not in message
 
 
