@@ -18,7 +18,7 @@ from pynamodb.attributes import (
 )
 from pynamodb.models import Model
 
-from receipt_dynamo.attributes import DocumentAttribute, NumericAttribute, TimeAttribute, ValueAttribute, stamp
+from receipt_dynamo.attributes import DocumentAttribute, NumericAttribute, TimeAttribute, ValueAttribute, stamp, time_of
 from receipt_dynamo.entities import (
     Attempt,
     Budgets,
@@ -407,7 +407,7 @@ def own_event_time(raw: RawItem) -> datetime | None:
     """Time of an evaluation or event that a worker of this product stored; None for any other row."""
     text = str(raw["SK"]["S"]).removeprefix(METRIC_PREFIX).removeprefix(LOG_PREFIX)
     with contextlib.suppress(ValueError):
-        time = datetime.fromisoformat(text)
+        time = time_of(text)
         if stamp(time) == text and time.tzinfo is not None and "attempt" in raw:
             return time
     return None
@@ -422,7 +422,7 @@ def log_item(log: JobLog) -> JobLogItem:
 
 
 def log_from(raw: RawItem) -> JobLog:
-    item, timestamp = JobLogItem.from_raw_data(raw), datetime.fromisoformat(raw["SK"]["S"].removeprefix(LOG_PREFIX))
+    item, timestamp = JobLogItem.from_raw_data(raw), time_of(raw["SK"]["S"].removeprefix(LOG_PREFIX))
     original: JsonObject = {"exception": item.exception} if item.exception else {}
     return JobLog(
         job_id=id_of(raw),
@@ -474,7 +474,7 @@ def times_document(times: Iterable[datetime]) -> JsonValue:
 
 
 def _times(document: JsonValue) -> tuple[datetime, ...]:
-    return tuple(datetime.fromisoformat(str(text)) for text in document) if isinstance(document, list) else ()
+    return tuple(time_of(str(text)) for text in document) if isinstance(document, list) else ()
 
 
 def id_of(raw: RawItem) -> str:

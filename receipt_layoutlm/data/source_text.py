@@ -82,7 +82,8 @@ def read_content(path: Path) -> bytes:
         content = path.read_bytes()
         content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"cannot be read: {error}", file=str(path)) from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise DataError(f"cannot be read: {reason}", file=str(path)) from error
     if content.startswith(_NOT_TEXT[0][0]):
         raise DataError(_NOT_TEXT[0][1], file=str(path))
     return content
@@ -157,7 +158,11 @@ def _undecided(content: bytes, path: Path) -> DataError:
                 readings.setdefault(reading, encoding)
     likely = sorted(readings.items(), key=lambda item: _odd_words(item[0]))[:_OFFERED]
     reads = ", ".join(f"{encoding} reads {reading!r}" for reading, encoding in likely)
-    reason = f"is not UTF-8: {reads}; name the right one with --encoding" if reads else "is not UTF-8: save it as UTF-8"
+    reason = (
+        f"is not UTF-8: {reads}; name the right one with --encoding, or save it as UTF-8"
+        if reads
+        else "is not UTF-8: save it as UTF-8"
+    )
     return DataError(reason, file=str(path), line=place + 1)
 
 

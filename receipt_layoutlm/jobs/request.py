@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from receipt_dynamo import Priority
 from receipt_layoutlm.config import DEFAULT_TASK, RATIOS, ConfigError, TrainConfig, config_class
 from receipt_layoutlm.config_documents import unknown_key
+from receipt_layoutlm.data.page import DataError
+from receipt_layoutlm.data.source_text import read_source
 from receipt_layoutlm.flags import flag_of
 from receipt_layoutlm.jobs.option_checks import check_ratios, checked_options
 from receipt_layoutlm.references import new_name
@@ -188,9 +190,16 @@ class _UniqueKeys(yaml.SafeLoader):
 def read_config_file(path: Path) -> dict[str, object]:
     """The options in a YAML file; raises ConfigError when it is not a mapping."""
     try:
-        document = yaml.load(path.read_text(), _UniqueKeys)
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+        document = yaml.load(read_source(path), _UniqueKeys)
+    except DataError as error:
+        raise ConfigError(str(error)) from error
+    except yaml.MarkedYAMLError as error:
+        place = f"{path}:{error.problem_mark.line + 1}" if error.problem_mark else str(path)
+        raise ConfigError(f"{place}: is not YAML: {error.problem}; write 'key: value' lines") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: is nested too deeply") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from error
     if document is None:
         return {}
     if not isinstance(document, dict):

@@ -148,3 +148,32 @@ def test_a_key_that_a_file_writes_twice_is_refused_with_its_lines(tmp_path: Path
     path.write_text("epochs: 3\nlr: 0.1\nepochs: 5\n")
     with pytest.raises(ConfigError, match="epochs is written in line 1 and in line 3"):
         read_config_file(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"epochs: [1, 2\nlr: 3\n", r"run\.yaml:2: is not YAML: expected ',' or ']'"),
+        (b"epochs: 3\n\tlr: 1\n", r"run\.yaml:2: is not YAML: found character '\\t'"),
+        (b"epochs: *x\n", r"run\.yaml:1: is not YAML: found undefined alias 'x'"),
+        (b"epochs: 1\n---\nlr: 2\n", r"run\.yaml:2: is not YAML: but found another document"),
+        (b"a\x01b: 1\n", r"run\.yaml: unacceptable character"),
+        (b"seed: 2026-13-45\n", r"run\.yaml: month must be in 1\.\.12"),
+        (b"a: " + b"[" * 5000, r"run\.yaml: is nested too deeply"),
+        (b"\x89PNG", r"run\.yaml: is an image"),
+        (b"- 1\n", r"run\.yaml: expected 'key: value' lines"),
+    ],
+)
+def test_a_file_that_is_no_yaml_is_named_with_the_line(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=reason) as refusal:
+        read_config_file(path)
+    assert "<" not in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_config_file_may_be_as_an_editor_or_a_shell_writes_it(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("epochs: 3\r\n", encoding=encoding)
+    assert read_config_file(path) == {"epochs": 3}

@@ -171,6 +171,7 @@ def jsonl(connection: Connection, **given: Any) -> None:
 @import_.command()
 @keep_labels_option
 @source_options
+@arrangement_options
 def sroie(connection: Connection, **given: Any) -> None:
     """Import SROIE: folders that hold box, key and img.
 
