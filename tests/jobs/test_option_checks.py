@@ -124,9 +124,8 @@ def test_weights_that_are_not_there_are_refused(tmp_path: Path, monkeypatch: pyt
         check_pretrained(WordLabelsConfig(pretrained="./nothing"), is_here=True, open_bucket=None)
     with pytest.raises(ConfigError, match="did you mean --pretrained minilm"):
         check_pretrained(WordLabelsConfig(pretrained="miniml"), is_here=False, open_bucket=None)
-    check_pretrained(
-        WordLabelsConfig(pretrained="bert-base-uncased"), is_here=False
-    )  # a name of the hub without an owner
+    ownerless = WordLabelsConfig(pretrained="bert-base-uncased")  # a name of the hub without an owner
+    check_pretrained(ownerless, is_here=False, open_bucket=None)
     with pytest.raises(ConfigError, match="the folder has no config"):
         check_pretrained(WordLabelsConfig(pretrained=str(empty)), is_here=True, open_bucket=None)
     with pytest.raises(ConfigError, match="a worker elsewhere does not read"):

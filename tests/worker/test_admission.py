@@ -266,7 +266,7 @@ def test_a_job_whose_worker_takes_the_pages_names_none_and_keeps_its_files_at_th
     unpinned = WordLabelsConfig(snapshot_on_worker=True)
     JobPolicy.of_project([top]).check(job(storage=top), unpinned)
 
-    assert "snapshot_on_worker" in refusal(PROJECT, job(), unpinned)
+    assert "--snapshot-on-worker" in refusal(PROJECT, job(), unpinned)
     assert "storage" in refusal(PROJECT, job(storage=top), unpinned)
     assert "not pinned" in refusal(JobPolicy.of_project([top]), job(storage=top), WordLabelsConfig())
     assert "not pinned" in refusal(MACHINE, job(), config(snapshot_on_worker=True, dataset="shop"))
