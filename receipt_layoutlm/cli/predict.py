@@ -149,7 +149,7 @@ def _stored(connection: Connection, dataset: str | None, receipts: Iterable[str]
     from receipt_layoutlm.inference.sources import InputPage
 
     def pages_of(name: str) -> Iterator[InputPage]:
-        stored = find_dataset(connection.client(), name)
+        stored = find_dataset(connection.client(), name, "dataset")
         pages = stored_pages(connection.open_bucket(connection.default_bucket()), stored)
         return (InputPage(page, name, number) for number, page in enumerate(pages, start=1))
 

