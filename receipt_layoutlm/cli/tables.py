@@ -15,7 +15,7 @@ from rich.text import Text
 from receipt_dynamo import Dataset, Job, JobMetric
 from receipt_layoutlm.cli.output import terminal_width, wrapped
 from receipt_layoutlm.jobs.timeline import PHASES, AttemptRow, Timeline
-from receipt_layoutlm.jobs.wording import duration, outcome, stop_reason
+from receipt_layoutlm.jobs.wording import duration, local_time, outcome, stop_reason
 from receipt_layoutlm.redact import printable
 
 BY_WORKER = "snapshot to be taken by the worker"  # of a job that has not pinned its pages yet
@@ -94,7 +94,7 @@ def _records(columns: Sequence[Column], cells: Sequence[Sequence[str]], limit: i
 
 def when(time: datetime | None) -> str:
     """Local time to the second, with its zone."""
-    return "" if time is None else f"{time.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+    return "" if time is None else local_time(time)
 
 
 def score(value: JsonValue) -> str:

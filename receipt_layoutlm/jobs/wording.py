@@ -50,7 +50,19 @@ def duration(seconds: float) -> str:
 def clock(time: datetime, now: datetime) -> str:
     """Local time with its zone; with the date unless it is today's."""
     local = time.astimezone()
-    return f"{local:%H:%M:%S %Z}" if local.date() == now.astimezone().date() else f"{local:%Y-%m-%d %H:%M:%S %Z}"
+    return local_time(time) if local.date() != now.astimezone().date() else f"{local:%H:%M:%S} {zone(local)}"
+
+
+def local_time(time: datetime) -> str:
+    """Local date and time to the second, with its zone."""
+    local = time.astimezone()
+    return f"{local:%Y-%m-%d %H:%M:%S} {zone(local)}"
+
+
+def zone(local: datetime) -> str:
+    """UTC or UTC+05:45: names repeat (CST), and TZ may give any name to any offset."""
+    offset = f"{local:%z}"
+    return f"UTC{offset[:3]}:{offset[3:5]}" if local.utcoffset() else "UTC"
 
 
 def ago(time: datetime, now: datetime) -> str:
