@@ -26,10 +26,10 @@ def checked(method: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(method)
     def call(*args: P.args, **values: P.kwargs) -> R:
-        signature.bind(*args, **values)  # a missing or unknown argument is Python's own TypeError
         try:
             return validated(*args, **values)
         except ValidationError as error:
+            signature.bind(*args, **values)  # a missing or unknown argument is Python's own TypeError
             first = error.errors(include_url=False)[0]
             place = first["loc"][0] if first["loc"] else ""
             if error.title != method.__qualname__:
