@@ -61,6 +61,7 @@ class Crowd:
     started: int = 0
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)  # by worker id
     paused: dict[str, tuple[float, subprocess.Popen[bytes]]] = field(default_factory=dict)  # until when
+    crashes: list[str] = field(default_factory=list)
 
     def start(self) -> None:
         settings = WorkerSettings(
@@ -90,6 +91,14 @@ class Crowd:
         victim = self.running.pop(worker_id)
         victim.send_signal(signal.SIGSTOP)
         self.paused[worker_id] = time.monotonic() + PAUSE_SECONDS, victim
+
+    def bury(self) -> None:
+        """Note workers that ended without a kill, which none ever should."""
+        for worker_id, process in list(self.running.items()):
+            if process.poll() is not None:
+                lines = (self.folder / f"{worker_id}.log").read_text(errors="replace").strip().splitlines()
+                self.crashes.append(f"worker {worker_id} ended by itself: {lines[-1] if lines else process.returncode}")
+                del self.running[worker_id]
 
     def wake(self, now: float) -> None:
         for worker_id, (until, victim) in list(self.paused.items()):
@@ -131,6 +140,7 @@ def run_chaos(
     moved_at = time.monotonic()
     try:
         while left and (killed < kills or time.monotonic() - moved_at < LASTING_SECONDS):
+            crowd.bury()
             while len(crowd.running) < WORKERS:
                 crowd.start()
             time.sleep(rng.uniform(0, 2 * BLOW_SECONDS))
@@ -164,7 +174,7 @@ def run_chaos(
         claims=sum(job.attempt for job in stored),  # a worker that is killed may not have noted its last one
         statuses={status: statuses.count(status) for status in JobStatus if status in statuses},
         seconds=round(time.monotonic() - began, 1),
-        violations=list(violations(queue.client, name, ids, crowd.claims(), cancelled, STEPS)),
+        violations=[*crowd.crashes, *violations(queue.client, name, ids, crowd.claims(), cancelled, STEPS)],
         job_ids=ids,
     )
 
