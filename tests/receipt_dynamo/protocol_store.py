@@ -81,7 +81,8 @@ def _as_python(expression: str, names: dict[str, str]) -> Iterator[str]:
         elif token.startswith(":"):
             yield f"_value(values[{token!r}])"
         else:
-            yield _WORDS.get(token) or _FUNCTIONS.get(token) or token
+            name = f"_at(item, {token!r})" if token.isidentifier() else token
+            yield _WORDS.get(token) or _FUNCTIONS.get(token) or name
 
 
 @lru_cache(None)
