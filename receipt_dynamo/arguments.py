@@ -27,12 +27,12 @@ def checked(method: Callable[P, R]) -> Callable[P, R]:
     @wraps(method)
     def call(*args: P.args, **values: P.kwargs) -> R:
         try:
-            signature.bind(*args, **values)
-        except TypeError as error:  # a missing or unknown argument, as Python words it
-            raise TypeError(f"{method.__name__}() {error}") from None
-        try:
             return validated(*args, **values)
         except ValidationError as error:
+            try:
+                signature.bind(*args, **values)
+            except TypeError as wrong:  # a missing or unknown argument, as Python words it
+                raise TypeError(f"{method.__name__}() {wrong}") from None
             first = error.errors(include_url=False)[0]
             place = first["loc"][0] if first["loc"] else ""
             if error.title != method.__qualname__:

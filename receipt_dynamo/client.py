@@ -136,7 +136,7 @@ class DynamoClient:
     def local(cls) -> Self:
         """A client of the embedded table of `layoutlm-cli --local`. Raises StoreUnavailable when it is not running."""
         table = find_local_table(os.environ)
-        return cls(table.name, table.region, table.endpoint_url, session=local_session())
+        return cls(table.name, table.region, table.endpoint_url, session=local_session(table))
 
     def __repr__(self) -> str:
         return f"DynamoClient({self.table_name!r}, region={self.raw.meta.region_name!r})"

@@ -397,7 +397,7 @@ class JobQueue:
     @checked
     def cancel(self, job_id: str) -> JobStatus:
         """Cancel at once when the job is not held; otherwise ask its worker to stop and return running."""
-        job_id, pauses = parse_job_id(job_id), self.client.writer.pauses()
+        job_id, pauses = parse_job_id(job_id), None
         while True:
             job, lease = self.client.get_job(job_id, consistent=True), self.client.get_lease(job_id)
             if job.status is JobStatus.CANCELLED:
@@ -407,18 +407,23 @@ class JobQueue:
             try:
                 self.client.writer.execute(*cancel_writes(job, lease, self.now()))
             except ConditionFailed:  # its state changed between read and write
-                self._pause_or_refuse(pauses, job, lease)
+                pauses = self._pause_or_refuse(pauses, job, lease)
                 continue
             return JobStatus.RUNNING if job.status is JobStatus.RUNNING else JobStatus.CANCELLED
 
-    def _pause_or_refuse(self, pauses: Pauses, job: Job, lease: Lease) -> None:
-        """Before job and lease are read again. Raises StateConflict once they have not agreed for too long."""
+    def _pause_or_refuse(self, pauses: Pauses | None, job: Job, lease: Lease) -> Pauses:
+        """Before job and lease are read again. Raises StateConflict once they have not agreed for too long.
+
+        None at the first refusal, from which the time counts: the write may have waited long for its own reply.
+        """
+        pauses = pauses or self.client.writer.pauses()
         if not pauses.pause():
             held = "held" if lease.lease_token is not None else "not held"
             raise StateConflict(
                 f"job {job.job_id} is {job.status}, but its lease is {held} (attempt {job.attempt} of the job, "
                 f"{lease.attempt} of the lease): another program changed its rows, or they change too fast; try again"
             )
+        return pauses
 
     @checked
     def retry(self, job_id: str) -> Job:
@@ -537,7 +542,7 @@ class JobQueue:
 
         Raises NotFound, StateConflict for a job that has not ended.
         """
-        pauses = self.client.writer.pauses()
+        pauses = None
         while True:
             job = self.client.get_job(job_id, consistent=True)
             try:
@@ -552,7 +557,7 @@ class JobQueue:
             try:
                 self.client.writer.execute(*delete_decision_writes(job, lease, self.now()))
             except ConditionFailed:  # retried, or deleted, between read and write
-                self._pause_or_refuse(pauses, job, lease)
+                pauses = self._pause_or_refuse(pauses, job, lease)
 
     @checked
     def delete(self, job_id: str) -> int:

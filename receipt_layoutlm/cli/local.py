@@ -74,6 +74,8 @@ def _print_status(as_json: bool) -> None:
         minutes, seconds = divmod(int(engine.uptime_seconds or 0), 60)
         cells = f"{f'{engine.name} {engine.version}':18} {', '.join(engine.services):8}  {engine.endpoint}"
         say(f"{cells}  pid {engine.pid}  up {minutes} min {seconds} s")
+        if not engine.locked:
+            say(f"  every user of this machine can read and change what {engine.name} stores")
     if not running:
         say("no engine is running")
     say(f"state  {current.state_dir}  {_megabytes(current.state_bytes)}")
