@@ -113,8 +113,8 @@ def overlay_command(
         judged = partial(evaluated_pages, held_out)
         following = f"words whose label the model contradicts: `layoutlm-cli dataset suspects {shlex.quote(job.name)}`"
     else:
-        words = files(sources, ScanOptions(threads=threads), read_partly_labelled_lines)
-        inputs = [*words, *stored(connection, dataset, receipts)]
+        named = files(sources, ScanOptions(threads=threads), read_partly_labelled_lines)
+        inputs = [*named, *stored(connection, dataset, receipts)]
         extractor = open_extractor(connection, reference, model, device, threads, date_order)
         drawn_by, total = extractor.predictor.digest, len(inputs)
         judged = partial(predicted_pages, extractor, inputs, failed)
@@ -136,8 +136,9 @@ def overlay_command(
         click.echo(overlay_json(output, drawn, failed))
     else:
         say(f"{overlay_text(output, drawn, count)}\n{following}")
-    say_failed(failed, total)
+    say_failed(failed)
     if failed:
+        say(f"{len(failed)} could not be read", err=True)
         sys.exit(1)
 
 

@@ -84,8 +84,9 @@ def predict_command(
         click.echo(text)
     else:
         say(text)
-    say_failed(failed, len(inputs))
+    say_failed(failed)
     if failed:
+        say(f"{len(failed)} of {len(inputs)} could not be read", err=True)
         sys.exit(1)
 
 

@@ -1,7 +1,7 @@
 """Pages that predict and overlay read, and the model that they use."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -140,9 +140,7 @@ def pages_of(
         on_progress(before + 1)
 
 
-def say_failed(failed: dict[str, str], inputs: int) -> None:
-    """What could not be read, on stderr."""
+def say_failed(failed: Mapping[str, str]) -> None:
+    """A line on stderr for each file that could not be read."""
     for name, reason in failed.items():
         say(f"error: {clean(reason if name in reason else f'{name}: {reason}')}", err=True)
-    if failed:
-        say(f"{len(failed)} of {inputs} could not be read", err=True)
