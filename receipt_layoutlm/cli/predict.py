@@ -12,7 +12,7 @@ from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.extraction_files import ExtractionFile
 from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.progress import share_bar
-from receipt_layoutlm.cli.sources import Input, files, open_extractor, pages_of, say_failed, source_options, stored
+from receipt_layoutlm.cli.sources import Input, files, input_options, open_extractor, pages_of, say_failed, stored
 from receipt_layoutlm.cli.tables import Column, table
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ OUTPUT_SUFFIXES = (".jsonl", ".csv")
 
 
 @click.command("predict")
-@source_options
+@input_options
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),

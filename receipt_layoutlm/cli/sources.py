@@ -29,7 +29,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 
 
-def source_options(command: F) -> F:
+def input_options(command: F) -> F:
     """Add the arguments and options that name pages and a model, and how both are used."""
     options = (
         click.argument("sources", nargs=-1, metavar="[SOURCE]...", type=click.Path(path_type=Path)),

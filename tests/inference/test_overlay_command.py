@@ -60,7 +60,7 @@ def test_the_text_names_the_worst_pages_the_index_and_a_command_that_runs(
     monkeypatch.chdir(tmp_path)
     lines = ok("overlay", "--model", str(model), str(labelled)).splitlines()
     assert lines[2].split()[:4] == ["page-001", "1", "wrong", "label"]
-    assert "overlay/index.html: 3 pages, 1 errors on 1 of them" in lines
+    assert "overlay/index.html: 3 pages, errors: 1 on 1 pages" in lines
     command = lines[-1].partition("`layoutlm-cli ")[2].rstrip("`")
     ok(*command.split())
     assert (tmp_path / "overlay" / "fields.csv").exists()
