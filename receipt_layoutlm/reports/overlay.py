@@ -82,12 +82,18 @@ class Overlay:
     notes: tuple[str, ...] = ()
 
     @cached_property
+    def order(self) -> list[int]:
+        """Indices of the page's words in reading order."""
+        return order_of_words(self.page)
+
+    @cached_property
     def findings(self) -> tuple[Comparison, ...]:
-        """From top to bottom."""
+        """In reading order."""
         found = [Comparison(Kind.NOT_JUDGED, None, mark) for mark in self.predicted]
         if self.gold is not None:
             found = list(_compared(self.page, self.gold, self.predicted))
-        return tuple(sorted(found, key=lambda each: self.page.boxes[each.mark.words[0]][1::-1]))
+        place = {word: number for number, word in enumerate(self.order)}
+        return tuple(sorted(found, key=lambda each: place[each.mark.words[0]]))
 
     def count(self, *kinds: Kind) -> int:
         return sum(finding.kind in kinds for finding in self.findings)

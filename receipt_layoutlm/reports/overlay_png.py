@@ -58,7 +58,8 @@ def _draw_finding(
         boxes = [on_canvas(box, size) for box in line_boxes(overlay.page, finding.gold)]
         for x0, y0, x1, y1 in boxes:
             _dashed(draw, (x0 - gap, y0 - gap, x1 + gap, y1 + gap), style.colour, gap)
-        text = f"{sign} {finding.gold.label}" if finding.predicted is None else f"gold {finding.gold.label}"
+        label = "" if finding.kind is Kind.WRONG_WORDS else f" {finding.gold.label}"
+        text = f"gold{label}" if finding.predicted else f"{sign}{label}"
         _badge(draw, (boxes[-1][0], boxes[-1][3] + 2 * gap), text, style.colour, letter, size[0])
     if finding.predicted is not None:
         boxes = [on_canvas(box, size) for box in line_boxes(overlay.page, finding.predicted)]
