@@ -18,6 +18,7 @@ COMMANDS = {
         "receipt_layoutlm.cli.calibrate:calibrate_command",
         "Fit from which certainty a field may be accepted unseen.",
     ),
+    "overlay": ("receipt_layoutlm.cli.overlay:overlay_command", "Draw pages with their fields, and mark errors."),
     "job": ("receipt_layoutlm.cli.job:job", "List, show, explain, compare, cancel, retry, pull and delete jobs."),
     "rescue": ("receipt_layoutlm.cli.rescue:rescue", "Requeue jobs whose lease has expired."),
     "fleet": ("receipt_layoutlm.cli.fleet:fleet", "Deploy and manage GPU machines in your AWS account."),

@@ -111,19 +111,20 @@ def read_images(
     pages: "list[Page]", folder: Path, threads: int | None
 ) -> "tuple[list[Page], list[Page], dict[str, str]]":
     """Pages, the same as OCR reads them, and the reason for each that is left out. Raises NoPages if all are."""
-    from receipt_layoutlm.data.images import find_images
+    from receipt_layoutlm.data.images import images_by_name
     from receipt_layoutlm.inference.scans import ScanOptions
     from receipt_layoutlm.inference.sources import read_pages
 
-    images = find_images(pages, folder)
+    images = images_by_name(folder)
     kept, scans, failed = [], [], {}
     with counting_bar("read", len(pages)) as on_page:
         for page in pages:
-            if page.page_id not in images:
+            picture = images.get(page.image or page.page_id)
+            if picture is None:
                 failed[page.page_id] = f"no picture of that name is in {folder}"
             else:
                 try:
-                    read = next(iter(read_pages(images[page.page_id], ScanOptions(threads=threads), lambda *_: None)))
+                    read = next(iter(read_pages(picture, ScanOptions(threads=threads), lambda *_: None)))
                     kept.append(page)
                     scans.append(read.page)
                 except UserError as error:

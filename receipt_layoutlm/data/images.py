@@ -1,7 +1,7 @@
 """Checks of the images that pages name: present, readable and not blank. Nothing is decoded."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,22 +24,22 @@ class ImageCheck:
     problems: dict[str, str]
 
 
-def find_images(pages: Iterable[Page], folder: Path) -> dict[str, Path]:
-    """The image of each page by page id: the one it names by SHA-256 or file name, else the one named like the page."""
+def images_by_name(folder: Path) -> dict[str, Path]:
+    """The files of a folder by name, name without suffix, and SHA-256: what `Page.image`, or else its id, may be."""
     files: dict[str, Path] = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         files |= {path.name: path, path.stem: path, digest: path}
-    return {page.page_id: files[name] for page in pages if (name := page.image or page.page_id) in files}
+    return files
 
 
-def check_images(pages: Sequence[Page], folder: Path) -> ImageCheck:
-    """Check the images of the pages that are in a folder."""
-    images = find_images(pages, folder)
+def check_images(pages: Iterable[Page], folder: Path) -> ImageCheck:
+    """Check the image that each page names, by SHA-256 or file name, or else the image named like the page id."""
+    files = images_by_name(folder)
     checked, problems = 0, {}
     for page in pages:
-        image = images.get(page.page_id)
+        image = files.get(page.image or page.page_id)
         if image is None:
             if page.image is not None:
                 problems[page.page_id] = "its image is not in the folder"
