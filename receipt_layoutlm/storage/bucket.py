@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError, HTTPClientError
 
 from receipt_dynamo.client import resolve_region
 from receipt_dynamo.connection import per_process
+from receipt_dynamo.gateway import refuse_gateways
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.run.manifest import (
     MANIFEST,
@@ -71,6 +72,7 @@ class Bucket:
                 "s3", region_name=resolve_region(region), endpoint_url=endpoint_url, config=config
             )
             client.meta.events.register("needs-retry.s3", _refuse_to_repeat)
+            refuse_gateways(client)
             return client
 
         self.raw = per_process(connect)

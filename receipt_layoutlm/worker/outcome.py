@@ -8,6 +8,7 @@ from receipt_layoutlm.redact import redacted
 from receipt_layoutlm.run.events import FINISH_TEXTS, Failed, Finished
 from receipt_layoutlm.storage.expiry import mark_checkpoints
 from receipt_layoutlm.worker.attempt import AttemptContext
+from receipt_layoutlm.worker.ending import failed_summary
 from receipt_layoutlm.worker.process import classify_crash, tail
 from receipt_layoutlm.worker.publish import publish_results
 from receipt_layoutlm.worker.supervisor import END_PATIENCE_SECONDS, ExitReport
@@ -73,8 +74,7 @@ def _fail(attempt: AttemptContext, report: ExitReport) -> JobStatus:
     log.error(
         "attempt %d of %s failed (%s): %s\n%s", lease.attempt, lease.job_id, error.cause, error.message, error.log_tail
     )
-    data: JsonObject = {"cause": error.cause, "last_step": numbers.last_step, "lost_steps": numbers.lost_steps}
-    summary = recorder.rows.last_row("error", "run_summary", f"failed: {error.message}", data)
+    summary = recorder.rows.last_row("error", "run_summary", *failed_summary(error, numbers))
     return attempt.patience.retry_while_leased(lambda: queue.fail(lease, error, summary=summary, end=numbers))
 
 

@@ -65,7 +65,8 @@ def supervise(attempt: AttemptContext, monotonic: Callable[[], float] = time.mon
     ctx, config, recorder = attempt.ctx, attempt.config, attempt.recorder
     runtime_left = None
     if config.max_runtime is not None:
-        runtime_left = config.max_runtime - ran_before(ctx.queue.client.list_attempts(attempt.job.job_id))
+        attempts = attempt.patience.retry_while_leased(lambda: ctx.queue.client.list_attempts(attempt.job.job_id))
+        runtime_left = config.max_runtime - ran_before(attempts)
     oom = OomCounter(find_cgroup())
     order: StopOrder | None = None
     ends_at = float("inf")
