@@ -1,9 +1,10 @@
 """The run directory: the files that worker and trainer exchange. Their names are defined only here."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from receipt_layoutlm.paths import private_new
 
 ATTEMPTS = ".attempts"  # in the work folder: JOB_ID/NNN
 ENCODED = ".encoded"  # in the work folder: encoded pages, shared by attempts
@@ -62,8 +63,8 @@ class RunDir:
         return self.path / "train.log"
 
     def open_train_log(self) -> BinaryIO:
-        """The log opened for appending. Raises OSError where it is a link."""
-        return open(self.train_log, "ab", opener=_without_links)
+        """The new log, opened for appending. Raises OSError where there is one, or a link."""
+        return open(self.train_log, "ab", opener=private_new)
 
     @property
     def best(self) -> Path:
@@ -79,10 +80,6 @@ class RunDir:
 
     def checkpoint(self, global_step: int) -> Path:
         return self.path / f"checkpoint-{global_step}"
-
-
-def _without_links(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def encoded_prefix(name: str, prefix: str = "") -> str:

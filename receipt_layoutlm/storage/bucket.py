@@ -89,6 +89,12 @@ class Bucket:
         else:
             self._patiently(send)
 
+    def put_bytes(self, data: bytes, key: str) -> None:
+        """Store an object; S3 checks it against its SHA-256. Replaces an existing one."""
+        checksum = base64_of(hashlib.sha256(data).digest())
+        with explained(self.name, key):
+            self.raw.put_object(Bucket=self.name, Key=key, Body=data, ChecksumSHA256=checksum)
+
     def put_new(self, data: bytes, key: str) -> None:
         """Create an object. An existing one of the same content is success, any other an error."""
         checksum = base64_of(hashlib.sha256(data).digest())

@@ -25,7 +25,7 @@ def finish(attempt: AttemptContext, report: ExitReport) -> JobStatus:
     end, by = recorder.end, report.order.by if report.order else None
     is_leaving = by in ("notice", "signal")
     if not is_leaving or report.is_stored:
-        recorder.mirror_files()
+        recorder.finish_files()
     if isinstance(end, Finished) and end.reason != "stop_requested" and report.is_stored:
         return _complete(attempt, end)
     lease, numbers = recorder.lease, recorder.attempt_end()

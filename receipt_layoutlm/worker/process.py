@@ -13,6 +13,7 @@ import psutil
 
 from receipt_layoutlm.redact import redacted
 from receipt_layoutlm.run.directory import ORPHANED, RunDir
+from receipt_layoutlm.worker.log_mirror import end_of
 
 LOG_TAIL_LINES = 80  # a stack inside a transformer has about 40 frames, its innermost ones come first
 LINE_CHARACTERS = 500  # faulthandler lists every extension module in one line
@@ -116,9 +117,7 @@ def start_trainer(run_dir: RunDir, environment: Mapping[str, str]) -> Iterator[T
 
 def tail(path: Path, secrets: tuple[str, ...] = (), lines: int = LOG_TAIL_LINES) -> str:
     """The last lines of a log file without secrets, none longer than 500 characters; empty when there is none."""
-    if not path.exists():
-        return ""
-    last = path.read_text(errors="replace").splitlines()[-lines:]
+    last = end_of(path).decode(errors="replace").splitlines()[-lines:]
     return "\n".join(redacted(line, secrets)[:LINE_CHARACTERS] for line in last)
 
 

@@ -111,11 +111,12 @@ class StopSignals:
     watchdog: "Watchdog"
 
     def check(self) -> None:
-        """Report to the service manager, look after the disk, and raise LeaseLost when the lease is about to expire."""
+        """Report to the service manager, look after disk and log. Raises LeaseLost when the lease is about to end."""
         host = self.attempt.ctx.host
         host.notifier.alive()
         if host.disk is not None:
             host.disk.while_training(self.attempt.run_dir.path)
+        self.attempt.recorder.train_log.bound()
         self.attempt.heartbeat.check()
 
     def order(self) -> StopOrder | None:

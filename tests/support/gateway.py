@@ -76,7 +76,7 @@ def gateway_to(engine: str) -> Iterator[Gateway]:
     """A gateway on a port of its own inside the block."""
     gateway = Gateway(engine)
 
-    class Handler(BaseHTTPRequestHandler):
+    class Front(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def handle_any(self) -> None:
@@ -91,7 +91,7 @@ def gateway_to(engine: str) -> Iterator[Gateway]:
         def handle_error(self, *_: object) -> None:
             """A client that hangs up is none."""
 
-    server = Server(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", 0), Front)
     gateway.endpoint = f"http://127.0.0.1:{server.server_port}"
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
