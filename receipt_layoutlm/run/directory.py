@@ -1,5 +1,6 @@
 """The run directory: the files that worker and trainer exchange. Their names are defined only here."""
 
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -8,6 +9,7 @@ from receipt_layoutlm.paths import private_new
 
 ATTEMPTS = ".attempts"  # in the work folder: JOB_ID/NNN
 ENCODED = ".encoded"  # in the work folder: encoded pages, shared by attempts
+FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 ORPHANED = 70  # exit status after stdin was closed: the parent process is gone
 
 
@@ -80,6 +82,12 @@ class RunDir:
 
     def checkpoint(self, global_step: int) -> Path:
         return self.path / f"checkpoint-{global_step}"
+
+
+def full_disk(folder: Path, error: OSError | None = None) -> str:
+    """The text for a disk without room, with what the system said."""
+    said = f" ({error.strerror})" if error is not None else ""
+    return f"the disk of {folder} is full{said}: free some of it, or use another --work-dir"
 
 
 def encoded_prefix(name: str, prefix: str = "") -> str:

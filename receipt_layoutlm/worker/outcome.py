@@ -5,6 +5,7 @@ import shutil
 
 from receipt_dynamo import JobError, JobStatus, JsonObject
 from receipt_layoutlm.redact import redacted
+from receipt_layoutlm.run.directory import full_disk
 from receipt_layoutlm.run.events import FINISH_TEXTS, Failed, Finished
 from receipt_layoutlm.storage.expiry import mark_checkpoints
 from receipt_layoutlm.worker.attempt import AttemptContext
@@ -97,8 +98,7 @@ def _error_of(attempt: AttemptContext, report: ExitReport) -> JobError:
         message = "the results of the finished trainer could not be stored"
         return JobError(cause="storage", message=message, log_tail=log_tail)
     if shutil.disk_usage(run_dir.path).free < FULL_DISK_BYTES:
-        message = f"the disk of {run_dir.path} is full: free some of it, or use another --work-dir"
-        return JobError(cause="storage", message=message, log_tail=log_tail)
+        return JobError(cause="storage", message=full_disk(run_dir.path), log_tail=log_tail)
     searched = tail(run_dir.train_log, secrets, SEARCHED_LOG_LINES)
     cause, message = classify_crash(report.code, searched, report.oom_kills)
     return JobError(cause=cause, message=message, log_tail=log_tail)

@@ -45,6 +45,7 @@ DEVICE_ERROR = re.compile(
     r"|(MPS|MTL|Metal).{0,200}failed assertion|failed assertion.{0,80}MTL|command buffer exited with error status",
     re.IGNORECASE,
 )
+NO_ROOM = re.compile(r"^(?!warning: ).*(No space left on device|Disk quota exceeded|File too large)")
 EXCEPTION_LINE = re.compile(r"^\s*([A-Za-z_]\w*\.)*\w*(Error|Exception|Interrupt|Exit)(:\s|$)")
 CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT})
 
@@ -147,7 +148,7 @@ def classify_crash(code: int, log_tail: str, oom_kills: int) -> tuple[str, str]:
 
 def _logged_cause(log_tail: str) -> tuple[str, str] | None:
     """Cause and line from the end of the log. Memory goes first: a CUDA error may be one of memory."""
-    for cause, pattern in (("out_of_memory", OUT_OF_MEMORY), ("device_error", DEVICE_ERROR)):
+    for cause, pattern in (("out_of_memory", OUT_OF_MEMORY), ("device_error", DEVICE_ERROR), ("storage", NO_ROOM)):
         lines = [line.strip() for line in log_tail.splitlines() if pattern.search(line) and "Warning: " not in line]
         if lines:
             return cause, lines[-1][:LONGEST_MESSAGE]

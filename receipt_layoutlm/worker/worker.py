@@ -10,6 +10,7 @@ import socket
 import time
 import uuid
 from dataclasses import dataclass
+from pathlib import Path
 
 from receipt_dynamo import Job, JobStatus, Lease, LeaseLost, StoreError, StoreUnavailable
 from receipt_layoutlm.config import ConfigError
@@ -20,6 +21,7 @@ from receipt_layoutlm.data.page import DataError
 from receipt_layoutlm.datasets.table_snapshots import NoLabels
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.paths import WORK_ADVICE, FolderRefused
+from receipt_layoutlm.run.directory import FULL_DISK, full_disk
 from receipt_layoutlm.run.manifest import DamagedFolder
 from receipt_layoutlm.storage.errors import AccessDenied, NoBucket, StorageError
 from receipt_layoutlm.storage.keys import RunKeys
@@ -183,4 +185,6 @@ def _cause_of(error: Exception) -> tuple[str, str]:
         return "missing_bucket", str(error)
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "permission", f"the worker may not write to {error.filename} ({error.strerror}): {WORK_ADVICE}"
+    if isinstance(error, OSError) and error.errno in FULL_DISK:
+        return "storage", full_disk(Path(error.filename or "the work folder"), error)
     return "storage", str(error)
