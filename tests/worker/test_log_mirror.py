@@ -79,7 +79,9 @@ def test_a_secret_that_comes_in_two_parts_is_in_the_bucket_at_no_time(
     assert stored(place) == b"token=[secret]"
 
 
-@pytest.mark.parametrize("offset", [0, 1, 10, len(SECRET) - 1, len(SECRET), 3 * len(SECRET)])
+@pytest.mark.parametrize(
+    "offset", [0, 1, 10, len(SECRET) - 1, len(SECRET), len(SECRET) + 4, 2 * len(SECRET) - 1, 3 * len(SECRET)]
+)
 def test_a_line_without_an_end_is_sent_without_tearing_a_secret(
     place: Bucket, log: Path, mirror: LogMirror, offset: int
 ) -> None:
