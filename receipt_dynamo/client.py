@@ -45,6 +45,7 @@ from receipt_dynamo.errors import (
     UnreadableRow,
     store_error,
 )
+from receipt_dynamo.gateway import refuse_gateways
 from receipt_dynamo.items import ExclusionsItem, ForgottenPageItem, JobLogItem, JobMetricItem, LeaseItem, RawItem
 from receipt_dynamo.limits import check_lengths
 from receipt_dynamo.local_table import find_local_table, local_session
@@ -123,6 +124,7 @@ class DynamoClient:
                 ),
             )
             self.clock.follow(created)
+            refuse_gateways(created)  # before the clock believes their dates
             return created
 
         try:

@@ -20,6 +20,8 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as NoConnection
 
+from receipt_dynamo.gateway import GatewayAnswer
+
 TRANSIENT_CODES: Final = frozenset(
     {
         "TransactionConflict",
@@ -112,7 +114,9 @@ class WriteTimeout(StoreUnavailable):
 
 
 def is_overloaded(error: ClientError | BotoCoreError) -> bool:
-    """Whether the table itself asks to come again: it throttles, conflicts or has internal trouble."""
+    """Whether table or gateway ask to come again: it throttles, conflicts, has trouble, or was not reached at all."""
+    if isinstance(error, GatewayAnswer):
+        return True
     return isinstance(error, ClientError) and error.response["Error"]["Code"] in TRANSIENT_CODES
 
 
