@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from pydantic import JsonValue
 from pynamodb.attributes import Attribute, NumberAttribute
@@ -16,6 +16,9 @@ from receipt_dynamo.errors import InvalidInput
 def stamp(time: datetime) -> str:
     """The one spelling of a time in keys and attributes; it sorts as text."""
     return time.isoformat(timespec="microseconds")
+
+
+DIGITS: Final = 38  # of a number in the table
 
 
 class TimeAttribute(Attribute[datetime]):
@@ -41,14 +44,21 @@ class NumericAttribute(NumberAttribute):
 
 
 def number_of(text: str) -> float:
-    """An int or a finite float; raises ValueError."""
+    """An int of at most 38 digits, as the table takes, or a finite float; raises ValueError."""
     try:
-        return int(text)
+        whole = int(text)
     except ValueError:
-        number = float(text)
-        if not math.isfinite(number):
-            raise ValueError(f"{text!r} is not a finite number") from None
-        return number
+        return _finite(text)
+    if abs(whole) >= 10**DIGITS:
+        raise ValueError(f"a number has {len(str(abs(whole)))} digits, more than {DIGITS}")
+    return whole
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]!r} is not a finite number")
+    return number
 
 
 class DocumentAttribute(Attribute[JsonValue]):
@@ -63,7 +73,10 @@ class DocumentAttribute(Attribute[JsonValue]):
             raise InvalidInput(f"{self.attr_name} holds a number that JSON lacks: {error}") from None
 
     def deserialize(self, value: JsonValue) -> JsonValue:
-        return json.loads(value) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        document: JsonValue = json.loads(value, parse_int=number_of, parse_float=_finite, parse_constant=_finite)
+        return document
 
     def get_value(self, value: dict[str, Any]) -> Any:
         return value[STRING] if STRING in value else _untyped(value)

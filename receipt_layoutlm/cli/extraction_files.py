@@ -57,7 +57,7 @@ class ExtractionFile:
                 return [(row["source"], int(row["page"]), row["model"]) for row in rows]
             documents = [json.loads(line) for line in whole.splitlines()]
             return [(each["source"], each["page"], each["model"]) for each in documents]
-        except (ValueError, KeyError, TypeError, csv.Error) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, csv.Error) as error:
             raise OutputError(
                 f"{self._path} is no output of predict: name another file, or give --overwrite"
             ) from error

@@ -14,7 +14,7 @@ import click
 from receipt_dynamo import ReceiptClient
 from receipt_layoutlm.cli.connection import Connection, require, store_options
 from receipt_layoutlm.cli.extraction_files import ExtractionFile, PageKey
-from receipt_layoutlm.cli.output import say
+from receipt_layoutlm.cli.output import say, say_json
 from receipt_layoutlm.cli.progress import counting_bar
 from receipt_layoutlm.cli.tables import Column, clean, table
 from receipt_layoutlm.errors import UserError
@@ -117,7 +117,7 @@ def predict_command(
             pages = list(extractor.extract(_pages(inputs, set(), failed, on_input)))
             text = extractions_json(pages, failed) if as_json else extractions_table(pages)
     if as_json and output is None:
-        click.echo(text)
+        say_json(text)
     else:
         say(text)
     for name, reason in failed.items():

@@ -174,6 +174,8 @@ def parse_id2label(text: str) -> dict[int, str]:
         content = Path(text).read_text(encoding="utf-8-sig") if is_file else text
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", file=place) from error
+    except UnicodeDecodeError as error:
+        raise DataError("is not UTF-8: save it as UTF-8", file=place) from error
     try:
         value = parse_json(content)
     except ValueError as error:

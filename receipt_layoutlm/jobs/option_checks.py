@@ -135,7 +135,7 @@ def _layers(pretrained: str) -> int | None:
         return LAYERS.get(pretrained)
     try:
         layers = json.loads(path.read_bytes()).get("num_hidden_layers")
-    except (ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return None
     return layers if isinstance(layers, int) else None
 

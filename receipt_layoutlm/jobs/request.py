@@ -4,7 +4,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -171,6 +171,22 @@ def _both(names: Iterable[str]) -> str:
     return " and ".join(sorted(map(flag_of, names)))
 
 
+MOST_VALUES: Final = 10_000
+"""In a file of options, aliases written out: nine levels of nine aliases each would be 400 million."""
+
+_TAG_FAULTS: Final = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError)
+"""Errors of yaml's constructors for a value that its tag does not fit, such as a date of the 99th month."""
+
+
+def _values_in(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
+    """Number of values in a node, with each alias written out. RecursionError for a node within itself."""
+    if node not in known:
+        parts = node.value if isinstance(node, yaml.CollectionNode) else ()
+        inner = (each for part in parts for each in (part if isinstance(part, tuple) else (part,)))
+        known[node] = 1 + sum(_values_in(each, known) for each in inner)
+    return known[node]
+
+
 class _UniqueKeys(yaml.SafeLoader):
     """Refuses a key that is written twice, where YAML's own loader takes the last one."""
 
@@ -188,9 +204,24 @@ class _UniqueKeys(yaml.SafeLoader):
 def read_config_file(path: Path) -> dict[str, object]:
     """The options in a YAML file; raises ConfigError when it is not a mapping."""
     try:
-        document = yaml.load(path.read_text(), _UniqueKeys)
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+        loader = _UniqueKeys(path.read_bytes().decode("utf-8-sig"))
+        node = loader.get_single_node()
+        if node is not None and _values_in(node, {}) > MOST_VALUES:
+            raise ConfigError(
+                f"{path}: its aliases stand for more than {MOST_VALUES:,} values: write out what is meant"
+            )
+        document = None if node is None else loader.construct_document(node)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8: save it as UTF-8") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: it is nested too deeply, or within itself") from error
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ConfigError(f"{path}: {line}{error.problem or error.context}") from error
+    except (yaml.YAMLError, *_TAG_FAULTS) as error:
+        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
     if document is None:
         return {}
     if not isinstance(document, dict):

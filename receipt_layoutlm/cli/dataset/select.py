@@ -75,7 +75,7 @@ def select_subset(
     else:
         say(f"{pinned(subset)}\n{selection_text(selection)}")
     if dry_run:
-        click.echo("nothing was written (--dry-run)", err=True)
+        say("nothing was written (--dry-run)", err=True)
 
 
 def selection_text(selection: Selection) -> str:
