@@ -8,6 +8,7 @@ import contextlib
 import heapq
 import itertools
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Self, TypeVar, cast
@@ -86,7 +87,7 @@ def _first(records: Iterable[R], limit: int | None) -> list[R]:
     # a bool is an int to Python: limit=True would silently return one record
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
         raise InvalidInput(f"limit is {limit!r}: give a positive integer, or None for all")
-    return list(itertools.islice(records, limit))
+    return list(itertools.islice(records, None if limit is None else min(limit, sys.maxsize)))
 
 
 def _page(limit: int | None) -> int | None:

@@ -25,6 +25,7 @@ from receipt_layoutlm.data.page import DEFAULT_ORDER, DataError, Page, WordOrder
 from receipt_layoutlm.data.source_text import TextOptions
 from receipt_layoutlm.data.tag_schemes import TagOptions, TagScheme, parse_id2label
 from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset
+from receipt_layoutlm.references import as_dataset_name
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -327,7 +328,7 @@ def _import(
         raise DataError(order_notes[0].message)
     source = " ".join([format_name, *(path.name for path in paths)])
     first = paths[0].resolve()
-    default_name = first.name if first.is_dir() else Path(first.name.removesuffix(".gz")).stem
+    default_name = as_dataset_name(first.name if first.is_dir() else Path(first.name.removesuffix(".gz")).stem)
     described = store_dataset(connection, name or default_name, pages, source, dry_run)
     if as_json:
         say_json(json_text(described, report))
