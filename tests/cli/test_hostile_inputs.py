@@ -8,7 +8,9 @@ from typing import Final
 
 import pytest
 
+from receipt_dynamo import DynamoClient, JobQueue, Storage
 from receipt_layoutlm.data.page import page_to_line
+from receipt_layoutlm.storage.bucket import Bucket
 from tests.support.commands import run
 from tests.support.hostile import complaint, damaged
 from tests.support.paths import FIXTURES
@@ -239,3 +241,31 @@ def test_option_texts_are_shown_without_their_control_characters(words: list[str
     result = run(*words)
     assert result.exit_code in (1, 2)
     assert complaint(result) is None
+
+
+@pytest.mark.parametrize("name", ["a@b", "a b", "../up", ".hidden", "a\x1b[2Jb", "a/b", "n" * 300])
+def test_names_of_datasets_are_checked_like_those_of_jobs(cloud: DynamoClient, pages: str, name: str) -> None:
+    result = run("dataset", "import", "jsonl", pages, "--name", name)
+    assert (result.exit_code, complaint(result)) == (2, None)
+    assert "dataset name" in result.stderr and cloud.list_datasets() == []
+
+
+def test_a_file_of_any_name_becomes_a_dataset_of_a_safe_one(cloud: DynamoClient, pages: str, tmp_path: Path) -> None:
+    odd = Path(pages).rename(tmp_path / "my shop@2.jsonl")
+    assert run("dataset", "import", "jsonl", str(odd)).exit_code == 0
+    assert [dataset.name for dataset in cloud.list_datasets()] == ["my-shop-2"]
+
+
+def test_a_pull_into_a_file_or_past_foreign_objects_is_one_line(cloud: DynamoClient, tmp_path: Path) -> None:
+    job = JobQueue(cloud).submit(name="a", config={}, created_by="me", storage=Storage(bucket="the-bucket"))
+    bucket = Bucket("the-bucket")
+    for place in ("checkpoint-x/manifest.json", "checkpoint-/manifest.json", f"checkpoint-{'9' * 400}/manifest.json"):
+        bucket.put_new(b"{}", f"runs/{job.job_id}/attempt-001/{place}")
+    (tmp_path / "file").write_text("")
+    into_file = run("job", "pull", "a", "--checkpoint", "1", "--to", str(tmp_path / "file"))
+    assert into_file.exit_code == 1 and "is a file: name a new folder" in into_file.stderr
+    past = run("job", "pull", "a", "--checkpoint", "1", "--to", str(tmp_path / "new"))
+    assert (past.exit_code, complaint(past)) == (1, None)
+    assert "no checkpoint of step 1" in past.stderr
+    damaged_one = run("job", "pull", "a", "--checkpoint", "9" * 400, "--to", str(tmp_path / "new"))
+    assert (damaged_one.exit_code, complaint(damaged_one)) == (1, None)
