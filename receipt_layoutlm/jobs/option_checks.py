@@ -36,7 +36,7 @@ LAYERS: Final[Mapping[str, int]] = {
 def checked_options(model: type[M], values: Mapping[str, object], given: Collection[str]) -> M:
     """The model of these values. Raises ConfigError about the first bad one, if possible of those that were given."""
     for name, value in values.items():
-        if isinstance(value, int | float) and not abs(value) <= LARGEST:
+        if isinstance(value, int | float) and LARGEST < abs(value) < float("inf"):
             raise ConfigError(f"{flag_of(name)} {value!r:.20}: should be a number of at most {LARGEST:,}")
     try:
         return model.model_validate(values)
