@@ -31,6 +31,9 @@ def time_of(text: str) -> datetime:
         raise ValueError(f"{text!r} is no time such as 2026-11-28T12:00:00.000000+00:00") from None
 
 
+DIGITS: Final = 38  # of a number in the table
+
+
 class TimeAttribute(Attribute[datetime]):
     """A time as isoformat text."""
 
@@ -54,14 +57,21 @@ class NumericAttribute(NumberAttribute):
 
 
 def number_of(text: str) -> float:
-    """An int or a finite float; raises ValueError."""
+    """An int of at most 38 digits, as the table takes, or a finite float; raises ValueError."""
     try:
-        return int(text)
+        whole = int(text)
     except ValueError:
-        with contextlib.suppress(ValueError):
-            if math.isfinite(number := float(text)):
-                return number
-        raise ValueError(f"{text!r} is not a finite number") from None
+        return _finite(text)
+    if abs(whole) >= 10**DIGITS:
+        raise ValueError(f"a number has {len(str(abs(whole)))} digits, more than {DIGITS}")
+    return whole
+
+
+def _finite(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if math.isfinite(number := float(text)):
+            return number
+    raise ValueError(f"{text[:SHOWN]!r} is not a finite number")
 
 
 def _named(attribute: Attribute[V], parse: Callable[[str], V], text: str) -> V:
@@ -74,9 +84,11 @@ def _named(attribute: Attribute[V], parse: Callable[[str], V], text: str) -> V:
 
 def _json(text: str) -> JsonValue:
     try:
-        value: JsonValue = json.loads(text)
-    except (ValueError, RecursionError):
+        value: JsonValue = json.loads(text, parse_int=number_of, parse_float=_finite, parse_constant=_finite)
+    except json.JSONDecodeError:
         raise ValueError(f"{text[:SHOWN]!r} is not JSON") from None
+    except RecursionError:
+        raise ValueError(f"{text[:SHOWN]!r} is nested too deeply") from None
     return value
 
 

@@ -18,7 +18,15 @@ from pynamodb.attributes import (
 )
 from pynamodb.models import Model
 
-from receipt_dynamo.attributes import DocumentAttribute, NumericAttribute, TimeAttribute, ValueAttribute, stamp, time_of
+from receipt_dynamo.attributes import (
+    DocumentAttribute,
+    NumericAttribute,
+    TimeAttribute,
+    ValueAttribute,
+    number_of,
+    stamp,
+    time_of,
+)
 from receipt_dynamo.entities import (
     Attempt,
     Budgets,
@@ -35,6 +43,7 @@ from receipt_dynamo.entities import (
     Pointer,
     Priority,
     Storage,
+    as_utc,
     parse_job_id,
 )
 
@@ -366,7 +375,7 @@ def attempt_from(raw: RawItem) -> Attempt:
         last_step=_int(item.last_step),
         lost_steps=_int(item.lost_steps),
         checkpoints=_int(item.checkpoints),
-        phase_seconds={name: float(str(value)) for name, value in _object(item.phase_seconds).items()},
+        phase_seconds={name: float(number_of(str(value))) for name, value in _object(item.phase_seconds).items()},
         progress=item.progress or "",
         ended_by=item.ended_by,
     )
@@ -409,7 +418,7 @@ def own_event_time(raw: RawItem) -> datetime | None:
     with contextlib.suppress(ValueError):
         time = time_of(text)
         if stamp(time) == text and time.tzinfo is not None and "attempt" in raw:
-            return time
+            return as_utc(time)
     return None
 
 
@@ -464,7 +473,7 @@ def forgotten_from(raw: RawItem) -> ForgottenPage:
     try:
         item = ForgottenPageItem.from_raw_data(raw)
         return ForgottenPage(page_id=page_id, forgotten_at=item.forgotten_at, forgotten_by=item.forgotten_by)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, AttributeError, ArithmeticError):
         return ForgottenPage(page_id=page_id, forgotten_at=datetime.fromtimestamp(0, UTC), forgotten_by="unknown")
 
 

@@ -34,7 +34,15 @@ from receipt_dynamo.entities import (
     new_job_id,
     parse_job_id,
 )
-from receipt_dynamo.errors import InvalidInput, LeaseLost, NotFound, StateConflict, UnreadableRow
+from receipt_dynamo.errors import (
+    InvalidInput,
+    LeaseLost,
+    NotFound,
+    RowRefused,
+    StateConflict,
+    StoreError,
+    UnreadableRow,
+)
 from receipt_dynamo.items import JobItem, LeaseItem, lease_key
 from receipt_dynamo.lease_watch import LeaseWatch
 from receipt_dynamo.limits import check_lengths, cut_error
@@ -67,6 +75,9 @@ log = logging.getLogger(__name__)
 WORKER_ID_BYTES = 100
 CLAIM_PAGE = 25  # entries read at once: a claim takes one of the first, and 1,000 jobs are 128 read units
 PROGRESS_BYTES = 200  # with the longest worker id, a full lease stays under the 1,024 bytes of one write unit
+
+OF_ONE_ROW = (UnreadableRow, RowRefused)
+"""Errors of one row, in which a look or a claim goes on with the others."""
 
 DEFAULT_TIMING = Timing()
 
@@ -171,7 +182,11 @@ class JobQueue:
             seen = self._lease_or_none(job.job_id)
             if seen is None:
                 continue
-            lease = self._try_claim(seen, job.attempt, worker_id, machine or Machine())
+            try:
+                lease = self._try_claim(seen, job.attempt, worker_id, machine or Machine())
+            except OF_ONE_ROW as error:
+                self._pass_over(job.job_id, error)
+                continue
             if lease is not None:
                 return lease
             if not is_crowded:
@@ -473,17 +488,29 @@ class JobQueue:
         The first look at a lease of another process takes nothing away: a later one does, if it was not renewed for
         the length of a lease, or for `watched_seconds`.
         """
-        rescued = [self._rescue(lease) for lease in self.expired(held, watched_seconds=watched_seconds)]
-        return [job for job in rescued if job is not None]
+        rescued = list[Job]()
+        for lease in self.expired(held, watched_seconds=watched_seconds):
+            try:
+                job = self._rescue(lease)
+            except (*OF_ONE_ROW, NotFound) as error:
+                self._pass_over(lease.job_id, error)
+            else:
+                rescued += [] if job is None else [job]
+        return rescued
 
     def _lease_or_none(self, job_id: str) -> Lease | None:
         try:
             return self.client.get_lease(job_id)
         except NotFound:
             return None  # a job of the original system is read-only
-        except UnreadableRow as error:  # it must not stop the others
-            log.warning("job %s is passed over: %s", job_id, error)
+        except UnreadableRow as error:
+            self._pass_over(job_id, error)
             return None
+
+    def _pass_over(self, job_id: str, error: StoreError) -> None:
+        """Note a row that must not stop the others."""
+        log.warning("job %s is passed over: %s", job_id, error)
+        self.client.unreadable.add(error.place if isinstance(error, UnreadableRow) else job_id)
 
     def _is_overdue(self, lease: Lease) -> bool:
         grace = timedelta(seconds=self.timing.rescue_grace_seconds)
@@ -504,11 +531,7 @@ class JobQueue:
         if lease.cancel_requested:
             moved = Move(JobStatus.CANCELLED, [])
         else:  # the budgets are read here, because the index that named the job may lag behind
-            try:
-                moved = interruption(self.client.get_job(job_id, consistent=True), lease, self.timing, now)
-            except UnreadableRow as error:
-                log.warning("job %s is passed over: %s", job_id, error)
-                return None
+            moved = interruption(self.client.get_job(job_id, consistent=True), lease, self.timing, now)
         writes = [*take_away_writes(lease, moved, untouched, now), rescued_attempt(lease, moved, now)]
         try:
             self.client.writer.execute(*writes)

@@ -30,11 +30,16 @@ def read(parse: Callable[[RawItem], R], raw: RawItem) -> R:
         return parse(raw)
     except _FAULTS as error:
         place = " / ".join(repr(raw.get(name, {}).get("S")) for name in ("PK", "SK"))
-        raise UnreadableRow(f"row {place} cannot be read: {_reason(error, raw)}") from error
+        raise UnreadableRow(f"row {place} cannot be read: {_reason(error, raw)}", place) from error
 
 
-def readable(parse: Callable[[RawItem], R], rows: Iterable[RawItem]) -> Iterator[R]:
-    """The records of all rows that can be read; one warning at the end counts the others and names the first."""
+def readable(
+    parse: Callable[[RawItem], R], rows: Iterable[RawItem], note: Callable[[str], object] = lambda place: None
+) -> Iterator[R]:
+    """The records of all rows that can be read; one warning at the end counts the others and names the first.
+
+    `note` gets the place of each of the others.
+    """
     skipped, named = 0, []
     try:
         for raw in rows:
@@ -42,6 +47,7 @@ def readable(parse: Callable[[RawItem], R], rows: Iterable[RawItem]) -> Iterator
                 record = read(parse, raw)
             except UnreadableRow as error:
                 skipped += 1
+                note(error.place)
                 named += [str(error)] if skipped <= NAMED else []
             else:
                 yield record

@@ -4,8 +4,10 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from pydantic import JsonValue
+if TYPE_CHECKING:
+    from pydantic import JsonValue  # slow to load, and every command line needs this module
 
 SECRET_WORDS = ("TOKEN", "SECRET", "PASSWORD", "KEY")
 HARMLESS_ENDS = ("_ID", "_FILE", "_PATH", "_DIR")
@@ -39,7 +41,7 @@ def redacted(text: str, secrets: tuple[str, ...]) -> str:
     return text
 
 
-def redacted_document(document: JsonValue, secrets: tuple[str, ...]) -> JsonValue:
+def redacted_document(document: "JsonValue", secrets: tuple[str, ...]) -> "JsonValue":
     """The document without secrets in its texts; keys and numbers stay."""
     match document:
         case str():

@@ -58,7 +58,7 @@ class ExtractionFile:
                 return [(row["source"], int(row["page"]), row["model"]) for row in rows]
             documents = [json.loads(line) for line in whole.split("\n")[:-1]]  # a word may have U+2028, also a line end
             return [(each["source"], each["page"], each["model"]) for each in documents]
-        except (ValueError, KeyError, TypeError, csv.Error) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, csv.Error) as error:
             raise OutputError(
                 f"{self._path} is no output of predict: name another file, or give --overwrite"
             ) from error

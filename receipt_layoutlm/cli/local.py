@@ -8,7 +8,7 @@ import click
 
 from receipt_layoutlm.cli.connection import Connection
 from receipt_layoutlm.cli.lazy_group import FullHelpGroup
-from receipt_layoutlm.cli.output import say
+from receipt_layoutlm.cli.output import say, say_json
 from receipt_layoutlm.cli.upkeep import expire
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.local import aws as local_aws
@@ -67,7 +67,7 @@ def _print_status(as_json: bool) -> None:
     with _one_line():
         current = local_aws.local_status(state_dir(os.environ), places)
     if as_json:
-        click.echo(current.model_dump_json(indent=1))
+        say_json(current.model_dump_json(indent=1))
         return
     running = [engine for engine in current.engines if engine.running]
     for engine in running:

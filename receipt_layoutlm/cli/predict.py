@@ -10,7 +10,7 @@ import click
 
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.extraction_files import ExtractionFile
-from receipt_layoutlm.cli.output import say
+from receipt_layoutlm.cli.output import say, say_json
 from receipt_layoutlm.cli.progress import share_bar
 from receipt_layoutlm.cli.sources import Input, files, input_options, open_extractor, pages_of, say_failed, stored
 from receipt_layoutlm.cli.tables import Column, table
@@ -88,7 +88,7 @@ def predict_command(
             pages = list(extractor.extract(pages_of(inputs, lambda _: False, failed, on_progress)))
             text = extractions_json(pages, failed) if as_json else extractions_table(pages)
     if as_json and output is None:
-        click.echo(text)
+        say_json(text)
     else:
         say(text)
     say_failed(failed)

@@ -23,6 +23,7 @@ from receipt_layoutlm.cli.output import pasteable
 from receipt_layoutlm.cli.tables import clean, score
 from receipt_layoutlm.datasets import receipt_snapshot
 from receipt_layoutlm.jobs.wording import cause_words
+from receipt_layoutlm.redact import printable
 from receipt_layoutlm.run import events
 from receipt_layoutlm.run.events import FINISH_TEXTS
 
@@ -71,7 +72,7 @@ class ProgressView:
         )
 
     def _say(self, text: str) -> None:
-        line = pasteable(text, self._ctx)
+        line = printable(pasteable(text, self._ctx))
         if self._bar.disable:
             click.echo(line, err=True)
         else:

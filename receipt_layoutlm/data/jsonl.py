@@ -66,7 +66,7 @@ def _corners(value: object) -> FloatBox:
         items = [number for item in items for number in item]
     try:
         numbers = [float(item) for item in items if not isinstance(item, bool)]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = []
     if len(numbers) != len(items) or len(numbers) < 4 or (len(numbers) > 4 and len(numbers) % 2):
         raise ValueError(f"box {value!r} is not four numbers")

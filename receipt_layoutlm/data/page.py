@@ -21,6 +21,8 @@ DEFAULT_ORDER: Final[WordOrder] = "boxes"
 
 PAGE_EXTENT = 1000
 """Boxes are thousandths of the page's width and height; the origin is the top-left corner."""
+LARGEST_EXTENT: Final = 10**9
+"""Pixels, or whatever the unit, of a page's width and height."""
 
 UNSUPERVISED = "-"
 """The tag of an unlabelled word, which is neither learned nor scored and belongs to no entity."""
@@ -79,6 +81,8 @@ class Page:
             raise ValueError("page id and group must not be empty")
         if self.width <= 0 or self.height <= 0:
             raise ValueError(f"width {self.width} and height {self.height} must be above 0")
+        if max(self.width, self.height) > LARGEST_EXTENT:
+            raise ValueError(f"width and height can be {LARGEST_EXTENT:,} at most")
         if not self.words:
             raise ValueError("the page has no words")
         counts = (len(self.words), len(self.boxes), len(self.tags))

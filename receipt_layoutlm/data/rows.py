@@ -53,8 +53,11 @@ def read_rows(path: Path, options: TextOptions, on_bad: Callable[[DataError], No
     if not text.strip():
         return [], None
     if text.lstrip()[0] not in "[{":
-        if header := _header(text):
-            return _words_by_page(text, header, path), None
+        try:
+            if header := _header(text):
+                return _words_by_page(text, header, path), None
+        except csv.Error as error:
+            raise DataError(f"is not CSV: {error}", file=str(path)) from error
         if path.suffix.lower() in (".csv", ".tsv"):
             first = next(line for line in text.split("\n") if line.strip()).strip()
             raise DataError(

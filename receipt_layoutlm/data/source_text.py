@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic_core import from_json
 
 from receipt_layoutlm.data.page import DataError, validation_reason
 
@@ -99,11 +100,15 @@ def read_source(path: Path, options: TextOptions = TextOptions()) -> str:
 
 
 def parse_json(text: str) -> object:
-    """The JSON value of a text. Raises JSONDecodeError, also where it is nested deeper than Python's stack."""
+    """The JSON value of a text. Raises JSONDecodeError, also for deep nesting and for half a surrogate pair."""
     try:
-        value: object = json.loads(text)
-    except RecursionError as error:
-        raise json.JSONDecodeError("it is nested too deeply", text, 0) from error
+        value: object = from_json(text)
+    except ValueError as error:
+        try:
+            json.loads(text)  # whose error has the place
+        except RecursionError:
+            raise json.JSONDecodeError("it is nested too deeply", text, 0) from error
+        raise json.JSONDecodeError(str(error).partition(" at line")[0], text, 0) from error
     return value
 
 

@@ -22,6 +22,7 @@ from receipt_layoutlm.datasets.table_snapshots import (
     source_of,
 )
 from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.references import as_dataset_name
 from receipt_layoutlm.storage.bucket import Bucket
 
 
@@ -66,7 +67,8 @@ def choose_dataset(
         if client is not None:
             kept = without_excluded(client, pages)
             pages, forgotten = kept.pages, len(kept.forgotten)
-        return ChosenDataset(describe_dataset(file.stem, pages, f"jsonl {file.name}", now, forgotten), pages)
+        name = as_dataset_name(file.stem)
+        return ChosenDataset(describe_dataset(name, pages, f"jsonl {file.name}", now, forgotten), pages)
     if client is None:
         return None
     if config.dataset:

@@ -10,13 +10,17 @@ from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.snapshot import fingerprint, label_counts, write_snapshot
 from receipt_layoutlm.datasets.exclusions import check_none_excluded
 from receipt_layoutlm.flags import flag_of
+from receipt_layoutlm.references import dataset_name
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.keys import dataset_key
 from receipt_layoutlm.suggestions import nearest_name
 
 
 def describe_dataset(name: str, pages: Sequence[Page], source: str, now: datetime, forgotten: int = 0) -> Dataset:
-    """The Dataset record of pages, which is not stored yet. `forgotten` is the number of excluded pages."""
+    """The Dataset record of pages, which is not stored yet. `forgotten` is the number of excluded pages.
+
+    Raises ConfigError for a name that is none.
+    """
     counts = {
         "pages": len(pages),
         "words": sum(len(page.words) for page in pages),
@@ -24,7 +28,7 @@ def describe_dataset(name: str, pages: Sequence[Page], source: str, now: datetim
         **({"forgotten": forgotten} if forgotten else {}),
     }
     return Dataset(
-        name=name,
+        name=dataset_name(name),
         created_at=now,
         fingerprint=fingerprint(pages),
         source=source,

@@ -26,6 +26,9 @@ M = TypeVar("M", bound=BaseModel)
 HIGH_RATE: Final = 1e-2
 """A learning rate above this trains no encoder of this kind."""
 
+LARGEST: Final = 2**53
+"""Of any option: the largest number to which every program can add one."""
+
 LAYERS: Final[Mapping[str, int]] = {
     "minilm": 6,
     "microsoft/layoutlm-base-uncased": 12,
@@ -36,6 +39,9 @@ LAYERS: Final[Mapping[str, int]] = {
 
 def checked_options(model: type[M], values: Mapping[str, object], given: Collection[str]) -> M:
     """The model of these values. Raises ConfigError about the first bad one, if possible of those that were given."""
+    for name, value in values.items():
+        if isinstance(value, int | float) and LARGEST < abs(value) < float("inf"):
+            raise ConfigError(f"{flag_of(name)} {value!r:.20}: should be a number of at most {LARGEST:,}")
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -144,7 +150,7 @@ def _layers(pretrained: str) -> int | None:
         return LAYERS.get(pretrained)
     try:
         layers = json.loads(path.read_bytes()).get("num_hidden_layers")
-    except (ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return None
     return layers if isinstance(layers, int) else None
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -185,6 +185,22 @@ def _both(names: Iterable[str]) -> str:
     return " and ".join(sorted(map(flag_of, names)))
 
 
+MOST_VALUES: Final = 10_000
+"""In a file of options, aliases written out: nine levels of nine aliases each would be 400 million."""
+
+_TAG_FAULTS: Final = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError)
+"""Errors of yaml's constructors for a value that its tag does not fit, such as a date of the 99th month."""
+
+
+def _values_in(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
+    """Number of values in a node, with each alias written out. RecursionError for a node within itself."""
+    if node not in known:
+        parts = node.value if isinstance(node, yaml.CollectionNode) else ()
+        inner = (each for part in parts for each in (part if isinstance(part, tuple) else (part,)))
+        known[node] = 1 + sum(_values_in(each, known) for each in inner)
+    return known[node]
+
+
 class _UniqueKeys(yaml.SafeLoader):
     """Refuses a key that is written twice, where YAML's own loader takes the last one."""
 
@@ -202,16 +218,23 @@ class _UniqueKeys(yaml.SafeLoader):
 def read_config_file(path: Path) -> dict[str, object]:
     """The options in a YAML file; raises ConfigError when it is not a mapping."""
     try:
-        document = yaml.load(read_source(path), _UniqueKeys)
+        loader = _UniqueKeys(read_source(path))
+        node = loader.get_single_node()
+        if node is not None and _values_in(node, {}) > MOST_VALUES:
+            raise ConfigError(
+                f"{path}: its aliases stand for more than {MOST_VALUES:,} values: write out what is meant"
+            )
+        document = None if node is None else loader.construct_document(node)
     except DataError as error:
         raise ConfigError(str(error)) from error
     except yaml.MarkedYAMLError as error:
         place = f"{path}:{error.problem_mark.line + 1}" if error.problem_mark else str(path)
-        raise ConfigError(f"{place}: is not YAML: {error.problem}; write 'key: value' lines") from error
+        reason = error.problem or error.context
+        raise ConfigError(f"{place}: is not YAML: {reason}; write 'key: value' lines") from error
     except RecursionError as error:
-        raise ConfigError(f"{path}: is nested too deeply") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"{path}: it is nested too deeply, or within itself") from error
+    except (yaml.YAMLError, *_TAG_FAULTS) as error:
+        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
     if document is None:
         return {}
     if not isinstance(document, dict):

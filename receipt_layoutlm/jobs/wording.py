@@ -7,6 +7,7 @@ from pydantic import JsonValue
 from receipt_dynamo import JobError
 from receipt_layoutlm.run.events import FINISH_TEXTS
 
+LONGEST_SECONDS = 1e12  # some 30,000 years
 TEXT_LENGTH = 300  # characters of a stored text inside a sentence
 
 CAUSES = {
@@ -36,6 +37,7 @@ OUTCOMES = {
 
 def duration(seconds: float) -> str:
     """1 h 02 min, 3 min 05 s, 41 s, 0.4 s."""
+    seconds = min(seconds, LONGEST_SECONDS)  # stored times and sums may be anything
     if seconds < 9.95:
         return f"{max(0.0, seconds):.1f}".removesuffix(".0") + " s"
     whole = round(seconds)

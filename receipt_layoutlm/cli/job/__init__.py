@@ -247,10 +247,10 @@ def retry(connection: Connection, reference: str, dry_run: bool) -> None:
     if job.error and job.error.cause in FINAL_CAUSES:
         say(f"warning: {cause_words(job.error.cause)}, which is likely to recur", err=True)
     if dry_run:
-        click.echo(f"would requeue {clean(job.name)} ({job.job_id}); it {start}")
+        say(f"would requeue {clean(job.name)} ({job.job_id}); it {start}")
         return
     status = queue.retry(job.job_id).status
-    click.echo(f"{clean(job.name)}: {status}, {start}")
+    say(f"{clean(job.name)}: {status}, {start}")
 
 
 def _instead_of_retry(job: Job, lease: Lease | None) -> str:
@@ -275,7 +275,7 @@ def pull_command(connection: Connection, reference: str, _best: str, step: int |
 
     manifest = pull(connection.open_bucket, find_named_job(connection.client(), reference), step, folder)
     size = sum(each.size for each in manifest.files.values())
-    click.echo(f"{folder}: step {manifest.global_step}, {len(manifest.files)} files, {size:,} bytes, all verified")
+    say(f"{folder}: step {manifest.global_step}, {len(manifest.files)} files, {size:,} bytes, all verified")
 
 
 @job.command("delete")
@@ -291,12 +291,12 @@ def delete_command(connection: Connection, reference: str, yes: bool, dry_run: b
     job = find_job_to(queue.client, reference, lambda job: job.status.is_final)
     text = f"{clean(job.name)} ({job.job_id}, {job.status}) with its files"
     if dry_run:
-        click.echo(f"would remove {text}")
+        say(f"would remove {text}")
         return
     if not yes:
         click.confirm(f"remove {text}?", abort=True)
     files, rows = delete_job(queue, connection.open_bucket, job)
-    click.echo(f"removed {files} files and {rows} rows")
+    say(f"removed {files} files and {rows} rows")
 
 
 def _json(records: Sequence[Job] | Sequence[JobMetric] | Sequence[JobLog]) -> str:
