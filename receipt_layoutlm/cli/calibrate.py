@@ -58,7 +58,7 @@ def calibrate_command(
         click.echo(acceptance.model_dump_json(indent=1))
         return
     say(acceptance_text(acceptance))
-    say(f"kept as {place}; use it with `layoutlm-cli predict FILE --max-error 0.02`")
+    say(f"kept as {place}, where predict --max-error finds it")
 
 
 def unseen_pages(subject: Subject, pages: "list[Page] | None") -> "list[Page]":

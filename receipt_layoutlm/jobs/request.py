@@ -13,7 +13,7 @@ from receipt_dynamo import Priority
 from receipt_layoutlm.config import DEFAULT_TASK, RATIOS, ConfigError, TrainConfig, config_class
 from receipt_layoutlm.config_documents import unknown_key
 from receipt_layoutlm.data.page import DataError
-from receipt_layoutlm.data.source_text import read_source
+from receipt_layoutlm.data.source_text import TextOptions, read_source
 from receipt_layoutlm.flags import flag_of
 from receipt_layoutlm.jobs.option_checks import check_ratios, checked_options
 from receipt_layoutlm.references import new_name
@@ -218,7 +218,7 @@ class _UniqueKeys(yaml.SafeLoader):
 def read_config_file(path: Path) -> dict[str, object]:
     """The options in a YAML file; raises ConfigError when it is not a mapping."""
     try:
-        loader = _UniqueKeys(read_source(path))
+        loader = _UniqueKeys(read_source(path, TextOptions(encoding="utf-8")))
         node = loader.get_single_node()
         if node is not None and _values_in(node, {}) > MOST_VALUES:
             raise ConfigError(
@@ -234,7 +234,7 @@ def read_config_file(path: Path) -> dict[str, object]:
     except RecursionError as error:
         raise ConfigError(f"{path}: it is nested too deeply, or within itself") from error
     except (yaml.YAMLError, *_TAG_FAULTS) as error:
-        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from error
     if document is None:
         return {}
     if not isinstance(document, dict):

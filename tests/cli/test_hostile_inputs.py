@@ -189,7 +189,7 @@ def test_no_file_does_so_in_the_long_run(kind: str, tmp_path: Path) -> None:
 
 ODD_CONFIGS: Final = {
     "a date of no calendar": (b"tags: {when: 2026-99-99}", "month must be in 1..12"),
-    "no UTF-8": (b"job_name: \xff", "is not UTF-8"),
+    "no UTF-8": (b"job_name: \xff", "is not in the encoding utf-8"),
     "nested too deeply": (b"tags: " + b"[" * 1_000, "nested too deeply"),
     "within itself": (b"tags: &a [*a]", "nested too deeply, or within itself"),
     "a tag that runs code": (b"tags: !!python/object/apply:os.system [id]", "could not determine a constructor"),

@@ -162,7 +162,7 @@ def test_a_key_that_a_file_writes_twice_is_refused_with_its_lines(tmp_path: Path
         (b"epochs: 1\n---\nlr: 2\n", r"run\.yaml:2: is not YAML: but found another document"),
         (b"a\x01b: 1\n", r"run\.yaml: unacceptable character"),
         (b"seed: 2026-13-45\n", r"run\.yaml: month must be in 1\.\.12"),
-        (b"a: " + b"[" * 5000, r"run\.yaml: is nested too deeply"),
+        (b"a: " + b"[" * 5000, r"run\.yaml: it is nested too deeply"),
         (b"\x89PNG", r"run\.yaml: is an image"),
         (b"- 1\n", r"run\.yaml: expected 'key: value' lines"),
     ],
