@@ -96,6 +96,13 @@ def _page(limit: int | None) -> int | None:
     return min(limit, MOST_ROWS) if isinstance(limit, int) and limit > 0 else None
 
 
+def checked_client(client: object) -> "DynamoClient":
+    """The client itself. Raises InvalidInput for anything else, such as a table's name."""
+    if not isinstance(client, DynamoClient):
+        raise InvalidInput(f"client is {client!r}: give a DynamoClient, such as DynamoClient('TABLE')")
+    return client
+
+
 class DynamoClient:
     """Reads one table and creates rows in it.
 

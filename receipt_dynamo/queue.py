@@ -16,7 +16,7 @@ from pynamodb.expressions.update import Action
 
 from receipt_dynamo import items
 from receipt_dynamo.arguments import checked
-from receipt_dynamo.client import DynamoClient, fence
+from receipt_dynamo.client import DynamoClient, checked_client, fence
 from receipt_dynamo.entities import (
     AttemptEnd,
     Budgets,
@@ -96,11 +96,14 @@ class JobQueue:
         rng: random.Random | None = None,
         timing: Timing = DEFAULT_TIMING,
     ) -> None:
-        self.client = client
+        self.client = checked_client(client)
         self.timing = timing
         self.watch = LeaseWatch() if now is None else LeaseWatch(lambda: now().timestamp())
         self.now = now or client.now
         self._rng = rng or random.Random()
+
+    def __repr__(self) -> str:
+        return f"JobQueue({self.client!r})"
 
     # submit
 

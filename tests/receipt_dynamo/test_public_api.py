@@ -128,6 +128,14 @@ def test_a_record_is_one_line_without_its_documents(kind: str) -> None:
     assert repr(record) == str(record) == line
 
 
+def test_clients_are_one_line_and_take_only_a_client(cloud: DynamoClient) -> None:
+    line = f"DynamoClient({cloud.table_name!r}, region='us-east-1')"
+    assert [repr(JobQueue(cloud)), repr(ReceiptClient(cloud))] == [f"JobQueue({line})", f"ReceiptClient({line})"]
+    for kind in (JobQueue, ReceiptClient):
+        with pytest.raises(InvalidInput, match=r"client is 'Table': give a DynamoClient"):
+            kind("Table")  # type: ignore[arg-type]
+
+
 def test_every_error_of_the_store_can_be_imported_from_the_package() -> None:
     from receipt_dynamo import errors
 
