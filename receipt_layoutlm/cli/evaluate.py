@@ -59,7 +59,7 @@ def evaluate_command(
     Shows entities, values (fields), SROIE's exact texts, words and calibration, by label, by the length of pages, and
     for a job by merchants that it was trained on and new ones. With --images the words come from OCR, as in predict.
     """
-    from receipt_layoutlm.inference.evaluation import evaluate, evaluate_scans
+    from receipt_layoutlm.inference.evaluation import evaluate_pages, evaluate_scans
     from receipt_layoutlm.inference.predictor import Predictor
     from receipt_layoutlm.jobs.held_out import Seen
 
@@ -72,7 +72,7 @@ def evaluate_command(
     failed: dict[str, str] = {}
     if images is None:
         with counting_bar("score", None) as on_batch:
-            scores = evaluate(predictor, chosen, trained_on, on_batch)
+            scores = evaluate_pages(predictor, chosen, trained_on, on_batch)
     else:
         chosen, scans, failed = read_images(chosen, images, threads)
         with counting_bar("score", None) as on_batch:

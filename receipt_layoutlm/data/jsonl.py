@@ -27,7 +27,8 @@ from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from receipt_layoutlm.data.boxes import BoxOptions, BoxReading, RawBoxes, read_boxes
+from receipt_layoutlm.data.box_reading import read_boxes
+from receipt_layoutlm.data.boxes import BoxOptions, BoxReading, RawBoxes
 from receipt_layoutlm.data.lines import FloatBox, bounds
 from receipt_layoutlm.data.page import (
     DEFAULT_ORDER,

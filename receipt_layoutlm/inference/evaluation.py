@@ -100,7 +100,7 @@ class FieldPairs:
         }
 
 
-def evaluate(
+def evaluate_pages(
     predictor: Predictor, pages: Sequence[Page], trained_on: Set[str] | None, on_batch: Callable[[], None]
 ) -> ModelScores:
     """Score a model on the words of labelled pages. trained_on: groups of its training pages, None if unknown."""

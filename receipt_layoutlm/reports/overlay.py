@@ -48,7 +48,7 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class FieldComparison:
     """A gold entity, a predicted one, or the pair of both that share words."""
 
     kind: Kind
@@ -87,9 +87,9 @@ class Overlay:
         return order_of_words(self.page)
 
     @cached_property
-    def findings(self) -> tuple[Comparison, ...]:
+    def findings(self) -> tuple[FieldComparison, ...]:
         """In reading order."""
-        found = [Comparison(Kind.NOT_JUDGED, None, mark) for mark in self.predicted]
+        found = [FieldComparison(Kind.NOT_JUDGED, None, mark) for mark in self.predicted]
         if self.gold is not None:
             found = list(_compared(self.page, self.gold, self.predicted))
         place = {word: number for number, word in enumerate(self.order)}
@@ -138,7 +138,7 @@ def line_boxes(page: Page, mark: Mark) -> list[Box]:
     return [around(line) for line in lines]
 
 
-def _compared(page: Page, gold: Sequence[Mark], predicted: Sequence[Mark]) -> Iterator[Comparison]:
+def _compared(page: Page, gold: Sequence[Mark], predicted: Sequence[Mark]) -> Iterator[FieldComparison]:
     """Pairs equal entities first, then those with the same label, then those that share the most words."""
     gold_at: defaultdict[int, list[int]] = defaultdict(list)
     for place, mark in enumerate(gold):
@@ -152,11 +152,11 @@ def _compared(page: Page, gold: Sequence[Mark], predicted: Sequence[Mark]) -> It
     free_gold, free_predicted = dict(enumerate(gold)), dict(enumerate(predicted))
     for *_, other, place, kind in sorted(candidates):
         if other in free_gold and place in free_predicted:
-            yield Comparison(kind, free_gold.pop(other), free_predicted.pop(place))
-    yield from (Comparison(Kind.MISSED, mark, None) for mark in free_gold.values())
+            yield FieldComparison(kind, free_gold.pop(other), free_predicted.pop(place))
+    yield from (FieldComparison(Kind.MISSED, mark, None) for mark in free_gold.values())
     for mark in free_predicted.values():
         is_unlabelled = all(page.tags[word] == UNSUPERVISED for word in mark.words)
-        yield Comparison(Kind.NOT_JUDGED if is_unlabelled else Kind.SPURIOUS, None, mark)
+        yield FieldComparison(Kind.NOT_JUDGED if is_unlabelled else Kind.SPURIOUS, None, mark)
 
 
 def _kind(gold: Mark, predicted: Mark) -> Kind:

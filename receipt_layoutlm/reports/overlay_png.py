@@ -9,7 +9,7 @@ from typing import Final
 from PIL import Image, ImageDraw, ImageFont
 
 from receipt_layoutlm.reports.canvas import STYLES, canvas_size, on_canvas, picture, spelled_out
-from receipt_layoutlm.reports.overlay import ERRORS, Comparison, Kind, Mark, Overlay, line_boxes
+from receipt_layoutlm.reports.overlay import ERRORS, FieldComparison, Kind, Mark, Overlay, line_boxes
 
 _FONTS: Final = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "arial.ttf")
 """Fonts with more than the basic Latin letters of pillow's own, where the system has one."""
@@ -50,7 +50,7 @@ def _draw_words(draw: ImageDraw.ImageDraw, overlay: Overlay, size: tuple[int, in
 
 
 def _draw_finding(
-    draw: ImageDraw.ImageDraw, overlay: Overlay, finding: Comparison, size: tuple[int, int], letter: int
+    draw: ImageDraw.ImageDraw, overlay: Overlay, finding: FieldComparison, size: tuple[int, int], letter: int
 ) -> None:
     style, gap = STYLES[finding.kind], max(letter // 4, 2)
     sign = _ASCII.get(style.sign, style.sign)

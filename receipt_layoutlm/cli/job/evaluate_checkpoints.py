@@ -33,7 +33,7 @@ def evaluate_checkpoints_command(
     \b
     layoutlm-cli job evaluate-checkpoints @last --dataset other-receipts
     """
-    from receipt_layoutlm.inference.evaluation import evaluate
+    from receipt_layoutlm.inference.evaluation import evaluate_pages
     from receipt_layoutlm.inference.predictor import Predictor
     from receipt_layoutlm.jobs.held_out import Seen
     from receipt_layoutlm.jobs.models import run_folder
@@ -55,7 +55,7 @@ def evaluate_checkpoints_command(
                 bucket.get_folder(keys.checkpoint_at(checkpoint.attempt, checkpoint.global_step), Path(folder))
                 predictor = Predictor.load(Path(folder))
                 seen = Seen.of(subject.split).groups
-                curve[checkpoint.global_step] = evaluate(predictor, chosen, seen, lambda: None)
+                curve[checkpoint.global_step] = evaluate_pages(predictor, chosen, seen, lambda: None)
             on_checkpoint()
     if as_json:
         click.echo(json.dumps({step: scores.model_dump(mode="json") for step, scores in curve.items()}, indent=1))

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from receipt_layoutlm.data.boxes import BoxReading, BoxUnit, RawBoxes, read_boxes
+from receipt_layoutlm.data.box_reading import read_boxes
+from receipt_layoutlm.data.boxes import BoxReading, BoxUnit, RawBoxes
 from receipt_layoutlm.data.images import image_size
 from receipt_layoutlm.data.importers.source_page import SourceFormat, SourcePage, SourceWord, extent, in_order
 from receipt_layoutlm.data.jsonl import ReadOptions

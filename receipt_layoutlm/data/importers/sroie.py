@@ -20,7 +20,8 @@ from typing import Literal
 
 from pydantic import BaseModel, model_validator
 
-from receipt_layoutlm.data.boxes import BoxOrder, BoxReading, BoxUnit, RawBoxes, read_boxes
+from receipt_layoutlm.data.box_reading import read_boxes
+from receipt_layoutlm.data.boxes import BoxOrder, BoxReading, BoxUnit, RawBoxes
 from receipt_layoutlm.data.images import image_size
 from receipt_layoutlm.data.importers.source_page import (
     SourceFormat,
