@@ -23,6 +23,7 @@ ROOMS = {
     "run",
     "training",
     "inference",
+    "reports",
     "storage",
     "datasets",
     "worker",
@@ -37,6 +38,7 @@ MAY_IMPORT = {
     "run": {"data"},
     "training": {"run", "data"},
     "inference": {"training", "run", "data"},
+    "reports": {"run", "data"},
     "storage": {"run", "data"},
     "datasets": {"storage", "run", "data"},
     "worker": {"datasets", "storage", "run", "data"},
@@ -45,7 +47,7 @@ MAY_IMPORT = {
     "local": set(),
     "cli": ROOMS - {"training"},
 }
-WITHOUT_AWS = ("data", "run", "training", "inference")
+WITHOUT_AWS = ("data", "run", "training", "inference", "reports")
 
 KEY_STRING = re.compile(
     r"#?(JOB|STATUS|METRIC|LOG|QUEUE|ATTEMPT|JOB_NAME|DATASET|SNAPSHOT|CREATED|FORGOTTEN"
