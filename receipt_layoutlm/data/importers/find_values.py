@@ -52,8 +52,12 @@ _CAPTIONS = {
     "CASH_BACK": r"cash ?back",
 }
 _TOTAL = "GRAND_TOTAL"
-_DUE = re.compile(r"\bdue\b|payable|to be paid|\bto pay\b|jumlah|gesamt|summe|totaal|importe|montant|\bsuma\b")
+_DUE = re.compile(
+    r"(?<!change )\bdue\b|payable|to be paid|\bto pay\b|jumlah|gesamt|summe|totaal|importe|montant|\bsuma\b"
+)
 _LIKE_TOTAL = 0.8  # ratio of difflib: one of five letters is another
+_COPY_CHARACTERS = 6  # of a word that may be a copy of a date,
+_LIKE_COPY = 0.8  # and its likeness by difflib
 _ALPHANUMERIC = re.compile(r"[A-Za-z0-9]+")
 
 
@@ -124,7 +128,14 @@ class Document:
         others = [span for found in spans.values() for span in found if span not in chosen]
         if others:
             return Finding("ambiguous", doubtful=_words([*chosen, *others]))
-        return Finding("exact", tuple(chosen))
+        return Finding("exact", tuple(chosen), self._copies(chosen))
+
+    def _copies(self, spans: Sequence[Span]) -> frozenset[int]:
+        """Words that seem to be a copy of a value, misread or joined with other text."""
+        texts = {"".join(self.words[span.begin : span.end]) for span in spans}
+        return frozenset(
+            index for index, word in enumerate(self.words) if any(_is_copy(word, text) for text in texts)
+        ) - _words(spans)
 
     def _amount(self, label: str, value: Decimal) -> Finding:
         forms = amount_patterns(value)
@@ -201,6 +212,12 @@ class _LineText:
         return Span(self._word_at[match.start()], self._word_at[match.end() - 1] + 1)
 
 
+def _is_copy(word: str, text: str) -> bool:
+    if len(word) < _COPY_CHARACTERS:
+        return False
+    return text in word or SequenceMatcher(None, text, word, autojunk=False).ratio() >= _LIKE_COPY
+
+
 def _words(spans: Iterable[Span]) -> frozenset[int]:
     return frozenset(index for span in spans for index in range(span.begin, span.end))
 
@@ -210,7 +227,7 @@ def _rank(label: str, line: Sequence[str]) -> int:
     if label == _TOTAL:
         spelled = [_ALPHANUMERIC.sub(_as_total, word) for word in line]
         rank = total_rank(spelled)
-        return 2 if rank == 1 and _DUE.search(" ".join(line).casefold()) else rank
+        return 2 if rank < 2 and _DUE.search(" ".join(line).casefold()) else rank
     caption = _CAPTIONS.get(label, re.escape(label.replace("_", " ").casefold()))
     return 2 if re.search(caption, " ".join(line).casefold()) else 1
 
