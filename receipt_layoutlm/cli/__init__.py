@@ -13,6 +13,7 @@ COMMANDS = {
     "recipe": ("receipt_layoutlm.cli.recipe:recipe", "List named options of train, and what they reach."),
     "worker": ("receipt_layoutlm.cli.worker:worker", "Claim and run submitted jobs; drain running workers."),
     "predict": ("receipt_layoutlm.cli.predict:predict_command", "Read the fields of receipts with a trained model."),
+    "overlay": ("receipt_layoutlm.cli.overlay:overlay_command", "Draw pages with their fields, and mark errors."),
     "job": ("receipt_layoutlm.cli.job:job", "List, show, explain, compare, cancel, retry, pull and delete jobs."),
     "rescue": ("receipt_layoutlm.cli.rescue:rescue", "Requeue jobs whose lease has expired."),
     "fleet": ("receipt_layoutlm.cli.fleet:fleet", "Deploy and manage GPU machines in your AWS account."),

@@ -148,7 +148,7 @@ def explain_errors(command: F) -> F:
     return wrapped  # type: ignore[return-value]
 
 
-MODULES = {"train": ("torch", "transformers", "safetensors"), "local": ("faker",)}
+MODULES = {"train": ("torch", "transformers", "safetensors"), "local": ("faker",), "reports": ("jinja2", "PIL")}
 
 
 def require(extra: str) -> None:

@@ -55,7 +55,7 @@ class ExtractionFile:
             if self._is_csv:
                 rows = csv.DictReader(io.StringIO(whole, newline=""), strict=True)
                 return [(row["source"], int(row["page"]), row["model"]) for row in rows]
-            documents = [json.loads(line) for line in whole.splitlines()]
+            documents = [json.loads(line) for line in whole.split("\n")[:-1]]  # a word may have U+2028, also a line end
             return [(each["source"], each["page"], each["model"]) for each in documents]
         except (ValueError, KeyError, TypeError, csv.Error) as error:
             raise OutputError(

@@ -1,68 +1,35 @@
 """layoutlm-cli predict: fields of scans, pages and stored receipts, by a trained model."""
 
 import json
-import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
-from receipt_dynamo import ReceiptClient
-from receipt_layoutlm.cli.connection import Connection, require, store_options
-from receipt_layoutlm.cli.extraction_files import ExtractionFile, PageKey
+from receipt_layoutlm.cli.connection import Connection, store_options
+from receipt_layoutlm.cli.extraction_files import ExtractionFile
 from receipt_layoutlm.cli.output import say
-from receipt_layoutlm.cli.progress import counting_bar
-from receipt_layoutlm.cli.tables import Column, clean, table
-from receipt_layoutlm.errors import UserError
-from receipt_layoutlm.paths import cache_dir
-from receipt_layoutlm.references import is_in_bucket
+from receipt_layoutlm.cli.progress import share_bar
+from receipt_layoutlm.cli.sources import Input, files, open_extractor, pages_of, say_failed, source_options, stored
+from receipt_layoutlm.cli.tables import Column, table
 
 if TYPE_CHECKING:
     from receipt_layoutlm.extractor import Extractor
     from receipt_layoutlm.inference.extraction import Extraction
-    from receipt_layoutlm.inference.scans import ScanOptions
-    from receipt_layoutlm.inference.sources import InputPage
 
 OUTPUT_SUFFIXES = (".jsonl", ".csv")
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
-    """A file, dataset or receipt, and how its pages are read."""
-
-    name: str
-    read: Callable[[], Iterable["InputPage"]]
-
-
 @click.command("predict")
-@click.argument("sources", nargs=-1, metavar="[SOURCE]...", type=click.Path(path_type=Path))
-@click.option("--job", "reference", metavar="JOB", help="Use the best model of this job (default: @best).")
-@click.option("--model", metavar="PLACE", help="Use the model in this folder, or at s3://BUCKET/PREFIX.")
-@click.option("--dataset", metavar="NAME", help="Predict the pages of a dataset.")
-@click.option("--receipt", "receipts", multiple=True, metavar="PAGE_ID", help="Predict a receipt of the table.")
-@click.option(
-    "--date-order",
-    type=click.Choice(["dmy", "mdy"]),
-    help="How to read 01/02/2018. Without it, a date that could be either has no value.",
-)
+@source_options
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write a .jsonl or .csv file, a page a line. The same command again continues an interrupted file.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the --output file.")
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-    default="auto",
-    show_default=True,
-    help="Device to compute on.",
-)
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads (default: the CPUs it may use).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @store_options
 def predict_command(
@@ -98,70 +65,29 @@ def predict_command(
         raise click.UsageError("--job and --model both name a model: give one of the two")
     if output is not None and output.suffix.lower() not in OUTPUT_SUFFIXES:
         raise click.UsageError(f"--output {output}: end the name in {' or '.join(OUTPUT_SUFFIXES)}")
-    require("train")
-    from receipt_layoutlm.extractor import Extractor, model_folder
-    from receipt_layoutlm.inference.predictor import Predictor
+    from receipt_layoutlm.data.jsonl import read_unlabelled_lines
     from receipt_layoutlm.inference.scans import ScanOptions
 
-    inputs = [*_files(sources, ScanOptions(threads=threads)), *_stored(connection, dataset, receipts)]
-    place = reference or "@best" if model is None else model if is_in_bucket(model) else Path(model)
-    folder = model_folder(place, connection.client, connection.open_bucket, cache_dir(os.environ))
-    extractor = Extractor(Predictor.load(folder, device, threads), date_order)
-    for note in extractor.predictor.notes:
-        say(f"note: {note}", err=True)
+    inputs = [
+        *files(sources, ScanOptions(threads=threads), read_unlabelled_lines),
+        *stored(connection, dataset, receipts),
+    ]
+    extractor = open_extractor(connection, reference, model, device, threads, date_order)
     failed: dict[str, str] = {}
-    with counting_bar("predict", len(inputs)) as on_input:
+    with share_bar("predict", len(inputs)) as on_progress:
         if output is not None:
-            text = _written(extractor, inputs, output, overwrite, failed, on_input)
+            text = _written(extractor, inputs, output, overwrite, failed, on_progress)
         else:
-            pages = list(extractor.extract(_pages(inputs, set(), failed, on_input)))
+            pages = list(extractor.extract(pages_of(inputs, lambda _: False, failed, on_progress)))
             text = extractions_json(pages, failed) if as_json else extractions_table(pages)
     if as_json and output is None:
         click.echo(text)
     else:
         say(text)
-    for name, reason in failed.items():
-        say(f"error: {clean(reason if name in reason else f'{name}: {reason}')}", err=True)
+    say_failed(failed)
     if failed:
         say(f"{len(failed)} of {len(inputs)} could not be read", err=True)
         sys.exit(1)
-
-
-def _files(sources: Iterable[Path], options: "ScanOptions") -> list[Input]:
-    from receipt_layoutlm.inference.sources import files_of, read_pages
-
-    return [Input(str(path), partial(read_pages, path, options, lambda *_: None)) for path in files_of(sources)]
-
-
-def _stored(connection: Connection, dataset: str | None, receipts: Iterable[str]) -> list[Input]:
-    """The pages of a dataset and receipts of the table."""
-    from receipt_layoutlm.datasets.checks import stored_pages
-    from receipt_layoutlm.datasets.receipt_pages import page_of_receipt
-    from receipt_layoutlm.datasets.snapshots import find_dataset
-    from receipt_layoutlm.inference.sources import InputPage
-
-    def pages_of(name: str) -> Iterator[InputPage]:
-        stored = find_dataset(connection.client(), name)
-        pages = stored_pages(connection.open_bucket(connection.default_bucket()), stored)
-        return (InputPage(page, name, number) for number, page in enumerate(pages, start=1))
-
-    def receipt(page_id: str) -> list[InputPage]:
-        return [InputPage(page_of_receipt(ReceiptClient(connection.client()), page_id), page_id, 1)]
-
-    of_dataset = [] if dataset is None else [Input(dataset, partial(pages_of, dataset))]
-    return [*of_dataset, *(Input(page_id, partial(receipt, page_id)) for page_id in receipts)]
-
-
-def _pages(
-    inputs: Iterable[Input], done: Set["PageKey"], failed: dict[str, str], on_input: Callable[[], None]
-) -> Iterator["InputPage"]:
-    """The pages that are not done yet. An input that cannot be read is added to `failed`, and the next one follows."""
-    for each in inputs:
-        try:
-            yield from (page for page in each.read() if (page.source, page.number) not in done)
-        except UserError as error:
-            failed[each.name] = str(error)
-        on_input()
 
 
 def _written(
@@ -170,7 +96,7 @@ def _written(
     output: Path,
     overwrite: bool,
     failed: dict[str, str],
-    on_input: Callable[[], None],
+    on_progress: Callable[[float], None],
 ) -> str:
     """Write the pages to a file as they are predicted; returns a line on what was done."""
     if overwrite:
@@ -178,7 +104,8 @@ def _written(
     written = 0
     with ExtractionFile(output, extractor.labels, extractor.predictor.digest) as file:
         before = len(file.done)
-        for page in extractor.extract(_pages(inputs, file.done, failed, on_input)):
+        pages = pages_of(inputs, lambda page: (page.source, page.number) in file.done, failed, on_progress)
+        for page in extractor.extract(pages):
             file.write(page)
             written += 1
     continued = f", {before} were there already" if before else ""

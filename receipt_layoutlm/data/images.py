@@ -24,13 +24,19 @@ class ImageCheck:
     problems: dict[str, str]
 
 
-def check_images(pages: Iterable[Page], folder: Path) -> ImageCheck:
-    """Check the image that each page names, by SHA-256 or file name, or else the image named like the page id."""
+def images_by_name(folder: Path) -> dict[str, Path]:
+    """The files of a folder by name, name without suffix, and SHA-256: what `Page.image`, or else its id, may be."""
     files: dict[str, Path] = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         files |= {path.name: path, path.stem: path, digest: path}
+    return files
+
+
+def check_images(pages: Iterable[Page], folder: Path) -> ImageCheck:
+    """Check the image that each page names, by SHA-256 or file name, or else the image named like the page id."""
+    files = images_by_name(folder)
     checked, problems = 0, {}
     for page in pages:
         image = files.get(page.image or page.page_id)

@@ -178,18 +178,37 @@ def read_labelled_lines(path: Path, options: ReadOptions, on_bad: Callable[[Data
 def read_unlabelled_lines(path: Path, options: ReadOptions, on_bad: Callable[[DataError], None]) -> list[LabelledLine]:
     """As read_labelled_lines, for pages whose labels and ids are missing or not wanted."""
     rows, _ = read_rows(path, options.text, on_bad)
-    unlabelled = [
-        Row(row.line, _unlabelled(row.value, f"{path.name}#{number}")) for number, row in enumerate(rows, start=1)
-    ]
-    return _lines_of(path, unlabelled, None, options, on_bad)
+    return _lines_of(path, _completed(path, rows, ()), None, options, on_bad)
 
 
-def _unlabelled(value: object, page_id: str) -> object:
-    """A page's row with every word unlabelled, and with this id if it has none."""
-    if not isinstance(value, dict):
-        return value
-    count = next((len(value[name]) for name in ("words", "tokens") if isinstance(value.get(name), list)), 0)
-    return {"guid": page_id, **value, "tags": [UNSUPERVISED] * count}
+def read_partly_labelled_lines(
+    path: Path, options: ReadOptions, on_bad: Callable[[DataError], None]
+) -> list[LabelledLine]:
+    """As read_labelled_lines, for pages of which some have no labels, and whose ids may be missing."""
+    rows, features = read_rows(path, options.text, on_bad)
+    return _lines_of(path, _completed(path, rows, ("tags", "labels", "ner_tags")), features, options, on_bad)
+
+
+def naming_import(error: DataError) -> DataError:
+    """The error with the command that has its options, for commands that have not."""
+    if " --" not in error.reason and "(--" not in error.reason:
+        return error
+    reason = f"{error.reason} (options of 'layoutlm-cli dataset import jsonl')"
+    return DataError(reason, file=error.file, line=error.line)
+
+
+def _completed(path: Path, rows: Sequence[Row], label_fields: Sequence[str]) -> list[Row]:
+    """The rows with an id where they have none, and with every word unlabelled where none of the fields has labels."""
+    completed = []
+    for number, row in enumerate(rows, start=1):
+        value = row.value
+        if isinstance(value, dict):
+            value = {"guid": f"{path.name}#{number}", **value}
+            if all(value.get(name) is None for name in label_fields):
+                count = next((len(value[name]) for name in ("words", "tokens") if isinstance(value.get(name), list)), 0)
+                value["tags"] = [UNSUPERVISED] * count
+        completed.append(Row(row.line, value))
+    return completed
 
 
 def _lines_of(

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from receipt_layoutlm.data.jsonl import ReadOptions, read_labelled_lines
+from receipt_layoutlm.data.jsonl import ReadOptions, naming_import, read_labelled_lines
 from receipt_layoutlm.data.page import (
     DEFAULT_ORDER,
     Box,
@@ -104,10 +104,7 @@ def survey_jsonl(path: Path) -> tuple[list[Page], list[DataError]]:
         lines = read_labelled_lines(path, ReadOptions(), refused.append)
     except DataError as error:
         _refuse_other_format(path)
-        if " --" not in error.reason and "(--" not in error.reason:
-            raise
-        reason = f"{error.reason} (options of 'layoutlm-cli dataset import jsonl')"
-        raise DataError(reason, file=error.file, line=error.line) from error
+        raise naming_import(error) from error
     for line in lines:
         try:
             if line.page_id in line_of:

@@ -65,14 +65,8 @@ def find_suspects(
     for page_id, views in views_of.items():
         page = pages.get(page_id)
         for view in views:
-            if (
-                page is None
-                or sorted(view.index) != list(range(len(page.words)))
-                or view.words != tuple(page.words[place] for place in view.index)
-            ):
-                raise DataError(
-                    f"the stored predictions of page {page_id!r} belong to another version of it: train again"
-                )
+            if page is None or not view.is_of(page):
+                raise of_another_version(page_id)
         assert page is not None
         suspects += _spans(page_id, _verdicts(page, views, min_confidence))
 
@@ -81,6 +75,10 @@ def find_suspects(
         return -suspect.confidence, label, suspect.page_id, suspect.words[0].index
 
     return sorted(suspects, key=rank)
+
+
+def of_another_version(page_id: str) -> DataError:
+    return DataError(f"the stored predictions of page {page_id!r} belong to another version of it: train again")
 
 
 def _verdicts(page: Page, views: Sequence[PredictedPage], min_confidence: float) -> Iterator[_Verdict | None]:

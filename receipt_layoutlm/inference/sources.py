@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from receipt_layoutlm.data.jsonl import ReadOptions, read_unlabelled_lines
+from receipt_layoutlm.data.jsonl import LabelledLine, ReadOptions, naming_import, read_unlabelled_lines
 from receipt_layoutlm.data.page import UNSUPERVISED, DataError, Page, bad_lines
 from receipt_layoutlm.inference.scans import SCAN_SUFFIXES, ScanOptions, read_scan
 
@@ -13,12 +13,21 @@ WORD_SUFFIXES = (".json", ".jsonl", ".jsonl.gz", ".ndjson", ".csv")
 
 @dataclass(frozen=True, slots=True)
 class InputPage:
-    """A page without labels, its file (or dataset), and its number in it, from 1."""
+    """A page, its file (or dataset), and its number in it, from 1, of `count`.
+
+    `rotation` is that of the ScannedPage; None if the words are not from a scan.
+    """
 
     page: Page
     source: str
     number: int
+    count: int = 1
     notes: tuple[str, ...] = ()
+    rotation: int | None = None
+
+
+ReadLines = Callable[[Path, ReadOptions, Callable[[DataError], None]], list[LabelledLine]]
+"""How a file of words is read, as in data/jsonl.py."""
 
 
 def files_of(paths: Iterable[Path], suffixes: tuple[str, ...] = (*SCAN_SUFFIXES, *WORD_SUFFIXES)) -> list[Path]:
@@ -49,15 +58,27 @@ def is_hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith((".", "__")) for part in path.relative_to(folder).parts)
 
 
-def read_pages(path: Path, options: ScanOptions, on_page: Callable[[int, int], None]) -> Iterator[InputPage]:
+def read_pages(
+    path: Path,
+    options: ScanOptions,
+    on_page: Callable[[int, int], None],
+    read_lines: ReadLines = read_unlabelled_lines,
+) -> Iterator[InputPage]:
     """The pages of a file. `on_page` is called with the number of a scanned page and their count, before it is read.
 
     Raises DataError with file and line, ScanError.
     """
     if path.name.lower().endswith(WORD_SUFFIXES):
-        yield from _pages_of_words(path)
+        yield from _pages_of_words(path, read_lines)
         return
-    for scan in read_scan(path, options=options, on_page=on_page):
+    count = 1
+
+    def note_count(number: int, of: int) -> None:
+        nonlocal count
+        count = of
+        on_page(number, of)
+
+    for scan in read_scan(path, options=options, on_page=note_count):
         page = Page(
             page_id=path.name if scan.number == 1 else f"{path.name}#{scan.number}",
             group=path.name,
@@ -67,16 +88,19 @@ def read_pages(path: Path, options: ScanOptions, on_page: Callable[[int, int], N
             width=scan.width,
             height=scan.height,
         )
-        yield InputPage(page, str(path), scan.number, scan.notes)
+        yield InputPage(page, str(path), scan.number, count, scan.notes, scan.rotation)
 
 
-def _pages_of_words(path: Path) -> Iterator[InputPage]:
+def _pages_of_words(path: Path, read_lines: ReadLines) -> Iterator[InputPage]:
     """Pages in the import format (data/jsonl.py), in which labels and ids may be missing here."""
     refused: list[DataError] = []
-    lines = read_unlabelled_lines(path, ReadOptions(), refused.append)
+    try:
+        lines = read_lines(path, ReadOptions(), refused.append)
+    except DataError as error:
+        raise naming_import(error) from error
     for number, line in enumerate(lines, start=1):
         try:
-            yield InputPage(line.page(), str(path), number)
+            yield InputPage(line.page(), str(path), number, len(lines))
         except ValueError as error:
             refused.append(DataError(str(error), file=str(path), line=line.line))
     if refused:

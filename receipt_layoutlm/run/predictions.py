@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
-from receipt_layoutlm.data.page import DataError
+from receipt_layoutlm.data.page import DataError, Page
 
 TEST = "test.jsonl.gz"
 
@@ -32,6 +32,11 @@ class PredictedPage:
     predicted: tuple[str, ...]
     confidence: tuple[float, ...]
     true_confidence: tuple[float | None, ...]
+
+    def is_of(self, page: Page) -> bool:
+        """Whether these are the words of the page."""
+        is_complete = sorted(self.index) == list(range(len(page.words)))
+        return is_complete and self.words == tuple(page.words[place] for place in self.index)
 
 
 _PAGE = TypeAdapter(PredictedPage)

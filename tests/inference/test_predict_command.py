@@ -82,6 +82,14 @@ def test_an_interrupted_file_is_continued_and_ends_the_same(
     assert whole.read_bytes() == content
 
 
+def test_a_file_with_words_that_other_programs_break_is_continued(model: Path, words: Path, tmp_path: Path) -> None:
+    words.write_text(words.read_text().replace('"total"', '"to\\u2028tal\\u0085"'))
+    output = tmp_path / "fields.jsonl"
+    ok("predict", "--model", str(model), str(words), "--output", str(output))
+    assert "\u2028" in output.read_text()
+    assert "0 pages, 4 were there already" in ok("predict", "--model", str(model), str(words), "--output", str(output))
+
+
 def test_a_csv_has_a_line_a_page_and_columns_for_each_label(model: Path, words: Path, tmp_path: Path) -> None:
     output = tmp_path / "fields.csv"
     ok("predict", "--model", str(model), str(words), "--output", str(output))

@@ -1,0 +1,61 @@
+"""Pages of HTML that need no other file and no network, from the templates of this package.
+
+Every text is escaped, and the policy of a page allows its own style and script alone.
+"""
+
+import base64
+import hashlib
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from receipt_layoutlm.reports.canvas import STYLES, visible
+
+_TEMPLATES: Final = "templates"
+
+
+def render(template: str, assets: tuple[str, ...], **values: object) -> str:
+    """A template with its values; `assets` are the styles and scripts that it contains."""
+    return _environment().get_template(template).render(policy=_policy(assets), **values)
+
+
+def _policy(assets: tuple[str, ...]) -> str:
+    """A Content-Security-Policy that allows these assets inline, and pictures inside the file."""
+    allowed = {"style-src": "'none'", "script-src": "'none'"}
+    for name in assets:
+        digest = base64.b64encode(hashlib.sha256(_asset(name).encode()).digest()).decode()
+        allowed["script-src" if name.endswith(".js") else "style-src"] = f"'sha256-{digest}'"
+    sources = "; ".join(f"{name} {source}" for name, source in allowed.items())
+    return f"default-src 'none'; img-src data:; {sources}; base-uri 'none'; form-action 'none'"
+
+
+@cache
+def _asset(name: str) -> Markup:
+    """A file of this package, to stand in a page as it is."""
+    return Markup(files(__package__).joinpath(_TEMPLATES, name).read_text(encoding="utf-8"))
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader(__package__, _TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"visible": visible, "label": _label, "decimal": "{:.1f}".format, "confidence": _confidence}
+    environment.globals |= {"asset": _asset, "styles": STYLES}
+    return environment
+
+
+def _label(label: str) -> Markup:
+    """A label that may break after underscores."""
+    return escape(visible(label)).replace("_", Markup("_<wbr>"))
+
+
+def _confidence(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
