@@ -10,11 +10,13 @@ import signal
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from receipt_layoutlm.data.page import UNSUPERVISED, DataError, Page
+from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.inference.scans import SCAN_SUFFIXES, ScanError, ScannedPage, ScanOptions, read_scan
 from receipt_layoutlm.inference.sources import files_of
 
@@ -66,7 +68,7 @@ def read_scans(names: dict[Path, str], options: ScanOptions, workers: int) -> Ge
     """Each file read, or the reason why it cannot be, in the order of the files.
 
     With several workers each has its own engine and models (some 500 MB). They finish their page when the iterator is
-    closed, and end with this process.
+    closed, and end with this process. Raises UserError if one of them is ended.
     """
     read = partial(_read, options)
     if workers == 1 or len(names) < 2:
@@ -76,6 +78,9 @@ def read_scans(names: dict[Path, str], options: ScanOptions, workers: int) -> Ge
     pool = ProcessPoolExecutor(min(workers, len(names)), context, initializer=_start_worker)
     try:
         yield from pool.map(read, names, names.values())
+    except BrokenProcessPool as error:
+        reason = "a process that reads scans was ended, most likely for want of memory"
+        raise UserError(f"{reason}: run the command again with fewer --workers; what was read is kept") from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from receipt_layoutlm.cli.connection import Connection, store_options
+from receipt_layoutlm.cli.connection import Connection, require, store_options
 from receipt_layoutlm.cli.dataset.import_files import (
     added,
     as_json_option,
@@ -112,6 +112,12 @@ def images(
     show_default=True,
     help="Meaning of an empty cell: the receipt may have a value, or has none.",
 )
+@click.option(
+    "--overlays",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Draw the scans whose values were not found surely, the worst first.",
+)
 @label_map_option
 @keep_labels_option
 @encoding_option
@@ -123,6 +129,7 @@ def scans(
     values_path: Path | None,
     date_order: DateOrder | None,
     empty: EmptyCells,
+    overlays: Path | None,
     label_map_file: Path | None,
     keep_labels: bool,
     encoding: str | None,
@@ -147,6 +154,8 @@ def scans(
 
     What was read is kept: after an interruption the same command goes on where it was.
     """
+    if overlays is not None:
+        require("reports")
     from receipt_layoutlm.inference.scan_batch import scan_names
 
     names = scan_names(paths)
@@ -177,6 +186,11 @@ def scans(
         click.echo(json.dumps({**described.model_dump(mode="json"), "report": asdict(report)}, indent=1))
     else:
         say(f"{described_text(described)}\n\n{scan_report_text(report, columns, labels)}")
+    if overlays is not None:
+        from receipt_layoutlm.cli.dataset.scan_overlays import Labelled, draw_doubtful
+
+        drawn = draw_doubtful(overlays, list(map(Labelled, read, documents, labelled)), report)
+        say(f"{drawn} scans are drawn: open {overlays / 'index.html'}", err=True)
 
 
 def _default_name(paths: Sequence[Path]) -> str:

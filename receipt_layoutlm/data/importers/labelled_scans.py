@@ -47,6 +47,7 @@ COLUMNS: dict[str, str] = {
 
 NOT_PRINTED = "not printed"
 _MERCHANT = "MERCHANT_NAME"
+_FOUND = ("exact", "approximate")
 _DOUBTS: tuple[Outcome, ...] = ("missing", "ambiguous", "approximate")
 _SETTLED = 0.95  # share of the dates that show the order of day and month, from which all have it
 _NUMERIC_DATE = re.compile(r"(?<!\d)(\d\d?)[-/. ](\d\d?)[-/. ]\d\d(?:\d\d)?(?!\d)")
@@ -190,8 +191,7 @@ class LabelledScan:
 
     tags: tuple[tuple[str, ...], ...]
     outcomes: dict[str, Outcome]
-    texts: dict[str, str]
-    """The words that got each label, at its first place."""
+    findings: Mapping[str, Finding]
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +203,11 @@ class Doubt:
     value: str
     outcome: Outcome
     words: str
+
+    @property
+    def likeness(self) -> float:
+        """Of the value and the words, from 0 to 1."""
+        return SequenceMatcher(None, bare(self.value), bare(self.words), autojunk=False).ratio()
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,11 +243,12 @@ def label_scans(scans: Sequence[tuple[str, Document, Values]]) -> tuple[list[Lab
     labelled = [label_scan(document, values, order) for _, document, values in scans]
     outcomes: dict[str, Counter[str]] = {}
     doubts: list[Doubt] = []
-    for (name, _, values), found in zip(scans, labelled, strict=True):
+    for (name, document, values), found in zip(scans, labelled, strict=True):
         for label, outcome in found.outcomes.items():
             outcomes.setdefault(label, Counter())[outcome] += 1
             if outcome in _DOUBTS:
-                doubts.append(Doubt(name, label, str(values.found[label]), outcome, found.texts.get(label, "")))
+                words = " ".join(document.words[slice(*found.findings[label].spans[0])]) if outcome in _FOUND else ""
+                doubts.append(Doubt(name, label, str(values.found[label]), outcome, words))
     tags = [tag for found in labelled for page in found.tags for tag in page]
     report = ScanReport(
         scans=len(scans),
@@ -250,13 +256,9 @@ def label_scans(scans: Sequence[tuple[str, Document, Values]]) -> tuple[list[Lab
         unlabelled=tags.count(UNSUPERVISED),
         date_order=order,
         outcomes={label: dict(counts) for label, counts in outcomes.items()},
-        doubts=tuple(sorted(doubts, key=lambda doubt: (_DOUBTS.index(doubt.outcome), _likeness(doubt)))),
+        doubts=tuple(sorted(doubts, key=lambda doubt: (_DOUBTS.index(doubt.outcome), doubt.likeness))),
     )
     return labelled, report
-
-
-def _likeness(doubt: Doubt) -> float:
-    return SequenceMatcher(None, bare(doubt.value), bare(doubt.words), autojunk=False).ratio()
 
 
 def printed_order(documents: Iterable[tuple[Document, Values]]) -> DateOrder | None:
@@ -296,8 +298,7 @@ def label_scan(document: Document, values: Values, order: DateOrder | None) -> L
     outcomes: dict[str, Outcome] = {label: finding.how for label, finding in findings.items()}
     outcomes |= {label: "unknown" for label, value in values.found.items() if value is None}
     outcomes |= dict.fromkeys(values.not_printed, "not printed")
-    texts = {label: " ".join(document.words[span.begin : span.end]) for label, span in reversed(spans)}
-    return LabelledScan(document.by_page(labels), outcomes, texts)
+    return LabelledScan(document.by_page(labels), outcomes, findings)
 
 
 def _without_shared(findings: Mapping[str, Finding]) -> dict[str, Finding]:
