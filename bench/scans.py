@@ -13,13 +13,12 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
 from receipt_layoutlm.data.amounts import read_amount
 from receipt_layoutlm.data.dates import read_date
-from receipt_layoutlm.data.importers.find_values import Document
+from receipt_layoutlm.data.importers.find_values import Document, Value
 from receipt_layoutlm.data.importers.labelled_scans import Values, label_scans
 from receipt_layoutlm.data.importers.value_match import bare
 from receipt_layoutlm.data.labels import value_kind
@@ -48,16 +47,16 @@ class Receipt(NamedTuple):
 
 def values_of(key: Mapping[str, str]) -> Values:
     """The four values: dates as ISO, amounts as decimals. A value that cannot be read is unknown."""
-    found: dict[str, date | str | None] = {}
+    found: dict[str, Value | None] = {}
     for name, label in LABELS.items():
-        text = key.get(name) or None
-        if text and label == "DATE":
-            read = read_date(text, "dmy")
-            text = None if isinstance(read, str) else read
-        elif text and label == "GRAND_TOTAL":
-            amount = read_amount(text)
-            text = amount and amount.value
-        found[label] = text
+        text = key.get(name) or ""
+        read, amount = read_date(text, "dmy"), read_amount(text)
+        if label == "DATE":
+            found[label] = None if isinstance(read, str) else read
+        elif label == "GRAND_TOTAL":
+            found[label] = amount.value if amount else None
+        else:
+            found[label] = text or None
     return Values(found)
 
 

@@ -82,6 +82,7 @@ def images(
     A page is named after its file, with #2 and so on for further pages. What was read is kept: after an interruption
     the same command goes on where it was.
     """
+    require("ocr")
     from receipt_layoutlm.inference.scan_batch import scan_names
 
     read = read_all(scan_names(paths), workers, skip_bad)
@@ -154,6 +155,7 @@ def scans(
 
     What was read is kept: after an interruption the same command goes on where it was.
     """
+    require("ocr")
     if overlays is not None:
         require("reports")
     from receipt_layoutlm.inference.scan_batch import scan_names

@@ -103,11 +103,8 @@ class Document:
             return self._date(value, order)
         return self._amount(label, value) if isinstance(value, Decimal) else self._text(value)
 
-    def possible_words(self, value: Value | None) -> frozenset[int]:
-        """The words that may be of a value of this kind; all of them if it is a text, or None."""
-        if isinstance(value, date | Decimal):
-            return frozenset(index for index, word in enumerate(self.words) if any(map(str.isdigit, word)))
-        return frozenset(range(len(self.words)))
+    def words_with_digits(self) -> set[int]:
+        return {index for index, word in enumerate(self.words) if any(map(str.isdigit, word))}
 
     def by_page(self, labels: Sequence[tuple[int, str] | str]) -> tuple[tuple[str, ...], ...]:
         """Tags of each page's words in the page's own order; an entity that this order splits begins anew."""

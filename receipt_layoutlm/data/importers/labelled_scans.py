@@ -58,7 +58,7 @@ _DECIMAL_POINT = re.compile(r"\.\d{1,2}\D*$")
 def column_table(columns: Iterable[str], label_map: Mapping[str, str]) -> LabelTable:
     """The labels of columns by their names, overridden by the label map."""
     known = {column: COLUMNS[key] for column in columns if (key := _key(column)) in COLUMNS}
-    return core_table(known, label_map)
+    return core_table({**COLUMNS, **known}, label_map)
 
 
 def _key(column: str) -> str:
@@ -288,7 +288,9 @@ def label_scan(document: Document, values: Values, order: DateOrder | None) -> L
     for label, finding in findings.items():
         doubtful |= finding.doubtful
         if finding.how == "missing":
-            doubtful |= document.possible_words(values.found[label])
+            value = values.found[label]
+            is_number = value_kind(label) != "text" if value is None else not isinstance(value, str)
+            doubtful |= document.words_with_digits() if is_number else set(range(len(document.words)))
     labels: list[tuple[int, str] | str] = [
         UNSUPERVISED if index in doubtful else OUTSIDE for index in range(len(document.words))
     ]
