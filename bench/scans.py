@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from receipt_layoutlm.data.amounts import read_amount
 from receipt_layoutlm.data.dates import read_date
-from receipt_layoutlm.data.importers.find_values import Document, Value
+from receipt_layoutlm.data.importers.find_values import Document, GivenValue
 from receipt_layoutlm.data.importers.labelled_scans import Values, label_scans
 from receipt_layoutlm.data.importers.value_match import bare
 from receipt_layoutlm.data.labels import value_kind
@@ -47,7 +47,7 @@ class Receipt(NamedTuple):
 
 def values_of(key: Mapping[str, str]) -> Values:
     """The four values: dates as ISO, amounts as decimals. A value that cannot be read is unknown."""
-    found: dict[str, Value | None] = {}
+    found: dict[str, GivenValue | None] = {}
     for name, label in LABELS.items():
         text = key.get(name) or ""
         read, amount = read_date(text, "dmy"), read_amount(text)

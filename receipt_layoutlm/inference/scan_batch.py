@@ -22,7 +22,7 @@ from receipt_layoutlm.inference.sources import files_of
 
 
 @dataclass(frozen=True, slots=True)
-class Scan:
+class ScannedFile:
     """A file that was read. `name` is its path below the folder that was named; `digest` the SHA-256 of its content."""
 
     path: Path
@@ -64,7 +64,9 @@ def scan_names(paths: Sequence[Path]) -> dict[Path, str]:
     return names
 
 
-def read_scans(names: dict[Path, str], options: ScanOptions, workers: int) -> Generator[Scan | ScanError, None, None]:
+def read_scans(
+    names: dict[Path, str], options: ScanOptions, workers: int
+) -> Generator[ScannedFile | ScanError, None, None]:
     """Each file read, or the reason why it cannot be, in the order of the files.
 
     With several workers each has its own engine and models (some 500 MB). They finish their page when the iterator is
@@ -85,11 +87,11 @@ def read_scans(names: dict[Path, str], options: ScanOptions, workers: int) -> Ge
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _read(options: ScanOptions, path: Path, name: str) -> Scan | ScanError:
+def _read(options: ScanOptions, path: Path, name: str) -> ScannedFile | ScanError:
     try:
         read = tuple(read_scan(path, options=options, on_page=lambda number, count: None))
         with path.open("rb") as file:
-            return Scan(path, name, hashlib.file_digest(file, "sha256").hexdigest(), read)
+            return ScannedFile(path, name, hashlib.file_digest(file, "sha256").hexdigest(), read)
     except ScanError as error:
         return error
 

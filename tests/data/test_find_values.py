@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from receipt_layoutlm.data.dates import DateOrder
-from receipt_layoutlm.data.importers.find_values import Document, Finding, Value
+from receipt_layoutlm.data.importers.find_values import Document, GivenValue, Placement
 from receipt_layoutlm.data.page import Box
 
 
@@ -23,14 +23,14 @@ def document(*lines: str) -> Document:
     return Document([(words, boxes)])
 
 
-def find(label: str, value: Value, *lines: str, order: DateOrder | None = "dmy") -> tuple[list[str], Finding]:
-    """The texts with the label, and the finding."""
+def find(label: str, value: GivenValue, *lines: str, order: DateOrder | None = "dmy") -> tuple[list[str], Placement]:
+    """The texts with the label, and the placement."""
     page = document(*lines)
-    finding = page.find(label, value, order)
-    return [" ".join(page.words[begin:end]) for begin, end in finding.spans], finding
+    placement = page.find(label, value, order)
+    return [" ".join(page.words[begin:end]) for begin, end in placement.spans], placement
 
 
-def doubtful(label: str, value: Value, *lines: str, order: DateOrder | None = "dmy") -> list[str]:
+def doubtful(label: str, value: GivenValue, *lines: str, order: DateOrder | None = "dmy") -> list[str]:
     page = document(*lines)
     return [page.words[index] for index in sorted(page.find(label, value, order).doubtful)]
 
@@ -50,8 +50,8 @@ def doubtful(label: str, value: Value, *lines: str, order: DateOrder | None = "d
 def test_a_text_is_found_as_ocr_spells_joins_and_divides_it(
     lines: tuple[str, ...], found: str | None, how: str
 ) -> None:
-    texts, finding = find("MERCHANT_NAME", "ACME STORES SDN BHD", "WELCOME TO", *lines, "TEL 1234")
-    assert (texts, finding.how) == ([found] if found else [], how)
+    texts, placement = find("MERCHANT_NAME", "ACME STORES SDN BHD", "WELCOME TO", *lines, "TEL 1234")
+    assert (texts, placement.how) == ([found] if found else [], how)
 
 
 def test_an_address_over_several_lines_is_one_place() -> None:
@@ -69,14 +69,14 @@ def test_an_address_over_several_lines_is_one_place() -> None:
 
 def test_of_copies_of_a_text_the_topmost_is_taken_and_the_others_are_in_doubt() -> None:
     lines = ("ACME STORES", "TOTAL 9.00", "THANK YOU ACME STORES")
-    texts, finding = find("MERCHANT_NAME", "Acme Stores", *lines)
-    assert (texts, finding.spans[0].begin) == (["ACME STORES"], 0)
+    texts, placement = find("MERCHANT_NAME", "Acme Stores", *lines)
+    assert (texts, placement.spans[0].begin) == (["ACME STORES"], 0)
     assert doubtful("MERCHANT_NAME", "Acme Stores", *lines) == ["ACME", "STORES"]
 
 
 def test_a_short_text_at_several_places_is_ambiguous() -> None:
-    texts, finding = find("QUANTITY", "2", "2 X BREAD", "1 X BUTTER", "TABLE 2")
-    assert (texts, finding.how, len(finding.doubtful)) == ([], "ambiguous", 2)
+    texts, placement = find("QUANTITY", "2", "2 X BREAD", "1 X BUTTER", "TABLE 2")
+    assert (texts, placement.how, len(placement.doubtful)) == ([], "ambiguous", 2)
 
 
 @pytest.mark.parametrize(
@@ -88,8 +88,8 @@ def test_a_short_text_at_several_places_is_ambiguous() -> None:
     ],
 )  # fmt: skip
 def test_a_date_is_found_in_every_form_and_as_ocr_misreads_it(printed: str) -> None:
-    texts, finding = find("DATE", date(2018, 12, 25), "ACME", f"Tarikh {printed} 08:13", "TOTAL 25.12")
-    assert finding.how == "exact"
+    texts, placement = find("DATE", date(2018, 12, 25), "ACME", f"Tarikh {printed} 08:13", "TOTAL 25.12")
+    assert placement.how == "exact"
     assert texts and texts[0] in f"Tarikh {printed} 08:13"
 
 
@@ -118,8 +118,8 @@ def test_day_and_month_are_exchanged_only_where_receipts_print_them_so() -> None
     ["1,234.50", "RM1,234.50", "1234.50", "1.234,50", "1 234.50", "1,234. 50", "l,234.5O", "$1,234.50", "1'234.50"],
 )
 def test_an_amount_is_found_in_every_form_and_as_ocr_misreads_it(printed: str) -> None:
-    texts, finding = find("GRAND_TOTAL", Decimal("1234.5"), f"TOTAL: {printed}", "ITEMS 12")
-    assert finding.how == "exact"
+    texts, placement = find("GRAND_TOTAL", Decimal("1234.5"), f"TOTAL: {printed}", "ITEMS 12")
+    assert placement.how == "exact"
     assert texts[0] in printed
 
 
@@ -149,8 +149,8 @@ def test_of_equal_amounts_the_one_with_the_caption_is_the_total(lines: tuple[str
 
 @pytest.mark.parametrize("lines", [("BREAD 9.00", "BUTTER 9.00"), ("SUBTOTAL 9.00", "CASH 9.00"), ("CASH 9.00",)])
 def test_a_total_without_its_caption_is_left_in_doubt_with_all_its_places(lines: tuple[str, ...]) -> None:
-    texts, finding = find("GRAND_TOTAL", Decimal("9.00"), *lines)
-    assert (texts, finding.how) == ([], "ambiguous")
+    texts, placement = find("GRAND_TOTAL", Decimal("9.00"), *lines)
+    assert (texts, placement.how) == ([], "ambiguous")
     assert doubtful("GRAND_TOTAL", Decimal("9.00"), *lines) == ["9.00"] * len(lines)
 
 

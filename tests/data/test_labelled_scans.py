@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from receipt_layoutlm.data.dates import DateOrder
-from receipt_layoutlm.data.importers.find_values import Document, Value
+from receipt_layoutlm.data.importers.find_values import Document, GivenValue
 from receipt_layoutlm.data.importers.label_table import own_table
 from receipt_layoutlm.data.importers.labelled_scans import (
     EmptyCells,
@@ -43,7 +43,7 @@ def cells(
     order: DateOrder | None = None,
     empty: EmptyCells = "unknown",
     label_map: Mapping[str, str] | None = None,
-) -> list[Value | None]:
+) -> list[GivenValue | None]:
     rows = [ValueRow(f"{n}.jpg", {column: text}, Path("v.csv"), n + 2) for n, text in enumerate(texts)]
     values, bad = read_values(rows, column_table([column], label_map or {}), order, empty)
     if bad:
@@ -124,7 +124,7 @@ def test_own_labels_are_dates_or_amounts_where_every_cell_is() -> None:
     assert values.found == {"due": date(2018, 12, 25), "net": Decimal("9.50"), "no": "17"}
 
 
-VALUES: dict[str, Value | None] = {
+VALUES: dict[str, GivenValue | None] = {
     "MERCHANT_NAME": "Acme Stores", "DATE": date(2018, 12, 1), "GRAND_TOTAL": Decimal("9.00")
 }  # fmt: skip
 
@@ -148,7 +148,7 @@ def test_found_values_are_labelled_and_the_rest_is_o() -> None:
     ],
 )
 def test_a_value_that_is_unknown_or_not_found_leaves_the_words_that_may_be_it_unlabelled(
-    changed: dict[str, Value | None], expected: str
+    changed: dict[str, GivenValue | None], expected: str
 ) -> None:
     assert tags(Values({**VALUES, **changed}), *LINES) == expected
 

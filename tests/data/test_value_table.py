@@ -36,6 +36,15 @@ def test_a_cell_may_have_line_breaks_and_excel_may_name_the_separator(tmp_path: 
     assert (first.texts["address"], first.line, second.line) == ("NO 5, JALAN SAGU", 3, 5)
 
 
+def test_the_file_names_may_stand_in_another_column_than_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "v.csv"
+    path.write_text(",company,File,total\n0,ACME,a.jpg,9.00\n")  # with pandas' index
+
+    (row,) = read(path)
+
+    assert (row.file, row.texts) == ("a.jpg", {"company": "ACME", "total": "9.00"})
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -88,7 +97,15 @@ def rows(*names: str) -> list[ValueRow]:
     return [ValueRow(name, {}, Path("v.csv"), line) for line, name in enumerate(names, start=2)]
 
 
-SCANS = [Path("in/a.jpg"), Path("in/b.PNG"), Path("in/2018/c.jpg"), Path("in/2019/c.jpg"), Path("in/d.e.pdf")]
+SCANS = [
+    Path("in/a.jpg"),
+    Path("in/b.PNG"),
+    Path("in/2018/c.jpg"),
+    Path("in/2019/c.jpg"),
+    Path("in/d.e.pdf"),
+    Path("in/007.jpg"),
+    Path("in/caf\u00e9.jpg"),
+]
 
 
 @pytest.mark.parametrize(
@@ -103,6 +120,8 @@ SCANS = [Path("in/a.jpg"), Path("in/b.PNG"), Path("in/2018/c.jpg"), Path("in/201
         ("2019/c.jpg", "in/2019/c.jpg"),
         ("2018\\c", "in/2018/c.jpg"),
         ("d.e", "in/d.e.pdf"),
+        ("7", "in/007.jpg"),  # as Excel writes 007
+        ("cafe\u0301.jpg", "in/caf\u00e9.jpg"),
     ],
 )
 def test_a_row_names_its_scan_with_or_without_folder_and_ending(name: str, path: str) -> None:

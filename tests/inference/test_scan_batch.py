@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from receipt_layoutlm.data.page import DataError
-from receipt_layoutlm.inference.scan_batch import Scan, read_scans, scan_names
+from receipt_layoutlm.inference.scan_batch import ScannedFile, read_scans, scan_names
 from receipt_layoutlm.inference.scans import ScanError, ScanOptions
 from tests.support.scans import text_of, write_pdf
 
@@ -20,7 +20,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def told(results: list[Scan | ScanError]) -> list[str]:
+def told(results: list[ScannedFile | ScanError]) -> list[str]:
     return [str(each.file.name) if isinstance(each, ScanError) else each.pages[0].words[1] for each in results]
 
 
@@ -29,7 +29,7 @@ def test_scans_come_in_their_order_whatever_the_number_of_processes(folder: Path
     results = list(read_scans(scan_names([folder]), ScanOptions(use_cache=False), workers))
 
     assert told(results) == ["a", "b", "c.pdf", "d"]
-    assert isinstance(results[0], Scan)
+    assert isinstance(results[0], ScannedFile)
     (page,) = results[0].as_pages()
     assert (page.page_id, page.group, page.tags) == ("a.pdf", "a.pdf", ("-", "-"))
 

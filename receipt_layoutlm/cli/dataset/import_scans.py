@@ -42,7 +42,7 @@ from receipt_layoutlm.data.source_text import TextOptions
 from receipt_layoutlm.run.hardware import usable_cpus
 
 if TYPE_CHECKING:
-    from receipt_layoutlm.inference.scan_batch import Scan
+    from receipt_layoutlm.inference.scan_batch import ScannedFile
 
 F = TypeVar("F", bound=Callable[..., Any])
 _SHOWN = 10  # values that were not found, or not surely; --json has all of them
@@ -215,16 +215,16 @@ def _rows_of(names: Mapping[Path, str], rows: Iterable[ValueRow], skip_bad: bool
         bad.append(DataError(f"{len(joined.without_row)} scans have no row: {shown}"))
     if not joined.rows:
         raise bad_lines(bad)
-    _refuse(bad, skip_bad, "rows and scans do not fit together", "add or correct them, or leave them out")
+    _refuse(bad, skip_bad, "rows and scans", "correct the table")
     return joined.rows
 
 
-def read_all(names: dict[Path, str], workers: int | None, skip_bad: bool) -> list["Scan"]:
+def read_all(names: dict[Path, str], workers: int | None, skip_bad: bool) -> list["ScannedFile"]:
     """The scans that can be read; the others are refused, or left out and listed."""
     from receipt_layoutlm.inference.scan_batch import read_scans
     from receipt_layoutlm.inference.scans import ScanError, ScanOptions
 
-    read: list[Scan] = []
+    read: list[ScannedFile] = []
     bad: list[DataError] = []
     processes = workers or usable_cpus()
     with (
@@ -239,13 +239,13 @@ def read_all(names: dict[Path, str], workers: int | None, skip_bad: bool) -> lis
             on_scan()
     if not read:
         raise bad_lines(bad, "scans")
-    _refuse(bad, skip_bad, "scans cannot be read", "mend them, or leave them out")
+    _refuse(bad, skip_bad, "scans", "replace them")
     return read
 
 
-def _refuse(bad: Sequence[DataError], skip_bad: bool, what: str, remedy: str) -> None:
+def _refuse(bad: Sequence[DataError], skip_bad: bool, kind: str, remedy: str) -> None:
     if bad and not skip_bad:
-        raise DataError(f"{bad_lines(bad, 'problems')}\n{remedy} with --skip-bad")
+        raise DataError(f"{bad_lines(bad, kind)}\n{remedy}, or leave them out with --skip-bad")
     for error in bad:
         say(f"left out: {clean(error)}", err=True)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from receipt_layoutlm.data.importers.find_values import Document
 from receipt_layoutlm.data.importers.labelled_scans import LabelledScan, ScanReport
-from receipt_layoutlm.inference.scan_batch import Scan
+from receipt_layoutlm.inference.scan_batch import ScannedFile
 from receipt_layoutlm.inference.scans import upright_image
 from receipt_layoutlm.reports.overlay import Mark, Overlay
 from receipt_layoutlm.reports.overlay_folder import OverlayFolder, content_of, remove_drawn
@@ -20,7 +20,7 @@ _UNSURE = 0.0  # confidence of a place that is one of several
 class Labelled:
     """A scan with the places of its values."""
 
-    read: Scan
+    read: ScannedFile
     document: Document
     found: LabelledScan
 
@@ -41,12 +41,12 @@ def _overlays(each: Labelled, report: ScanReport) -> Iterator[Overlay]:
     doubts = [doubt for doubt in report.doubts if doubt.file == each.read.name]
     notes = tuple(f"{doubt.label} {doubt.value}: {doubt.outcome}" for doubt in doubts)
     marks: dict[int, list[Mark]] = {}
-    for label, finding in each.found.findings.items():
+    for label, placement in each.found.placements.items():
         likeness = next((doubt.likeness for doubt in doubts if doubt.label == label), 1.0)
-        places = [(range(*span), likeness, "") for span in finding.spans]
-        if finding.how == "ambiguous":
+        places = [(range(*span), likeness, "") for span in placement.spans]
+        if placement.how == "ambiguous":
             places += [
-                (range(index, index + 1), _UNSURE, "one of several places") for index in sorted(finding.doubtful)
+                (range(index, index + 1), _UNSURE, "one of several places") for index in sorted(placement.doubtful)
             ]
         for words, confidence, note in places:
             number = each.document.order[words[0]][0]

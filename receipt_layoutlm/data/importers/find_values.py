@@ -32,7 +32,7 @@ from receipt_layoutlm.data.page import Box
 from receipt_layoutlm.data.reading_order import printed_lines
 from receipt_layoutlm.data.tags import iob2
 
-Value = date | Decimal | str
+GivenValue = date | Decimal | str
 
 How = Literal["exact", "approximate", "ambiguous", "missing"]
 
@@ -69,7 +69,7 @@ class Span(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Placement:
     """The places of a value, which get its label, and the words of other places where it may stand."""
 
     how: How
@@ -97,7 +97,7 @@ class Document:
         self._letters = PageText([misread_digits(word) for word in self.words])
         self._line_texts = [_LineText(self.words, line) for line in self.lines]
 
-    def find(self, label: str, value: Value, order: DateOrder | None) -> Finding:
+    def find(self, label: str, value: GivenValue, order: DateOrder | None) -> Placement:
         """The places of a value; `order` is that of the dates printed on the receipts, None if both may be."""
         if isinstance(value, date):
             return self._date(value, order)
@@ -117,15 +117,15 @@ class Document:
         """The places of the first of the patterns that is found on a line, over all lines."""
         return [span for line in self._line_texts for span in line.matches(patterns)]
 
-    def _date(self, value: date, order: DateOrder | None) -> Finding:
+    def _date(self, value: date, order: DateOrder | None) -> Placement:
         spans = {each: self.matches(date_patterns(value, each)) for each in ("dmy", "mdy") if order in (None, each)}
         chosen = next((found for found in spans.values() if found), [])
         if not chosen:
-            return Finding("missing")
+            return Placement("missing")
         others = [span for found in spans.values() for span in found if span not in chosen]
         if others:
-            return Finding("ambiguous", doubtful=_words([*chosen, *others]))
-        return Finding("exact", tuple(chosen), self._copies(chosen))
+            return Placement("ambiguous", doubtful=_words([*chosen, *others]))
+        return Placement("exact", tuple(chosen), self._copies(chosen))
 
     def _copies(self, spans: Sequence[Span]) -> frozenset[int]:
         """Words that seem to be a copy of a value, misread or joined with other text."""
@@ -134,7 +134,7 @@ class Document:
             index for index, word in enumerate(self.words) if any(_is_copy(word, text) for text in texts)
         ) - _words(spans)
 
-    def _amount(self, label: str, value: Decimal) -> Finding:
+    def _amount(self, label: str, value: Decimal) -> Placement:
         forms = amount_patterns(value)
         found = self._ranked(label, forms[:1])
         how: How = "exact"
@@ -144,17 +144,17 @@ class Document:
                 found = [(rank, span) for rank, span in found if rank == 2]
                 how = "approximate"
         if not found:
-            return Finding("missing")
+            return Placement("missing")
         best = max(rank for rank, _ in found)
         likely = [span for rank, span in found if rank == best]
         everywhere = _words(span for _, span in found)
         if label == _TOTAL and best == 2:
             tallest = max(map(self._height, likely))
             chosen = [span for span in likely if self._height(span) * _LARGER >= tallest][-1]
-            return Finding(how, (chosen,), _words(likely) - _words([chosen]))
+            return Placement(how, (chosen,), _words(likely) - _words([chosen]))
         if len(likely) > 1 or best == 0:
-            return Finding("ambiguous", doubtful=everywhere)
-        return Finding(how, (likely[0],))
+            return Placement("ambiguous", doubtful=everywhere)
+        return Placement(how, (likely[0],))
 
     def _is_plain(self, found: Sequence[tuple[int, Span]]) -> bool:
         """Whether amounts without decimals are long enough to be told from quantities."""
@@ -172,22 +172,22 @@ class Document:
     def _height(self, span: Span) -> int:
         return max(self.heights[span.begin : span.end])
 
-    def _text(self, value: str) -> Finding:
+    def _text(self, value: str) -> Placement:
         target = bare(misread_digits(value))
         spans = [Span(found.begin, found.end) for found in occurrences(self._letters, target)]
         chosen, others = spans[:1], spans[1:]
         if not spans:
             near = nearby(self._letters, target)
             if not near:
-                return Finding("missing")
+                return Placement("missing")
             spans = [Span(found.begin, found.end) for found in near]
             least = min(found.edits for found in near) + _MARGIN * len(target)
             chosen = [span for span, found in zip(spans, near, strict=True) if found.edits <= least][:1]
             others = [span for span in spans if span not in chosen]
         if others and len(target) < _DISTINCT:
-            return Finding("ambiguous", doubtful=_words([*chosen, *others]))
+            return Placement("ambiguous", doubtful=_words([*chosen, *others]))
         spelled = bare("".join(self.words[chosen[0].begin : chosen[0].end]))
-        return Finding("exact" if spelled == bare(value) else "approximate", tuple(chosen), _words(others))
+        return Placement("exact" if spelled == bare(value) else "approximate", tuple(chosen), _words(others))
 
 
 class _LineText:

@@ -16,7 +16,7 @@ from typing import Literal, get_args
 
 from receipt_layoutlm.data.amounts import read_amount
 from receipt_layoutlm.data.dates import DateOrder, read_date
-from receipt_layoutlm.data.importers.find_values import Document, Finding, How, Span, Value
+from receipt_layoutlm.data.importers.find_values import Document, GivenValue, How, Placement, Span
 from receipt_layoutlm.data.importers.label_table import LabelTable, core_table
 from receipt_layoutlm.data.importers.matches import Matches
 from receipt_layoutlm.data.importers.value_match import bare
@@ -69,7 +69,7 @@ def _key(column: str) -> str:
 class Values:
     """The values of a scan by label: None for an unknown one; `not_printed` are the labels without one."""
 
-    found: Mapping[str, Value | None]
+    found: Mapping[str, GivenValue | None]
     not_printed: frozenset[str] = frozenset()
 
     @property
@@ -87,7 +87,7 @@ def read_values(
     """
     columns = _columns_of_labels(rows, table)
     bad: list[DataError] = []
-    found: list[dict[str, Value | None]] = [{} for _ in rows]
+    found: list[dict[str, GivenValue | None]] = [{} for _ in rows]
     absent: list[set[str]] = [set() for _ in rows]
     for label, column in columns.items():
         texts = [row.texts.get(column, "") for row in rows]
@@ -126,7 +126,7 @@ def _columns_of_labels(rows: Sequence[ValueRow], table: LabelTable) -> dict[str,
     return columns
 
 
-def _reader(label: str, texts: Sequence[str], order: DateOrder | None, column: str) -> Callable[[str], Value]:
+def _reader(label: str, texts: Sequence[str], order: DateOrder | None, column: str) -> Callable[[str], GivenValue]:
     """Reads the cells of a column: dates and amounts by the label's name, or where all cells are such."""
     kind = _kind(label, texts)
     if kind == "date":
@@ -191,7 +191,7 @@ class LabelledScan:
 
     tags: tuple[tuple[str, ...], ...]
     outcomes: dict[str, Outcome]
-    findings: Mapping[str, Finding]
+    placements: Mapping[str, Placement]
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +247,7 @@ def label_scans(scans: Sequence[tuple[str, Document, Values]]) -> tuple[list[Lab
         for label, outcome in found.outcomes.items():
             outcomes.setdefault(label, Counter())[outcome] += 1
             if outcome in _DOUBTS:
-                words = " ".join(document.words[slice(*found.findings[label].spans[0])]) if outcome in _FOUND else ""
+                words = " ".join(document.words[slice(*found.placements[label].spans[0])]) if outcome in _FOUND else ""
                 doubts.append(Doubt(name, label, str(values.found[label]), outcome, words))
     tags = [tag for found in labelled for page in found.tags for tag in page]
     report = ScanReport(
@@ -279,42 +279,42 @@ def printed_order(documents: Iterable[tuple[Document, Values]]) -> DateOrder | N
 
 def label_scan(document: Document, values: Values, order: DateOrder | None) -> LabelledScan:
     """Label the words at the places of the values; `order` is that of printed dates, None if both occur."""
-    findings = {
-        label: Finding("missing") if value is None else document.find(label, value, order)
+    placements = {
+        label: Placement("missing") if value is None else document.find(label, value, order)
         for label, value in values.found.items()
     }
-    findings = _without_shared(findings)
+    placements = _without_shared(placements)
     doubtful: set[int] = set()
-    for label, finding in findings.items():
-        doubtful |= finding.doubtful
-        if finding.how == "missing":
+    for label, placement in placements.items():
+        doubtful |= placement.doubtful
+        if placement.how == "missing":
             value = values.found[label]
             is_number = value_kind(label) != "text" if value is None else not isinstance(value, str)
             doubtful |= document.words_with_digits() if is_number else set(range(len(document.words)))
     labels: list[tuple[int, str] | str] = [
         UNSUPERVISED if index in doubtful else OUTSIDE for index in range(len(document.words))
     ]
-    spans = [(label, span) for label, finding in findings.items() for span in finding.spans]
+    spans = [(label, span) for label, placement in placements.items() for span in placement.spans]
     for number, (label, span) in enumerate(spans):
         labels[span.begin : span.end] = [(number, label)] * (span.end - span.begin)
-    outcomes: dict[str, Outcome] = {label: finding.how for label, finding in findings.items()}
+    outcomes: dict[str, Outcome] = {label: placement.how for label, placement in placements.items()}
     outcomes |= {label: "unknown" for label, value in values.found.items() if value is None}
     outcomes |= dict.fromkeys(values.not_printed, "not printed")
-    return LabelledScan(document.by_page(labels), outcomes, findings)
+    return LabelledScan(document.by_page(labels), outcomes, placements)
 
 
-def _without_shared(findings: Mapping[str, Finding]) -> dict[str, Finding]:
+def _without_shared(placements: Mapping[str, Placement]) -> dict[str, Placement]:
     """Findings in which no word has two labels: the places of both are doubtful then."""
     owners: Counter[int] = Counter(
-        index for finding in findings.values() for span in finding.spans for index in range(*span)
+        index for placement in placements.values() for span in placement.spans for index in range(*span)
     )
-    cleared: dict[str, Finding] = {}
-    for label, finding in findings.items():
-        shared = [span for span in finding.spans if any(owners[index] > 1 for index in range(*span))]
-        kept: tuple[Span, ...] = tuple(span for span in finding.spans if span not in shared)
+    cleared: dict[str, Placement] = {}
+    for label, placement in placements.items():
+        shared = [span for span in placement.spans if any(owners[index] > 1 for index in range(*span))]
+        kept: tuple[Span, ...] = tuple(span for span in placement.spans if span not in shared)
         if shared:
             words = frozenset(index for span in shared for index in range(*span))
-            how: How = finding.how if kept else "ambiguous"
-            finding = Finding(how, kept, finding.doubtful | words)
-        cleared[label] = finding
+            how: How = placement.how if kept else "ambiguous"
+            placement = Placement(how, kept, placement.doubtful | words)
+        cleared[label] = placement
     return cleared

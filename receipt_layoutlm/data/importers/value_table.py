@@ -3,13 +3,14 @@
     file,company,date,total             000.json
     000.jpg,ACME,2018-12-25,9.00        {"company": "ACME", "date": "2018-12-25", "total": 9.00}
 
-The first column has the file's name, with or without folder and ending. Commas, semicolons, tabs and bars separate the
-cells of a CSV; line numbers are those of the file.
+The column `file`, else the first one, has the file's name, with or without folder and ending. Commas, semicolons, tabs
+and bars separate the cells of a CSV; line numbers are those of the file.
 """
 
 import csv
 import io
 import json
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from receipt_layoutlm.suggestions import nearest_name
 
 _SEPARATORS = ",;\t|"
 _EXCEL_HINT = "sep="  # a first line by which Excel is told the separator
+_FILE_COLUMNS = ("file", "filename", "file name", "file_name", "image", "scan_file", "path")
 _SHOWN = 5
 _OBJECT = TypeAdapter(dict[str, NullableText | int | float])
 _JSON = ".json"
@@ -69,6 +71,7 @@ def _csv_rows(path: Path, text: str) -> list[ValueRow]:
         text, skipped = rest, 1
     header, *rows = _cells(path, text, separator or _separator(text), skipped) or [(1, [])]
     names = _columns(path, header)
+    file_at = next((index for index, name in enumerate(names) if name.casefold() in _FILE_COLUMNS), 0)
     bad: list[DataError] = []
     found: list[ValueRow] = []
     for line, cells in rows:
@@ -77,11 +80,11 @@ def _csv_rows(path: Path, text: str) -> list[ValueRow]:
         if len(cells) != len(names):
             reason = f"has {len(cells)} cells, the header has {len(names)}: quote a value that has the separator in it"
             bad.append(DataError(reason, file=str(path), line=line))
-        elif not cells[0]:
-            bad.append(DataError(f"has no file name in the column {names[0]}", file=str(path), line=line))
+        elif not cells[file_at]:
+            bad.append(DataError(f"has no file name in the column {names[file_at]}", file=str(path), line=line))
         else:
-            texts = {name: cell for name, cell in zip(names[1:], cells[1:], strict=True) if name}
-            found.append(ValueRow(cells[0], texts, path, line))
+            texts = {name: cell for name, cell in zip(names, cells, strict=True) if name and name != names[file_at]}
+            found.append(ValueRow(cells[file_at], texts, path, line))
     if bad:
         raise bad_lines(bad)
     if not found:
@@ -138,21 +141,22 @@ class Joined:
 
 
 def join_rows(scans: Sequence[Path], rows: Iterable[ValueRow]) -> Joined:
-    """Find the scan of each row by its name, whatever its case, or else by its name without the ending."""
+    """Find the scan of each row by its name, with or without ending, and leading zeros that spreadsheets drop."""
     known: dict[str, list[Path]] = {}
     for path in scans:
-        for name in (path.name, path.stem):
-            known.setdefault(name.casefold(), []).append(path)
+        stem = _folded(path.stem)
+        for name in {_folded(path.name), stem, (stem.lstrip("0") or "0") if stem.isdecimal() else stem}:
+            known.setdefault(name, []).append(path)
     joined: dict[Path, ValueRow] = {}
     refused: list[DataError] = []
     for row in rows:
-        parts = [part.casefold() for part in row.file.replace("\\", "/").split("/") if part]
+        parts = [_folded(part) for part in row.file.replace("\\", "/").split("/") if part]
         fitting = known.get(parts[-1], []) if parts else []
         if len(fitting) > 1:  # told apart by their folders
             fitting = [path for path in fitting if _ends_with(path, parts)] or fitting
         if not fitting:
             near = nearest_name(row.file, known)
-            hint = f"; did you mean {known[near.casefold()][0].name}?" if near else ""
+            hint = f"; did you mean {known[near][0].name}?" if near else ""
             refused.append(row.error(f"there is no scan {row.file!r}{hint}"))
         elif len(fitting) > 1:
             names = ", ".join(str(path) for path in fitting[:_SHOWN])
@@ -166,5 +170,9 @@ def join_rows(scans: Sequence[Path], rows: Iterable[ValueRow]) -> Joined:
 
 
 def _ends_with(path: Path, parts: Sequence[str]) -> bool:
-    own = [part.casefold() for part in path.parts]
-    return own[-len(parts) :] in (list(parts), [*parts[:-1], path.name.casefold()])
+    own = [_folded(part) for part in path.parts]
+    return own[-len(parts) :] in (list(parts), [*parts[:-1], own[-1]])
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()  # macOS stores accents apart
