@@ -84,7 +84,7 @@ def test_a_short_text_at_several_places_is_ambiguous() -> None:
     [
         "25/12/2018", "25-12-18", "25.12.2018", "2018-12-25", "20181225", "25 DEC 2018", "25DEC18",
         "25th December 2018", "Dec 25, 2018", "DATE:25/12/2018", "25/12/201808:13", "25 / 12 / 2018", "2S/l2/2O18",
-        "25112/2018", "[25/12/18]",
+        "25112/2018", "[25/12/18]", "25/12/2018-08.13:00", "20181225/081300", "25~12-18",
     ],
 )  # fmt: skip
 def test_a_date_is_found_in_every_form_and_as_ocr_misreads_it(printed: str) -> None:

@@ -16,13 +16,13 @@ _MONTHS: Final = (
     "december",
 )  # fmt: skip
 _SHORT_MONTH = 3  # letters
-_BETWEEN = r" ?(?:[-/.,'’·_]| ) ?"
+_BETWEEN = r" ?(?:[-/.,'’·_~]| ) ?"
 """Of day, month and year. A slash is also read as 1, l, I, | or 7, but only two digits each are then told apart."""
 
-_BETWEEN_MISREAD = r" ?[-/.,'’·_:|\\1Il7]? ?"
+_BETWEEN_MISREAD = r" ?[-/.,'’·_~:|\\1Il7]? ?"
 _BEGIN = r"(?<![0-9])(?<![0-9][-/.])"
 _END = r"(?![0-9])(?![-/][0-9])"
-_TIME = r"(?=[0-9]{1,2}:[0-9]{2})"  # may follow without a space
+_TIME = r"(?=[-/T]?(?:[0-9]{1,2}[:.][0-9]{2}|[0-9]{6}(?![0-9])))"  # may follow without a space
 
 
 def _digits(text: str) -> str:
