@@ -182,17 +182,17 @@ def scans(
         for scan, found in zip(read, labelled, strict=True)
         for page in scan.as_pages(found.tags, values_of[scan.path].group)
     ]
+    if overlays is not None:
+        from receipt_layoutlm.cli.dataset.scan_overlays import Labelled, draw_doubtful
+
+        drawn = draw_doubtful(overlays, list(map(Labelled, read, documents, labelled)), report)
+        say(f"{drawn} scans are drawn: open {overlays / 'index.html'}", err=True)
     source = " ".join(["scans", *(path.name for path in paths), *([values_path.name] if values_path else [])])
     described = store_dataset(connection, name or _default_name(paths), pages, source, dry_run)
     if as_json:
         click.echo(json.dumps({**described.model_dump(mode="json"), "report": asdict(report)}, indent=1))
     else:
         say(f"{described_text(described)}\n\n{scan_report_text(report, columns, labels)}")
-    if overlays is not None:
-        from receipt_layoutlm.cli.dataset.scan_overlays import Labelled, draw_doubtful
-
-        drawn = draw_doubtful(overlays, list(map(Labelled, read, documents, labelled)), report)
-        say(f"{drawn} scans are drawn: open {overlays / 'index.html'}", err=True)
 
 
 def _default_name(paths: Sequence[Path]) -> str:
