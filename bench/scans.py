@@ -19,7 +19,8 @@ from typing import NamedTuple
 from receipt_layoutlm.data.amounts import read_amount
 from receipt_layoutlm.data.dates import read_date
 from receipt_layoutlm.data.importers.find_values import Document, GivenValue
-from receipt_layoutlm.data.importers.labelled_scans import Values, label_scans
+from receipt_layoutlm.data.importers.labelled_scans import label_scans
+from receipt_layoutlm.data.importers.value_columns import Values
 from receipt_layoutlm.data.importers.value_match import bare
 from receipt_layoutlm.data.labels import value_kind
 from receipt_layoutlm.data.page import UNSUPERVISED, Box, Page

@@ -11,15 +11,8 @@ import pytest
 from receipt_layoutlm.data.dates import DateOrder
 from receipt_layoutlm.data.importers.find_values import Document, GivenValue
 from receipt_layoutlm.data.importers.label_table import own_table
-from receipt_layoutlm.data.importers.labelled_scans import (
-    EmptyCells,
-    Values,
-    column_table,
-    label_scan,
-    label_scans,
-    printed_order,
-    read_values,
-)
+from receipt_layoutlm.data.importers.labelled_scans import label_scan, label_scans, printed_order
+from receipt_layoutlm.data.importers.value_columns import EmptyCells, Values, column_table, read_values
 from receipt_layoutlm.data.importers.value_table import ValueRow
 from receipt_layoutlm.data.labels import LabelError
 from receipt_layoutlm.data.page import DataError

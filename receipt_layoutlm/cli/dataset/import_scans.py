@@ -28,14 +28,9 @@ from receipt_layoutlm.data.dates import DateOrder
 from receipt_layoutlm.data.frozen_split import shortened
 from receipt_layoutlm.data.importers.find_values import Document, How
 from receipt_layoutlm.data.importers.label_table import LabelTable, check_all_used, own_table, read_label_map
-from receipt_layoutlm.data.importers.labelled_scans import (
-    EmptyCells,
-    ScanReport,
-    column_table,
-    label_scans,
-    read_values,
-)
+from receipt_layoutlm.data.importers.labelled_scans import ScanReport, label_scans
 from receipt_layoutlm.data.importers.plausibility import refuse_unfound
+from receipt_layoutlm.data.importers.value_columns import EmptyCells, column_table, read_values
 from receipt_layoutlm.data.importers.value_table import ValueRow, join_rows, read_value_rows
 from receipt_layoutlm.data.page import DataError, bad_lines
 from receipt_layoutlm.data.source_text import TextOptions
