@@ -27,6 +27,15 @@ def test_a_table_is_read_in_every_form_that_spreadsheets_export(tmp_path: Path, 
     assert (row.file, row.texts, row.line) == ("000.jpg", ROW, 2)
 
 
+def test_an_encoding_that_cannot_be_told_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "v.csv"
+    path.write_bytes("file,company\na.jpg,Кафе Акме\n".encode("cp1251"))
+
+    with pytest.raises(DataError, match="--encoding"):
+        read(path)
+    assert read_value_rows(path, TextOptions("cp1251"))[0].texts == {"company": "Кафе Акме"}
+
+
 def test_a_cell_may_have_line_breaks_and_excel_may_name_the_separator(tmp_path: Path) -> None:
     path = tmp_path / "v.csv"
     path.write_text('sep=;\nfile;address;total\na.jpg;"NO 5,\nJALAN SAGU";9,00\nb.jpg;X;8,00\n', encoding="utf-8")
