@@ -58,11 +58,6 @@ def date_patterns(value: date, order: DateOrder) -> tuple[re.Pattern[str], ...]:
     return tuple(map(re.compile, forms))
 
 
-def has_own_order(value: date) -> bool:
-    """Whether day and month of a date cannot be exchanged."""
-    return value.day > 12 or value.day == value.month
-
-
 @functools.lru_cache(maxsize=4096)
 def amount_patterns(value: Decimal) -> tuple[re.Pattern[str], ...]:
     """Forms of an amount: with its decimals; a whole one without any; with the decimal point unread."""
