@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Self
 
 from receipt_dynamo import DynamoClient
+from receipt_layoutlm.data.dates import DateOrder
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.inference.acceptance import Acceptance, AcceptanceRule
 from receipt_layoutlm.inference.extraction import Extraction, extraction_of
 from receipt_layoutlm.inference.predictor import Device, Predictor, nothing
 from receipt_layoutlm.inference.scans import ScanOptions
 from receipt_layoutlm.inference.sources import InputPage, read_pages
-from receipt_layoutlm.inference.values import DateOrder
 from receipt_layoutlm.jobs.find import find_job
 from receipt_layoutlm.jobs.models import model_at, model_of_job
 from receipt_layoutlm.paths import cache_dir

@@ -1,9 +1,10 @@
 """Entity labels of a run: merges, whitelist and the numbers of the BIO classes."""
 
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import TypeAdapter
 
@@ -53,12 +54,21 @@ ALIASES: dict[str, str] = {
 
 OUTSIDE = "O"
 
+ValueKind = Literal["date", "amount", "text"]
+_AMOUNT_LABEL = re.compile(r"TOTAL|AMOUNT|PRICE|TAX|DISCOUNT|CHANGE|CASH|TIP|REFUND|COUPON|FEE")
+
 MERGE_PRESETS: dict[str, dict[str, tuple[str, ...]]] = {
     "amounts": {"AMOUNT": ("LINE_TOTAL", "SUBTOTAL", "TAX", "GRAND_TOTAL")},
     "dates": {"DATETIME": ("DATE", "TIME")},
     "address": {"ADDRESS": ("ADDRESS_LINE", "PHONE_NUMBER")},
 }
 """Named merges, target -> sources. `address` is the block printed below a merchant's name."""
+
+
+def value_kind(label: str) -> ValueKind:
+    """Kind of a label's values by its name: with DATE in it dates; totals, prices, taxes and the like have amounts."""
+    name = label.upper()
+    return "date" if "DATE" in name else "amount" if _AMOUNT_LABEL.search(name) else "text"
 
 
 class LabelError(UserError, ValueError):

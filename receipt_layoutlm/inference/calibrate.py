@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
+from receipt_layoutlm.data.dates import DateOrder
 from receipt_layoutlm.data.page import UNSUPERVISED, Page
 from receipt_layoutlm.data.tags import entities
 from receipt_layoutlm.inference.acceptance import Acceptance, CalibrationError, CheckedField, single_labels
 from receipt_layoutlm.inference.evaluation import PageFields
 from receipt_layoutlm.inference.predictor import Predictor
-from receipt_layoutlm.inference.values import DateOrder, read_value
+from receipt_layoutlm.inference.values import read_value
 from receipt_layoutlm.training.tasks.word_labels.scoring.fields import normalised
 
 

@@ -7,13 +7,14 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from receipt_layoutlm.data.dates import DateOrder
 from receipt_layoutlm.data.labels import OUTSIDE
 from receipt_layoutlm.data.lines import around
 from receipt_layoutlm.data.page import Box, Page
 from receipt_layoutlm.data.tags import entities
 from receipt_layoutlm.inference.acceptance import AcceptanceRule
 from receipt_layoutlm.inference.certainty import Certainty
-from receipt_layoutlm.inference.values import DateOrder, FieldValue, read_value
+from receipt_layoutlm.inference.values import FieldValue, read_value
 
 SCHEMA_VERSION: Final = 1
 DIGITS: Final = 4  # of a confidence

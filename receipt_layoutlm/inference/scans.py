@@ -1,5 +1,6 @@
 """Reads scans, photographs and PDF files as pages of words with boxes."""
 
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -109,13 +110,19 @@ def _read_page(file: _File, number: int, options: ScanOptions) -> ScannedPage | 
             return _of_text_layer(layer, pdf.page_size(file.path, number), number)
     engine = ocr.engine_name()
     folder = options.cache_dir or paths.cache_dir(os.environ)
-    cache = OcrCache(folder, f"{engine} revision {ocr.REVISION}") if options.use_cache else None
+    cache = _cache_in(folder, f"{engine} revision {ocr.REVISION}") if options.use_cache else None
     page = cache.get(file.digest, number) if cache else None
     if page is None:
         page = _recognised(file, number, engine, options.threads)
         if cache and page:
             cache.put(file.digest, page)
     return page
+
+
+@functools.lru_cache(maxsize=1)
+def _cache_in(folder: Path, settings: str) -> OcrCache:
+    """One object for all pages, since it looks at the folder's size once in many writes."""
+    return OcrCache(folder, settings)
 
 
 def _of_text_layer(layer: pdf.TextLayer, size: tuple[int, int], number: int) -> ScannedPage:

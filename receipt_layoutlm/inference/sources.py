@@ -31,8 +31,8 @@ ReadLines = Callable[[Path, ReadOptions, Callable[[DataError], None]], list[Labe
 """How a file of words is read, as in data/jsonl.py."""
 
 
-def files_of(paths: Iterable[Path]) -> list[Path]:
-    """The files, and those in the folders that can be read, sorted by name; hidden ones are left out.
+def files_of(paths: Iterable[Path], suffixes: tuple[str, ...] = (*SCAN_SUFFIXES, *WORD_SUFFIXES)) -> list[Path]:
+    """The files, and those in the folders whose names end so, sorted by name; hidden ones are left out.
 
     Raises DataError for a path that does not exist and for a folder without any such file.
     """
@@ -43,16 +43,15 @@ def files_of(paths: Iterable[Path]) -> list[Path]:
                 raise DataError("there is no such file", file=str(path))
             files.append(path)
             continue
-        found = sorted(each for each in path.rglob("*") if is_readable(each) and not is_hidden(each, path))
+        found = sorted(each for each in path.rglob("*") if is_readable(each, suffixes) and not is_hidden(each, path))
         if not found:
-            known = ", ".join((*SCAN_SUFFIXES, *WORD_SUFFIXES))
-            raise DataError(f"the folder has no file to predict ({known})", file=str(path))
+            raise DataError(f"the folder has no file to read ({', '.join(suffixes)})", file=str(path))
         files += found
     return list(dict.fromkeys(files))
 
 
-def is_readable(path: Path) -> bool:
-    return path.is_file() and path.name.lower().endswith((*SCAN_SUFFIXES, *WORD_SUFFIXES))
+def is_readable(path: Path, suffixes: tuple[str, ...]) -> bool:
+    return path.is_file() and path.name.lower().endswith(suffixes)
 
 
 def is_hidden(path: Path, folder: Path) -> bool:

@@ -10,6 +10,7 @@ from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.dataset.check import check_command
 from receipt_layoutlm.cli.dataset.forget import forget_pages
 from receipt_layoutlm.cli.dataset.import_files import as_json_option, import_
+from receipt_layoutlm.cli.dataset.import_scans import images, scans
 from receipt_layoutlm.cli.dataset.import_text import described_text
 from receipt_layoutlm.cli.dataset.select import select_subset
 from receipt_layoutlm.cli.dataset.store import count_labels, dynamo, load_files
@@ -32,6 +33,8 @@ def dataset() -> None:
 
 dataset.add_command(import_)
 import_.add_command(dynamo)
+import_.add_command(images)
+import_.add_command(scans)
 dataset.add_command(load_files)
 dataset.add_command(count_labels)
 dataset.add_command(check_command)

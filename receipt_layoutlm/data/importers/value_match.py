@@ -90,29 +90,40 @@ def occurrences(text: PageText, value: str) -> list[WordSpan]:
 
 
 def nearest(text: PageText, value: str) -> WordSpan | None:
-    """The first words with the smallest edit distance from the value; None if it is too large.
+    """The first words with the smallest edit distance from the value; None if it is too large."""
+    near = nearby(text, bare(value))
+    return min(near, key=lambda span: span.edits) if near else None
+
+
+def nearby(text: PageText, target: str) -> list[WordSpan]:
+    """Words within the largest edit distance from the target, which is bare; from top to bottom, without overlaps.
 
     Words at either end of which less than half is part of the match are excluded.
     """
-    target = bare(value)
     allowed = int(len(target) * EDITS_PER_CHARACTER)
     if not allowed or not text.characters:
-        return None
-    begin, end, edits = _fit(target, text.characters)
-    if edits > allowed or begin == end:
-        return None
-    span = text.span(begin, end, edits)
+        return []
+    edits, begins = _fits(target, text.characters)
+    taken: list[tuple[int, int]] = []
+    for end in sorted((end for end, cost in enumerate(edits) if cost <= allowed), key=edits.__getitem__):
+        if begins[end] < end and all(end <= begin or begins[end] >= other for begin, other in taken):
+            taken.append((begins[end], end))
+    spans = (_whole_words(text, text.span(begin, end, edits[end]), begin, end) for begin, end in sorted(taken))
+    return [span for span in spans if span.begin < span.end]
+
+
+def _whole_words(text: PageText, span: WordSpan, begin: int, end: int) -> WordSpan:
     first, last = span.begin, span.end - 1
     stops = [*text.starts[1:], len(text.characters)]
     if 2 * (stops[first] - begin) < stops[first] - text.starts[first]:
         first += 1
     if 2 * (end - text.starts[last]) < stops[last] - text.starts[last]:
         last -= 1
-    return WordSpan(first, last + 1, edits) if first <= last else None
+    return WordSpan(first, last + 1, span.edits)
 
 
-def _fit(target: str, text: str) -> tuple[int, int, int]:
-    """The stretch of the text nearest to the target: begin, end, edits (Sellers' algorithm)."""
+def _fits(target: str, text: str) -> tuple[list[int], list[int]]:
+    """For each end in the text, the edits of the stretch nearest to the target, and its begin (Sellers' algorithm)."""
     # row[j]: minimum edits between the first characters of the target and a stretch of the text that ends at j and
     # begins at start[j]
     row, start = [0] * (len(text) + 1), list(range(len(text) + 1))
@@ -127,8 +138,7 @@ def _fit(target: str, text: str) -> tuple[int, int, int]:
                 best, origin = row[-1] + 1, start[-1]
             row.append(best)
             start.append(origin)
-    end = min(range(len(row)), key=row.__getitem__)
-    return start[end], end, row[end]
+    return row, start
 
 
 _AMOUNT = re.compile(r"[^\d-]*(-?)[^\d-]*(\d[\d,]*(?:\.\d+)?)\D*")
@@ -137,6 +147,7 @@ _TOTAL = re.compile(r"t[o0]ta[l1i]")
 # other totals: before tax, number of items, tax or discounts only
 _PARTIAL_TOTAL = re.compile(r"sub ?t|excl|before|t[o0]ta[l1i] ?(gst|tax|qty|quant|item|disc|sav|point|change)|type ")
 _PAYMENT = re.compile(r"cash|change|card|credit|visa|master|amex|tender|paid|payment|balance|gst|tax")
+_DECIMALS = re.compile(r"\d\.\d")
 _SPACING = re.compile(r"[^a-z0-9]+")
 _LARGER = 1.2
 _MAX_PIECES = 3
@@ -156,14 +167,7 @@ def find_total(words: Sequence[str], boxes: Sequence[Box], value: str) -> WordSp
         return None
     candidates: list[tuple[int, WordSpan]] = []
     for line in printed_lines(boxes, words):
-        text = _SPACING.sub(" ", " ".join(words[index] for index in line).casefold())
-        amounts = sum("." in words[index] and amount(words[index]) is not None for index in line)
-        if amounts > 1 or _PARTIAL_TOTAL.search(text):
-            rank = 0
-        elif _TOTAL.search(text):
-            rank = 2
-        else:
-            rank = 0 if _PAYMENT.search(text) else 1
+        rank = total_rank([words[index] for index in line])
         candidates += [(rank, span) for span in _spans(words, line, target, has_point="." in value)]
     if not candidates:
         return None
@@ -171,6 +175,17 @@ def find_total(words: Sequence[str], boxes: Sequence[Box], value: str) -> WordSp
     spans = [span for rank, span in candidates if rank == best]
     tallest = max(_height(boxes, span) for span in spans)
     return [span for span in spans if _height(boxes, span) * _LARGER >= tallest][-1]
+
+
+def total_rank(line: Sequence[str]) -> int:
+    """2 if a printed line is captioned as the total, 1 if nothing says that it is not, else 0."""
+    text = _SPACING.sub(" ", " ".join(line).casefold())
+    amounts = sum(_DECIMALS.search(word) is not None and amount(word) is not None for word in line)
+    if amounts > 1 or _PARTIAL_TOTAL.search(text):
+        return 0
+    if _TOTAL.search(text):
+        return 2
+    return 0 if _PAYMENT.search(text) else 1
 
 
 def _spans(words: Sequence[str], line: Sequence[int], target: Decimal, has_point: bool) -> list[WordSpan]:
