@@ -16,7 +16,7 @@ from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.inference.extraction import ExtractedEntity
 from receipt_layoutlm.inference.scans import upright_image
 from receipt_layoutlm.inference.sources import InputPage
-from receipt_layoutlm.reports.overlay import Mark, Overlay, entity_marks, gold_of
+from receipt_layoutlm.reports.overlay import EntityMark, Overlay, entity_marks, gold_of
 from receipt_layoutlm.reports.overlay_folder import OverlayFolder
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ class Judged(NamedTuple):
     """A page with its gold entities, its predicted ones, and the confidence in each word's label."""
 
     page: InputPage
-    gold: tuple[Mark, ...] | None
-    predicted: tuple[Mark, ...]
+    gold: tuple[EntityMark, ...] | None
+    predicted: tuple[EntityMark, ...]
     confidences: tuple[float, ...]
     notes: tuple[str, ...] = ()
 
@@ -81,7 +81,7 @@ def predicted_pages(
     given, pages = tee(pages_of(inputs, is_done, failed, on_progress))
     for each, extraction in zip(given, extractor.extract(pages), strict=True):
         gold = gold_of(replace(each.page, tags=label_map.apply(each.page.tags)))
-        marks = tuple(Mark(e.label, e.words, e.confidence, _note(e)) for e in extraction.entities)
+        marks = tuple(EntityMark(e.label, e.words, e.confidence, _note(e)) for e in extraction.entities)
         notes = extraction.notes if gold is None else (*extraction.notes, *_unknown_labels(each.page, label_map))
         yield Judged(each, gold, marks, tuple(word.confidence for word in extraction.words), notes)
 

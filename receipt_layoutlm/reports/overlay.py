@@ -35,7 +35,7 @@ ERRORS = (Kind.MISSED, Kind.WRONG_LABEL, Kind.WRONG_WORDS, Kind.SPURIOUS)
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class EntityMark:
     """An entity, or a candidate for one: its label and its words, as indices into the page's words in reading order.
 
     `note` is shown beside it, such as the value that was read from it.
@@ -52,11 +52,11 @@ class FieldComparison:
     """A gold entity, a predicted one, or the pair of both that share words."""
 
     kind: Kind
-    gold: Mark | None
-    predicted: Mark | None
+    gold: EntityMark | None
+    predicted: EntityMark | None
 
     @property
-    def mark(self) -> Mark:
+    def mark(self) -> EntityMark:
         """The predicted entity, else the gold one."""
         mark = self.predicted or self.gold
         assert mark is not None
@@ -73,8 +73,8 @@ class Overlay:
     """
 
     page: Page
-    predicted: tuple[Mark, ...] = ()
-    gold: tuple[Mark, ...] | None = None
+    predicted: tuple[EntityMark, ...] = ()
+    gold: tuple[EntityMark, ...] | None = None
     confidences: tuple[float, ...] = ()
     image: "Image | None" = None
     source: str = ""
@@ -106,18 +106,18 @@ class Overlay:
 
 def entity_marks(
     tags: Sequence[str], order: Sequence[int], confidences: Sequence[float] | None = None
-) -> tuple[Mark, ...]:
+) -> tuple[EntityMark, ...]:
     """The entities of IOB2 tags in reading order; `order` has the index of each word in the page.
 
     The confidence of an entity is that of its least certain word.
     """
     return tuple(
-        Mark(label, tuple(order[begin:end]), None if confidences is None else min(confidences[begin:end]))
+        EntityMark(label, tuple(order[begin:end]), None if confidences is None else min(confidences[begin:end]))
         for label, begin, end in entities(tags)
     )
 
 
-def gold_of(page: Page) -> tuple[Mark, ...] | None:
+def gold_of(page: Page) -> tuple[EntityMark, ...] | None:
     """The entities of a labelled page in reading order, as training has them; None if no word is labelled."""
     if all(tag == UNSUPERVISED for tag in page.tags):
         return None
@@ -125,7 +125,7 @@ def gold_of(page: Page) -> tuple[Mark, ...] | None:
     return entity_marks(rearranged(page, order).tags, order)
 
 
-def line_boxes(page: Page, mark: Mark) -> list[Box]:
+def line_boxes(page: Page, mark: EntityMark) -> list[Box]:
     """A box around the words of each printed line of an entity."""
     lines: list[list[Box]] = []
     for index in mark.words:
@@ -138,7 +138,7 @@ def line_boxes(page: Page, mark: Mark) -> list[Box]:
     return [around(line) for line in lines]
 
 
-def _compared(page: Page, gold: Sequence[Mark], predicted: Sequence[Mark]) -> Iterator[FieldComparison]:
+def _compared(page: Page, gold: Sequence[EntityMark], predicted: Sequence[EntityMark]) -> Iterator[FieldComparison]:
     """Pairs equal entities first, then those with the same label, then those that share the most words."""
     gold_at: defaultdict[int, list[int]] = defaultdict(list)
     for place, mark in enumerate(gold):
@@ -159,7 +159,7 @@ def _compared(page: Page, gold: Sequence[Mark], predicted: Sequence[Mark]) -> It
         yield FieldComparison(Kind.NOT_JUDGED if is_unlabelled else Kind.SPURIOUS, None, mark)
 
 
-def _kind(gold: Mark, predicted: Mark) -> Kind:
+def _kind(gold: EntityMark, predicted: EntityMark) -> Kind:
     if gold.label != predicted.label:
         return Kind.WRONG_LABEL
     return Kind.RIGHT if {*gold.words} == {*predicted.words} else Kind.WRONG_WORDS

@@ -9,7 +9,7 @@ from typing import Final
 from receipt_layoutlm.data.page import UNSUPERVISED
 from receipt_layoutlm.reports.canvas import canvas_size, on_canvas, picture
 from receipt_layoutlm.reports.html import html_document
-from receipt_layoutlm.reports.overlay import Kind, Mark, Overlay, line_boxes
+from receipt_layoutlm.reports.overlay import EntityMark, Kind, Overlay, line_boxes
 
 _JPEG_QUALITY: Final = 80
 _GAP: Final = 240  # of the drawing's shorter side, by which a gold box is wider than its words
@@ -59,7 +59,7 @@ def _data_uri(overlay: Overlay, size: tuple[int, int]) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
-def _tags(marks: Iterable[Mark]) -> dict[int, str]:
+def _tags(marks: Iterable[EntityMark]) -> dict[int, str]:
     return {word: f"{'I' if place else 'B'}-{mark.label}" for mark in marks for place, word in enumerate(mark.words)}
 
 

@@ -9,7 +9,7 @@ from typing import Final
 from PIL import Image, ImageDraw, ImageFont
 
 from receipt_layoutlm.reports.canvas import STYLES, canvas_size, on_canvas, picture, spelled_out
-from receipt_layoutlm.reports.overlay import ERRORS, FieldComparison, Kind, Mark, Overlay, line_boxes
+from receipt_layoutlm.reports.overlay import ERRORS, EntityMark, FieldComparison, Kind, Overlay, line_boxes
 
 _FONTS: Final = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "arial.ttf")
 """Fonts with more than the basic Latin letters of pillow's own, where the system has one."""
@@ -69,7 +69,7 @@ def _draw_finding(
         _badge(draw, (boxes[0][0], boxes[0][1] - letter - 2 * gap), text, style.colour, letter, size[0])
 
 
-def _predicted_text(mark: Mark) -> str:
+def _predicted_text(mark: EntityMark) -> str:
     return mark.label if mark.confidence is None else f"{mark.label} {mark.confidence:.2f}"
 
 

@@ -1,7 +1,7 @@
 """A page with gold and predicted entities of every kind."""
 
 from receipt_layoutlm.data.page import Page
-from receipt_layoutlm.reports.overlay import Mark, Overlay, gold_of
+from receipt_layoutlm.reports.overlay import EntityMark, Overlay, gold_of
 
 WORDS = ("ACME", "STORES", "12/05/2018", "TOTAL", "10.70", "Thanks", "Tax", "0.60")
 TAGS = ("B-SHOP", "I-SHOP", "B-DATE", "O", "B-TOTAL", "O", "-", "B-TAX")
@@ -10,11 +10,11 @@ BOXES = (
     (100, 400, 300, 440), (100, 500, 200, 540), (600, 500, 700, 540),
 )  # fmt: skip
 PREDICTED = (
-    Mark("SHOP", (0,), 0.5),  # wrong words
-    Mark("TIME", (2,), 0.6, "2018-05-12"),  # wrong label
-    Mark("TOTAL", (4,), 0.9),  # right
-    Mark("SHOP", (5,), 0.7),  # spurious
-    Mark("TAX", (6,), 0.8),  # not judged
+    EntityMark("SHOP", (0,), 0.5),  # wrong words
+    EntityMark("TIME", (2,), 0.6, "2018-05-12"),  # wrong label
+    EntityMark("TOTAL", (4,), 0.9),  # right
+    EntityMark("SHOP", (5,), 0.7),  # spurious
+    EntityMark("TAX", (6,), 0.8),  # not judged
 )  # the tax is missed
 
 

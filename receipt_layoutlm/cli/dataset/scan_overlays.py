@@ -8,7 +8,7 @@ from receipt_layoutlm.data.importers.find_values import Document
 from receipt_layoutlm.data.importers.labelled_scans import LabelledScan, ScanReport
 from receipt_layoutlm.inference.scan_batch import ScannedFile
 from receipt_layoutlm.inference.scans import upright_image
-from receipt_layoutlm.reports.overlay import Mark, Overlay
+from receipt_layoutlm.reports.overlay import EntityMark, Overlay
 from receipt_layoutlm.reports.overlay_folder import OverlayFolder, content_of, remove_drawn
 
 MAX_DRAWN = 50
@@ -40,7 +40,7 @@ def draw_doubtful(folder: Path, labelled: Sequence[Labelled], report: ScanReport
 def _overlays(each: Labelled, report: ScanReport) -> Iterator[Overlay]:
     doubts = [doubt for doubt in report.doubts if doubt.file == each.read.name]
     notes = tuple(f"{doubt.label} {doubt.value}: {doubt.outcome}" for doubt in doubts)
-    marks: dict[int, list[Mark]] = {}
+    marks: dict[int, list[EntityMark]] = {}
     for label, placement in each.found.placements.items():
         likeness = next((doubt.likeness for doubt in doubts if doubt.label == label), 1.0)
         places = [(range(*span), likeness, "") for span in placement.spans]
@@ -51,7 +51,7 @@ def _overlays(each: Labelled, report: ScanReport) -> Iterator[Overlay]:
         for words, confidence, note in places:
             number = each.document.order[words[0]][0]
             indices = tuple(index for page, index in map(each.document.order.__getitem__, words) if page == number)
-            marks.setdefault(number, []).append(Mark(label, indices, confidence, note))
+            marks.setdefault(number, []).append(EntityMark(label, indices, confidence, note))
     for number, (page, scanned) in enumerate(zip(each.read.as_pages(each.found.tags), each.read.pages, strict=True)):
         yield Overlay(
             page=page,
