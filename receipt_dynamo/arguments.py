@@ -26,16 +26,20 @@ def checked(method: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(method)
     def call(*args: P.args, **values: P.kwargs) -> R:
-        signature.bind(*args, **values)  # a missing or unknown argument is Python's own TypeError
         try:
             return validated(*args, **values)
         except ValidationError as error:
+            try:
+                signature.bind(*args, **values)
+            except TypeError as wrong:  # a missing or unknown argument, as Python words it
+                raise TypeError(f"{method.__name__}() {wrong}") from None
             first = error.errors(include_url=False)[0]
             place = first["loc"][0] if first["loc"] else ""
             if error.title != method.__qualname__:
                 raise  # of a record that the method makes
             name = names[place] if isinstance(place, int) else place
-            given = repr(first["input"])[:SHOWN_CHARACTERS]
+            given = repr(first["input"])
+            given = given if len(given) <= SHOWN_CHARACTERS else given[: SHOWN_CHARACTERS - 1] + "…"
             raise InvalidInput(f"{method.__name__}: {name} is {given}: {first['msg'].lower()}") from None
 
     return call

@@ -3,8 +3,9 @@
 import contextlib
 import json
 import math
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from pydantic import JsonValue
 from pynamodb.attributes import Attribute, NumberAttribute
@@ -12,10 +13,25 @@ from pynamodb.constants import NUMBER, STRING
 
 from receipt_dynamo.errors import InvalidInput
 
+V = TypeVar("V")
+
+SHOWN: Final = 40  # characters of a stored value in a message
+
 
 def stamp(time: datetime) -> str:
     """The one spelling of a time in keys and attributes; it sorts as text."""
     return time.isoformat(timespec="microseconds")
+
+
+def time_of(text: str) -> datetime:
+    """The time in a text. Raises ValueError, which says how a time is written."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no time such as 2026-11-28T12:00:00.000000+00:00") from None
+
+
+DIGITS: Final = 38  # of a number in the table
 
 
 class TimeAttribute(Attribute[datetime]):
@@ -27,28 +43,53 @@ class TimeAttribute(Attribute[datetime]):
         return stamp(value)
 
     def deserialize(self, value: str) -> datetime:
-        return datetime.fromisoformat(value)
+        return _named(self, time_of, value)
 
 
 class NumericAttribute(NumberAttribute):
     """A finite number. One that another program stored as text is read too."""
 
     def deserialize(self, value: str) -> float:
-        return number_of(value)
+        return _named(self, number_of, value)
 
     def get_value(self, value: dict[str, Any]) -> Any:
         return value[STRING] if STRING in value else super().get_value(value)
 
 
 def number_of(text: str) -> float:
-    """An int or a finite float; raises ValueError."""
+    """An int of at most 38 digits, as the table takes, or a finite float; raises ValueError."""
     try:
-        return int(text)
+        whole = int(text)
     except ValueError:
-        number = float(text)
-        if not math.isfinite(number):
-            raise ValueError(f"{text!r} is not a finite number") from None
-        return number
+        return _finite(text)
+    if abs(whole) >= 10**DIGITS:
+        raise ValueError(f"a number has {len(str(abs(whole)))} digits, more than {DIGITS}")
+    return whole
+
+
+def _finite(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if math.isfinite(number := float(text)):
+            return number
+    raise ValueError(f"{text[:SHOWN]!r} is not a finite number")
+
+
+def _named(attribute: Attribute[V], parse: Callable[[str], V], text: str) -> V:
+    """The value of an attribute. Raises ValueError, which names the attribute."""
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise ValueError(f"{attribute.attr_name} {error}") from None
+
+
+def _json(text: str) -> JsonValue:
+    try:
+        value: JsonValue = json.loads(text, parse_int=number_of, parse_float=_finite, parse_constant=_finite)
+    except json.JSONDecodeError:
+        raise ValueError(f"{text[:SHOWN]!r} is not JSON") from None
+    except RecursionError:
+        raise ValueError(f"{text[:SHOWN]!r} is nested too deeply") from None
+    return value
 
 
 class DocumentAttribute(Attribute[JsonValue]):
@@ -63,7 +104,7 @@ class DocumentAttribute(Attribute[JsonValue]):
             raise InvalidInput(f"{self.attr_name} holds a number that JSON lacks: {error}") from None
 
     def deserialize(self, value: JsonValue) -> JsonValue:
-        return json.loads(value) if isinstance(value, str) else value
+        return _named(self, _json, value) if isinstance(value, str) else value
 
     def get_value(self, value: dict[str, Any]) -> Any:
         return value[STRING] if STRING in value else _untyped(value)

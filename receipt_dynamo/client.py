@@ -8,6 +8,7 @@ import contextlib
 import heapq
 import itertools
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Self, TypeVar, cast
@@ -45,6 +46,7 @@ from receipt_dynamo.errors import (
     UnreadableRow,
     store_error,
 )
+from receipt_dynamo.gateway import refuse_gateways
 from receipt_dynamo.items import ExclusionsItem, ForgottenPageItem, JobLogItem, JobMetricItem, LeaseItem, RawItem
 from receipt_dynamo.limits import check_lengths
 from receipt_dynamo.local_table import find_local_table, local_session
@@ -86,12 +88,19 @@ def _first(records: Iterable[R], limit: int | None) -> list[R]:
     # a bool is an int to Python: limit=True would silently return one record
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
         raise InvalidInput(f"limit is {limit!r}: give a positive integer, or None for all")
-    return list(itertools.islice(records, limit))
+    return list(itertools.islice(records, None if limit is None else min(limit, sys.maxsize)))
 
 
 def _page(limit: int | None) -> int | None:
     """How many rows one reply needs: a limit that is given, and that DynamoDB accepts."""
     return min(limit, MOST_ROWS) if isinstance(limit, int) and limit > 0 else None
+
+
+def checked_client(client: object) -> "DynamoClient":
+    """The client itself. Raises InvalidInput for anything else, such as a table's name."""
+    if not isinstance(client, DynamoClient):
+        raise InvalidInput(f"client is {client!r}: give a DynamoClient, such as DynamoClient('TABLE')")
+    return client
 
 
 class DynamoClient:
@@ -113,6 +122,7 @@ class DynamoClient:
             raise InvalidInput(f"table_name is {table_name!r}: give the name of a table")
         self.table_name = table_name
         self.clock = ServerClock()
+        self.unreadable: set[str] = set()  # places of the rows that were left out of lists, until the caller clears it
         self._with_waiting: set[str] = set()  # queues in which a job waited at the last look
 
         def connect() -> "DynamoDBClient":
@@ -123,6 +133,7 @@ class DynamoClient:
                 ),
             )
             self.clock.follow(created)
+            refuse_gateways(created)  # before the clock believes their dates
             return created
 
         try:
@@ -136,7 +147,7 @@ class DynamoClient:
     def local(cls) -> Self:
         """A client of the embedded table of `layoutlm-cli --local`. Raises StoreUnavailable when it is not running."""
         table = find_local_table(os.environ)
-        return cls(table.name, table.region, table.endpoint_url, session=local_session())
+        return cls(table.name, table.region, table.endpoint_url, session=local_session(table))
 
     def __repr__(self) -> str:
         return f"DynamoClient({self.table_name!r}, region={self.raw.meta.region_name!r})"
@@ -160,7 +171,7 @@ class DynamoClient:
         # the prefix excludes the rows that the original system stores in the same partition
         partition = items.status_pk(parse_status(status))
         rows = self._query("GSI1", partition, prefix=items.CREATED_PREFIX, newest_first=True, page=page)
-        return readable(items.job_from, rows)
+        return self._readable(items.job_from, rows)
 
     @checked
     def list_jobs_by_status(self, status: str, limit: int | None = None) -> list[Job]:
@@ -176,7 +187,7 @@ class DynamoClient:
             newest_first=True,
             attributes=("PK", "results"),
         )
-        return readable(items.results_from, rows)
+        return self._readable(items.results_from, rows)
 
     @checked
     def list_jobs(self, limit: int | None = None) -> list[Job]:
@@ -188,7 +199,7 @@ class DynamoClient:
     def list_jobs_by_name(self, name: str, limit: int | None = None) -> list[Job]:
         partition, page = items.name_pk(name), _page(limit)
         rows = self._query("GSI2", partition, prefix=items.CREATED_PREFIX, newest_first=True, page=page)
-        return _first(readable(items.job_from, rows), limit)
+        return _first(self._readable(items.job_from, rows), limit)
 
     @checked
     def iter_queue(self, queue: str = "default", *, page: int | None = None) -> Iterator[Job]:
@@ -196,7 +207,7 @@ class DynamoClient:
 
         A hint: the index lags behind the table, so claim reads the lease consistently.
         """
-        return readable(items.job_from, self._query("GSI3", items.queue_pk(queue), page=page))
+        return self._readable(items.job_from, self._query("GSI3", items.queue_pk(queue), page=page))
 
     @checked
     def iter_due(self, queue: str, now: Callable[[], datetime], *, page: int) -> Iterator[Job]:
@@ -209,7 +220,7 @@ class DynamoClient:
         rows = self._query("GSI3", partition, page=page, between=items.READY_RANGE if is_known else None)
         head = list(itertools.islice(rows, page))
         early = itertools.takewhile(lambda raw: not items.is_later(raw), itertools.chain(head, rows))
-        ready = readable(items.job_from, early)
+        ready = self._readable(items.job_from, early)
         waited: Sequence[Job] = ()
         if is_known or len(head) == page or any(map(items.is_later, head)):
             waited = self._waited(queue, now(), page)
@@ -223,7 +234,7 @@ class DynamoClient:
             if waits:
                 yield from self._waited(queue, now(), page)
                 return
-            yield from (job for job in readable(items.job_from, some) if job.is_due(now()))
+            yield from (job for job in self._readable(items.job_from, some) if job.is_due(now()))
 
     def _waited(self, queue: str, now: datetime, page: int) -> Sequence[Job]:
         """Jobs of a queue that waited for a time, and are due. Notes whether any waits."""
@@ -233,7 +244,9 @@ class DynamoClient:
             return ()
         self._with_waiting.add(queue)
         due = (self._query("GSI3", partition, between=items.due_range(rank, now), page=page) for rank in Priority)
-        jobs = readable(items.job_from, itertools.chain.from_iterable(itertools.islice(rows, page) for rows in due))
+        jobs = self._readable(
+            items.job_from, itertools.chain.from_iterable(itertools.islice(rows, page) for rows in due)
+        )
         return sorted((job for job in jobs if job.is_due(now)), key=claim_order)
 
     @checked
@@ -262,7 +275,7 @@ class DynamoClient:
     @checked
     def list_attempts(self, job_id: str) -> list[Attempt]:
         partition = items.job_pk(parse_job_id(job_id))
-        return list(readable(items.attempt_from, self._query(None, partition, prefix=items.ATTEMPT_PREFIX)))
+        return list(self._readable(items.attempt_from, self._query(None, partition, prefix=items.ATTEMPT_PREFIX)))
 
     @checked
     def claimable_since(self, job: Job, last_attempt: int) -> datetime:
@@ -286,7 +299,7 @@ class DynamoClient:
         job_id = parse_job_id(job_id)
         start = items.metric_key(job_id, after) if after else None
         rows = self._query(None, items.job_pk(job_id), prefix=items.METRIC_PREFIX, start=start)
-        stored = list(readable(evaluation_from, rows))
+        stored = list(self._readable(evaluation_from, rows))
         ours = [metric for metric in stored if isinstance(metric, JobMetric)]
         original = fold_original_rows(job_id, [row for row in stored if isinstance(row, JobMetricItem)])
         return sorted([*ours, *original], key=lambda metric: metric.timestamp)
@@ -294,7 +307,7 @@ class DynamoClient:
     @checked
     def iter_job_logs(self, job_id: str, *, page: int | None = None) -> Iterator[JobLog]:
         rows = self._query(None, items.job_pk(parse_job_id(job_id)), prefix=items.LOG_PREFIX, page=page)
-        return readable(items.log_from, rows)
+        return self._readable(items.log_from, rows)
 
     @checked
     def list_job_logs(self, job_id: str, limit: int | None = None) -> list[JobLog]:
@@ -363,13 +376,13 @@ class DynamoClient:
     def list_datasets(self) -> list[Dataset]:
         """Every snapshot, newest first."""
         rows = self._query("GSI1", items.DATASETS_KEY, prefix=items.CREATED_PREFIX, newest_first=True)
-        return list(readable(items.dataset_from, rows))
+        return list(self._readable(items.dataset_from, rows))
 
     @checked
     def get_dataset(self, name: str, fingerprint: str | None = None) -> Dataset:
         """The newest snapshot of a name, or the one whose fingerprint starts with the given text. Raises NotFound."""
         rows = self._query(None, items.dataset_pk(name), prefix=items.SNAPSHOT_PREFIX, newest_first=True)
-        for dataset in readable(items.dataset_from, rows):
+        for dataset in self._readable(items.dataset_from, rows):
             if dataset.fingerprint.startswith(fingerprint or ""):
                 return dataset
         reference = name if fingerprint is None else f"{name}@{fingerprint}"
@@ -401,9 +414,12 @@ class DynamoClient:
     def list_forgotten(self) -> list[ForgottenPage]:
         """Every forgotten page, by page id; a consistent read."""
         rows = self._query(None, items.DATASETS_KEY, prefix=items.FORGOTTEN_PREFIX)
-        return list(readable(items.forgotten_from, rows))
+        return list(self._readable(items.forgotten_from, rows))
 
     # requests
+
+    def _readable(self, parse: Callable[[RawItem], R], rows: Iterable[RawItem]) -> Iterator[R]:
+        return readable(parse, rows, self.unreadable.add)
 
     def get_row(self, key: RawItem, *, consistent: bool) -> RawItem | None:
         """One item by its key, as stored, or None."""

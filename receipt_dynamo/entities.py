@@ -17,12 +17,22 @@ from receipt_dynamo.errors import InvalidInput
 JsonObject = dict[str, JsonValue]
 
 
-def _as_utc(value: datetime) -> datetime:
+FIRST_TIME, LAST_TIME = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+"""Every stored time lies between: a lease or an age added to it is a time as well, in every zone."""
+
+
+def as_utc(value: datetime) -> datetime:
+    """An aware time in UTC. Raises ValueError beyond the years that computing with it takes."""
     # The original system wrote naive times, which meant UTC.
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    time = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    if not FIRST_TIME <= time < LAST_TIME:
+        raise ValueError(f"{time} is before {FIRST_TIME:%Y} or after {LAST_TIME:%Y}")
+    return time
 
 
-Time = Annotated[datetime, AfterValidator(_as_utc)]
+Time = Annotated[datetime, AfterValidator(as_utc)]
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+"""Attempts, steps, renewals, used budgets: exact as a float, and one more still fits into the table."""
 
 
 def utcnow() -> datetime:
@@ -97,8 +107,8 @@ SHOWN_CHARACTERS = 80  # of one text in a repr
 class Pointer(_Record):
     """Names one committed checkpoint: runs/{job_id}/attempt-{attempt}/checkpoint-{global_step}/."""
 
-    attempt: int
-    global_step: int
+    attempt: Count
+    global_step: Count
     manifest_sha256: str
 
 
@@ -121,15 +131,15 @@ FINAL_CAUSES = frozenset({"non_finite_loss", "bad_data", "bad_config", "max_runt
 class Budgets(_Record):
     """Used budgets of a job: errors (reported by a worker) and interruptions (a release, an expired lease)."""
 
-    errors: int = 0
-    interruptions: int = 0
-    errors_in_a_row: int = 0  # since the checkpoint pointer last moved
-    interruptions_in_a_row: int = 0
-    out_of_memory: int = 0  # errors of that cause; a trainer that the kernel killed for memory is one
-    max_errors: int = 5
-    max_errors_in_a_row: int = 3
-    max_interruptions: int = 20
-    max_interruptions_in_a_row: int = 5
+    errors: Count = 0
+    interruptions: Count = 0
+    errors_in_a_row: Count = 0  # since the checkpoint pointer last moved
+    interruptions_in_a_row: Count = 0
+    out_of_memory: Count = 0  # errors of that cause; a trainer that the kernel killed for memory is one
+    max_errors: Count = 5
+    max_errors_in_a_row: Count = 3
+    max_interruptions: Count = 20
+    max_interruptions_in_a_row: Count = 5
 
     def unused(self) -> "Budgets":
         """The same limits with nothing used up."""
@@ -228,7 +238,7 @@ class Job(_Row):
     priority: Priority = Priority.MEDIUM
     queue: str = "default"
     interrupted_at: tuple[Time, ...] = ()  # its last interruptions, kept where Timing.ondemand_after counts them
-    attempt: int = 0  # number of the newest attempt, 0 before the first claim
+    attempt: Count = 0  # number of the newest attempt, 0 before the first claim
     budgets: Budgets = Budgets()
     not_before: Time | None = None
     started_at: Time | None = None
@@ -263,11 +273,11 @@ class Lease(_Row):
     shown = ("job_id", "attempt", "worker_id", "expires_at", "progress")
 
     job_id: str
-    attempt: int
+    attempt: Count
     lease_token: str | None = None
     worker_id: str | None = None
     expires_at: Time | None = None
-    renewals: int = 0
+    renewals: Count = 0
     cancel_requested: bool = False
     progress: str = ""
     checkpoint: Pointer | None = None
@@ -283,11 +293,11 @@ class Attempt(_Row):
     shown = ("job_id", "attempt", "worker_id", "started_at", "outcome")
 
     job_id: str
-    attempt: int
+    attempt: Count
     worker_id: str
     started_at: Time
     machine: Machine = Machine()
-    resume_step: int = 0
+    resume_step: Count = 0
     ended_at: Time | None = None
     outcome: str | None = None
     last_step: int | None = None

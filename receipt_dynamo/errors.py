@@ -1,6 +1,6 @@
 """Exceptions of the run store, each with the fix in its text, and the botocore errors that become one."""
 
-from typing import Final
+from typing import Any, Final
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -19,6 +19,8 @@ from botocore.exceptions import (
     TokenRetrievalError,
 )
 from botocore.exceptions import ConnectionError as NoConnection
+
+from receipt_dynamo.gateway import GatewayAnswer
 
 TRANSIENT_CODES: Final = frozenset(
     {
@@ -86,6 +88,14 @@ class TableNotFound(NoAccess):
 class UnreadableRow(StoreError, ValueError):
     """The row asked for cannot be read: another program wrote it, or a newer version. The text names row and reason."""
 
+    def __init__(self, reason: str, place: str) -> None:
+        super().__init__(reason)
+        self.place = place
+
+
+class RowRefused(StoreError):
+    """The table takes no write of this row: with its present values it is too large, or a number too long."""
+
 
 class WrongReply(StoreError):
     """The reply belongs to another request: the connection is shared with another process."""
@@ -112,7 +122,9 @@ class WriteTimeout(StoreUnavailable):
 
 
 def is_overloaded(error: ClientError | BotoCoreError) -> bool:
-    """Whether the table itself asks to come again: it throttles, conflicts or has internal trouble."""
+    """Whether table or gateway ask to come again: it throttles, conflicts, has trouble, or was not reached at all."""
+    if isinstance(error, GatewayAnswer):
+        return True
     return isinstance(error, ClientError) and error.response["Error"]["Code"] in TRANSIENT_CODES
 
 
@@ -134,8 +146,14 @@ def store_error(error: ClientError | BotoCoreError, table_name: str) -> StoreErr
             f"table {table_name!r} (or an index of it) does not exist: check its name (--dynamo-table) and the region "
             "(--region), or create it from infra/storage.yaml"
         )
-    kind = StoreUnavailable if is_transient(error) else StoreError
+    kind = StoreUnavailable if is_transient(error) else RowRefused if _is_of_values(error) else StoreError
     return kind(f"{error.operation_name} on table {table_name!r}: {error}")
+
+
+def _is_of_values(error: ClientError) -> bool:
+    response: dict[str, Any] = dict(error.response)
+    reasons = [reason.get("Code") for reason in response.get("CancellationReasons") or ()]
+    return error.response["Error"]["Code"] == "ValidationException" or "ValidationError" in reasons
 
 
 def credentials_step(error: ClientError | BotoCoreError) -> str | None:

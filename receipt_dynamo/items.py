@@ -18,7 +18,15 @@ from pynamodb.attributes import (
 )
 from pynamodb.models import Model
 
-from receipt_dynamo.attributes import DocumentAttribute, NumericAttribute, TimeAttribute, ValueAttribute, stamp
+from receipt_dynamo.attributes import (
+    DocumentAttribute,
+    NumericAttribute,
+    TimeAttribute,
+    ValueAttribute,
+    number_of,
+    stamp,
+    time_of,
+)
 from receipt_dynamo.entities import (
     Attempt,
     Budgets,
@@ -35,6 +43,7 @@ from receipt_dynamo.entities import (
     Pointer,
     Priority,
     Storage,
+    as_utc,
     parse_job_id,
 )
 
@@ -366,7 +375,7 @@ def attempt_from(raw: RawItem) -> Attempt:
         last_step=_int(item.last_step),
         lost_steps=_int(item.lost_steps),
         checkpoints=_int(item.checkpoints),
-        phase_seconds={name: float(str(value)) for name, value in _object(item.phase_seconds).items()},
+        phase_seconds={name: float(number_of(str(value))) for name, value in _object(item.phase_seconds).items()},
         progress=item.progress or "",
         ended_by=item.ended_by,
     )
@@ -407,9 +416,9 @@ def own_event_time(raw: RawItem) -> datetime | None:
     """Time of an evaluation or event that a worker of this product stored; None for any other row."""
     text = str(raw["SK"]["S"]).removeprefix(METRIC_PREFIX).removeprefix(LOG_PREFIX)
     with contextlib.suppress(ValueError):
-        time = datetime.fromisoformat(text)
+        time = time_of(text)
         if stamp(time) == text and time.tzinfo is not None and "attempt" in raw:
-            return time
+            return as_utc(time)
     return None
 
 
@@ -422,7 +431,7 @@ def log_item(log: JobLog) -> JobLogItem:
 
 
 def log_from(raw: RawItem) -> JobLog:
-    item, timestamp = JobLogItem.from_raw_data(raw), datetime.fromisoformat(raw["SK"]["S"].removeprefix(LOG_PREFIX))
+    item, timestamp = JobLogItem.from_raw_data(raw), time_of(raw["SK"]["S"].removeprefix(LOG_PREFIX))
     original: JsonObject = {"exception": item.exception} if item.exception else {}
     return JobLog(
         job_id=id_of(raw),
@@ -464,7 +473,7 @@ def forgotten_from(raw: RawItem) -> ForgottenPage:
     try:
         item = ForgottenPageItem.from_raw_data(raw)
         return ForgottenPage(page_id=page_id, forgotten_at=item.forgotten_at, forgotten_by=item.forgotten_by)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, AttributeError, ArithmeticError):
         return ForgottenPage(page_id=page_id, forgotten_at=datetime.fromtimestamp(0, UTC), forgotten_by="unknown")
 
 
@@ -474,7 +483,7 @@ def times_document(times: Iterable[datetime]) -> JsonValue:
 
 
 def _times(document: JsonValue) -> tuple[datetime, ...]:
-    return tuple(datetime.fromisoformat(str(text)) for text in document) if isinstance(document, list) else ()
+    return tuple(time_of(str(text)) for text in document) if isinstance(document, list) else ()
 
 
 def id_of(raw: RawItem) -> str:

@@ -30,6 +30,10 @@ OPTIONS: Final[Mapping[str, str]] = {  # of the command line
 MESSAGE_CHARACTERS: Final = 8000
 LOG_TAIL_CHARACTERS: Final = 40_000
 PAGE_IDS: Final = 100  # named in an error
+# of an error, as JSON, in which a character takes up to 12 bytes
+MESSAGE_BYTES: Final = 24_000
+LOG_TAIL_BYTES: Final = 60_000
+PAGE_IDS_BYTES: Final = 40_000
 
 
 def check_lengths(**values: JsonValue) -> None:
@@ -45,13 +49,15 @@ def check_lengths(**values: JsonValue) -> None:
 
 def cut_error(error: JobError) -> JobError:
     """The error without what an item has no room for: a job must be able to fail, whatever its trainer says."""
-    return error.model_copy(
-        update={
-            "message": cut_text(error.message),
-            "page_ids": tuple(page_id[:200] for page_id in error.page_ids[:PAGE_IDS]),
-            "log_tail": error.log_tail[-LOG_TAIL_CHARACTERS:],
-        }
-    )
+    message, log_tail = cut_text(error.message), error.log_tail[-LOG_TAIL_CHARACTERS:]
+    page_ids = tuple(cut_text(page_id, 200) for page_id in error.page_ids[:PAGE_IDS])
+    while (size := len(json.dumps(message))) > MESSAGE_BYTES:
+        message = cut_text(message, len(message) * MESSAGE_BYTES // size)
+    while (size := len(json.dumps(log_tail))) > LOG_TAIL_BYTES:
+        log_tail = log_tail[-(len(log_tail) * LOG_TAIL_BYTES // size) :]
+    while len(json.dumps(page_ids)) > PAGE_IDS_BYTES:
+        page_ids = page_ids[: len(page_ids) // 2]
+    return error.model_copy(update={"message": message, "page_ids": page_ids, "log_tail": log_tail})
 
 
 def cut_text(text: str, characters: int = MESSAGE_CHARACTERS) -> str:

@@ -14,6 +14,7 @@ from receipt_dynamo.errors import StoreUnavailable
 # as receipt_layoutlm.paths and receipt_layoutlm.local.state write them; this package imports nothing of the product
 STATE_VARIABLE: Final = "LAYOUTLM_STATE_DIR"
 RECORDS: Final = "engines.json"
+KEYS: Final = "keys.json"
 TABLE: Final = "layoutlm-local"
 REGION: Final = "us-east-1"
 CONNECT_SECONDS: Final = 1.0
@@ -25,6 +26,8 @@ class LocalTable(NamedTuple):
     name: str
     region: str
     endpoint_url: str
+    access_key: str
+    secret_key: str
 
 
 def find_local_table(environ: Mapping[str, str]) -> LocalTable:
@@ -36,18 +39,20 @@ def find_local_table(environ: Mapping[str, str]) -> LocalTable:
     try:
         records = json.loads((folder / RECORDS).read_bytes())
         port = int(records["engines"][records["chosen"]["dynamodb"]]["ports"][0])
+        keys = json.loads((folder / KEYS).read_bytes())
+        pair = str(keys["access_key"]), str(keys["secret_key"])
         socket.create_connection(("127.0.0.1", port), CONNECT_SECONDS).close()
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise StoreUnavailable(
             f"the embedded table of {folder} is not running: start it with 'layoutlm-cli local up', or name "
             f"another folder with {STATE_VARIABLE}"
         ) from error
-    return LocalTable(TABLE, REGION, f"http://127.0.0.1:{port}")
+    return LocalTable(TABLE, REGION, f"http://127.0.0.1:{port}", *pair)
 
 
-def local_session() -> botocore.session.Session:
-    """A session that ignores the user's AWS, with the keys that the engines take from anybody on this machine."""
+def local_session(table: LocalTable) -> botocore.session.Session:
+    """A session that ignores the user's AWS, with the keys of the state folder."""
     fixed = {"profile": None, "config_file": os.devnull, "credentials_file": os.devnull}
     session = botocore.session.Session(session_vars={name: (None, None, value, None) for name, value in fixed.items()})
-    session.set_credentials("local", "local-secret")
+    session.set_credentials(table.access_key, table.secret_key)
     return session

@@ -16,7 +16,7 @@ from pynamodb.expressions.update import Action
 
 from receipt_dynamo import items
 from receipt_dynamo.arguments import checked
-from receipt_dynamo.client import DynamoClient, fence
+from receipt_dynamo.client import DynamoClient, checked_client, fence
 from receipt_dynamo.entities import (
     AttemptEnd,
     Budgets,
@@ -34,7 +34,15 @@ from receipt_dynamo.entities import (
     new_job_id,
     parse_job_id,
 )
-from receipt_dynamo.errors import InvalidInput, LeaseLost, NotFound, StateConflict, UnreadableRow
+from receipt_dynamo.errors import (
+    InvalidInput,
+    LeaseLost,
+    NotFound,
+    RowRefused,
+    StateConflict,
+    StoreError,
+    UnreadableRow,
+)
 from receipt_dynamo.items import JobItem, LeaseItem, lease_key
 from receipt_dynamo.lease_watch import LeaseWatch
 from receipt_dynamo.limits import check_lengths, cut_error
@@ -68,6 +76,9 @@ WORKER_ID_BYTES = 100
 CLAIM_PAGE = 25  # entries read at once: a claim takes one of the first, and 1,000 jobs are 128 read units
 PROGRESS_BYTES = 200  # with the longest worker id, a full lease stays under the 1,024 bytes of one write unit
 
+OF_ONE_ROW = (UnreadableRow, RowRefused)
+"""Errors of one row, in which a look or a claim goes on with the others."""
+
 DEFAULT_TIMING = Timing()
 
 
@@ -85,11 +96,14 @@ class JobQueue:
         rng: random.Random | None = None,
         timing: Timing = DEFAULT_TIMING,
     ) -> None:
-        self.client = client
+        self.client = checked_client(client)
         self.timing = timing
         self.watch = LeaseWatch() if now is None else LeaseWatch(lambda: now().timestamp())
         self.now = now or client.now
         self._rng = rng or random.Random()
+
+    def __repr__(self) -> str:
+        return f"JobQueue({self.client!r})"
 
     # submit
 
@@ -171,7 +185,11 @@ class JobQueue:
             seen = self._lease_or_none(job.job_id)
             if seen is None:
                 continue
-            lease = self._try_claim(seen, job.attempt, worker_id, machine or Machine())
+            try:
+                lease = self._try_claim(seen, job.attempt, worker_id, machine or Machine())
+            except OF_ONE_ROW as error:
+                self._pass_over(job.job_id, error)
+                continue
             if lease is not None:
                 return lease
             if not is_crowded:
@@ -397,7 +415,7 @@ class JobQueue:
     @checked
     def cancel(self, job_id: str) -> JobStatus:
         """Cancel at once when the job is not held; otherwise ask its worker to stop and return running."""
-        job_id, pauses = parse_job_id(job_id), self.client.writer.pauses()
+        job_id, pauses = parse_job_id(job_id), None
         while True:
             job, lease = self.client.get_job(job_id, consistent=True), self.client.get_lease(job_id)
             if job.status is JobStatus.CANCELLED:
@@ -407,18 +425,23 @@ class JobQueue:
             try:
                 self.client.writer.execute(*cancel_writes(job, lease, self.now()))
             except ConditionFailed:  # its state changed between read and write
-                self._pause_or_refuse(pauses, job, lease)
+                pauses = self._pause_or_refuse(pauses, job, lease)
                 continue
             return JobStatus.RUNNING if job.status is JobStatus.RUNNING else JobStatus.CANCELLED
 
-    def _pause_or_refuse(self, pauses: Pauses, job: Job, lease: Lease) -> None:
-        """Before job and lease are read again. Raises StateConflict once they have not agreed for too long."""
+    def _pause_or_refuse(self, pauses: Pauses | None, job: Job, lease: Lease) -> Pauses:
+        """Before job and lease are read again. Raises StateConflict once they have not agreed for too long.
+
+        None at the first refusal, from which the time counts: the write may have waited long for its own reply.
+        """
+        pauses = pauses or self.client.writer.pauses()
         if not pauses.pause():
             held = "held" if lease.lease_token is not None else "not held"
             raise StateConflict(
                 f"job {job.job_id} is {job.status}, but its lease is {held} (attempt {job.attempt} of the job, "
                 f"{lease.attempt} of the lease): another program changed its rows, or they change too fast; try again"
             )
+        return pauses
 
     @checked
     def retry(self, job_id: str) -> Job:
@@ -468,17 +491,29 @@ class JobQueue:
         The first look at a lease of another process takes nothing away: a later one does, if it was not renewed for
         the length of a lease, or for `watched_seconds`.
         """
-        rescued = [self._rescue(lease) for lease in self.expired(held, watched_seconds=watched_seconds)]
-        return [job for job in rescued if job is not None]
+        rescued = list[Job]()
+        for lease in self.expired(held, watched_seconds=watched_seconds):
+            try:
+                job = self._rescue(lease)
+            except (*OF_ONE_ROW, NotFound) as error:
+                self._pass_over(lease.job_id, error)
+            else:
+                rescued += [] if job is None else [job]
+        return rescued
 
     def _lease_or_none(self, job_id: str) -> Lease | None:
         try:
             return self.client.get_lease(job_id)
         except NotFound:
             return None  # a job of the original system is read-only
-        except UnreadableRow as error:  # it must not stop the others
-            log.warning("job %s is passed over: %s", job_id, error)
+        except UnreadableRow as error:
+            self._pass_over(job_id, error)
             return None
+
+    def _pass_over(self, job_id: str, error: StoreError) -> None:
+        """Note a row that must not stop the others."""
+        log.warning("job %s is passed over: %s", job_id, error)
+        self.client.unreadable.add(error.place if isinstance(error, UnreadableRow) else job_id)
 
     def _is_overdue(self, lease: Lease) -> bool:
         grace = timedelta(seconds=self.timing.rescue_grace_seconds)
@@ -499,11 +534,7 @@ class JobQueue:
         if lease.cancel_requested:
             moved = Move(JobStatus.CANCELLED, [])
         else:  # the budgets are read here, because the index that named the job may lag behind
-            try:
-                moved = interruption(self.client.get_job(job_id, consistent=True), lease, self.timing, now)
-            except UnreadableRow as error:
-                log.warning("job %s is passed over: %s", job_id, error)
-                return None
+            moved = interruption(self.client.get_job(job_id, consistent=True), lease, self.timing, now)
         writes = [*take_away_writes(lease, moved, untouched, now), rescued_attempt(lease, moved, now)]
         try:
             self.client.writer.execute(*writes)
@@ -537,7 +568,7 @@ class JobQueue:
 
         Raises NotFound, StateConflict for a job that has not ended.
         """
-        pauses = self.client.writer.pauses()
+        pauses = None
         while True:
             job = self.client.get_job(job_id, consistent=True)
             try:
@@ -552,7 +583,7 @@ class JobQueue:
             try:
                 self.client.writer.execute(*delete_decision_writes(job, lease, self.now()))
             except ConditionFailed:  # retried, or deleted, between read and write
-                self._pause_or_refuse(pauses, job, lease)
+                pauses = self._pause_or_refuse(pauses, job, lease)
 
     @checked
     def delete(self, job_id: str) -> int:

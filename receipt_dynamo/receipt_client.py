@@ -7,7 +7,7 @@ from typing import NamedTuple
 from receipt_dynamo import receipt_items as items
 from receipt_dynamo.arguments import checked
 from receipt_dynamo.bulk import Bulk, Units
-from receipt_dynamo.client import DynamoClient
+from receipt_dynamo.client import DynamoClient, checked_client
 from receipt_dynamo.errors import StateConflict
 from receipt_dynamo.items import RawItem
 from receipt_dynamo.receipts import Receipt, ReceiptWord, ReceiptWordLabel, ValidationStatus
@@ -48,9 +48,13 @@ class ReceiptClient:
     """
 
     def __init__(self, client: DynamoClient, bulk: Bulk | None = None) -> None:
+        self._client = checked_client(client)
         self.table_name = client.table_name
         self._writer = client.writer
         self._bulk = bulk or Bulk(client.raw, client.table_name)
+
+    def __repr__(self) -> str:
+        return f"ReceiptClient({self._client!r})"
 
     @property
     def units(self) -> Units:

@@ -4,11 +4,13 @@ What is read is hostile: other programs, older and newer versions write into the
 """
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, TypeVar
 
 from pydantic import ValidationError
 
+from receipt_dynamo.attributes import SHOWN
 from receipt_dynamo.errors import UnreadableRow
 from receipt_dynamo.items import RawItem
 
@@ -28,11 +30,16 @@ def read(parse: Callable[[RawItem], R], raw: RawItem) -> R:
         return parse(raw)
     except _FAULTS as error:
         place = " / ".join(repr(raw.get(name, {}).get("S")) for name in ("PK", "SK"))
-        raise UnreadableRow(f"row {place} cannot be read: {_reason(error)}") from error
+        raise UnreadableRow(f"row {place} cannot be read: {_reason(error, raw)}", place) from error
 
 
-def readable(parse: Callable[[RawItem], R], rows: Iterable[RawItem]) -> Iterator[R]:
-    """The records of all rows that can be read; one warning at the end counts the others and names the first."""
+def readable(
+    parse: Callable[[RawItem], R], rows: Iterable[RawItem], note: Callable[[str], object] = lambda place: None
+) -> Iterator[R]:
+    """The records of all rows that can be read; one warning at the end counts the others and names the first.
+
+    `note` gets the place of each of the others.
+    """
     skipped, named = 0, []
     try:
         for raw in rows:
@@ -40,6 +47,7 @@ def readable(parse: Callable[[RawItem], R], rows: Iterable[RawItem]) -> Iterator
                 record = read(parse, raw)
             except UnreadableRow as error:
                 skipped += 1
+                note(error.place)
                 named += [str(error)] if skipped <= NAMED else []
             else:
                 yield record
@@ -49,9 +57,26 @@ def readable(parse: Callable[[RawItem], R], rows: Iterable[RawItem]) -> Iterator
             log.warning("%s skipped: %s%s", "1 row" if skipped == 1 else f"{skipped} rows", "; ".join(named), more)
 
 
-def _reason(error: Exception) -> str:
+_WRONG_TYPE = re.compile(r"Cannot deserialize '(.+)' attribute from type: (\w+)")
+_NO_MEMBER = re.compile(r"(.*) is not a valid (?:JobStatus|ValidationStatus|Priority)")
+_OTHER_ROW = re.compile("Unknown discriminator value|Cannot instantiate a ")
+_TYPES: Final = {"S": "a text", "N": "a number", "BOOL": "true or false", "M": "a map"}  # that PynamoDB expects
+
+
+def _reason(error: Exception, raw: RawItem) -> str:
+    """The attribute, its value and what is expected, as far as they are known."""
+    text = next(iter(str(error).splitlines()), "")
     if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    lines = str(error).splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:REASON_CHARACTERS]
+        first = error.errors(include_url=False, include_context=False)[0]
+        name = ".".join(map(str, first["loc"])) or error.title
+        text = f"{name} {repr(first['input'])[:SHOWN]}: {first['msg']}"
+    elif match := _WRONG_TYPE.match(text):
+        text = f"{match[1]} {str(raw.get(match[1]))[:SHOWN]} is not {_TYPES.get(match[2], match[2])}"
+    elif _OTHER_ROW.match(text):
+        text = f"TYPE {str(raw.get('TYPE'))[:SHOWN]} is not the type of rows with this key"
+    elif match := _NO_MEMBER.fullmatch(text):
+        name = next((name for name, stored in raw.items() if repr(stored.get("S")) == match[1]), "its status")
+        text = f"{name} {match[1]} is none of its values" if match[1] != "None" else "it has no status"
+    elif not isinstance(error, ValueError):
+        text = f"{text} is missing" if isinstance(error, KeyError) else "a value is missing or of another type"
+    return text[:REASON_CHARACTERS]

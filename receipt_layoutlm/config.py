@@ -205,8 +205,8 @@ class TrainConfig(BaseModel):
     checkpoint_every: float = _schedule(
         600, gt=0, description="Seconds between checkpoints, in addition to the one at each evaluation."
     )
-    keep_checkpoints: int = _schedule(
-        2, ge=1, description="Checkpoints kept in the bucket beside the best and the one before the last."
+    keep_checkpoints: Literal["all"] | Annotated[int, Field(ge=1)] = _schedule(
+        2, description="Checkpoints kept in the bucket beside the best and the one before the last; all for every one."
     )
     hang_timeout: float = _schedule(
         900, ge=10, description="Seconds without a sign of progress after which the trainer is ended."

@@ -10,8 +10,9 @@ from typing import Self
 from receipt_dynamo import DynamoClient
 from receipt_layoutlm.data.dates import DateOrder
 from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.inference.acceptance import Acceptance, AcceptanceRule
 from receipt_layoutlm.inference.extraction import Extraction, extraction_of
-from receipt_layoutlm.inference.predictor import Device, Predictor
+from receipt_layoutlm.inference.predictor import Device, Predictor, nothing
 from receipt_layoutlm.inference.scans import ScanOptions
 from receipt_layoutlm.inference.sources import InputPage, read_pages
 from receipt_layoutlm.jobs.find import find_job
@@ -21,10 +22,6 @@ from receipt_layoutlm.references import TABLE_VARIABLE, is_in_bucket
 from receipt_layoutlm.storage.bucket import Bucket
 
 PAGES_AT_ONCE = 16
-
-
-def nothing(*_: object) -> None:
-    return None
 
 
 def model_folder(
@@ -47,6 +44,8 @@ class Extractor:
 
     predictor: Predictor
     date_order: DateOrder | None = None
+    rule: AcceptanceRule | None = None
+    """Decides which fields to accept; None without max_error."""
     scans: ScanOptions = field(default_factory=ScanOptions)
 
     @classmethod
@@ -58,12 +57,15 @@ class Extractor:
         open_bucket: Callable[[str], Bucket] = Bucket,
         device: Device = "auto",
         date_order: DateOrder | None = None,
+        max_error: float | None = None,
         scans: ScanOptions | None = None,
     ) -> Self:
         """Load a model: a folder, s3://BUCKET/PREFIX, or the best model of a job (id, name, @last, @best).
 
         A folder needs no AWS. A job is looked up by `client`, by default in the table DYNAMO_TABLE_NAME; its files are
-        verified and kept in the cache folder. `date_order` decides about dates like 01/02/2018. Raises UserError.
+        verified and kept in the cache folder. `date_order` decides about dates like 01/02/2018. With `max_error`, the
+        wished share of errors among accepted fields, each field is marked accept or ask; the model must be calibrated.
+        Raises UserError.
         """
 
         def open_client() -> DynamoClient:
@@ -72,7 +74,20 @@ class Extractor:
             return client or DynamoClient(os.environ[TABLE_VARIABLE])
 
         folder = model_folder(source, open_client, open_bucket, cache_dir(os.environ))
-        return cls(Predictor.load(folder, device), date_order, scans or ScanOptions())
+        return cls.open(Predictor.load(folder, device), folder, date_order, max_error, scans or ScanOptions())
+
+    @classmethod
+    def open(
+        cls,
+        predictor: Predictor,
+        folder: Path,
+        date_order: DateOrder | None,
+        max_error: float | None,
+        scans: ScanOptions,
+    ) -> Self:
+        """An extractor of a loaded model and the calibration in its folder. Raises CalibrationError."""
+        rule = None if max_error is None else Acceptance.read(folder, predictor.digest).rule(max_error)
+        return cls(predictor, date_order, rule, scans)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -95,5 +110,7 @@ class Extractor:
                     number=each.number,
                     model=self.predictor.digest,
                     date_order=self.date_order,
+                    ocr_confidences=each.ocr_confidences,
+                    rule=self.rule,
                     notes=(*self.predictor.notes, *each.notes),
                 )

@@ -114,6 +114,17 @@ def check_own(folder: Path, advice: str = WORK_ADVICE) -> None:
         raise FolderRefused(f"{folder} {problem}: {advice}")
 
 
+def check_shared(folder: Path, advice: str = WORK_ADVICE) -> None:
+    """Check that no other user can replace what this one puts into a folder. Raises FolderRefused."""
+    found = folder.stat()
+    if found.st_uid not in (0, os.geteuid()):
+        raise FolderRefused(
+            f"{folder} belongs to {_user_name(found.st_uid)}, who can replace what lies in it: {advice}"
+        )
+    if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+        raise FolderRefused(f"{folder} can be changed by every user of this machine (chmod +t protects it): {advice}")
+
+
 def problem_of(folder: Path, found: os.stat_result) -> str | None:
     """Why an existing folder is not safe to use, in words that follow its name; None if it is."""
     if stat.S_ISLNK(found.st_mode):
@@ -129,12 +140,12 @@ def problem_of(folder: Path, found: os.stat_result) -> str | None:
     return None if os.access(folder, os.W_OK | os.X_OK) else "is not writable"
 
 
-def make_folders(folder: Path, advice: str = WORK_ADVICE, mode: int = 0o700) -> None:
-    """Create a folder and those above it that are missing, all with this mode. Raises FolderRefused."""
+def make_folders(folder: Path, advice: str = WORK_ADVICE) -> None:
+    """Create a folder and those above it that are missing, all with mode 0700. Raises FolderRefused."""
     try:
         for path in (*reversed(folder.absolute().parents), folder):
             if not path.is_dir():
-                path.mkdir(mode, exist_ok=True)
+                path.mkdir(0o700, exist_ok=True)
     except OSError as error:
         raise FolderRefused(f"{folder} cannot be created ({error.strerror}): {advice}") from error
 
@@ -156,6 +167,15 @@ def disk_bytes(folder: Path, most: int = 200_000) -> int:
 def private(path: str, flags: int) -> int:
     """Opener for `open`: a new file is its owner's alone from the first byte, and a link is not followed."""
     return os.open(path, flags | os.O_NOFOLLOW, 0o600)
+
+
+def private_new(path: str, flags: int) -> int:
+    """Opener as `private` for a file that must not exist yet: no link, and no file that somebody else put there."""
+    try:
+        return private(path, flags | os.O_EXCL)
+    except FileExistsError:
+        os.close(private(path, os.O_RDONLY))  # names a link as such
+        raise
 
 
 @contextmanager

@@ -1,10 +1,13 @@
 """Redaction of secrets in texts and documents, and of control characters for terminals."""
 
+import json
 import re
 import unicodedata
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from pydantic import JsonValue
+if TYPE_CHECKING:
+    from pydantic import JsonValue  # slow to load, and every command line needs this module
 
 SECRET_WORDS = ("TOKEN", "SECRET", "PASSWORD", "KEY")
 HARMLESS_ENDS = ("_ID", "_FILE", "_PATH", "_DIR")
@@ -31,13 +34,14 @@ def secrets_of(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def redacted(text: str, secrets: tuple[str, ...]) -> str:
-    """The text without secrets."""
+    """The text without secrets, and with `?` for what no row can hold: bytes of a file's name that are no UTF-8."""
+    text = text.encode(errors="replace").decode()
     for secret in secrets:
         text = text.replace(secret, STRUCK_OUT)
     return text
 
 
-def redacted_document(document: JsonValue, secrets: tuple[str, ...]) -> JsonValue:
+def redacted_document(document: "JsonValue", secrets: tuple[str, ...]) -> "JsonValue":
     """The document without secrets in its texts; keys and numbers stay."""
     match document:
         case str():
@@ -47,6 +51,34 @@ def redacted_document(document: JsonValue, secrets: tuple[str, ...]) -> JsonValu
         case dict():
             return {name: redacted_document(value, secrets) for name, value in document.items()}
     return document
+
+
+def forms_of(secret: str) -> tuple[bytes, ...]:
+    """A secret as logs show it: as it is, and as JSON and Python's repr escape it; longest first."""
+    texts = {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]}
+    return tuple(sorted((text.encode() for text in texts), key=len, reverse=True))
+
+
+def redacted_bytes(data: bytes, secrets: tuple[str, ...]) -> bytes:
+    """A part of a log without secrets in any of their forms."""
+    for secret in secrets:
+        for form in forms_of(secret):
+            data = data.replace(form, STRUCK_OUT.encode())
+    return data
+
+
+def redacted_lines(data: bytes, secrets: tuple[str, ...]) -> bytes:
+    """JSON lines without secrets in their texts; a line that is no JSON is redacted as text."""
+    lines = data.splitlines(keepends=True)
+    return b"".join(line if redacted_bytes(line, secrets) == line else _redacted_line(line, secrets) for line in lines)
+
+
+def _redacted_line(line: bytes, secrets: tuple[str, ...]) -> bytes:
+    try:
+        document = redacted_document(json.loads(line), secrets)
+    except (ValueError, RecursionError):
+        return redacted_bytes(line, secrets)
+    return json.dumps(document, ensure_ascii=False).encode() + b"\n" * line.endswith(b"\n")
 
 
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -54,6 +54,21 @@ def new_name(name: str) -> str:
     return name
 
 
+def dataset_name(name: str) -> str:
+    """The name, if it is safe and NAME@FINGERPRINT can be told apart. Raises ConfigError."""
+    if "@" in name:
+        raise ConfigError(f"dataset name {name[:20]!r}: '@' begins a fingerprint: use {as_dataset_name(name)}")
+    if (problem := _unsafe(name)) is not None:
+        raise ConfigError(f"dataset name {name[:20]!r}: {problem}")
+    return name
+
+
+def as_dataset_name(text: str) -> str:
+    """The nearest name to a text, such as a file's."""
+    near = "".join(ch if ch.isalnum() or ch in "._-+" else "-" for ch in text).lstrip(".-")
+    return near.encode()[:NAME_BYTES].decode(errors="ignore") or "pages"
+
+
 def fingerprint_of(dataset: str | None, field: str = "dataset") -> str:
     """The SHA-256 in the NAME@FINGERPRINT of a submitted job. Raises ConfigError."""
     name, _, fingerprint = (dataset or "").partition("@")

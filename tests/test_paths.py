@@ -168,3 +168,49 @@ def test_files_inside_the_block_are_private_and_afterwards_as_before(tmp_path: P
     finally:
         os.umask(before)
     assert (mode(tmp_path / "inside"), mode(tmp_path / "after")) == (0o600, 0o644)
+
+
+@needs_root
+@pytest.mark.parametrize("planted", ["file", "link", "hard link"])
+def test_a_log_that_somebody_put_there_first_is_not_written_to(common: Path, planted: str) -> None:
+    victim = common / "victim"
+    victim.write_text("precious")
+    victim.chmod(0o600)
+    run = common / "run"
+    run.mkdir()
+    run.chmod(0o777)
+    log = run / "train.log"
+    if planted == "hard link":
+        log.hardlink_to(victim)
+    else:
+        as_stranger(log.touch if planted == "file" else lambda: log.symlink_to(victim))
+
+    with pytest.raises(OSError, match=r"exists|symbolic link"):
+        RunDir(run).open_train_log()
+
+    assert victim.read_text() == "precious"
+    assert planted != "file" or log.read_bytes() == b""
+
+
+def test_run_directories_are_their_users_alone_in_a_folder_that_is_shared(common: Path) -> None:
+    (common / ".attempts").mkdir()
+    (common / ".attempts").chmod(0o755)  # as an earlier version made it
+
+    prepare_work_dir(common)
+
+    assert mode(common / ".attempts") == 0o700
+    assert mode(common) == 0o1777
+
+
+@needs_root
+def test_a_work_folder_in_which_others_can_replace_what_is_ones_own_is_refused(common: Path) -> None:
+    open_to_all = common / "open"
+    open_to_all.mkdir()
+    open_to_all.chmod(0o777)
+    with pytest.raises(FolderRefused, match=r"every user of this machine \(chmod \+t.*--work-dir"):
+        prepare_work_dir(open_to_all)
+    theirs = common / "theirs"
+    as_stranger(theirs.mkdir)
+    with pytest.raises(FolderRefused, match=r"belongs to 12345, who can replace"):
+        prepare_work_dir(theirs)
+    assert list(theirs.iterdir()) == list(open_to_all.iterdir()) == []

@@ -62,6 +62,10 @@ def test_secrets_are_struck_out_of_a_documents_texts() -> None:
     }
 
 
+def test_a_name_of_a_file_that_is_no_utf_8_can_be_stored() -> None:
+    assert redacted("/data/b\udcffd is missing", ()) == "/data/b?d is missing"
+
+
 def test_what_is_no_secret_stays_readable() -> None:
     text = "false: AKIAEXAMPLEEXAMPLE is refused in us-east-1, see /home/me/hub and /var/run/identity"
 

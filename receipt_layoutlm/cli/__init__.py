@@ -1,18 +1,24 @@
 """layoutlm-cli: each command parses its options, makes one call and prints. A command's module is imported on use."""
 
+import logging
 import os
 from typing import Any
 
 import click
 
 from receipt_layoutlm.cli.lazy_group import LazyGroup
-from receipt_layoutlm.cli.output import colour_of, error_text
+from receipt_layoutlm.cli.output import PrintableFormatter, colour_of, error_text
 
 COMMANDS = {
     "train": ("receipt_layoutlm.cli.train:train_command", "Submit a training job, or run it here with --run-here."),
     "recipe": ("receipt_layoutlm.cli.recipe:recipe", "List named options of train, and what they reach."),
     "worker": ("receipt_layoutlm.cli.worker:worker", "Claim and run submitted jobs; drain running workers."),
     "predict": ("receipt_layoutlm.cli.predict:predict_command", "Read the fields of receipts with a trained model."),
+    "evaluate": ("receipt_layoutlm.cli.evaluate:evaluate_command", "Score a model on labelled pages."),
+    "calibrate": (
+        "receipt_layoutlm.cli.calibrate:calibrate_command",
+        "Fit from which certainty a field may be accepted unseen.",
+    ),
     "overlay": ("receipt_layoutlm.cli.overlay:overlay_command", "Draw pages with their fields, and mark errors."),
     "job": ("receipt_layoutlm.cli.job:job", "List, show, explain, compare, cancel, retry, pull and delete jobs."),
     "rescue": ("receipt_layoutlm.cli.rescue:rescue", "Requeue jobs whose lease has expired."),
@@ -39,7 +45,13 @@ class Program(LazyGroup):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         end = args.index("--") if "--" in args else len(args)
         options = [arg for arg in args[:end] if arg != "--local"]
-        return super().parse_args(ctx, [*(["--local"] if len(options) < end else []), *options, *args[end:]])
+        for number, arg in enumerate(args, start=1):
+            if not _is_unicode(arg):
+                raise click.UsageError(f"argument {number} ({arg!a}) is not UTF-8: write or rename it in UTF-8", ctx)
+        try:
+            return super().parse_args(ctx, [*(["--local"] if len(options) < end else []), *options, *args[end:]])
+        except click.ClickException as error:
+            raise _cleaned(error, ctx) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -51,8 +63,17 @@ class Program(LazyGroup):
             click.echo("Interrupted.", err=True)
             ctx.exit(INTERRUPTED)
         except click.ClickException as error:
-            error.message = error_text(error.message, ctx)  # type: ignore[misc]
-            raise
+            raise _cleaned(error, ctx) from error
+
+
+def _cleaned(error: click.ClickException, ctx: click.Context) -> click.ClickException:
+    error.message = error_text(error.message, ctx)  # type: ignore[misc]
+    return error
+
+
+def _is_unicode(text: str) -> bool:
+    """False for bytes of the command line or the environment that are not UTF-8, which Python keeps as surrogates."""
+    return not any("\ud800" <= each <= "\udfff" for each in text)
 
 
 @click.group(cls=Program, places=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
@@ -77,6 +98,8 @@ def cli(ctx: click.Context, is_local: bool) -> None:
       layoutlm-cli --local job show @last
     """
     ctx.obj, ctx.color = is_local, colour_of(os.environ)
+    if logging.lastResort is not None:  # the handler of a program that has set none
+        logging.lastResort.setFormatter(PrintableFormatter("warning: %(message)s"))
 
 
 def main() -> None:

@@ -64,14 +64,13 @@ def completion(shell: str, install: bool) -> None:
 def job_names(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
     """The newest jobs by name, and the references to one; those whose id begins as typed, by id."""
 
-    def ask() -> Iterable[tuple[str, str]]:
-        client = _client(ctx)
-        for job in client.list_jobs(SHOWN_JOBS) if client else ():
+    def ask(client: "DynamoClient") -> Iterable[tuple[str, str]]:
+        for job in client.list_jobs(SHOWN_JOBS):
             yield job.name, job.status
             if len(incomplete) >= 4 and job.job_id.startswith(incomplete):
                 yield job.job_id, f"{job.name}, {job.status}"
 
-    return [CompletionItem(name) for name in REFERENCES if name.startswith(incomplete)] + _items(ask, incomplete)
+    return [CompletionItem(name) for name in REFERENCES if name.startswith(incomplete)] + _items(ctx, ask, incomplete)
 
 
 job_argument = click.argument("reference", metavar="JOB", shell_complete=job_names)
@@ -80,27 +79,34 @@ job_argument = click.argument("reference", metavar="JOB", shell_complete=job_nam
 def dataset_names(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
     """The stored datasets by name, and by snapshot once an @ is typed."""
 
-    def ask() -> Iterable[tuple[str, str]]:
-        client = _client(ctx)
-        for dataset in client.list_datasets() if client else ():
+    def ask(client: "DynamoClient") -> Iterable[tuple[str, str]]:
+        for dataset in client.list_datasets():
             name = f"{dataset.name}@{dataset.fingerprint[:12]}" if "@" in incomplete else dataset.name
             yield name, f"{dataset.counts.get('pages', '?')} pages"
 
-    return _items(ask, incomplete)
+    return _items(ctx, ask, incomplete)
 
 
-def _items(ask: Callable[[], Iterable[tuple[str, str]]], incomplete: str) -> list[CompletionItem[str]]:
+def _items(
+    ctx: click.Context, ask: Callable[["DynamoClient"], Iterable[tuple[str, str]]], incomplete: str
+) -> list[CompletionItem[str]]:
     """Answers that begin as typed; none where the table does not answer in time."""
+    from botocore.exceptions import BotoCoreError  # before the clock starts: on a busy machine imports take seconds
+
+    from receipt_dynamo import StoreError
+    from receipt_layoutlm.errors import UserError
+
     found: dict[str, str] = {}
+    try:
+        client = _client(ctx)
+    except (StoreError, UserError, BotoCoreError, OSError, ValueError):
+        return []
+    if client is None:
+        return []
 
     def collect() -> None:
-        from botocore.exceptions import BotoCoreError
-
-        from receipt_dynamo import StoreError
-        from receipt_layoutlm.errors import UserError
-
         try:
-            for name, help_text in ask():
+            for name, help_text in ask(client):
                 if name.startswith(incomplete):
                     found.setdefault(name, help_text)
         except (StoreError, UserError, BotoCoreError, OSError, ValueError):

@@ -3,6 +3,7 @@
 No other module reads the environment for them.
 """
 
+import errno
 import functools
 import getpass
 import os
@@ -144,6 +145,10 @@ def explain_errors(command: F) -> F:
             raise click.UsageError(printable(str(error))) from error
         except (StoreError, UserError, BotoCoreError) as error:
             raise click.ClickException(printable(str(error))) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE or error.filename is None:  # click ends quietly when its reader has
+                raise
+            raise click.ClickException(printable(f"{error.filename}: {error.strerror}")) from error
 
     return wrapped  # type: ignore[return-value]
 

@@ -1,16 +1,41 @@
 """End of a job for people: its result, where its files are, and the commands that follow."""
 
 import shlex
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from receipt_dynamo import Job, JobQueue, JobStatus, JsonObject
-from receipt_layoutlm.cli.tables import clean, score
+from receipt_layoutlm.cli.tables import clean, reached_text
+from receipt_layoutlm.config import ConfigError
 from receipt_layoutlm.jobs.why_facts import lease_or_none
-from receipt_layoutlm.jobs.wording import cause, clock, stop_reason
+from receipt_layoutlm.jobs.wording import cause, clock
+from receipt_layoutlm.paths import given_work_dir, local_work_dir, worker_work_dir
+from receipt_layoutlm.references import safe_name
 
 EXIT_CODES = {JobStatus.SUCCEEDED: 0, JobStatus.FAILED: 100, JobStatus.CANCELLED: 103}
 NOT_FINISHED = 101
-_PLACES = (("epoch", "best_epoch"), ("step", "best_global_step"))
+
+
+@dataclass(frozen=True)
+class EndedJob:
+    """A job that has ended, or whose attempt on this machine has; and the folder of its run, if that is here."""
+
+    job: Job
+    folder: Path | None
+
+
+def ended_here(job: Job, environ: Mapping[str, str]) -> EndedJob:
+    """The job with the folder of its newest attempt, looked up in the work folders that a worker of this user has."""
+    chosen = job.job_config.get("work_dir")
+    folders = [given_work_dir(environ), Path(str(chosen)) if chosen else None]
+    with suppress(ConfigError):  # the name of a job of the original system may be no name of a file
+        for folder in filter(None, [*folders, local_work_dir(environ), worker_work_dir()]):
+            link = folder / safe_name(job.name)
+            if link.resolve().parent.name == job.job_id:  # the name may be another job's by now
+                return EndedJob(job, link)
+    return EndedJob(job, None)
 
 
 def exit_code(status: JobStatus | None) -> int:
@@ -42,10 +67,7 @@ def ended_document(job: Job, folder: Path | None = None) -> JsonObject:
 def _reason(queue: JobQueue, job: Job) -> str:
     results = job.results or {}
     if job.status is JobStatus.SUCCEEDED:
-        places = [(name, results.get(key)) for name, key in _PLACES]
-        at = ", ".join(f"{name} {value:g}" for name, value in places if isinstance(value, int | float))
-        reached = f": {results.get('metric_name')} {score(results.get('metric_value'))}" + (at and f" at {at}")
-        return reached + (f"; {stop_reason(results['stop_reason'])}" if results.get("stop_reason") else "")
+        return f": {reached_text(results)}"
     if job.status is JobStatus.FAILED:
         return f": {cause(job.error)}"
     lease = lease_or_none(queue, job.job_id)

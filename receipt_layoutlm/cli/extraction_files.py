@@ -13,6 +13,7 @@ from receipt_layoutlm.inference.extraction import Extraction
 
 PageKey = tuple[str, int]  # source, number of the page in it
 _COLUMNS = ("source", "page", "page_id", "model")
+_PER_LABEL = (" value", " confidence", " decision")  # columns beside that of the text
 
 
 class OutputError(UserError):
@@ -45,7 +46,7 @@ class ExtractionFile:
         self._file.seek(len(whole.encode()))
         self._file.truncate()
         if self._is_csv and not whole:
-            per_label = [f"{label}{suffix}" for label in self._labels for suffix in ("", " value", " confidence")]
+            per_label = [f"{label}{suffix}" for label in self._labels for suffix in ("", *_PER_LABEL)]
             self._write_row([*_COLUMNS, *per_label, "notes"])
         return self
 
@@ -57,7 +58,7 @@ class ExtractionFile:
                 return [(row["source"], int(row["page"]), row["model"]) for row in rows]
             documents = [json.loads(line) for line in whole.split("\n")[:-1]]  # a word may have U+2028, also a line end
             return [(each["source"], each["page"], each["model"]) for each in documents]
-        except (ValueError, KeyError, TypeError, csv.Error) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, csv.Error) as error:
             raise OutputError(
                 f"{self._path} is no output of predict: name another file, or give --overwrite"
             ) from error
@@ -74,8 +75,10 @@ class ExtractionFile:
         cells: list[object] = [page.source, page.page, page.page_id, page.model]
         for label in self._labels:
             best = page.best(label)
-            value = best and best.value
-            cells += ["", "", ""] if best is None else [best.text, value.text if value else "", best.confidence]
+            if best is None:
+                cells += [""] * (1 + len(_PER_LABEL))
+            else:
+                cells += [best.text, best.value.text if best.value else "", best.confidence, best.decision or ""]
         return [*cells, "; ".join(page.notes)]
 
     def _write_row(self, cells: Sequence[object]) -> None:

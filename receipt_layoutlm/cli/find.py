@@ -1,10 +1,8 @@
 """The job that a command names, and on stderr which one @best stands for."""
 
-import click
-
 from receipt_dynamo import DynamoClient, Job
+from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.jobs import find
-from receipt_layoutlm.redact import printable
 
 
 def find_named_job(client: DynamoClient, reference: str) -> Job:
@@ -12,5 +10,5 @@ def find_named_job(client: DynamoClient, reference: str) -> Job:
     if reference != find.BEST:
         return find.find_job(client, reference)
     best = find.best_job(client)
-    click.echo(printable(best.text), err=True)
+    say(best.text, err=True)
     return best.job

@@ -8,7 +8,7 @@ import click
 
 from receipt_layoutlm.cli.connection import Connection
 from receipt_layoutlm.cli.lazy_group import FullHelpGroup
-from receipt_layoutlm.cli.output import say
+from receipt_layoutlm.cli.output import say, say_json
 from receipt_layoutlm.cli.upkeep import expire
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.local import aws as local_aws
@@ -67,13 +67,15 @@ def _print_status(as_json: bool) -> None:
     with _one_line():
         current = local_aws.local_status(state_dir(os.environ), places)
     if as_json:
-        click.echo(current.model_dump_json(indent=1))
+        say_json(current.model_dump_json(indent=1))
         return
     running = [engine for engine in current.engines if engine.running]
     for engine in running:
         minutes, seconds = divmod(int(engine.uptime_seconds or 0), 60)
         cells = f"{f'{engine.name} {engine.version}':18} {', '.join(engine.services):8}  {engine.endpoint}"
         say(f"{cells}  pid {engine.pid}  up {minutes} min {seconds} s")
+        if not engine.locked:
+            say(f"  every user of this machine can read and change what {engine.name} stores")
     if not running:
         say("no engine is running")
     say(f"state  {current.state_dir}  {_megabytes(current.state_bytes)}")

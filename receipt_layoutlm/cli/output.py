@@ -1,9 +1,11 @@
 """Texts for people: their commands run as printed, their lines fit the terminal, their states are coloured.
 
 Rooms below write a command without the table, the region and `--local` of the call, which they do not know; `pasteable`
-adds them. Documents of --json pass through none of this.
+adds them. All that is printed is cleaned here: rows, pages and names are hostile input and must not steer a terminal.
 """
 
+import json
+import logging
 import os
 import re
 import sys
@@ -13,6 +15,8 @@ from typing import Any, Final
 
 import click
 from click.core import ParameterSource
+
+from receipt_layoutlm.redact import printable
 
 PROGRAM: Final = "layoutlm-cli"
 _PLACES: Final = f"{__name__}.places"
@@ -80,16 +84,32 @@ def _completed(root: click.Context, words: list[str]) -> str:
 
 
 def say(text: str, err: bool = False) -> None:
-    """Print a text to stdout, or to stderr, for people to read and to paste from."""
-    text, width = pasteable(text), terminal_width(err)
+    """Print a text to stdout, or to stderr, for people to read and to paste from, without control characters."""
+    text, width = printable(pasteable(text)), terminal_width(err)
     if width is not None:
         text = coloured("\n".join(wrapped(line, width) for line in text.split("\n")))
     click.echo(text, err=err)
 
 
+def say_json(text: str) -> None:
+    """Print a JSON text, in which control characters are written as JSON's escapes."""
+    click.echo("".join(each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1] for each in text))
+
+
+class PrintableFormatter(logging.Formatter):
+    """Keeps texts of the table and of the trainer's log from steering the terminal; completes their commands."""
+
+    def __init__(self, fmt: str) -> None:
+        super().__init__(fmt)
+        self._ctx = click.get_current_context(silent=True)  # threads log too, which have none
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(pasteable(super().format(record), self._ctx))
+
+
 def error_text(message: str, ctx: click.Context) -> str:
     """The message of an error, which click prints to stderr after `Error: `."""
-    text, width, prefix = pasteable(message, ctx), terminal_width(err=True), "Error: "
+    text, width, prefix = printable(pasteable(message, ctx)), terminal_width(err=True), "Error: "
     if width is None:
         return text
     return "\n".join(wrapped(line, width) for line in (prefix + text).split("\n")).removeprefix(prefix)

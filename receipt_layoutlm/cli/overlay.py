@@ -14,7 +14,7 @@ from receipt_layoutlm.cli.connection import Connection, require, store_options
 from receipt_layoutlm.cli.find import find_named_job
 from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.progress import share_bar
-from receipt_layoutlm.cli.sources import DeviceName, files, open_extractor, say_failed, source_options, stored
+from receipt_layoutlm.cli.sources import DeviceName, files, input_options, open_extractor, say_failed, stored
 from receipt_layoutlm.cli.tables import Column, clean, table
 from receipt_layoutlm.jobs.find import BEST
 
@@ -26,7 +26,7 @@ SHOWN: Final = 10  # pages in the text
 
 
 @click.command("overlay")
-@source_options
+@input_options
 @click.option(
     "--from-evaluation",
     is_flag=True,
@@ -96,7 +96,7 @@ def overlay_command(
     if reference is not None and model is not None:
         raise click.UsageError("--job and --model both name a model: give one of the two")
     require("reports")
-    from receipt_layoutlm.cli.overlay_pages import Pictures, draw, evaluated_pages, predicted_pages
+    from receipt_layoutlm.cli.overlay_pages import Pictures, draw_pages, evaluated_pages, predicted_pages
     from receipt_layoutlm.data.jsonl import read_partly_labelled_lines
     from receipt_layoutlm.datasets.predictions import read_held_out
     from receipt_layoutlm.inference.scans import ScanOptions
@@ -130,7 +130,7 @@ def overlay_command(
     with OverlayFolder(output, FORMATS[format_name], drawn_by) as folder, share_bar("draw", total) as on_progress:
         folder.failed = failed
         pages = judged(lambda page: folder.has(page.source, page.number, content(page)), on_progress)
-        count = draw(pages, folder, pictures, content, failed)
+        count = draw_pages(pages, folder, pictures, content, failed)
     drawn = sorted_by_trouble(folder.pages.values())
     if as_json:
         click.echo(overlay_json(output, drawn, failed))
@@ -173,6 +173,6 @@ def overlay_text(output: Path, pages: Sequence["DrawnPage"], drawn: int) -> str:
     lines = [table(("page", Column("errors", wraps=True), "lowest confidence", "file"), rows), ""] if rows else []
     judged = [page for page in pages if page.has_gold]
     errors = sum(page.error_count for page in judged)
-    wrong = f", {errors} errors on {sum(page.error_count > 0 for page in judged)} of them" if judged else ""
+    wrong = f", errors: {errors} on {sum(page.error_count > 0 for page in judged)} pages" if judged else ""
     before = f", {len(pages) - drawn} were there already" if drawn < len(pages) else ""
     return "\n".join([*lines, f"{clean(output / 'index.html')}: {len(pages)} pages{wrong}{before}"])

@@ -16,7 +16,7 @@ from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.inference.extraction import ExtractedEntity
 from receipt_layoutlm.inference.scans import upright_image
 from receipt_layoutlm.inference.sources import InputPage
-from receipt_layoutlm.reports.overlay import Mark, Overlay, gold_of, marks_of
+from receipt_layoutlm.reports.overlay import Mark, Overlay, entity_marks, gold_of
 from receipt_layoutlm.reports.overlay_folder import OverlayFolder
 
 if TYPE_CHECKING:
@@ -112,14 +112,14 @@ def evaluated_pages(
             confidence_at = dict(zip(view.index, view.confidence, strict=True))
             yield Judged(
                 each,
-                marks_of(view.true, view.index) if is_labelled else None,
-                marks_of(view.predicted, view.index, view.confidence),
+                entity_marks(view.true, view.index) if is_labelled else None,
+                entity_marks(view.predicted, view.index, view.confidence),
                 tuple(confidence_at[index] for index in range(len(page.words))),
             )
         on_progress(number)
 
 
-def draw(
+def draw_pages(
     pages: Iterable[Judged],
     folder: OverlayFolder,
     pictures: Pictures,

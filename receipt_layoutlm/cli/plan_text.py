@@ -39,8 +39,11 @@ def recipe_text(submission: Submission) -> str:
     return f"{submission.recipe}{left_out}"
 
 
-def dry_run_text(submission: Submission) -> str:
-    """The resolved config with the source of each value, and the plan. Raises NoDatasetChosen."""
+def dry_run_text(submission: Submission, earlier: Job | None) -> str:
+    """The resolved config with the source of each value, and the plan. Raises NoDatasetChosen.
+
+    `earlier` is the job that has the unique key already.
+    """
     submission.require_dataset()
     lines = []
     if submission.parent is not None:
@@ -71,6 +74,10 @@ def dry_run_text(submission: Submission) -> str:
         lines += [f"warning  {warning}" for warning in plan.warnings]
     else:
         lines += [f"dataset  {BY_WORKER}: labels, steps and time are unknown until then"]
+    if earlier is not None:
+        lines += [
+            f"{clean(earlier.name)} ({earlier.job_id}, {earlier.status}) was there already: --unique-key names it"
+        ]
     return "\n".join([*lines, "nothing was written (--dry-run)"])
 
 
@@ -78,7 +85,7 @@ def _estimate(amount: float | None, unit: str) -> str:
     return "unknown (no earlier job of this shape)" if amount is None else f"about {amount:.2f} {unit}"
 
 
-def dry_run_json(submission: Submission) -> str:
+def dry_run_json(submission: Submission, earlier: Job | None) -> str:
     """The same as JSON; null for values that need a table or data."""
     chosen, plan, parent = submission.dataset, submission.plan, submission.parent
     return json.dumps(
@@ -90,6 +97,7 @@ def dry_run_json(submission: Submission) -> str:
             "request": submission.request.model_dump(mode="json"),
             "dataset": None if chosen is None else chosen.dataset.model_dump(mode="json"),
             "plan": None if plan is None else plan.model_dump(mode="json"),
+            "was_there_already": earlier and earlier.job_id,
             "parent": parent
             and {
                 "job_id": parent.job.job_id,

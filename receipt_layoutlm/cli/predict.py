@@ -10,9 +10,9 @@ import click
 
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.extraction_files import ExtractionFile
-from receipt_layoutlm.cli.output import say
+from receipt_layoutlm.cli.output import say, say_json
 from receipt_layoutlm.cli.progress import share_bar
-from receipt_layoutlm.cli.sources import Input, files, open_extractor, pages_of, say_failed, source_options, stored
+from receipt_layoutlm.cli.sources import Input, files, input_options, open_extractor, pages_of, say_failed, stored
 from receipt_layoutlm.cli.tables import Column, table
 
 if TYPE_CHECKING:
@@ -23,7 +23,13 @@ OUTPUT_SUFFIXES = (".jsonl", ".csv")
 
 
 @click.command("predict")
-@source_options
+@input_options
+@click.option(
+    "--max-error",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="SHARE",
+    help="Mark each field accept or ask, so that at most this share of the accepted ones is wrong.",
+)
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -40,6 +46,7 @@ def predict_command(
     dataset: str | None,
     receipts: tuple[str, ...],
     date_order: Literal["dmy", "mdy"] | None,
+    max_error: float | None,
     output: Path | None,
     overwrite: bool,
     device: Literal["auto", "cpu", "cuda", "mps"],
@@ -72,7 +79,7 @@ def predict_command(
         *files(sources, ScanOptions(threads=threads), read_unlabelled_lines),
         *stored(connection, dataset, receipts),
     ]
-    extractor = open_extractor(connection, reference, model, device, threads, date_order)
+    extractor = open_extractor(connection, reference, model, device, threads, date_order, max_error)
     failed: dict[str, str] = {}
     with share_bar("predict", len(inputs)) as on_progress:
         if output is not None:
@@ -81,7 +88,7 @@ def predict_command(
             pages = list(extractor.extract(pages_of(inputs, lambda _: False, failed, on_progress)))
             text = extractions_json(pages, failed) if as_json else extractions_table(pages)
     if as_json and output is None:
-        click.echo(text)
+        say_json(text)
     else:
         say(text)
     say_failed(failed)
@@ -128,8 +135,11 @@ def extractions_table(pages: Sequence["Extraction"]) -> str:
         name = page.source if page.page == 1 else f"{page.source} ({page.page})"
         for entity in page.entities:
             value = entity.value.shown if entity.value else entity.problem or ""
-            rows.append((name, entity.label, entity.text, value, f"{entity.confidence:.2f}"))
+            decision = f"{entity.decision or ''}{': ' if entity.doubts else ''}{'; '.join(entity.doubts)}"
+            rows.append((name, entity.label, entity.text, value, f"{entity.confidence:.2f}", decision))
         if not page.entities:
-            rows.append((name, "", "no field found", "", ""))
+            rows.append((name, "", "no field found", "", "", ""))
     header = (Column("page", wraps=True), "label", Column("text", wraps=True), "value", "confidence")
-    return table(header, rows)
+    if not any(row[-1] for row in rows):
+        return table(header, [row[:-1] for row in rows])
+    return table((*header, Column("decision", wraps=True)), rows)

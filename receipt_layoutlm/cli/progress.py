@@ -23,6 +23,7 @@ from receipt_layoutlm.cli.output import pasteable
 from receipt_layoutlm.cli.tables import clean, score
 from receipt_layoutlm.datasets import receipt_snapshot
 from receipt_layoutlm.jobs.wording import cause_words
+from receipt_layoutlm.redact import printable
 from receipt_layoutlm.run import events
 from receipt_layoutlm.run.events import FINISH_TEXTS
 
@@ -71,7 +72,7 @@ class ProgressView:
         )
 
     def _say(self, text: str) -> None:
-        line = pasteable(text, self._ctx)
+        line = printable(pasteable(text, self._ctx))
         if self._bar.disable:
             click.echo(line, err=True)
         else:
@@ -131,8 +132,8 @@ def snapshot_bar() -> Iterator[Callable[[receipt_snapshot.SnapshotProgress], Non
 
 
 @contextmanager
-def counting_bar(title: str, total: int) -> Iterator[Callable[[], None]]:
-    """Bar over `total` items; the yielded function advances it by one."""
+def counting_bar(title: str, total: int | None) -> Iterator[Callable[[], None]]:
+    """Bar over `total` items, None if unknown; the yielded function advances it by one."""
     with _bar() as bar:
         task = bar.add_task(title, total=total)
         yield lambda: bar.advance(task)

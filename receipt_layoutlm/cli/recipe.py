@@ -67,7 +67,7 @@ def list_recipes(task: str, as_json: bool) -> None:
     cells = [
         [row["name"], f"{row['weights']}{' *' if row['is_default'] else ''}", *map(row.get, names[2:])] for row in rows
     ]
-    click.echo(table(("recipe", "weights", "F1", "CPU time", "memory", "purpose"), cells))
+    say(table(("recipe", "weights", "F1", "CPU time", "memory", "purpose"), cells))
     say("* the default of these weights; `layoutlm-cli recipe show receipts` prints the options of one")
 
 
@@ -85,7 +85,7 @@ def show_recipe(name: str, task: str, pretrained: str | None) -> None:
     variant = found.variant(weights)
     options: dict[str, object] = {"pretrained": weights}
     options |= {key: list(each) if isinstance(each, tuple) else each for key, each in variant.options.items()}
-    click.echo(f"# {found.purpose}")
+    say(f"# {found.purpose}")
     if variant.source:
-        click.echo(f"# Not measured; {variant.source}.")
+        say(f"# Not measured; {variant.source}.")
     click.echo(yaml.safe_dump(options, sort_keys=False, default_flow_style=False), nl=False)

@@ -31,7 +31,7 @@ CLOCK_TICK_SECONDS = 0.01  # so that rounding does not end a watch too early
 @click.option(
     "--watch",
     "seconds",
-    type=click.FloatRange(min=0),
+    type=click.FloatRange(min=0, max=86_400),
     default=DEFAULT_TIMING.lease_seconds,
     show_default=True,
     help="Seconds to watch expired leases; fewer only if their workers are known to be dead.",

@@ -14,7 +14,8 @@ import click
 from receipt_dynamo import Job, JobQueue, Machine, Storage, Timing
 from receipt_dynamo.client import resolve_region
 from receipt_layoutlm.cli.connection import Connection
-from receipt_layoutlm.cli.output import pasteable, say
+from receipt_layoutlm.cli.ended import EndedJob
+from receipt_layoutlm.cli.output import PrintableFormatter, say
 from receipt_layoutlm.cli.progress import ProgressView
 from receipt_layoutlm.cli.upkeep import Upkeep
 from receipt_layoutlm.config import ConfigError
@@ -22,7 +23,6 @@ from receipt_layoutlm.config_documents import from_document
 from receipt_layoutlm.fleet import names as fleet_names
 from receipt_layoutlm.fleet.scaler.prices import machine_price
 from receipt_layoutlm.paths import given_work_dir, local_work_dir, prepare_default_work_dir, private_files
-from receipt_layoutlm.redact import printable
 from receipt_layoutlm.references import safe_name
 from receipt_layoutlm.storage.keys import parse_s3_uri
 from receipt_layoutlm.worker.admission import ANY_BUCKET, JobPolicy
@@ -163,17 +163,6 @@ def _echo(text: str) -> None:
         say(text, err=True)
 
 
-class PrintableFormatter(logging.Formatter):
-    """Keeps texts of the table and of the trainer's log from steering the terminal; completes their commands."""
-
-    def __init__(self, fmt: str) -> None:
-        super().__init__(fmt)
-        self._ctx = click.get_current_context(silent=True)  # threads log too, which have none
-
-    def format(self, record: logging.LogRecord) -> str:
-        return pasteable(printable(super().format(record)), self._ctx)
-
-
 def log_to_stderr() -> None:
     """Log this package's messages to stderr, and those of no other library."""
     handler = logging.StreamHandler()
@@ -181,14 +170,6 @@ def log_to_stderr() -> None:
     logger = logging.getLogger("receipt_layoutlm")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-
-
-@dataclass(frozen=True)
-class EndedJob:
-    """A job after an attempt on this machine, and the folder of that attempt, unless it was never made."""
-
-    job: Job
-    folder: Path | None
 
 
 def work_here(connection: Connection, job: Job) -> EndedJob:

@@ -29,7 +29,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 
 
-def source_options(command: F) -> F:
+def input_options(command: F) -> F:
     """Add the arguments and options that name pages and a model, and how both are used."""
     options = (
         click.argument("sources", nargs=-1, metavar="[SOURCE]...", type=click.Path(path_type=Path)),
@@ -77,15 +77,18 @@ def open_extractor(
     device: DeviceName,
     threads: int | None,
     date_order: Literal["dmy", "mdy"] | None,
+    max_error: float | None = None,
 ) -> "Extractor":
     """The model of --job or --model; notes on it go to stderr."""
     require("train")
     from receipt_layoutlm.extractor import Extractor, model_folder
     from receipt_layoutlm.inference.predictor import Predictor
+    from receipt_layoutlm.inference.scans import ScanOptions
 
     place = reference or BEST if model is None else model if is_in_bucket(model) else Path(model)
     folder = model_folder(place, connection.client, connection.open_bucket, cache_dir(os.environ))
-    extractor = Extractor(Predictor.load(folder, device, threads), date_order)
+    scans = ScanOptions(threads=threads)
+    extractor = Extractor.open(Predictor.load(folder, device, threads), folder, date_order, max_error, scans)
     for note in extractor.predictor.notes:
         say(f"note: {note}", err=True)
     return extractor
@@ -112,7 +115,7 @@ def stored(connection: Connection, dataset: str | None, receipts: Iterable[str])
 
     inputs = []
     if dataset is not None:
-        found = find_dataset(connection.client(), dataset)
+        found = find_dataset(connection.client(), dataset, "dataset")
         pages = stored_pages(connection.open_bucket(connection.default_bucket()), found)
         for number, page in enumerate(pages, start=1):
             inputs.append(Input(dataset, partial(list, [InputPage(page, dataset, number)])))

@@ -1,6 +1,5 @@
 """Texts and tables for people. Cells pass through `clean`, so that stored texts cannot control a terminal."""
 
-import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +15,9 @@ from rich.text import Text
 from receipt_dynamo import Dataset, Job, JobMetric
 from receipt_layoutlm.cli.output import terminal_width, wrapped
 from receipt_layoutlm.jobs.timeline import PHASES, AttemptRow, Timeline
-from receipt_layoutlm.jobs.wording import cause, duration, outcome, stop_reason
+from receipt_layoutlm.jobs.wording import duration, local_time, outcome, stop_reason
 from receipt_layoutlm.redact import printable
 
-_OWN_PLACE = frozenset(  # results that stand elsewhere, most of them in cli/job/report.py
-    "per_label test comparability health remedy f1_by_decoding seen confusion class_weights hardware "
-    "stop_reason".split()
-)
 BY_WORKER = "snapshot to be taken by the worker"  # of a job that has not pinned its pages yet
 PHASE_TITLES = {"encode": "data"}
 UNLIMITED = sys.maxsize  # columns of a table that no terminal shows
@@ -99,12 +94,20 @@ def _records(columns: Sequence[Column], cells: Sequence[Sequence[str]], limit: i
 
 def when(time: datetime | None) -> str:
     """Local time to the second, with its zone."""
-    return "" if time is None else f"{time.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+    return "" if time is None else local_time(time)
 
 
 def score(value: JsonValue) -> str:
     """Four decimals; empty if there is no value."""
     return f"{value:.4f}" if isinstance(value, int | float) else ""
+
+
+def reached_text(results: Mapping[str, JsonValue]) -> str:
+    """The best evaluation and its place, and why the run ended: `eval_f1 0.5741 at epoch 3, step 30; …`."""
+    places = [(name, results.get(key)) for name, key in (("epoch", "best_epoch"), ("step", "best_global_step"))]
+    at = ", ".join(f"{name} {value:g}" for name, value in places if isinstance(value, int | float))
+    reached = f"{results.get('metric_name')} {score(results.get('metric_value'))}" + (at and f" at {at}")
+    return reached + (f"; {stop_reason(results['stop_reason'])}" if results.get("stop_reason") else "")
 
 
 def whole(value: JsonValue) -> str:
@@ -207,37 +210,6 @@ def datasets_table(datasets: Sequence[Dataset]) -> str:
         for each in datasets
     ]
     return table(header, rows)
-
-
-def show_text(job: Job, state: str) -> str:
-    """A job with its state, the config values that were given, and its results, one line each."""
-    config, results = job.job_config, job.results or {}
-    given, warnings = config.get("given"), config.get("warnings")
-    names = given if isinstance(given, dict) else config
-    facts: list[tuple[str, object]] = [
-        ("name", job.name),
-        ("id", job.job_id),
-        ("status", state),
-        ("description", job.description),
-        ("created", f"{when(job.created_at)} by {job.created_by}"),
-        ("started", when(job.started_at)),
-        ("ended", when(job.ended_at)),
-        ("queue", f"{job.queue}, priority {job.priority}"),
-        ("tags", ", ".join(f"{key}={value}" for key, value in job.tags.items())),
-        ("dataset", config.get("dataset") or (BY_WORKER if config.get("snapshot_on_worker") else "")),
-        ("recipe", config.get("recipe")),
-        ("config", ", ".join(f"{name}={json.dumps(config.get(name))}" for name in names if name != "dataset")),
-        *(("warning", text) for text in (warnings if isinstance(warnings, list) else ())),
-        ("error", "" if job.error is None else cause(job.error)),
-        *(
-            (name.replace("_", " "), f"{value:.4g}" if isinstance(value, float) else value)
-            for name, value in results.items()
-            if name not in _OWN_PLACE
-        ),
-        ("ended because", stop_reason(results["stop_reason"]) if "stop_reason" in results else ""),
-    ]
-    lines = [f"{name:16}  {clean(value)}" for name, value in facts if value not in ("", None)]
-    return "\n".join(lines)
 
 
 def timeline_text(timeline: Timeline) -> str:

@@ -4,8 +4,9 @@ import functools
 import json
 import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 import click
 
@@ -13,7 +14,7 @@ from receipt_layoutlm.cli.completion import job_names
 from receipt_layoutlm.cli.connection import Connection, require, store_options
 from receipt_layoutlm.cli.dataset.check import check_text
 from receipt_layoutlm.cli.dataset.forget import tell_forgotten
-from receipt_layoutlm.cli.ended import ended_document, ended_text, exit_code
+from receipt_layoutlm.cli.ended import EndedJob, ended_document, ended_here, ended_text, exit_code
 from receipt_layoutlm.cli.options import TaskCommand, given_values, model_options
 from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.plan_text import dry_run_json, dry_run_text, next_text, submitted_text
@@ -25,7 +26,7 @@ from receipt_layoutlm.config import DEFAULT_TASK, config_class
 from receipt_layoutlm.data.page import DEFAULT_ORDER, WordOrder
 from receipt_layoutlm.jobs.option_checks import check_pretrained
 from receipt_layoutlm.jobs.request import JobRequest, read_config_file, resolve
-from receipt_layoutlm.jobs.submit import SubmitContext, prepare_continuation, prepare_submission, submit
+from receipt_layoutlm.jobs.submit import SubmitContext, earlier_job, prepare_continuation, prepare_submission, submit
 
 
 @click.command("train", cls=TaskCommand)
@@ -86,64 +87,79 @@ def train_command(
     With --resume, options and pages are those of the job that is continued. Its length and options that do not affect
     the weights may be changed: epochs, patience, checkpoints, time limits, device, micro-batch.
     """
-    if run_here and wait:
-        raise click.UsageError("--run-here already waits until the job ends: leave --wait out")
-    if order is not None and data is None:
-        raise click.UsageError(
-            "--order is of the words in --data FILE; a dataset has the order of its import: "
-            "import it again with --order given (`layoutlm-cli dataset import --help`)"
-        )
     if run_here:
         require("train")
     models = (config_class(values["task"] or DEFAULT_TASK), JobRequest)
     file, flags = read_config_file(config_file) if config_file else {}, given_values(models, values)
+    own = {"data": data, "order": order, "quick": quick, "resume": resume, "run_here": run_here, "wait": wait}
+    refuse_combinations({name for name, value in {**file, **flags, **own}.items() if value})
     if quick and flags.setdefault("recipe", "quick") != "quick":
         raise click.UsageError("--quick is --recipe quick: give one of the two")
     open_bucket = functools.cache(connection.open_bucket)
     if resume is not None:
-        if data is not None or "dataset" in flags or "recipe" in {*flags, *file}:
-            raise click.UsageError(
-                "--resume keeps the pages and options of its job: leave --dataset, --data, --recipe and --quick out"
-            )
         context = SubmitContext(connection.client(), open_bucket, training_bucket=None)
         submission = prepare_continuation(context, resume, flags, file)
     else:
-        resolved = resolve(flags, file, os.environ)
-        if data is not None and "dataset" in resolved.given:
-            raise click.UsageError("--data imports a dataset and --dataset names one: give one of the two")
-        if data is not None and (resolved.config.snapshot_on_worker or resolved.config.over_lines):
-            raise click.UsageError("--snapshot-on-worker and --over-lines take pages from the table: leave --data out")
+        resolved = resolve(flags, file, {} if data else os.environ)  # which may name a dataset
         client = connection.client() if connection.has_table() or not (dry_run and as_json) else None
         bucket = connection.default_bucket() if connection.has_bucket() or not dry_run else None
         context = SubmitContext(client, open_bucket, bucket)
         with snapshot_bar() as on_progress:
             submission = prepare_submission(context, resolved, data, on_progress, order or DEFAULT_ORDER)
-        check_pretrained(submission.config, is_here=run_here or connection.is_local)
+        check_pretrained(submission.config, run_here or connection.is_local, open_bucket if bucket else None)
     if submission.dataset is not None and submission.dataset.pages is not None:
         tell_forgotten(submission.dataset.dataset.counts.get("forgotten", 0))
     if dry_run:
+        earlier = earlier_job(context, submission, unique_key)
         if as_json:
-            click.echo(dry_run_json(submission))
+            click.echo(dry_run_json(submission, earlier))
         else:
-            say(dry_run_text(submission))
+            say(dry_run_text(submission, earlier))
         return
     summary = check_text(submission.report, UNLIMITED) if submission.report else None
     submitted = submit(context, submission, connection.caller(), unique_key, summary)
-    job, plan = submitted.job, submission.plan
     if not as_json:
         say(submitted_text(submitted, submission))
         if not run_here:
-            say(next_text(job))
-    folder = None
+            say(next_text(submitted.job))
+    ended = EndedJob(submitted.job, None)
     if run_here:
-        ended = work_here(connection, job)
-        job, folder = ended.job, ended.folder
+        ended = work_here(connection, submitted.job)
     elif wait:
-        job = wait_for(connection.queue(), job)
+        ended = ended_here(wait_for(connection.queue(), submitted.job), os.environ)
     if as_json:
-        beside = {"plan": plan and plan.model_dump(mode="json"), "was_there_already": not submitted.is_new}
-        click.echo(json.dumps({**ended_document(job, folder), **beside}))
+        plan = submission.plan and submission.plan.model_dump(mode="json")
+        beside = {"plan": plan, "was_there_already": not submitted.is_new}
+        click.echo(json.dumps({**ended_document(ended.job, ended.folder), **beside}))
     elif run_here or wait:
-        say(ended_text(connection.queue(), job, folder))
+        say(ended_text(connection.queue(), ended.job, ended.folder))
     if run_here or wait:
-        sys.exit(exit_code(job.status))
+        sys.exit(exit_code(ended.job.status))
+
+
+_COMBINATIONS: Final = (  # an option, those that it excludes, and the way out
+    ("run_here", {"wait"}, "--run-here already waits until the job ends: leave --wait out"),
+    (
+        "resume",
+        {"dataset", "data", "recipe", "quick"},
+        "--resume keeps the pages and options of its job: leave --dataset, --data, --recipe and --quick out",
+    ),
+    ("data", {"dataset"}, "--data imports a dataset and --dataset names one: give one of the two"),
+    (
+        "data",
+        {"snapshot_on_worker", "over_lines"},
+        "--snapshot-on-worker and --over-lines take pages from the table: leave --data out",
+    ),
+)
+
+
+def refuse_combinations(given: Collection[str]) -> None:
+    """Raises UsageError for options, by name, that exclude each other."""
+    for name, excluded, text in _COMBINATIONS:
+        if name in given and not excluded.isdisjoint(given):
+            raise click.UsageError(text)
+    if "order" in given and "data" not in given:
+        raise click.UsageError(
+            "--order is of the words in --data FILE; a dataset has the order of its import: "
+            "import it again with --order given (`layoutlm-cli dataset import --help`)"
+        )

@@ -4,7 +4,6 @@ import sys
 import time
 from collections.abc import Callable
 
-import click
 from rich.console import Console
 
 from receipt_dynamo import Job, JobQueue
@@ -44,7 +43,7 @@ def wait_for(
                 for metric in client.list_all_job_metrics(job.job_id, after=newest):
                     newest = metric.timestamp
                     value = f"{clean(metric.metric_name)} {score(metric.metric_value)}"
-                    click.echo(f"step {metric.global_step}: {value}", err=True)
+                    say(f"step {metric.global_step}: {value}", err=True)
                 if job.status.is_final:
                     return job
                 lease = lease_or_none(queue, job.job_id)

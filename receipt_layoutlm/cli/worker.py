@@ -198,4 +198,4 @@ def drain_command(worker_id: str | None, dry_run: bool, as_json: bool) -> None:
         return
     for worker in chosen:
         verb = "would ask" if dry_run else "asked"
-        click.echo(f"{verb} {clean(worker.worker_id)} (pid {worker.pid}) to finish its job and claim no other")
+        say(f"{verb} {clean(worker.worker_id)} (pid {worker.pid}) to finish its job and claim no other")

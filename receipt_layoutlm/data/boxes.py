@@ -23,6 +23,9 @@ _AT_EDGE = 0.9  # share of the width that printed text reaches
 _BULK = 0.95  # of the values of a page, below its unit's maximum
 _OVER = 1.05  # a box may extend so far over the edge of the page, where it is cut
 _FILLED = 0.6  # share of the width that text reaches on most pages of a data set
+_LOWEST = 0.8  # share of the page that its lowest or rightmost text reaches
+_COARSE = 950  # pixels of an image, of which fewer thousandths are made than there are
+_PROOF = 150  # such values; by chance, 0.95 to this power is 0.05 %
 _FITTING = 0.98  # of the boxes
 _SAME_LINE = 0.5  # overlap of two words of a line, of the smaller height
 _LETTERS = 3  # a word of so many is wider than high
@@ -43,7 +46,9 @@ class BoxOrder(StrEnum):
     CORNERS = "x0y0x1y1"
     Y_FIRST = "y0x0y1x1"
     BY_AXIS = "x0x1y0y1"
+    BY_AXIS_Y_FIRST = "y0y1x0x1"
     SIZED = "xywh"
+    SIZED_Y_FIRST = "yxhw"
     CENTRED = "cxcywh"
 
     def arrange(self, box: FloatBox) -> FloatBox:
@@ -53,6 +58,10 @@ class BoxOrder(StrEnum):
             return b, a, d, c
         if self is BoxOrder.BY_AXIS:
             return a, c, b, d
+        if self is BoxOrder.BY_AXIS_Y_FIRST:
+            return c, a, d, b
+        if self is BoxOrder.SIZED_Y_FIRST:
+            return b, a, b + d, a + c
         if self is BoxOrder.CENTRED:
             return a - c / 2, b - d / 2, a + c / 2, b + d / 2
         return (a, b, a + c, b + d) if self is BoxOrder.SIZED else box
@@ -170,6 +179,7 @@ def _unit(pages: Sequence[RawBoxes], file: str, note: Callable[[str], None]) -> 
         )
     # a few pages with large values may be slips
     if _are_pixels(pages) or (5 * counts.get(BoxUnit.PIXELS, 0) >= len(pages) and _fit(pages)):
+        _refuse_thousandths(pages, file)
         return BoxUnit.PIXELS
     if 2 * counts.get(BoxUnit.PIXELS, 0) > len(pages):
         largest = max(max(box) for page in pages for box in page.boxes)
@@ -179,7 +189,7 @@ def _unit(pages: Sequence[RawBoxes], file: str, note: Callable[[str], None]) -> 
             file=file,
             line=next((page.line for page in pages if page.size is None), None),
         )
-    if _fit(pages) and _are_small(pages) and sum(len(page.words) for page in pages) >= _ENOUGH:
+    if _fit(pages) and _are_small(pages) and not _are_on_grid(pages) and _words(pages) >= _ENOUGH:
         if len(pages) >= _SEVERAL and _end_at_edges(pages):
             raise DataError(
                 "the boxes of all pages end at width and height, as pixels do, and are plausible thousandths too: "
@@ -222,6 +232,31 @@ def _kind(page: RawBoxes) -> BoxUnit | None:
     return BoxUnit.THOUSANDTHS
 
 
+def _refuse_thousandths(pages: Sequence[RawBoxes], file: str) -> None:
+    """Raises DataError if boxes fill most images as pixels, and several pages only as thousandths."""
+    fills = [
+        (page, reach, _filled(page))
+        for page in pages
+        if page.size and page.boxes and (reach := max(map(max, page.boxes)))
+    ]
+    filling = [page for page, reach, filled in fills if reach > PAGE_EXTENT and filled >= _FILLED]
+    odd = [page for page, reach, filled in fills if _LOWEST <= reach / PAGE_EXTENT <= 1 and filled < _FILLED]
+    if len(odd) >= 2 and 2 * len(filling) >= len(fills) - len(odd) > 0:
+        raise DataError(
+            f"its boxes seem to be {_OF[BoxUnit.THOUSANDTHS]}, those of line {filling[0].line} {_OF[BoxUnit.PIXELS]}: "
+            f"write the boxes of all pages in one unit ({len(odd)} of {len(pages)} pages differ); --boxes pixels reads "
+            "them as they are",
+            file=file,
+            line=odd[0].line,
+        )
+
+
+def _filled(page: RawBoxes) -> float:
+    """The share of the width or the height of its image that the text of a page reaches as pixels."""
+    width, height = page.size or (inf, inf)
+    return max(max(max(x0, x1) / width, max(y0, y1) / height) for x0, y0, x1, y1 in page.boxes)
+
+
 def _fit(pages: Sequence[RawBoxes]) -> bool:
     """Whether most pages have a size, and hardly a box extends over it."""
     if 2 * sum(page.size is not None for page in pages) < len(pages):
@@ -241,11 +276,33 @@ def _are_small(pages: Sequence[RawBoxes]) -> bool:
 
 def _are_pixels(pages: Sequence[RawBoxes]) -> bool:
     """Whether boxes below 1000 fill the images as pixels, and leave a part of most pages empty as thousandths."""
-    if not _fit(pages) or not _are_small(pages) or sum(len(page.words) for page in pages) < _ENOUGH:
+    if not _fit(pages) or not _are_small(pages) or _words(pages) < _ENOUGH:
         return False
     rights = _rights(pages)
+    if any(max(map(max, page.boxes)) > PAGE_EXTENT for page in pages if page.boxes and page.size):
+        return min(right / width for right, width in rights) >= _FILLED
     as_pixels = median(right / width for right, width in rights)
     return as_pixels >= _FILLED > median(right / PAGE_EXTENT for right, _ in rights)
+
+
+def _words(pages: Sequence[RawBoxes]) -> int:
+    return sum(len(page.words) for page in pages)
+
+
+def _are_on_grid(pages: Sequence[RawBoxes]) -> bool:
+    """Whether all values are thousandths made from whole pixels of smaller images: pixels take other values too."""
+    for whole in (int, round):
+        hits = [
+            value in grid
+            for page in pages
+            for axis, extent in enumerate(page.size or ())
+            if extent <= _COARSE
+            for grid in [{whole(PAGE_EXTENT * pixel / extent) for pixel in range(round(extent) + 1)}]
+            for value in {box[place] for box in page.boxes for place in (axis, axis + 2)}
+        ]
+        if len(hits) >= _PROOF and all(hits):
+            return True
+    return False
 
 
 def _rights(pages: Sequence[RawBoxes]) -> list[tuple[float, float]]:
@@ -334,10 +391,17 @@ def refuse_arrangement(pages: Sequence[RawBoxes], file: str, unit: BoxUnit) -> N
         reason = f"y0 is larger than y1 in {falling} of {count} boxes: the origin seems to be bottom-left"
         raise _arranged(reason, f"--origin {Origin.BOTTOM_LEFT}", file)
     if inverted >= _INVERTED and flow.upright < 0.95:
-        candidates = [(order, _flow(pages, order, unit)) for order in (BoxOrder.BY_AXIS, BoxOrder.SIZED)]
-        fitting = [(found.wide, order) for order, found in candidates if found.upright > 0.98 and found.wide >= 0.7]
+        candidates: list[tuple[BoxOrder, _Flow]] = [
+            (order, _flow(pages, order, unit)) for order in _NAMES if order is not BoxOrder.CENTRED
+        ]
+        # of two that fit, words follow each other to the right and lines downwards under the right one
+        fitting = [
+            (found.right - found.left + (found.down > found.up), -place, order)
+            for place, (order, found) in enumerate(candidates)
+            if found.upright > 0.98 and found.wide >= 0.7
+        ]
         if fitting:
-            order = max(fitting)[1]
+            order: BoxOrder = max(fitting)[2]
             sized, centred = (_flow(pages, each, unit) for each in (BoxOrder.SIZED, BoxOrder.CENTRED))
             if order is BoxOrder.SIZED and centred.overlaps < sized.overlaps:
                 order = BoxOrder.CENTRED
@@ -347,7 +411,8 @@ def refuse_arrangement(pages: Sequence[RawBoxes], file: str, unit: BoxUnit) -> N
         return
     if flow.wide <= 0.3:
         swapped = _flow(pages, BoxOrder.Y_FIRST, unit)
-        if swapped.wide >= 0.7 and swapped.right >= 0.3 and swapped.down > 2 * swapped.up:
+        follows = swapped.right >= max(0.05, 3 * swapped.left)  # printed lines have few words beside each other
+        if swapped.wide >= 0.7 and follows and swapped.down > 2 * swapped.up:
             reason = "words are higher than wide and lines read as columns"
             raise _arranged(f"{reason}: the numbers seem to be y0, x0, y1, x1", f"--box-order {BoxOrder.Y_FIRST}", file)
     if flow.wide >= 0.7 and flow.up >= max(3, 3 * flow.down) and flow.left <= min(0.1, flow.right / 2):
@@ -357,7 +422,9 @@ def refuse_arrangement(pages: Sequence[RawBoxes], file: str, unit: BoxUnit) -> N
 
 _NAMES = {
     BoxOrder.BY_AXIS: "x0, x1, y0, y1",
+    BoxOrder.BY_AXIS_Y_FIRST: "y0, y1, x0, x1",
     BoxOrder.SIZED: "x, y, width, height",
+    BoxOrder.SIZED_Y_FIRST: "y, x, height, width",
     BoxOrder.CENTRED: "the centre's x and y, width, height",
 }
 

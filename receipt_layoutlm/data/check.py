@@ -174,16 +174,19 @@ def check_support(kept: Mapping[str, Mapping[str, int]]) -> list[Finding]:
     validation = {label: counts["evaluation"] for label, counts in kept.items()}
     findings = []
     if not any(train.values()):
-        findings.append(error("nothing_to_learn", f"the training set has no entity of {', '.join(train)}"))
+        findings.append(error("nothing_to_learn", f"the training set has no entity of {shortened(list(train))}"))
     if not any(validation.values()):
-        findings.append(error("nothing_to_evaluate", f"the validation set has no entity of {', '.join(validation)}"))
+        findings.append(
+            error("nothing_to_evaluate", f"the validation set has no entity of {shortened(list(validation))}")
+        )
     if len(kept) == 1:
         findings.append(warning("one_label", f"only one label is left to learn: {next(iter(kept))}"))
     for title, counts in (("training set", train), ("validation set", validation)):
         if empty := [label for label, count in counts.items() if count == 0]:
-            findings.append(warning("no_examples", f"the {title} has no example of {', '.join(empty)}", empty))
-    if few := {label: count for label, count in train.items() if 0 < count < FEW_EXAMPLES}:
-        text = ", ".join(f"{label} {count}" for label, count in few.items())
+            findings.append(warning("no_examples", f"the {title} has no example of {shortened(empty)}", empty))
+    rarest = sorted(train.items(), key=lambda item: item[1])
+    if few := {label: count for label, count in rarest if 0 < count < FEW_EXAMPLES}:
+        text = shortened([f"{label} {count}" for label, count in few.items()])
         findings.append(warning("few_examples", f"fewer than {FEW_EXAMPLES} examples in the training set: {text}", few))
     if present := {label: count for label, count in train.items() if count}:
         maximum, minimum = max(present, key=present.__getitem__), min(present, key=present.__getitem__)

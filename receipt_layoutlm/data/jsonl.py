@@ -40,7 +40,7 @@ from receipt_layoutlm.data.page import (
     check_label,
     validation_reason,
 )
-from receipt_layoutlm.data.rows import Row, read_rows
+from receipt_layoutlm.data.rows import EDGES, SIZED, Row, read_rows
 from receipt_layoutlm.data.source_text import TextOptions, parse_json
 from receipt_layoutlm.data.tag_schemes import Label, TagOptions, TagReading, class_label_names, read_tags
 from receipt_layoutlm.data.tags import iob2
@@ -59,12 +59,14 @@ def _number(value: object) -> object:
 
 def _corners(value: object) -> FloatBox:
     """The four numbers of a box; of points or eight numbers, the upright box around them."""
+    if isinstance(value, dict):
+        value = _by_name(value)
     items: list[Any] = list(value) if isinstance(value, list | tuple) else []
     if items and all(isinstance(item, list | tuple) for item in items):
         items = [number for item in items for number in item]
     try:
         numbers = [float(item) for item in items if not isinstance(item, bool)]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = []
     if len(numbers) != len(items) or len(numbers) < 4 or (len(numbers) > 4 and len(numbers) % 2):
         raise ValueError(f"box {value!r} is not four numbers")
@@ -73,6 +75,15 @@ def _corners(value: object) -> FloatBox:
     if len(numbers) > 4 or (isinstance(value, list | tuple) and isinstance(value[0], list | tuple)):
         return bounds(numbers)
     return numbers[0], numbers[1], numbers[2], numbers[3]
+
+
+def _by_name(value: dict[str, Any]) -> object:
+    """The edges of a box whose numbers have names; the value itself if the names are none of a box."""
+    names = next((group for group in (*EDGES, *SIZED) if value.keys() >= {*group}), None)
+    if names is None or not all(isinstance(value[name], int | float) for name in names):
+        return value
+    a, b, c, d = (value[name] for name in names)
+    return (a, b, a + c, b + d) if names in SIZED else (a, b, c, d)
 
 
 def _image(value: object) -> object:

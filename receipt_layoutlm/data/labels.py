@@ -128,7 +128,9 @@ def resolve_merges(config: WordLabelsConfig) -> dict[str, str]:
     groups = [*config.label_merges.items()]
     if config.merge_preset is not None:
         if config.merge_preset not in MERGE_PRESETS:
-            raise LabelError(unknown_name("merge preset", config.merge_preset, MERGE_PRESETS))
+            raise LabelError(
+                f"{flag_of('merge_preset')}: {unknown_name('merge preset', config.merge_preset, MERGE_PRESETS)}"
+            )
         groups = [*MERGE_PRESETS[config.merge_preset].items(), *groups]
     if config.merge_amounts:
         groups = [*MERGE_PRESETS["amounts"].items(), *groups]
@@ -156,7 +158,8 @@ def build_label_map(config: WordLabelsConfig, known_labels: Iterable[str]) -> La
     in_data = set(known_labels)
     merges = resolve_merges(config)
     known = (set(CORE_LABELS) | in_data | set(merges.values())) - {OUTSIDE}
-    check_known((*merges, *config.allowed_labels), known)
+    check_known("label_merges", merges, known)
+    check_known("allowed_labels", config.allowed_labels, known)
     for label in config.allowed_labels:
         if label in merges:
             target = merges[label]
@@ -184,11 +187,11 @@ def check_named(config: WordLabelsConfig, learned: Collection[str]) -> None:
             raise LabelError(f"{flag_of(option)}: the run does not learn label {label}: {hint}")
 
 
-def check_known(labels: Iterable[str], known: Collection[str]) -> None:
-    """Raises LabelError for the first unknown label, with the most similar known one."""
+def check_known(option: str, labels: Iterable[str], known: Collection[str]) -> None:
+    """Raises LabelError for the first label of an option that is unknown, with the most similar known one."""
     for label in labels:
         if label not in known:
-            raise LabelError(unknown_name("label", label, known))
+            raise LabelError(f"{flag_of(option)}: {unknown_name('label', label, known)}")
 
 
 def unknown_name(kind: str, name: str, known: Collection[str]) -> str:

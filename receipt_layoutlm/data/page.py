@@ -21,6 +21,8 @@ DEFAULT_ORDER: Final[WordOrder] = "boxes"
 
 PAGE_EXTENT = 1000
 """Boxes are thousandths of the page's width and height; the origin is the top-left corner."""
+LARGEST_EXTENT: Final = 10**9
+"""Pixels, or whatever the unit, of a page's width and height."""
 
 UNSUPERVISED = "-"
 """The tag of an unlabelled word, which is neither learned nor scored and belongs to no entity."""
@@ -79,6 +81,8 @@ class Page:
             raise ValueError("page id and group must not be empty")
         if self.width <= 0 or self.height <= 0:
             raise ValueError(f"width {self.width} and height {self.height} must be above 0")
+        if max(self.width, self.height) > LARGEST_EXTENT:
+            raise ValueError(f"width and height can be {LARGEST_EXTENT:,} at most")
         if not self.words:
             raise ValueError("the page has no words")
         counts = (len(self.words), len(self.boxes), len(self.tags))
@@ -118,9 +122,13 @@ def check_label(label: str) -> str:
     raise ValueError(f"label {label!r} is not valid: {use} to a name of letters, digits, '_', '.' and '-'")
 
 
+_PLAIN = str.maketrans({"ß": "ss", "æ": "ae", "Æ": "AE", "ø": "o", "Ø": "O", "œ": "oe", "Œ": "OE", "ł": "l", "Ł": "L"})
+"""Latin letters that Unicode does not decompose."""
+
+
 def valid_label(label: str) -> str:
     """A valid name that is like the label; "" if it has no Latin letter or digit."""
-    plain = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode()
+    plain = unicodedata.normalize("NFKD", label.translate(_PLAIN)).encode("ascii", "ignore").decode()
     name = re.sub(r"[^A-Za-z0-9_.-]+", "_", plain).strip("_.-")
     return (name if name[:1].isalpha() or not name else f"L_{name}")[:64]
 
@@ -150,5 +158,5 @@ def validation_reason(error: ValidationError) -> str:
     """The first error of a pydantic validation in one line: `FIELD.INDEX: reason`."""
     first = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"])
-    reason = first["msg"].removeprefix("Value error, ")
+    reason = first["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
     return f"{place}: {reason}" if place else reason

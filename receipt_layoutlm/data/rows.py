@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 from receipt_layoutlm.data.page import DataError
 from receipt_layoutlm.data.source_text import AS_LINES, TextOptions, parse_json, read_source
@@ -18,21 +19,24 @@ _COLUMNS = {
     _LABEL: ("label", "labels", "tag", "tags", "ner_tag", "ner_tags", "bio", "bio_tag"),
     _BOX: ("box", "bbox", "boxes", "bboxes"),
 }
-_EDGES = (
+EDGES = (
     ("x0", "y0", "x1", "y1"),
     ("x1", "y1", "x2", "y2"),
     ("xmin", "ymin", "xmax", "ymax"),
     ("x_min", "y_min", "x_max", "y_max"),
     ("left", "top", "right", "bottom"),
 )
-_SIZED = (("left", "top", "width", "height"), ("x", "y", "w", "h"), ("x", "y", "width", "height"))
+SIZED = (("left", "top", "width", "height"), ("x", "y", "w", "h"), ("x", "y", "width", "height"))
 """Columns of a CSV with a row for each word; names of a box's edges, or of a corner and its size."""
+
+_SIZES = (("image_width", "image_height"), ("page_width", "page_height"), ("width", "height"))
 
 _SHOWN = 80  # characters of a header
 _NUMBERS = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _BETWEEN = re.compile(r"[\s,]*")
-_WRAPPED = ("rows", "data", "pages", "examples", "train")
-"""Fields with the list of rows, where a file is one object."""
+_WRAPPED = ("rows", "data", "pages", "examples", "documents", "items", "records")
+_SETS = ("train", "training", "validation", "valid", "val", "dev", "eval", "test")
+"""Fields with a list of rows, where a file is one object; of the second, all are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +53,11 @@ def read_rows(path: Path, options: TextOptions, on_bad: Callable[[DataError], No
     if not text.strip():
         return [], None
     if text.lstrip()[0] not in "[{":
-        if header := _header(text):
-            return _words_by_page(text, header, path), None
+        try:
+            if header := _header(text):
+                return _words_by_page(text, header, path), None
+        except csv.Error as error:
+            raise DataError(f"is not CSV: {error}", file=str(path)) from error
         if path.suffix.lower() in (".csv", ".tsv"):
             first = next(line for line in text.split("\n") if line.strip()).strip()
             raise DataError(
@@ -60,7 +67,7 @@ def read_rows(path: Path, options: TextOptions, on_bad: Callable[[DataError], No
             )
     first = next(line for line in text.split("\n") if line.strip())
     if not isinstance(_json(first), dict) and (values := _values(text)) is not None:
-        return _unwrapped(values)
+        return _unwrapped(values, options)
     rows = []
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
@@ -69,7 +76,7 @@ def read_rows(path: Path, options: TextOptions, on_bad: Callable[[DataError], No
             except ValueError as error:
                 reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
                 on_bad(DataError(f"is not JSON: {reason}", file=str(path), line=number))
-    return _unwrapped(rows)
+    return _unwrapped(rows, options)
 
 
 def _json(text: str) -> object:
@@ -98,16 +105,25 @@ def _values(text: str) -> list[Row] | None:
         rows.append(Row(line, value))
 
 
-def _unwrapped(rows: list[Row]) -> tuple[list[Row], object]:
-    """The rows inside of one object: a list of them, each perhaps under "row", or columns of equal length."""
+def _unwrapped(rows: list[Row], options: TextOptions) -> tuple[list[Row], object]:
+    """The rows inside of one object: lists of them, each perhaps under "row", an object by id, or columns."""
     if len(rows) == 1 and isinstance(value := rows[0].value, dict):
         line = rows[0].line
+        has_words = bool({"words", "tokens"} & value.keys())
+        sets = [key for key in _SETS if isinstance(value.get(key), list)]
         inner = next((value[key] for key in _WRAPPED if isinstance(value.get(key), list)), None)
-        if inner is not None and not {"words", "tokens"} & value.keys():
+        if inner is None and sets:
+            inner = [each for key in sets for each in value[key]]
+            options.note(f"pages of {', '.join(sets)} read as one data set")
+        if inner is not None and not has_words:
             inside = [
                 each["row"] if isinstance(each, dict) and isinstance(each.get("row"), dict) else each for each in inner
             ]
-            return [Row(line, each) for each in inside], {key: value[key] for key in value.keys() - {*_WRAPPED}}
+            return [Row(line, each) for each in inside], {key: value[key] for key in value.keys() - {*_WRAPPED, *_SETS}}
+        if value and all(isinstance(each, dict) for each in value.values()):
+            if not has_words:
+                return [Row(line, {"id": key, **each}) for key, each in value.items()], None
+            value = {key: list(column.values()) for key, column in value.items()}  # as pandas writes columns
         words = value.get("words") or value.get("tokens")
         if (
             isinstance(words, list)
@@ -138,6 +154,7 @@ class _Header:
     label: str
     box: tuple[str, ...]
     is_sized: bool
+    size: tuple[str, ...]
 
 
 def _header(text: str) -> _Header | None:
@@ -152,23 +169,26 @@ def _header(text: str) -> _Header | None:
         return next((names[name] for name in _COLUMNS[kind] if name in names), None)
 
     page, word, label, box = (column(kind) for kind in (_PAGE, _WORD, _LABEL, _BOX))
-    edges = next((group for group in (*_EDGES, *_SIZED) if names.keys() >= {*group}), None)
+    edges = next((group for group in (*EDGES, *SIZED) if names.keys() >= {*group}), None)
     if page is None or word is None or label is None or (box is None and edges is None):
         return None
     places = (box,) if box is not None else tuple(names[name] for name in edges or ())
-    return _Header(separator, page, word, label, places, box is None and edges in _SIZED)
+    is_sized = box is None and edges in SIZED
+    sizes = next((group for group in (_SIZES[:2] if is_sized else _SIZES) if names.keys() >= {*group}), ())
+    return _Header(separator, page, word, label, places, is_sized, tuple(names[name] for name in sizes))
 
 
 def _words_by_page(text: str, header: _Header, path: Path) -> list[Row]:
     """A row for each page of a CSV, in the order of their first words; other columns are ignored."""
-    pages: dict[str, dict[str, list[object]]] = {}
+    pages: dict[str, dict[str, Any]] = {}
     begins: dict[str, int] = {}
     reader = csv.DictReader(StringIO(text.lstrip("\ufeff")), delimiter=header.separator, skipinitialspace=True)
     reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
     for row in reader:
         page_id = row.get(header.page) or ""
         begins.setdefault(page_id, reader.line_num)
-        page = pages.setdefault(page_id, {"words": [], "boxes": [], "tags": []})
+        size = dict(zip(("width", "height"), (row.get(name) or None for name in header.size), strict=False))
+        page = pages.setdefault(page_id, {"words": [], "boxes": [], "tags": [], **size})
         cells = [row.get(cell) or "" for cell in header.box]
         if len(cells) > 1:  # 0,25 where commas are decimal
             cells = [cell.replace(",", ".") for cell in cells]

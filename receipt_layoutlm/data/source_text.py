@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic_core import from_json
 
 from receipt_layoutlm.data.page import DataError, validation_reason
 
@@ -82,7 +83,8 @@ def read_content(path: Path) -> bytes:
         content = path.read_bytes()
         content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"cannot be read: {error}", file=str(path)) from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise DataError(f"cannot be read: {reason}", file=str(path)) from error
     if content.startswith(_NOT_TEXT[0][0]):
         raise DataError(_NOT_TEXT[0][1], file=str(path))
     return content
@@ -98,11 +100,15 @@ def read_source(path: Path, options: TextOptions = TextOptions()) -> str:
 
 
 def parse_json(text: str) -> object:
-    """The JSON value of a text. Raises JSONDecodeError, also where it is nested deeper than Python's stack."""
+    """The JSON value of a text. Raises JSONDecodeError, also for deep nesting and for half a surrogate pair."""
     try:
-        value: object = json.loads(text)
-    except RecursionError as error:
-        raise json.JSONDecodeError("it is nested too deeply", text, 0) from error
+        value: object = from_json(text)
+    except ValueError as error:
+        try:
+            json.loads(text)  # whose error has the place
+        except RecursionError:
+            raise json.JSONDecodeError("it is nested too deeply", text, 0) from error
+        raise json.JSONDecodeError(str(error).partition(" at line")[0], text, 0) from error
     return value
 
 
@@ -157,7 +163,11 @@ def _undecided(content: bytes, path: Path) -> DataError:
                 readings.setdefault(reading, encoding)
     likely = sorted(readings.items(), key=lambda item: _odd_words(item[0]))[:_OFFERED]
     reads = ", ".join(f"{encoding} reads {reading!r}" for reading, encoding in likely)
-    reason = f"is not UTF-8: {reads}; name the right one with --encoding" if reads else "is not UTF-8: save it as UTF-8"
+    reason = (
+        f"is not UTF-8: {reads}; name the right one with --encoding, or save it as UTF-8"
+        if reads
+        else "is not UTF-8: save it as UTF-8"
+    )
     return DataError(reason, file=str(path), line=place + 1)
 
 

@@ -3,22 +3,24 @@
 | scheme | tags | entities |
 |---|---|---|
 | bio | B-X, I-X | an I-X that continues nothing begins an entity, so that IOB1 and IO are read too |
-| iobes | and E-X, S-X; M-X for I-X | S-X is an entity of one word, E-X the end of one |
+| iobes | and E-X, S-X; M-X for I-X, W-X for S-X | S-X is an entity of one word, E-X the end of one |
 | bilou | and L-X, U-X | likewise |
 | bare | X | adjacent words with one label are one entity |
 
-Prefixes may be in lower case and end in "-", another dash, "_", ":", "." or a space. O, o, "" and null are no label;
-"-" and -100 are unlabelled.
+Prefixes may be in lower case and end in "-", another dash, "_", ":", "." or a space, or be spelled out (BEGIN-X,
+INSIDE-X) if all of the file are. O, o, "" and null are no label; so are words such as OUTSIDE, other or none among tags
+with a prefix. "-" and -100 are unlabelled.
 """
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
+from json import JSONDecodeError
 from pathlib import Path
 
 from receipt_layoutlm.data.page import UNSUPERVISED, DataError
-from receipt_layoutlm.data.source_text import parse_json
+from receipt_layoutlm.data.source_text import parse_json, read_source
 
 Tag = str | int | None
 """A tag as it stands in a file."""
@@ -29,9 +31,21 @@ Label = tuple[int, str]
 _NONE = (-1, "")
 _UNLABELLED = (-1, UNSUPERVISED)
 _OUTSIDE = {"O", "o"}
+_NO_ENTITY = frozenset(
+    ("other", "others", "none", "null", "nan", "na", "n/a", "nothing", "no_label", "outside", "out", "background", "_")
+)
 _IGNORED = {UNSUPERVISED, "-100"}  # the second as torch ignores targets
-_PREFIXED = re.compile(r"([BIESMLUbiesmlu])([-_:. \u2010-\u2015\u2212])(.+)")
-_SUFFIXED = re.compile(r"(.+)[-_:.]([BIESLU])")
+_PREFIXED = re.compile(r"([BIESMLUWbiesmluw])([-_:. \u2010-\u2015\u2212])(.+)")
+_SPELLED = {
+    **dict.fromkeys(("BEGIN", "BEG"), "B"),
+    **dict.fromkeys(("INSIDE", "IN", "INTERMEDIATE", "MIDDLE", "MID"), "I"),
+    **dict.fromkeys(("END", "LAST"), "E"),
+    **dict.fromkeys(("SINGLE", "SINGLETON", "UNIT", "WHOLE"), "S"),
+}
+_WORDS = "|".join(sorted(_SPELLED, key=len, reverse=True))
+_SPELLED_PREFIX = re.compile(rf"({_WORDS})[-_:. ](.+)", re.IGNORECASE)
+_CERTAIN = {"BEGIN", "BEG", "INSIDE"}  # UNIT_PRICE, LAST_NAME or END_DATE are labels
+_SUFFIXED = re.compile(rf"(.+)[-_:.]([BIESLU]|(?:{_WORDS}))")
 _CLASS = re.compile(r"-?\d+")
 _PLACEHOLDER = re.compile(r"LABEL_\d+")  # of transformers, for a model without names
 _SHOWN = 64  # characters of a tag
@@ -46,8 +60,8 @@ class TagScheme(StrEnum):
     BARE = "bare"
 
 
-_PREFIXES = {TagScheme.BIO: "BI", TagScheme.IOBES: "BIESM", TagScheme.BILOU: "BILU"}
-_BEGINS, _ENDS = "BSU", "ESLU"
+_PREFIXES = {TagScheme.BIO: "BI", TagScheme.IOBES: "BIESMW", TagScheme.BILOU: "BILU"}
+_BEGINS, _ENDS = "BSUW", "ESLUW"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +79,19 @@ class TagReading:
     scheme: TagScheme
     names: dict[int, str] | None = None
     separators: frozenset[str] = frozenset("-")
+    rewritten: Mapping[str, str] = field(default_factory=dict)
+    """Tags that are spelled otherwise -> their form in the scheme."""
 
     @property
     def text(self) -> str:
         """For the report of an import, "" for the documented scheme."""
+        if self == TagReading(TagScheme.BIO):
+            return ""
+        outside = sorted(tag for tag, form in self.rewritten.items() if form in _OUTSIDE)
         return (
-            ""
-            if self == TagReading(TagScheme.BIO)
-            else f"tags read as {self.scheme.upper()}" + (" of class numbers" if self.names else "")
+            f"tags read as {self.scheme.upper()}"
+            + (" of class numbers" if self.names else "")
+            + (f", {', '.join(map(repr, outside))} as O" if outside else "")
         )
 
     def labels(self, tags: Sequence[Tag]) -> list[Label]:
@@ -93,11 +112,11 @@ class TagReading:
 
     def _named(self, index: int, tag: Tag) -> str:
         text = _text(tag)
-        if self.names is None or text in _IGNORED or not _CLASS.fullmatch(text):
-            return text
-        if int(text) not in self.names:
-            raise ValueError(f"tag {index}: class {text} has no name: add it to --id2label")
-        return self.names[int(text)].strip()
+        if self.names is not None and text not in _IGNORED and _CLASS.fullmatch(text):
+            if int(text) not in self.names:
+                raise ValueError(f"tag {index}: class {text} has no name: add it to --id2label")
+            text = self.names[int(text)].strip()
+        return self.rewritten.get(text, text)
 
     def _split(self, index: int, tag: str) -> tuple[str, str]:
         match = _PREFIXED.fullmatch(tag)
@@ -105,6 +124,7 @@ class TagReading:
             label = match[3] if match else re.sub(r"^.?-+|[-\s]+$", "", tag)
             mark = match[1].upper() if match and match[1].upper() in _PREFIXES[self.scheme] else "B"
             remedy = f"write {mark}-{_cut(label)}" if label else "write O, B-LABEL or I-LABEL"
+            remedy += "" if match or not label else ", or O if it is no entity"
             raise ValueError(
                 f"tag {index} {_cut(tag)!r} is not {self.scheme.upper()}: {remedy} ({UNSUPERVISED} if unlabelled)"
             )
@@ -124,6 +144,8 @@ def read_tags(pages: Sequence[tuple[int, Sequence[Tag]]], asked: TagOptions, fil
     given = {_text(tag) for _, page in pages for tag in page} - _IGNORED
     classes = {int(tag) for tag in given if _CLASS.fullmatch(tag)}
     names = asked.id2label
+    if classes == {0} and len(given) > 1:
+        classes = set()  # a zero for the letter O
     if classes and names is None and asked.scheme is not TagScheme.BARE:
         raise DataError(
             f"the tags are class numbers {min(classes)}..{max(classes)}: name them with --id2label FILE (or the JSON "
@@ -133,17 +155,23 @@ def read_tags(pages: Sequence[tuple[int, Sequence[Tag]]], asked: TagOptions, fil
         )
     if classes and names:
         given = {tag for tag in given if not _CLASS.fullmatch(tag)} | {names[each] for each in classes if each in names}
-    tags = given - _OUTSIDE
+    spelled = _spelled(given)
+    given = {spelled.get(tag, tag) for tag in given}
+    outside = {tag: "O" for tag in given if is_no_entity(tag) or tag == "0"}
+    tags = given - _OUTSIDE - outside.keys()
     prefixed = [match for tag in tags if (match := _PREFIXED.fullmatch(tag))]
     separators = _separators(prefixed)
     used = {match[1].upper() for match in prefixed if match[2] in separators}
+    if asked.scheme is TagScheme.BARE:
+        return TagReading(asked.scheme, names, rewritten={tag: form for tag, form in outside.items() if tag == "0"})
+    rewritten = spelled | (outside if prefixed else {})
     if asked.scheme:
-        return TagReading(asked.scheme, names, separators)
+        return TagReading(asked.scheme, names, separators, rewritten)
     ends = [match for tag in tags if (match := _SUFFIXED.fullmatch(tag))]
-    if "B" in {match[2] for match in ends} and len(ends) == len(tags):
-        first = min(match[0] for match in ends)
-        label, mark = first[:-2], first[-1]
-        raise DataError(f"the tags end in their mark, such as {_cut(first)!r}: write {mark}-{_cut(label)}", file=file)
+    if {"B", "BEGIN", "BEG"} & {match[2] for match in ends} and len(ends) == len(tags):
+        first = min(ends, key=lambda match: match[0])
+        form = f"{_SPELLED.get(first[2], first[2])}-{_cut(first[1])}"
+        raise DataError(f"the tags end in their mark, such as {_cut(first[0])!r}: write {form}", file=file)
     with_prefix = sum(match[2] in separators for match in prefixed)
     if tags and 2 * with_prefix < len(tags):  # a bare label such as E-MAIL may look prefixed
         example = min(tags, key=lambda tag: (len(tag) > _SHOWN, tag))
@@ -153,8 +181,23 @@ def read_tags(pages: Sequence[tuple[int, Sequence[Tag]]], asked: TagOptions, fil
             file=file,
         )
     if used & {"L", "U"}:
-        return TagReading(TagScheme.BILOU, names, separators)
-    return TagReading(TagScheme.IOBES if used & {"E", "S", "M"} else TagScheme.BIO, names, separators)
+        return TagReading(TagScheme.BILOU, names, separators, rewritten)
+    scheme = TagScheme.IOBES if used & set("ESMW") else TagScheme.BIO
+    return TagReading(scheme, names, separators, rewritten)
+
+
+def is_no_entity(name: str) -> bool:
+    """Whether a tag or label is a word for words without a label."""
+    return name.casefold() in _NO_ENTITY
+
+
+def _spelled(tags: Iterable[str]) -> dict[str, str]:
+    """The tags whose prefix is spelled out, with the letter in its place; none unless all tags are of this kind."""
+    entities = [tag for tag in tags if tag not in _OUTSIDE and not is_no_entity(tag)]
+    matches = [match for tag in entities if (match := _SPELLED_PREFIX.fullmatch(tag))]
+    if len(matches) < len(entities) or _CERTAIN.isdisjoint(match[1].upper() for match in matches):
+        return {}
+    return {match[0]: f"{_SPELLED[match[1].upper()]}-{match[2]}" for match in matches}
 
 
 def _separators(prefixed: Iterable[re.Match[str]]) -> frozenset[str]:
@@ -171,12 +214,9 @@ def parse_id2label(text: str) -> dict[int, str]:
     is_file = text.lstrip()[:1] not in ("{", "[")
     place = text if is_file else "--id2label"
     try:
-        content = Path(text).read_text(encoding="utf-8-sig") if is_file else text
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", file=place) from error
-    try:
+        content = read_source(Path(text)) if is_file else text
         value = parse_json(content)
-    except ValueError as error:
+    except JSONDecodeError as error:
         value = content.split()  # a name a line, as UniLM's labels.txt
         if not is_file or "O" not in value:
             raise DataError(f"is not JSON: {error}", file=place) from error

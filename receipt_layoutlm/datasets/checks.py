@@ -59,10 +59,15 @@ def put_split(bucket: Bucket, prefix: str, frozen: FrozenSplit) -> None:
 
 def stored_pages(bucket: Bucket, dataset: Dataset) -> list[Page]:
     """The pages of a stored snapshot, verified."""
+    return snapshot_pages(bucket, "", dataset.fingerprint)
+
+
+def snapshot_pages(bucket: Bucket, prefix: str, digest: str) -> list[Page]:
+    """The pages of the snapshot with this fingerprint below a prefix, verified."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pages.jsonl.gz"
-        bucket.get_file(dataset_key(dataset.fingerprint), path)
-        return read_snapshot(path, dataset.fingerprint)
+        bucket.get_file(dataset_key(digest, prefix), path)
+        return read_snapshot(path, digest)
 
 
 def keep_order_command(dataset: Dataset) -> str:

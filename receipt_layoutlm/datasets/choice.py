@@ -22,6 +22,7 @@ from receipt_layoutlm.datasets.table_snapshots import (
     source_of,
 )
 from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.references import as_dataset_name
 from receipt_layoutlm.storage.bucket import Bucket
 
 
@@ -66,11 +67,12 @@ def choose_dataset(
         if client is not None:
             kept = without_excluded(client, pages)
             pages, forgotten = kept.pages, len(kept.forgotten)
-        return ChosenDataset(describe_dataset(file.stem, pages, f"jsonl {file.name}", now, forgotten), pages)
+        name = as_dataset_name(file.stem)
+        return ChosenDataset(describe_dataset(name, pages, f"jsonl {file.name}", now, forgotten), pages)
     if client is None:
         return None
     if config.dataset:
-        return ChosenDataset(find_dataset(client, config.dataset))
+        return ChosenDataset(find_dataset(client, config.dataset, "dataset"))
     datasets, table = client.list_datasets(), source_of(client)
     # a dataset from elsewhere may be the one that is meant
     is_from_table = all(first_source(dataset.source) == table for dataset in datasets)
@@ -81,7 +83,7 @@ def choose_dataset(
         return ChosenDataset(dataset, taken.pages, taken.marks)
     if config.over_lines:
         raise ConfigError(
-            "over_lines applies to pages that are taken from the table, and here they come from a dataset: leave it "
+            "--over-lines applies to pages that are taken from the table, and here they come from a dataset: leave it "
             f"out, or name a snapshot of `layoutlm-cli dataset import dynamo --over-lines {config.over_lines[0]}`"
         )
     newest = {dataset.name: dataset for dataset in reversed(datasets)}
@@ -94,8 +96,8 @@ def check_worker_can_snapshot(client: DynamoClient, home: Storage | None, storag
     """Check at submit that a worker will be able to snapshot the table. Raises ConfigError, NoLabels."""
     if storage != home:
         raise ConfigError(
-            "snapshot_on_worker: the worker stores the snapshot and the job's files at the top of the training bucket: "
-            "leave --output-s3-path out"
+            "--snapshot-on-worker: the worker stores the snapshot and the job's files at the top of the training "
+            "bucket: leave --output-s3-path out"
         )
     if not ReceiptClient(client).has_labels(ValidationStatus.VALID):
         raise no_labels(client)

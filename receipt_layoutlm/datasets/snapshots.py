@@ -9,13 +9,18 @@ from receipt_dynamo import Dataset, DynamoClient, NotFound, StateConflict
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.snapshot import fingerprint, label_counts, write_snapshot
 from receipt_layoutlm.datasets.exclusions import check_none_excluded
+from receipt_layoutlm.flags import flag_of
+from receipt_layoutlm.references import dataset_name
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.keys import dataset_key
 from receipt_layoutlm.suggestions import nearest_name
 
 
 def describe_dataset(name: str, pages: Sequence[Page], source: str, now: datetime, forgotten: int = 0) -> Dataset:
-    """The Dataset record of pages, which is not stored yet. `forgotten` is the number of excluded pages."""
+    """The Dataset record of pages, which is not stored yet. `forgotten` is the number of excluded pages.
+
+    Raises ConfigError for a name that is none.
+    """
     counts = {
         "pages": len(pages),
         "words": sum(len(page.words) for page in pages),
@@ -23,7 +28,7 @@ def describe_dataset(name: str, pages: Sequence[Page], source: str, now: datetim
         **({"forgotten": forgotten} if forgotten else {}),
     }
     return Dataset(
-        name=name,
+        name=dataset_name(name),
         created_at=now,
         fingerprint=fingerprint(pages),
         source=source,
@@ -60,15 +65,16 @@ def pinned(dataset: Dataset) -> str:
     return f"{dataset.name}@{dataset.fingerprint}"
 
 
-def find_dataset(client: DynamoClient, spec: str) -> Dataset:
-    """The dataset NAME or NAME@FINGERPRINT, which may be shortened. Raises NotFound."""
+def find_dataset(client: DynamoClient, spec: str, option: str | None = None) -> Dataset:
+    """The dataset NAME or NAME@FINGERPRINT, which may be shortened. Raises NotFound, which names the option."""
     name, _, prefix = spec.partition("@")
     try:
         return client.get_dataset(name, prefix or None)
     except NotFound as error:
         names = {dataset.name for dataset in client.list_datasets()}
         near = None if name in names else nearest_name(name, names)
-        raise NotFound(f"{error}; did you mean {near}?" if near else str(error)) from None
+        named = f"{flag_of(option)}: " if option else ""
+        raise NotFound(f"{named}{error}" + (f"; did you mean {near}?" if near else "")) from None
 
 
 def ensure_snapshot_at(

@@ -63,7 +63,7 @@ def read_table(
         )
     if not taken.pages:
         raise no_labels(client)
-    check_known(also_over_lines, {*CORE_LABELS, *label_counts(taken.pages)})
+    check_known("over_lines", also_over_lines, {*CORE_LABELS, *label_counts(taken.pages)})
     return taken
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,19 +12,30 @@ from receipt_layoutlm.data.labels import OUTSIDE
 from receipt_layoutlm.data.lines import around
 from receipt_layoutlm.data.page import Box, Page
 from receipt_layoutlm.data.tags import entities
+from receipt_layoutlm.inference.acceptance import AcceptanceRule
+from receipt_layoutlm.inference.certainty import Certainty
 from receipt_layoutlm.inference.values import FieldValue, read_value
 
 SCHEMA_VERSION: Final = 1
 DIGITS: Final = 4  # of a confidence
+OCR_DOUBT: Final = 0.8
+"""Confidence of the OCR in a word below which its field is asked about."""
+BALANCE: Final = ("SUBTOTAL", "TAX", "GRAND_TOTAL")
+"""The first two add up to the third."""
+ROUNDING: Final = Decimal("0.05")  # of a total, in cash
 
 
 @dataclass(frozen=True, slots=True)
 class PagePrediction:
-    """One page in reading order: each word's index in the given page, its IOB2 tag and the confidence in its label."""
+    """One page in reading order: each word's index in the given page, its IOB2 tag and the confidence in its label.
+
+    certainties: of each entity of the tags, in their order.
+    """
 
     order: tuple[int, ...]
     tags: tuple[str, ...]
     confidences: tuple[float, ...]
+    certainties: tuple[Certainty, ...] = ()
 
 
 class ExtractedWord(BaseModel):
@@ -35,6 +47,12 @@ class ExtractedWord(BaseModel):
     box: Box = Field(description="x0, y0, x1, y1 in thousandths of the page, origin top-left.")
     label: str = Field(description="Label of the word, O for none.")
     confidence: float = Field(ge=0, le=1, description="Calibrated probability of the label.")
+    ocr_confidence: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Confidence of the OCR in the text; null for words that were not read by OCR.",
+    )
 
 
 class ExtractedEntity(BaseModel):
@@ -51,6 +69,13 @@ class ExtractedEntity(BaseModel):
     confidence: float = Field(ge=0, le=1, description="Confidence of its least certain word.")
     box: Box = Field(description="Of all its words.")
     words: tuple[int, ...] = Field(description="Indices into `words`, in reading order.")
+    certainty: float | None = Field(
+        default=None, ge=0, le=1, description="Certainty that the field is exactly right, which --max-error decides by."
+    )
+    decision: Literal["accept", "ask"] | None = Field(
+        default=None, description="With --max-error: accept it unseen, or ask."
+    )
+    doubts: tuple[str, ...] = Field(default=(), description="Why to ask.")
 
 
 class Extraction(BaseModel):
@@ -82,9 +107,11 @@ def extraction_of(
     number: int,
     model: str,
     date_order: DateOrder | None,
+    ocr_confidences: Sequence[float] | None = None,
+    rule: AcceptanceRule | None = None,
     notes: Sequence[str] = (),
 ) -> Extraction:
-    """The result for a page that was predicted."""
+    """The result for a page that was predicted. ocr_confidences: of the page's words, where OCR read them."""
     place = {word: position for position, word in enumerate(prediction.order)}
     words = tuple(
         ExtractedWord(
@@ -92,6 +119,7 @@ def extraction_of(
             box=box,
             label=prediction.tags[place[index]].partition("-")[2] or OUTSIDE,
             confidence=round(prediction.confidences[place[index]], DIGITS),
+            ocr_confidence=None if ocr_confidences is None else round(ocr_confidences[index], DIGITS),
         )
         for index, (text, box) in enumerate(zip(page.words, page.boxes, strict=True))
     )
@@ -111,6 +139,8 @@ def extraction_of(
                 words=indices,
             )
         )
+    if rule is not None:
+        found = decided(found, words, prediction, rule)
     return Extraction(
         source=source,
         page=number,
@@ -122,3 +152,45 @@ def extraction_of(
         words=words,
         notes=tuple(notes),
     )
+
+
+def decided(
+    found: Sequence[ExtractedEntity], words: Sequence[ExtractedWord], prediction: PagePrediction, rule: AcceptanceRule
+) -> list[ExtractedEntity]:
+    """The fields of a page, each with accept or ask and the doubts."""
+    in_order = [words[index].text for index in prediction.order]
+    unbalanced = amounts_doubt(found)
+    result = []
+    for entity, certainty in zip(found, prediction.certainties, strict=True):
+        unclear = [words[index].text for index in entity.words if (words[index].ocr_confidence or 1.0) < OCR_DOUBT]
+        doubts = [
+            entity.problem,
+            rule.doubt(entity.label, certainty, in_order),
+            unbalanced if entity.label in BALANCE else None,
+            f"the OCR is unsure of {', '.join(unclear)}" if unclear else None,
+        ]
+        reasons = tuple(doubt for doubt in doubts if doubt is not None)
+        result.append(
+            entity.model_copy(
+                update={
+                    "certainty": round(rule.certainty(entity.label, certainty), DIGITS),
+                    "decision": "ask" if reasons else "accept",
+                    "doubts": reasons,
+                }
+            )
+        )
+    return result
+
+
+def amounts_doubt(found: Sequence[ExtractedEntity]) -> str | None:
+    """Says so if subtotal and tax, each printed with one value, do not add up to the total."""
+    amounts: dict[str, set[Decimal]] = {label: set() for label in BALANCE}
+    for entity in found:
+        if entity.label in amounts and entity.value is not None:
+            amounts[entity.label].add(Decimal(entity.value.text))
+    if any(len(values) != 1 for values in amounts.values()):
+        return None
+    subtotal, tax, total = (values.pop() for values in amounts.values())
+    if abs(subtotal + tax - total) <= ROUNDING:
+        return None
+    return f"amounts do not add up: {subtotal} + {tax} is not {total}"

@@ -11,9 +11,11 @@ from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from receipt_layoutlm.configs.word_labels import InferenceOptions, WordLabelsConfig
-from receipt_layoutlm.data.labels import LabelMap
+from receipt_layoutlm.data.labels import LabelError, LabelMap
 from receipt_layoutlm.data.page import Page, validation_reason
+from receipt_layoutlm.data.snapshot import label_counts
 from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.inference.certainty import certainties
 from receipt_layoutlm.inference.extraction import PagePrediction
 from receipt_layoutlm.run.manifest import MANIFEST, sha256_of, verify
 from receipt_layoutlm.training.checkpoint import MODEL
@@ -22,11 +24,12 @@ from receipt_layoutlm.training.precision import available, choose
 from receipt_layoutlm.training.setup import resolve_device
 from receipt_layoutlm.training.task import Compute
 from receipt_layoutlm.training.tasks.pretrained import load_fast_tokenizer
-from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import select
+from receipt_layoutlm.training.tasks.word_labels.evaluation import Predictions, predict
+from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import EncodedPages, select
 from receipt_layoutlm.training.tasks.word_labels.inputs.windows import encode_pages
 from receipt_layoutlm.training.tasks.word_labels.layoutlm import load_model
 from receipt_layoutlm.training.tasks.word_labels.scoring.decoding import decode
-from receipt_layoutlm.training.tasks.word_labels.scoring.words import WordModel, confidences, score_words
+from receipt_layoutlm.training.tasks.word_labels.scoring.words import FloatArray, WordModel, confidences, score_words
 from receipt_layoutlm.training.tasks.word_labels.task import INFERENCE, LABEL_MAP
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -36,6 +39,10 @@ DEFAULTS_NOTE = (
     f"the model has no {INFERENCE}, an earlier version wrote it: confidences are not calibrated, and decoding and "
     "window length are the defaults"
 )
+
+
+def nothing(*_: object) -> None:
+    return None
 
 
 class NotAModel(UserError):
@@ -90,19 +97,49 @@ class Predictor:
             notes=notes,
         )
 
-    def predict(self, pages: Sequence[Page], on_batch: Callable[[], None] = lambda: None) -> list[PagePrediction]:
+    def predict(self, pages: Sequence[Page], on_batch: Callable[[], None] = nothing) -> list[PagePrediction]:
         """Predict pages; their tags are ignored. `on_batch` is called before each batch and may raise to stop."""
         names, config = self.model.names, self.config
-        numbered = [replace(page, page_id=str(number)) for number, page in enumerate(pages)]
-        features = encode_pages(numbered, self.tokenizer, config.max_length, lambda: None, config.max_sub_tokens)
-        encoded = select(features, [page.page_id for page in numbered], LabelMap({}, self.label_map.labels))
+        encoded = self._encode(pages, LabelMap({}, self.label_map.labels))
         log_probs = score_words(self.model, encoded, config, self.compute, on_batch).log_probs
         tags = decode(log_probs, names, config.decoding, config.single_valued_labels)
-        calibrated = [torch.from_numpy(page / self.temperature).log_softmax(-1).numpy() for page in log_probs]
+        calibrated = [self.calibrated(page) for page in log_probs]
+        of_words = confidences(calibrated, tags, names)
         return [
-            PagePrediction(tuple(page.order.tolist()), tuple(page_tags), tuple(p for p in of_words if p is not None))
-            for page, page_tags, of_words in zip(encoded.pages, tags, confidences(calibrated, tags, names), strict=True)
+            PagePrediction(
+                order=tuple(page.order.tolist()),
+                tags=tuple(page_tags),
+                confidences=tuple(p for p in page_confidences if p is not None),
+                certainties=tuple(certainties(page.words, page_tags, page_log_probs, names)),
+            )
+            for page, page_tags, page_confidences, page_log_probs in zip(
+                encoded.pages, tags, of_words, calibrated, strict=True
+            )
         ]
+
+    def score(self, pages: Sequence[Page], on_batch: Callable[[], None] = nothing) -> Predictions:
+        """Predict labelled pages and score them by the code that validates in training.
+
+        Tags are mapped by the model's merges and labels. Raises LabelError if the pages have none of its labels.
+        """
+        known = {self.label_map.merged(label) for label in label_counts(pages)}
+        if not known & set(self.label_map.labels):
+            raise LabelError(
+                f"the pages have none of the model's labels ({', '.join(self.label_map.labels)}) but "
+                f"{', '.join(sorted(known)) or 'no labels'}: name labelled pages of the same kind"
+            )
+        encoded = self._encode(pages, self.label_map)
+        return predict(self.model, encoded, self.label_map.labels, self.config, self.compute, on_batch)
+
+    def calibrated(self, log_probs: FloatArray) -> FloatArray:
+        """(words, classes) log-probabilities at the model's temperature."""
+        return torch.from_numpy(log_probs / self.temperature).log_softmax(-1).numpy()
+
+    def _encode(self, pages: Sequence[Page], label_map: LabelMap) -> EncodedPages:
+        config = self.config
+        numbered = [replace(page, page_id=str(number)) for number, page in enumerate(pages)]
+        features = encode_pages(numbered, self.tokenizer, config.max_length, nothing, config.max_sub_tokens)
+        return select(features, [page.page_id for page in numbered], label_map)
 
 
 def _read_label_map(folder: Path) -> LabelMap:

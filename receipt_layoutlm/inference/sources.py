@@ -15,7 +15,7 @@ WORD_SUFFIXES = (".json", ".jsonl", ".jsonl.gz", ".ndjson", ".csv")
 class InputPage:
     """A page, its file (or dataset), and its number in it, from 1, of `count`.
 
-    `rotation` is that of the ScannedPage; None if the words are not from a scan.
+    `rotation` is that of the ScannedPage, `ocr_confidences` are of its words; None if the words are not from a scan.
     """
 
     page: Page
@@ -24,6 +24,7 @@ class InputPage:
     count: int = 1
     notes: tuple[str, ...] = ()
     rotation: int | None = None
+    ocr_confidences: tuple[float, ...] | None = None
 
 
 ReadLines = Callable[[Path, ReadOptions, Callable[[DataError], None]], list[LabelledLine]]
@@ -88,7 +89,7 @@ def read_pages(
             width=scan.width,
             height=scan.height,
         )
-        yield InputPage(page, str(path), scan.number, count, scan.notes, scan.rotation)
+        yield InputPage(page, str(path), scan.number, count, scan.notes, scan.rotation, scan.confidences)
 
 
 def _pages_of_words(path: Path, read_lines: ReadLines) -> Iterator[InputPage]:

@@ -28,7 +28,7 @@ CANCELLED_SHARE = 0.1  # of the jobs, while a worker holds them
 PAUSED_SHARE = 0.4  # of the blows are pauses: such a worker comes back after its job was rescued
 PAUSE_SECONDS = TIMING.lease_seconds + TIMING.rescue_grace_seconds + 3.0
 BLOW_SECONDS = 0.6  # mean time between two blows
-LASTING_SECONDS = 60.0  # without progress once the kills are over: jobs that do not end by then never do
+LASTING_SECONDS = 60.0  # once the kills are over, without an end or a pointer that moves: the rest never ends
 PLENTY = Budgets(max_errors=10**6, max_errors_in_a_row=10**6, max_interruptions=10**6, max_interruptions_in_a_row=10**6)
 
 
@@ -61,6 +61,7 @@ class Crowd:
     started: int = 0
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)  # by worker id
     paused: dict[str, tuple[float, subprocess.Popen[bytes]]] = field(default_factory=dict)  # until when
+    crashes: list[str] = field(default_factory=list)
 
     def start(self) -> None:
         settings = WorkerSettings(
@@ -90,6 +91,14 @@ class Crowd:
         victim = self.running.pop(worker_id)
         victim.send_signal(signal.SIGSTOP)
         self.paused[worker_id] = time.monotonic() + PAUSE_SECONDS, victim
+
+    def bury(self) -> None:
+        """Note workers that ended without a kill, which none ever should."""
+        for worker_id, process in list(self.running.items()):
+            if process.poll() is not None:
+                lines = (self.folder / f"{worker_id}.log").read_text(errors="replace").strip().splitlines()
+                self.crashes.append(f"worker {worker_id} ended by itself: {lines[-1] if lines else process.returncode}")
+                del self.running[worker_id]
 
     def wake(self, now: float) -> None:
         for worker_id, (until, victim) in list(self.paused.items()):
@@ -127,10 +136,12 @@ def run_chaos(
     ]
     crowd = Crowd(queue.client.table_name, region, name, folder, broken, rng)
     left, to_cancel, cancelled = set(ids), max(1, round(jobs * CANCELLED_SHARE)), set[str]()
+    reached = dict[str, int]()  # step of the pointer, by job
     killed = pauses = 0
     moved_at = time.monotonic()
     try:
         while left and (killed < kills or time.monotonic() - moved_at < LASTING_SECONDS):
+            crowd.bury()
             while len(crowd.running) < WORKERS:
                 crowd.start()
             time.sleep(rng.uniform(0, 2 * BLOW_SECONDS))
@@ -147,8 +158,10 @@ def run_chaos(
                 killed += 1
                 on_kill()
             ended = {job_id for job_id in left if queue.client.get_job(job_id, consistent=True).status.is_final}
-            if ended:
+            steps = _steps(queue, name)
+            if ended or any(step > reached.get(job_id, 0) for job_id, step in steps.items()):
                 left, moved_at = left - ended, time.monotonic()
+                reached |= steps
         _let_return(crowd)
     finally:
         crowd.end()
@@ -164,7 +177,7 @@ def run_chaos(
         claims=sum(job.attempt for job in stored),  # a worker that is killed may not have noted its last one
         statuses={status: statuses.count(status) for status in JobStatus if status in statuses},
         seconds=round(time.monotonic() - began, 1),
-        violations=list(violations(queue.client, name, ids, crowd.claims(), cancelled, STEPS)),
+        violations=[*crowd.crashes, *violations(queue.client, name, ids, crowd.claims(), cancelled, STEPS)],
         job_ids=ids,
     )
 
@@ -175,6 +188,12 @@ def _busy(queue: JobQueue, name: str, crowd: Crowd) -> list[tuple[str, str]]:
     busy = [(worker_id, held[worker_id]) for worker_id in crowd.running if worker_id in held]
     crowd.rng.shuffle(busy)
     return busy
+
+
+def _steps(queue: JobQueue, name: str) -> dict[str, int]:
+    """Step of the pointer of each job that is held; pointers only go forwards, so progress is bounded."""
+    held = [lease for job, lease in queue.held() if job.queue == name]
+    return {lease.job_id: lease.checkpoint.global_step for lease in held if lease.checkpoint}
 
 
 def _cancel(queue: JobQueue, job_id: str) -> set[str]:

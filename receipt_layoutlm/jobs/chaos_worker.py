@@ -186,7 +186,8 @@ class _Body(io.BytesIO):
 
 def throttled(request: AWSPreparedRequest) -> AWSResponse:
     document = {"__type": "com.amazonaws.dynamodb.v20120810#ThrottlingException", "message": "chaos"}
-    return AWSResponse(request.url or "", 400, HTTPHeaders(), _Body(json.dumps(document).encode()))
+    headers = HTTPHeaders.from_dict({"x-amzn-requestid": "chaos"})
+    return AWSResponse(request.url or "", 400, headers, _Body(json.dumps(document).encode()))
 
 
 @contextmanager

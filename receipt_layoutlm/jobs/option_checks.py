@@ -4,7 +4,8 @@ import importlib.util
 import json
 import re
 import shlex
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -15,12 +16,18 @@ from receipt_layoutlm.config import RATIO_TOLERANCE, RATIOS, ConfigError, TrainC
 from receipt_layoutlm.flags import flag_of, typed
 from receipt_layoutlm.minilm import INSTALL, PACKAGE
 from receipt_layoutlm.references import is_hub_name, is_in_bucket
+from receipt_layoutlm.storage.bucket import Bucket
+from receipt_layoutlm.storage.errors import AccessDenied
 from receipt_layoutlm.suggestions import nearest_name
+from receipt_layoutlm.worker.prepare import find_weights
 
 M = TypeVar("M", bound=BaseModel)
 
 HIGH_RATE: Final = 1e-2
 """A learning rate above this trains no encoder of this kind."""
+
+LARGEST: Final = 2**53
+"""Of any option: the largest number to which every program can add one."""
 
 LAYERS: Final[Mapping[str, int]] = {
     "minilm": 6,
@@ -32,6 +39,9 @@ LAYERS: Final[Mapping[str, int]] = {
 
 def checked_options(model: type[M], values: Mapping[str, object], given: Collection[str]) -> M:
     """The model of these values. Raises ConfigError about the first bad one, if possible of those that were given."""
+    for name, value in values.items():
+        if isinstance(value, int | float) and LARGEST < abs(value) < float("inf"):
+            raise ConfigError(f"{flag_of(name)} {value!r:.20}: should be a number of at most {LARGEST:,}")
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -90,10 +100,11 @@ def check_ratios(values: Mapping[str, object], given: Collection[str]) -> None:
             raise ConfigError(f"{shown}{with_default} leave no page to {purpose}: lower one of them")
 
 
-def check_pretrained(config: TrainConfig, is_here: bool) -> None:
+def check_pretrained(config: TrainConfig, is_here: bool, open_bucket: Callable[[str], Bucket] | None) -> None:
     """Raises ConfigError if the weights are known not to exist, or to have fewer layers than the options name.
 
-    `is_here`: the job runs on this machine, which then needs the weights.
+    `is_here`: the job runs on this machine, which then needs the weights. Without `open_bucket` those in a bucket are
+    not looked up.
     """
     pretrained = config.pretrained
     if pretrained == "minilm":
@@ -109,7 +120,11 @@ def check_pretrained(config: TrainConfig, is_here: bool) -> None:
             raise ConfigError(f"--pretrained {pretrained}: the folder has no config.json, so it holds no weights")
     elif "/" not in pretrained and nearest_name(pretrained, ["minilm"], cutoff=0.7):
         raise ConfigError(f"--pretrained {pretrained}: there are no such weights; did you mean --pretrained minilm?")
-    elif not is_in_bucket(pretrained) and not is_hub_name(pretrained):
+    elif is_in_bucket(pretrained):
+        if open_bucket is not None:
+            with suppress(AccessDenied):  # a worker may have the right
+                find_weights(pretrained, open_bucket)
+    elif not is_hub_name(pretrained):
         raise ConfigError(
             f"--pretrained {pretrained}: there is no such folder, and it is not a name on the model hub: use "
             "OWNER/NAME, minilm, or s3://BUCKET/PREFIX"
@@ -135,7 +150,7 @@ def _layers(pretrained: str) -> int | None:
         return LAYERS.get(pretrained)
     try:
         layers = json.loads(path.read_bytes()).get("num_hidden_layers")
-    except (ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return None
     return layers if isinstance(layers, int) else None
 

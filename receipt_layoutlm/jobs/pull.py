@@ -6,9 +6,10 @@ from pathlib import Path
 from receipt_dynamo import Job, JobQueue, NotFound
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.jobs.models import best_prefix, run_folder
-from receipt_layoutlm.run.manifest import MANIFEST, Manifest
+from receipt_layoutlm.run.manifest import Manifest
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.keys import RunKeys
+from receipt_layoutlm.storage.retention import stored_checkpoints
 
 
 class NothingToPull(UserError):
@@ -20,15 +21,15 @@ def pull(open_bucket: Callable[[str], Bucket], job: Job, step: int | None, folde
 
     Raises DamagedFolder, NoModel, NothingToPull.
     """
+    if folder.exists() and not folder.is_dir():
+        raise NothingToPull(f"{folder} is a file: name a new folder")
     if folder.exists() and any(folder.iterdir()):
         raise NothingToPull(f"{folder} is not empty: name a new folder")
     bucket, keys = run_folder(open_bucket, job)
     if step is not None:
-        manifests = [key for key in bucket.list_keys(keys.run) if key.endswith(f"/{MANIFEST}")]
         prefixes = {
-            int(key.split("/checkpoint-")[1].split("/")[0]): key.removesuffix(MANIFEST)
-            for key in sorted(manifests)
-            if "/checkpoint-" in key
+            stored.global_step: keys.checkpoint_at(stored.attempt, stored.global_step)
+            for stored in stored_checkpoints(bucket, keys)  # of one step the newest attempt's
         }
         if step not in prefixes:
             stored = ", ".join(map(str, sorted(prefixes))) or "none"

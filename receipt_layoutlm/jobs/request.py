@@ -4,7 +4,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -12,9 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from receipt_dynamo import Priority
 from receipt_layoutlm.config import DEFAULT_TASK, RATIOS, ConfigError, TrainConfig, config_class
 from receipt_layoutlm.config_documents import unknown_key
+from receipt_layoutlm.data.page import DataError
+from receipt_layoutlm.data.source_text import TextOptions, read_source
 from receipt_layoutlm.flags import flag_of
 from receipt_layoutlm.jobs.option_checks import check_ratios, checked_options
 from receipt_layoutlm.references import new_name
+from receipt_layoutlm.storage.errors import StorageError
+from receipt_layoutlm.storage.keys import parse_s3_uri
 from receipt_layoutlm.suggestions import nearest_name
 
 DATASET_VARIABLE = "LAYOUTLM_DATASET"
@@ -50,6 +54,16 @@ class JobRequest(BaseModel):
     @classmethod
     def _one_path_segment(cls, name: str | None) -> str | None:
         return name if name is None else new_name(name)
+
+    @field_validator("output_s3_path")
+    @classmethod
+    def _place(cls, uri: str | None) -> str | None:
+        try:
+            if uri is not None:
+                parse_s3_uri(uri)
+        except StorageError as error:
+            raise ValueError(str(error)) from None
+        return uri
 
     @model_validator(mode="after")
     def _one_experiment(self) -> Self:
@@ -171,6 +185,22 @@ def _both(names: Iterable[str]) -> str:
     return " and ".join(sorted(map(flag_of, names)))
 
 
+MOST_VALUES: Final = 10_000
+"""In a file of options, aliases written out: nine levels of nine aliases each would be 400 million."""
+
+_TAG_FAULTS: Final = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError)
+"""Errors of yaml's constructors for a value that its tag does not fit, such as a date of the 99th month."""
+
+
+def _values_in(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
+    """Number of values in a node, with each alias written out. RecursionError for a node within itself."""
+    if node not in known:
+        parts = node.value if isinstance(node, yaml.CollectionNode) else ()
+        inner = (each for part in parts for each in (part if isinstance(part, tuple) else (part,)))
+        known[node] = 1 + sum(_values_in(each, known) for each in inner)
+    return known[node]
+
+
 class _UniqueKeys(yaml.SafeLoader):
     """Refuses a key that is written twice, where YAML's own loader takes the last one."""
 
@@ -188,9 +218,23 @@ class _UniqueKeys(yaml.SafeLoader):
 def read_config_file(path: Path) -> dict[str, object]:
     """The options in a YAML file; raises ConfigError when it is not a mapping."""
     try:
-        document = yaml.load(path.read_text(), _UniqueKeys)
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+        loader = _UniqueKeys(read_source(path, TextOptions(encoding="utf-8")))
+        node = loader.get_single_node()
+        if node is not None and _values_in(node, {}) > MOST_VALUES:
+            raise ConfigError(
+                f"{path}: its aliases stand for more than {MOST_VALUES:,} values: write out what is meant"
+            )
+        document = None if node is None else loader.construct_document(node)
+    except DataError as error:
+        raise ConfigError(str(error)) from error
+    except yaml.MarkedYAMLError as error:
+        place = f"{path}:{error.problem_mark.line + 1}" if error.problem_mark else str(path)
+        reason = error.problem or error.context
+        raise ConfigError(f"{place}: is not YAML: {reason}; write 'key: value' lines") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: it is nested too deeply, or within itself") from error
+    except (yaml.YAMLError, *_TAG_FAULTS) as error:
+        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from error
     if document is None:
         return {}
     if not isinstance(document, dict):

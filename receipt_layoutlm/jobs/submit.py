@@ -129,7 +129,8 @@ def prepare_submission(
         dataset = choose_dataset(client, home, config, file, now, on_progress, order)
     elif client is not None:
         check_worker_can_snapshot(client, home_storage, storage)
-    evaluation = find_dataset(client, config.eval_dataset) if client and config.eval_dataset else None
+    held_out = config.eval_dataset
+    evaluation = find_dataset(client, held_out, "eval_dataset") if client and held_out else None
     if storage is not None:
         config, frozen = pin_split(config, context.open_bucket(storage.bucket), storage.prefix)
     else:
@@ -241,13 +242,12 @@ def submit(
     client, storage, request, parent = context.client, submission.storage, submission.request, submission.parent
     assert client is not None and storage is not None  # only a dry run may lack them
     submission.require_dataset()
-    check_lengths(unique_key=unique_key, created_by=created_by)  # before anything is stored
-    job_id = new_job_id(unique_key)
-    if unique_key is not None:
-        with suppress(NotFound):
-            return Submitted(_same(submission, client.get_job(job_id, consistent=True), unique_key), is_new=False)
+    check_lengths(created_by=created_by)  # before anything is stored
+    if (earlier := earlier_job(context, submission, unique_key)) is not None:
+        return Submitted(earlier, is_new=False)
 
-    target, checkpoint, best = context.open_bucket(storage.bucket), None, None
+    job_id, checkpoint, best = new_job_id(unique_key), None, None
+    target = context.open_bucket(storage.bucket)
     if parent is not None:
         source, source_prefix = parent.bucket, parent.keys.storage.prefix
     else:
@@ -279,6 +279,16 @@ def submit(
     )
     # of two submits of a key at once, the queue returns the job of the first to both
     return Submitted(job if unique_key is None else _same(submission, job, unique_key), is_new=True)
+
+
+def earlier_job(context: SubmitContext, submission: Submission, unique_key: str | None) -> Job | None:
+    """The job that has this key already, with these options. Raises InvalidInput, KeyTaken."""
+    check_lengths(unique_key=unique_key)
+    if unique_key is None or context.client is None:
+        return None
+    with suppress(NotFound):
+        return _same(submission, context.client.get_job(new_job_id(unique_key), consistent=True), unique_key)
+    return None
 
 
 def _same(submission: Submission, job: Job, unique_key: str) -> Job:

@@ -7,6 +7,7 @@ from pydantic import JsonValue
 from receipt_dynamo import JobError
 from receipt_layoutlm.run.events import FINISH_TEXTS
 
+LONGEST_SECONDS = 1e12  # some 30,000 years
 TEXT_LENGTH = 300  # characters of a stored text inside a sentence
 
 CAUSES = {
@@ -36,6 +37,7 @@ OUTCOMES = {
 
 def duration(seconds: float) -> str:
     """1 h 02 min, 3 min 05 s, 41 s, 0.4 s."""
+    seconds = min(seconds, LONGEST_SECONDS)  # stored times and sums may be anything
     if seconds < 9.95:
         return f"{max(0.0, seconds):.1f}".removesuffix(".0") + " s"
     whole = round(seconds)
@@ -50,7 +52,19 @@ def duration(seconds: float) -> str:
 def clock(time: datetime, now: datetime) -> str:
     """Local time with its zone; with the date unless it is today's."""
     local = time.astimezone()
-    return f"{local:%H:%M:%S %Z}" if local.date() == now.astimezone().date() else f"{local:%Y-%m-%d %H:%M:%S %Z}"
+    return local_time(time) if local.date() != now.astimezone().date() else f"{local:%H:%M:%S} {zone(local)}"
+
+
+def local_time(time: datetime) -> str:
+    """Local date and time to the second, with its zone."""
+    local = time.astimezone()
+    return f"{local:%Y-%m-%d %H:%M:%S} {zone(local)}"
+
+
+def zone(local: datetime) -> str:
+    """UTC or UTC+05:45: names repeat (CST), and TZ may give any name to any offset."""
+    offset = f"{local:%z}"
+    return f"UTC{offset[:3]}:{offset[3:5]}" if local.utcoffset() else "UTC"
 
 
 def ago(time: datetime, now: datetime) -> str:

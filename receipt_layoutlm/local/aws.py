@@ -14,8 +14,10 @@ from types import MappingProxyType
 
 from pydantic import BaseModel, ConfigDict
 
-from receipt_layoutlm.local.engines import MASTER, SEAWEEDFS, EngineName, Service
+from receipt_layoutlm.local import door
+from receipt_layoutlm.local.engines import ACCESS_KEY, MASTER, SEAWEEDFS, SECRET_KEY, EngineName, Service
 from receipt_layoutlm.local.environment import client_environment, create, write_profile
+from receipt_layoutlm.local.keys import LocalKeys, door_context, load_keys, make_keys
 from receipt_layoutlm.local.process import LOOPBACK
 from receipt_layoutlm.local.start import (
     LocalPlatform,
@@ -52,6 +54,7 @@ class EngineStatus(BaseModel):
     version: str
     services: tuple[Service, ...]
     running: bool
+    locked: bool  # refuses who lacks the keys of the folder; otherwise any user of this machine reaches its data
     pid: int | None
     endpoint: str
     uptime_seconds: float | None
@@ -124,6 +127,7 @@ def local_status(folder: Path, places: Mapping[str, Sequence[Path]] = MappingPro
                 version=record.version,
                 services=tuple(service for service, engine in records.chosen.items() if engine == name),
                 running=alive,
+                locked=name == SEAWEEDFS.name or (alive and record.pid is not None and door.is_isolated(record.pid)),
                 pid=record.pid if alive else None,
                 endpoint=endpoint_of(record),
                 uptime_seconds=(datetime.now(UTC) - record.started_at).total_seconds() if alive else None,
@@ -145,7 +149,8 @@ def reclaim(folder: Path) -> None:
     if record is None or not is_alive(record):
         return
     time.sleep(DELETION_SECONDS)
-    connection = http.client.HTTPConnection(LOOPBACK, record.ports[MASTER], timeout=RECLAIM_SECONDS)
+    context = door_context(folder / SEAWEEDFS.name)
+    connection = http.client.HTTPSConnection(LOOPBACK, record.ports[MASTER], timeout=RECLAIM_SECONDS, context=context)
     try:
         connection.request("GET", "/vol/vacuum?garbageThreshold=0.01")
         if (status := connection.getresponse().status) >= 400:
@@ -165,7 +170,8 @@ def environment(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
     served: dict[Service, str | None] = {"dynamodb": local.dynamodb_endpoint, "s3": local.s3_endpoint}
     endpoints = {service: url for service, url in served.items() if url is not None}
     no_proxy = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
-    return client_environment(folder, endpoints, no_proxy)
+    keys = load_keys(folder) or LocalKeys(access_key=ACCESS_KEY, secret_key=SECRET_KEY)
+    return client_environment(folder, endpoints, no_proxy, keys)
 
 
 def _up(folder: Path, service: Service, name: str, machine: LocalPlatform) -> None:
@@ -173,12 +179,18 @@ def _up(folder: Path, service: Service, name: str, machine: LocalPlatform) -> No
         raise LocalAwsError("--local needs Linux or macOS: on Windows use WSL or an AWS account")
     with locked(folder):
         write_profile(folder)
+        keys = load_keys(folder) or _first_keys(folder)
         engine_name, record = ensure_engine(folder, service, machine)
         resource = f"{service}:{name}"
         if resource not in record.created:
-            create(service, endpoint_of(record), name)
+            create(service, endpoint_of(record), name, keys)
             updated = record.model_copy(update={"created": (*record.created, resource)})
             save_records(folder, load_records(folder).with_engine(engine_name, updated))
+
+
+def _first_keys(folder: Path) -> LocalKeys:
+    _stop_all(folder)  # an earlier version's engines take keys that everybody knows
+    return make_keys(folder)
 
 
 def _stop_all(folder: Path) -> tuple[EngineName, ...]:

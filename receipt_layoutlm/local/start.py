@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from receipt_layoutlm.local import door, keys
 from receipt_layoutlm.local import process as local_process
 from receipt_layoutlm.local.engines import (
     DURABLE,
+    DYNOXIDE,
     ENGINES,
     MINISTACK,
+    SEAWEEDFS,
     Engine,
     EngineName,
     EngineUnavailable,
@@ -52,6 +55,8 @@ def ensure_engine(folder: Path, service: Service, machine: LocalPlatform) -> tup
         return choice.engine.name, known
     if choice.loss:
         machine.warn(choice.loss)
+    if choice.engine is DYNOXIDE and (problem := door.isolation_problem()) is not None:
+        machine.warn(f"other users of this machine can reach the local table: it has no network of its own ({problem})")
     return choice.engine.name, _start(folder, records, choice)
 
 
@@ -93,8 +98,16 @@ def _start(folder: Path, records: Records, choice: _Choice) -> EngineRecord:
         known.ports if known and local_process.are_free(known.ports) else local_process.free_ports(engine.port_count)
     )
     command = (*choice.program, *engine.arguments(ports, data_dir))
+    if engine is DYNOXIDE:
+        command = door.command(
+            ports[0], folder / keys.KEYS, (*choice.program, *engine.arguments((door.PLACE,), data_dir))
+        )
+    if engine is SEAWEEDFS:
+        keys.write_security(data_dir)
+    pair = keys.load_keys(folder)
+    environment = {**engine.environment(ports, data_dir), **(pair.environment if pair else {})}
     try:
-        pid = local_process.start_process(command, engine.environment(ports, data_dir), data_dir, log)
+        pid = local_process.start_process(command, environment, data_dir, log)
     except OSError as error:
         raise LocalAwsError(f"{engine.name} {choice.version} cannot be executed here: {error}") from error
     record = EngineRecord(version=choice.version, ports=ports, command=command, started_at=datetime.now(UTC), pid=pid)

@@ -2,6 +2,7 @@
 
 engines.json   the engine of each service, with its ports, its process, and the tables and buckets created on it
 engines.lock   held while engines.json changes, so that two terminals share one engine
+keys.json      the keys of clients, as keys.py describes
 aws-config     an AWS profile with nothing but a region, in place of the user's
 {engine}/      an engine's data
 {engine}.log   an engine's output

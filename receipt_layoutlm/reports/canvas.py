@@ -13,8 +13,11 @@ if TYPE_CHECKING:
 MAX_PIXELS: Final = 2_500_000
 """Of a drawn page: A4 at 150 dpi. Larger pictures are scaled down."""
 
+MAX_SIDE: Final = 16_000
+"""Pixels; a JPEG has up to 65,535, browsers draw less."""
+
 BLANK_PIXELS: Final = 1_200_000  # of a page without a picture
-MAX_RATIO: Final = 20  # of the sides of a page without a picture; a till roll has up to 10
+MAX_RATIO: Final = 20  # of the sides of a page without a picture
 _JOINERS: Final = "\u200c\u200d"  # without which Persian and Indian words are spelt differently
 
 
@@ -39,7 +42,7 @@ def canvas_size(overlay: Overlay) -> tuple[int, int]:
     """Width and height of the drawing in pixels."""
     if overlay.image is not None:
         width, height = overlay.image.size
-        scale = min(1.0, math.sqrt(MAX_PIXELS / (width * height)))
+        scale = min(1.0, math.sqrt(MAX_PIXELS / (width * height)), MAX_SIDE / max(width, height))
         return max(round(width * scale), 1), max(round(height * scale), 1)
     ratio = min(max(overlay.page.width / overlay.page.height, 1 / MAX_RATIO), MAX_RATIO)
     return round(math.sqrt(BLANK_PIXELS * ratio)), round(math.sqrt(BLANK_PIXELS / ratio))
@@ -60,7 +63,7 @@ def on_canvas(box: Box, size: tuple[int, int]) -> tuple[float, float, float, flo
     return left, top, max(x1 * width / PAGE_EXTENT, left + 1), max(y1 * height / PAGE_EXTENT, top + 1)
 
 
-def visible(text: str) -> str:
+def spelled_out(text: str) -> str:
     """The text in one line, with control and direction characters written out, such as ⟨U+202E⟩."""
     if text.isprintable():
         return text

@@ -12,12 +12,12 @@ from typing import Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from receipt_layoutlm.reports.canvas import STYLES, visible
+from receipt_layoutlm.reports.canvas import STYLES, spelled_out
 
 _TEMPLATES: Final = "templates"
 
 
-def render(template: str, assets: tuple[str, ...], **values: object) -> str:
+def html_document(template: str, assets: tuple[str, ...], **values: object) -> str:
     """A template with its values; `assets` are the styles and scripts that it contains."""
     return _environment().get_template(template).render(policy=_policy(assets), **values)
 
@@ -47,14 +47,19 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"visible": visible, "label": _label, "decimal": "{:.1f}".format, "confidence": _confidence}
+    environment.filters |= {
+        "spelled_out": spelled_out,
+        "label": _label,
+        "decimal": "{:.1f}".format,
+        "confidence": _confidence,
+    }
     environment.globals |= {"asset": _asset, "styles": STYLES}
     return environment
 
 
 def _label(label: str) -> Markup:
     """A label that may break after underscores."""
-    return escape(visible(label)).replace("_", Markup("_<wbr>"))
+    return escape(spelled_out(label)).replace("_", Markup("_<wbr>"))
 
 
 def _confidence(value: float | None) -> str:

@@ -48,7 +48,7 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Comparison:
     """A gold entity, a predicted one, or the pair of both that share words."""
 
     kind: Kind
@@ -82,12 +82,18 @@ class Overlay:
     notes: tuple[str, ...] = ()
 
     @cached_property
-    def findings(self) -> tuple[Finding, ...]:
-        """From top to bottom."""
-        found = [Finding(Kind.NOT_JUDGED, None, mark) for mark in self.predicted]
+    def order(self) -> list[int]:
+        """Indices of the page's words in reading order."""
+        return order_of_words(self.page)
+
+    @cached_property
+    def findings(self) -> tuple[Comparison, ...]:
+        """In reading order."""
+        found = [Comparison(Kind.NOT_JUDGED, None, mark) for mark in self.predicted]
         if self.gold is not None:
             found = list(_compared(self.page, self.gold, self.predicted))
-        return tuple(sorted(found, key=lambda each: self.page.boxes[each.mark.words[0]][1::-1]))
+        place = {word: number for number, word in enumerate(self.order)}
+        return tuple(sorted(found, key=lambda each: place[each.mark.words[0]]))
 
     def count(self, *kinds: Kind) -> int:
         return sum(finding.kind in kinds for finding in self.findings)
@@ -98,7 +104,9 @@ class Overlay:
         return min((mark.confidence for mark in self.predicted if mark.confidence is not None), default=None)
 
 
-def marks_of(tags: Sequence[str], order: Sequence[int], confidences: Sequence[float] | None = None) -> tuple[Mark, ...]:
+def entity_marks(
+    tags: Sequence[str], order: Sequence[int], confidences: Sequence[float] | None = None
+) -> tuple[Mark, ...]:
     """The entities of IOB2 tags in reading order; `order` has the index of each word in the page.
 
     The confidence of an entity is that of its least certain word.
@@ -114,7 +122,7 @@ def gold_of(page: Page) -> tuple[Mark, ...] | None:
     if all(tag == UNSUPERVISED for tag in page.tags):
         return None
     order = order_of_words(page)
-    return marks_of(rearranged(page, order).tags, order)
+    return entity_marks(rearranged(page, order).tags, order)
 
 
 def line_boxes(page: Page, mark: Mark) -> list[Box]:
@@ -130,7 +138,7 @@ def line_boxes(page: Page, mark: Mark) -> list[Box]:
     return [around(line) for line in lines]
 
 
-def _compared(page: Page, gold: Sequence[Mark], predicted: Sequence[Mark]) -> Iterator[Finding]:
+def _compared(page: Page, gold: Sequence[Mark], predicted: Sequence[Mark]) -> Iterator[Comparison]:
     """Pairs equal entities first, then those with the same label, then those that share the most words."""
     gold_at: defaultdict[int, list[int]] = defaultdict(list)
     for place, mark in enumerate(gold):
@@ -144,11 +152,11 @@ def _compared(page: Page, gold: Sequence[Mark], predicted: Sequence[Mark]) -> It
     free_gold, free_predicted = dict(enumerate(gold)), dict(enumerate(predicted))
     for *_, other, place, kind in sorted(candidates):
         if other in free_gold and place in free_predicted:
-            yield Finding(kind, free_gold.pop(other), free_predicted.pop(place))
-    yield from (Finding(Kind.MISSED, mark, None) for mark in free_gold.values())
+            yield Comparison(kind, free_gold.pop(other), free_predicted.pop(place))
+    yield from (Comparison(Kind.MISSED, mark, None) for mark in free_gold.values())
     for mark in free_predicted.values():
         is_unlabelled = all(page.tags[word] == UNSUPERVISED for word in mark.words)
-        yield Finding(Kind.NOT_JUDGED if is_unlabelled else Kind.SPURIOUS, None, mark)
+        yield Comparison(Kind.NOT_JUDGED if is_unlabelled else Kind.SPURIOUS, None, mark)
 
 
 def _kind(gold: Mark, predicted: Mark) -> Kind:

@@ -77,29 +77,32 @@ class OverlayFolder:
     def draw(self, overlay: Overlay, content: str) -> None:
         """Write the files of a page, then its record. Raises FolderError."""
         assert self._records is not None
+        drawn: dict[Format, bytes] = {}
+        if "html" in self._formats:
+            drawn["html"] = overlay_html(overlay, INDEX).encode()
+        if "png" in self._formats:
+            drawn["png"] = overlay_png(overlay)
         key, name = (overlay.source, overlay.number), _file_name(overlay)
         before = self.pages.get(key)
-        files: dict[Format, str] = dict(before.files) if before and before.content == content else {}
+        page = DrawnPage(
+            source=overlay.source,
+            page=overlay.number,
+            page_id=overlay.page.page_id,
+            model=self._model,
+            content=content,
+            files={
+                **(before.files if before and before.content == content else {}),
+                **{each: f"{name}.{each}" for each in drawn},
+            },
+            has_gold=overlay.gold is not None,
+            predicted=len(overlay.predicted),
+            right=overlay.count(Kind.RIGHT),
+            errors={kind: overlay.count(kind) for kind in ERRORS if overlay.count(kind)},
+            lowest_confidence=overlay.lowest_confidence,
+        )
         try:
-            if "html" in self._formats:
-                files["html"] = f"{name}.html"
-                (self._folder / files["html"]).write_text(overlay_html(overlay, INDEX), encoding="utf-8")
-            if "png" in self._formats:
-                files["png"] = f"{name}.png"
-                (self._folder / files["png"]).write_bytes(overlay_png(overlay))
-            page = DrawnPage(
-                source=overlay.source,
-                page=overlay.number,
-                page_id=overlay.page.page_id,
-                model=self._model,
-                content=content,
-                files=files,
-                has_gold=overlay.gold is not None,
-                predicted=len(overlay.predicted),
-                right=overlay.count(Kind.RIGHT),
-                errors={kind: overlay.count(kind) for kind in ERRORS if overlay.count(kind)},
-                lowest_confidence=overlay.lowest_confidence,
-            )
+            for each, data in drawn.items():
+                (self._folder / page.files[each]).write_bytes(data)
             self._records.write(page.model_dump_json() + "\n")
             self._records.flush()
         except OSError as error:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from receipt_layoutlm.data.page import UNSUPERVISED
-from receipt_layoutlm.data.reading_order import order_of_words
 from receipt_layoutlm.reports.canvas import canvas_size, on_canvas, picture
-from receipt_layoutlm.reports.html import render
+from receipt_layoutlm.reports.html import html_document
 from receipt_layoutlm.reports.overlay import Kind, Mark, Overlay, line_boxes
 
 _JPEG_QUALITY: Final = 80
@@ -38,7 +37,7 @@ class _Word:
 def overlay_html(overlay: Overlay, index: str | None = None) -> str:
     """The page with toggles, a confidence slider, its fields and its tokens; `index` is a file beside it to link to."""
     size = canvas_size(overlay)
-    return render(
+    return html_document(
         "overlay.html.jinja",
         ("overlay.css", "overlay.js"),
         overlay=overlay,
@@ -76,5 +75,5 @@ def _words(overlay: Overlay, size: tuple[int, int]) -> list[_Word]:
             predicted=predicted.get(index, ""),
             confidence=overlay.confidences[index] if overlay.confidences else None,
         )
-        for index in order_of_words(page)
+        for index in overlay.order
     ]

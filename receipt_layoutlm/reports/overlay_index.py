@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from receipt_layoutlm.reports.html import render
+from receipt_layoutlm.reports.html import html_document
 from receipt_layoutlm.reports.overlay import ERRORS, Kind
 
 INDEX: Final = "index.html"
@@ -53,4 +53,4 @@ def index_html(pages: Iterable[DrawnPage], failed: Mapping[str, str]) -> str:
     """The index of pages; `failed` are sources that could not be read, and why."""
     rows = sorted_by_trouble(pages)
     kinds = [kind for kind in ERRORS if any(page.errors.get(kind) for page in rows)]
-    return render("index.html.jinja", ("overlay.css",), pages=rows, failed=failed, kinds=kinds)
+    return html_document("index.html.jinja", ("overlay.css",), pages=rows, failed=failed, kinds=kinds)

@@ -2,14 +2,14 @@
 
 import io
 from collections.abc import Iterator
-from functools import cache
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
 from PIL import Image, ImageDraw, ImageFont
 
-from receipt_layoutlm.reports.canvas import STYLES, canvas_size, on_canvas, picture, visible
-from receipt_layoutlm.reports.overlay import ERRORS, Finding, Kind, Mark, Overlay, line_boxes
+from receipt_layoutlm.reports.canvas import STYLES, canvas_size, on_canvas, picture, spelled_out
+from receipt_layoutlm.reports.overlay import ERRORS, Comparison, Kind, Mark, Overlay, line_boxes
 
 _FONTS: Final = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "arial.ttf")
 """Fonts with more than the basic Latin letters of pillow's own, where the system has one."""
@@ -42,7 +42,7 @@ def overlay_png(overlay: Overlay) -> bytes:
 def _draw_words(draw: ImageDraw.ImageDraw, overlay: Overlay, size: tuple[int, int]) -> None:
     for word, box in zip(overlay.page.words, overlay.page.boxes, strict=True):
         x0, y0, x1, y1 = on_canvas(box, size)
-        text = visible(word)
+        text = spelled_out(word)
         letter = max(round((y1 - y0) * _TEXT_HEIGHT), 1)
         width = _font(letter).getlength(text)
         fitting = letter if width <= x1 - x0 else max(round(letter * (x1 - x0) / width), 1)
@@ -50,7 +50,7 @@ def _draw_words(draw: ImageDraw.ImageDraw, overlay: Overlay, size: tuple[int, in
 
 
 def _draw_finding(
-    draw: ImageDraw.ImageDraw, overlay: Overlay, finding: Finding, size: tuple[int, int], letter: int
+    draw: ImageDraw.ImageDraw, overlay: Overlay, finding: Comparison, size: tuple[int, int], letter: int
 ) -> None:
     style, gap = STYLES[finding.kind], max(letter // 4, 2)
     sign = _ASCII.get(style.sign, style.sign)
@@ -58,23 +58,26 @@ def _draw_finding(
         boxes = [on_canvas(box, size) for box in line_boxes(overlay.page, finding.gold)]
         for x0, y0, x1, y1 in boxes:
             _dashed(draw, (x0 - gap, y0 - gap, x1 + gap, y1 + gap), style.colour, gap)
-        text = f"{sign} {finding.gold.label}" if finding.predicted is None else f"gold {finding.gold.label}"
-        _badge(draw, (boxes[-1][0], boxes[-1][3] + 2 * gap), text, style.colour, letter)
+        label = "" if finding.kind is Kind.WRONG_WORDS else f" {finding.gold.label}"
+        text = f"gold{label}" if finding.predicted else f"{sign}{label}"
+        _badge(draw, (boxes[-1][0], boxes[-1][3] + 2 * gap), text, style.colour, letter, size[0])
     if finding.predicted is not None:
         boxes = [on_canvas(box, size) for box in line_boxes(overlay.page, finding.predicted)]
         for box in boxes:
             draw.rectangle(box, outline=style.colour, width=max(gap // 2, 2))
         text = f"{sign} {_predicted_text(finding.predicted)}".strip()
-        _badge(draw, (boxes[0][0], boxes[0][1] - letter - 2 * gap), text, style.colour, letter)
+        _badge(draw, (boxes[0][0], boxes[0][1] - letter - 2 * gap), text, style.colour, letter, size[0])
 
 
 def _predicted_text(mark: Mark) -> str:
     return mark.label if mark.confidence is None else f"{mark.label} {mark.confidence:.2f}"
 
 
-def _badge(draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, colour: str, letter: int) -> None:
+def _badge(
+    draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, colour: str, letter: int, width: int
+) -> None:
     font, halo = _font(letter), max(letter // 6, 2)
-    x = max(min(place[0], draw.im.size[0] - font.getlength(text) - halo), halo)
+    x = max(min(place[0], width - font.getlength(text) - halo), halo)
     draw.text((x, max(place[1], halo)), text, fill=colour, font=font, stroke_width=halo, stroke_fill="white")
 
 
@@ -104,7 +107,7 @@ def _summary(overlay: Overlay) -> str:
     return f"{overlay.count(Kind.RIGHT)} of {len(overlay.gold)} right" + (f"   {kinds}" if kinds else "")
 
 
-@cache
+@lru_cache(maxsize=64)
 def _font(letter: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     for name in _FONTS:
         try:

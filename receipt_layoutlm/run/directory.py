@@ -1,12 +1,15 @@
 """The run directory: the files that worker and trainer exchange. Their names are defined only here."""
 
-import os
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from receipt_layoutlm.paths import private_new
+
 ATTEMPTS = ".attempts"  # in the work folder: JOB_ID/NNN
 ENCODED = ".encoded"  # in the work folder: encoded pages, shared by attempts
+FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 ORPHANED = 70  # exit status after stdin was closed: the parent process is gone
 
 
@@ -62,8 +65,8 @@ class RunDir:
         return self.path / "train.log"
 
     def open_train_log(self) -> BinaryIO:
-        """The log opened for appending. Raises OSError where it is a link."""
-        return open(self.train_log, "ab", opener=_without_links)
+        """The new log, opened for appending. Raises OSError where there is one, or a link."""
+        return open(self.train_log, "ab", opener=private_new)
 
     @property
     def best(self) -> Path:
@@ -81,8 +84,10 @@ class RunDir:
         return self.path / f"checkpoint-{global_step}"
 
 
-def _without_links(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+def full_disk(folder: Path, error: OSError | None = None) -> str:
+    """The text for a disk without room, with what the system said."""
+    said = f" ({error.strerror})" if error is not None else ""
+    return f"the disk of {folder} is full{said}: free some of it, or use another --work-dir"
 
 
 def encoded_prefix(name: str, prefix: str = "") -> str:

@@ -4,17 +4,21 @@ The trainer appends through EventWriter; the worker reads with EventReader. `seq
 attempt and `time` is aware UTC.
 """
 
+import logging
 import os
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
+from receipt_layoutlm.paths import private
 from receipt_layoutlm.run.hardware import Hardware
 from receipt_layoutlm.run.scores import Scores
+
+log = logging.getLogger(__name__)
 
 FailureCause = Literal[
     "out_of_memory",
@@ -141,44 +145,84 @@ Event = Annotated[Started | Progress | Evaluation | Checkpoint | Log | Failed | 
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
 
+LONGEST_LINE: Final = 32 << 20  # bytes; an evaluation of 1,000 labels has less than one million
+
+
 class EventWriter:
-    """Appends events to a file; each line is written with one call, so a reader sees whole lines or a torn tail.
+    """Appends events to a file, whole lines only: what a full disk took of a line is removed again.
 
     The training thread and the one that writes checkpoints share it.
     """
 
     def __init__(self, path: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._file = path.open("ab", buffering=0)
+        self._file = open(path, "ab", buffering=0, opener=private)  # noqa: SIM115 - closed by close()
         self._now = now
         self._seq = 0
         self._lock = threading.Lock()
+        self._is_torn = self._file.tell() > 0 and not _ends_line(path)
 
     def write(self, event: Event) -> None:
+        """Raises OSError for a line that could not be written whole; nothing of it stays, and the next one may."""
         with self._lock:
-            self._seq += 1
-            stamped = event.model_copy(update={"seq": self._seq, "time": self._now()})
-            line = memoryview(stamped.model_dump_json().encode() + b"\n")
-            while line:
-                line = line[self._file.write(line) :]  # a disk that is almost full takes a part
+            stamped = event.model_copy(update={"seq": self._seq + 1, "time": self._now()})
+            line = memoryview(b"\n" * self._is_torn + stamped.model_dump_json().encode() + b"\n")
+            size = os.fstat(self._file.fileno()).st_size
+            try:
+                while line:
+                    line = line[self._file.write(line) :]  # a disk that is almost full takes a part
+            except OSError:
+                self._cut(size)
+                raise
+            self._seq, self._is_torn = self._seq + 1, False
+
+    def _cut(self, size: int) -> None:
+        """Remove a torn line; one that stays is ended by the next event, and readers pass it over."""
+        try:
+            self._file.truncate(size)
+        except OSError:
+            self._is_torn = True
 
     def close(self) -> None:
         os.fsync(self._file.fileno())
         self._file.close()
 
 
+def _ends_line(path: Path) -> bool:
+    with open(path, "rb", opener=private) as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b"\n"
+
+
 class EventReader:
-    """Yields the whole lines that were appended since the last call; a torn tail waits for its end."""
+    """Yields the whole lines that were appended since the last call; a torn tail waits for its end.
+
+    Lines that are no events are passed over: `skipped` counts them, and the first is logged.
+    """
 
     def __init__(self, path: Path) -> None:
+        self.skipped = 0
         self._path = path
         self._offset = 0
 
     def read(self) -> list[Event]:
         if not self._path.exists():
             return []
-        with self._path.open("rb") as file:
+        events: list[Event] = []
+        with open(self._path, "rb", opener=private) as file:
             file.seek(self._offset)
-            data = file.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        return [_EVENT.validate_json(line) for line in whole.splitlines() if line.strip()]
+            while line := file.readline(LONGEST_LINE):
+                if not line.endswith(b"\n") and len(line) < LONGEST_LINE:
+                    break
+                self._offset += len(line)
+                if line.strip():
+                    events += self._parsed(line)
+        return events
+
+    def _parsed(self, line: bytes) -> list[Event]:
+        try:
+            return [_EVENT.validate_json(line)]
+        except ValidationError:
+            self.skipped += 1
+            if self.skipped == 1:
+                log.warning("%s has a line that is no event, which is passed over: %r", self._path, line[:100])
+            return []

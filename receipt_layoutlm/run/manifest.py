@@ -4,8 +4,9 @@ import hashlib
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from receipt_layoutlm.data.page import validation_reason
 from receipt_layoutlm.errors import UserError
 
 MANIFEST = "manifest.json"
@@ -70,8 +71,8 @@ def parse_manifest(data: bytes, place: str) -> Manifest:
     """Parse the bytes of a manifest.json. Raises DamagedFolder, which names the place."""
     try:
         return Manifest.model_validate_json(data)
-    except ValueError as error:
-        raise DamagedFolder(f"{place}: no readable {MANIFEST}: {error}") from error
+    except ValidationError as error:
+        raise DamagedFolder(f"{place}: no readable {MANIFEST}: {validation_reason(error)}") from error
 
 
 def read_manifest(folder: Path) -> Manifest:

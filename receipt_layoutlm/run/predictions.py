@@ -5,6 +5,7 @@ Confidences are softmax probabilities of a label, B- and I- taken together, to f
 
 import gzip
 import io
+import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ def read_predictions(packed: bytes, name: str) -> list[PredictedPage]:
     try:
         with gzip.open(io.BytesIO(packed)) as file:
             found = [_PAGE.validate_json(line) for line in file]
-    except (OSError, EOFError, ValidationError) as error:
+    except (OSError, EOFError, ValidationError, zlib.error) as error:
         raise DataError("it cannot be read, or an earlier version wrote it: train again", file=name) from error
     for page in found:
         if len({len(column) for column in list(asdict(page).values())[1:]}) != 1:

@@ -23,6 +23,7 @@ class LeaseProgress:
         """The progress in a lease or an attempt; None when there is none or it is unreadable."""
         try:
             phase, step, total, epoch = json.loads(text)
-            return cls(str(phase), int(step), int(total), float(epoch))
+            progress = cls(str(phase), int(step), int(total), float(epoch))
+            return progress if max(abs(progress.step), abs(progress.total)) < 2**53 else None  # as a float is exact
         except (ValueError, TypeError, OverflowError, RecursionError):
             return None

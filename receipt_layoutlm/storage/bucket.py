@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError, HTTPClientError
 
 from receipt_dynamo.client import resolve_region
 from receipt_dynamo.connection import per_process
+from receipt_dynamo.gateway import refuse_gateways
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.run.manifest import (
     MANIFEST,
@@ -71,6 +72,7 @@ class Bucket:
                 "s3", region_name=resolve_region(region), endpoint_url=endpoint_url, config=config
             )
             client.meta.events.register("needs-retry.s3", _refuse_to_repeat)
+            refuse_gateways(client)
             return client
 
         self.raw = per_process(connect)
@@ -86,6 +88,12 @@ class Bucket:
             send()
         else:
             self._patiently(send)
+
+    def put_bytes(self, data: bytes, key: str) -> None:
+        """Store an object; S3 checks it against its SHA-256. Replaces an existing one."""
+        checksum = base64_of(hashlib.sha256(data).digest())
+        with explained(self.name, key):
+            self.raw.put_object(Bucket=self.name, Key=key, Body=data, ChecksumSHA256=checksum)
 
     def put_new(self, data: bytes, key: str) -> None:
         """Create an object. An existing one of the same content is success, any other an error."""

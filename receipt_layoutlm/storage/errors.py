@@ -20,6 +20,7 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as NoConnection
 from botocore.parsers import ResponseParserError
 
+from receipt_dynamo.gateway import GatewayAnswer
 from receipt_dynamo.retries import Pauses, RetryPolicy
 from receipt_layoutlm.errors import UserError
 
@@ -56,6 +57,7 @@ _FIXES: Final = {
     "RequestTimeTooSkewed": "the clock of this machine is wrong: set it",
 }
 _TRANSIENT_FAILURES: Final = (
+    GatewayAnswer,
     NoConnection,
     HTTPClientError,
     IncompleteReadError,
@@ -95,7 +97,7 @@ def keep_trying(
     wait: Callable[[float], object],
     rng: random.Random = _RNG,
     monotonic: Callable[[], float] = time.monotonic,
-    passing: type[Exception] = StorageUnavailable,
+    passing: type[Exception] | tuple[type[Exception], ...] = StorageUnavailable,
     policy: RetryPolicy = BUCKET_AWAY,
 ) -> T:
     """Repeat an action while it raises `passing` errors, by default those of an unreachable bucket.

@@ -45,11 +45,16 @@ def mark_checkpoints(bucket: Bucket, keys: RunKeys) -> int:
     return marked
 
 
+DIGITS = 4  # of an age: of weeks 192 years
+
+
 def age_of(text: str) -> timedelta:
     """Parse an age such as 12h, 30d or 2w; raises BadAge."""
     number, unit = text[:-1], text[-1:]
     if unit not in UNITS or not number.isdecimal():
-        raise BadAge(f"{text!r} is not an age: write a number and h, d or w, such as 30d")
+        raise BadAge(f"{text[:40]!r} is not an age: write a number and h, d or w, such as 30d")
+    if len(number) > DIGITS:
+        raise BadAge(f"an age of {len(number)} digits is older than everything: use at most {DIGITS}")
     return timedelta(days=int(number) * UNITS[unit])
 
 

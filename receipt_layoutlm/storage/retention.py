@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Literal
 
 from receipt_dynamo import Lease, Pointer
 from receipt_layoutlm.run.manifest import MANIFEST, DamagedFolder, parse_manifest
@@ -25,7 +26,11 @@ class StoredCheckpoint:
     global_step: int
 
 
-def superseded(stored: Collection[StoredCheckpoint], lease: Lease, keep: int) -> list[StoredCheckpoint]:
+Keep = int | Literal["all"]
+"""Checkpoints to keep of the committed chain."""
+
+
+def superseded(stored: Collection[StoredCheckpoint], lease: Lease, keep: Keep) -> list[StoredCheckpoint]:
     """Checkpoints to delete: all but those that the lease names and the last `keep` of the committed chain.
 
     Kept as well: those of an attempt newer than the lease (the lease is outdated then), and the attempt's own beyond
@@ -35,7 +40,7 @@ def superseded(stored: Collection[StoredCheckpoint], lease: Lease, keep: int) ->
     committed = _committed(known, lease.checkpoint)
     pointers = (lease.checkpoint, lease.previous, lease.best, lease.previous_best)
     kept = {StoredCheckpoint(pointer.attempt, pointer.global_step) for pointer in pointers if pointer is not None}
-    kept |= set(committed[max(0, len(committed) - keep) :])
+    kept |= set(committed if keep == "all" else committed[max(0, len(committed) - keep) :])
     uploading = {
         checkpoint
         for checkpoint in known
@@ -87,7 +92,7 @@ def history(bucket: Bucket, keys: RunKeys, lease: Lease) -> list[StoredCheckpoin
         return []
     end = lease.checkpoint.global_step
     stored = stored_checkpoints(bucket, keys)
-    dead = superseded(stored, lease, keep=len(stored))
+    dead = superseded(stored, lease, keep="all")
     return sorted(checkpoint for checkpoint in set(stored) - set(dead) if checkpoint.global_step <= end)
 
 

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import json
 import logging
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -67,6 +68,6 @@ def with_tables(job: Job, open_bucket: Callable[[str], Bucket]) -> Job:
         tables = json.loads(gzip.decompress(data))
         kept = {name: value for name, value in job.results.items() if name != PLACE}
         return job.model_copy(update={"results": {**kept, **tables}})
-    except (StorageError, OSError, EOFError, ValueError, TypeError) as error:
+    except (StorageError, OSError, EOFError, ValueError, TypeError, RecursionError, zlib.error) as error:
         log.warning("scores of each label of %s are at %s, which cannot be read: %s", job.job_id, uri, error)
         return job

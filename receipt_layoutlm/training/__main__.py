@@ -13,7 +13,7 @@ import threading
 import time
 from pathlib import Path
 
-from receipt_layoutlm.run.directory import ORPHANED, RunDir
+from receipt_layoutlm.run.directory import FULL_DISK, ORPHANED, RunDir, full_disk
 from receipt_layoutlm.training.launch import announce, processes_of, run_processes
 
 USAGE = (
@@ -57,8 +57,14 @@ def run_trainer(arguments: list[str]) -> int:
         save.clear()
         return is_requested
 
-    with process_group(os.environ) as group:
-        end = train(run_dir, stop.is_set, save_now=save_now, until=until, began=began, group=group)
+    try:
+        with process_group(os.environ) as group:
+            end = train(run_dir, stop.is_set, save_now=save_now, until=until, began=began, group=group)
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        print(f"storage: {full_disk(run_dir.path, error)}", file=sys.stderr)  # the last event may have no room either
+        return 1
     return 0 if isinstance(end, Finished) else 1
 
 

@@ -62,8 +62,8 @@ class JobPolicy:
         if config.dataset is None and config.snapshot_on_worker:
             if job.storage is None or job.storage.prefix:
                 raise ConfigError(
-                    "snapshot_on_worker: snapshots go to the top of the training bucket, where the job may not write: "
-                    "submit it without --output-s3-path"
+                    "--snapshot-on-worker: snapshots go to the top of the training bucket, where the job may not "
+                    "write: submit it without --output-s3-path"
                 )
         else:
             fingerprint_of(config.dataset)
@@ -140,9 +140,9 @@ def weights_place(pretrained: str) -> Storage:
     try:
         place = parse_s3_uri(pretrained)
     except StorageError as error:
-        raise ConfigError(f"pretrained: {error}") from None
+        raise ConfigError(f"--pretrained: {error}") from None
     if not place.prefix:
-        raise ConfigError(f"pretrained {pretrained!r} is a whole bucket: write s3://BUCKET/PREFIX of a folder")
+        raise ConfigError(f"--pretrained {pretrained} is a whole bucket: write s3://BUCKET/PREFIX of a folder")
     return place
 
 

@@ -73,7 +73,9 @@ def prepare_attempt(
 
     events_uri = keys.uri(keys.attempt(lease.attempt) + "logs/events.jsonl")
     fit = TableFolder(bucket, keys, lease.attempt).fit
-    rows = JobRows(ctx.queue.client, resumed, ctx.now, ctx.secrets, events_uri, fit)
+    rows = patience.retry_while_leased(
+        lambda: JobRows(ctx.queue.client, resumed, ctx.now, ctx.secrets, events_uri, fit)
+    )
     recorder = Recorder(ctx.queue, storage, rows, resumed, run_dir, heartbeat, observe, ctx.now)
     _log_start(rows, lease.attempt, job, requested, config, damages, snapshot)
     recorder.phase_seconds["prepare"] = round(time.monotonic() - began, 3)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from receipt_layoutlm.config import TrainConfig
-from receipt_layoutlm.paths import FolderRefused, check_own, make_folders
+from receipt_layoutlm.paths import FolderRefused, make_own_folder
 from receipt_layoutlm.references import fingerprint_of
 from receipt_layoutlm.run.directory import ENCODED, RunDir, encoded_prefix
 from receipt_layoutlm.run.manifest import MANIFEST, DamagedFolder
@@ -91,8 +91,7 @@ def fetch_entries(bucket: Bucket, entries: list[Entry]) -> None:
     """Link the entries into the run directory, downloading those missing on this disk; the trainer makes the rest."""
     for entry in entries:
         try:
-            make_folders(entry.folder.parent, mode=0o777)
-            check_own(entry.folder.parent)  # encoded pages are trusted
+            make_own_folder(entry.folder.parent)  # encoded pages are trusted
             entry.link.symlink_to(entry.folder)
             if (entry.folder / MANIFEST).exists():
                 os.utime(entry.folder)  # its age counts from its last use

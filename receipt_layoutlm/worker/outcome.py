@@ -5,9 +5,11 @@ import shutil
 
 from receipt_dynamo import JobError, JobStatus, JsonObject
 from receipt_layoutlm.redact import redacted
+from receipt_layoutlm.run.directory import full_disk
 from receipt_layoutlm.run.events import FINISH_TEXTS, Failed, Finished
 from receipt_layoutlm.storage.expiry import mark_checkpoints
 from receipt_layoutlm.worker.attempt import AttemptContext
+from receipt_layoutlm.worker.ending import failed_summary
 from receipt_layoutlm.worker.process import classify_crash, tail
 from receipt_layoutlm.worker.publish import publish_results
 from receipt_layoutlm.worker.supervisor import END_PATIENCE_SECONDS, ExitReport
@@ -24,7 +26,7 @@ def finish(attempt: AttemptContext, report: ExitReport) -> JobStatus:
     end, by = recorder.end, report.order.by if report.order else None
     is_leaving = by in ("notice", "signal")
     if not is_leaving or report.is_stored:
-        recorder.mirror_files()
+        recorder.finish_files()
     if isinstance(end, Finished) and end.reason != "stop_requested" and report.is_stored:
         return _complete(attempt, end)
     lease, numbers = recorder.lease, recorder.attempt_end()
@@ -73,8 +75,7 @@ def _fail(attempt: AttemptContext, report: ExitReport) -> JobStatus:
     log.error(
         "attempt %d of %s failed (%s): %s\n%s", lease.attempt, lease.job_id, error.cause, error.message, error.log_tail
     )
-    data: JsonObject = {"cause": error.cause, "last_step": numbers.last_step, "lost_steps": numbers.lost_steps}
-    summary = recorder.rows.last_row("error", "run_summary", f"failed: {error.message}", data)
+    summary = recorder.rows.last_row("error", "run_summary", *failed_summary(error, numbers))
     return attempt.patience.retry_while_leased(lambda: queue.fail(lease, error, summary=summary, end=numbers))
 
 
@@ -97,8 +98,7 @@ def _error_of(attempt: AttemptContext, report: ExitReport) -> JobError:
         message = "the results of the finished trainer could not be stored"
         return JobError(cause="storage", message=message, log_tail=log_tail)
     if shutil.disk_usage(run_dir.path).free < FULL_DISK_BYTES:
-        message = f"the disk of {run_dir.path} is full: free some of it, or use another --work-dir"
-        return JobError(cause="storage", message=message, log_tail=log_tail)
+        return JobError(cause="storage", message=full_disk(run_dir.path), log_tail=log_tail)
     searched = tail(run_dir.train_log, secrets, SEARCHED_LOG_LINES)
     cause, message = classify_crash(report.code, searched, report.oom_kills)
     return JobError(cause=cause, message=message, log_tail=log_tail)

@@ -7,7 +7,7 @@ from typing import TypeVar
 from receipt_dynamo import StoreUnavailable
 from receipt_dynamo.retries import RetryPolicy
 from receipt_layoutlm.errors import UserError
-from receipt_layoutlm.storage.errors import keep_trying
+from receipt_layoutlm.storage.errors import StorageUnavailable, keep_trying
 from receipt_layoutlm.worker.context import WorkerContext
 from receipt_layoutlm.worker.heartbeat import Heartbeat
 
@@ -27,12 +27,17 @@ class Patience:
         self._ctx, self._heartbeat = ctx, heartbeat
 
     def retry_until_stopped(self, action: Callable[[], T], seconds: float = float("inf")) -> T:
-        """Repeat an action while the bucket is unavailable, for at most `seconds`.
+        """Repeat an action while the bucket or the table is unavailable, for at most `seconds`.
 
         Ends as soon as the worker or the job has to stop.
         """
         until = time.monotonic() + seconds
-        return keep_trying(action, lambda: self._has_to_stop() or time.monotonic() > until, self._ctx.stop.wait)
+        return keep_trying(
+            action,
+            lambda: self._has_to_stop() or time.monotonic() > until,
+            self._ctx.stop.wait,
+            passing=(StorageUnavailable, StoreUnavailable),
+        )
 
     def retry_while_leased(self, action: Callable[[], T]) -> T:
         """Repeat an action while the table is unavailable, for as long as the lease lasts.

@@ -12,7 +12,7 @@ from pathlib import Path
 from receipt_dynamo import Job, JobQueue, Lease
 from receipt_layoutlm.config import ConfigError, TrainConfig
 from receipt_layoutlm.data.frozen_split import frozen_sha256
-from receipt_layoutlm.paths import check_own, make_folders
+from receipt_layoutlm.paths import check_shared, make_folders, make_own_folder
 from receipt_layoutlm.references import fingerprint_of, is_in_bucket, safe_name
 from receipt_layoutlm.run.directory import ATTEMPTS, RunDir
 from receipt_layoutlm.run.manifest import MANIFEST, RESUME_ONLY, DamagedFolder, is_whole
@@ -35,7 +35,8 @@ def prepare_run_dir(
     prepare_work_dir(work_dir)
     path = (work_dir / ATTEMPTS / job.job_id / f"{lease.attempt:03d}").absolute()
     shutil.rmtree(path, ignore_errors=True)
-    path.mkdir(parents=True)
+    make_own_folder(path.parent)
+    path.mkdir(mode=0o700)
     run_dir = RunDir(path)
     run_dir.config.write_text(config.model_dump_json(indent=1))
     _get_pages(bucket, keys, config.dataset, run_dir.dataset)
@@ -56,32 +57,37 @@ def prepare_run_dir(
 
 
 def prepare_work_dir(work_dir: Path) -> None:
-    """Create a folder of run directories, and in it the folder of attempts or check that it is one's own.
+    """Create a folder of run directories, and in it the folder of attempts, which nobody else can read or write.
 
-    The folder itself may be shared and writable by others, if that is what its user has named. Raises FolderRefused.
+    The folder itself may be shared, as /tmp is, but nobody else may be able to replace what lies in it. Raises
+    FolderRefused.
     """
-    make_folders(work_dir, mode=0o777)
-    attempts = work_dir / ATTEMPTS
-    if not attempts.is_symlink():
-        make_folders(attempts, mode=0o777)
-    check_own(attempts)
+    make_folders(work_dir)
+    check_shared(work_dir)
+    make_own_folder(work_dir / ATTEMPTS)
 
 
 def get_weights(config: TrainConfig, run_dir: RunDir, open_bucket: Callable[[str], Bucket]) -> None:
     """Download weights that --pretrained names in a bucket. Raises DamagedFolder, ConfigError."""
     if not is_in_bucket(config.pretrained):
         return
-    place = weights_place(config.pretrained)
+    bucket, prefix = find_weights(config.pretrained, open_bucket)
+    try:
+        bucket.get_folder(prefix, run_dir.pretrained)
+    except DamagedFolder as error:
+        raise DamagedFolder(f"pretrained {config.pretrained}: {error}") from error
+
+
+def find_weights(pretrained: str, open_bucket: Callable[[str], Bucket]) -> tuple[Bucket, str]:
+    """The bucket and folder that --pretrained names. Raises ConfigError where it holds no folder that was published."""
+    place = weights_place(pretrained)
     bucket = open_bucket(place.bucket)
     if not bucket.exists(place.prefix + MANIFEST):
         raise ConfigError(
-            f"pretrained {config.pretrained!r} has no {MANIFEST}, so it cannot be verified: "
+            f"--pretrained {pretrained}: there is no {MANIFEST}, so it cannot be verified: "
             "use the best/ or a checkpoint-STEP/ folder of a job (`layoutlm-cli job list` lists the jobs)"
         )
-    try:
-        bucket.get_folder(place.prefix, run_dir.pretrained)
-    except DamagedFolder as error:
-        raise DamagedFolder(f"pretrained {config.pretrained}: {error}") from error
+    return bucket, place.prefix
 
 
 def _get_pages(bucket: Bucket, keys: RunKeys, dataset: str | None, path: Path) -> None:

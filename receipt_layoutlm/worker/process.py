@@ -13,6 +13,7 @@ import psutil
 
 from receipt_layoutlm.redact import redacted
 from receipt_layoutlm.run.directory import ORPHANED, RunDir
+from receipt_layoutlm.worker.log_mirror import end_of
 
 LOG_TAIL_LINES = 80  # a stack inside a transformer has about 40 frames, its innermost ones come first
 LINE_CHARACTERS = 500  # faulthandler lists every extension module in one line
@@ -44,6 +45,7 @@ DEVICE_ERROR = re.compile(
     r"|(MPS|MTL|Metal).{0,200}failed assertion|failed assertion.{0,80}MTL|command buffer exited with error status",
     re.IGNORECASE,
 )
+NO_ROOM = re.compile(r"^(?!warning: ).*(No space left on device|Disk quota exceeded|File too large)")
 EXCEPTION_LINE = re.compile(r"^\s*([A-Za-z_]\w*\.)*\w*(Error|Exception|Interrupt|Exit)(:\s|$)")
 CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT})
 
@@ -116,9 +118,7 @@ def start_trainer(run_dir: RunDir, environment: Mapping[str, str]) -> Iterator[T
 
 def tail(path: Path, secrets: tuple[str, ...] = (), lines: int = LOG_TAIL_LINES) -> str:
     """The last lines of a log file without secrets, none longer than 500 characters; empty when there is none."""
-    if not path.exists():
-        return ""
-    last = path.read_text(errors="replace").splitlines()[-lines:]
+    last = end_of(path).decode(errors="replace").splitlines()[-lines:]
     return "\n".join(redacted(line, secrets)[:LINE_CHARACTERS] for line in last)
 
 
@@ -148,7 +148,7 @@ def classify_crash(code: int, log_tail: str, oom_kills: int) -> tuple[str, str]:
 
 def _logged_cause(log_tail: str) -> tuple[str, str] | None:
     """Cause and line from the end of the log. Memory goes first: a CUDA error may be one of memory."""
-    for cause, pattern in (("out_of_memory", OUT_OF_MEMORY), ("device_error", DEVICE_ERROR)):
+    for cause, pattern in (("out_of_memory", OUT_OF_MEMORY), ("device_error", DEVICE_ERROR), ("storage", NO_ROOM)):
         lines = [line.strip() for line in log_tail.splitlines() if pattern.search(line) and "Warning: " not in line]
         if lines:
             return cause, lines[-1][:LONGEST_MESSAGE]

@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from receipt_dynamo import AttemptEnd, JobQueue, Lease, Pointer, StoreUnavailable
+from receipt_layoutlm.redact import redacted_bytes, redacted_lines
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.events import (
     Checkpoint,
@@ -34,9 +35,10 @@ from receipt_layoutlm.run.record import RunRecord
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.errors import StorageError, StorageUnavailable, keep_trying
 from receipt_layoutlm.storage.keys import RunKeys
-from receipt_layoutlm.storage.retention import StoredCheckpoint, left_folders, superseded
+from receipt_layoutlm.storage.retention import Keep, StoredCheckpoint, left_folders, superseded
 from receipt_layoutlm.storage.upload import FolderUpload
 from receipt_layoutlm.worker.heartbeat import Heartbeat
+from receipt_layoutlm.worker.log_mirror import EVENTS_KEPT_BYTES, LOG_KEPT_BYTES, LogMirror
 from receipt_layoutlm.worker.rows import JobRows
 
 log = logging.getLogger(__name__)
@@ -50,7 +52,7 @@ class RunStorage:
 
     bucket: Bucket
     keys: RunKeys
-    keep_checkpoints: int
+    keep_checkpoints: Keep
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,15 @@ class Recorder:
         self._stored: list[StoredCheckpoint] | None = None  # None: those of earlier attempts are not listed yet
         self._last_step = lease.checkpoint.global_step if lease.checkpoint else 0
         self._last_seq = 0
+        logs = self._keys.attempt(lease.attempt) + "logs/"
+        train_log, events = run_dir.train_log, run_dir.events
+        self.train_log = LogMirror(
+            train_log, self._bucket, logs + train_log.name, rows.secrets, redacted_bytes, LOG_KEPT_BYTES
+        )
+        self._events_log = LogMirror(
+            events, self._bucket, logs + events.name, rows.secrets, redacted_lines, EVENTS_KEPT_BYTES
+        )
+        self._run_json = b""
         self._mirrored_at: datetime | None = None
         self._given_up = threading.Event()
 
@@ -207,13 +218,22 @@ class Recorder:
         return RunRecord.model_validate_json(self._run_dir.run_json.read_bytes())
 
     def mirror_files(self) -> None:
-        """Upload train.log, events.jsonl and run.json as they are now. Failing to is only logged."""
-        prefix = self._keys.attempt(self.lease.attempt)
-        logs = [(path, f"{prefix}logs/{path.name}") for path in (self._run_dir.train_log, self._run_dir.events)]
+        """Send what is new in train.log, events.jsonl and run.json. Failing to is only logged."""
+        self._mirror(lambda log: log.send())
+
+    def finish_files(self) -> None:
+        """The same after the trainer's end, with what stands in a last line without an end."""
+        self._mirror(lambda log: log.finish())
+
+    def _mirror(self, send: Callable[[LogMirror], None]) -> None:
         try:
-            for path, key in [*logs, (self._run_dir.run_json, prefix + "run.json")]:
-                if path.exists():
-                    self._bucket.put_file(path, key)
+            for mirror in (self.train_log, self._events_log):
+                send(mirror)
+            if self._run_dir.run_json.exists():
+                data = redacted_lines(self._run_dir.run_json.read_bytes(), self.rows.secrets)
+                if data != self._run_json:
+                    self._bucket.put_bytes(data, self._keys.attempt(self.lease.attempt) + "run.json")
+                    self._run_json = data
         except (StorageError, OSError) as error:
             log.warning("the log files could not be uploaded: %s", error)
         self._mirrored_at = self._now()

@@ -12,6 +12,7 @@ from receipt_layoutlm.redact import redacted, redacted_document
 from receipt_layoutlm.run.events import Evaluation
 
 LOG_BYTES: Final = 32_000  # of a log row's data; events.jsonl has all of it
+EVENT_CHARACTERS: Final = 200
 
 _COLUMNS: Final = ("precision", "recall", "o_entity_ratio")  # scores with a column of their own
 
@@ -34,7 +35,7 @@ class JobRows:
         self._client = client
         self._lease = lease  # for its attempt and token, which stay the same
         self._now = now
-        self._secrets = secrets
+        self.secrets = secrets
         self._events_uri = events_uri
         self._fit = fit
         self._last_time = client.last_event_at(lease.job_id) if lease.attempt > 1 else None
@@ -95,9 +96,9 @@ class JobRows:
             job_id=self._lease.job_id,
             timestamp=self._time_of(seq),
             level=level,
-            event=event,
-            message=cut_text(redacted(message, self._secrets)),
-            data={name: redacted_document(value, self._secrets) for name, value in data.items()},
+            event=cut_text(event, EVENT_CHARACTERS),
+            message=cut_text(redacted(message, self.secrets)),
+            data={name: redacted_document(value, self.secrets) for name, value in data.items()},
             attempt=self._lease.attempt,
             seq=seq,
         )

@@ -65,7 +65,8 @@ def supervise(attempt: AttemptContext, monotonic: Callable[[], float] = time.mon
     ctx, config, recorder = attempt.ctx, attempt.config, attempt.recorder
     runtime_left = None
     if config.max_runtime is not None:
-        runtime_left = config.max_runtime - ran_before(ctx.queue.client.list_attempts(attempt.job.job_id))
+        attempts = attempt.patience.retry_while_leased(lambda: ctx.queue.client.list_attempts(attempt.job.job_id))
+        runtime_left = config.max_runtime - ran_before(attempts)
     oom = OomCounter(find_cgroup())
     order: StopOrder | None = None
     ends_at = float("inf")
@@ -110,11 +111,12 @@ class StopSignals:
     watchdog: "Watchdog"
 
     def check(self) -> None:
-        """Report to the service manager, look after the disk, and raise LeaseLost when the lease is about to expire."""
+        """Report to the service manager, look after disk and log. Raises LeaseLost when the lease is about to end."""
         host = self.attempt.ctx.host
         host.notifier.alive()
         if host.disk is not None:
             host.disk.while_training(self.attempt.run_dir.path)
+        self.attempt.recorder.train_log.bound()
         self.attempt.heartbeat.check()
 
     def order(self) -> StopOrder | None:

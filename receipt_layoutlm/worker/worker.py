@@ -9,10 +9,10 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-from receipt_dynamo import Job, JobError, JobStatus, Lease, LeaseLost, StoreError, StoreUnavailable
+from receipt_dynamo import Job, JobStatus, Lease, LeaseLost, StoreError, StoreUnavailable
 from receipt_layoutlm.config import ConfigError
 from receipt_layoutlm.config_documents import from_document, missing_support
 from receipt_layoutlm.data.check_report import CheckFailed
@@ -21,16 +21,17 @@ from receipt_layoutlm.data.page import DataError
 from receipt_layoutlm.datasets.table_snapshots import NoLabels
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.paths import WORK_ADVICE, FolderRefused
-from receipt_layoutlm.redact import redacted
+from receipt_layoutlm.run.directory import FULL_DISK, full_disk
 from receipt_layoutlm.run.manifest import DamagedFolder
 from receipt_layoutlm.storage.errors import AccessDenied, NoBucket, StorageError
 from receipt_layoutlm.storage.keys import RunKeys
 from receipt_layoutlm.worker.attempt import prepare_attempt, remove_checkpoints
 from receipt_layoutlm.worker.context import WorkerContext
 from receipt_layoutlm.worker.encoded_cache import EncodedCache
+from receipt_layoutlm.worker.ending import Ending
 from receipt_layoutlm.worker.heartbeat import Heartbeat
 from receipt_layoutlm.worker.outcome import finish
-from receipt_layoutlm.worker.patience import Stopped
+from receipt_layoutlm.worker.patience import Patience, Stopped
 from receipt_layoutlm.worker.recorder import RunStorage
 from receipt_layoutlm.worker.supervisor import supervise
 
@@ -131,41 +132,44 @@ def claim_job(ctx: WorkerContext, queue_name: str) -> Lease | None:
 
 def run_job(ctx: WorkerContext, lease: Lease) -> JobStatus | None:
     """Run a claimed job to its end; returns its new status, or None when the lease was lost."""
-    try:
-        return run_attempt(ctx, lease)
-    except LeaseLost as lost:
-        log.error("%s", lost)
-        return None
-    except (ConfigError, LabelError) as error:
-        return _fail(ctx, lease, "bad_config", str(error))
-    except Stopped as stopped:
-        reason = str(stopped)
-        return _end(lambda: ctx.queue.release(lease, reason))
-    except (CheckFailed, DataError, NoLabels) as error:
-        return _fail(ctx, lease, "bad_data", str(error))
-    except (StorageError, DamagedFolder, StoreError, FolderRefused, OSError) as error:
-        if ctx.must_stop:
-            log.warning("attempt %d was given up: %s", lease.attempt, error)
-            return _end(lambda: ctx.queue.release(lease, "asked to stop"))
-        return _fail(ctx, lease, *_cause_of(error))
-    except Exception as error:  # the one boundary: a job must reach a state that says why
-        log.exception("job %s", lease.job_id)
-        return _fail(ctx, lease, "unknown", f"{type(error).__name__}: {error}")
+    with Heartbeat(ctx.queue, lease) as heartbeat:
+        ending = Ending(ctx, lease, Patience(ctx, heartbeat))
+        try:
+            return run_attempt(ctx, lease, heartbeat, ending)
+        except LeaseLost as lost:
+            log.error("%s", lost)
+            return None
+        except (ConfigError, LabelError) as error:
+            return ending.fail("bad_config", str(error))
+        except Stopped as stopped:
+            return ending.release(str(stopped))
+        except (CheckFailed, DataError, NoLabels) as error:
+            return ending.fail("bad_data", str(error))
+        except (StorageError, DamagedFolder, StoreError, FolderRefused, OSError) as error:
+            if ctx.must_stop:
+                log.warning("attempt %d was given up: %s", lease.attempt, error)
+                return ending.release("asked to stop")
+            return ending.fail(*_cause_of(error))
+        except Exception as error:  # the one boundary: a job must reach a state that says why
+            log.exception("job %s", lease.job_id)
+            return ending.fail("unknown", f"{type(error).__name__}: {error}")
 
 
-def run_attempt(ctx: WorkerContext, lease: Lease) -> JobStatus:
+def run_attempt(ctx: WorkerContext, lease: Lease, heartbeat: Heartbeat, ending: Ending) -> JobStatus:
     """Prepare one attempt, supervise its trainer, and record how it ended; returns the job's new status.
 
-    Raises LeaseLost, Stopped, ConfigError, StorageError, DamagedFolder, StoreError, and what pin_snapshot raises.
+    `ending` learns how far the attempt has come. Raises LeaseLost, Stopped, ConfigError, StorageError, DamagedFolder,
+    StoreError, and what pin_snapshot raises.
     """
-    job = ctx.queue.client.get_job(lease.job_id, consistent=True)
+    job = ending.patience.retry_while_leased(lambda: ctx.queue.client.get_job(lease.job_id, consistent=True))
     config = from_document(job.job_config)
     ctx.policy.check(job, config)
     assert job.storage is not None  # checked by the policy
     keys, bucket = RunKeys(job.storage, job.job_id), ctx.open_bucket(job.storage.bucket)
     storage = RunStorage(bucket, keys, config.keep_checkpoints)
-    with EncodedCache(bucket, lambda: not ctx.must_stop) as encoded, Heartbeat(ctx.queue, lease) as heartbeat:
+    with EncodedCache(bucket, lambda: not ctx.must_stop) as encoded:
         attempt = prepare_attempt(ctx, job, lease, storage, encoded, heartbeat)
+        ending.recorder = attempt.recorder
         try:
             report = supervise(attempt)
             return finish(attempt, report)
@@ -181,19 +185,6 @@ def _cause_of(error: Exception) -> tuple[str, str]:
         return "missing_bucket", str(error)
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "permission", f"the worker may not write to {error.filename} ({error.strerror}): {WORK_ADVICE}"
+    if isinstance(error, OSError) and error.errno in FULL_DISK:
+        return "storage", full_disk(Path(error.filename or "the work folder"), error)
     return "storage", str(error)
-
-
-def _fail(ctx: WorkerContext, lease: Lease, cause: str, text: str) -> JobStatus | None:
-    error = JobError(cause=cause, message=redacted(text, ctx.secrets))
-    log.error("attempt %d failed: %s", lease.attempt, error.message)
-    return _end(lambda: ctx.queue.fail(lease, error))
-
-
-def _end(transition: Callable[[], JobStatus]) -> JobStatus | None:
-    """The new status, or None when the table refuses it: then the lease expires and the job is rescued."""
-    try:
-        return transition()
-    except StoreError as refusal:
-        log.error("the end of the attempt could not be stored: %s", refusal)
-        return None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from pydantic import JsonValue
 
 from receipt_dynamo import (
     AttemptEnd,
@@ -172,7 +173,7 @@ def test_show_reports_health_weights_decodings_and_scores_of_entities_and_of_wor
     assert facts["test set"].strip() == told_of_test
     assert facts["class weights"].strip() == "inverse: O 1 (900 words), DATE 10 (9 words); clipped: DATE"
     assert facts["F1 by decoding"].strip() == "argmax 0.5000, viterbi 0.7500"
-    assert (facts["macro f1"].strip(), facts["ece calibrated"].strip()) == ("0.3125", "0.0625")
+    assert facts["scores"].strip() == "ECE calibrated 0.0625, macro F1 0.3125"
     entities, words = text.partition("entity level")[2].split("word level (single words, no entity F1)")
     assert re.search(r"DATE +1\.0000 +0\.5000 +0\.6667 +4 +77", entities)
     assert re.search(r"DATE +0\.667 +0\.500 +0\.571 +8", words) and "balanced 0.739" in words
@@ -382,6 +383,36 @@ def test_cancel_is_done_at_once_or_asked_of_the_worker_and_not_in_a_dry_run(queu
     lease = (submit(queue, "held"), claim(queue))[1]
     assert "asked to stop" in ok("cancel", "held")
     assert queue.client.get_lease(lease.job_id).cancel_requested
+
+
+def test_cancel_of_a_job_that_has_ended_says_how_it_ended(queue: JobQueue, tmp_path: Path) -> None:
+    queue.cancel(submit(queue).job_id)
+    for arguments in (("mine",), ("mine", "--dry-run")):
+        assert ok("cancel", *arguments).startswith("mine was already cancelled at ")
+
+    submit(queue, "done")
+    succeed(queue, claim(queue), tmp_path / "run")
+    refused = run("cancel", "done")
+    assert refused.exit_code == 1
+    assert "done has succeeded at " in refused.stderr
+    assert "only a job that has not ended can be cancelled: `layoutlm-cli job why" in refused.stderr
+
+
+def test_show_words_what_a_run_reached(queue: JobQueue) -> None:
+    submit(queue)
+    results: dict[str, JsonValue] = {"metric_name": "eval_f1", "metric_value": 0.5, "best_epoch": 2.0}
+    results |= {"best_global_step": 20, "stop_reason": "early_stopped", "global_step": 30, "evaluations": 3}
+    results |= {"new_best_steps": [10, 20], "bit_exact": True, "f1": 0.5, "of_a_later_version": "word"}
+    lease = claim(queue)
+    queue.complete(lease, results=results, summary=log(lease, 9, "run_summary"))
+
+    lines = ok("show", "mine").splitlines()
+
+    assert "result            eval_f1 0.5000 at epoch 2, step 20; early stopping ended it" in lines
+    assert "trained           30 steps, 3 evaluations, a new best at step 10, 20" in lines
+    assert "reproducible      bit by bit: interruptions did not change the weights" in lines
+    assert "scores            F1 0.5000" in lines
+    assert "of a later version  word" in lines
 
 
 def test_pull_brings_the_best_model_or_a_named_checkpoint_verified(queue: JobQueue, tmp_path: Path) -> None:

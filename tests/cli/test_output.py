@@ -1,5 +1,7 @@
 """Texts and tables on a terminal: no line is wider, no word is cut, no command broken, states have colours."""
 
+import json
+import logging
 import os
 import pty
 import re
@@ -7,7 +9,7 @@ import sys
 
 import pytest
 
-from receipt_layoutlm.cli.output import colour_of, coloured, wrapped
+from receipt_layoutlm.cli.output import PrintableFormatter, colour_of, coloured, say, say_json, wrapped
 from receipt_layoutlm.cli.tables import Column, table
 
 HEADER = (
@@ -130,3 +132,14 @@ def test_on_a_real_terminal(columns: int) -> None:
     assert "\x1b[31mfailed\x1b[0m" in text and "\x1b[31merror\x1b[0m" in text
     assert plain == re.sub(r"\x1b\[[0-9;]*m", "", text)
     assert widest(plain) <= columns
+
+
+def test_texts_json_and_warnings_hold_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "a\x1b[2J\u202eb\nc"
+    say(hostile)
+    say_json(json.dumps({"a": hostile}, ensure_ascii=False))
+    shown = capsys.readouterr().out
+    assert shown == 'a [2J b\nc\n{"a": "a\\u001b[2J\\u202eb\\nc"}\n'
+    assert json.loads(shown.splitlines()[-1]) == {"a": hostile}
+    record = logging.LogRecord("receipt_dynamo", logging.WARNING, "", 1, "row %s", ("\x1b[2J",), None)
+    assert PrintableFormatter("warning: %(message)s").format(record) == "warning: row  [2J"

@@ -193,6 +193,20 @@ def test_the_same_unique_key_again_returns_the_first_job_and_says_so(shell: Shel
     assert len(shell.client.list_jobs()) == 2
 
 
+def test_a_dry_run_with_a_unique_key_says_what_the_submit_would(shell: Shell, imported: str) -> None:
+    arguments = ("train", "--unique-key", "tonight", "--dry-run")
+    assert "was there already" not in shell.run(*arguments).stdout
+    assert json.loads(shell.run(*arguments, "--json").stdout)["was_there_already"] is None
+    first = shell.train("--unique-key", "tonight")
+
+    assert f"{first.name} ({first.job_id}, pending) was there already" in shell.run(*arguments).stdout
+    assert json.loads(shell.run(*arguments, "--json").stdout)["was_there_already"] == first.job_id
+    other = shell.run(*arguments, "--epochs", "3")
+    assert other.exit_code == 1 and "--epochs 10, now 3" in other.stderr
+    too_long = shell.run("train", "--dry-run", "--unique-key", "x" * 1001)
+    assert too_long.exit_code == 1 and "--unique-key" in too_long.stderr
+
+
 def test_an_empty_unique_key_is_refused_as_all_jobs_would_be_one(shell: Shell, imported: str) -> None:
     assert "(--unique-key) is empty: give a text, or leave it out" in shell.refused("--unique-key", "")
 
@@ -323,15 +337,19 @@ def test_with_several_datasets_they_are_listed(shell: Shell, imported: str) -> N
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--allowed-label", "GRAND_TOTL"], "GRAND_TOTAL"),
+        (["--allowed-label", "GRAND_TOTL"], "--allowed-label: unknown label GRAND_TOTL; did you mean GRAND_TOTAL"),
+        (["--label-merges", '{"X": ["TAXX"]}'], "--label-merges: unknown label TAXX; did you mean TAX"),
+        (["--merge-preset", "amount"], "--merge-preset: unknown merge preset amount; did you mean amounts"),
         (["--allowed-label", "TAX", "--merge-amounts"], "AMOUNT"),
         (["--epochs", "0"], "epochs"),
         (["--merge-amounts", "--merge-preset", "dates"], "give one of the two"),
         (["--label-merges", "{broken"], "not JSON"),
         (["--job-name", "../up"], "--job-name ../up: use letters"),
         (["--tag", "novalue"], "KEY=VALUE"),
-        (["--output-s3-path", "nowhere"], "not an S3 URI"),
-        (["--dataset", "missing"], "no dataset 'missing'"),
+        (["--output-s3-path", "nowhere"], "--output-s3-path nowhere: 'nowhere' is not an S3 URI"),
+        (["--dataset", "missing"], "--dataset: no dataset 'missing'"),
+        (["--eval-dataset", "nope"], "--eval-dataset: no dataset 'nope'"),
+        (["--pretrained", "s3://the-bucket/nope/"], "--pretrained s3://the-bucket/nope/: there is no manifest.json"),
         (["--run-here", "--wait"], "leave --wait out"),
         (["--eval-every", "sometimes"], "--eval-every sometimes: should be 'epoch' or a whole number"),
         (["--resume", "nothing", "--epochs", "9"], "no job 'nothing'"),

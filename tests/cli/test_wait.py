@@ -124,6 +124,23 @@ def test_the_end_of_a_success_has_score_folder_and_the_next_command(queue: JobQu
     ]
 
 
+def test_a_wait_for_a_job_that_ran_here_ends_with_its_folder(
+    queue: JobQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAYOUTLM_WORK_DIR", str(tmp_path))
+    job = submit(queue)
+    (attempt := tmp_path / ".attempts" / job.job_id / "001").mkdir(parents=True)
+    (link := tmp_path / job.name).symlink_to(attempt)
+    queue.cancel(job.job_id)
+
+    assert f"folder     {link}" in run("job", "wait", job.job_id).stdout
+    assert json.loads(run("job", "wait", job.job_id, "--json").stdout)["folder"] == str(link)
+
+    link.unlink()
+    link.symlink_to(tmp_path / ".attempts" / "another-job" / "001")
+    assert "folder" not in run("job", "wait", job.job_id).stdout
+
+
 def test_the_end_of_an_interrupted_job_says_how_it_continues(queue: JobQueue) -> None:
     waiting_in_slow(queue)
     lease = queue.claim("worker-1", "slow")

@@ -10,6 +10,7 @@ from receipt_layoutlm.data.boxes import BoxOptions, BoxOrder, BoxUnit, Origin
 from receipt_layoutlm.data.jsonl import LabelledLine, ReadOptions, read_labelled_lines
 from receipt_layoutlm.data.page import Box, DataError
 from receipt_layoutlm.data.sample import generate_pages
+from receipt_layoutlm.data.source_text import TextOptions
 
 Numbers = Sequence[float]
 LINES = [
@@ -45,6 +46,7 @@ def read(
     pages: Sequence[tuple[Sequence[str], Sequence[Numbers]]],
     options: BoxOptions | None = None,
     size: tuple[float, float] | None = None,
+    notes: list[str] | None = None,
 ) -> list[LabelledLine]:
     path = tmp_path / "pages.jsonl"
     extra = {"width": size[0], "height": size[1]} if size else {}
@@ -59,7 +61,8 @@ def read(
     def refuse(error: DataError) -> None:
         raise error
 
-    return read_labelled_lines(path, ReadOptions(boxes=options or BoxOptions()), refuse)
+    text = TextOptions(note=(notes if notes is not None else []).append)
+    return read_labelled_lines(path, ReadOptions(text, options or BoxOptions()), refuse)
 
 
 def shares(box: Box) -> Numbers:
@@ -123,6 +126,33 @@ def test_boxes_that_end_at_the_images_edges_need_the_unit(tmp_path: Path) -> Non
     assert len(read(tmp_path, wide[:3], size=size)) == 3, "three pages may end there by chance"
 
 
+@pytest.mark.parametrize("whole", [int, round])
+def test_thousandths_of_whole_pixels_are_told_from_pixels(tmp_path: Path, whole: Callable[[float], int]) -> None:
+    size = (850, 900)
+    given = turned([receipt(top=40 + 5 * number, pitch=90 + number) for number in range(8)], pixels(*size))
+
+    def thousandths(box: Numbers) -> Numbers:
+        return [whole(1000 * value / extent) for value, extent in zip(box, size * 2, strict=True)]
+
+    narrow = [(words, [[*box[:2], box[2] * 0.9, box[3] * 0.98] for box in boxes]) for words, boxes in given]
+    made = [(words, [thousandths([round(value) for value in box]) for box in boxes]) for words, boxes in narrow]
+    notes: list[str] = []
+    assert read(tmp_path, made, size=size, notes=notes)[0].boxes == tuple(map(tuple, made[0][1]))
+    assert notes == []
+    moved = [(words, [[value + 1 for value in box] for box in boxes]) for words, boxes in made]
+    with pytest.raises(DataError, match="--boxes pixels or --boxes thousandths says which"):
+        read(tmp_path, moved, size=size)
+
+
+def test_pixels_of_a_narrow_image_are_told_by_a_value_beyond_the_thousandths(tmp_path: Path) -> None:
+    size = (800, 1080)
+    given = turned([receipt(top=50, pitch=125)] * 2, pixels(*size))
+    assert max(max(box) for _, boxes in given for box in boxes) in range(1001, 1050)
+    wide = [(words, [[box[0], box[1], box[2] * 1.1, box[3]] for box in boxes]) for words, boxes in given]
+    expected = [(box[0], box[1], min(round(1.1 * box[2]), 1000), box[3]) for box in receipt(top=50, pitch=125)[1]]
+    assert near(read(tmp_path, wide, size=size)[0].boxes, expected)
+
+
 def test_pixels_need_the_size_of_each_page(tmp_path: Path) -> None:
     path = tmp_path / "pages.jsonl"
     words, boxes = turned(PAGES[:1], pixels(600, 900))[0]
@@ -166,10 +196,22 @@ def test_pages_in_different_units_are_refused_with_both_lines(tmp_path: Path, un
         read(tmp_path, given)
 
 
+def test_thousandths_among_pixels_are_refused_with_both_lines(tmp_path: Path) -> None:
+    tall = [receipt(top=50, pitch=number) for number in range(115, 121)]
+    given = turned(tall[:3], pixels(1700, 2400)) + turned(tall[3:], list)
+    with pytest.raises(DataError, match=r"pages.jsonl:4: its boxes seem to be thousandths .* those of line 1 pixels"):
+        read(tmp_path, given, size=(1700, 2400))
+    assert len(read(tmp_path, given, BoxOptions(BoxUnit.PIXELS), (1700, 2400))) == 6
+    few = turned(tall[:5], pixels(1700, 2400)) + turned(tall[5:], list)
+    assert len(read(tmp_path, few, size=(1700, 2400))) == 6, "a single page may be a small receipt"
+
+
 ARRANGED: list[tuple[Callable[[Box], Numbers], str, BoxOptions]] = [
     (lambda b: [b[1], b[0], b[3], b[2]], "--box-order y0x0y1x1", BoxOptions(order=BoxOrder.Y_FIRST)),
     (lambda b: [b[0], b[2], b[1], b[3]], "--box-order x0x1y0y1", BoxOptions(order=BoxOrder.BY_AXIS)),
     (lambda b: [b[0], b[1], b[2] - b[0], b[3] - b[1]], "--box-order xywh", BoxOptions(order=BoxOrder.SIZED)),
+    (lambda b: [b[1], b[3], b[0], b[2]], "--box-order y0y1x0x1", BoxOptions(order=BoxOrder.BY_AXIS_Y_FIRST)),
+    (lambda b: [b[1], b[0], b[3] - b[1], b[2] - b[0]], "--box-order yxhw", BoxOptions(order=BoxOrder.SIZED_Y_FIRST)),
     (lambda b: [b[0], 1000 - b[3], b[2], 1000 - b[1]], "--origin bottom-left", BoxOptions(origin=Origin.BOTTOM_LEFT)),
     (lambda b: [b[0], 1000 - b[1], b[2], 1000 - b[3]], "--origin bottom-left", BoxOptions(origin=Origin.BOTTOM_LEFT)),
 ]
@@ -186,7 +228,7 @@ def test_another_arrangement_is_refused_and_read_by_its_option(
     assert read(tmp_path, given, options)[0].boxes == tuple(PAGES[0][1])
 
 
-@pytest.mark.parametrize(("arrange", "option", "options"), ARRANGED[:3])
+@pytest.mark.parametrize(("arrange", "option", "options"), ARRANGED[:5])
 def test_another_arrangement_of_shares_is_refused_too(
     tmp_path: Path, arrange: Callable[[Box], Numbers], option: str, options: BoxOptions
 ) -> None:

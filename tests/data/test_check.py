@@ -112,6 +112,14 @@ def test_few_examples_and_imbalance_are_named_with_their_counts() -> None:
     assert found(report, "imbalance").examples == ("DATE", "TIP")
 
 
+def test_of_very_many_labels_the_rarest_are_named_and_the_others_counted() -> None:
+    tags = [*(f"B-SKU_{number}" for number in range(200)), "B-SKU_7"]
+    pages = [page(f"p{number}", f"g{number}", *tags, words=len(tags)) for number in range(10)]
+    message = found(checked(pages), "few_examples").message
+    assert message.endswith(" and 190 more") and len(message) < 300
+    assert "SKU_7 " not in message
+
+
 def test_a_label_without_examples_in_one_set_is_a_finding() -> None:
     pages = [*CLEAN, page("rare", "a group", "B-TIP")]
 

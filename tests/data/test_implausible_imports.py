@@ -2,18 +2,21 @@
 
 import json
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from receipt_layoutlm.data.boxes import BoxOptions, BoxOrder
+from receipt_layoutlm.data.boxes import BoxOptions, BoxOrder, Origin
 from receipt_layoutlm.data.importers import ImportReport, import_pages, load_format
-from receipt_layoutlm.data.importers.label_table import core_table, own_table
+from receipt_layoutlm.data.importers.label_table import core_table, label_map_for, own_table
 from receipt_layoutlm.data.importers.plausibility import refuse_unlabelled
 from receipt_layoutlm.data.jsonl import ReadOptions
 from receipt_layoutlm.data.labels import LabelError
 from receipt_layoutlm.data.page import DataError, Page
 from receipt_layoutlm.data.source_text import TextOptions
+from receipt_layoutlm.data.tag_schemes import TagOptions, TagScheme
 from tests.support.paths import FIXTURES
 
 BOXES = """60,40,420,40,420,70,60,70,{company} Sdn Bhd
@@ -124,8 +127,11 @@ def test_accented_words_are_not_garbled(tmp_path: Path) -> None:
 
 
 def test_words_written_backwards_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="written backwards"):
-        read("sroie", receipt(tmp_path, company="םולש"))
+    for company in ("םולש", "ةعاس ةسردم"):
+        with pytest.raises(DataError, match="written backwards"):
+            read("sroie", receipt(tmp_path, company=company))
+    arabic = "مطعم ساعة"
+    assert read("sroie", receipt(tmp_path, company=arabic))[1].pages == 1
 
 
 def test_lines_in_hebrew_are_divided_from_the_right(tmp_path: Path) -> None:
@@ -150,7 +156,10 @@ def test_values_that_belong_to_other_pages_are_refused_unless_left_out(tmp_path:
     ("change", "reason"),
     [
         (lambda line: f"1,{line}", "has nine numbers in every line"),
+        (lambda line: ",".join([*line.split(",")[:8], "0.98", *line.split(",")[8:]]), "or the confidence after"),
         (lambda line: f"{line},other", "has a label after the text in every line"),
+        (lambda line: f"{line},0.98", "has a confidence after the text in every line"),
+        (lambda line: ",".join([*line.split(",")[:8], "Latin", *line.split(",")[8:]]), "has a script before the text"),
     ],
 )
 def test_siblings_of_sroie_are_told_apart(tmp_path: Path, change: object, reason: str) -> None:
@@ -220,6 +229,96 @@ def test_invalid_labels_are_in_one_message_with_the_map_that_renames_them(tmp_pa
     pages, report = import_pages("jsonl", [path], own_table({}, names), refuse)
     assert pages[0].tags == ("B-MERCHANT_NAME", "B-Total_Sum", "B-LABEL", "B-L_2nd")
     assert report.renamed["LABEL"] == {"金额": 1}
+
+
+def test_labels_that_would_get_one_name_are_renamed_apart() -> None:
+    names = json.loads(label_map_for(["net amount", "net/amount", "金额", "日期", "Straße"]).rpartition(" them: ")[2])
+    assert names["Straße"] == "Strasse"
+    assert list(names.values()) == ["net_amount", "net_amount_2", "LABEL", "LABEL_2", "Strasse"]
+
+
+@pytest.mark.parametrize("label", ["other", "NONE", "Background"])
+def test_a_label_that_means_none_is_noted_with_the_map_that_drops_it(tmp_path: Path, label: str) -> None:
+    path = tmp_path / "pages.jsonl"
+    boxes = [[0, 0, 9, 9], [10, 0, 19, 9]]
+    path.write_text(json.dumps({"id": "1", "words": ["a", "b"], "bboxes": boxes, "labels": ["DATE", label]}) + "\n")
+    bare = ReadOptions(tags=TagOptions(TagScheme.BARE))
+    _, report = import_pages("jsonl", [path], own_table({}, {}), refuse, bare)
+    (note,) = (note for note in report.notes if "learned as a label" in note)
+    renaming = json.loads(note[note.index("{") : note.index("}") + 1])
+    pages, report = import_pages("jsonl", [path], own_table({}, renaming), refuse, bare)
+    assert pages[0].tags == ("B-DATE", "O") and not any("learned" in note for note in report.notes)
+
+
+def long_receipt(
+    folder: Path, form: Callable[[list[int]], Sequence[float]], size: tuple[int, int] | None = None
+) -> Path:
+    """A receipt of printed lines with an amount beside each, whose eight numbers are changed by `form`."""
+    lines = BOXES.splitlines() + [
+        f"{x},{y},{x + 120},{y},{x + 120},{y + 30},{x},{y + 30},{text} {y}"
+        for y in range(310, 660, 50)
+        for x, text in ((60, "Bread"), (320, "RM"))
+    ]
+    changed = [[*form(list(map(int, line.split(",")[:8]))), line.split(",", 8)[8]] for line in lines]
+    for number in range(3):
+        boxes = "".join(",".join(map(str, line)) + "\n" for line in changed)
+        receipt(folder, boxes=boxes, box=f"box/{number}.csv", values=f"key/{number}.json")
+        if size:
+            (folder / "img").mkdir(exist_ok=True)
+            Image.new("1", size).save(folder / "img" / f"{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("form", "options", "option"),
+    [
+        (
+            lambda c: [c[1], c[0], c[3], c[2], c[5], c[4], c[7], c[6]],
+            BoxOptions(order=BoxOrder.Y_FIRST),
+            "--box-order y0x0y1x1",
+        ),
+        (lambda c: [*c[0::2], *c[1::2]], BoxOptions(order=BoxOrder.BY_AXIS), "--box-order x0x1y0y1"),
+        (lambda c: [*c[1::2], *c[0::2]], BoxOptions(order=BoxOrder.BY_AXIS_Y_FIRST), "--box-order y0y1x0x1"),
+        (
+            lambda c: [value if place % 2 == 0 else 640 - value for place, value in enumerate(c)],
+            BoxOptions(origin=Origin.BOTTOM_LEFT),
+            "--origin bottom-left",
+        ),
+    ],
+)
+def test_another_arrangement_of_sroies_corners_is_refused_and_read_by_its_option(
+    tmp_path: Path, form: Callable[[list[int]], Sequence[float]], options: BoxOptions, option: str
+) -> None:
+    size = (480, 640)
+    expected = read("sroie", long_receipt(tmp_path / "expected", lambda corners: corners, size))[0]
+    folder = long_receipt(tmp_path / "other", form, size)
+    with pytest.raises(DataError, match=f"box: .*{option} reads them so"):
+        read("sroie", folder)
+    assert read("sroie", folder, ReadOptions(boxes=options))[0] == expected
+
+
+def test_an_order_of_four_numbers_is_none_of_sroies_boxes(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="--box-order xywh is of four numbers"):
+        read("sroie", receipt(tmp_path), ReadOptions(boxes=BoxOptions(order=BoxOrder.SIZED)))
+
+
+@pytest.mark.parametrize(
+    ("form", "size", "reason"),
+    [
+        (lambda c: [value / 7 for value in c], (480, 640), "seem to be percent of the page"),
+        (lambda c: [1.5 * value for value in c], (2000, 4000), "seem to be thousandths of the page"),
+        (lambda c: [2 * value for value in c], (480, 640), "lie outside of the image .* or extend"),
+    ],
+)
+def test_boxes_of_sroie_in_another_unit_than_its_images_are_refused(
+    tmp_path: Path, form: Callable[[list[int]], Sequence[float]], size: tuple[int, int], reason: str
+) -> None:
+    with pytest.raises(DataError, match=reason):
+        read("sroie", long_receipt(tmp_path, form, size))
+
+
+def test_small_receipts_in_a_corner_of_large_scans_are_kept(tmp_path: Path) -> None:
+    assert len(read("sroie", long_receipt(tmp_path, lambda corners: corners, (2000, 4000)))[0]) == 3
 
 
 def test_boxes_of_sroie_in_shares_of_the_page_are_refused(tmp_path: Path) -> None:

@@ -57,6 +57,16 @@ WRAPPED = {
         {"features": FEATURES, "rows": [{"row_idx": 0, "row": numbered(page)} for page in PAGES]}, indent=1
     ),
     "columns": json.dumps({key: [page[key] for page in PAGES] for key in PAGES[0]}),
+    "columns of pandas": json.dumps({key: {str(n): page[key] for n, page in enumerate(PAGES)} for key in PAGES[0]}),
+    "objects by id": json.dumps({str(page["id"]): {**page, "id": str(page["id"])} for page in PAGES}),
+    "under documents": json.dumps({"documents": PAGES}),
+    "sets": json.dumps({"train": PAGES[:1], "test": PAGES[1:]}),
+    "boxes with names": json.dumps(
+        [
+            {**page, "bboxes": [dict(zip(("x0", "y0", "x1", "y1"), box, strict=True)) for box in page["bboxes"]]}
+            for page in PAGES
+        ]
+    ),
     "lines with nulls and other fields": "\n".join(
         json.dumps({**page, "group": None, "width": None, "key": None, "image": {"bytes": None, "path": None}, "x": 1})
         for page in PAGES
@@ -98,6 +108,12 @@ def test_csv_with_a_box_in_one_column_and_blank_labels(tmp_path: Path, expected:
 def test_csv_with_corner_and_size(tmp_path: Path, expected: list[Page]) -> None:
     text = "id,word,left,top,width,height,label\n2,Cafe,10,10,190,20,B-MERCHANT_NAME\n2,5,800,10,100,20,O\n"
     assert read(tmp_path, text, "pages.csv") == expected[1:]
+
+
+def test_width_and_height_of_a_csv_convert_its_pixels(tmp_path: Path, expected: list[Page]) -> None:
+    text = "id,word,x0,y0,x1,y1,label,width,height\n2,Cafe,20,20,400,60,B-MERCHANT_NAME,2000,2000\n"
+    text += "2,5,1600,20,1800,60,O,2000,2000\n"
+    assert [page.boxes for page in read(tmp_path, text, "pages.csv")] == [expected[1].boxes]
 
 
 def test_a_row_of_a_csv_without_its_box_is_refused_with_the_line(tmp_path: Path) -> None:

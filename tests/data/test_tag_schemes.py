@@ -45,6 +45,11 @@ def tags(tmp_path: Path, *given: Sequence[Tag], options: TagOptions | None = Non
         ["B_NAME", "E_NAME", None, "S_DATE", "S_TOTAL", "B_TOTAL", "E_TOTAL"],
         ["B-NAME", "L-NAME", "O", "U-DATE", "U-TOTAL", "B-TOTAL", "L-TOTAL"],
         ["B-NAME", "E-NAME", "O", "S-DATE", "E-TOTAL", "B-TOTAL", "M-TOTAL"],
+        ["B-NAME", "E-NAME", "O", "W-DATE", "W-TOTAL", "B-TOTAL", "E-TOTAL"],
+        ["BEGIN-NAME", "INSIDE-NAME", "OUTSIDE", "BEGIN-DATE", "BEGIN-TOTAL", "BEGIN-TOTAL", "INSIDE-TOTAL"],
+        ["begin_NAME", "last_NAME", "out", "unit_DATE", "unit_TOTAL", "begin_TOTAL", "last_TOTAL"],
+        ["BEG NAME", "IN NAME", "O", "BEG DATE", "BEG TOTAL", "BEG TOTAL", "IN TOTAL"],
+        *([tag if tag != "O" else word for tag in BIO] for word in ("other", "None", "N/A", "_", "0")),
     ],
 )
 def test_every_scheme_gives_the_same_entities(tmp_path: Path, given: list[Tag]) -> None:
@@ -65,9 +70,27 @@ def test_bare_labels_need_the_option(tmp_path: Path) -> None:
     ]
 
 
+def test_labels_that_begin_like_spelled_prefixes_stay_labels(tmp_path: Path) -> None:
+    given = ["B-UNIT_PRICE", "I-UNIT_PRICE", "O", "B-END_DATE", "B-LAST_NAME", "B-BEGIN_DATE", "O"]
+    assert tags(tmp_path, given) == [tuple(given)]
+    bare = ["UNIT_PRICE", "UNIT_PRICE", "O", "END_DATE", "LAST_NAME", "BEGIN_DATE", "TOTAL"]
+    with pytest.raises(DataError, match="bare labels"):
+        tags(tmp_path, bare)
+
+
+def test_a_word_for_no_label_is_a_label_where_tags_have_no_prefix(tmp_path: Path) -> None:
+    bare = ["NAME", "NAME", "other", "DATE", "TOTAL", "TOTAL", "0"]
+    assert tags(tmp_path, bare, options=TagOptions(TagScheme.BARE)) == [
+        ("B-NAME", "I-NAME", "B-other", "B-DATE", "B-TOTAL", "I-TOTAL", "O")
+    ]
+
+
 def test_marks_at_the_end_are_refused_with_the_right_form(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="end in their mark, such as 'DATE-B': write B-DATE"):
         tags(tmp_path, [f"{tag[2:]}-{tag[0]}" if tag != "O" else tag for tag in BIO])
+    spelled = ["NAME_BEGIN", "NAME_INSIDE", "O", "DATE_BEGIN", "DATE_BEGIN", "NAME_BEGIN", "O"]
+    with pytest.raises(DataError, match="end in their mark, such as 'DATE_BEGIN': write B-DATE"):
+        tags(tmp_path, spelled)
 
 
 def test_a_scheme_that_is_given_refuses_other_tags(tmp_path: Path) -> None:
@@ -76,7 +99,7 @@ def test_a_scheme_that_is_given_refuses_other_tags(tmp_path: Path) -> None:
 
 
 def test_a_bare_label_among_others_is_refused_with_its_right_form(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"pages.jsonl:2: tag 6 'TOTAL' is not BIO: write B-TOTAL"):
+    with pytest.raises(DataError, match=r"pages.jsonl:2: tag 6 'TOTAL' is not BIO: write B-TOTAL, or O"):
         tags(tmp_path, BIO, [*BIO[:6], "TOTAL"])
 
 

@@ -202,6 +202,44 @@ def test_idle_machines_and_the_age_of_the_oldest_are_published(cloud: Cloud) -> 
     assert published == {"IdleMachines": 2}
 
 
+ODD_ROWS = {
+    "after the year 9000": ("created_at", {"S": "9999-12-31T23:59:59-23:59"}),
+    "before the epoch": ("created_at", {"S": "0001-01-01T00:00:00+00:00"}),
+    "nested 100,000 deep": ("job_config", {"S": "[" * 100_000}),
+    "a number of 400 digits": ("results", {"S": f'{{"metric_value": {"9" * 400}}}'}),
+}
+
+
+@pytest.mark.parametrize("odd", ODD_ROWS)
+def test_a_row_that_cannot_be_read_is_counted_and_stops_neither_look_nor_stream(cloud: Cloud, odd: str) -> None:
+    broken, whole = cloud.submit(), cloud.submit()
+    name, value = ODD_ROWS[odd]
+    image = {**cloud.image(broken), name: value}
+    cloud.raw.put_item(TableName=cloud.table, Item=image)  # type: ignore[arg-type]
+    told = on_event(cloud.stream((None, image), (None, cloud.image(whole))), None)
+    assert (cloud.group.desired, told["unreadable_rows"]) == (1, 1)
+    assert cloud.published()["UnreadableRows"] == 1
+
+
+def test_a_lease_beyond_every_calendar_is_counted_and_the_other_dead_worker_is_rescued(cloud: Cloud) -> None:
+    broken, other = (cloud.submit() for _ in range(2))
+    long_ago = JobQueue(cloud.queue.client, now=Clock(utcnow() - timedelta(hours=1)))
+    assert long_ago.claim("dead-1") and long_ago.claim("dead-2")
+    key = {"PK": {"S": f"JOB#{broken.job_id}"}, "SK": {"S": "LEASE"}}
+    row = cloud.raw.get_item(TableName=cloud.table, Key=key)["Item"]
+    cloud.raw.put_item(TableName=cloud.table, Item={**row, "expires_at": {"S": "9999-12-31T23:59:59+00:00"}})
+    on_event(SCHEDULE, None)
+    silence = container_of(cloud.settings).scaler
+    lease_seconds = silence.queue.timing.lease_seconds
+    kept = [
+        each.model_copy(update={"seen_at": each.seen_at - lease_seconds}) for each in silence.rows.get_sightings(FLEET)
+    ]
+    silence.queue.watch.recall(kept)  # the second look, a lease's length later
+    silence.rows.put_sightings(FLEET, kept)
+    told = on_event(SCHEDULE, None)
+    assert told["rescued"] == [other.job_id] and told["unreadable_rows"] == 1
+
+
 def test_a_job_that_failed_is_counted_once(cloud: Cloud) -> None:
     before, failed = failure(cloud)
     on_event(cloud.stream((before, failed), (failed, failed)), None)

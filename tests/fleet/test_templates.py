@@ -252,7 +252,7 @@ def test_old_files_go_and_the_best_never_do() -> None:
 def test_silence_is_no_alarm() -> None:
     alarms = [each["Properties"] for each in resources("workers.yaml").values() if each["Type"].endswith("Alarm")]
 
-    metrics = {"OldestPendingAge", "JobsFailed", "Errors", "OldestInstanceAge", "IdleMachines"}
+    metrics = {"OldestPendingAge", "JobsFailed", "Errors", "OldestInstanceAge", "IdleMachines", "UnreadableRows"}
     assert {each["MetricName"] for each in alarms} == metrics
     assert {each["TreatMissingData"] for each in alarms} == {"notBreaching"}
 

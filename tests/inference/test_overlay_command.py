@@ -1,5 +1,6 @@
 """layoutlm-cli overlay, as a person runs it: scans, words with and without labels, datasets, evaluations of jobs."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -8,11 +9,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from receipt_dynamo import DynamoClient, JobQueue, Storage, utcnow
+from receipt_dynamo import DynamoClient, JobQueue, ReceiptClient, Storage, utcnow
 from receipt_layoutlm.config_documents import to_document
 from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.page import Page, page_to_line
 from receipt_layoutlm.data.snapshot import read_snapshot
+from receipt_layoutlm.datasets.receipt_load import load_pages
 from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset, pinned
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.storage.bucket import Bucket
@@ -60,7 +62,7 @@ def test_the_text_names_the_worst_pages_the_index_and_a_command_that_runs(
     monkeypatch.chdir(tmp_path)
     lines = ok("overlay", "--model", str(model), str(labelled)).splitlines()
     assert lines[2].split()[:4] == ["page-001", "1", "wrong", "label"]
-    assert "overlay/index.html: 3 pages, 1 errors on 1 of them" in lines
+    assert "overlay/index.html: 3 pages, errors: 1 on 1 pages" in lines
     command = lines[-1].partition("`layoutlm-cli ")[2].rstrip("`")
     ok(*command.split())
     assert (tmp_path / "overlay" / "fields.csv").exists()
@@ -87,6 +89,20 @@ def test_formats_are_chosen(model: Path, labelled: Path, tmp_path: Path) -> None
     assert files("both") == {".html", ".png", ".jsonl"}
     assert files("html", "--format", "html") == {".html", ".jsonl"}
     assert files("png", "--format", "png") == {".png", ".jsonl"}
+
+
+def test_a_picture_is_found_by_the_file_name_or_the_digest_that_a_page_gives(model: Path, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    receipt_picture().save(images / "photo.png")
+    receipt_picture(("OTHER",)).save(images / "other.png")
+    digest = hashlib.sha256((images / "other.png").read_bytes()).hexdigest()
+    first, second, third = tiny_pages(3)
+    pages = [replace(first, image="scans/photo.png"), replace(second, image=digest), third]
+    found = drawn("--model", str(model), str(write(tmp_path / "labelled.jsonl", pages)), "--images", str(images),
+                  "--output", str(tmp_path / "out"))  # fmt: skip
+    html = {page["page_id"]: (tmp_path / "out" / page["files"]["html"]).read_text() for page in found}  # type: ignore[index]
+    assert ["data:image/jpeg" in html[each.page_id] for each in pages] == [True, True, False]
 
 
 def test_pictures_of_a_folder_belong_to_pages_by_id(model: Path, labelled: Path, tmp_path: Path) -> None:
@@ -159,6 +175,13 @@ def test_a_dataset_is_drawn_with_its_labels(cloud: DynamoClient, model: Path, tm
     add_snapshot(cloud, Bucket("the-bucket"), describe_dataset("tiny", pages, "test", utcnow()), pages)
     found = drawn("--model", str(model), "--dataset", "tiny", "--output", str(tmp_path / "out"))
     assert sorted((str(page["page_id"]), page["has_gold"]) for page in found) == [(p.page_id, True) for p in pages]
+
+
+def test_a_receipt_of_the_table_is_drawn_with_its_labels(cloud: DynamoClient, model: Path, tmp_path: Path) -> None:
+    load_pages(ReceiptClient(cloud), tiny_pages(2), utcnow(), "keep", lambda: None)
+    (found,) = drawn("--model", str(model), "--receipt", "page-001", "--output", str(tmp_path / "out"))
+    assert (found["source"], found["page_id"], found["has_gold"]) == ("page-001", "page-001", True)
+    assert found["right"] == 2
 
 
 @pytest.fixture

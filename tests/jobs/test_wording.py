@@ -1,6 +1,8 @@
 """Durations, times, counts and causes as a person says them."""
 
 import itertools
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import get_args
 
@@ -8,7 +10,7 @@ import pytest
 
 from receipt_dynamo import JobError
 from receipt_dynamo.entities import FINAL_CAUSES
-from receipt_layoutlm.jobs.wording import CAUSES, ago, cause, clock, count, cut, duration
+from receipt_layoutlm.jobs.wording import CAUSES, ago, cause, clock, count, cut, duration, local_time
 from receipt_layoutlm.run.events import FailureCause
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -59,3 +61,28 @@ def test_every_cause_of_failure_has_its_words() -> None:
     assert {*get_args(FailureCause), *FINAL_CAUSES} <= set(CAUSES)
     assert cause(JobError(cause="killed", message="SIGSEGV")) == "the trainer was killed or crashed: SIGSEGV"
     assert cause(JobError(cause="odd", message="m")) == "an error (odd): m"
+
+
+@pytest.fixture
+def in_zone(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[None]:
+    """The process in the zone of the parameter."""
+    monkeypatch.setenv("TZ", request.param)
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("in_zone", "text"),
+    [
+        ("UTC", "2026-01-01 12:00:00 UTC"),
+        ("Asia/Kathmandu", "2026-01-01 17:45:00 UTC+05:45"),
+        ("America/St_Johns", "2026-01-01 08:30:00 UTC-03:30"),
+        ("UTC+5", "2026-01-01 07:00:00 UTC-05:00"),  # of POSIX: a zone called UTC, five hours behind
+        ("Mars/Base", "2026-01-01 12:00:00 UTC"),
+    ],
+    indirect=["in_zone"],
+)
+def test_times_carry_their_offset_whatever_the_zone_is_called(in_zone: None, text: str) -> None:
+    assert local_time(NOON) == text

@@ -17,12 +17,14 @@ from click.testing import CliRunner
 
 from receipt_layoutlm.cli.local import local
 from receipt_layoutlm.local import aws as local_aws
+from receipt_layoutlm.local import door
 from receipt_layoutlm.local import engines as local_engines
 from receipt_layoutlm.local import process as local_process
 from receipt_layoutlm.local import start as local_start
 from receipt_layoutlm.local import state as local_state
 from receipt_layoutlm.local.aws import LOCAL_BUCKET, LOCAL_TABLE, LocalAws
 from receipt_layoutlm.local.engines import EngineName, EngineUnavailable, check_integrity, find_dynoxide
+from receipt_layoutlm.local.keys import load_keys
 from receipt_layoutlm.local.start import LocalPlatform
 from receipt_layoutlm.local.state import EngineRecord, LocalAwsError
 from receipt_layoutlm.paths import state_dir
@@ -51,14 +53,21 @@ def _durable_engines() -> None:
         pytest.skip(str(error))
 
 
+def session() -> boto3.Session:
+    """With the keys of this test's state folder."""
+    keys = load_keys(state_dir(os.environ))
+    assert keys is not None
+    return boto3.Session(keys.access_key, keys.secret_key, region_name="us-east-1")
+
+
 def dynamo_of(local: LocalAws) -> "DynamoDBClient":
     assert local.dynamodb_endpoint is not None
-    return boto3.client("dynamodb", endpoint_url=local.dynamodb_endpoint)
+    return session().client("dynamodb", endpoint_url=local.dynamodb_endpoint)
 
 
 def s3_of(local: LocalAws) -> "S3Client":
     assert local.s3_endpoint is not None
-    return boto3.client("s3", endpoint_url=local.s3_endpoint)
+    return session().client("s3", endpoint_url=local.s3_endpoint)
 
 
 def store(local: LocalAws) -> None:
@@ -170,7 +179,10 @@ def test_two_processes_at_once_end_with_one_engine(folder: Path) -> None:
 
     assert [child.returncode for child in children] == [0, 0, 0]
     assert len(endpoints) == 1
-    running = [path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline") if str(folder).encode() in _read(path)]
+    doors = f"{door.MODULE}\0".encode(), str(folder).encode()
+    running = [
+        path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline") if all(word in _read(path) for word in doors)
+    ]
     assert running == [str(pids(folder)["dynoxide"])]
 
 

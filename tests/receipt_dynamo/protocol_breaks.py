@@ -11,7 +11,7 @@ from receipt_dynamo.client import fence
 from receipt_dynamo.items import LeaseItem, lease_key
 from receipt_dynamo.writes import Write, put, update
 from tests.receipt_dynamo import protocol_worker
-from tests.receipt_dynamo.protocol_model import Laboratory, counted
+from tests.receipt_dynamo.protocol_model import Laboratory, broken_among
 
 Patch = tuple[object, str, object]  # where, which name, what instead
 
@@ -180,13 +180,7 @@ def broken(how: Break) -> Iterator[None]:
             setattr(where, name, original)
 
 
-def catches(opened: Laboratory, how: Break, schedules: int, number: int) -> list[tuple[int, str]]:
-    """The schedules, counted from 1, in which the broken code was caught, each with the rule that caught it."""
+def catches(opened: Laboratory, how: Break, schedules: int, seed: int) -> Iterator[tuple[int, str]]:
+    """The schedules, counted from 1, in which the broken code is caught, each with the rule that caught it."""
     with broken(how):
-        return counted(opened, schedules, number)
-
-
-def is_caught(opened: Laboratory, how: Break, schedules: int, number: int) -> bool:
-    """Whether one of so many schedules catches it; those after the first catch do nothing."""
-    with broken(how):
-        return bool(counted(opened, schedules, number, enough=1))
+        yield from broken_among(opened, schedules, seed)

@@ -1,5 +1,6 @@
 """One of a crowd: claims until nothing is left, over a line of its own that may lose, refuse and conflict."""
 
+import json
 import random
 import time
 from collections.abc import Callable
@@ -32,7 +33,8 @@ def disturb(client: DynamoClient, share: float, seed: int) -> None:
             session.send(request)
             raise ReadTimeoutError(endpoint_url=request.url)
         body = request.body if isinstance(request.body, bytes) else str(request.body).encode()
-        return response(request, *REFUSALS[kind](name, body))
+        status, reply = REFUSALS[kind](name, json.loads(body))
+        return response(request, status, json.dumps(reply).encode())
 
     client.raw.meta.events.register_first("before-send.dynamodb", before_send)
     client.raw.meta.events.register_first("needs-retry.dynamodb", retry_at_once)

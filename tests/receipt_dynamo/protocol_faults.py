@@ -1,35 +1,31 @@
-"""Faults between the run store and a real engine, request by request: refused, lost, stale, crossed, killed.
+"""Faults between the run store and what answers it, request by request: refused, lost, stale, crossed, killed.
 
-Works through botocore's events as `wire` does, but sends by itself over one kept connection, so that thousands of
-schedules run in the time of the requests alone. Nothing waits: a waiting writer moves the injected clock.
+Requests to the engine pass through botocore and its events, and are sent over one kept connection. Those to the memory
+leave botocore's client where it would begin to make bytes of them. Nothing waits: a waiting writer moves the injected
+clock.
 """
 
 import json
-import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 import botocore
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.config import Config
-from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
+from botocore.exceptions import ClientError, ConnectTimeoutError, HTTPClientError, ReadTimeoutError
 from botocore.session import get_session
 
 from receipt_dynamo import DynamoClient, Lease
 from receipt_dynamo.reads import Reader
 from receipt_dynamo.writes import Writer
+from tests.receipt_dynamo.protocol_store import Memory, RawRow, Reply, Store
 from tests.support.stores import Clock
 
 READS = ("GetItem", "Query")
 NEVER = datetime.min.replace(tzinfo=UTC)
 WAIT_SECONDS = 10.0  # of the injected clock, for each wait of a writer
-# any signature will do for a local engine, and making one takes a fifth of a request
-_SIGNED = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/dynamodb/aws4_request, SignedHeaders=host, Signature=0"
-
-RawRow = dict[str, Any]
 
 
 class Killed(BaseException):
@@ -84,55 +80,12 @@ class Witness:
     replied: Callable[[Operation], None]
 
 
-class Engine:
-    """One kept connection to the engine."""
-
-    def __init__(self, endpoint: str) -> None:
-        place = urlsplit(endpoint)
-        self._socket = socket.create_connection((place.hostname, place.port))
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._stream = self._socket.makefile("rb")
-        self._host = place.netloc
-
-    def send(self, operation: str, body: bytes) -> tuple[int, bytes]:
-        head = (
-            f"POST / HTTP/1.1\r\nHost: {self._host}\r\nX-Amz-Target: DynamoDB_20120810.{operation}\r\n"
-            f"Content-Type: application/x-amz-json-1.0\r\nX-Amz-Date: 20260101T000000Z\r\n"
-            f"Authorization: {_SIGNED}\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
-        self._socket.sendall(head.encode() + body)
-        status = int(self._stream.readline().split()[1])
-        length = 0
-        while (line := self._stream.readline()) != b"\r\n":
-            name, _, value = line.partition(b":")
-            if name.lower() == b"content-length":
-                length = int(value)
-        return status, self._stream.read(length)
-
-    def rows(self, table: str, partition: str) -> list[RawRow]:
-        """Everything that is stored under one partition key, consistently."""
-        request = {
-            "TableName": table,
-            "KeyConditionExpression": "PK = :p",
-            "ExpressionAttributeValues": {":p": {"S": partition}},
-            "ConsistentRead": True,
-        }
-        status, reply = self.send("Query", json.dumps(request).encode())
-        assert status == 200, reply
-        rows: list[RawRow] = json.loads(reply)["Items"]
-        return rows
-
-    def close(self) -> None:
-        self._stream.close()
-        self._socket.close()
-
-
 @dataclass
 class Line:
-    """The way from one client to the engine. `stack` holds the operations under way, the innermost last."""
+    """The way from one client to the store. `stack` holds the operations under way, the innermost last."""
 
     client: DynamoClient
-    engine: Engine
+    store: Store
     stack: list[Operation] = field(default_factory=list)
     sent: int = 0
 
@@ -142,6 +95,8 @@ class Line:
         self.client.raw = get_session().create_client(
             "dynamodb", region_name=old.region_name, endpoint_url=old.endpoint_url, config=config
         )
+        if isinstance(self.store, Memory):
+            self.client.raw._make_api_call = self._make_api_call  # type: ignore[attr-defined]
         events = self.client.raw.meta.events
         events.register_first("choose-signer.dynamodb", lambda **_: botocore.UNSIGNED)
         events.register_first("before-send.dynamodb", self._before_send)
@@ -158,45 +113,68 @@ class Line:
         )
 
     def _before_send(self, request: AWSPreparedRequest, event_name: str, **_: object) -> AWSResponse:
-        name = event_name.rpartition(".")[2]
+        body = request.body if isinstance(request.body, bytes) else str(request.body).encode()
+        status, reply = self._pass(event_name.rpartition(".")[2], json.loads(body))
+        return response(request, status, json.dumps(reply).encode())
+
+    def _make_api_call(self, name: str, request: RawRow) -> RawRow:
+        """In place of botocore's: no bytes are made, and a request is tried as often."""
+        for attempt in (1, 2):
+            try:
+                status, reply = self._pass(name, request)
+            except HTTPClientError:
+                if attempt == 2:
+                    raise
+                continue
+            if status == 200:
+                return {**reply, "ResponseMetadata": {"HTTPStatusCode": status}}
+            code = reply["__type"].rpartition("#")[2]
+            if attempt == 2 or not is_passing(status, code):
+                break
+        error = {"Code": code, "Message": reply.get("message") or reply["Message"]}
+        raise ClientError({**reply, "Error": error, "ResponseMetadata": {"HTTPStatusCode": status}}, name)  # type: ignore[typeddict-item]
+
+    def _pass(self, name: str, request: RawRow) -> Reply:
+        """What the next request meets: the store, or a fault on the way."""
         where = "read" if name in READS else "write"
         operation = self.stack[-1]
         kind = operation.kind_of_next(where)
-        body = request.body if isinstance(request.body, bytes) else str(request.body).encode()
         if kind.startswith("meanwhile "):
             operation.is_crossed = True
             self.witness.cross(operation, kind.removeprefix("meanwhile "))
-        elif kind.startswith("stale") and b'"IndexName"' in body:
+        elif kind.startswith("stale") and "IndexName" in request:
             operation.is_crossed = True
-            return self._stale(request, json.loads(body), int(kind.removeprefix("stale ")))
+            return 200, self._stale(request, int(kind.removeprefix("stale ")))
         elif (refusal := REFUSALS.get(kind)) is not None:
-            return response(request, *refusal(name, body))
+            return refusal(name, request)
         elif kind == "unsent":
-            raise ConnectTimeoutError(endpoint_url=request.url)
+            raise ConnectTimeoutError(endpoint_url="the store")
         elif kind == "kill before":
             raise Killed
-        return self._deliver(request, operation, name, body, kind)
+        return self._deliver(operation, name, request, kind)
 
-    def _deliver(
-        self, request: AWSPreparedRequest, operation: Operation, name: str, body: bytes, kind: str
-    ) -> AWSResponse:
-        status, reply = self.engine.send(name, body)
+    def _deliver(self, operation: Operation, name: str, request: RawRow, kind: str) -> Reply:
+        status, reply = self.store.call(name, request)
         self.sent += 1
         if status == 200 and name not in READS:
-            self.witness.wrote(operation, _job_ids(json.loads(body)))
+            self.witness.wrote(operation, _job_ids(request))
         if kind == "lost":
-            raise ReadTimeoutError(endpoint_url=request.url)
+            raise ReadTimeoutError(endpoint_url="the store")
         if kind == "kill after":
             raise Killed
         self.witness.replied(operation)
-        return response(request, status, reply)
+        return status, reply
 
-    def _stale(self, request: AWSPreparedRequest, query: dict[str, Any], lag: int) -> AWSResponse:
+    def _stale(self, query: RawRow, lag: int) -> RawRow:
         partition = query["ExpressionAttributeValues"][":p"]["S"]
         rows = self.witness.stale_rows(query["IndexName"], partition, lag)
         if not query.get("ScanIndexForward", True):
             rows.reverse()
-        return response(request, 200, json.dumps({"Items": rows, "Count": len(rows)}).encode())
+        return {"Items": rows, "Count": len(rows)}
+
+
+def is_passing(status: int, code: str) -> bool:
+    return status >= 500 or code in ("ThrottlingException", "TransactionInProgressException")
 
 
 def retry_at_once(
@@ -205,34 +183,33 @@ def retry_at_once(
     """botocore's own second attempt, without its random wait."""
     parsed = {} if response is None else response[1]
     code, status = parsed.get("Error", {}).get("Code", ""), parsed.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    is_passing = status >= 500 or code in ("ThrottlingException", "TransactionInProgressException")
-    return 0 if attempts == 1 and (caught_exception is not None or is_passing) else None
+    return 0 if attempts == 1 and (caught_exception is not None or is_passing(status, code)) else None
 
 
-def _job_ids(body: dict[str, Any]) -> set[str]:
-    actions = [next(iter(action.values())) for action in body.get("TransactItems", [])] or [body]
+def _job_ids(request: RawRow) -> set[str]:
+    actions = [next(iter(action.values())) for action in request.get("TransactItems", [])] or [request]
     keys = [action.get("Key") or action["Item"] for action in actions]
     return {key["PK"]["S"].partition("#")[2] for key in keys}
 
 
-Refusal = Callable[[str, bytes], tuple[int, bytes]]
+Refusal = Callable[[str, RawRow], Reply]
 
 
 def _error(status: int, code: str) -> Refusal:
-    document = json.dumps({"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": code}).encode()
-    return lambda _name, _body: (status, document)
+    document = {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": code}
+    return lambda _name, _request: (status, document)
 
 
 def _conflict(beside: str) -> Refusal:
     """AWS spells it in two ways; `beside` is the reason of the transaction's other actions."""
 
-    def refuse(name: str, body: bytes) -> tuple[int, bytes]:
+    def refuse(name: str, request: RawRow) -> Reply:
         if name != "TransactWriteItems":
-            return _error(400, "TransactionConflictException")(name, body)
-        others = len(json.loads(body)["TransactItems"]) - 1
+            return _error(400, "TransactionConflictException")(name, request)
+        others = len(request["TransactItems"]) - 1
         reasons = [{"Code": beside}] * others + [{"Code": "TransactionConflict"}]
         code = "com.amazonaws.dynamodb.v20120810#TransactionCanceledException"
-        return 400, json.dumps({"__type": code, "message": "cancelled", "CancellationReasons": reasons}).encode()
+        return 400, {"__type": code, "message": "cancelled", "CancellationReasons": reasons}
 
     return refuse
 
@@ -256,4 +233,4 @@ class _Body:
 
 
 def response(request: AWSPreparedRequest, status: int, body: bytes) -> AWSResponse:
-    return AWSResponse(request.url, status, {"content-type": "application/x-amz-json-1.0"}, _Body(body))
+    return AWSResponse(request.url, status, {"x-amzn-requestid": "ANSWERED"}, _Body(body))

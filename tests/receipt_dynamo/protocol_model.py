@@ -1,22 +1,20 @@
-"""The state machine of the protocol: Hypothesis draws people, workers, rescuers, time and faults.
+"""Schedules of the protocol: people, workers, rescuers, wrong clocks, time and faults, drawn from a seed.
 
-`counted` runs it schedule by schedule and says in how many a rule was broken.
+A schedule is a value: the same one runs on the engine and in memory, and one that breaks a rule is made small.
 """
 
 import itertools
+import random
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import hypothesis.strategies as st
-from hypothesis import HealthCheck, Phase, seed, settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from receipt_dynamo import DynamoClient
 from receipt_layoutlm import infra
-from tests.receipt_dynamo.protocol_faults import Broken, Engine, Fault, Line
+from tests.receipt_dynamo.protocol_faults import Broken, Fault, Line
+from tests.receipt_dynamo.protocol_store import Engine, Memory, Store, Twin
 from tests.receipt_dynamo.protocol_world import ACTORS, CROSSINGS, PRIORITIES, WORKERS, World
 
 if TYPE_CHECKING:
@@ -26,7 +24,7 @@ T = TypeVar("T")
 Action = Callable[[World, int, Fault | None], None]
 STEPS = 12  # actions of a schedule; one is up to eight calls
 JOBS = 3
-NO_LIMIT = 1 << 30
+FAULT_SHARE = 0.5  # of the actions meet one
 SCHEDULES_OF_A_TABLE = 100
 _counter = itertools.count()
 
@@ -56,8 +54,7 @@ FAULTS = (
     *(Fault("read", 1, kinds) for kinds in _CROSSED),
     *(Fault("read", 0, kinds) for kinds in _STALE * 3),
 )
-faults = st.one_of(st.none(), st.sampled_from(FAULTS))
-numbers = st.integers(0, 15)
+NUMBERS = 16
 SKEWS = (0.0, -600.0, 600.0, -115.0, 115.0)  # seconds
 WAYS = ("plain", "key", "key", "other key", "goes on")
 
@@ -66,43 +63,74 @@ def one_of(choices: Sequence[T], number: int) -> T:
     return choices[number % len(choices)]
 
 
+class Tables(Protocol):
+    """Where schedules are stored."""
+
+    def open(self) -> str:
+        """The table of the next schedule."""
+
+    def leave(self) -> None:
+        """Whatever a broken schedule leaves behind must not be seen by the next one."""
+
+
 @dataclass
-class Laboratory:
-    """The engine, one client for all schedules, and a table that is changed before it grows old."""
+class EngineTables:
+    """A table for many schedules, whose jobs all end; it is changed before it grows old."""
 
-    endpoint: str
     admin: "DynamoDBClient"
-    table: str = ""
-    count: int = 0  # schedules so far
-    age: int = 0  # schedules on this table
-    sent: int = 0  # requests
-    enough: int = NO_LIMIT
-    broken: list[tuple[int, str]] = field(default_factory=list)  # schedule and rule; kept only when counting
+    name: str = ""
+    age: int = 0
 
-    def __post_init__(self) -> None:
-        self.engine = Engine(self.endpoint)
-        client = DynamoClient("opened-for-each-schedule", endpoint_url=self.endpoint, region="us-east-1")
-        self.line = Line(client, self.engine)
+    def open(self) -> str:
+        if self.age == SCHEDULES_OF_A_TABLE or not self.name:
+            self.leave()
+            self.age, self.name = 0, f"table-{uuid.uuid4().hex}"
+            infra.create_table(self.admin, self.name)
+            # the engine's writes slow down with each record of a stream
+            self.admin.update_table(TableName=self.name, StreamSpecification={"StreamEnabled": False})
+        self.age += 1
+        return self.name
 
-    def open_world(self) -> World:
-        if self.age == SCHEDULES_OF_A_TABLE or not self.table:
-            self._change_table()
-        self.count, self.age = self.count + 1, self.age + 1
-        return World(self.line, self.engine, self.table, f"queue-{next(_counter)}")
+    def leave(self) -> None:
+        if self.name:
+            self.admin.update_table(TableName=self.name, DeletionProtectionEnabled=False)
+            self.admin.delete_table(TableName=self.name)
+            self.name = ""
 
-    def _change_table(self) -> None:
-        self.close_table()
-        self.age = 0
-        self.table = f"table-{uuid.uuid4().hex}"
-        infra.create_table(self.admin, self.table)
-        # the engine's writes slow down with each record of a stream
-        self.admin.update_table(TableName=self.table, StreamSpecification={"StreamEnabled": False})
 
-    def close_table(self) -> None:
-        if self.table:
-            self.admin.update_table(TableName=self.table, DeletionProtectionEnabled=False)
-            self.admin.delete_table(TableName=self.table)
-            self.table = ""
+@dataclass
+class MemoryTables:
+    """A table for each schedule."""
+
+    memory: Memory
+
+    def open(self) -> str:
+        self.memory.clear()
+        return "table"
+
+    def leave(self) -> None:
+        pass
+
+
+class Laboratory:
+    """One client for all schedules on a store."""
+
+    def __init__(self, store: Store, tables: Tables) -> None:
+        self._tables, self.sent = tables, 0  # requests
+        nowhere = "http://127.0.0.1:9"
+        self.line = Line(DynamoClient("opened-for-each-schedule", endpoint_url=nowhere, region="us-east-1"), store)
+
+    def broken_rule(self, schedule: "Schedule") -> str | None:
+        """The rule that the schedule breaks, with the facts."""
+        world = World(self.line, self._tables.open(), f"queue-{next(_counter)}")
+        try:
+            play(world, schedule)
+        except Broken as broken:
+            self._tables.leave()
+            return str(broken)
+        finally:
+            self.sent += self.line.sent
+        return None
 
 
 def _work(world: World, number: int, fault: Fault | None) -> None:
@@ -220,96 +248,83 @@ DOES = {name: action for name, (action, _) in _WEIGHTED.items()}
 ACTIONS = tuple(name for name, (_, weight) in _WEIGHTED.items() for _ in range(weight))
 
 
-class ProtocolMachine(RuleBasedStateMachine):
-    """A thin shell: each rule is one call of the world."""
+@dataclass(frozen=True)
+class Schedule:
+    """What happens, one after the other."""
 
-    laboratory: Laboratory
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.world = self.laboratory.open_world()
-        self.is_over = False
-
-    def act(self, does: Callable[..., None], *given: Any) -> None:
-        if self.is_over:
-            return
-        try:
-            does(*given)
-        except Broken as broken:
-            self.is_over = True
-            self.found(str(broken))
-
-    def found(self, what: str) -> None:
-        raise AssertionError(what)
-
-    @initialize(
-        first=st.sampled_from(PRIORITIES),
-        second=st.sampled_from((None, *PRIORITIES)),
-        how=st.sampled_from(WAYS),
-        skews=st.tuples(*[st.sampled_from(SKEWS)] * len(ACTORS)),
-    )
-    def first_jobs(self, first: str, second: str | None, how: str, skews: tuple[float, ...]) -> None:
-        self.world.skews = dict(zip(ACTORS, skews, strict=True))
-        self.act(self.world.submit, how, first)
-        if second is not None:
-            self.act(self.world.submit, "plain", second)
-
-    # One rule with weights, because Hypothesis leaves out about half of several rules in each schedule.
-    @rule(action=st.sampled_from(ACTIONS), number=numbers, fault=faults)
-    def step(self, action: str, number: int, fault: Fault | None) -> None:
-        self.act(DOES[action], self.world, number, fault)
-
-    def teardown(self) -> None:
-        self.act(self.world.settle)
-        self.laboratory.sent += self.world.line.sent
-        if (
-            self.world.stored and self.is_over
-        ):  # whatever a broken schedule leaves behind must not be seen by the next one
-            self.laboratory.close_table()
+    skews: tuple[float, ...]  # of ACTORS
+    first: tuple[str, str]  # how the first job is submitted, and its priority
+    second: str | None  # priority of another one
+    steps: tuple[tuple[str, int, Fault | None], ...]
 
 
-class CountingMachine(ProtocolMachine):
-    """Notes a broken rule and lets the rest of the schedule pass, so that Hypothesis goes on to the next one."""
+def drawn(seed: int, number: int) -> Schedule:
+    rng = random.Random(f"{seed} {number}")
+    steps = [
+        (rng.choice(ACTIONS), rng.randrange(NUMBERS), rng.choice(FAULTS) if rng.random() < FAULT_SHARE else None)
+        for _ in range(STEPS)
+    ]
+    skews = tuple(rng.choice(SKEWS) for _ in ACTORS)
+    first, second = (rng.choice(WAYS), rng.choice(PRIORITIES)), rng.choice((None, *PRIORITIES))
+    return Schedule(skews, first, second, tuple(steps))
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.is_over = len(self.laboratory.broken) >= self.laboratory.enough
 
-    def found(self, what: str) -> None:
-        self.laboratory.broken.append((self.laboratory.count, what))
+def play(world: World, schedule: Schedule) -> None:
+    """Raises Broken."""
+    world.skews = dict(zip(ACTORS, schedule.skews, strict=True))
+    world.submit(*schedule.first)
+    if schedule.second is not None:
+        world.submit("plain", schedule.second)
+    for action, number, fault in schedule.steps:
+        DOES[action](world, number, fault)
+    world.settle()
 
 
-def settings_for(schedules: int, *phases: Phase) -> settings:
-    return settings(
-        max_examples=schedules,
-        stateful_step_count=STEPS,
-        deadline=None,
-        database=None,
-        print_blob=True,
-        phases=phases,
-        suppress_health_check=list(HealthCheck),
-    )
+def smallest(opened: Laboratory, schedule: Schedule) -> Schedule:
+    """Without the steps, faults, skews and jobs that it breaks a rule without."""
+    while True:
+        shorter = [
+            replace(schedule, steps=schedule.steps[:i] + schedule.steps[i + 1 :]) for i in range(len(schedule.steps))
+        ]
+        calmer = [
+            replace(schedule, steps=(*schedule.steps[:i], (*step[:2], None), *schedule.steps[i + 1 :]))
+            for i, step in enumerate(schedule.steps)
+            if step[2] is not None
+        ]
+        plainer = [replace(schedule, skews=(0.0,) * len(ACTORS)), replace(schedule, second=None)]
+        simpler = [each for each in (*shorter, *calmer, *plainer) if each != schedule]
+        found = next((each for each in simpler if opened.broken_rule(each)), None)
+        if found is None:
+            return schedule
+        schedule = found
+
+
+def prove(opened: Laboratory, schedules: int, seed: int) -> None:
+    """Raises, with the smallest schedule, when a rule is broken."""
+    for number, what in broken_among(opened, schedules, seed):
+        schedule = smallest(opened, drawn(seed, number))
+        raise AssertionError(f"schedule {number} of seed {seed}: {what}\n{schedule}\n{opened.broken_rule(schedule)}")
+
+
+def broken_among(opened: Laboratory, schedules: int, seed: int) -> Iterator[tuple[int, str]]:
+    """Of so many schedules, counted from 1, those that break a rule, with the rule."""
+    for number in range(1, schedules + 1):
+        what = opened.broken_rule(drawn(seed, number))
+        if what is not None:
+            yield number, what
 
 
 @contextmanager
-def laboratory(endpoint: str, admin: "DynamoDBClient") -> Iterator[Laboratory]:
-    opened = Laboratory(endpoint, admin)
+def on_engine(endpoint: str, admin: "DynamoDBClient", twin: Memory | None = None) -> Iterator[Laboratory]:
+    """Schedules on the engine; with a `twin`, which has to answer each request as the engine does."""
+    engine, tables = Engine(endpoint), EngineTables(admin)
     try:
-        yield opened
+        yield Laboratory(engine if twin is None else Twin(engine, twin), tables)
     finally:
-        opened.close_table()
-        opened.engine.close()
+        tables.leave()
+        engine.close()
 
 
-def prove(opened: Laboratory, schedules: int, number: int) -> None:
-    """Raises, with the smallest schedule, when a rule is broken."""
-    machine = type("Machine", (ProtocolMachine,), {"laboratory": opened})
-    run_state_machine_as_test(seed(number)(machine), settings=settings_for(schedules, Phase.generate, Phase.shrink))
-
-
-def counted(opened: Laboratory, schedules: int, number: int, enough: int = NO_LIMIT) -> list[tuple[int, str]]:
-    """Of so many schedules those that broke a rule, with the rule; after `enough` of them the rest do nothing."""
-    machine = type("Machine", (CountingMachine,), {"laboratory": opened})
-    opened.broken, opened.count, opened.enough = [], 0, enough
-    run_state_machine_as_test(seed(number)(machine), settings=settings_for(schedules, Phase.generate))
-    return opened.broken
+def in_memory() -> Laboratory:
+    memory = Memory()
+    return Laboratory(memory, MemoryTables(memory))

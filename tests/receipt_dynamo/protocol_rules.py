@@ -11,7 +11,8 @@ from typing import Any
 
 from receipt_dynamo import Attempt, JobMetric, Timing
 from receipt_dynamo import client as client_module
-from tests.receipt_dynamo.protocol_faults import Broken, Operation, RawRow
+from tests.receipt_dynamo.protocol_faults import Broken, Operation
+from tests.receipt_dynamo.protocol_store import RawRow
 
 CLAIMABLE, FINAL = ("pending", "interrupted"), ("succeeded", "failed", "cancelled")
 TIMING = Timing()
@@ -29,7 +30,7 @@ def require(holds: bool, rule: str, *facts: object) -> None:
 class Stored:
     """All that is stored about one job, as plain values."""
 
-    raw_job: RawRow
+    raw: dict[str, tuple[RawRow, dict[str, Any]]]  # by sort key, as stored and plain
     job: dict[str, Any]
     lease: dict[str, Any]
     attempts: dict[int, dict[str, Any]]
@@ -64,12 +65,17 @@ class Stored:
         return any((row["attempt"], row["seq"]) == (attempt, seq) for row in rows)
 
 
-def read_stored(rows: list[RawRow]) -> Stored:
+def read_stored(rows: list[RawRow], before: Stored | None = None) -> Stored:
+    """`before` is the same job as it was read last: rows that are the same are not read again."""
     found: dict[str, RawRow] = {row["SK"]["S"]: row for row in rows}
-    plain = {sk: {name: _plain(value) for name, value in row.items()} for sk, row in found.items()}
+    known = before.raw if before else {}
+    plain = {
+        sk: known[sk][1] if sk in known and known[sk][0] is row else {name: _plain(each) for name, each in row.items()}
+        for sk, row in found.items()
+    }
     require("JOB" in plain and "LEASE" in plain, "a job has a Job and a Lease item", sorted(plain))
     return Stored(
-        found["JOB"],
+        {sk: (row, plain[sk]) for sk, row in found.items()},
         plain["JOB"],
         plain["LEASE"],
         {int(row["attempt"]): row for sk, row in plain.items() if sk.startswith("ATTEMPT#")},

@@ -17,7 +17,7 @@ from receipt_dynamo import (
     new_job_id,
 )
 from receipt_dynamo.server_clock import ServerClock
-from tests.receipt_dynamo.protocol_faults import Broken, Engine, Fault, Killed, Line, Operation, RawRow, Witness
+from tests.receipt_dynamo.protocol_faults import Broken, Fault, Killed, Line, Operation, Witness
 from tests.receipt_dynamo.protocol_rules import (
     FINAL,
     TIMING,
@@ -29,6 +29,7 @@ from tests.receipt_dynamo.protocol_rules import (
     require,
     view_of,
 )
+from tests.receipt_dynamo.protocol_store import RawRow
 from tests.receipt_dynamo.protocol_worker import EVAL_STEPS, TOTAL_STEPS, Around, Call, Worker, pointer_of
 from tests.support.stores import Clock
 
@@ -46,7 +47,6 @@ class World:
     """The store as it was last seen, the bucket, and everyone who acts."""
 
     line: Line
-    engine: Engine
     table: str
     queue_name: str
     clock: Clock = field(default_factory=Clock)
@@ -94,10 +94,10 @@ class World:
 
     def _wrote(self, operation: Operation, job_ids: set[str]) -> None:
         for job_id in job_ids:
-            new = read_stored(self.engine.rows(self.table, f"JOB#{job_id}"))
             old = self.stored.get(job_id)
+            new = read_stored(self.line.store.rows(self.table, f"JOB#{job_id}"), old)
             self.stored[job_id] = new
-            self.versions.setdefault(job_id, []).append(new.raw_job)
+            self.versions.setdefault(job_id, []).append(new.raw["JOB"][0])
             self.rules.judge(operation, old, new, self.clock.time)
             if operation.name == "claim" and new != old:
                 self._check_order(operation, job_id)

@@ -168,7 +168,7 @@ def test_a_reply_to_another_request_is_refused(case: str) -> None:
 
     def answer(request: AWSPreparedRequest, **_: object) -> AWSResponse:
         raw = HTTPResponse(body=io.BytesIO(json.dumps(reply).encode()), preload_content=False)
-        return AWSResponse(request.url, 200, {"content-type": "application/x-amz-json-1.0"}, raw)
+        return AWSResponse(request.url, 200, {"x-amzn-requestid": "ANSWERED"}, raw)
 
     client.raw.meta.events.register_first("before-send.dynamodb", answer)
     with pytest.raises(WrongReply, match=r"asked for .* got .*open a DynamoClient in each"):

@@ -39,3 +39,18 @@ def test_the_longest_texts_together_fit_into_a_row_and_the_job_can_still_fail(cl
 def test_usual_texts_are_stored_as_they_are(cloud: Any) -> None:
     job = submit(JobQueue(cloud), "a-job", description="one line", tags={"team": "a"})
     assert (job.description, job.tags) == ("one line", {"team": "a"})
+
+
+@pytest.mark.parametrize("text", ["x", "é", "\U0001f9fe", "\x00", '"'], ids=ascii)
+def test_an_error_is_stored_whatever_it_is_made_of(cloud: Any, text: str) -> None:
+    queue = JobQueue(cloud)
+    job = queue.submit(name="a-job", config={"c": "x" * (LONGEST["config"] - 20)}, created_by="me")
+    long = text * 100_000
+    error = JobError(cause="bad_data", message=long, page_ids=(text * 300,) * 1000, log_tail=long)
+
+    assert queue.fail(claim(queue), error) is JobStatus.FAILED
+
+    stored = queue.client.get_job(job.job_id).error
+    assert stored is not None and stored.message.endswith(" …")
+    assert len(stored.page_ids) >= 12 and len(stored.log_tail) >= 4000
+    assert len(stored.model_dump_json().encode()) < 140_000

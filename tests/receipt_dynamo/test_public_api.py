@@ -26,7 +26,7 @@ from receipt_dynamo import (
 )
 from receipt_dynamo.local_table import find_local_table
 from receipt_layoutlm import paths
-from receipt_layoutlm.local import aws, engines, environment, state
+from receipt_layoutlm.local import aws, engines, environment, keys, state
 from tests.support.jobs import NOON
 
 ID = "07c8c4eb-34cc-4beb-bdc2-0d1a0d77c6ab"
@@ -128,6 +128,14 @@ def test_a_record_is_one_line_without_its_documents(kind: str) -> None:
     assert repr(record) == str(record) == line
 
 
+def test_clients_are_one_line_and_take_only_a_client(cloud: DynamoClient) -> None:
+    line = f"DynamoClient({cloud.table_name!r}, region='us-east-1')"
+    assert [repr(JobQueue(cloud)), repr(ReceiptClient(cloud))] == [f"JobQueue({line})", f"ReceiptClient({line})"]
+    for kind in (JobQueue, ReceiptClient):
+        with pytest.raises(InvalidInput, match=r"client is 'Table': give a DynamoClient"):
+            kind("Table")  # type: ignore[arg-type]
+
+
 def test_every_error_of_the_store_can_be_imported_from_the_package() -> None:
     from receipt_dynamo import errors
 
@@ -141,7 +149,8 @@ def test_every_error_of_the_store_can_be_imported_from_the_package() -> None:
 
 
 def test_the_embedded_table_is_looked_for_where_local_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert (local_table.STATE_VARIABLE, local_table.RECORDS) == (paths.STATE_VARIABLE, state.RECORDS)
+    names = (local_table.STATE_VARIABLE, local_table.RECORDS, local_table.KEYS)
+    assert names == (paths.STATE_VARIABLE, state.RECORDS, keys.KEYS)
     assert (local_table.TABLE, local_table.REGION) == (aws.LOCAL_TABLE, environment.REGION)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     with pytest.raises(StoreUnavailable, match=str(paths.state_dir({}))):
@@ -161,6 +170,7 @@ def test_the_endpoint_is_that_of_the_records(tmp_path: Path) -> None:
         port = server.getsockname()[1]
         records = {"chosen": {"dynamodb": "dynoxide"}, "engines": {"dynoxide": {"ports": [port]}}}
         (tmp_path / state.RECORDS).write_text(json.dumps(records))
+        (tmp_path / keys.KEYS).write_text('{"access_key": "local1", "secret_key": "secret"}')
         assert find_local_table({paths.STATE_VARIABLE: str(tmp_path)}).endpoint_url == f"http://127.0.0.1:{port}"
 
 

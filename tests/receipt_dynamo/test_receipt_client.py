@@ -295,7 +295,7 @@ def test_keys_that_a_batch_did_not_read_are_read_again(client: DynamoClient) -> 
         if found is None:
             return None
         raw = HTTPResponse(body=io.BytesIO(json.dumps(found).encode()), preload_content=False)
-        return AWSResponse(request.url, 200, {"content-type": "application/x-amz-json-1.0"}, raw)
+        return AWSResponse(request.url, 200, {"x-amzn-requestid": "ANSWERED"}, raw)
 
     client.raw.meta.events.register_first("before-send.dynamodb.BatchGetItem", answer)
     found = receipts.get_receipts((IMAGE, number) for number in range(1, 121))

@@ -256,6 +256,30 @@ def test_receipts_and_labels_that_cannot_be_read_are_left_out(client: DynamoClie
     assert [each.receipt_id for each in receipts.get_image("i").receipts] == [1]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("created_at", {"S": "yesterday"}, "created_at 'yesterday' is no time such as 2026-"),
+        ("created_at", {"N": "7"}, "created_at {'N': '7'} is not a text"),
+        ("attempt", {"S": "first"}, "attempt 'first' is not a finite number"),
+        ("attempt", {"M": {}}, "attempt {'M': {}} is not a number"),
+        ("job_config", {"S": "lr=1"}, "job_config 'lr=1' is not JSON"),
+        ("status", {"S": "done"}, "status 'done' is none of its values"),
+        ("TYPE", {"S": "TASK"}, "TYPE {'S': 'TASK'} is not the type of rows with this key"),
+        ("budgets", {"N": "7"}, "Budgets 7: Input should be a valid dictionary"),
+        ("name", None, "name None: Input should be a valid string"),
+    ],
+)
+def test_a_row_that_is_left_out_is_named_with_attribute_value_and_what_is_expected(
+    queue: JobQueue, caplog: pytest.LogCaptureFixture, name: str, value: dict[str, Any] | None, reason: str
+) -> None:
+    job = submit(queue)
+    break_row(queue.client, items.job_key(job.job_id), name, value)
+    assert queue.client.list_jobs() == []
+    (record,) = caplog.records
+    assert record.getMessage().partition(" cannot be read: ")[2].startswith(reason)
+
+
 def test_a_warning_counts_all_rows_and_names_the_first(caplog: pytest.LogCaptureFixture) -> None:
     def refuse(_raw: dict[str, Any]) -> int:
         raise ValueError("as expected")
@@ -263,7 +287,7 @@ def test_a_warning_counts_all_rows_and_names_the_first(caplog: pytest.LogCapture
     rows = [items.key("A", f"row-{number}") for number in range(5)]
     assert list(readable(refuse, rows)) == []
     (record,) = caplog.records
-    assert record.getMessage().startswith("5 rows skipped: row 'A' / 'row-0' cannot be read: ValueError: as expected; ")
+    assert record.getMessage().startswith("5 rows skipped: row 'A' / 'row-0' cannot be read: as expected; ")
     assert record.getMessage().endswith("; and 2 more")
 
 

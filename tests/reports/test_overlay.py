@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from receipt_layoutlm.data.page import Page
-from receipt_layoutlm.reports.overlay import Kind, Mark, Overlay, gold_of, line_boxes, marks_of
+from receipt_layoutlm.reports.overlay import Kind, Mark, Overlay, entity_marks, gold_of, line_boxes
 
 WORDS = ("ACME", "STORES", "12/05/2018", "TOTAL", "10.70")
 TAGS = ("B-MERCHANT_NAME", "I-MERCHANT_NAME", "B-DATE", "O", "B-GRAND_TOTAL")
@@ -59,7 +59,7 @@ def test_nothing_is_judged_without_gold_labels_or_on_unlabelled_words() -> None:
 
 def test_the_confidence_of_an_entity_is_that_of_its_least_certain_word() -> None:
     order = (4, 3, 0, 1, 2)
-    assert marks_of(("O", "O", "B-X", "I-X", "B-Y"), order, (0.1, 0.2, 0.9, 0.4, 0.8)) == (
+    assert entity_marks(("O", "O", "B-X", "I-X", "B-Y"), order, (0.1, 0.2, 0.9, 0.4, 0.8)) == (
         Mark("X", (0, 1), 0.4),
         Mark("Y", (2,), 0.8),
     )

@@ -130,6 +130,8 @@ def test_a_page_of_any_shape_has_a_drawing_of_bounded_size() -> None:
         box = re.search(r'viewBox="0 0 (\d+) (\d+)"', overlay_html(Overlay(page)))
         assert box is not None
         assert int(box[1]) * int(box[2]) < 1_300_000
+    strip = re.search(r'viewBox="0 0 (\d+) (\d+)"', overlay_html(Overlay(page, image=Image.new("L", (16, 300_000)))))
+    assert strip is not None and int(strip[2]) <= 16_000
     huge = re.search(
         r'viewBox="0 0 (\d+) (\d+)"', overlay_html(replace(overlay_with(), image=Image.new("L", (6000, 8000))))
     )
@@ -205,6 +207,9 @@ function run() {
   page.querySelector('tr[data-word="4"]').click(); results.row = state();
   page.querySelector('rect[data-word="0"]').dispatchEvent(new view.MouseEvent("click", {bubbles: true}));
   results.click = state();
+  press("Escape");
+  page.querySelector('tr[data-word="2"]').dispatchEvent(new view.MouseEvent("mouseenter"));
+  results.near = [...page.querySelectorAll("rect.near")].map((each) => each.dataset.word); results.hover = state();
   press("z"); results.whole = page.getElementById("picture").className;
   results.ran = "alerted" in view;
   document.body.dataset.results = JSON.stringify(results);
@@ -254,4 +259,5 @@ def test_toggles_slider_keys_and_clicks_work_in_a_browser(tmp_path: Path) -> Non
     assert results["escape"]["selected"] == []
     assert (results["row"]["selected"], "10.70" in results["row"]["status"]) == (["4"], True)
     assert results["click"]["selected"] == ["0"]
+    assert (results["near"], results["hover"]["selected"]) == (["2"], [])  # pointing selects nothing
     assert results["whole"] == "whole"

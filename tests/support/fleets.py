@@ -127,7 +127,7 @@ def lagging_index(client: DynamoClient, index: str, rows: Sequence[object] = ())
         if json.loads(request.body or b"{}").get("IndexName") != index:
             return None
         body = json.dumps({"Items": rows, "Count": len(rows), "ScannedCount": len(rows)}).encode()
-        return AWSResponse(request.url or "", 200, {}, _Raw(body))  # type: ignore[arg-type]
+        return AWSResponse(request.url or "", 200, {"x-amzn-requestid": "ANSWERED"}, _Raw(body))  # type: ignore[arg-type]
 
     client.raw.meta.events.register_first("before-send.dynamodb.Query", answer)
 

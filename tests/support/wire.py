@@ -40,7 +40,7 @@ class Wire:
         events = self.client.raw.meta.events
         events.register_first("provide-client-params.dynamodb", _ask_for_capacity)
         events.register_first("before-send.dynamodb", self._before_send)
-        events.register_first("needs-retry.dynamodb", _retry_at_once)
+        events.register_first("needs-retry.dynamodb", retry_at_once)
         events.register_first("after-call.dynamodb", self._after_call)
 
     def counted(self) -> Counter[str]:
@@ -82,18 +82,19 @@ def _ask_for_capacity(params: dict[str, Any], **_: object) -> dict[str, Any]:
     return {**params, "ReturnConsumedCapacity": "TOTAL"}
 
 
-def _retry_at_once(
-    attempts: int, response: tuple[object, dict[str, Any]] | None, caught_exception: Exception | None, **_: object
+def retry_at_once(
+    attempts: int, response: tuple[AWSResponse, dict[str, Any]] | None, caught_exception: Exception | None, **_: object
 ) -> int | None:
     # botocore's own second attempt, without its random wait
     code = "" if response is None else response[1].get("Error", {}).get("Code", "")
     is_retried = caught_exception is not None or code in ("ThrottlingException", "TransactionInProgressException")
+    is_retried |= response is not None and response[0].status_code >= 500
     return 0 if is_retried and attempts == 1 else None
 
 
 def _error_response(request: AWSPreparedRequest, document: dict[str, Any]) -> AWSResponse:
     raw = HTTPResponse(body=io.BytesIO(json.dumps(document).encode()), preload_content=False)
-    return AWSResponse(request.url, 400, {"content-type": "application/x-amz-json-1.0"}, raw)
+    return AWSResponse(request.url, 400, {"x-amzn-requestid": "ANSWERED"}, raw)
 
 
 def _send_and_lose(request: AWSPreparedRequest) -> AWSResponse:

@@ -266,7 +266,7 @@ def test_a_job_whose_worker_takes_the_pages_names_none_and_keeps_its_files_at_th
     unpinned = WordLabelsConfig(snapshot_on_worker=True)
     JobPolicy.of_project([top]).check(job(storage=top), unpinned)
 
-    assert "snapshot_on_worker" in refusal(PROJECT, job(), unpinned)
+    assert "--snapshot-on-worker" in refusal(PROJECT, job(), unpinned)
     assert "storage" in refusal(PROJECT, job(storage=top), unpinned)
     assert "not pinned" in refusal(JobPolicy.of_project([top]), job(storage=top), WordLabelsConfig())
     assert "not pinned" in refusal(MACHINE, job(), config(snapshot_on_worker=True, dataset="shop"))
@@ -349,7 +349,7 @@ def test_weights_of_a_bucket_are_laid_into_the_run_directory(store: Store, weigh
 def test_weights_that_nothing_vouches_for_are_refused_with_the_fix(store: Store, weights: Path, tmp_path: Path) -> None:
     store.bucket.put_file(weights / "model.safetensors", "team/best/model.safetensors")
 
-    with pytest.raises(ConfigError, match=r"has no manifest\.json.*use the best/"):
+    with pytest.raises(ConfigError, match=r"there is no manifest\.json.*use the best/"):
         lay(store, RunDir(tmp_path), f"s3://{store.bucket.name}/team/best")
 
 

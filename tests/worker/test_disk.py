@@ -11,6 +11,7 @@ from receipt_layoutlm.worker.host.disk import CHECK_SECONDS, DiskWatch
 from receipt_layoutlm.worker.worker import ClaimOptions, WorkerUnfit, run_worker
 from tests.support.moto_worker import a_worker, on_host, status, submit
 from tests.support.stores import Clock
+from tests.support.stranger import STRANGER, needs_root
 
 
 class Disk:
@@ -118,3 +119,15 @@ def test_no_link_is_followed_when_room_is_made(disk: Disk, tmp_path: Path) -> No
     disk.watch(tmp_path / "cache").before_claim()
 
     assert precious.exists()
+
+
+@needs_root
+def test_folders_of_another_user_are_not_removed_when_room_is_made(disk: Disk) -> None:
+    theirs = disk.attempt("theirs", 90, 9)
+    os.chown(disk.work_dir / ".attempts", STRANGER, STRANGER)
+    encoded = disk.folder(".encoded/a", 5, 9)
+    os.chown(encoded.parent, STRANGER, STRANGER)
+
+    disk.watch().before_claim()
+
+    assert theirs.exists() and encoded.exists()

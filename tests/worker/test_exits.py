@@ -238,3 +238,10 @@ def test_the_end_of_a_log_has_no_secret_and_no_endless_line(tmp_path: Path) -> N
     shown = tail(tmp_path / "train.log", ("hush-hush-1",), lines=2)
 
     assert shown.splitlines() == ["x" * LINE_CHARACTERS, "Bearer [secret]"]
+
+
+@pytest.mark.parametrize("reason", ["No space left on device", "Disk quota exceeded", "File too large"])
+def test_a_trainer_without_room_for_its_last_event_is_told_by_its_log(reason: str) -> None:
+    line = f"storage: the disk of /work/1 is full ({reason}): free some of it, or use another --work-dir"
+    assert classify_crash(1, f"warning: cannot store the encoded pages: {reason}\n{line}\n", 0) == ("storage", line)
+    assert classify_crash(1, f"warning: cannot store the encoded pages: {reason}\nKeyError: 3\n", 0)[0] == "unknown"

@@ -262,6 +262,7 @@ def test_a_table_without_valid_labels_fails_the_job_for_good(place: Place) -> No
 
     failed = stored(place, job)
     assert failed.error is not None and failed.error.cause == "bad_data" and "VALID" in failed.error.message
+    assert logged(place, job, "run_summary") == [{"cause": "bad_data", "last_step": 0, "lost_steps": 0}]
 
 
 def test_a_separate_evaluation_dataset_is_checked_beside_it(place: Place, model: str) -> None:

@@ -16,7 +16,7 @@ from receipt_layoutlm.cli.dataset.select import select_subset
 from receipt_layoutlm.cli.dataset.store import count_labels, dynamo, load_files
 from receipt_layoutlm.cli.dataset.suspects import suspects
 from receipt_layoutlm.cli.lazy_group import FullHelpGroup
-from receipt_layoutlm.cli.output import say
+from receipt_layoutlm.cli.output import say, say_json
 from receipt_layoutlm.cli.tables import datasets_table
 from receipt_layoutlm.data.snapshot import write_snapshot
 from receipt_layoutlm.datasets.checks import stored_pages
@@ -67,6 +67,6 @@ def snapshot(connection: Connection, spec: str, path: Path | None, as_json: bool
     if path is not None:
         write_snapshot(pages, path)
     if as_json:
-        click.echo(stored.model_dump_json(indent=1))
+        say_json(stored.model_dump_json(indent=1))
     else:
         say(described_text(stored))

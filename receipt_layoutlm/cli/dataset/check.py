@@ -10,7 +10,7 @@ import click
 from receipt_layoutlm.cli.completion import dataset_names
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.options import TaskCommand, given_values, model_options
-from receipt_layoutlm.cli.output import say
+from receipt_layoutlm.cli.output import say, say_json
 from receipt_layoutlm.cli.tables import clean, table
 from receipt_layoutlm.config import DEFAULT_TASK, config_class
 from receipt_layoutlm.data.check import CheckInput, check_dataset
@@ -80,7 +80,7 @@ def check_command(
     )
     report = check_dataset(given, config)
     if as_json:
-        click.echo(report.model_dump_json(indent=1))
+        say_json(report.model_dump_json(indent=1))
     else:
         say(check_text(report))
     if report.errors:

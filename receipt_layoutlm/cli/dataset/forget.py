@@ -67,7 +67,7 @@ def forget_pages(
         text = _forget(connection, client, page_ids, dry_run, as_json)
     click.echo(text) if as_json else say(text)
     if dry_run and not is_list:
-        click.echo("nothing was written (--dry-run)", err=True)
+        say("nothing was written (--dry-run)", err=True)
 
 
 def _forget(connection: Connection, client: DynamoClient, page_ids: list[str], dry_run: bool, as_json: bool) -> str:

@@ -13,7 +13,7 @@ from receipt_layoutlm.cli.connection import Connection, require, store_options
 from receipt_layoutlm.cli.dataset.forget import kept_pages
 from receipt_layoutlm.cli.dataset.import_text import described_text, import_report_text, json_text
 from receipt_layoutlm.cli.lazy_group import FullHelpGroup
-from receipt_layoutlm.cli.output import say
+from receipt_layoutlm.cli.output import say, say_json
 from receipt_layoutlm.cli.tables import clean
 from receipt_layoutlm.data.boxes import BoxOptions, BoxOrder, BoxUnit, Origin
 from receipt_layoutlm.data.importers import import_pages, load_format
@@ -25,6 +25,7 @@ from receipt_layoutlm.data.page import DEFAULT_ORDER, DataError, Page, WordOrder
 from receipt_layoutlm.data.source_text import TextOptions
 from receipt_layoutlm.data.tag_schemes import TagOptions, TagScheme, parse_id2label
 from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset
+from receipt_layoutlm.references import as_dataset_name
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -171,6 +172,7 @@ def jsonl(connection: Connection, **given: Any) -> None:
 @import_.command()
 @keep_labels_option
 @source_options
+@arrangement_options
 def sroie(connection: Connection, **given: Any) -> None:
     """Import SROIE: folders that hold box, key and img.
 
@@ -266,7 +268,7 @@ def sample(connection: Connection, count: int, seed: int, name: str, dry_run: bo
 
     described = store_dataset(connection, name, generate_pages(count, seed), f"sample seed {seed}", dry_run)
     if as_json:
-        click.echo(described.model_dump_json(indent=1))
+        say_json(described.model_dump_json(indent=1))
     else:
         say(described_text(described))
 
@@ -327,10 +329,10 @@ def _import(
         raise DataError(order_notes[0].message)
     source = " ".join([format_name, *(path.name for path in paths)])
     first = paths[0].resolve()
-    default_name = first.name if first.is_dir() else Path(first.name.removesuffix(".gz")).stem
+    default_name = as_dataset_name(first.name if first.is_dir() else Path(first.name.removesuffix(".gz")).stem)
     described = store_dataset(connection, name or default_name, pages, source, dry_run)
     if as_json:
-        click.echo(json_text(described, report))
+        say_json(json_text(described, report))
     else:
         say(import_report_text(described, report, renames))
     for note in order_notes:
@@ -347,7 +349,7 @@ def store_dataset(connection: Connection, name: str, pages: Sequence[Page], sour
         forgotten, now = len(left_out), client.now()
     described = describe_dataset(name, kept, source, now, forgotten)
     if dry_run:
-        click.echo("nothing was written (--dry-run)", err=True)
+        say("nothing was written (--dry-run)", err=True)
         return described
     bucket = connection.open_bucket(connection.default_bucket())
     return add_snapshot(connection.client(), bucket, described, kept)

@@ -24,6 +24,7 @@ from receipt_layoutlm.datasets.selection import (
 )
 from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset, find_dataset, pinned
 from receipt_layoutlm.datasets.table_snapshots import marks_of, put_marks
+from receipt_layoutlm.references import as_dataset_name
 
 
 @click.command("select")
@@ -63,7 +64,8 @@ def select_subset(
         )
     chosen = [kept.pages[place] for place in selection.chosen]
     source = source_of_subset(whole.source, pinned(whole), rules)
-    subset = describe_dataset(name or f"{whole.name}-subset", chosen, source, client.now(), len(kept.forgotten))
+    name = name or as_dataset_name(f"{whole.name}-subset")
+    subset = describe_dataset(name, chosen, source, client.now(), len(kept.forgotten))
     if not dry_run:
         if known := [marks[page.page_id] for page in chosen if page.page_id in marks]:
             put_marks(bucket, subset, known)
@@ -75,7 +77,7 @@ def select_subset(
     else:
         say(f"{pinned(subset)}\n{selection_text(selection)}")
     if dry_run:
-        click.echo("nothing was written (--dry-run)", err=True)
+        say("nothing was written (--dry-run)", err=True)
 
 
 def selection_text(selection: Selection) -> str:

@@ -12,7 +12,7 @@ from receipt_dynamo import ReceiptClient, ValidationStatus
 from receipt_dynamo.receipt_client import LabelRange, label_ranges
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.dataset.import_files import as_json_option, dry_run_option, order_option
-from receipt_layoutlm.cli.output import say
+from receipt_layoutlm.cli.output import say, say_json
 from receipt_layoutlm.cli.progress import counting_bar, snapshot_bar
 from receipt_layoutlm.cli.tables import clean, table
 from receipt_layoutlm.data.page import WordOrder
@@ -66,7 +66,7 @@ def dynamo(
         by_count = sorted(dataset.labels.items(), key=lambda pair: (-pair[1], pair[0]))
         say(table(("label", "entities"), by_count))
     if dry_run:
-        click.echo("nothing was written (--dry-run)", err=True)
+        say("nothing was written (--dry-run)", err=True)
 
 
 def snapshot_text(report: SnapshotReport) -> str:
@@ -133,14 +133,14 @@ def load_files(
             click.echo(json.dumps(plan))
         else:
             say(text)
-        click.echo("nothing was written (--dry-run)", err=True)
+        say("nothing was written (--dry-run)", err=True)
         return
     with counting_bar("loading pages", len(pages)) as on_page:
         report = load_pages(
             ReceiptClient(client), pages, client.now(), "replace" if known == "replace" else "keep", on_page
         )
     if as_json:
-        click.echo(report.model_dump_json(indent=1))
+        say_json(report.model_dump_json(indent=1))
     else:
         say(load_text(report))
     if report.unwritten:

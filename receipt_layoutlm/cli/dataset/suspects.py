@@ -95,7 +95,7 @@ def suspects(
         if marked is not None:
             say(marks_text(marked, "would be marked" if dry_run else "marked"))
     if dry_run:
-        click.echo("nothing was written (--dry-run)", err=True)
+        say("nothing was written (--dry-run)", err=True)
 
 
 Marked = tuple[int, list[Unmarked]]

@@ -78,7 +78,7 @@ def deploy(
     with tempfile.TemporaryDirectory() as folder:
         code = None
         if not keep_code:
-            click.echo("building the archives for machines and scaler", err=True)
+            say("building the archives for machines and scaler", err=True)
             machine = bundle.make_bundle(wheel or bundle.find_wheel(Path("dist")), Path(folder))
             code = Code(machine, bundle.make_scaler_zip(Path(folder)))
         if dry_run:
@@ -92,7 +92,7 @@ def deploy(
                 click.echo(json.dumps(document, indent=1))
             else:
                 say(plans_text(plans))
-            click.echo("nothing was changed (--dry-run)", err=True)
+            say("nothing was changed (--dry-run)", err=True)
             return
         done = deployment.deploy(code)
     if as_json:

@@ -42,7 +42,7 @@ def destroy(fleet: str, region: str | None, storage: bool, yes: bool, dry_run: b
         existing = [stack for stack in stacks if stack.name in states]
         rows = [(stack.name, name, kind) for stack in existing for name, kind in stack.resources()]
         say(table(("stack", "resource", "type"), rows))
-        click.echo("nothing was deleted (--dry-run)", err=True)
+        say("nothing was deleted (--dry-run)", err=True)
         return
     if not yes:
         click.confirm(f"Delete {' and '.join(states)} in {aws.region}?", abort=True, err=True)
@@ -78,4 +78,4 @@ def _show_running_jobs(aws: "Aws", workers: "StackState") -> None:
     for instance, job in jobs:
         say(f"runs on {instance}: {clean(job.name)} ({job.job_id[:8]})", err=True)
     if jobs:
-        click.echo("these jobs return to the queue and wait there until a worker runs again", err=True)
+        say("these jobs return to the queue and wait there until a worker runs again", err=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from receipt_layoutlm.cli.connection import explain_errors, region_option
-from receipt_layoutlm.cli.output import PlaceOption
+from receipt_layoutlm.cli.output import PlaceOption, say
 from receipt_layoutlm.cli.tables import clean
 from receipt_layoutlm.fleet.names import DEFAULT_FLEET
 
@@ -53,7 +53,7 @@ def show_event(event: "StackEvent") -> None:
     if event.status.endswith("IN_PROGRESS") and not event.is_of_stack:
         return
     reason = f": {clean(event.reason)}" if event.is_failure else ""
-    click.echo(
+    say(
         f"{event.at.astimezone():%H:%M:%S} {clean(event.status):28} {clean(event.resource)} "
         f"({clean(event.resource_type)}){reason}",
         err=True,

@@ -5,6 +5,7 @@ import time
 import click
 
 from receipt_layoutlm.cli.fleet.options import fleet_options, show_event, standing_fleet
+from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.template_options import ParameterValue
 from receipt_layoutlm.fleet.template import read_template
 
@@ -36,10 +37,10 @@ def scale(fleet: str, region: str | None, maximum: str | None, warm: int | None,
         callbacks = DeployCallbacks(show_warning, show_plan, show_event)
         deployment = Deployment(standing.aws, request, callbacks, time.sleep)
         if dry_run:
-            click.echo(plans_text(deployment.preview(None)))
+            say(plans_text(deployment.preview(None)))
             return
         deployment.deploy(None)
-        click.echo(f"fleet {standing.name} has at most {maximum} machines")
+        say(f"fleet {standing.name} has at most {maximum} machines")
         return
     assert warm is not None
     from receipt_layoutlm.fleet.groups import group_names, missing_machines, warm_up
@@ -51,4 +52,4 @@ def scale(fleet: str, region: str | None, maximum: str | None, warm: int | None,
     group = aws_group(standing.aws.autoscaling, names[0], "", warm)
     count = missing_machines(group, warm) if dry_run else warm_up(group, warm)
     ordered = f"{'would order' if dry_run else 'ordered'} {count} machines"
-    click.echo(ordered if count else "all these machines are running or ordered")
+    say(ordered if count else "all these machines are running or ordered")

@@ -31,7 +31,7 @@ def show_status(fleet: str, region: str | None, as_json: bool) -> None:
 
     status = fleet_status(fleet, standing_fleet(fleet, region).sources(), utcnow())
     if not as_json:
-        say(_as_text(status))
+        say(status_text(status))
         return
     document = {
         **asdict(status),
@@ -42,7 +42,8 @@ def show_status(fleet: str, region: str | None, as_json: bool) -> None:
     click.echo(json.dumps(document, indent=1))
 
 
-def _as_text(status: "FleetStatus") -> str:
+def status_text(status: "FleetStatus") -> str:
+    """Queues, groups and machines with their jobs, as tables."""
     limit = f" of {status.max_cost_per_day:.2f} a day" if status.max_cost_per_day else ""
     head = f"fleet {status.fleet}: {status.cost.dollars:.2f} dollars today{limit}"
     if status.pause is not None:

@@ -1,6 +1,7 @@
 """layoutlm-cli job: list, show, explain, cancel, retry, pull and delete jobs."""
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,21 +13,22 @@ from receipt_dynamo import Job, JobLog, JobMetric, JobStatus, Lease, StateConfli
 from receipt_dynamo.entities import FINAL_CAUSES
 from receipt_layoutlm.cli.completion import job_argument
 from receipt_layoutlm.cli.connection import Connection, store_options
-from receipt_layoutlm.cli.ended import ended_document, ended_text, exit_code
+from receipt_layoutlm.cli.ended import ended_document, ended_here, ended_text, exit_code
 from receipt_layoutlm.cli.find import find_named_job
 from receipt_layoutlm.cli.job.compare import compare
+from receipt_layoutlm.cli.job.evaluate_checkpoints import evaluate_checkpoints_command
 from receipt_layoutlm.cli.job.prune import prune
-from receipt_layoutlm.cli.job.report import report_document, report_text
+from receipt_layoutlm.cli.job.report import facts_text, report_document, report_text
 from receipt_layoutlm.cli.job.verify_resume import verify_resume_command
 from receipt_layoutlm.cli.lazy_group import FullHelpGroup
 from receipt_layoutlm.cli.output import pasteable, say
-from receipt_layoutlm.cli.tables import clean, jobs_table, metrics_table, show_text, timeline_text, when
+from receipt_layoutlm.cli.tables import clean, jobs_table, metrics_table, timeline_text, when
 from receipt_layoutlm.cli.wait import WAIT_HELP, wait_for
 from receipt_layoutlm.jobs.find import find_job_to
 from receipt_layoutlm.jobs.timeline import timeline
 from receipt_layoutlm.jobs.why import why
 from receipt_layoutlm.jobs.why_facts import facts_of, lease_or_none, state_text
-from receipt_layoutlm.jobs.wording import cause_words
+from receipt_layoutlm.jobs.wording import ago, cause_words
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -41,6 +43,7 @@ def job() -> None:
 
 
 job.add_command(compare)
+job.add_command(evaluate_checkpoints_command)
 job.add_command(prune)
 job.add_command(verify_resume_command)
 
@@ -117,7 +120,7 @@ def show(connection: Connection, reference: str, as_json: bool) -> None:
             )
         )
         return
-    say(show_text(job, state_text(job, lease, queue.timing, now)))
+    say(facts_text(job, state_text(job, lease, queue.timing, now)))
     if history.rows:
         say(timeline_text(history))
     if report := report_text(job, metrics):
@@ -191,12 +194,12 @@ def logs(connection: Connection, reference: str, limit: int | None, as_json: boo
 @store_options
 def wait_command(connection: Connection, reference: str, as_json: bool) -> None:
     queue = connection.queue()
-    job = wait_for(queue, find_named_job(queue.client, reference))
+    ended = ended_here(wait_for(queue, find_named_job(queue.client, reference)), os.environ)
     if as_json:
-        click.echo(json.dumps(ended_document(job)))
+        click.echo(json.dumps(ended_document(ended.job, ended.folder)))
     else:
-        say(ended_text(queue, job))
-    sys.exit(exit_code(job.status))
+        say(ended_text(queue, ended.job, ended.folder))
+    sys.exit(exit_code(ended.job.status))
 
 
 @job.command()
@@ -209,13 +212,19 @@ def cancel(connection: Connection, reference: str, dry_run: bool) -> None:
     A name has to be that of one open job.
     """
     queue = connection.queue()
-    job = find_job_to(queue.client, reference, lambda job: not job.status.is_final)
-    if dry_run:
-        click.echo(f"would cancel {clean(job.name)} ({job.job_id}), which is {job.status}")
-        return
-    status = queue.cancel(job.job_id)
-    outcome = "its worker was asked to stop" if status is JobStatus.RUNNING else "cancelled"
-    say(f"{clean(job.name)}: {outcome}")
+    named = find_job_to(queue.client, reference, lambda job: not job.status.is_final)
+    job = queue.client.get_job(named.job_id, consistent=True)
+    name, at = clean(job.name), f" at {ago(job.ended_at, queue.now())}" if job.ended_at else ""
+    if job.status is JobStatus.CANCELLED:
+        say(f"{name} was already cancelled{at}")
+    elif job.status.is_final:
+        why = f"`layoutlm-cli job why {job.job_id[:8]}` explains its state"
+        raise StateConflict(f"{name} has {job.status}{at}, and only a job that has not ended can be cancelled: {why}")
+    elif dry_run:
+        say(f"would cancel {name} ({job.job_id}), which is {job.status}")
+    else:
+        status = queue.cancel(job.job_id)
+        say(f"{name}: " + ("its worker was asked to stop" if status is JobStatus.RUNNING else "cancelled"))
 
 
 @job.command()
@@ -238,10 +247,10 @@ def retry(connection: Connection, reference: str, dry_run: bool) -> None:
     if job.error and job.error.cause in FINAL_CAUSES:
         say(f"warning: {cause_words(job.error.cause)}, which is likely to recur", err=True)
     if dry_run:
-        click.echo(f"would requeue {clean(job.name)} ({job.job_id}); it {start}")
+        say(f"would requeue {clean(job.name)} ({job.job_id}); it {start}")
         return
     status = queue.retry(job.job_id).status
-    click.echo(f"{clean(job.name)}: {status}, {start}")
+    say(f"{clean(job.name)}: {status}, {start}")
 
 
 def _instead_of_retry(job: Job, lease: Lease | None) -> str:
@@ -266,7 +275,7 @@ def pull_command(connection: Connection, reference: str, _best: str, step: int |
 
     manifest = pull(connection.open_bucket, find_named_job(connection.client(), reference), step, folder)
     size = sum(each.size for each in manifest.files.values())
-    click.echo(f"{folder}: step {manifest.global_step}, {len(manifest.files)} files, {size:,} bytes, all verified")
+    say(f"{folder}: step {manifest.global_step}, {len(manifest.files)} files, {size:,} bytes, all verified")
 
 
 @job.command("delete")
@@ -282,12 +291,12 @@ def delete_command(connection: Connection, reference: str, yes: bool, dry_run: b
     job = find_job_to(queue.client, reference, lambda job: job.status.is_final)
     text = f"{clean(job.name)} ({job.job_id}, {job.status}) with its files"
     if dry_run:
-        click.echo(f"would remove {text}")
+        say(f"would remove {text}")
         return
     if not yes:
         click.confirm(f"remove {text}?", abort=True)
     files, rows = delete_job(queue, connection.open_bucket, job)
-    click.echo(f"removed {files} files and {rows} rows")
+    say(f"removed {files} files and {rows} rows")
 
 
 def _json(records: Sequence[Job] | Sequence[JobMetric] | Sequence[JobLog]) -> str:

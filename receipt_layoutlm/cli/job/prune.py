@@ -17,7 +17,7 @@ from receipt_dynamo import InvalidInput, JobQueue, JobStatus, NotFound
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.progress import counting_bar
-from receipt_layoutlm.cli.tables import clean, table
+from receipt_layoutlm.cli.tables import Column, clean, table
 from receipt_layoutlm.paths import disk_bytes, given_work_dir, local_work_dir, state_dir
 
 if TYPE_CHECKING:
@@ -105,7 +105,14 @@ def _prunable_jobs(
 
 
 def _text(prunable: list[_Prunable]) -> str:
-    header = ("job", "status", "checkpoints", "size", "run directories", "size here")
+    header = (
+        Column("job"),
+        Column("status", rank=3),
+        Column("checkpoints", rank=2),
+        Column("size"),
+        Column("run directories", rank=1),
+        Column("size here"),
+    )
     rows = [
         (
             each.left.job.name,

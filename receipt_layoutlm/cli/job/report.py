@@ -1,24 +1,83 @@
-"""Quality report of `job show`: health, class weights, decoding, entity scores and word scores."""
+"""Facts and quality report of `job show`: options, result, health, class weights, decoding, entity and word scores."""
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TypeVar
 
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
 from receipt_dynamo import Job, JobMetric
-from receipt_layoutlm.cli.tables import clean, per_label_table, score
+from receipt_layoutlm.cli.tables import BY_WORKER, clean, per_label_table, reached_text, score, when
 from receipt_layoutlm.jobs.rerun import rerun_command
+from receipt_layoutlm.jobs.wording import cause, count, stop_reason
 from receipt_layoutlm.run.class_weights import ClassWeights, weights_text
 from receipt_layoutlm.run.hardware import Hardware
-from receipt_layoutlm.run.record import FinalScores
+from receipt_layoutlm.run.record import TEST_TITLES, FinalScores
 from receipt_layoutlm.run.word_scores import WordReport, word_report, word_report_lines
 
 R = TypeVar("R", bound=BaseModel)
 
+EXACT_TEXT = "bit by bit: interruptions did not change the weights"
+HALVED_TEXT = "not bit by bit: an attempt ran out of memory, so micro-batches were halved"
+SCORE_TITLES = {**TEST_TITLES, "f1": "F1", "train_f1": "train F1", "o_entity_ratio": "O words per entity word"}
+_OWN_LINE = frozenset(  # results that have a line or a table of their own
+    "per_label test comparability health remedy f1_by_decoding seen confusion class_weights hardware stop_reason "
+    "metric_name metric_value best_epoch best_global_step global_step evaluations new_best_steps best_uri "
+    "checkpoint_uri bit_exact".split()
+)
 _CHECK_NAME = re.compile(r"^[a-z_]+(?=: )")
 _CONFUSION: TypeAdapter[dict[str, dict[str, int]]] = TypeAdapter(dict[str, dict[str, int]])
+
+
+def facts_text(job: Job, state: str) -> str:
+    """A job with its state, the config values that were given, and its result, one line each."""
+    config = job.job_config
+    given, warnings = config.get("given"), config.get("warnings")
+    names = given if isinstance(given, dict) else config
+    facts: list[tuple[str, object]] = [
+        ("name", job.name),
+        ("id", job.job_id),
+        ("status", state),
+        ("description", job.description),
+        ("created", f"{when(job.created_at)} by {job.created_by}"),
+        ("started", when(job.started_at)),
+        ("ended", when(job.ended_at)),
+        ("queue", f"{job.queue}, priority {job.priority}"),
+        ("tags", ", ".join(f"{key}={value}" for key, value in job.tags.items())),
+        ("dataset", config.get("dataset") or (BY_WORKER if config.get("snapshot_on_worker") else "")),
+        ("recipe", config.get("recipe")),
+        ("config", ", ".join(f"{name}={json.dumps(config.get(name))}" for name in names if name != "dataset")),
+        *(("warning", text) for text in (warnings if isinstance(warnings, list) else ())),
+        ("error", "" if job.error is None else cause(job.error)),
+        *result_facts(job.results or {}),
+    ]
+    lines = [f"{name:16}  {clean(value)}" for name, value in facts if value not in ("", None)]
+    return "\n".join(lines)
+
+
+def result_facts(results: Mapping[str, JsonValue]) -> Iterator[tuple[str, object]]:
+    """Names and texts of what a run reached; values of other versions as they are stored."""
+    if "metric_name" in results:
+        yield "result", reached_text(results)
+    elif results.get("stop_reason"):
+        yield "result", stop_reason(results["stop_reason"])
+    steps, evaluations, bests = (results.get(name) for name in ("global_step", "evaluations", "new_best_steps"))
+    if isinstance(steps, int) and isinstance(evaluations, int):
+        at = ", ".join(map(str, bests)) if isinstance(bests, list) else ""
+        better = f", a new best at step {at}" if at else ""
+        yield "trained", f"{count(steps, 'step')}, {count(evaluations, 'evaluation')}{better}"
+    scores = {name: value for name, value in results.items() if name not in _OWN_LINE and isinstance(value, float)}
+    titles = ((SCORE_TITLES.get(name) or name.replace("_", " "), value) for name, value in scores.items())
+    yield "scores", ", ".join(f"{title} {score(value)}" for title, value in titles)
+    yield "model", results.get("best_uri")
+    yield "last checkpoint", results.get("checkpoint_uri")
+    if (is_exact := results.get("bit_exact")) is not None:
+        yield "reproducible", EXACT_TEXT if is_exact else HALVED_TEXT
+    for name, value in results.items():
+        if name not in _OWN_LINE and name not in scores:
+            yield name.replace("_", " "), value
 
 
 def report_text(job: Job, metrics: Sequence[JobMetric]) -> str:

@@ -11,7 +11,7 @@ import click
 from receipt_layoutlm.cli.completion import job_argument
 from receipt_layoutlm.cli.connection import Connection, require, store_options
 from receipt_layoutlm.cli.find import find_named_job
-from receipt_layoutlm.cli.output import say
+from receipt_layoutlm.cli.output import say, say_json
 from receipt_layoutlm.cli.tables import clean
 from receipt_layoutlm.paths import prepare_local_work_dir
 
@@ -55,7 +55,7 @@ def verify_resume_command(
 
         verdict = verify_resume(span, connection.open_bucket, Path(folder), observe)
     if as_json:
-        click.echo(verdict.model_dump_json(indent=1))
+        say_json(verdict.model_dump_json(indent=1))
     else:
         say(verdict_text(verdict))
     sys.exit(0 if verdict.is_identical else 1)

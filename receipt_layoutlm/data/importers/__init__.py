@@ -9,7 +9,7 @@ from pathlib import Path
 
 from receipt_layoutlm.data.importers.label_table import LabelTable, label_map_for, refused_labels
 from receipt_layoutlm.data.importers.matches import Matches
-from receipt_layoutlm.data.importers.plausibility import refuse_garbled, refuse_unfound
+from receipt_layoutlm.data.importers.plausibility import refuse_corner, refuse_garbled, refuse_unfound
 from receipt_layoutlm.data.importers.recognise import Known, recognised, recognised_layout
 from receipt_layoutlm.data.importers.source_page import (
     SourceFormat,
@@ -24,6 +24,7 @@ from receipt_layoutlm.data.labels import CORE_LABELS, OUTSIDE, LabelError
 from receipt_layoutlm.data.order_check import TornEntity
 from receipt_layoutlm.data.page import DataError, Page, bad_lines
 from receipt_layoutlm.data.snapshot import label_counts
+from receipt_layoutlm.data.tag_schemes import is_no_entity
 
 FORMATS = ("jsonl", "sroie", "cord", "funsd", "wildreceipt")
 """Names of the formats; each is the module of its name, which defines FORMAT."""
@@ -112,10 +113,16 @@ def import_pages(
     if not pages:
         raise bad_lines(skipped) if skipped else DataError(f"no page in {', '.join(map(str, paths))} can be used")
     report = _report(source_format, name, table, sources, pages)
+    if name != "jsonl":  # whose boxes are checked as they stand in each file
+        refuse_corner(sources)
     refuse_garbled(pages)
     refuse_unfound({value: match for value, match in report.matches.items() if table(value) != OUTSIDE})
     if other_case := {label: label.upper() for label in report.entities if label.upper() in {*CORE_LABELS} - {label}}:
         notes.update((f"labels are ours but for their case: {json.dumps(other_case)} as --label-map renames them",))
+    if unlabelled := {label: OUTSIDE for label in report.entities if is_no_entity(label)}:
+        notes.update(
+            (f"{', '.join(unlabelled)} is learned as a label; {json.dumps(unlabelled)} as --label-map makes it O",)
+        )
     noted = tuple(f"{text}{f' ({count} files)' if count > 1 else ''}" for text, count in notes.items())
     return pages, replace(report, notes=noted, skipped=tuple(map(str, skipped)))
 

@@ -21,7 +21,7 @@ from pydantic import BaseModel, Field
 from receipt_layoutlm.data.importers.source_page import SourceFormat, SourcePage, SourceWord, in_order
 from receipt_layoutlm.data.jsonl import ReadOptions
 from receipt_layoutlm.data.lines import FloatBox, bounds, split_line
-from receipt_layoutlm.data.page import DataError, WordOrder
+from receipt_layoutlm.data.page import LARGEST_EXTENT, DataError, WordOrder
 from receipt_layoutlm.data.source_text import (
     RECORD,
     NullableText,
@@ -122,8 +122,8 @@ class Size(BaseModel):
 
     model_config = RECORD
 
-    width: int = Field(gt=0)
-    height: int = Field(gt=0)
+    width: int = Field(gt=0, le=LARGEST_EXTENT)
+    height: int = Field(gt=0, le=LARGEST_EXTENT)
 
 
 class Meta(BaseModel):

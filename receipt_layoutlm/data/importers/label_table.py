@@ -1,7 +1,9 @@
 """Maps the labels of a format to ours: the format's table, overridden by the user's label map."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
+from json import JSONDecodeError
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -9,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from receipt_layoutlm.data.importers.source_page import SourcePage
 from receipt_layoutlm.data.labels import CORE_LABELS, OUTSIDE, LabelError, unknown_name
 from receipt_layoutlm.data.page import UNSUPERVISED, DataError, check_label, valid_label, validation_reason
-from receipt_layoutlm.data.source_text import parse_json
+from receipt_layoutlm.data.source_text import parse_json, read_source
 
 _MAP = TypeAdapter(dict[str, str])
 
@@ -33,11 +35,11 @@ class LabelTable:
 def read_label_map(path: Path) -> dict[str, str]:
     """The label map in a file. Raises DataError unless it is a JSON object of strings."""
     try:
-        return _MAP.validate_python(parse_json(path.read_text(encoding="utf-8")), strict=True)
+        return _MAP.validate_python(parse_json(read_source(path)), strict=True)
     except ValidationError as error:
         reason = f'{validation_reason(error)}: write a JSON object like {{"their label": "GRAND_TOTAL", "other": "O"}}'
         raise DataError(reason, file=str(path)) from error
-    except ValueError as error:
+    except JSONDecodeError as error:
         raise DataError(f"is not JSON: {error}", file=str(path)) from error
 
 
@@ -86,7 +88,11 @@ def refused_labels(source: SourcePage, table: LabelTable) -> dict[str, DataError
 
 def label_map_for(refused: Iterable[str]) -> str:
     """A label map that renames labels that are no valid names, as the end of a message; "" if all are valid."""
-    names = {label: valid_label(label) or "LABEL" for label in refused if valid_label(label) != label}
+    names: dict[str, str] = {}
+    for label in refused:
+        if (name := valid_label(label) or "LABEL") != label:
+            same = sum(re.sub(r"_\d+$", "", other) == name for other in names.values())
+            names[label] = f"{name}_{same + 1}" if same else name
     return (
         f"\nsuch a label map (--label-map FILE.json) renames them: {json.dumps(names, ensure_ascii=False)}"
         if names

@@ -5,14 +5,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from receipt_layoutlm.data.importers.matches import Matches
+from receipt_layoutlm.data.importers.source_page import SourcePage
 from receipt_layoutlm.data.labels import OUTSIDE
-from receipt_layoutlm.data.page import UNSUPERVISED, DataError, Page
+from receipt_layoutlm.data.page import PAGE_EXTENT, UNSUPERVISED, DataError, Page
 
+_CORNER = 0.5  # of width and height of the image
+_WORDS, _PAGES = 20, 3  # of an import; fewer prove nothing
+_END = 0.8  # of the page, which its lowest or rightmost text reaches
 _FOUND = 0.5  # least share of the values given that is found
 _ACCENTED_RUN = re.compile(r"[\u00a1-\u00ff]{3}")  # no language has three accented letters in a row as a rule
 _GARBLED = 0.5  # of the words with letters beyond ASCII
 _MANY, _MANY_SHARE = 3, 0.02  # words, or share of all words; a single one may be a slip of OCR
-_HEBREW_FINALS = "\u05da\u05dd\u05df\u05e3\u05e5"  # written at the end of words only
+_FINALS = "\u05da\u05dd\u05df\u05e3\u05e5\u0629\u0649"  # of Hebrew and Arabic, at the end of words only
 _SHOWN = 3
 
 
@@ -35,12 +39,31 @@ def refuse_unfound(matches: Mapping[str, Matches]) -> None:
         )
 
 
+def refuse_corner(sources: Sequence[SourcePage]) -> None:
+    """Raises DataError if boxes that should be pixels are percent or thousandths of the page, and so fill a corner."""
+    pages = [source for source in sources if source.words and not source.is_size_guessed]
+    if sum(len(page.words) for page in pages) < _WORDS or len(pages) < len(sources):
+        return
+    reaches = [[max(word.box[axis] for word in page.words) for axis in (2, 3)] for page in pages]
+    filled = [max(x / page.scale[0], y / page.scale[1]) for page, (x, y) in zip(pages, reaches, strict=True)]
+    if max(filled) > _CORNER:
+        return
+    ends = [max(reach) for reach in reaches]
+    is_percent = max(ends) <= 100
+    if is_percent or (len(ends) >= _PAGES and max(ends) <= PAGE_EXTENT and min(ends) >= _END * PAGE_EXTENT):
+        unit = "percent" if is_percent else "thousandths"
+        raise DataError(
+            f"no value of a box is above {max(ends):g}, which puts all words into a corner of the images: the boxes "
+            f"seem to be {unit} of the page: write pixels, or leave the images out, and the extent of the boxes counts"
+        )
+
+
 def refuse_garbled(pages: Sequence[Page]) -> None:
     """Raises DataError if most texts beyond ASCII were read in a wrong encoding or are written backwards."""
     foreign = [(page, word) for page in pages for word in page.words if not word.isascii()]
-    backwards = [word for _, word in foreign if word[0] in _HEBREW_FINALS and len(word) > 1]
+    backwards = [word for _, word in foreign if word[0] in _FINALS and len(word) > 1]
     if _are_many(backwards, pages) and len(backwards) > sum(
-        word[-1] in _HEBREW_FINALS and len(word) > 1 for _, word in foreign
+        word[-1] in _FINALS and len(word) > 1 for _, word in foreign
     ):
         raise DataError(
             f"words are written backwards, such as {backwards[0]!r}: they begin with a final letter. Bring the letters "

@@ -124,10 +124,11 @@ def page_of(source: SourcePage, label_of: Callable[[str], str]) -> Page:
             raise ValueError(
                 f"no value of a box is above {reach:g}: the boxes seem to be shares of the page, not pixels"
             )
-        if 2 * outside > len(source.words):
+        beyond = outside if len(source.words) == 1 else max(outside, cut_words(source))
+        if 2 * beyond > len(source.words):
             raise ValueError(
-                f"{outside} of {len(source.words)} words lie outside of the image ({width:g} x {height:g}): "
-                "the boxes belong to another image, or the image was resized or rotated later"
+                f"{beyond} of {len(source.words)} words lie outside of the image ({width:g} x {height:g}) or extend "
+                "over its edge: the boxes are not its pixels, or it was resized or rotated later"
             )
         return Page(
             page_id=source.page_id,

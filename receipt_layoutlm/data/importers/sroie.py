@@ -13,13 +13,14 @@ confuses with digits (O, I, L, Z, S, B) read as digits.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, model_validator
 
+from receipt_layoutlm.data.boxes import BoxOrder, BoxReading, BoxUnit, RawBoxes, read_boxes
 from receipt_layoutlm.data.images import image_size
 from receipt_layoutlm.data.importers.source_page import (
     SourceFormat,
@@ -39,7 +40,7 @@ from receipt_layoutlm.data.importers.value_match import (
     occurrences,
 )
 from receipt_layoutlm.data.jsonl import ReadOptions, normalised_name
-from receipt_layoutlm.data.lines import bounds, split_line, thousandths
+from receipt_layoutlm.data.lines import FloatBox, bounds, split_line, thousandths
 from receipt_layoutlm.data.page import DataError
 from receipt_layoutlm.data.source_text import (
     RECORD,
@@ -67,6 +68,39 @@ class Value:
 
     spans: list[WordSpan]
     how: Literal["exact", "approximate", "missing"]
+
+
+def _between(values: Sequence[float]) -> float:
+    """How far values lie between the least and the largest; 0 for the x or the y of a rectangle."""
+    return sum(min(value - min(values), max(values) - value) for value in values)
+
+
+@dataclass(frozen=True, slots=True)
+class PrintedLine:
+    """A line of a box file: eight numbers and a text."""
+
+    corners: tuple[float, ...]
+    text: str
+
+    @property
+    def is_by_axis(self) -> bool:
+        """Whether the numbers are those of a rectangle if all x come first, and hardly if corners do."""
+        by_axis = _between(self.corners[:4]) + _between(self.corners[4:])
+        return 2 * by_axis < _between(self.corners[::2]) + _between(self.corners[1::2])
+
+    def raw(self, likely: BoxOrder) -> FloatBox:
+        """The box as four numbers in the order that is likely that of the eight."""
+        return self._by_axis if likely is BoxOrder.BY_AXIS else bounds(self.corners)
+
+    def box(self, order: BoxOrder) -> FloatBox:
+        """The upright box around the corners."""
+        are_by_axis = order in (BoxOrder.BY_AXIS, BoxOrder.BY_AXIS_Y_FIRST)
+        return order.arrange(self._by_axis if are_by_axis else bounds(self.corners))
+
+    @property
+    def _by_axis(self) -> FloatBox:
+        first, second = self.corners[:4], self.corners[4:]
+        return min(first), max(first), min(second), max(second)
 
 
 class Key(BaseModel):
@@ -123,22 +157,58 @@ def read_sroie(paths: Sequence[Path], options: ReadOptions) -> Iterator[SourcePa
             )
             yield DataError(reason, file=str(path))
         for folder in folders:
+            receipts: dict[Path, Sequence[PrintedLine]] = {}
             for file in text_files(folder.box):
                 try:
-                    yield _page(folder, file, options)
+                    receipts[file] = _printed_lines(file, options.text)
+                except DataError as error:
+                    yield error
+            try:
+                reading = _arrangement(folder, receipts, options)
+            except DataError as error:
+                yield error
+                continue
+            for file, lines in receipts.items():
+                try:
+                    yield _page(folder, file, lines, reading, options)
                 except DataError as error:
                     yield error
 
 
-def _page(folder: ReceiptFolder, path: Path, options: ReadOptions) -> SourcePage:
+def _arrangement(
+    folder: ReceiptFolder, receipts: Mapping[Path, Sequence[PrintedLine]], options: ReadOptions
+) -> BoxReading:
+    """The arrangement of the boxes of a folder, decided for all files together."""
+    asked = replace(options.boxes, unit=BoxUnit.PIXELS)
+    if asked.order in (BoxOrder.SIZED, BoxOrder.SIZED_Y_FIRST, BoxOrder.CENTRED):
+        raise DataError(
+            f"--box-order {asked.order} is of four numbers, and boxes of SROIE have eight", file=str(folder.box)
+        )
+    lines = [line for of_receipt in receipts.values() for line in of_receipt]
+    likely = BoxOrder.BY_AXIS if 2 * sum(line.is_by_axis for line in lines) > len(lines) else BoxOrder.CORNERS
+    raw = [
+        RawBoxes(None, [line.text for line in of_receipt], [line.raw(likely) for line in of_receipt])
+        for of_receipt in receipts.values()
+    ]
+    return read_boxes(raw, asked, str(folder.box), options.text.note)
+
+
+def _page(
+    folder: ReceiptFolder, path: Path, lines: Sequence[PrintedLine], reading: BoxReading, options: ReadOptions
+) -> SourcePage:
     key_file = beside(folder.key, path.stem, (".json", ".txt"))
     if key_file is None:
         raise DataError(f"has no {folder.key.name}/{path.stem}.json: add it, or remove this file", file=str(path))
     key = shaped(Key, read_source(key_file, options.text), key_file)
-    unlabelled, blank = _split_lines(path, options.text)
     image = next((found for images in folder.images if (found := beside(images, path.stem, _IMAGES))), None)
     size = image_size(image) if image else None
-    width, height = size or extent(word.box for word in unlabelled)
+    boxes = [line.box(reading.order) for line in lines]
+    width, height = size or extent(boxes)
+    unlabelled = [
+        SourceWord(word, part)
+        for line, box in zip(lines, boxes, strict=True)
+        for word, part in split_line(line.text, reading.from_top(box, height))
+    ]
     words = list(in_order(unlabelled, (width, height), options.order))
     values = key.find(words, (width, height))
     # of overlapping values the first in the order of the table labels a word
@@ -156,17 +226,15 @@ def _page(folder: ReceiptFolder, path: Path, options: ReadOptions) -> SourcePage
         scale=(width, height),
         width=width,
         height=height,
-        blank=blank,
+        blank=sum(not line.text.strip() for line in lines),
         is_size_guessed=size is None,
         order=options.order,
         matches=tuple(ValueMatch(name, value.how) for name, value in values.items()),
     )
 
 
-def _split_lines(path: Path, options: TextOptions) -> tuple[list[SourceWord], int]:
-    """The words of all lines, and the number of lines without text."""
-    words: list[SourceWord] = []
-    texts: list[str] = []
+def _printed_lines(path: Path, options: TextOptions) -> list[PrintedLine]:
+    lines: list[PrintedLine] = []
     for number, line in numbered_lines(path, options):
         *corners, text = [*line.split(",", _CORNERS), ""][: _CORNERS + 1]
         try:
@@ -176,22 +244,29 @@ def _split_lines(path: Path, options: TextOptions) -> tuple[list[SourceWord], in
         if len(numbers) < _CORNERS or not all(map(isfinite, numbers)):
             reason = "is not x1,y1,x2,y2,x3,y3,x4,y4,text with eight numbers"
             raise DataError(reason, file=str(path), line=number)
-        words += [SourceWord(word, box) for word, box in split_line(text, bounds(numbers))]
-        texts.append(text)
+        lines.append(PrintedLine(tuple(numbers), text))
     for is_sign, reason in _SIBLINGS:
-        if len(texts) > 1 and all(map(is_sign, texts)):
+        if len(lines) > 1 and all(is_sign(line.text) for line in lines):
             raise DataError(reason, file=str(path))
-    return words, sum(not text.strip() for text in texts)
+    return lines
 
 
 _SIBLINGS = (
     (
         re.compile(r"-?[\d.]+,").match,
-        "has nine numbers in every line: PICK and its like write an index first; remove the first column",
+        "has nine numbers in every line: remove the index before the eight coordinates (PICK), or the confidence after",
     ),
     (
         re.compile(r".*,\s*(other|company|date|address|total|[A-Z][A-Z_]+_(key|value))$", re.IGNORECASE).match,
         "has a label after the text in every line, which box files of SROIE have not: remove the last column",
+    ),
+    (
+        re.compile(r".*,\s*[01]?\.\d+$").match,
+        "has a confidence after the text in every line, which box files of SROIE have not: remove the last column",
+    ),
+    (
+        re.compile(r"(Latin|Arabic|Bangla|Chinese|Hindi|Japanese|Korean|Mixed|None|Symbols),").match,
+        "has a script before the text in every line, as text detection of ICDAR MLT: remove the ninth column",
     ),
 )
 """Signs of formats that look like SROIE's box files, in the text of each line."""

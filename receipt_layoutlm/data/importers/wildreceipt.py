@@ -13,12 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from receipt_layoutlm.data.importers.source_page import SourceFormat, SourcePage, SourceWord, in_order
 from receipt_layoutlm.data.jsonl import ReadOptions, normalised_name
 from receipt_layoutlm.data.lines import bounds, split_line
-from receipt_layoutlm.data.page import DataError, WordOrder
+from receipt_layoutlm.data.page import LARGEST_EXTENT, DataError, WordOrder
 from receipt_layoutlm.data.source_text import (
     RECORD,
     NullableText,
@@ -81,8 +81,8 @@ class WildReceipt(BaseModel):
     model_config = RECORD
 
     file_name: str
-    height: int
-    width: int
+    height: int = Field(le=LARGEST_EXTENT)
+    width: int = Field(le=LARGEST_EXTENT)
     annotations: tuple[Annotation, ...]
 
     def page(self, path: Path, line: int, classes: Mapping[int, str], order: WordOrder) -> SourcePage:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from receipt_dynamo import DynamoClient, Job, JobQueue, Lease, NotFound
+from receipt_dynamo import DynamoClient, Job, JobQueue, Lease, NotFound, UnreadableRow
 from receipt_layoutlm.config_documents import is_known_version
 from receipt_layoutlm.fleet.names import instance_of
 
@@ -66,7 +66,10 @@ def _claimable(jobs: Iterable[Job], name: str, now: datetime) -> Iterator[Job]:
 
 
 def _stored(client: DynamoClient, job_ids: Iterable[str]) -> Iterator[Job]:
-    """The jobs of these ids; deleted ones are skipped."""
+    """The jobs of these ids; deleted ones are skipped, unreadable ones noted."""
     for job_id in job_ids:
         with contextlib.suppress(NotFound):
-            yield client.get_job(job_id, consistent=True)
+            try:
+                yield client.get_job(job_id, consistent=True)
+            except UnreadableRow as error:
+                client.unreadable.add(error.place)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from receipt_dynamo import DynamoClient, FleetRows, Job, JobQueue, JobStatus, JsonObject, Timing, utcnow
 from receipt_dynamo.client import resolve_region
 from receipt_dynamo.items import RawItem, job_from
+from receipt_dynamo.unreadable import read
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.fleet.scaler.costs import PAID, FleetInstance, list_instances
 from receipt_layoutlm.fleet.scaler.group import aws_group
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 VARIABLE = "LAYOUTLM_SCALER"
-Metric = Literal["Backlog", "OldestPendingAge", "Running", "JobsFailed", "IdleMachines", "OldestInstanceAge"]
+Metric = Literal[
+    "Backlog", "OldestPendingAge", "Running", "JobsFailed", "IdleMachines", "OldestInstanceAge", "UnreadableRows"
+]
 UNITS: Mapping[Metric, Literal["Count", "Seconds", "None"]] = {
     "Backlog": "Count",
     "OldestPendingAge": "Seconds",
@@ -41,6 +44,7 @@ UNITS: Mapping[Metric, Literal["Count", "Seconds", "None"]] = {
     "JobsFailed": "Count",
     "IdleMachines": "Count",  # while no job is waiting or running
     "OldestInstanceAge": "None",  # hours, for which CloudWatch has no unit
+    "UnreadableRows": "Count",  # that a look passed over
 }
 
 
@@ -106,6 +110,7 @@ def on_event(event: Mapping[str, object], _context: object) -> JsonObject:
         "rescued": [job.job_id for job in seen.rescued],
         "dollars_today": seen.costs.spent.dollars if seen.costs.spent else None,
         "oldest_instance_hours": round(seen.costs.oldest_instance_hours, 2),
+        "unreadable_rows": seen.unreadable,
         "errors": list(seen.errors),
     }
     print(json.dumps(document))  # one line of the log group
@@ -136,8 +141,8 @@ def _changes(event: Mapping[str, object]) -> Iterator[tuple[str | None, Job]]:
     for record in records if isinstance(records, list) else ():
         try:
             images = _Record.model_validate(record).dynamodb
-            yield images.old.get("status", {}).get("S"), job_from(images.new)
-        except (ValidationError, ValueError, TypeError, KeyError) as error:
+            yield images.old.get("status", {}).get("S"), read(job_from, images.new)
+        except ValueError as error:  # pydantic's, or UnreadableRow; the look counts the row itself
             log.warning("a record of the stream holds no readable job: %s", type(error).__name__)
 
 
@@ -159,6 +164,7 @@ def figures_of(seen: Look, failed: int) -> dict[Metric, float]:
         "JobsFailed": failed,
         "IdleMachines": 0 if has_work else sum(each.machines for each in seen.groups),
         "OldestInstanceAge": seen.costs.oldest_instance_hours,
+        "UnreadableRows": seen.unreadable,
     }
 
 

@@ -80,6 +80,7 @@ class Look:
     groups: Sequence[GroupLook]
     costs: Costs
     errors: Sequence[str]
+    unreadable: int = 0  # rows that were passed over
 
 
 def look(scaler: Scaler, named: Sequence[str] = ()) -> Look:
@@ -88,6 +89,7 @@ def look(scaler: Scaler, named: Sequence[str] = ()) -> Look:
     `named` are ids of jobs that just became claimable: they count even before the queue's index lists them.
     """
     errors: list[str] = []
+    scaler.queue.client.unreadable.clear()
     held = _tried(scaler.queue.held, "running jobs", errors) or []
     # first, so that the jobs of dead machines count as waiting
     rescued = _tried(lambda: _rescue(scaler, held), "rescue", errors) or []
@@ -111,7 +113,7 @@ def look(scaler: Scaler, named: Sequence[str] = ()) -> Look:
         )
     if any(each.reason == costs.trouble != "" for each in looks):
         errors.append(costs.trouble)  # no machine starts until it is fixed
-    return Look(rescued, looks, costs, errors)
+    return Look(rescued, looks, costs, errors, len(scaler.queue.client.unreadable))
 
 
 T = TypeVar("T")

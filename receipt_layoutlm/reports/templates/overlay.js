@@ -35,20 +35,27 @@ function counts() {
   return `${shown.length} of ${predicted.length} predicted fields have this confidence${judged}`;
 }
 
+const wordsOf = (element) => element.dataset.words?.split(" ") ?? [element.dataset.word];
+
+// the element and all that shows the same words: "on" what is selected, "near" what is pointed at
+function highlight(element, name) {
+  for (const each of all(`.${name}`)) each.classList.remove(name);
+  if (element === null) return;
+  const parts = wordsOf(element).flatMap((word) => all(`[data-word="${word}"]`));
+  if (element.dataset.finding) parts.push(...all(`[data-finding="${element.dataset.finding}"]`));
+  for (const part of parts) part.classList.add(name);
+}
+
 function select(element, moves) {
-  for (const each of all(".on")) each.classList.remove("on");
+  highlight(element, "on");
   selected = element;
   if (element === null) return show();
-  const words = element.dataset.words?.split(" ") ?? [element.dataset.word];
-  const parts = words.flatMap((word) => all(`[data-word="${word}"]`));
-  if (element.dataset.finding) parts.push(...all(`[data-finding="${element.dataset.finding}"]`));
-  for (const part of parts) part.classList.add("on");
   const row = element.matches("tr") ? element : document.querySelector(`tr[data-word="${element.dataset.word}"]`);
   status.textContent = [...row.cells].map((cell) => cell.innerText.trim()).filter(Boolean).join(" · ");
   if (!moves) return;
   const isWide = matchMedia("(min-width: 900px)").matches;
   if (isWide || element.closest("#picture")) row.scrollIntoView({block: "nearest"});
-  if (!element.closest("#picture")) document.querySelector(`.word[data-word="${words[0]}"]`).scrollIntoView({block: "center"});
+  if (!element.closest("#picture")) document.querySelector(`.word[data-word="${wordsOf(element)[0]}"]`).scrollIntoView({block: "center"});
 }
 
 function step(by, candidates) {
@@ -106,7 +113,8 @@ for (const id of ["gold", "predicted", "differences", "confidence"]) box(id).add
 for (const part of all("[data-word], tr[data-finding]")) {
   part.addEventListener("click", () => select(part, true));
   part.addEventListener("focus", () => select(part, false));
-  part.addEventListener("mouseenter", () => select(part, false));
+  part.addEventListener("mouseenter", () => highlight(part, "near"));
+  part.addEventListener("mouseleave", () => highlight(null, "near"));
 }
 document.addEventListener("keydown", (event) => {
   const isSlider = event.target === box("confidence") && event.key.startsWith("Arrow");

@@ -3,15 +3,16 @@
 import socket
 import ssl
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from functools import cache
 from http.client import IncompleteRead
 from pathlib import Path
+from types import TracebackType
 from typing import TypeVar
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from huggingface_hub import constants
-from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from receipt_layoutlm.config import TrainConfig
@@ -21,6 +22,7 @@ from receipt_layoutlm.references import is_in_bucket
 from receipt_layoutlm.run.directory import RunDir
 
 C = TypeVar("C", bound=TrainConfig)
+MOST_CHARACTERS = 300  # of a library's message
 
 HUB_SECONDS = (
     3.0  # timeout after which the hub counts as unreachable; transformers itself would retry for 23 s per file
@@ -47,12 +49,19 @@ def load_fast_tokenizer(config: TrainConfig) -> PreTrainedTokenizerFast:
     Raises ModelLoadError, HubUnavailable, or WeightsError for `minilm`.
     """
     source = weights_source(config.pretrained)
-    try:
-        return AutoTokenizer.from_pretrained(
+    with Loading(source):
+        tokenizer = AutoTokenizer.from_pretrained(
             source, use_fast=True, local_files_only=is_offline(source), trust_remote_code=False
         )
-    except (OSError, ValueError) as error:
-        raise load_error(source, error) from error
+        if not isinstance(tokenizer, PreTrainedTokenizerFast):
+            raise ModelLoadError(f"{source} has no fast tokenizer, which tokenizer.json holds: use other weights")
+        special = {"[CLS]": tokenizer.cls_token_id, "[SEP]": tokenizer.sep_token_id, "[UNK]": tokenizer.unk_token_id}
+        missing = [name for name, number in special.items() if number is None]
+        if missing or tokenizer.get_vocab().keys() <= {*tokenizer.all_special_tokens}:
+            lacks = ", ".join(missing) or "words"
+            raise ModelLoadError(f"the tokenizer of {source} is missing, or has no {lacks}: add tokenizer.json")
+        tokenizer.backend_tokenizer.encode(TRIAL_TEXT, add_special_tokens=False)
+    return tokenizer
 
 
 def weights_source(pretrained: str) -> str:
@@ -81,12 +90,29 @@ def _hub_answers() -> bool:
         return False
 
 
-LoadFault = OSError | ValueError | SafetensorError
+TRIAL_TEXT = "total 7.50 \u00e9"
+"""Encoded once: some vocabularies can be read, but encode nothing."""
 
 
-def load_error(source: str, error: LoadFault) -> ModelLoadError | HubUnavailable:
+class Loading(AbstractContextManager[None]):
+    """Turns what the libraries raise for the files of `source` into ModelLoadError or HubUnavailable.
+
+    Weights of somebody else are hostile input, and tokenizers raises bare Exceptions, so no list of types would do.
+    """
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception) and not isinstance(error, UserError):
+            raise load_error(self._source, error) from error
+
+
+def load_error(source: str, error: Exception) -> ModelLoadError | HubUnavailable:
     """The error of weights that could not be loaded; HubUnavailable when a later try may succeed."""
-    first_line = str(error).strip().split("\n")[0]
+    first_line = _first_line(error)
     if Path(source).exists():
         return ModelLoadError(f"cannot load {source}: {first_line}")
     if constants.HF_HUB_OFFLINE:
@@ -96,9 +122,16 @@ def load_error(source: str, error: LoadFault) -> ModelLoadError | HubUnavailable
     return hub_error(source, error, is_reachable=not is_offline(source))
 
 
-def hub_error(source: str, error: LoadFault, *, is_reachable: bool) -> ModelLoadError | HubUnavailable:
+def _first_line(error: Exception) -> str:
+    """The first two lines of its text as one, where the first ends in a colon, behind the type of a terse error."""
+    lines = [line.strip() for line in str(error).strip().split("\n")[:2]]
+    text = " ".join(lines if lines[0].endswith(":") else lines[:1])[:MOST_CHARACTERS]
+    return text if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {text}"
+
+
+def hub_error(source: str, error: Exception, *, is_reachable: bool) -> ModelLoadError | HubUnavailable:
     """The error of a name on the hub, by the hub's status or the lost connection behind it."""
-    first_line = str(error).strip().split("\n")[0]
+    first_line = _first_line(error)
     status = _status(error)
     if status in LATER or (status is None and (not is_reachable or _has_lost_connection(error))):
         answer = "does not answer" if status is None else f"answers with status {status}"

@@ -4,7 +4,9 @@ Only for a work_dir of the worker's own: everything evicted is in the bucket or 
 """
 
 import logging
+import os
 import shutil
+import stat
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -84,8 +86,8 @@ class DiskWatch:
                 return
             log.info("the disk is nearly full: removing %s", folder)
             shutil.rmtree(folder, ignore_errors=True)
-            if folder.exists():
-                folder.unlink(missing_ok=True)
+            with suppress(OSError):  # a file or a link, not what it points at
+                folder.unlink()
 
 
 def run_directories(work_dir: Path) -> list[Path]:
@@ -109,9 +111,17 @@ def _folders(parent: Path) -> list[Path]:
 
 
 def _entries(parent: Path) -> list[Path]:
-    """Contents of a folder; nothing where it is missing, or a link, which may lead out of the work folder."""
-    return [] if parent.is_symlink() or not parent.is_dir() else list(parent.iterdir())
+    """Contents of a folder of this user; nothing of a link, which may lead out of the work folder, or of another's."""
+    try:
+        found = parent.lstat()
+        is_own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+        return list(parent.iterdir()) if is_own else []
+    except OSError:  # it is missing, or was removed meanwhile
+        return []
 
 
 def _age(path: Path) -> float:
-    return path.lstat().st_mtime
+    try:
+        return path.lstat().st_mtime
+    except FileNotFoundError:  # another worker made room meanwhile
+        return 0.0

@@ -11,7 +11,12 @@ from receipt_layoutlm.run.predictions import PredictedPage
 from receipt_layoutlm.run.word_scores import word_report
 from receipt_layoutlm.training.task import Compute
 from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import EncodedPages
-from receipt_layoutlm.training.tasks.word_labels.scoring.calibration import IntArray, calibration, fit_temperature
+from receipt_layoutlm.training.tasks.word_labels.scoring.calibration import (
+    Calibration,
+    IntArray,
+    calibration,
+    fit_temperature,
+)
 from receipt_layoutlm.training.tasks.word_labels.scoring.decoding import Decoding, decode
 from receipt_layoutlm.training.tasks.word_labels.scoring.entities import EntityScores, score_entities
 from receipt_layoutlm.training.tasks.word_labels.scoring.fields import score_fields
@@ -60,6 +65,10 @@ class Predictions:
     def _words(self) -> tuple[FloatArray, IntArray]:
         """(words, classes) log-probabilities and (words,) true classes."""
         return np.concatenate(self.log_probs), np.concatenate([page.label_ids for page in self.pages.pages])
+
+    def calibration(self, temperature: float) -> Calibration:
+        """Calibration of the words at a temperature."""
+        return calibration(*self._words(), temperature)
 
     def rows(self) -> Iterator[PredictedPage]:
         """Stored predictions, a row per page."""

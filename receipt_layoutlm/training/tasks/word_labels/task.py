@@ -35,7 +35,7 @@ from receipt_layoutlm.training.tasks.word_labels.inputs.epoch import (
     workload_of,
 )
 from receipt_layoutlm.training.tasks.word_labels.inputs.packing import PackedTensors, on_device
-from receipt_layoutlm.training.tasks.word_labels.layoutlm import encoder_size, load_model, word_logits
+from receipt_layoutlm.training.tasks.word_labels.layoutlm import check_fits, encoder_size, load_model, word_logits
 from receipt_layoutlm.training.tasks.word_labels.pages import (
     EncodedSplits,
     PageEncoder,
@@ -70,6 +70,7 @@ def prepare(run_dir: RunDir, config: TrainConfig, callbacks: SetupCallbacks) -> 
     source = epoch_source(config, splits, encoded.train, generated, encoder, callbacks.on_example)
     callbacks.check_stop()
     loaded = load_model(local, label_map)
+    check_fits(loaded.model.config, tokenizer, config)
     weights = weights_by_label(config, encoded.train, label_map)
     return WordLabels(
         config=config,

@@ -46,7 +46,9 @@ def warm_start_from_bert(
     config.num_hidden_layers = kept_layers(config.num_hidden_layers, layers)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        source = BertModel.from_pretrained(bert, config=config, use_safetensors=True)
+        source, info = BertModel.from_pretrained(bert, config=config, use_safetensors=True, output_loading_info=True)
+        if lacking := sorted(name for name in info["missing_keys"] if not name.startswith("pooler.")):
+            raise ValueError(f"{len(lacking)} weights of the encoder are missing: {lacking[0]}")
         layoutlm_config = LayoutLMConfig(
             **{name: getattr(config, name) for name in SHARED_FIELDS},
             hidden_dropout_prob=dropout,

@@ -6,7 +6,7 @@ Precision, recall and F1 are micro averages over these values.
 """
 
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from receipt_layoutlm.data.amounts import AROUND, read_amount
 from receipt_layoutlm.data.tags import entities
@@ -24,6 +24,25 @@ def score_fields(
     return score_sets(
         ((values(texts, truth, labels), values(texts, labelled(truth, tags), labels)) for texts, truth, tags in pages),
         labels,
+    )
+
+
+def score_exact(true: Sequence[Mapping[str, Sequence[str]]], answers: Sequence[Mapping[str, str]]) -> SetScores:
+    """Score one answer per page and label by the rule of SROIE's task 3: right if its text is a true one's.
+
+    true: each page's true texts by label. answers: each page's answer by label. The support of a label is the pages
+    that have it.
+    """
+    pages = zip(true, answers, strict=True)
+    return score_sets(
+        (
+            (
+                {(label, True) for label in texts},
+                {(label, answer in texts.get(label, ())) for label, answer in answered.items()},
+            )
+            for texts, answered in pages
+        ),
+        (),
     )
 
 

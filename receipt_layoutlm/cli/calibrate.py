@@ -1,0 +1,107 @@
+"""layoutlm-cli calibrate: certainty from which fields may be accepted without a look."""
+
+from typing import TYPE_CHECKING, Final, Literal
+
+import click
+
+from receipt_layoutlm.cli.connection import Connection
+from receipt_layoutlm.cli.labelled_pages import NoPages, Subject, subject_options
+from receipt_layoutlm.cli.output import say
+from receipt_layoutlm.cli.progress import counting_bar
+from receipt_layoutlm.cli.tables import score, table
+
+if TYPE_CHECKING:
+    from receipt_layoutlm.data.page import Page
+    from receipt_layoutlm.inference.acceptance import Acceptance
+
+SHOWN_ERRORS: Final = (0.01, 0.02, 0.05, 0.1)
+"""Shares of errors that the summary has."""
+
+
+@click.command("calibrate")
+@click.option("--date-order", type=click.Choice(["dmy", "mdy"]), help="How to read 01/02/2018, as for predict.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads (default: the CPUs it may use).")
+@subject_options
+def calibrate_command(
+    connection: Connection,
+    subject: Subject,
+    pages: "list[Page] | None",
+    date_order: Literal["dmy", "mdy"] | None,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Fit from which certainty a field may be accepted without a look.
+
+    MODEL is a job (id, name, @last, @best), a folder that `job pull` wrote, or s3://BUCKET/PREFIX. The pages must be
+    labelled and new to the model: the test set of the job (train with --test-ratio), or --dataset or --data, of which
+    pages of merchants that the job was trained on are left out. The result is kept beside the weights, for
+    `predict --max-error`.
+
+    \b
+    layoutlm-cli calibrate @best
+    layoutlm-cli predict scans/ --max-error 0.02
+
+    It promises at most so many errors among accepted fields, if pages to come are like these: of the same kinds of
+    merchants, read in the same way. The fewer pages, the fewer fields can be accepted; some hundred are a good number.
+    """
+    from receipt_layoutlm.inference.acceptance import ACCEPTANCE
+    from receipt_layoutlm.inference.calibrate import calibrate
+    from receipt_layoutlm.inference.predictor import Predictor
+    from receipt_layoutlm.jobs.models import add_to_model
+
+    chosen = unseen_pages(subject, pages)
+    predictor = Predictor.load(subject.folder, "auto", threads)
+    with counting_bar("calibrate", None) as on_batch:
+        acceptance = calibrate(predictor, chosen, date_order, on_batch)
+    place = add_to_model(connection.open_bucket, subject.place, ACCEPTANCE, acceptance.model_dump_json().encode())
+    if as_json:
+        click.echo(acceptance.model_dump_json(indent=1))
+        return
+    say(acceptance_text(acceptance))
+    say(f"kept as {place}, where predict --max-error finds it")
+
+
+def unseen_pages(subject: Subject, pages: "list[Page] | None") -> "list[Page]":
+    """The pages to calibrate on. Raises NoPages if the model has seen all of them."""
+    from receipt_layoutlm.jobs.held_out import Seen
+
+    if pages is None and subject.split is None:
+        raise click.UsageError(f"{subject.name} is no job: name labelled pages with --dataset or --data")
+    if subject.split is None:
+        assert pages is not None
+        return pages
+    if pages is None:
+        if not subject.split.test:
+            raise NoPages(
+                f"{subject.name} has no test set, and the model has seen its other pages: name labelled pages of other "
+                "merchants with --dataset or --data, or train with --test-ratio 0.2"
+            )
+        return subject.split.test
+    unseen = Seen.of(subject.split).unseen(pages)
+    if not unseen:
+        raise NoPages(f"the {len(pages)} pages are all of merchants that {subject.name} was trained on: name others")
+    if len(unseen) < len(pages):
+        say(f"note: {len(pages) - len(unseen)} pages of merchants that it was trained on are left out", err=True)
+    return unseen
+
+
+def acceptance_text(acceptance: "Acceptance") -> str:
+    """Thresholds and coverage for some shares of errors."""
+    rows = []
+    for max_error in SHOWN_ERRORS:
+        for label, limit in acceptance.thresholds(max_error).items():
+            fields = acceptance.fields[label]
+            accepted = [] if limit.certainty is None else [each for each in fields if each.certainty >= limit.certainty]
+            errors = sum(not each.right for each in accepted)
+            rows.append(
+                (
+                    f"{max_error:.0%}",
+                    label,
+                    "none" if limit.certainty is None else score(limit.certainty),
+                    f"{len(accepted)} of {len(fields)}",
+                    errors,
+                )
+            )
+    header = ("at most", "label", "accept from", "accepted", "wrong")
+    title = f"{acceptance.pages} pages of {acceptance.groups} merchants"
+    return f"{title}\n{table(header, rows)}"
