@@ -196,6 +196,8 @@ def fields(data: Iterable[Receipt], model: Path) -> None:
     for name, found in read.items():
         score(f"{name}, as text:", zip(gold, found, strict=True), lambda label, text: normalised(text))
         score(f"{name}, by value:", zip(gold, found, strict=True), comparable)
+    pairs = zip(read["values found in the words of OCR"], read["model, words of OCR"], strict=True)
+    score("model, words of OCR, beside the values found in them:", pairs, comparable)
 
 
 if __name__ == "__main__":
