@@ -99,6 +99,15 @@ def read_source(path: Path, options: TextOptions = TextOptions()) -> str:
     return _decoded(content, path, options)
 
 
+def read_markup(path: Path, options: TextOptions = TextOptions()) -> str:
+    """The text of an HTML or XML file; DataError also for one that declares entities, which may grow without end."""
+    text = read_source(path, options)
+    if declared := re.search(r"<!ENTITY\b", text):
+        line = text.count("\n", 0, declared.start()) + 1
+        raise DataError("declares entities of its own (<!ENTITY …>), which are not read", file=str(path), line=line)
+    return text
+
+
 def parse_json(text: str) -> object:
     """The JSON value of a text. Raises JSONDecodeError, also for deep nesting and for half a surrogate pair."""
     try:

@@ -11,6 +11,7 @@ from receipt_layoutlm.cli.dataset.check import check_command
 from receipt_layoutlm.cli.dataset.forget import forget_pages
 from receipt_layoutlm.cli.dataset.import_files import as_json_option, import_
 from receipt_layoutlm.cli.dataset.import_text import described_text
+from receipt_layoutlm.cli.dataset.import_tools import IMPORTS
 from receipt_layoutlm.cli.dataset.select import select_subset
 from receipt_layoutlm.cli.dataset.store import count_labels, dynamo, load_files
 from receipt_layoutlm.cli.dataset.suspects import suspects
@@ -32,6 +33,8 @@ def dataset() -> None:
 
 dataset.add_command(import_)
 import_.add_command(dynamo)
+for command in IMPORTS:
+    import_.add_command(command)
 dataset.add_command(load_files)
 dataset.add_command(count_labels)
 dataset.add_command(check_command)

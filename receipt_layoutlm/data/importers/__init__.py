@@ -26,8 +26,11 @@ from receipt_layoutlm.data.page import DataError, Page, bad_lines
 from receipt_layoutlm.data.snapshot import label_counts
 from receipt_layoutlm.data.tag_schemes import is_no_entity
 
-FORMATS = ("jsonl", "sroie", "cord", "funsd", "wildreceipt")
-"""Names of the formats; each is the module of its name, which defines FORMAT."""
+FORMATS = (
+    *("jsonl", "sroie", "cord", "funsd", "wildreceipt"),
+    *("textract", "paddleocr", "doctr", "hocr", "alto"),
+)
+"""Names of the formats; each is the module of its name, with _ for -, which defines FORMAT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ def load_format(name: str) -> SourceFormat:
     """The format of a name; KeyError when there is none."""
     if name not in FORMATS:
         raise KeyError(name)
-    source_format: SourceFormat = import_module(f"receipt_layoutlm.data.importers.{name}").FORMAT
+    source_format: SourceFormat = import_module(f"receipt_layoutlm.data.importers.{name.replace('-', '_')}").FORMAT
     return source_format
 
 

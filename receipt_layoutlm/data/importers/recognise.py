@@ -18,7 +18,7 @@ _BYTES = 8_000_000  # of a file
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A format. `importer` is the command that reads it; None if there is none yet."""
+    """A format. `importer` is the command that reads it; None if there is none."""
 
     name: str
     importer: str | None = None
@@ -29,7 +29,7 @@ class Known:
             # of SROIE a file alone is not imported, but the folder that holds box and key
             place = path.resolve().parent.parent if self.importer == "sroie" and path.is_file() else path
             return f"this is {self.name}: layoutlm-cli dataset import {self.importer} {shlex.quote(str(place))}"
-        return f"this is {self.name}, which no command reads yet: convert it to JSON lines such as {LINE_FORM}"
+        return f"this is {self.name}, which no command reads: convert it to JSON lines such as {LINE_FORM}"
 
 
 def recognised(path: Path) -> Known | None:
@@ -83,10 +83,24 @@ def _values(text: str) -> Iterator[object]:
 
 
 def _of_json(value: object) -> Known | None:
+    if _is_paddle_result(value):
+        return Known("output of PaddleOCR", "paddleocr")
     first = value[0] if isinstance(value, list) and value else value
     if not isinstance(first, dict):
         return None
     return next((known for known, is_sign in _DOCUMENTS if is_sign(first)), None)
+
+
+def _is_paddle_result(value: object) -> bool:
+    """Whether a JSON value is [[corners, [text, confidence]], ...], or a list of such pages."""
+    for _ in range(2):
+        if not isinstance(value, list) or not value or not isinstance(value[0], list):
+            return False
+        line = value[0]
+        if len(line) == 2 and isinstance(line[0], list) and isinstance(line[1], list) and line[1]:
+            return isinstance(line[1][0], str)
+        value = line
+    return False
 
 
 def _has(*path: str) -> Callable[[dict[str, object]], bool]:
@@ -119,8 +133,8 @@ def _is_values(document: dict[str, object]) -> bool:
 
 
 _DOCUMENTS: tuple[tuple[Known, Callable[[dict[str, object]], bool]], ...] = (
-    (Known("output of AWS Textract"), _has("Blocks", "BlockType")),
-    (Known("output of AWS Textract's expense analysis"), _has("ExpenseDocuments")),
+    (Known("output of AWS Textract", "textract"), _has("Blocks", "BlockType")),
+    (Known("output of AWS Textract's expense analysis", "textract"), _has("ExpenseDocuments")),
     (
         Known("a document of Google Document AI"),
         _both(("pages", "tokens|lines|blocks|paragraphs", "layout"), ("text",)),
@@ -133,7 +147,10 @@ _DOCUMENTS: tuple[tuple[Known, Callable[[dict[str, object]], bool]], ...] = (
     (Known("a labels file of Azure Document Intelligence"), _both(("document",), ("labels", "value|label"))),
     (Known("output of Azure Document Intelligence"), _has("analyzeResult|readResults|recognitionResults")),
     (Known("output of Azure Document Intelligence"), _both(("modelId",), ("pages", "words|lines"))),
-    (Known("output of docTR"), _has("pages", "blocks", "lines", "words", "geometry")),
+    (Known("output of docTR", "doctr"), _has("pages", "blocks", "lines", "words", "geometry")),
+    (Known("output of docTR", "doctr"), _both(("pages", "dimensions"), ("pages", "blocks|predictions"))),
+    (Known("output of PaddleOCR", "paddleocr"), _has("rec_texts")),
+    (Known("output of PaddleOCR", "paddleocr"), _has("res", "rec_texts")),
     (
         Known("XFUND"),
         _both(
@@ -145,7 +162,7 @@ _DOCUMENTS: tuple[tuple[Known, Callable[[dict[str, object]], bool]], ...] = (
     (Known("Label Studio's tasks"), _both(("data", "ocr|image|pdf|text"), ("annotations|predictions|completions",))),
     (Known("Label Studio's JSON-MIN export"), _both(("ocr|image",), ("bbox", "original_width"))),
     (Known("Label Studio's JSON-MIN export"), _both(("ocr|image",), ("label", "original_width"))),
-    (Known("PaddleOCR's labels (PPOCRLabel)"), _both(("name",), ("annotations", "transcription"))),
+    (Known("PaddleOCR's labels (PPOCRLabel)", "paddleocr"), _both(("name",), ("annotations", "transcription"))),
     (Known("COCO annotations"), _both(("images",), ("annotations", "image_id"))),
     (Known("CORD", "cord"), _has("valid_line")),
     (Known("CORD as Hugging Face has it", "cord"), lambda document: "valid_line" in str(document.get("ground_truth"))),
@@ -163,8 +180,8 @@ _DOCUMENTS: tuple[tuple[Known, Callable[[dict[str, object]], bool]], ...] = (
 
 _TEXTS: tuple[tuple[str, Known], ...] = (
     (r"^level\tpage_num\tblock_num", Known("Tesseract's TSV")),
-    (r"class=['\"]ocr_page|<meta name=['\"]ocr-system", Known("hOCR")),
-    (r"<alto\b|loc\.gov/standards/alto", Known("ALTO XML")),
+    (r"class=['\"]ocr_page|<meta name=['\"]ocr-system", Known("hOCR", "hocr")),
+    (r"<alto\b|loc\.gov/standards/alto", Known("ALTO XML", "alto")),
     (r"<PcGts\b", Known("PAGE XML")),
     (r"<annotation\b[^>]*>\s*(<folder>|<filename>)", Known("Pascal VOC annotations")),
     (r"<annotations>\s*<version>", Known("CVAT's XML")),
