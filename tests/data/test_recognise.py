@@ -49,6 +49,7 @@ COMMANDS = {
     "PaddleOCR": "paddleocr",
     "hOCR": "hocr",
     "ALTO": "alto",
+    **dict.fromkeys(("Label Studio's export", "Label Studio's tasks", "JSON-MIN"), "label-studio"),
 }
 
 

@@ -8,6 +8,7 @@ import click
 from receipt_layoutlm.cli.completion import dataset_names
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.dataset.check import check_command
+from receipt_layoutlm.cli.dataset.export import export
 from receipt_layoutlm.cli.dataset.forget import forget_pages
 from receipt_layoutlm.cli.dataset.import_files import as_json_option, import_
 from receipt_layoutlm.cli.dataset.import_text import described_text
@@ -36,6 +37,7 @@ import_.add_command(dynamo)
 for command in IMPORTS:
     import_.add_command(command)
 dataset.add_command(load_files)
+dataset.add_command(export)
 dataset.add_command(count_labels)
 dataset.add_command(check_command)
 dataset.add_command(select_subset)

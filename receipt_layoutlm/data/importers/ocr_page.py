@@ -95,6 +95,8 @@ def document_pages(
     if not any(word.text.strip() for page in pages for word in page.words):
         yield DataError("no text was found: it has no words", file=str(path), line=line)
         return
+    if not all(any(word.text.strip() for word in page.words) for page in pages):
+        options.text.note("pages without words are left out")
     for number, page in enumerate(pages, start=1):
         words = [
             replace(word, text=text, box=box, label=word.label or no_label)
@@ -102,7 +104,6 @@ def document_pages(
             for text, box in split_line(word.text, word.box)
         ]
         if not words:
-            options.text.note("pages without words are left out")
             continue
         width, height = page.size or extent(word.box for word in words)
         yield SourcePage(
