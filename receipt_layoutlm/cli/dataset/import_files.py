@@ -211,7 +211,7 @@ def cord(connection: Connection, **given: Any) -> None:
     other captions and categories                    O (dropped, and counted in the report)
 
     The caption (is_key) of a category is CATEGORY.key in a label map. With --keep-labels it is part of the entity, as
-    in published results. Parquet needs pyarrow.
+    in published results. Parquet needs pyarrow (extra hf).
     """
     import_as(connection, "cord", **given)
 

@@ -5,7 +5,14 @@ from typing import Any
 import click
 
 from receipt_layoutlm.cli.connection import Connection
-from receipt_layoutlm.cli.dataset.import_files import import_as, keep_labels_option, source_options
+from receipt_layoutlm.cli.dataset.import_files import (
+    arrangement_options,
+    import_as,
+    keep_labels_option,
+    source_options,
+    tag_options,
+    unit_option,
+)
 
 
 @click.command()
@@ -86,4 +93,82 @@ def label_studio(connection: Connection, **given: Any) -> None:
     import_as(connection, "label-studio", keep_labels=True, **given)
 
 
-IMPORTS = (textract, paddleocr, doctr, hocr, alto, label_studio)
+@click.command()
+@source_options
+@unit_option
+@arrangement_options
+@tag_options
+def hf(connection: Connection, **given: Any) -> None:
+    """Import Hugging Face datasets: a folder of save_to_disk, .parquet or .arrow files.
+
+    
+    words | tokens                texts
+    bboxes | boxes | bbox         as in a JSONL file
+    ner_tags | labels | tags      tags, or class numbers with the names of their ClassLabel
+    id | page_id, group           the page, its merchant
+    image                         only its digest and size are kept
+
+    All splits become one dataset; page ids then begin with the split. Needs pyarrow (extra hf).
+    """
+    import_as(connection, "hf", keep_labels=True, **given)
+
+
+@click.command("document-ai")
+@keep_labels_option
+@source_options
+def document_ai(connection: Connection, **given: Any) -> None:
+    """Import documents of Google Document AI, a .json file each; entities are labels.
+
+    
+    supplier_name       MERCHANT_NAME     line_item/description    PRODUCT_NAME
+    supplier_address    ADDRESS_LINE      line_item/quantity       QUANTITY
+    supplier_phone      PHONE_NUMBER      line_item/unit_price     UNIT_PRICE
+    receipt_date        DATE              line_item/amount         LINE_TOTAL
+    purchase_time       TIME              net_amount               SUBTOTAL
+    total_amount        GRAND_TOTAL       total_tax_amount         TAX
+    payment_type        PAYMENT_METHOD    tip_amount               TIP
+
+    Types of other processors need a label map, or --keep-labels. Documents without entities become pages without
+    labels.
+    """
+    import_as(connection, "document-ai", **given)
+
+
+@click.command()
+@keep_labels_option
+@source_options
+def azure(connection: Connection, **given: Any) -> None:
+    """Import results of Azure Document Intelligence, a .json file each; fields of a document are labels.
+
+    
+    MerchantName           MERCHANT_NAME     Items.Description    PRODUCT_NAME
+    MerchantAddress        ADDRESS_LINE      Items.Quantity       QUANTITY
+    MerchantPhoneNumber    PHONE_NUMBER      Items.Price          UNIT_PRICE
+    TransactionDate        DATE              Items.TotalPrice     LINE_TOTAL
+    TransactionTime        TIME              Subtotal             SUBTOTAL
+    Total                  GRAND_TOTAL       TotalTax             TAX
+    Tip                    TIP
+
+    Fields of other models need a label map, or --keep-labels. Results of the read and layout models become pages
+    without labels.
+    """
+    import_as(connection, "azure", **given)
+
+
+@click.command()
+@source_options
+@unit_option
+@arrangement_options
+def doccano(connection: Connection, **given: Any) -> None:
+    """Import doccano's JSONL of sequence labelling, with words and bboxes beside each text.
+
+    
+    {"text": "Corner Shop", "label": [[0, 11, "MERCHANT"]], "words": ["Corner", "Shop"], "bboxes": [...]}
+
+    Write words and bboxes into the lines before they are imported into doccano: it exports them with the labels,
+    perhaps below meta. A text alone has no layout and is refused.
+    """
+    import_as(connection, "doccano", keep_labels=True, **given)
+
+
+IMPORTS = (textract, document_ai, azure, paddleocr, doctr, hocr, alto, label_studio, doccano, hf)

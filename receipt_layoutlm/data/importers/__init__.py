@@ -28,7 +28,7 @@ from receipt_layoutlm.data.tag_schemes import is_no_entity
 
 FORMATS = (
     *("jsonl", "sroie", "cord", "funsd", "wildreceipt"),
-    *("textract", "paddleocr", "doctr", "hocr", "alto", "label-studio"),
+    *("textract", "document-ai", "azure", "paddleocr", "doctr", "hocr", "alto", "label-studio", "doccano", "hf"),
 )
 """Names of the formats; each is the module of its name, with _ for -, which defines FORMAT."""
 

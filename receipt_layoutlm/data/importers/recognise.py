@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from receipt_layoutlm.data.importers.arrow import ARROW_FILE, ARROW_STREAM, PARQUET
 from receipt_layoutlm.data.importers.sroie_folders import receipt_folders
 from receipt_layoutlm.data.page import DataError
 from receipt_layoutlm.data.source_text import is_leftover, parse_json, read_content
@@ -14,6 +15,7 @@ from receipt_layoutlm.data.source_text import is_leftover, parse_json, read_cont
 LINE_FORM = '{"id": "1", "words": ["TOTAL"], "bboxes": [[x0, y0, x1, y1]], "labels": ["B-GRAND_TOTAL"]}'
 _FILES = 20  # of a folder, which are looked at
 _BYTES = 8_000_000  # of a file
+_CORD_COLUMN = b"ground_truth"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +53,18 @@ def recognised_layout(folder: Path) -> Known | None:
         return Known("a SROIE folder", "sroie")
     names = {each.name for each in folder.iterdir()}
     is_saved = {"dataset_info.json", "state.json"} <= names or "dataset_dict.json" in names
-    return Known("a data set saved by Hugging Face's save_to_disk") if is_saved else None
+    return Known("a data set saved by Hugging Face's save_to_disk", "hf") if is_saved else None
 
 
 def _of_file(path: Path) -> Known | None:
     try:
-        content = read_content(path)[:_BYTES]
+        content = read_content(path)
     except DataError:
         return None
+    if content.startswith((PARQUET, ARROW_FILE, ARROW_STREAM)):
+        is_cord = _CORD_COLUMN in content[-_BYTES:]
+        return Known("CORD as Hugging Face has it", "cord") if is_cord else Known("a file of columns", "hf")
+    content = content[:_BYTES]
     text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig", errors="replace")
     for value in _values(text):
         if known := _of_json(value):
@@ -128,6 +134,13 @@ def _is_donut(document: dict[str, object]) -> bool:
     return "gt_parse" in str(document.get("ground_truth")) and "valid_line" not in str(document.get("ground_truth"))
 
 
+def _is_doccano(document: dict[str, object]) -> bool:
+    spans = next((document[name] for name in ("label", "labels", "entities") if name in document), None)
+    if not isinstance(document.get("text"), str) or not isinstance(spans, list):
+        return False
+    return all(isinstance(span, list) or (isinstance(span, dict) and "start_offset" in span) for span in spans)
+
+
 def _is_values(document: dict[str, object]) -> bool:
     return {"company", "total"} <= document.keys() <= {"company", "date", "address", "total"}
 
@@ -136,17 +149,17 @@ _DOCUMENTS: tuple[tuple[Known, Callable[[dict[str, object]], bool]], ...] = (
     (Known("output of AWS Textract", "textract"), _has("Blocks", "BlockType")),
     (Known("output of AWS Textract's expense analysis", "textract"), _has("ExpenseDocuments")),
     (
-        Known("a document of Google Document AI"),
+        Known("a document of Google Document AI", "document-ai"),
         _both(("pages", "tokens|lines|blocks|paragraphs", "layout"), ("text",)),
     ),
     (
-        Known("a document of Google Document AI"),
+        Known("a document of Google Document AI", "document-ai"),
         _both(("document", "pages", "layout|tokens|lines"), ("document", "text")),
     ),
     (Known("output of Google Cloud Vision"), _has("fullTextAnnotation|textAnnotations|responses")),
     (Known("a labels file of Azure Document Intelligence"), _both(("document",), ("labels", "value|label"))),
-    (Known("output of Azure Document Intelligence"), _has("analyzeResult|readResults|recognitionResults")),
-    (Known("output of Azure Document Intelligence"), _both(("modelId",), ("pages", "words|lines"))),
+    (Known("output of Azure Document Intelligence", "azure"), _has("analyzeResult|readResults|recognitionResults")),
+    (Known("output of Azure Document Intelligence", "azure"), _both(("modelId",), ("pages", "words|lines"))),
     (Known("output of docTR", "doctr"), _has("pages", "blocks", "lines", "words", "geometry")),
     (Known("output of docTR", "doctr"), _both(("pages", "dimensions"), ("pages", "blocks|predictions"))),
     (Known("output of PaddleOCR", "paddleocr"), _has("rec_texts")),
@@ -176,6 +189,7 @@ _DOCUMENTS: tuple[tuple[Known, Callable[[dict[str, object]], bool]], ...] = (
     (Known("VIA annotations"), _has("_via_img_metadata|_via_settings")),
     (Known("Prodigy's export, texts without boxes"), _both(("spans",), ("tokens", "start"))),
     (Known("a value file of SROIE", "sroie"), _is_values),
+    (Known("doccano's export", "doccano"), _is_doccano),
     (Known("JSON lines with a page each", "jsonl"), _both(("words|tokens",), ("bboxes|boxes|bbox",))),
     (Known("doccano's export, texts without boxes"), _both(("text|data",), ("label|labels|entities",))),
 )
