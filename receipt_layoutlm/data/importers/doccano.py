@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, ValidationError
 
-from receipt_layoutlm.data.importers.jsonl import page_of_line
+from receipt_layoutlm.data.importers.jsonl import pages_of_lines
 from receipt_layoutlm.data.importers.source_page import SourceFormat, SourcePage
 from receipt_layoutlm.data.jsonl import ReadOptions, labelled_rows
 from receipt_layoutlm.data.page import DataError, validation_reason
@@ -26,7 +26,7 @@ _WORDS, _BOXES = ("words", "tokens"), ("bboxes", "boxes", "bbox")
 _KEPT = ("width", "height", "group", "image", "order", "key")
 _NO_BOXES = (
     "has a text without words and boxes, and a text alone has no layout: before the import into doccano write words "
-    'and bboxes beside the text, {"text": "Corner Shop", "words": ["Corner", "Shop"], "bboxes": [[x0, y0, x1, y1], ...]}; '
+    'and bboxes beside the text, {"text": "Tea Shop", "words": ["Tea", "Shop"], "bboxes": [[x0, y0, x1, y1], …]}; '
     "doccano exports them with the labels"
 )
 
@@ -91,7 +91,7 @@ def read_doccano(paths: Sequence[Path], options: ReadOptions) -> Iterator[Source
         except DataError as error:
             yield error
             continue
-        yield from sorted([*(page_of_line(path, line) for line in lines), *bad], key=lambda each: each.line or 0)
+        yield from pages_of_lines(path, lines, bad)
 
 
 def _row(path: Path, row: Row) -> Row:

@@ -207,4 +207,6 @@ def read_document_ai(paths: Sequence[Path], options: ReadOptions) -> Iterator[So
             yield from field_pages(path, pages, document.fields(), options)
 
 
-FORMAT = SourceFormat(read_document_ai, _LABELS, own_labels={}, may_be_unlabelled=True)
+_OWN = {label: label.replace("/", ".") for label in _LABELS if "/" in label}
+
+FORMAT = SourceFormat(read_document_ai, _LABELS, _OWN, may_be_unlabelled=True)

@@ -21,7 +21,7 @@ from typing import Any
 import imagesize
 
 from receipt_layoutlm.data.importers.arrow import ArrowTable, open_table
-from receipt_layoutlm.data.importers.jsonl import page_of_line
+from receipt_layoutlm.data.importers.jsonl import pages_of_lines
 from receipt_layoutlm.data.importers.source_page import SourceFormat, SourcePage
 from receipt_layoutlm.data.jsonl import ReadOptions, labelled_rows
 from receipt_layoutlm.data.page import DataError
@@ -109,7 +109,7 @@ def _pages(path: Path, options: ReadOptions) -> list[SourcePage | DataError]:
     if rows and not {"words", "tokens"} & set(columns):
         raise DataError(f"has no column words or tokens, but {', '.join(table.columns)}{_hint(table)}", file=str(path))
     lines = labelled_rows(path, rows, _features(table), options, bad.append)
-    return sorted([*(page_of_line(path, line) for line in lines), *bad], key=lambda each: each.line or 0)
+    return pages_of_lines(path, lines, bad)
 
 
 def _hint(table: ArrowTable) -> str:

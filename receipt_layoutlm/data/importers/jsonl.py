@@ -1,7 +1,6 @@
 """JSONL, one page a line as data/jsonl.py describes it; labels and the order of the words are kept."""
 
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from receipt_layoutlm.data.importers.source_page import SourceFormat, SourcePage, SourceWord
@@ -19,11 +18,16 @@ def read_jsonl_pages(paths: Sequence[Path], options: ReadOptions) -> Iterator[So
         except DataError as error:
             yield error
             continue
-        yield from sorted([*map(partial(page_of_line, path), lines), *bad], key=lambda each: each.line or 0)
+        yield from pages_of_lines(path, lines, bad)
 
 
-def page_of_line(path: Path, line: LabelledLine) -> SourcePage:
-    """The page in a line of a file."""
+def pages_of_lines(path: Path, lines: Iterable[LabelledLine], bad: Iterable[DataError]) -> list[SourcePage | DataError]:
+    """The pages of a file and its bad lines, in their order."""
+    pages: list[SourcePage | DataError] = [_page_of(path, line) for line in lines]
+    return sorted([*pages, *bad], key=lambda each: each.line or 0)
+
+
+def _page_of(path: Path, line: LabelledLine) -> SourcePage:
     return SourcePage(
         file=str(path),
         line=line.line,
