@@ -221,6 +221,26 @@ def test_regions_that_got_other_ids_are_found_by_their_place(tmp_path: Path) -> 
     assert page == PAGE, "also of words that share a box"
 
 
+def test_a_review_that_was_exported_as_json_min_is_the_same_page(tmp_path: Path) -> None:
+    exported = submitted(PAGE)
+
+    def values(kind: str) -> list[Json]:
+        return [{**part["value"], **SIZE} for part in parts(exported, kind)]
+
+    texts = [part["value"]["text"][0] for part in parts(exported, "textarea")]
+    task_min = {
+        **exported["data"],
+        "id": 1,
+        "bbox": values("rectangle"),
+        "label": values("labels"),
+        "transcription": texts,
+    }
+
+    (page,), _ = read(tmp_path / "export.json", [task_min])
+
+    assert page == PAGE
+
+
 def test_corrected_texts_moved_boxes_and_deleted_regions_are_changes(tmp_path: Path) -> None:
     exported = submitted(PAGE)
     result = exported["annotations"][0]["result"]

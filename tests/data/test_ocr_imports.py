@@ -97,9 +97,10 @@ def test_textract_words_are_unlabelled_and_its_lines_are_no_words(tmp_path: Path
     line = {**textract_word("Corner Shop", 0.1, 0.05, 0.3, 0.08), "BlockType": "LINE"}
     path = written(tmp_path / "r1.json", {"Blocks": [{"BlockType": "PAGE", "Id": "p"}, line, *WORDS[:2]]})
 
-    (page,), _ = read("textract", path)
+    (page,), report = read("textract", path)
 
     assert (page.page_id, page.words, page.tags) == ("r1", ("Corner", "Shop"), ("-", "-"))
+    assert report.notes == ("no word has a label: the pages can be predicted or labelled, not learned",)
     assert page.boxes == ((100, 50, 200, 80), (220, 50, 300, 80))
 
 
@@ -225,7 +226,7 @@ HOCR = """<?xml version="1.0" encoding="UTF-8"?>
 
 
 def test_hocr_words_and_lines_without_words_are_read_page_by_page(tmp_path: Path) -> None:
-    pages, _ = read("hocr", written(tmp_path / "scan.hocr", HOCR.replace("Thank<br>you", "Thank you")))
+    pages, _ = read("hocr", written(tmp_path / "scan.hocr", HOCR))
 
     assert [(page.page_id, page.words) for page in pages] == [
         ("scan", ("Tea", "&", "Shop")),
@@ -280,6 +281,7 @@ def test_files_that_declare_entities_are_refused(
     [
         ("textract", '{"IdentityDocuments": []}', "neither Blocks nor ExpenseDocuments"),
         ("textract", '{"Blocks": [{"BlockType": "PAGE"}]}', "no text was found"),
+        ("textract", '{"Blocks": [{"BlockType": "WORD", "Page": 1000000000}]}', "less than or equal to 3000"),
         ("textract", '{"Blocks": [{"BlockType": "WORD", "Text": "a", "Geometry": {}}]}', "BoundingBox"),
         ("paddleocr", "[[[[1, 2], [3, 4]], 5]]", "is not a box of corners"),
         ("paddleocr", '{"rec_texts": ["a", "b"], "rec_polys": [[[1, 1], [2, 1], [2, 2], [1, 2]]]}', "need one each"),

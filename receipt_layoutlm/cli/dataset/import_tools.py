@@ -85,7 +85,7 @@ def label_studio(connection: Connection, **given: Any) -> None:
     """Import Label Studio's JSON or JSON-MIN export: rectangles or polygons with labels and transcriptions.
 
     A region is one entity, and so are regions that a relation joins. Of several annotations of a task the ground truth,
-    or else the newest, is read. Tasks that nobody has submitted are refused, or left out with --skip-bad.
+    or else the newest, is read. Tasks that were not submitted are refused, or left out with --skip-bad.
 
     Tasks of `dataset export label-studio` come back as the same pages, with the labels, texts and boxes that were
     changed.

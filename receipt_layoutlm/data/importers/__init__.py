@@ -120,6 +120,8 @@ def import_pages(
         refuse_corner(sources)
     refuse_garbled(pages)
     refuse_unfound({value: match for value, match in report.matches.items() if table(value) != OUTSIDE})
+    if source_format.may_be_unlabelled and not report.entities:
+        notes.update(("no word has a label: the pages can be predicted or labelled, not learned",))
     if other_case := {label: label.upper() for label in report.entities if label.upper() in {*CORE_LABELS} - {label}}:
         notes.update((f"labels are ours but for their case: {json.dumps(other_case)} as --label-map renames them",))
     if unlabelled := {label: OUTSIDE for label in report.entities if is_no_entity(label)}:

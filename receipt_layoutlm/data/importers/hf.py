@@ -31,7 +31,7 @@ from receipt_layoutlm.data.source_text import files_below, parse_json, read_sour
 _TAGS = ("tags", "labels", "ner_tags")
 _COLUMNS = (
     *("page_id", "id", "guid", "words", "tokens", "boxes", "bboxes", "bbox", *_TAGS),
-    *("width", "height", "group", "key", "image", "order"),
+    *("width", "height", "group", "image"),
 )
 _SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")
 _SAVED, _SPLITS = "state.json", "dataset_dict.json"

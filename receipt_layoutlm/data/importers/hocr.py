@@ -50,6 +50,7 @@ class _Reader(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag in _VOID:
+            self.handle_data(" " if tag == "br" else "")
             return
         values = {name: value or "" for name, value in attrs}
         classes = set(values.get("class", "").split())

@@ -80,7 +80,7 @@ def _drawn(path: Path, name: str, task: Task, annotation: Annotation, options: R
         for text, box in split_line(region.text, region.box)
     ]
     if not words:
-        raise ValueError("has no region with a text: its words are not known. Give the words by a pre-annotation")
+        raise ValueError("has no region with a text: its words are not known. Transcribe its regions")
     for entity, region in enumerate(regions):
         if region.label and not region.text.strip():
             places = _inside(region.box, words, (width, height))

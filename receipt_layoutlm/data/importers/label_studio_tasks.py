@@ -72,16 +72,15 @@ class Annotation(BaseModel):
 
     model_config = RECORD
 
-    id: int = 0
     result: tuple[Result, ...] = ()
     was_cancelled: bool = False
     ground_truth: bool = False
     created_at: str | None = None
     updated_at: str | None = None
 
-    def preference(self) -> tuple[bool, str, int]:
+    def preference(self) -> tuple[bool, str]:
         """Greater is better."""
-        return self.ground_truth, self.updated_at or self.created_at or "", self.id
+        return self.ground_truth, self.updated_at or self.created_at or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +112,7 @@ class Task(BaseModel):
             raise ValueError(f"{reason}{hint}")
         if len(usable) > 1:
             note(_SEVERAL)
-        return max(usable, key=Annotation.preference)
+        return max(reversed(usable), key=Annotation.preference)  # of equals the last
 
     def image_name(self) -> str:
         """The name of its image without suffix, as Label Studio has it; the task's number without an image."""

@@ -58,6 +58,7 @@ _LABELS: dict[str, str] = {
     **dict.fromkeys(_OTHERS, "O"),
 }
 _ROW = "EXPENSE_ROW"
+_MOST_PAGES = 3000  # of a document that Textract accepts
 _PASCAL = ConfigDict(**RECORD, alias_generator=to_pascal)
 
 
@@ -92,7 +93,7 @@ class Block(BaseModel):
 
     block_type: str
     text: NullableText = ""
-    page: int = Field(default=1, ge=1)
+    page: int = Field(default=1, ge=1, le=_MOST_PAGES)
     geometry: Geometry | None = None
 
     def word(self) -> SourceWord | None:
@@ -126,7 +127,7 @@ class ExpenseField(BaseModel):
     type: FieldType
     value_detection: Detection | None = None
     label_detection: Detection | None = None
-    page_number: int = Field(default=1, ge=1)
+    page_number: int = Field(default=1, ge=1, le=_MOST_PAGES)
 
 
 class LineItem(BaseModel):
