@@ -286,6 +286,7 @@ def test_files_that_declare_entities_are_refused(
         ("paddleocr", "[[[[1, 2], [3, 4]], 5]]", "is not a box of corners"),
         ("paddleocr", '{"rec_texts": ["a", "b"], "rec_polys": [[[1, 1], [2, 1], [2, 2], [1, 2]]]}', "need one each"),
         ("paddleocr", "a.jpg [{}]", "a tab and a list of texts"),
+        ("paddleocr", '[[[[1e308, 40], [300, 40], [300, 70], [60, 70]], ["Corner Shop", 0.98]]]', "no place on a page"),
         ("paddleocr", "[[", "is not JSON"),
         ("doctr", '{"pages": [{"dimensions": [0, 600], "blocks": []}]}', "height and width"),
         ("doctr", '{"pages": [{"dimensions": [800, 600]}]}', "neither blocks nor predictions"),

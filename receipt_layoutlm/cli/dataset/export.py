@@ -60,7 +60,7 @@ def export() -> None:
 )
 @as_json_option
 @store_options
-def label_studio(
+def label_studio_tasks(
     connection: Connection,
     spec: str,
     output: Path,
@@ -82,9 +82,8 @@ def label_studio(
     files = {} if images is None else {name: path.relative_to(images) for name, path in images_by_name(images).items()}
 
     def address(page: Page) -> str:
-        named = page.image or page.page_id
-        path = files.get(named) or files.get(Path(named).name) or files.get(page.page_id)
-        return image_url + quote(str(path or named))
+        path = next((files[name] for name in _names(page) if name in files), None)
+        return image_url + quote(str(path or _names(page)[0]))
 
     proposals = [Proposal(page, address(page), pinned(found)) for page in pages]
     labels = {*label_counts(pages)}
@@ -98,13 +97,15 @@ def label_studio(
         click.echo(json.dumps({"tasks": str(output), "interface": str(interface), "pages": len(pages)}, indent=1))
     else:
         say(f"{clean(output)}: {len(pages)} tasks of {pinned(found)}\n{clean(interface)}: the labelling interface")
-    if images is not None and (missing := [page.page_id for page in pages if _is_missing(page, files)]):
+    missing = [page.page_id for page in pages if not {*_names(page)} & files.keys()]
+    if images is not None and missing:
         say(f"{len(missing)} pages have no image in {clean(images)}, such as {clean(missing[0])}", err=True)
 
 
-def _is_missing(page: Page, files: dict[str, Path]) -> bool:
+def _names(page: Page) -> tuple[str, ...]:
+    """What a file with the page's image may be called."""
     named = page.image or page.page_id
-    return not {named, Path(named).name, page.page_id} & files.keys()
+    return named, Path(named).name, page.page_id
 
 
 def _predicted(

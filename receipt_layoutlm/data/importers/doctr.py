@@ -36,7 +36,7 @@ class DoctrWord(BaseModel):
         return SourceWord(self.value, scaled(box, size), label, entity)
 
 
-class Line(BaseModel):
+class DoctrLine(BaseModel):
     """One line of a block."""
 
     model_config = RECORD
@@ -49,7 +49,7 @@ class TextBlock(BaseModel):
 
     model_config = RECORD
 
-    lines: tuple[Line, ...]
+    lines: tuple[DoctrLine, ...]
 
 
 class DoctrPage(BaseModel):
@@ -82,7 +82,7 @@ class DoctrPage(BaseModel):
         return OcrPage(words, size)
 
 
-class Document(BaseModel):
+class DoctrDocument(BaseModel):
     """One document."""
 
     model_config = RECORD
@@ -90,7 +90,7 @@ class Document(BaseModel):
     pages: tuple[DoctrPage, ...]
 
 
-class Documents(RootModel[tuple[Document, ...]]):
+class DoctrDocuments(RootModel[tuple[DoctrDocument, ...]]):
     """A file: a document, or a list of them whose pages are one document."""
 
     @field_validator("root", mode="before")
@@ -103,7 +103,7 @@ def read_doctr(paths: Sequence[Path], options: ReadOptions) -> Iterator[SourcePa
     """The pages of each file."""
     for path in files_below(paths, "*.json", "*.json.gz"):
         try:
-            documents = shaped(Documents, read_source(path, options.text), path).root
+            documents = shaped(DoctrDocuments, read_source(path, options.text), path).root
         except DataError as error:
             yield error
             continue

@@ -150,7 +150,7 @@ def _word(layout: Layout, text: str, size: tuple[float, float]) -> SourceWord:
     return SourceWord(content, scaled(box, size) if shares else box)
 
 
-class Entity(BaseModel):
+class GoogleEntity(BaseModel):
     """What a processor extracted; without a text anchor if it was inferred."""
 
     model_config = _EITHER_CASE
@@ -158,21 +158,21 @@ class Entity(BaseModel):
     type: str = ""
     mention_text: NullableText = ""
     text_anchor: TextAnchor | None = None
-    properties: tuple["Entity", ...] = ()
+    properties: tuple["GoogleEntity", ...] = ()
 
-    def leaves(self) -> list["Entity"]:
+    def leaves(self) -> list["GoogleEntity"]:
         """The properties, of any depth, or the entity itself."""
         return [leaf for inner in self.properties for leaf in inner.leaves()] if self.properties else [self]
 
 
-class Document(BaseModel):
+class GoogleDocument(BaseModel):
     """A whole file."""
 
     model_config = _EITHER_CASE
 
     text: str
     pages: tuple[DocumentPage, ...]
-    entities: tuple[Entity, ...] = ()
+    entities: tuple[GoogleEntity, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -197,7 +197,7 @@ def read_document_ai(paths: Sequence[Path], options: ReadOptions) -> Iterator[So
     """The pages of each file."""
     for path in files_below(paths, "*.json", "*.json.gz"):
         try:
-            document = shaped(Document, read_source(path, options.text), path)
+            document = shaped(GoogleDocument, read_source(path, options.text), path)
             pages = [page.page(document.text) for page in document.pages]
         except DataError as error:
             yield error

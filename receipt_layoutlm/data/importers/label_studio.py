@@ -21,10 +21,10 @@ from functools import cache
 from pathlib import Path
 
 from receipt_layoutlm.data.importers.label_studio_tasks import (
-    Annotation,
+    LabelStudioTask,
+    LabelStudioTasks,
     Region,
-    Task,
-    Tasks,
+    TaskAnnotation,
     regions_of,
     relations_of,
     size_of,
@@ -47,7 +47,7 @@ def read_label_studio(paths: Sequence[Path], options: ReadOptions) -> Iterator[S
     """A page for each task."""
     for path in files_below(paths, "*.json", "*.json.gz"):
         try:
-            tasks = shaped(Tasks, read_source(path, options.text), path).root
+            tasks = shaped(LabelStudioTasks, read_source(path, options.text), path).root
         except DataError as error:
             yield error
             continue
@@ -70,7 +70,9 @@ def read_label_studio(paths: Sequence[Path], options: ReadOptions) -> Iterator[S
 # tasks of other projects
 
 
-def _drawn(path: Path, name: str, task: Task, annotation: Annotation, options: ReadOptions) -> SourcePage:
+def _drawn(
+    path: Path, name: str, task: LabelStudioTask, annotation: TaskAnnotation, options: ReadOptions
+) -> SourcePage:
     size = size_of(annotation)
     width, height = size or SHARES_SIZE
     regions = regions_of(annotation, (width, height))
@@ -103,7 +105,7 @@ def _drawn(path: Path, name: str, task: Task, annotation: Annotation, options: R
     )
 
 
-def _joined(words: Sequence[SourceWord], regions: Sequence[Region], annotation: Annotation) -> list[SourceWord]:
+def _joined(words: Sequence[SourceWord], regions: Sequence[Region], annotation: TaskAnnotation) -> list[SourceWord]:
     """The words, those of related regions with the same label as one entity."""
     entity_of = {region.id: entity for entity, region in enumerate(regions)}
     for first, second in relations_of(annotation):
@@ -141,12 +143,12 @@ def _inside(box: FloatBox, words: Sequence[SourceWord], size: tuple[float, float
 # tasks that were exported here
 
 
-def _exported_page(task: Task) -> Page | None:
+def _exported_page(task: LabelStudioTask) -> Page | None:
     page = task.data.get(PAGE_FIELD)
     return page_from_line(json.dumps(page)) if isinstance(page, dict) else None
 
 
-def _reviewed(path: Path, page: Page, annotation: Annotation) -> SourcePage:
+def _reviewed(path: Path, page: Page, annotation: TaskAnnotation) -> SourcePage:
     """The page with the labels of the reviewer, and the texts and boxes that were changed."""
     words = [SourceWord(text, box) for text, box in zip(page.words, page.boxes, strict=True)]
     regions = regions_of(annotation, (page.width, page.height))

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, RootModel, field_validator
 
+from receipt_layoutlm.data.importers.ocr_page import is_near
 from receipt_layoutlm.data.lines import FloatBox, bounds
 from receipt_layoutlm.data.page import LARGEST_EXTENT
 from receipt_layoutlm.data.source_text import RECORD
@@ -24,7 +25,7 @@ def _texts(value: object) -> object:
     return " ".join(map(str, value)) if isinstance(value, list) else value or ""
 
 
-class Value(BaseModel):
+class RegionValue(BaseModel):
     """A region's box or polygon in percent of the image, with its labels or its text."""
 
     model_config = RECORD
@@ -53,13 +54,13 @@ class Value(BaseModel):
         return bounds(corners)
 
 
-class Result(BaseModel):
+class RegionPart(BaseModel):
     """One part of a region, or the relation of two."""
 
     model_config = RECORD
 
     id: str | None = None
-    value: Value | None = None
+    value: RegionValue | None = None
     original_width: float | None = Field(default=None, gt=0, le=LARGEST_EXTENT)
     original_height: float | None = Field(default=None, gt=0, le=LARGEST_EXTENT)
     item_index: int = 0
@@ -67,12 +68,12 @@ class Result(BaseModel):
     to_id: str | None = None
 
 
-class Annotation(BaseModel):
+class TaskAnnotation(BaseModel):
     """What a person submitted."""
 
     model_config = RECORD
 
-    result: tuple[Result, ...] = ()
+    result: tuple[RegionPart, ...] = ()
     was_cancelled: bool = False
     ground_truth: bool = False
     created_at: str | None = None
@@ -93,17 +94,19 @@ class Region:
     text: str
 
 
-class Task(BaseModel):
+class LabelStudioTask(BaseModel):
     """One image."""
 
     model_config = RECORD
 
     id: str = ""
     data: dict[str, Any]
-    annotations: tuple[Annotation, ...] = Field(default=(), validation_alias=AliasChoices("annotations", "completions"))
+    annotations: tuple[TaskAnnotation, ...] = Field(
+        default=(), validation_alias=AliasChoices("annotations", "completions")
+    )
     predictions: tuple[object, ...] = ()
 
-    def annotation(self, note: Callable[[str], None]) -> Annotation:
+    def annotation(self, note: Callable[[str], None]) -> TaskAnnotation:
         """The one to read. ValueError if nobody submitted one."""
         usable = [each for each in self.annotations if not each.was_cancelled]
         if not usable:
@@ -112,7 +115,7 @@ class Task(BaseModel):
             raise ValueError(f"{reason}{hint}")
         if len(usable) > 1:
             note(_SEVERAL)
-        return max(reversed(usable), key=Annotation.preference)  # of equals the last
+        return max(reversed(usable), key=TaskAnnotation.preference)  # of equals the last
 
     def image_name(self) -> str:
         """The name of its image without suffix, as Label Studio has it; the task's number without an image."""
@@ -136,7 +139,7 @@ def without_upload_prefix(name: str) -> str:
     return rest if is_prefix else name
 
 
-class Tasks(RootModel[tuple[Task, ...]]):
+class LabelStudioTasks(RootModel[tuple[LabelStudioTask, ...]]):
     """A whole export."""
 
     @field_validator("root", mode="before")
@@ -146,9 +149,9 @@ class Tasks(RootModel[tuple[Task, ...]]):
         return [_from_min(task) if isinstance(task, dict) and "data" not in task else task for task in tasks]
 
 
-def regions_of(annotation: Annotation, size: tuple[float, float]) -> list[Region]:
+def regions_of(annotation: TaskAnnotation, size: tuple[float, float]) -> list[Region]:
     """The regions in the order of the export. ValueError if the task has several images."""
-    parts: dict[str, list[Value]] = {}
+    parts: dict[str, list[RegionValue]] = {}
     for index, result in enumerate(annotation.result):
         if result.item_index:
             raise ValueError("has several images: make a task of each")
@@ -157,19 +160,21 @@ def regions_of(annotation: Annotation, size: tuple[float, float]) -> list[Region
     regions = []
     for name, values in parts.items():
         box = next((box for value in values if (box := value.box(*size))), None)
+        if box is not None and not is_near(box):
+            raise ValueError(f"has a region at {box} percent, no place on an image")
         if box is not None:
             label = next((value.labels[0] for value in values if value.labels), "")
             regions.append(Region(name, box, label, next((value.text for value in values if value.text.strip()), "")))
     return regions
 
 
-def size_of(annotation: Annotation) -> tuple[float, float] | None:
+def size_of(annotation: TaskAnnotation) -> tuple[float, float] | None:
     """Width and height of the image in pixels, if a region tells them."""
     sizes = ((each.original_width, each.original_height) for each in annotation.result)
     return next(((width, height) for width, height in sizes if width and height), None)
 
 
-def relations_of(annotation: Annotation) -> list[tuple[str, str]]:
+def relations_of(annotation: TaskAnnotation) -> list[tuple[str, str]]:
     """The ids of related regions."""
     return [(each.from_id, each.to_id) for each in annotation.result if each.from_id and each.to_id]
 
@@ -222,11 +227,8 @@ def _place(box: dict[str, Any]) -> str:
 
 def _transcriptions(task: dict[str, Any]) -> list[str]:
     """The texts of the regions: the field of the usual name, else the first with a list of texts."""
-    named = [task[name] for name in _TEXTS if name in task]
-    named += [value for value in task.values() if isinstance(value, list) and value and _are_texts(value)]
+    named: list[str | list[object]] = [task[name] for name in _TEXTS if isinstance(task.get(name), str | list)]
+    lists = [value for value in task.values() if isinstance(value, list) and value]
+    named += [value for value in lists if all(isinstance(text, str) for text in value)]
     first = next(iter(named), None)
     return [first] if isinstance(first, str) else [str(_texts(text)) for text in first or []]
-
-
-def _are_texts(values: Sequence[object]) -> bool:
-    return all(isinstance(value, str) for value in values)

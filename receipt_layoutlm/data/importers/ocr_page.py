@@ -7,7 +7,7 @@ from pathlib import Path
 from receipt_layoutlm.data.importers.source_page import SourcePage, SourceWord, ValueMatch, extent, in_order
 from receipt_layoutlm.data.jsonl import ReadOptions
 from receipt_layoutlm.data.lines import FloatBox, split_line
-from receipt_layoutlm.data.page import PAGE_EXTENT, UNSUPERVISED, DataError
+from receipt_layoutlm.data.page import LARGEST_EXTENT, PAGE_EXTENT, UNSUPERVISED, DataError
 
 SHARES_SIZE = (float(PAGE_EXTENT), float(PAGE_EXTENT))
 """The size of a page whose boxes are shares and whose pixels are not known."""
@@ -48,6 +48,11 @@ class FoundField:
     words: Mapping[int, Sequence[int]]
 
 
+def is_near(box: FloatBox) -> bool:
+    """Whether the values of a box can be those of a page, in any unit."""
+    return all(abs(value) <= LARGEST_EXTENT for value in box)
+
+
 def scaled(box: FloatBox, size: tuple[float, float]) -> FloatBox:
     """A box in shares of the page, in the unit of the size."""
     width, height = size
@@ -60,7 +65,7 @@ def field_pages(
     """The pages of a document with the fields as labels; of several fields with the same word the first has it."""
     words = [list(page.words) for page in pages]
     matches: list[list[ValueMatch]] = [[] for _ in pages]
-    for entity, found in enumerate(fields):
+    for entity, found in enumerate(fields if pages else ()):
         if not any(found.words.values()):
             matches[min(found.words, default=0)].append(ValueMatch(found.label, "missing"))
         for index, places in found.words.items():
@@ -94,6 +99,9 @@ def document_pages(
         no_label = "" if any(word.label for page in pages for word in page.words) else UNSUPERVISED
     if not any(word.text.strip() for page in pages for word in page.words):
         yield DataError("no text was found: it has no words", file=str(path), line=line)
+        return
+    if far := next((word for page in pages for word in page.words if not is_near(word.box)), None):
+        yield DataError(f"the box of {far.text!r} is {far.box}, no place on a page", file=str(path), line=line)
         return
     if not all(any(word.text.strip() for word in page.words) for page in pages):
         options.text.note("pages without words are left out")

@@ -63,7 +63,7 @@ class Results(RootModel[tuple[tuple[tuple[Corners, Recognised], ...], ...]]):
         return [page or [] for page in ([pages] if is_page else pages)]
 
 
-class Result(BaseModel):
+class PaddleResult(BaseModel):
     """A page of version 3."""
 
     model_config = RECORD
@@ -79,7 +79,7 @@ class Result(BaseModel):
         return value["res"] if isinstance(value, dict) and isinstance(value.get("res"), dict) else value
 
     @model_validator(mode="after")
-    def _one_box_each(self) -> "Result":
+    def _one_box_each(self) -> "PaddleResult":
         boxes = self.boxes()
         if len(boxes) != len(self.rec_texts):
             raise ValueError(
@@ -92,7 +92,7 @@ class Result(BaseModel):
         return self.rec_polys or self.rec_boxes or ()
 
 
-class ResultList(RootModel[tuple[Result, ...]]):
+class PaddleResults(RootModel[tuple[PaddleResult, ...]]):
     """A file of version 3: a page, or a list of them."""
 
     @model_validator(mode="before")
@@ -123,7 +123,7 @@ def read_paddleocr(paths: Sequence[Path], options: ReadOptions) -> Iterator[Sour
             if not text.lstrip().startswith(("[", "{")):
                 yield from _of_labels(path, options)
             elif _is_result(parse_json(text)):
-                yield from _of_results(path, shaped(ResultList, text, path).root, options)
+                yield from _of_results(path, shaped(PaddleResults, text, path).root, options)
             else:
                 pages = [[SourceWord(text, box) for box, text in page] for page in shaped(Results, text, path).root]
                 yield from document_pages(path, [OcrPage(words, None) for words in pages], options)
@@ -137,7 +137,7 @@ def _is_result(value: object) -> bool:
     return isinstance(value[0] if isinstance(value, list) and value else value, dict)
 
 
-def _of_results(path: Path, results: Sequence[Result], options: ReadOptions) -> Iterator[SourcePage | DataError]:
+def _of_results(path: Path, results: Sequence[PaddleResult], options: ReadOptions) -> Iterator[SourcePage | DataError]:
     pages = []
     for result in results:
         words = [SourceWord(text, box) for text, box in zip(result.rec_texts, result.boxes(), strict=True)]

@@ -86,7 +86,7 @@ class Geometry(BaseModel):
     bounding_box: BoundingBox
 
 
-class Block(BaseModel):
+class TextractBlock(BaseModel):
     """A word, or a line, a page, a table, of which the words are blocks too."""
 
     model_config = _PASCAL
@@ -153,7 +153,7 @@ class ExpenseDocument(BaseModel):
 
     summary_fields: tuple[ExpenseField, ...] = ()
     line_item_groups: tuple[LineItemGroup, ...] = ()
-    blocks: tuple[Block, ...] = ()
+    blocks: tuple[TextractBlock, ...] = ()
 
     def fields(self) -> list[ExpenseField]:
         """Those that have a value with a place; names and addresses before their pieces."""
@@ -173,7 +173,7 @@ class Reply(BaseModel):
 
     model_config = _PASCAL
 
-    blocks: tuple[Block, ...] | None = None
+    blocks: tuple[TextractBlock, ...] | None = None
     expense_documents: tuple[ExpenseDocument, ...] | None = None
 
     @model_validator(mode="after")
@@ -211,7 +211,7 @@ def read_textract(paths: Sequence[Path], options: ReadOptions) -> Iterator[Sourc
             yield from document_pages(path, pages, options)
 
 
-def _pages(blocks: Sequence[Block], fields: Sequence[ExpenseField]) -> list[OcrPage]:
+def _pages(blocks: Sequence[TextractBlock], fields: Sequence[ExpenseField]) -> list[OcrPage]:
     """The words by page; of replies from before Blocks were part of an expense, the texts of the fields."""
     words = [(block.page, word) for block in blocks if (word := block.word())]
     if not words:
