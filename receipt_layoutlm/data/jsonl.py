@@ -184,13 +184,13 @@ def read_labelled_lines(path: Path, options: ReadOptions, on_bad: Callable[[Data
     Raises DataError if the file cannot be read, or if units, arrangement or tags of the whole file are wrong.
     """
     rows, features = read_rows(path, options.text, on_bad)
-    return _lines_of(path, rows, features, options, on_bad)
+    return labelled_rows(path, rows, features, options, on_bad)
 
 
 def read_unlabelled_lines(path: Path, options: ReadOptions, on_bad: Callable[[DataError], None]) -> list[LabelledLine]:
     """As read_labelled_lines, for pages whose labels and ids are missing or not wanted."""
     rows, _ = read_rows(path, options.text, on_bad)
-    return _lines_of(path, _completed(path, rows, ()), None, options, on_bad)
+    return labelled_rows(path, _completed(path, rows, ()), None, options, on_bad)
 
 
 def read_partly_labelled_lines(
@@ -198,7 +198,7 @@ def read_partly_labelled_lines(
 ) -> list[LabelledLine]:
     """As read_labelled_lines, for pages of which some have no labels, and whose ids may be missing."""
     rows, features = read_rows(path, options.text, on_bad)
-    return _lines_of(path, _completed(path, rows, ("tags", "labels", "ner_tags")), features, options, on_bad)
+    return labelled_rows(path, _completed(path, rows, ("tags", "labels", "ner_tags")), features, options, on_bad)
 
 
 def naming_import(error: DataError) -> DataError:
@@ -223,9 +223,10 @@ def _completed(path: Path, rows: Sequence[Row], label_fields: Sequence[str]) -> 
     return completed
 
 
-def _lines_of(
+def labelled_rows(
     path: Path, rows: Sequence[Row], features: object, options: ReadOptions, on_bad: Callable[[DataError], None]
 ) -> list[LabelledLine]:
+    """As read_labelled_lines, for rows that were read; `features` are those of Hugging Face, with names of classes."""
     pages: list[tuple[int, ImportedPage]] = []
     for row in rows:
         try:

@@ -31,9 +31,9 @@ _NOT_TEXT = (
         "is a Git LFS pointer, not the file: run 'git lfs pull' in the clone",
     ),
     (b"\x00\x05\x16\x07", "is an AppleDouble file of macOS, without the content of the file that it accompanies"),
-    (b"PAR1", f"is a Parquet file, which this import does not read: {AS_LINES}"),
-    (b"ARROW1", f"is an Arrow file, which this import does not read: {AS_LINES}"),
-    (b"\xff\xff\xff\xff", f"is an Arrow stream, which this import does not read: {AS_LINES}"),
+    (b"PAR1", "is a Parquet file: 'layoutlm-cli dataset import hf' reads it"),
+    (b"ARROW1", "is an Arrow file: 'layoutlm-cli dataset import hf' reads it"),
+    (b"\xff\xff\xff\xff", "is an Arrow stream: 'layoutlm-cli dataset import hf' reads it"),
     (b"PK\x03\x04", "is a ZIP archive: unpack it; of an Excel workbook, save the sheet as CSV"),
     (b"Rar!", "is an archive: unpack it"),
     (b"7z\xbc\xaf", "is an archive: unpack it"),
@@ -97,6 +97,15 @@ def read_source(path: Path, options: TextOptions = TextOptions()) -> str:
         if content.startswith(mark) and not _is_utf16(content):
             raise DataError(reason, file=str(path))
     return _decoded(content, path, options)
+
+
+def read_markup(path: Path, options: TextOptions = TextOptions()) -> str:
+    """The text of an HTML or XML file; DataError also for one that declares entities, which may grow without end."""
+    text = read_source(path, options)
+    if declared := re.search(r"<!ENTITY\b", text):
+        line = text.count("\n", 0, declared.start()) + 1
+        raise DataError("declares entities of its own (<!ENTITY …>), which are not read", file=str(path), line=line)
+    return text
 
 
 def parse_json(text: str) -> object:

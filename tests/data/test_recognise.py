@@ -43,6 +43,17 @@ TEXTS = {
     "words and boxes": "Shop\t10 10 90 30\nInc\t100 10 190 30\n",
     "CoNLL": "-DOCSTART- -X- O O\n\nShop NN B-NP B-ORG\n",
 }
+COMMANDS = {
+    "Textract": "textract",
+    "docTR": "doctr",
+    "PaddleOCR": "paddleocr",
+    "hOCR": "hocr",
+    "ALTO": "alto",
+    "doccano": "doccano",
+    "Azure Document Intelligence": "azure",
+    **dict.fromkeys(("Document AI", "a document of Google"), "document-ai"),
+    **dict.fromkeys(("Label Studio's export", "Label Studio's tasks", "JSON-MIN"), "label-studio"),
+}
 
 
 def refuse(error: DataError) -> None:
@@ -62,8 +73,13 @@ def refusal(name: str, path: Path) -> str:
 def test_every_import_names_the_tool_whose_file_it_cannot_read(tmp_path: Path, name: str, tool: str, text: str) -> None:
     path = tmp_path / "export.txt"
     path.write_text(text)
+    command = COMMANDS.get(tool)
+    if name == command:
+        assert recognised(path) is not None
+        return
     reason = refusal(name, path)
-    assert tool in reason and "which no command reads yet: convert it to JSON lines" in reason
+    remedy = f"layoutlm-cli dataset import {command} {path}" if command else "which no command reads: convert it to"
+    assert tool in reason and remedy in reason
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -87,7 +103,15 @@ def test_a_folder_saved_by_hugging_face_is_named(tmp_path: Path) -> None:
     for name in ("dataset_info.json", "state.json"):
         (tmp_path / name).write_text("{}")
     (tmp_path / "data-00000-of-00001.arrow").write_bytes(b"\xff\xff\xff\xff")
-    assert "saved by Hugging Face's save_to_disk" in refusal("jsonl", tmp_path)
+    named = refusal("jsonl", tmp_path)
+    assert f"saved by Hugging Face's save_to_disk: layoutlm-cli dataset import hf {tmp_path}" in named
+
+
+@pytest.mark.parametrize(("content", "command"), [(b"PAR1 tokens PAR1", "hf"), (b"PAR1 ground_truth PAR1", "cord")])
+def test_the_command_for_a_parquet_file_is_told_by_its_columns(tmp_path: Path, content: bytes, command: str) -> None:
+    path = tmp_path / "train.parquet"
+    path.write_bytes(content)
+    assert f"layoutlm-cli dataset import {command} {path}" in refusal("funsd", path)
 
 
 def test_the_names_of_commands_are_those_of_importers() -> None:

@@ -258,7 +258,7 @@ def test_real_receipts_are_read_and_share_no_merchant() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ('{"Blocks": [{"BlockType": "PAGE"}]}', "this is output of AWS Textract, which no command reads yet"),
+        ('{"Blocks": [{"BlockType": "PAGE"}]}', "this is output of AWS Textract: layoutlm-cli dataset import textract"),
         ("level\tpage_num\tblock_num\n1\t1\t0\n", "this is Tesseract's TSV"),
         ('{"form": [{"words": []}]}', "this is FUNSD: layoutlm-cli dataset import funsd "),
     ],

@@ -8,10 +8,12 @@ import click
 from receipt_layoutlm.cli.completion import dataset_names
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.dataset.check import check_command
+from receipt_layoutlm.cli.dataset.export import export
 from receipt_layoutlm.cli.dataset.forget import forget_pages
 from receipt_layoutlm.cli.dataset.import_files import as_json_option, import_
 from receipt_layoutlm.cli.dataset.import_scans import images, scans
 from receipt_layoutlm.cli.dataset.import_text import described_text
+from receipt_layoutlm.cli.dataset.import_tools import IMPORTS
 from receipt_layoutlm.cli.dataset.select import select_subset
 from receipt_layoutlm.cli.dataset.store import count_labels, dynamo, load_files
 from receipt_layoutlm.cli.dataset.suspects import suspects
@@ -35,7 +37,10 @@ dataset.add_command(import_)
 import_.add_command(dynamo)
 import_.add_command(images)
 import_.add_command(scans)
+for command in IMPORTS:
+    import_.add_command(command)
 dataset.add_command(load_files)
+dataset.add_command(export)
 dataset.add_command(count_labels)
 dataset.add_command(check_command)
 dataset.add_command(select_subset)

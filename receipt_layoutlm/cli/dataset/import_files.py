@@ -166,7 +166,7 @@ def jsonl(connection: Connection, **given: Any) -> None:
 
     A file with bad lines is refused, with lines and reasons; --skip-bad skips only these.
     """
-    _import(connection, "jsonl", keep_labels=True, **given)
+    import_as(connection, "jsonl", keep_labels=True, **given)
 
 
 @import_.command()
@@ -188,7 +188,7 @@ def sroie(connection: Connection, **given: Any) -> None:
     the value of the total the one on a line with TOTAL is labelled, else the largest, else the last. The report has the
     number of values found.
     """
-    _import(connection, "sroie", **given)
+    import_as(connection, "sroie", **given)
 
 
 @import_.command()
@@ -211,9 +211,9 @@ def cord(connection: Connection, **given: Any) -> None:
     other captions and categories                    O (dropped, and counted in the report)
 
     The caption (is_key) of a category is CATEGORY.key in a label map. With --keep-labels it is part of the entity, as
-    in published results. Parquet needs pyarrow.
+    in published results. Parquet needs pyarrow (extra hf).
     """
-    _import(connection, "cord", **given)
+    import_as(connection, "cord", **given)
 
 
 @import_.command()
@@ -231,7 +231,7 @@ def funsd(connection: Connection, **given: Any) -> None:
 
     Each block is one entity. Links between blocks are omitted.
     """
-    _import(connection, "funsd", **given)
+    import_as(connection, "funsd", **given)
 
 
 @import_.command()
@@ -249,7 +249,7 @@ def wildreceipt(connection: Connection, **given: Any) -> None:
     Prod_item_value        PRODUCT_NAME      captions (_key)     O (dropped, and counted)
     Prod_quantity_value    QUANTITY          Ignore, Others      O
     """
-    _import(connection, "wildreceipt", **given)
+    import_as(connection, "wildreceipt", **given)
 
 
 @import_.command()
@@ -273,7 +273,7 @@ def sample(connection: Connection, count: int, seed: int, name: str, dry_run: bo
         say(described_text(described))
 
 
-def _import(
+def import_as(
     connection: Connection,
     format_name: str,
     *,
@@ -293,6 +293,7 @@ def _import(
     scheme: str | None = None,
     id2label: str | None = None,
 ) -> None:
+    """Imports files of a format as a dataset, and prints the report."""
     label_map = read_label_map(label_map_file) if label_map_file else {}
     source_format = load_format(format_name)
     renames = (
@@ -313,14 +314,14 @@ def _import(
     pages, report = import_pages(format_name, paths, renames, bad.append, options)
     if bad and not skip_bad:  # else the report lists them
         raise bad_lines(bad)
-    if unlabelled_pages == "refuse":
+    if unlabelled_pages == "refuse" and not source_format.may_be_unlabelled:
         refuse_unlabelled(pages)
     check_all_used(label_map, [*source_format.labels, *(label for names in report.renamed.values() for label in names)])
     given = {"--name": name, "--label-map": label_map_file, "--encoding": encoding, "--boxes": box_unit}
     given |= {"--box-order": box_order, "--origin": origin, "--tags": scheme, "--id2label": id2label}
     again = ["dataset", "import", format_name, *map(str, paths)]
     again += [text for option, value in given.items() if value is not None for text in (option, str(value))]
-    flags = {"--keep-labels": keep_labels and format_name != "jsonl", "--skip-bad": skip_bad}
+    flags = {"--keep-labels": keep_labels and bool(source_format.labels), "--skip-bad": skip_bad}
     flags["--unlabelled"] = unlabelled_pages == "accept"
     again += [flag for flag, is_given in flags.items() if is_given]
     keep_order = f"`layoutlm-cli {shlex.join(again)} --order given`"

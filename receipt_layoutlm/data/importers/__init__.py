@@ -26,8 +26,11 @@ from receipt_layoutlm.data.page import DataError, Page, bad_lines
 from receipt_layoutlm.data.snapshot import label_counts
 from receipt_layoutlm.data.tag_schemes import is_no_entity
 
-FORMATS = ("jsonl", "sroie", "cord", "funsd", "wildreceipt")
-"""Names of the formats; each is the module of its name, which defines FORMAT."""
+FORMATS = (
+    *("jsonl", "sroie", "cord", "funsd", "wildreceipt"),
+    *("textract", "document-ai", "azure", "paddleocr", "doctr", "hocr", "alto", "label-studio", "doccano", "hf"),
+)
+"""Names of the formats; each is the module of its name, with _ for -, which defines FORMAT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ def load_format(name: str) -> SourceFormat:
     """The format of a name; KeyError when there is none."""
     if name not in FORMATS:
         raise KeyError(name)
-    source_format: SourceFormat = import_module(f"receipt_layoutlm.data.importers.{name}").FORMAT
+    source_format: SourceFormat = import_module(f"receipt_layoutlm.data.importers.{name.replace('-', '_')}").FORMAT
     return source_format
 
 
@@ -117,6 +120,8 @@ def import_pages(
         refuse_corner(sources)
     refuse_garbled(pages)
     refuse_unfound({value: match for value, match in report.matches.items() if table(value) != OUTSIDE})
+    if source_format.may_be_unlabelled and not report.entities:
+        notes.update(("no word has a label: the pages can be predicted or labelled, not learned",))
     if other_case := {label: label.upper() for label in report.entities if label.upper() in {*CORE_LABELS} - {label}}:
         notes.update((f"labels are ours but for their case: {json.dumps(other_case)} as --label-map renames them",))
     if unlabelled := {label: OUTSIDE for label in report.entities if is_no_entity(label)}:

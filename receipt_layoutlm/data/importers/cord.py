@@ -12,12 +12,11 @@ valid_line (repeating symbols, don't-care regions) is omitted. CORD names no mer
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 from pydantic import BaseModel, Field
 
+from receipt_layoutlm.data.importers.arrow import open_table
 from receipt_layoutlm.data.importers.source_page import SourceFormat, SourcePage, SourceWord, in_order
 from receipt_layoutlm.data.jsonl import ReadOptions
 from receipt_layoutlm.data.lines import FloatBox, bounds, split_line
@@ -29,11 +28,11 @@ from receipt_layoutlm.data.source_text import (
     files_below,
     numbered_lines,
     parse_json,
-    read_content,
     read_source,
     shaped,
 )
 
+_COLUMN = "ground_truth"
 _VALUES: dict[str, str] = {
     "menu.nm": "PRODUCT_NAME",
     "menu.num": "O",
@@ -193,14 +192,10 @@ def read_cord(paths: Sequence[Path], options: ReadOptions) -> Iterator[SourcePag
 def _texts(path: Path, options: TextOptions) -> Iterator[tuple[int | None, str]]:
     """The annotations or rows of a file as JSON, with the number of their line or row."""
     if path.suffix == ".parquet":
-        read_content(path)  # a pointer or an unreadable file
-        if find_spec("pyarrow") is None:
-            raise DataError("Parquet needs pyarrow: pip install pyarrow", file=str(path))
-        try:
-            table = import_module("pyarrow.parquet").read_table(path, columns=["ground_truth"])
-        except (OSError, ValueError) as error:
-            raise DataError(f"is not a Parquet file with a column ground_truth: {error}", file=str(path)) from error
-        yield from enumerate(table.column("ground_truth").to_pylist(), start=1)
+        table = open_table(path)
+        if _COLUMN not in table.columns:
+            raise DataError(f"has no column {_COLUMN}, but {', '.join(table.columns)}", file=str(path))
+        yield from enumerate((row[_COLUMN] for row in table.rows([_COLUMN])), start=1)
         return
     if path.suffix == ".jsonl":
         yield from numbered_lines(path, options)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from receipt_layoutlm.data.importers.arrow import ARROW_FILE, ARROW_STREAM, PARQUET
 from receipt_layoutlm.data.importers.sroie_folders import receipt_folders
 from receipt_layoutlm.data.page import DataError
 from receipt_layoutlm.data.source_text import is_leftover, parse_json, read_content
@@ -14,11 +15,12 @@ from receipt_layoutlm.data.source_text import is_leftover, parse_json, read_cont
 LINE_FORM = '{"id": "1", "words": ["TOTAL"], "bboxes": [[x0, y0, x1, y1]], "labels": ["B-GRAND_TOTAL"]}'
 _FILES = 20  # of a folder, which are looked at
 _BYTES = 8_000_000  # of a file
+_CORD_COLUMN = b"ground_truth"
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A format. `importer` is the command that reads it; None if there is none yet."""
+    """A format. `importer` is the command that reads it; None if there is none."""
 
     name: str
     importer: str | None = None
@@ -29,7 +31,7 @@ class Known:
             # of SROIE a file alone is not imported, but the folder that holds box and key
             place = path.resolve().parent.parent if self.importer == "sroie" and path.is_file() else path
             return f"this is {self.name}: layoutlm-cli dataset import {self.importer} {shlex.quote(str(place))}"
-        return f"this is {self.name}, which no command reads yet: convert it to JSON lines such as {LINE_FORM}"
+        return f"this is {self.name}, which no command reads: convert it to JSON lines such as {LINE_FORM}"
 
 
 def recognised(path: Path) -> Known | None:
@@ -51,14 +53,18 @@ def recognised_layout(folder: Path) -> Known | None:
         return Known("a SROIE folder", "sroie")
     names = {each.name for each in folder.iterdir()}
     is_saved = {"dataset_info.json", "state.json"} <= names or "dataset_dict.json" in names
-    return Known("a data set saved by Hugging Face's save_to_disk") if is_saved else None
+    return Known("a data set saved by Hugging Face's save_to_disk", "hf") if is_saved else None
 
 
 def _of_file(path: Path) -> Known | None:
     try:
-        content = read_content(path)[:_BYTES]
+        content = read_content(path)
     except DataError:
         return None
+    if content.startswith((PARQUET, ARROW_FILE, ARROW_STREAM)):
+        is_cord = _CORD_COLUMN in content[-_BYTES:]
+        return Known("CORD as Hugging Face has it", "cord") if is_cord else Known("a file of columns", "hf")
+    content = content[:_BYTES]
     text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig", errors="replace")
     for value in _values(text):
         if known := _of_json(value):
@@ -83,10 +89,24 @@ def _values(text: str) -> Iterator[object]:
 
 
 def _of_json(value: object) -> Known | None:
+    if _is_paddle_result(value):
+        return Known("output of PaddleOCR", "paddleocr")
     first = value[0] if isinstance(value, list) and value else value
     if not isinstance(first, dict):
         return None
     return next((known for known, is_sign in _DOCUMENTS if is_sign(first)), None)
+
+
+def _is_paddle_result(value: object) -> bool:
+    """Whether a JSON value is [[corners, [text, confidence]], ...], or a list of such pages."""
+    for _ in range(2):
+        if not isinstance(value, list) or not value or not isinstance(value[0], list):
+            return False
+        line = value[0]
+        if len(line) == 2 and isinstance(line[0], list) and isinstance(line[1], list) and line[1]:
+            return isinstance(line[1][0], str)
+        value = line
+    return False
 
 
 def _has(*path: str) -> Callable[[dict[str, object]], bool]:
@@ -114,26 +134,36 @@ def _is_donut(document: dict[str, object]) -> bool:
     return "gt_parse" in str(document.get("ground_truth")) and "valid_line" not in str(document.get("ground_truth"))
 
 
+def _is_doccano(document: dict[str, object]) -> bool:
+    spans = next((document[name] for name in ("label", "labels", "entities") if name in document), None)
+    if not isinstance(document.get("text"), str) or not isinstance(spans, list):
+        return False
+    return all(isinstance(span, list) or (isinstance(span, dict) and "start_offset" in span) for span in spans)
+
+
 def _is_values(document: dict[str, object]) -> bool:
     return {"company", "total"} <= document.keys() <= {"company", "date", "address", "total"}
 
 
 _DOCUMENTS: tuple[tuple[Known, Callable[[dict[str, object]], bool]], ...] = (
-    (Known("output of AWS Textract"), _has("Blocks", "BlockType")),
-    (Known("output of AWS Textract's expense analysis"), _has("ExpenseDocuments")),
+    (Known("output of AWS Textract", "textract"), _has("Blocks", "BlockType")),
+    (Known("output of AWS Textract's expense analysis", "textract"), _has("ExpenseDocuments")),
     (
-        Known("a document of Google Document AI"),
+        Known("a document of Google Document AI", "document-ai"),
         _both(("pages", "tokens|lines|blocks|paragraphs", "layout"), ("text",)),
     ),
     (
-        Known("a document of Google Document AI"),
+        Known("a document of Google Document AI", "document-ai"),
         _both(("document", "pages", "layout|tokens|lines"), ("document", "text")),
     ),
     (Known("output of Google Cloud Vision"), _has("fullTextAnnotation|textAnnotations|responses")),
     (Known("a labels file of Azure Document Intelligence"), _both(("document",), ("labels", "value|label"))),
-    (Known("output of Azure Document Intelligence"), _has("analyzeResult|readResults|recognitionResults")),
-    (Known("output of Azure Document Intelligence"), _both(("modelId",), ("pages", "words|lines"))),
-    (Known("output of docTR"), _has("pages", "blocks", "lines", "words", "geometry")),
+    (Known("output of Azure Document Intelligence", "azure"), _has("analyzeResult|readResults|recognitionResults")),
+    (Known("output of Azure Document Intelligence", "azure"), _both(("modelId",), ("pages", "words|lines"))),
+    (Known("output of docTR", "doctr"), _has("pages", "blocks", "lines", "words", "geometry")),
+    (Known("output of docTR", "doctr"), _both(("pages", "dimensions"), ("pages", "blocks|predictions"))),
+    (Known("output of PaddleOCR", "paddleocr"), _has("rec_texts")),
+    (Known("output of PaddleOCR", "paddleocr"), _has("res", "rec_texts")),
     (
         Known("XFUND"),
         _both(
@@ -141,11 +171,14 @@ _DOCUMENTS: tuple[tuple[Known, Callable[[dict[str, object]], bool]], ...] = (
         ),
     ),
     (Known("UBIAI's export"), _both(("documentName",), ("tokens|annotation|document",))),
-    (Known("Label Studio's export"), _has("annotations|completions|predictions", "result")),
-    (Known("Label Studio's tasks"), _both(("data", "ocr|image|pdf|text"), ("annotations|predictions|completions",))),
-    (Known("Label Studio's JSON-MIN export"), _both(("ocr|image",), ("bbox", "original_width"))),
-    (Known("Label Studio's JSON-MIN export"), _both(("ocr|image",), ("label", "original_width"))),
-    (Known("PaddleOCR's labels (PPOCRLabel)"), _both(("name",), ("annotations", "transcription"))),
+    (Known("Label Studio's export", "label-studio"), _has("annotations|completions|predictions", "result")),
+    (
+        Known("Label Studio's tasks", "label-studio"),
+        _both(("data", "ocr|image|pdf|text"), ("annotations|predictions|completions",)),
+    ),
+    (Known("Label Studio's JSON-MIN export", "label-studio"), _both(("ocr|image",), ("bbox", "original_width"))),
+    (Known("Label Studio's JSON-MIN export", "label-studio"), _both(("ocr|image",), ("label", "original_width"))),
+    (Known("PaddleOCR's labels (PPOCRLabel)", "paddleocr"), _both(("name",), ("annotations", "transcription"))),
     (Known("COCO annotations"), _both(("images",), ("annotations", "image_id"))),
     (Known("CORD", "cord"), _has("valid_line")),
     (Known("CORD as Hugging Face has it", "cord"), lambda document: "valid_line" in str(document.get("ground_truth"))),
@@ -156,6 +189,7 @@ _DOCUMENTS: tuple[tuple[Known, Callable[[dict[str, object]], bool]], ...] = (
     (Known("VIA annotations"), _has("_via_img_metadata|_via_settings")),
     (Known("Prodigy's export, texts without boxes"), _both(("spans",), ("tokens", "start"))),
     (Known("a value file of SROIE", "sroie"), _is_values),
+    (Known("doccano's export", "doccano"), _is_doccano),
     (Known("JSON lines with a page each", "jsonl"), _both(("words|tokens",), ("bboxes|boxes|bbox",))),
     (Known("doccano's export, texts without boxes"), _both(("text|data",), ("label|labels|entities",))),
 )
@@ -163,8 +197,8 @@ _DOCUMENTS: tuple[tuple[Known, Callable[[dict[str, object]], bool]], ...] = (
 
 _TEXTS: tuple[tuple[str, Known], ...] = (
     (r"^level\tpage_num\tblock_num", Known("Tesseract's TSV")),
-    (r"class=['\"]ocr_page|<meta name=['\"]ocr-system", Known("hOCR")),
-    (r"<alto\b|loc\.gov/standards/alto", Known("ALTO XML")),
+    (r"class=['\"]ocr_page|<meta name=['\"]ocr-system", Known("hOCR", "hocr")),
+    (r"<alto\b|loc\.gov/standards/alto", Known("ALTO XML", "alto")),
     (r"<PcGts\b", Known("PAGE XML")),
     (r"<annotation\b[^>]*>\s*(<folder>|<filename>)", Known("Pascal VOC annotations")),
     (r"<annotations>\s*<version>", Known("CVAT's XML")),

@@ -77,6 +77,8 @@ class SourceFormat:
     """The same where the format's labels are kept: its second spellings, and labels that mean none."""
     no_labels: frozenset[str] = frozenset()
     """Labels by which the format says that a word has none."""
+    may_be_unlabelled: bool = False
+    """Whether pages without labels are usual: results of OCR."""
 
 
 def in_order(words: Sequence[SourceWord], scale: tuple[float, float], order: WordOrder) -> tuple[SourceWord, ...]:
