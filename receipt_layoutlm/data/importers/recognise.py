@@ -63,7 +63,7 @@ def _of_file(path: Path) -> Known | None:
         return None
     if content.startswith((PARQUET, ARROW_FILE, ARROW_STREAM)):
         is_cord = _CORD_COLUMN in content[-_BYTES:]
-        return Known("CORD as Hugging Face has it", "cord") if is_cord else Known("a file of columns", "hf")
+        return Known("CORD as Hugging Face has it", "cord") if is_cord else Known("a Parquet or Arrow file", "hf")
     content = content[:_BYTES]
     text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig", errors="replace")
     for value in _values(text):
