@@ -11,7 +11,8 @@ from receipt_dynamo import DynamoClient
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.inference.acceptance import Acceptance, AcceptanceRule
 from receipt_layoutlm.inference.extraction import Extraction, extraction_of
-from receipt_layoutlm.inference.predictor import Device, Predictor, nothing
+from receipt_layoutlm.inference.predictor import Predictor, nothing
+from receipt_layoutlm.inference.runtime import Device, RuntimeName
 from receipt_layoutlm.inference.scans import ScanOptions
 from receipt_layoutlm.inference.sources import InputPage, read_pages
 from receipt_layoutlm.inference.values import DateOrder
@@ -59,13 +60,14 @@ class Extractor:
         date_order: DateOrder | None = None,
         max_error: float | None = None,
         scans: ScanOptions | None = None,
+        runtime: RuntimeName = "auto",
     ) -> Self:
         """Load a model: a folder, s3://BUCKET/PREFIX, or the best model of a job (id, name, @last, @best).
 
         A folder needs no AWS. A job is looked up by `client`, by default in the table DYNAMO_TABLE_NAME; its files are
-        verified and kept in the cache folder. `date_order` decides about dates like 01/02/2018. With `max_error`, the
-        wished share of errors among accepted fields, each field is marked accept or ask; the model must be calibrated.
-        Raises UserError.
+        verified and kept in the cache folder. A folder of `model export` runs on onnxruntime, without torch.
+        `date_order` decides about dates like 01/02/2018. With `max_error`, the wished share of errors among accepted
+        fields, each field is marked accept or ask; the model must be calibrated. Raises UserError.
         """
 
         def open_client() -> DynamoClient:
@@ -74,7 +76,8 @@ class Extractor:
             return client or DynamoClient(os.environ[TABLE_VARIABLE])
 
         folder = model_folder(source, open_client, open_bucket, cache_dir(os.environ))
-        return cls.open(Predictor.load(folder, device), folder, date_order, max_error, scans or ScanOptions())
+        predictor = Predictor.load(folder, device, runtime=runtime)
+        return cls.open(predictor, folder, date_order, max_error, scans or ScanOptions())
 
     @classmethod
     def open(

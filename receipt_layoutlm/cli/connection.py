@@ -153,7 +153,12 @@ def explain_errors(command: F) -> F:
     return wrapped  # type: ignore[return-value]
 
 
-MODULES = {"train": ("torch", "transformers", "safetensors"), "local": ("faker",), "reports": ("jinja2", "PIL")}
+MODULES = {
+    "train": ("torch", "transformers", "safetensors"),
+    "local": ("faker",),
+    "reports": ("jinja2", "PIL"),
+    "onnx": ("numpy", "onnxruntime", "tokenizers"),
+}
 
 
 def require(extra: str) -> None:

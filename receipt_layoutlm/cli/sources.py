@@ -18,6 +18,7 @@ from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.jobs.find import BEST
 from receipt_layoutlm.paths import cache_dir
 from receipt_layoutlm.references import is_in_bucket
+from receipt_layoutlm.run.manifest import ONNX_MODEL
 
 if TYPE_CHECKING:
     from receipt_layoutlm.extractor import Extractor
@@ -27,6 +28,16 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+RuntimeChoice = Literal["auto", "torch", "onnx"]
+
+
+runtime_option = click.option(
+    "--runtime",
+    type=click.Choice(["auto", "torch", "onnx"]),
+    default="auto",
+    show_default=True,
+    help="Library that computes; auto: onnx (onnxruntime, on the CPU) for a folder of `model export`, else torch.",
+)
 
 
 def input_options(command: F) -> F:
@@ -55,6 +66,7 @@ def input_options(command: F) -> F:
             show_default=True,
             help="Device to compute on.",
         ),
+        runtime_option,
         click.option("--threads", type=click.IntRange(min=1), help="CPU threads (default: the CPUs it may use)."),
     )
     for option in reversed(options):
@@ -76,11 +88,13 @@ def open_extractor(
     model: str | None,
     device: DeviceName,
     threads: int | None,
+    runtime: RuntimeChoice,
     date_order: Literal["dmy", "mdy"] | None,
     max_error: float | None = None,
 ) -> "Extractor":
     """The model of --job or --model; notes on it go to stderr."""
-    require("train")
+    is_exported = runtime == "auto" and model is not None and (Path(model) / ONNX_MODEL).is_file()
+    require("onnx" if runtime == "onnx" or is_exported else "train")
     from receipt_layoutlm.extractor import Extractor, model_folder
     from receipt_layoutlm.inference.predictor import Predictor
     from receipt_layoutlm.inference.scans import ScanOptions
@@ -88,7 +102,8 @@ def open_extractor(
     place = reference or BEST if model is None else model if is_in_bucket(model) else Path(model)
     folder = model_folder(place, connection.client, connection.open_bucket, cache_dir(os.environ))
     scans = ScanOptions(threads=threads)
-    extractor = Extractor.open(Predictor.load(folder, device, threads), folder, date_order, max_error, scans)
+    predictor = Predictor.load(folder, device, threads, runtime)
+    extractor = Extractor.open(predictor, folder, date_order, max_error, scans)
     for note in extractor.predictor.notes:
         say(f"note: {note}", err=True)
     return extractor

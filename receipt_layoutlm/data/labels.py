@@ -53,6 +53,9 @@ ALIASES: dict[str, str] = {
 
 OUTSIDE = "O"
 
+LABEL_MAP = "label_map.json"
+"""File of a LabelMap beside the weights that were trained with it."""
+
 MERGE_PRESETS: dict[str, dict[str, tuple[str, ...]]] = {
     "amounts": {"AMOUNT": ("LINE_TOTAL", "SUBTOTAL", "TAX", "GRAND_TOTAL")},
     "dates": {"DATETIME": ("DATE", "TIME")},
@@ -84,6 +87,11 @@ class LabelMap:
         """Class numbers: O is 0, then B- and I- of each label."""
         classes = (OUTSIDE, *(f"{prefix}-{label}" for label in self.labels for prefix in "BI"))
         return {name: number for number, name in enumerate(classes)}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Class names in the order of their numbers."""
+        return tuple(self.label2id)
 
     @property
     def id2label(self) -> dict[int, str]:
