@@ -2,8 +2,8 @@
 
     python bench/predict.py MODEL EXPORT... --pages PAGES.jsonl [--rounds 3]
 
-MODEL is a folder with torch weights, EXPORT one of `model export`. All are measured in turn, round by round, in CPU seconds
-of one thread, of which the least counts. "raw model" is the forward pass alone, on inputs that were prepared before.
+MODEL is a folder with torch weights, EXPORT one of `model export`. All are measured in turn, round by round, in CPU
+seconds of one thread, of which the least counts. "raw model" is the forward pass alone, on inputs prepared before.
 """
 
 import argparse

@@ -96,15 +96,25 @@ class Extractor:
     def labels(self) -> tuple[str, ...]:
         return self.predictor.label_map.labels
 
-    def read(self, path: str | Path) -> list[Extraction]:
-        """The pages of a scan, a PDF, or a JSON file of words and boxes. Raises DataError, ScanError."""
-        return list(self.extract(read_pages(Path(path), self.scans, nothing)))
+    def read(self, path: str | Path, check_stop: Callable[[], None] = nothing) -> list[Extraction]:
+        """The pages of a scan, a PDF, or a JSON file of words and boxes. Raises DataError, ScanError.
 
-    def extract(self, pages: Iterable[InputPage]) -> Iterator[Extraction]:
-        """Predict pages as they come, some at a time, so that memory does not grow with their number."""
+        `check_stop` is called before each page and each batch, and may raise to stop.
+        """
+
+        def on_page(*_: int) -> None:
+            check_stop()
+
+        return list(self.extract(read_pages(Path(path), self.scans, on_page), check_stop))
+
+    def extract(self, pages: Iterable[InputPage], on_batch: Callable[[], None] = nothing) -> Iterator[Extraction]:
+        """Predict pages as they come, some at a time, so that memory does not grow with their number.
+
+        `on_batch` is called before each batch of windows, and may raise to stop.
+        """
         remaining = iter(pages)
         while block := list(islice(remaining, PAGES_AT_ONCE)):
-            predictions = self.predictor.predict([each.page for each in block])
+            predictions = self.predictor.predict([each.page for each in block], on_batch)
             for each, prediction in zip(block, predictions, strict=True):
                 yield extraction_of(
                     each.page,

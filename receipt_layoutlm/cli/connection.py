@@ -158,6 +158,7 @@ MODULES = {
     "local": ("faker",),
     "reports": ("jinja2", "PIL"),
     "onnx": ("numpy", "onnxruntime", "tokenizers"),
+    "serve": ("fastapi", "uvicorn", "python_multipart"),
 }
 
 
