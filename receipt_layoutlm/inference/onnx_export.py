@@ -1,6 +1,7 @@
 """Export of a fine-tuned model to ONNX, in full precision or int8, and the check of its labels against torch."""
 
 import logging
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from torch.export import Dim
 from transformers import LayoutLMForTokenClassification
 
-from receipt_layoutlm.configs.word_labels import INFERENCE, InferenceOptions
+from receipt_layoutlm.configs.word_labels import INFERENCE
 from receipt_layoutlm.data.labels import LABEL_MAP
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.errors import UserError
@@ -111,8 +112,8 @@ def _write(predictor: Predictor, source: Path, folder: Path, precision: Precisio
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.save(str(folder / TOKENIZER))
     (folder / LABEL_MAP).write_text(predictor.label_map.to_json())
-    options = InferenceOptions.of(predictor.config, predictor.temperature)
-    (folder / INFERENCE).write_text(options.model_dump_json(indent=1))
+    if (source / INFERENCE).is_file():  # a model of an earlier version has none, and its export says so too
+        shutil.copyfile(source / INFERENCE, folder / INFERENCE)
     if precision == "fp32" and (source / ACCEPTANCE).is_file():
         kept = Acceptance.read(source, predictor.digest).model_copy(update={"model": sha256_of(path)})
         (folder / ACCEPTANCE).write_text(kept.model_dump_json())

@@ -72,8 +72,19 @@ class Predictor:
         notes = () if options is not None else (DEFAULTS_NOTE,)
         options = options or InferenceOptions()
         config = options.config(str(folder), device)
+        opened: Runtime
+        if is_onnx:  # imported on use: onnxruntime needs no torch, and torch no onnxruntime
+            from receipt_layoutlm.inference.onnx_runtime import OnnxRuntime
+
+            if device not in ("auto", "cpu"):
+                raise NotAModel(f"an exported model runs on the CPU: leave out --device {device}")
+            opened = OnnxRuntime.load(folder, len(label_map.names), threads)
+        else:
+            from receipt_layoutlm.inference.torch_runtime import TorchRuntime
+
+            opened = TorchRuntime.load(folder, config, label_map, threads)
         return cls(
-            runtime=_open(folder, config, label_map, threads, is_onnx=is_onnx),
+            runtime=opened,
             label_map=label_map,
             config=config,
             temperature=options.temperature,
@@ -135,21 +146,6 @@ def _missing(folder: Path, weights: str) -> str:
     if (folder / ONNX_MODEL).is_file():
         return f"{folder} is an exported model, which torch does not read: use --runtime onnx"
     return f"{folder} holds no {MODEL}: name a folder that 'layoutlm-cli job pull' wrote"
-
-
-def _open(
-    folder: Path, config: WordLabelsConfig, label_map: LabelMap, threads: int | None, *, is_onnx: bool
-) -> Runtime:
-    # on use: onnxruntime needs no torch, and torch no onnxruntime
-    if is_onnx:
-        if config.device not in ("auto", "cpu"):
-            raise NotAModel(f"an exported model runs on the CPU: leave out --device {config.device}")
-        from receipt_layoutlm.inference.onnx_runtime import OnnxRuntime
-
-        return OnnxRuntime.load(folder, len(label_map.names), threads)
-    from receipt_layoutlm.inference.torch_runtime import TorchRuntime
-
-    return TorchRuntime.load(folder, config, label_map, threads)
 
 
 def _read_label_map(folder: Path) -> LabelMap:

@@ -128,6 +128,18 @@ def test_the_folder_says_what_it_was_made_of(exported: Path, model: Path) -> Non
     assert (exported / "inference.json").read_text() == (model / "inference.json").read_text()
 
 
+@needs_export
+def test_a_model_of_an_earlier_version_is_exported_with_its_note(model: Path, words: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(model, old)
+    for name in ("inference.json", "manifest.json"):
+        (old / name).unlink(missing_ok=True)
+    ok("model", "export", str(old), "--to", str(tmp_path / "new"), "--onnx", "--check", str(words))
+    before, after = Predictor.load(old, "cpu"), Predictor.load(tmp_path / "new")
+    assert before.notes == after.notes != ()
+    assert [each.tags for each in before.predict(pages())] == [each.tags for each in after.predict(pages())]
+
+
 def test_evaluate_scores_an_export_like_its_model(exported: Path, model: Path, words: Path) -> None:
     one, other = (
         json.loads(ok("evaluate", str(folder), "--data", str(words), "--json")) for folder in (model, exported)
