@@ -14,7 +14,7 @@ __all__ = ["Extractor"]
 
 
 def __getattr__(name: str) -> object:
-    # on first use: it imports torch, which the command line and the worker do without
+    # on first use: it imports numpy and more, which the command line and the worker do without
     if name == "Extractor":
         from receipt_layoutlm.extractor import Extractor
 

@@ -12,7 +12,8 @@ from receipt_layoutlm.data.dates import DateOrder
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.inference.acceptance import Acceptance, AcceptanceRule
 from receipt_layoutlm.inference.extraction import Extraction, extraction_of
-from receipt_layoutlm.inference.predictor import Device, Predictor, nothing
+from receipt_layoutlm.inference.predictor import Predictor, nothing
+from receipt_layoutlm.inference.runtime import Device, RuntimeName
 from receipt_layoutlm.inference.scans import ScanOptions
 from receipt_layoutlm.inference.sources import InputPage, read_pages
 from receipt_layoutlm.jobs.find import find_job
@@ -59,13 +60,14 @@ class Extractor:
         date_order: DateOrder | None = None,
         max_error: float | None = None,
         scans: ScanOptions | None = None,
+        runtime: RuntimeName = "auto",
     ) -> Self:
         """Load a model: a folder, s3://BUCKET/PREFIX, or the best model of a job (id, name, @last, @best).
 
         A folder needs no AWS. A job is looked up by `client`, by default in the table DYNAMO_TABLE_NAME; its files are
-        verified and kept in the cache folder. `date_order` decides about dates like 01/02/2018. With `max_error`, the
-        wished share of errors among accepted fields, each field is marked accept or ask; the model must be calibrated.
-        Raises UserError.
+        verified and kept in the cache folder. A folder of `model export` runs on onnxruntime, without torch.
+        `date_order` decides about dates like 01/02/2018. With `max_error`, the wished share of errors among accepted
+        fields, each field is marked accept or ask; the model must be calibrated. Raises UserError.
         """
 
         def open_client() -> DynamoClient:
@@ -74,7 +76,8 @@ class Extractor:
             return client or DynamoClient(os.environ[TABLE_VARIABLE])
 
         folder = model_folder(source, open_client, open_bucket, cache_dir(os.environ))
-        return cls.open(Predictor.load(folder, device), folder, date_order, max_error, scans or ScanOptions())
+        predictor = Predictor.load(folder, device, runtime=runtime)
+        return cls.open(predictor, folder, date_order, max_error, scans or ScanOptions())
 
     @classmethod
     def open(
@@ -93,15 +96,25 @@ class Extractor:
     def labels(self) -> tuple[str, ...]:
         return self.predictor.label_map.labels
 
-    def read(self, path: str | Path) -> list[Extraction]:
-        """The pages of a scan, a PDF, or a JSON file of words and boxes. Raises DataError, ScanError."""
-        return list(self.extract(read_pages(Path(path), self.scans, nothing)))
+    def read(self, path: str | Path, check_stop: Callable[[], None] = nothing) -> list[Extraction]:
+        """The pages of a scan, a PDF, or a JSON file of words and boxes. Raises DataError, ScanError.
 
-    def extract(self, pages: Iterable[InputPage]) -> Iterator[Extraction]:
-        """Predict pages as they come, some at a time, so that memory does not grow with their number."""
+        `check_stop` is called before each page and each batch, and may raise to stop.
+        """
+
+        def on_page(*_: int) -> None:
+            check_stop()
+
+        return list(self.extract(read_pages(Path(path), self.scans, on_page), check_stop))
+
+    def extract(self, pages: Iterable[InputPage], on_batch: Callable[[], None] = nothing) -> Iterator[Extraction]:
+        """Predict pages as they come, some at a time, so that memory does not grow with their number.
+
+        `on_batch` is called before each batch of windows, and may raise to stop.
+        """
         remaining = iter(pages)
         while block := list(islice(remaining, PAGES_AT_ONCE)):
-            predictions = self.predictor.predict([each.page for each in block])
+            predictions = self.predictor.predict([each.page for each in block], on_batch)
             for each, prediction in zip(block, predictions, strict=True):
                 yield extraction_of(
                     each.page,

@@ -19,6 +19,8 @@ COMMANDS = {
         "receipt_layoutlm.cli.calibrate:calibrate_command",
         "Fit from which certainty a field may be accepted unseen.",
     ),
+    "model": ("receipt_layoutlm.cli.model:model", "Export a model, to run it without torch."),
+    "serve": ("receipt_layoutlm.cli.serve:serve_command", "Serve a model over HTTP."),
     "overlay": ("receipt_layoutlm.cli.overlay:overlay_command", "Draw pages with their fields, and mark errors."),
     "job": ("receipt_layoutlm.cli.job:job", "List, show, explain, compare, cancel, retry, pull and delete jobs."),
     "rescue": ("receipt_layoutlm.cli.rescue:rescue", "Requeue jobs whose lease has expired."),

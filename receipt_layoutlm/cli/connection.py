@@ -158,6 +158,8 @@ MODULES = {
     "local": ("faker",),
     "reports": ("jinja2", "PIL"),
     "ocr": ("rapidocr", "onnxruntime", "pypdfium2", "PIL"),
+    "onnx": ("numpy", "onnxruntime", "tokenizers"),
+    "serve": ("fastapi", "uvicorn", "python_multipart"),
 }
 
 

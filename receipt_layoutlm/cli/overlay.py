@@ -14,7 +14,15 @@ from receipt_layoutlm.cli.connection import Connection, require, store_options
 from receipt_layoutlm.cli.find import find_named_job
 from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.progress import share_bar
-from receipt_layoutlm.cli.sources import DeviceName, files, input_options, open_extractor, say_failed, stored
+from receipt_layoutlm.cli.sources import (
+    DeviceName,
+    RuntimeChoice,
+    files,
+    input_options,
+    open_extractor,
+    say_failed,
+    stored,
+)
 from receipt_layoutlm.cli.tables import Column, clean, table
 from receipt_layoutlm.jobs.find import BEST
 
@@ -69,6 +77,7 @@ def overlay_command(
     overwrite: bool,
     format_name: Literal["both", "html", "png"],
     device: DeviceName,
+    runtime: RuntimeChoice,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -115,10 +124,11 @@ def overlay_command(
     else:
         named = files(sources, ScanOptions(threads=threads), read_partly_labelled_lines)
         inputs = [*named, *stored(connection, dataset, receipts)]
-        extractor = open_extractor(connection, reference, model, device, threads, date_order)
+        extractor = open_extractor(connection, reference, model, device, threads, runtime, date_order)
         drawn_by, total = extractor.predictor.digest, len(inputs)
         judged = partial(predicted_pages, extractor, inputs, failed)
         options = [("--job", reference), ("--model", model), ("--dataset", dataset), ("--date-order", date_order)]
+        options += [("--runtime", None if runtime == "auto" else runtime)]
         following = predict_text([*options, *(("--receipt", receipt) for receipt in receipts)], sources, output)
     pictures = Pictures.of(images)
 

@@ -12,7 +12,17 @@ from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.extraction_files import ExtractionFile
 from receipt_layoutlm.cli.output import say, say_json
 from receipt_layoutlm.cli.progress import share_bar
-from receipt_layoutlm.cli.sources import Input, files, input_options, open_extractor, pages_of, say_failed, stored
+from receipt_layoutlm.cli.sources import (
+    DeviceName,
+    Input,
+    RuntimeChoice,
+    files,
+    input_options,
+    open_extractor,
+    pages_of,
+    say_failed,
+    stored,
+)
 from receipt_layoutlm.cli.tables import Column, table
 
 if TYPE_CHECKING:
@@ -49,7 +59,8 @@ def predict_command(
     max_error: float | None,
     output: Path | None,
     overwrite: bool,
-    device: Literal["auto", "cpu", "cuda", "mps"],
+    device: DeviceName,
+    runtime: RuntimeChoice,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -79,7 +90,7 @@ def predict_command(
         *files(sources, ScanOptions(threads=threads), read_unlabelled_lines),
         *stored(connection, dataset, receipts),
     ]
-    extractor = open_extractor(connection, reference, model, device, threads, date_order, max_error)
+    extractor = open_extractor(connection, reference, model, device, threads, runtime, date_order, max_error)
     failed: dict[str, str] = {}
     with share_bar("predict", len(inputs)) as on_progress:
         if output is not None:

@@ -1,7 +1,7 @@
 """Pages that predict and overlay read, and the model that they use."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.jobs.find import BEST
 from receipt_layoutlm.paths import cache_dir
 from receipt_layoutlm.references import is_in_bucket
+from receipt_layoutlm.run.manifest import ONNX_MODEL
 
 if TYPE_CHECKING:
     from receipt_layoutlm.extractor import Extractor
@@ -27,39 +28,61 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+RuntimeChoice = Literal["auto", "torch", "onnx"]
 
 
 def input_options(command: F) -> F:
     """Add the arguments and options that name pages and a model, and how both are used."""
-    options = (
-        click.argument("sources", nargs=-1, metavar="[SOURCE]...", type=click.Path(path_type=Path)),
-        click.option(
-            "--job",
-            "reference",
-            metavar="JOB",
-            shell_complete=job_names,
-            help=f"Use the best model of this job (default: {BEST}).",
-        ),
-        click.option("--model", metavar="PLACE", help="Use the model in this folder, or at s3://BUCKET/PREFIX."),
-        click.option("--dataset", metavar="NAME", shell_complete=dataset_names, help="Read the pages of a dataset."),
-        click.option("--receipt", "receipts", multiple=True, metavar="PAGE_ID", help="Read a receipt of the table."),
-        click.option(
-            "--date-order",
-            type=click.Choice(["dmy", "mdy"]),
-            help="How to read 01/02/2018. Without it, a date that could be either has no value.",
-        ),
-        click.option(
-            "--device",
-            type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-            default="auto",
-            show_default=True,
-            help="Device to compute on.",
-        ),
-        click.option("--threads", type=click.IntRange(min=1), help="CPU threads (default: the CPUs it may use)."),
-    )
-    for option in reversed(options):
+    return with_options(command, INPUT_OPTIONS[:1], MODEL_OPTIONS[:2], INPUT_OPTIONS[1:], MODEL_OPTIONS[2:])
+
+
+def model_options(command: F) -> F:
+    """Add the options that name a model and how it is used."""
+    return with_options(command, MODEL_OPTIONS)
+
+
+def with_options(command: F, *groups: Sequence[Callable[[F], F]]) -> F:
+    """Add options in this order."""
+    for option in reversed([option for group in groups for option in group]):
         command = option(command)
     return command
+
+
+INPUT_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.argument("sources", nargs=-1, metavar="[SOURCE]...", type=click.Path(path_type=Path)),
+    click.option("--dataset", metavar="NAME", shell_complete=dataset_names, help="Read the pages of a dataset."),
+    click.option("--receipt", "receipts", multiple=True, metavar="PAGE_ID", help="Read a receipt of the table."),
+)
+MODEL_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.option(
+        "--job",
+        "reference",
+        metavar="JOB",
+        shell_complete=job_names,
+        help=f"Use the best model of this job (default: {BEST}).",
+    ),
+    click.option("--model", metavar="PLACE", help="Use the model in this folder, or at s3://BUCKET/PREFIX."),
+    click.option(
+        "--date-order",
+        type=click.Choice(["dmy", "mdy"]),
+        help="How to read 01/02/2018. Without it, a date that could be either has no value.",
+    ),
+    click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+        default="auto",
+        show_default=True,
+        help="Device to compute on.",
+    ),
+    click.option(
+        "--runtime",
+        type=click.Choice(["auto", "torch", "onnx"]),
+        default="auto",
+        show_default=True,
+        help="Library that computes; auto: onnx (onnxruntime, on the CPU) for a folder of `model export`, else torch.",
+    ),
+    click.option("--threads", type=click.IntRange(min=1), help="CPU threads (default: the CPUs it may use)."),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +99,13 @@ def open_extractor(
     model: str | None,
     device: DeviceName,
     threads: int | None,
+    runtime: RuntimeChoice,
     date_order: Literal["dmy", "mdy"] | None,
     max_error: float | None = None,
 ) -> "Extractor":
     """The model of --job or --model; notes on it go to stderr."""
-    require("train")
+    is_exported = runtime == "auto" and model is not None and (Path(model) / ONNX_MODEL).is_file()
+    require("onnx" if runtime == "onnx" or is_exported else "train")
     from receipt_layoutlm.extractor import Extractor, model_folder
     from receipt_layoutlm.inference.predictor import Predictor
     from receipt_layoutlm.inference.scans import ScanOptions
@@ -88,7 +113,8 @@ def open_extractor(
     place = reference or BEST if model is None else model if is_in_bucket(model) else Path(model)
     folder = model_folder(place, connection.client, connection.open_bucket, cache_dir(os.environ))
     scans = ScanOptions(threads=threads)
-    extractor = Extractor.open(Predictor.load(folder, device, threads), folder, date_order, max_error, scans)
+    predictor = Predictor.load(folder, device, threads, runtime)
+    extractor = Extractor.open(predictor, folder, date_order, max_error, scans)
     for note in extractor.predictor.notes:
         say(f"note: {note}", err=True)
     return extractor

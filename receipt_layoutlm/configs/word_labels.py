@@ -43,7 +43,7 @@ class WordLabelsConfig(TrainConfig):
     """Run options and those of the task `layoutlm`."""
 
     task: Literal["layoutlm"] = Field("layoutlm", description=TrainConfig.model_fields["task"].description)
-    trainer: ClassVar[str] = "receipt_layoutlm.training.tasks.word_labels"
+    trainer: ClassVar[str] = "receipt_layoutlm.training.tasks.word_labels.task"
     metrics: ClassVar[tuple[str, ...]] = ("f1", "macro_f1", "field_f1", "precision", "recall")
     recipes: ClassVar[Mapping[str, Recipe]] = WORD_LABELS_RECIPES
 
@@ -157,6 +157,9 @@ class WordLabelsConfig(TrainConfig):
         windows = [self.max_length, self.max_sub_tokens]
         document = [ENCODING_VERSION, self.task, fingerprint, self.pretrained, *windows]
         return hashlib.sha256(json.dumps(document).encode()).hexdigest()
+
+
+INFERENCE: Final = "inference.json"
 
 
 class InferenceOptions(BaseModel):

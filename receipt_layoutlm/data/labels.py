@@ -54,6 +54,9 @@ ALIASES: dict[str, str] = {
 
 OUTSIDE = "O"
 
+LABEL_MAP = "label_map.json"
+"""File of a LabelMap beside the weights that were trained with it."""
+
 ValueKind = Literal["date", "amount", "text"]
 _AMOUNT_LABEL = re.compile(r"TOTAL|AMOUNT|PRICE|TAX|DISCOUNT|CHANGE|CASH|TIP|REFUND|COUPON|FEE")
 
@@ -94,6 +97,11 @@ class LabelMap:
         """Class numbers: O is 0, then B- and I- of each label."""
         classes = (OUTSIDE, *(f"{prefix}-{label}" for label in self.labels for prefix in "BI"))
         return {name: number for number, name in enumerate(classes)}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Class names in the order of their numbers."""
+        return tuple(self.label2id)
 
     @property
     def id2label(self) -> dict[int, str]:

@@ -10,6 +10,9 @@ from receipt_layoutlm.data.page import validation_reason
 from receipt_layoutlm.errors import UserError
 
 MANIFEST = "manifest.json"
+MODEL = "model.safetensors"
+ONNX_MODEL = "model.onnx"
+"""The weights in a folder that `model export` wrote."""
 RESUME_ONLY = frozenset({"optimizer.safetensors", "rng.safetensors", "state.json"})
 """Files of a checkpoint that only a resume needs; the others are the model, loadable with from_pretrained."""
 

@@ -19,10 +19,9 @@ from safetensors.torch import load_file, save_file
 
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.events import Evaluation
-from receipt_layoutlm.run.manifest import MANIFEST, RESUME_ONLY, verify, write_manifest
+from receipt_layoutlm.run.manifest import MANIFEST, MODEL, RESUME_ONLY, verify, write_manifest
 from receipt_layoutlm.run.state import TrainState
 
-MODEL = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
 RNG = "rng.safetensors"
 STATE = "state.json"

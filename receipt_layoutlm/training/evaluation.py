@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 from receipt_layoutlm.data.check_report import Finding
 from receipt_layoutlm.metric_names import parse_guard
 from receipt_layoutlm.run.events import Evaluation
+from receipt_layoutlm.run.manifest import MODEL
 from receipt_layoutlm.run.predictions import TEST, evaluation_name, write_predictions
 from receipt_layoutlm.run.record import FinalScores
 from receipt_layoutlm.run.scores import headline_name, meets
 from receipt_layoutlm.run.state import NonFiniteLoss
-from receipt_layoutlm.training.checkpoint import MODEL
 from receipt_layoutlm.training.setup import Run
 from receipt_layoutlm.training.step import rate_of_last_step
 

@@ -10,7 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from receipt_layoutlm.data.page import Page
-from receipt_layoutlm.inference.predictor import NotAModel, PagePrediction, Predictor
+from receipt_layoutlm.inference.predictor import PagePrediction, Predictor
+from receipt_layoutlm.inference.runtime import NotAModel
+from receipt_layoutlm.inference.torch_runtime import TorchRuntime
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.events import Evaluation
 from receipt_layoutlm.run.manifest import DamagedFolder, write_manifest
@@ -172,5 +174,6 @@ def test_predicting_leaves_the_global_generator_and_the_mode_alone(predictor: Pr
     state = torch.random.get_rng_state()
     first: list[PagePrediction] = predictor.predict(tiny_pages(3))
     assert torch.equal(torch.random.get_rng_state(), state)
-    assert not predictor.model.model.training
+    assert isinstance(predictor.runtime, TorchRuntime)
+    assert not predictor.runtime.model.model.training
     assert predictor.predict(tiny_pages(3)) == first

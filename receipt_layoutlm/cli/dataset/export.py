@@ -112,7 +112,7 @@ def _predicted(
     connection: Connection, reference: str | None, model: str | None, proposals: Sequence[Proposal]
 ) -> tuple[list[Proposal], set[str]]:
     """The pages with the tags and confidences of a model, and the labels that it knows."""
-    extractor = open_extractor(connection, reference, model, "auto", None, None)
+    extractor = open_extractor(connection, reference, model, "auto", None, "auto", None)
     from receipt_layoutlm.inference.sources import InputPage
 
     given = [InputPage(each.page, each.image, 1) for each in proposals]

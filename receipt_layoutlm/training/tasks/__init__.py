@@ -1,1 +1,1 @@
-"""Tasks, one room each, and the functions that they share. A task's config (configs/) names its room as `trainer`."""
+"""Tasks, one room each, and the functions that they share. A task's config (configs/) names its module as `trainer`."""

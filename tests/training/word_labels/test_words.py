@@ -11,7 +11,8 @@ from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.training.setup import Run
 from receipt_layoutlm.training.tasks.word_labels.inputs.packing import on_device, pack
 from receipt_layoutlm.training.tasks.word_labels.layoutlm import word_logits
-from receipt_layoutlm.training.tasks.word_labels.scoring.words import WordModel, WordScores, confidences, score_words
+from receipt_layoutlm.training.tasks.word_labels.scoring.decoding import WordScores, confidences
+from receipt_layoutlm.training.tasks.word_labels.scoring.words import WordModel, score_words
 from tests.support.runs import nothing, prepared_run
 
 

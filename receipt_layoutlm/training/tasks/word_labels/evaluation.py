@@ -17,10 +17,16 @@ from receipt_layoutlm.training.tasks.word_labels.scoring.calibration import (
     calibration,
     fit_temperature,
 )
-from receipt_layoutlm.training.tasks.word_labels.scoring.decoding import Decoding, decode
+from receipt_layoutlm.training.tasks.word_labels.scoring.decoding import (
+    Decoding,
+    FloatArray,
+    WordScores,
+    confidences,
+    decode,
+)
 from receipt_layoutlm.training.tasks.word_labels.scoring.entities import EntityScores, score_entities
 from receipt_layoutlm.training.tasks.word_labels.scoring.fields import score_fields
-from receipt_layoutlm.training.tasks.word_labels.scoring.words import FloatArray, WordModel, confidences, score_words
+from receipt_layoutlm.training.tasks.word_labels.scoring.words import WordModel, score_words
 
 DECODINGS: Final[tuple[Decoding, ...]] = ("argmax", "viterbi")
 DIGITS = 4  # of a stored confidence
@@ -96,18 +102,24 @@ def predict(
     on_batch: Callable[[], None],
 ) -> Predictions:
     """Predict and score pages; `labels` get a row each. `on_batch` is called before each batch and may raise."""
-    words = score_words(model, pages, config, compute, on_batch)
+    return scored(score_words(model, pages, config, compute, on_batch), model.names, pages, labels, config)
+
+
+def scored(
+    words: WordScores, names: Sequence[str], pages: EncodedPages, labels: Sequence[str], config: WordLabelsConfig
+) -> Predictions:
+    """Decode and score the words of pages. names: of the classes; `labels` get a row each."""
     true, single = [page.tags for page in pages.pages], config.single_valued_labels
     ways: dict[str, tuple[Decoding, Sequence[str]]] = {name: (name, ()) for name in DECODINGS}
     if single:
         ways[f"{config.decoding}, single"] = (config.decoding, single)
-    tags = {name: decode(words.log_probs, model.names, decoding, once) for name, (decoding, once) in ways.items()}
+    tags = {name: decode(words.log_probs, names, decoding, once) for name, (decoding, once) in ways.items()}
     scores = {name: score_entities(true, predicted, labels) for name, predicted in tags.items()}
     chosen = list(ways)[-1] if single else config.decoding
     return Predictions(
         pages=pages,
         labels=labels,
-        names=model.names,
+        names=names,
         log_probs=words.log_probs,
         tags=tags[chosen],
         loss=words.loss,

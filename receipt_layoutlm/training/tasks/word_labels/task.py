@@ -8,9 +8,9 @@ import torch
 from transformers import LayoutLMForTokenClassification, PreTrainedTokenizerFast
 
 from receipt_layoutlm.config import TrainConfig
-from receipt_layoutlm.configs.word_labels import InferenceOptions, WordLabelsConfig
+from receipt_layoutlm.configs.word_labels import INFERENCE, InferenceOptions, WordLabelsConfig
 from receipt_layoutlm.data.check_report import Finding
-from receipt_layoutlm.data.labels import OUTSIDE, LabelMap, check_named
+from receipt_layoutlm.data.labels import LABEL_MAP, OUTSIDE, LabelMap, check_named
 from receipt_layoutlm.data.snapshot import fingerprint
 from receipt_layoutlm.run.class_weights import ClassWeights
 from receipt_layoutlm.run.directory import RunDir
@@ -46,8 +46,6 @@ from receipt_layoutlm.training.tasks.word_labels.pages import (
 from receipt_layoutlm.training.tasks.word_labels.scoring.words import WordModel
 from receipt_layoutlm.training.throughput import EncoderSize, StepWorkload
 
-LABEL_MAP = "label_map.json"
-INFERENCE = "inference.json"
 TEST_METRIC_NAME = "test_f1"
 
 
@@ -184,8 +182,7 @@ class WordLabels:
         (folder / INFERENCE).write_text(options.model_dump_json(indent=1))
 
     def _predict(self, pages: EncodedPages, compute: Compute, on_batch: Callable[[], None]) -> Predictions:
-        names = [name for _, name in sorted(self.label_map.id2label.items())]
-        model = WordModel(self.model, names)
+        model = WordModel(self.model, self.label_map.names)
         return predict(model, pages, self.label_map.labels, self.config, compute, on_batch)
 
 

@@ -9,9 +9,10 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, chain
+from typing import Protocol
 
 import numpy as np
-from transformers import PreTrainedTokenizerFast
+from tokenizers import Tokenizer
 
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.reading_order import order_of_words, rearranged
@@ -27,9 +28,22 @@ OVERLAP = 0.25  # maximum fraction of a window's sub-tokens that the next window
 PAGES_AT_A_TIME = 1000  # tokenised together; an encoding takes a kilobyte per distinct word
 
 
+class WordTokenizer(Protocol):
+    """What an encoding needs of a tokenizer: transformers' fast ones have it, and that of an exported model."""
+
+    @property
+    def backend_tokenizer(self) -> Tokenizer: ...
+    @property
+    def cls_token_id(self) -> int: ...
+    @property
+    def sep_token_id(self) -> int: ...
+    @property
+    def unk_token_id(self) -> int: ...
+
+
 def encode_pages(
     pages: Sequence[Page],
-    tokenizer: PreTrainedTokenizerFast,
+    tokenizer: WordTokenizer,
     max_length: int,
     on_page: Callable[[], None],
     max_sub_tokens: int | None = None,
@@ -52,7 +66,7 @@ def encode_pages(
     return flat.features(tokenizer)
 
 
-def _sub_tokens(words: set[str], tokenizer: PreTrainedTokenizerFast, cap: int) -> dict[str, list[int]]:
+def _sub_tokens(words: set[str], tokenizer: WordTokenizer, cap: int) -> dict[str, list[int]]:
     """The first `cap` sub-token ids of each word; a word that the tokenizer drops becomes one unknown token."""
     backend = tokenizer.backend_tokenizer  # three times as fast as the tokenizer itself, which copies all ids
     backend.no_truncation()
@@ -103,7 +117,7 @@ class _Flat:
         self.spans.extend(words_before + word for span in spans for word in span)
         self.scorer.extend((windows_before + most_central(lengths, spans)).tolist())
 
-    def features(self, tokenizer: PreTrainedTokenizerFast) -> Features:
+    def features(self, tokenizer: WordTokenizer) -> Features:
         arrays: dict[str, Iterable[int] | FlatArray] = {
             "page_words": _starts(self.page_words),
             "page_windows": _starts(self.page_windows),

@@ -3,7 +3,9 @@
 Classes are in the order of LabelMap: O, then B- and I- of each label, so I-X is the even number right after B-X.
 """
 
+import math
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, Literal
 
@@ -22,6 +24,14 @@ _O: Final = 0
 _BEGIN, _INSIDE = slice(1, None, 2), slice(2, None, 2)
 _FLOOR: Final = -1e6  # of a log-probability, so that sums of impossible words still differ and stay finite
 _PAGES_AT_ONCE: Final = 32  # more cost memory and gain little speed
+
+
+@dataclass(frozen=True, slots=True)
+class WordScores:
+    """log_probs: for each page (words, classes), in reading order. loss: mean plain cross-entropy of labelled words."""
+
+    log_probs: list[FloatArray]
+    loss: float
 
 
 def decode(
@@ -125,3 +135,27 @@ def keep_best_entities(
 def confidence(of_words: npt.NDArray[np.floating], entity: Entity) -> float:
     """Mean log-probability of an entity's words under their predicted classes; 0 is certain."""
     return float(of_words[entity.begin : entity.end].mean())
+
+
+def log_softmax(scores: FloatArray) -> FloatArray:
+    """Log-probabilities over the last axis."""
+    shifted = scores - scores.max(-1, keepdims=True)
+    normalised: FloatArray = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return normalised
+
+
+def confidences(
+    log_probs: Sequence[FloatArray], tags: Sequence[Sequence[str]], names: Sequence[str]
+) -> list[list[float | None]]:
+    """Probability of each word's label, B- and I- together; None for a tag that is no class."""
+    labels = [name.partition("-")[2] for name in names]
+    of_label = {label: [number for number, other in enumerate(labels) if other == label] for label in labels}
+    of_tag = {name: of_label[label] for name, label in zip(names, labels, strict=True)}
+    return [
+        [
+            # the sum of rounded probabilities may exceed 1
+            min(1.0, sum(math.exp(row[number]) for number in of_tag[tag])) if tag in of_tag else None
+            for row, tag in zip(page, page_tags, strict=True)
+        ]
+        for page, page_tags in zip(log_probs, tags, strict=True)
+    ]

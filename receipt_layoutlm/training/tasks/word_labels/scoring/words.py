@@ -1,11 +1,9 @@
 """Inference: log-probabilities of all classes for each word of a set of pages."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from transformers import LayoutLMForTokenClassification
 
@@ -15,16 +13,7 @@ from receipt_layoutlm.training.tasks.cross_entropy import PLAIN, token_loss
 from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import EncodedPages
 from receipt_layoutlm.training.tasks.word_labels.inputs.packing import cut_by_tokens, on_device, pack
 from receipt_layoutlm.training.tasks.word_labels.layoutlm import word_logits
-
-FloatArray = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class WordScores:
-    """log_probs: for each page (words, classes), in reading order. loss: mean plain cross-entropy of labelled words."""
-
-    log_probs: list[FloatArray]
-    loss: float
+from receipt_layoutlm.training.tasks.word_labels.scoring.decoding import WordScores
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +66,3 @@ def score_words(
         rows = np.split(everything, np.cumsum([len(row) for row in rows])[:-1])
     total, words = group.sum(torch.tensor([total, words], dtype=torch.float64)).tolist()
     return WordScores(rows, total / max(words, 1))
-
-
-def confidences(
-    log_probs: Sequence[FloatArray], tags: Sequence[Sequence[str]], names: Sequence[str]
-) -> list[list[float | None]]:
-    """Probability of each word's label, B- and I- together; None for a tag that is no class."""
-    labels = [name.partition("-")[2] for name in names]
-    of_label = {label: [number for number, other in enumerate(labels) if other == label] for label in labels}
-    of_tag = {name: of_label[label] for name, label in zip(names, labels, strict=True)}
-    return [
-        [
-            # the sum of rounded probabilities may exceed 1
-            min(1.0, sum(math.exp(row[number]) for number in of_tag[tag])) if tag in of_tag else None
-            for row, tag in zip(page, page_tags, strict=True)
-        ]
-        for page, page_tags in zip(log_probs, tags, strict=True)
-    ]
