@@ -57,12 +57,12 @@ def export_command(
     if not is_onnx:
         raise click.UsageError("name the format: --onnx")
     require("train")
-    from receipt_layoutlm.inference.onnx_export import export
+    from receipt_layoutlm.inference.onnx_export import export_onnx
 
     subject = open_subject(connection, subject_name)
     pages = checked_pages(connection, check)
     with counting_bar("check", None) as on_batch:
-        done = export(subject.folder, target, "int8" if is_int8 else "fp32", pages, on_batch)
+        done = export_onnx(subject.folder, target, "int8" if is_int8 else "fp32", pages, on_batch)
     if as_json:
         say_json(done.model_dump_json(indent=1))
         return

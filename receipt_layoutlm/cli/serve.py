@@ -9,7 +9,7 @@ import click
 
 from receipt_layoutlm.cli.connection import Connection, require, store_options
 from receipt_layoutlm.cli.output import say
-from receipt_layoutlm.cli.sources import DeviceName, RuntimeChoice, model_options, open_extractor
+from receipt_layoutlm.cli.sources import DeviceName, RuntimeChoice, open_extractor, predictor_options
 
 LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "::1", "[::1]")
 MOST_CONNECTIONS: Final = 32
@@ -17,7 +17,7 @@ MOST_CONNECTIONS: Final = 32
 
 
 @click.command("serve")
-@model_options
+@predictor_options
 @click.option(
     "--max-error",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),

@@ -36,7 +36,7 @@ def input_options(command: F) -> F:
     return with_options(command, INPUT_OPTIONS[:1], MODEL_OPTIONS[:2], INPUT_OPTIONS[1:], MODEL_OPTIONS[2:])
 
 
-def model_options(command: F) -> F:
+def predictor_options(command: F) -> F:
     """Add the options that name a model and how it is used."""
     return with_options(command, MODEL_OPTIONS)
 

@@ -63,7 +63,7 @@ class _Window(torch.nn.Module):
         return word_logits(self.model, PackedTensors(input_ids, positions, bbox, chosen, chosen, alone))
 
 
-def export(
+def export_onnx(
     source: Path, target: Path, precision: Precision, pages: Sequence[Page], on_batch: Callable[[], None] = nothing
 ) -> ExportReport:
     """Export the model of a folder into a new one, which then holds all that predictions need.
