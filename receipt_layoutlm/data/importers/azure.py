@@ -70,7 +70,7 @@ def _polygon(value: object) -> object:
 Polygon = Annotated[tuple[float, ...], BeforeValidator(_polygon), Field(min_length=8)]
 
 
-class TextSpan(BaseModel):
+class ContentSpan(BaseModel):
     """Characters of the document's content."""
 
     model_config = RECORD
@@ -89,7 +89,7 @@ class AzureWord(BaseModel):
 
     content: NullableText = Field(validation_alias=AliasChoices("content", "text"))
     polygon: Polygon = Field(validation_alias=AliasChoices("polygon", "boundingBox", "bounding_box"))
-    span: TextSpan | None = None
+    span: ContentSpan | None = None
 
 
 class AzureLine(BaseModel):
@@ -140,7 +140,7 @@ class AzureField(BaseModel):
     model_config = RECORD
 
     content: NullableText = Field("", validation_alias=AliasChoices("content", "text"))
-    spans: tuple[TextSpan, ...] = ()
+    spans: tuple[ContentSpan, ...] = ()
     regions: tuple[BoundingRegion, ...] = Field(
         default=(), validation_alias=AliasChoices("boundingRegions", "bounding_regions")
     )
