@@ -12,7 +12,6 @@ from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.sources import DeviceName, RuntimeChoice, open_extractor, predictor_options
 
 LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "::1", "[::1]")
-MOST_CONNECTIONS: Final = 32
 """Requests that are received at a time, each in memory; more are refused with 503."""
 
 
@@ -71,9 +70,7 @@ def serve_command(
     if reference is not None and model is not None:
         raise click.UsageError("--job and --model both name a model: give one of the two")
     require("serve")
-    import uvicorn
-
-    from receipt_layoutlm.inference.server import MEGABYTE, Limits, create_app
+    from receipt_layoutlm.inference.server import MEGABYTE, Limits, create_app, run
 
     extractor = open_extractor(connection, reference, model, device, threads, runtime, date_order, max_error)
     is_loopback = host in LOOPBACK_NAMES or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
@@ -89,9 +86,7 @@ def serve_command(
         say(f"serving at http://{shown}:{listener.getsockname()[1]} (Ctrl-C ends it)", err=True)
         if not is_loopback:
             say("note: every client that reaches this address can use the server; it asks for no password", err=True)
-        uvicorn.Server(uvicorn.Config(app, server_header=False, limit_concurrency=MOST_CONNECTIONS)).run(
-            sockets=[listener]
-        )
+        run(app, listener)
 
 
 def _is_address(host: str) -> bool:

@@ -4,6 +4,7 @@ A request is held in memory up to the limit, written under a name of our own for
 """
 
 import asyncio
+import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -17,6 +18,7 @@ from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.inference.extraction import Extraction
 
 try:
+    import uvicorn
     from fastapi import FastAPI, Request
     from fastapi.responses import JSONResponse
     from starlette.concurrency import run_in_threadpool
@@ -34,6 +36,7 @@ MEGABYTE: Final = 1_000_000
 MULTIPART: Final = "multipart/form-data"
 WORDS: Final = "application/json"
 LONGEST_NAME: Final = 100
+MOST_CONNECTIONS: Final = 32
 BODY: Final = {
     "required": True,
     "content": {
@@ -203,3 +206,9 @@ async def _unreadable(_: Request, error: Exception) -> JSONResponse:
 
 async def _failed(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"error": f"the server failed ({type(error).__name__}): its log has the reason"}, 500)
+
+
+def run(app: FastAPI, listener: socket.socket) -> None:
+    """Serve until SIGINT or SIGTERM."""
+    config = uvicorn.Config(app, server_header=False, limit_concurrency=MOST_CONNECTIONS)
+    uvicorn.Server(config).run(sockets=[listener])
