@@ -26,7 +26,7 @@ FAULT_SHARE = 0.02  # of the requests lose their reply, and as many are throttle
 SKEWS = (0.0, -600.0, 600.0, -115.0, 115.0)  # seconds, in turn
 CANCELLED_SHARE = 0.1  # of the jobs, while a worker holds them
 PAUSED_SHARE = 0.4  # of the blows are pauses: such a worker comes back after its job was rescued
-PAUSE_SECONDS = TIMING.lease_seconds + TIMING.rescue_grace_seconds + 3.0
+PAUSE_SECONDS = TIMING.lease_seconds + TIMING.rescue_grace_seconds + 5.0
 BLOW_SECONDS = 0.6  # mean time between two blows
 LASTING_SECONDS = 60.0  # once the kills are over, without an end or a pointer that moves: the rest never ends
 PLENTY = Budgets(max_errors=10**6, max_errors_in_a_row=10**6, max_interruptions=10**6, max_interruptions_in_a_row=10**6)

@@ -3,10 +3,12 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 from receipt_dynamo import Attempt, DynamoClient, Job, JobLog, JobMetric, JobStatus, Lease, NotFound
 
 Claim = tuple[str, int, str]  # job, attempt, token
+CLOCKS_APART = timedelta(seconds=2)  # of two processes that follow the server's Date header, which has whole seconds
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,9 @@ def _of_job(stored: Stored, steps: int, is_cancelled: bool) -> Iterator[str]:
 
 
 def _late_rows(stored: Stored) -> Iterator[str]:
-    """Rows of an attempt that are dated after the next one began: its writer had lost the lease."""
+    """Rows of an attempt that are dated clearly after the next one began: its writer had lost the lease."""
     begins: Mapping[int, Attempt] = {attempt.attempt: attempt for attempt in stored.attempts}
     for row in stored.rows:
         following = begins.get((row.attempt or 0) + 1)
-        if following is not None and row.timestamp > following.started_at:
+        if following is not None and row.timestamp > following.started_at + CLOCKS_APART:
             yield f"a row of attempt {row.attempt} was stored after attempt {following.attempt} began (invariant 4)"
