@@ -27,12 +27,20 @@ def typed(name: str, value: object) -> list[str]:
         return [flag] if value else []
     if isinstance(value, Mapping):
         if name not in PAIRS:
-            return [flag, json.dumps(value)]
+            return [flag, _document(value)]
         return [word for key, each in value.items() for word in (flag, f"{key}={_number(each)}")]
     if isinstance(value, list | tuple):
         words = [_number(each) for each in value]
         return [flag, *words] if name in _BOUNDS else [flag, ",".join(words) or "none"]
     return [flag, _number(value)]
+
+
+def _document(value: Mapping[object, object]) -> str:
+    """JSON, or as Python has it where YAML has made what JSON lacks: bytes, dates, keys that are no text."""
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError):
+        return str(value)
 
 
 def _number(value: object) -> str:

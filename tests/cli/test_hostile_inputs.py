@@ -214,6 +214,14 @@ def test_a_config_that_cannot_be_read_is_one_line_with_the_reason(odd: str, tmp_
     assert reason in line and "c.yaml" in line
 
 
+@pytest.mark.parametrize("value", [b"!!binary aGk=", b"{2026-01-01: b}", b"{[a]: b}"])
+def test_a_value_that_json_lacks_is_shown_with_the_option_that_refuses_it(value: bytes, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_bytes(b"label_merges: {A: " + value + b"}")
+    result = run("train", "--config", str(tmp_path / "c.yaml"), "--dry-run", "--json")
+    assert (result.exit_code, complaint(result)) == (2, None)
+    assert "label-merges" in result.stderr or "c.yaml" in result.stderr
+
+
 HOSTILE: Final = "a\x1b[2J\u202eb\x9b31m\u2066"
 
 
