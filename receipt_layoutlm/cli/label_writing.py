@@ -1,6 +1,7 @@
 """Predictions as proposed labels of the table's receipts: `predict --write-labels`."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from receipt_dynamo import DynamoClient, ReceiptClient, ValidationStatus
@@ -11,8 +12,6 @@ from receipt_layoutlm.datasets.label_proposals import (
     ProposedLabel,
     ProposedPage,
     labelled_page_ids,
-    plan_proposals,
-    write_proposals,
 )
 from receipt_layoutlm.errors import UserError
 
@@ -35,19 +34,22 @@ def table_receipts(connection: Connection, named: Iterable[str]) -> list[str]:
 
 
 def propose_labels(
-    client: DynamoClient, pages: Iterable["Extraction"], job_id: str | None, dry_run: bool, failed: dict[str, str]
+    client: DynamoClient,
+    pages: Iterable["Extraction"],
+    job_id: str | None,
+    write: Callable[[ReceiptClient, ProposedPage, datetime], ProposalReport],
+    failed: dict[str, str],
 ) -> ProposalReport:
-    """Write the fields of each page as it is predicted; job_id: proposes them, None for the model's digest.
+    """Write (or plan) the fields of each page as it is predicted; job_id: proposes them, None for the model's digest.
 
     A page that cannot be written is added to `failed`.
     """
     receipts, report = ReceiptClient(client), ProposalReport()
-    write = plan_proposals if dry_run else write_proposals
     for extraction in pages:
         try:
             report += write(receipts, proposed_page(extraction, job_id or extraction.model), client.now())
         except UserError as error:
-            failed[extraction.source] = str(error)
+            failed[extraction.page_id] = str(error)
     return report
 
 
@@ -68,9 +70,8 @@ def proposed_page(extraction: "Extraction", proposed_by: str) -> ProposedPage:
     return ProposedPage(extraction.page_id, words, labels, proposed_by)
 
 
-def proposals_text(report: ProposalReport, dry_run: bool) -> str:
-    """Text of what was, or with --dry-run would be, written."""
-    verb = "would be written" if dry_run else "written"
+def proposals_text(report: ProposalReport, verb: str) -> str:
+    """Text of what was, or would be, written."""
     lines = [
         f"{report.receipts} receipts: {report.written} labels {verb}, {report.written - report.asked} PENDING and "
         f"{report.asked} NEEDS_REVIEW",

@@ -25,6 +25,7 @@ from receipt_layoutlm.cli.sources import (
     stored,
 )
 from receipt_layoutlm.cli.tables import Column, table
+from receipt_layoutlm.datasets.label_proposals import plan_proposals, write_proposals
 from receipt_layoutlm.jobs.find import BEST, find_job
 
 if TYPE_CHECKING:
@@ -127,8 +128,9 @@ def predict_command(
     with share_bar("predict", len(inputs)) as on_progress:
         if write_labels:
             found = extractor.extract(pages_of(inputs, lambda _: False, failed, on_progress))
-            report = propose_labels(connection.client(), found, reference, dry_run, failed)
-            text = report.model_dump_json(indent=1) if as_json else proposals_text(report, dry_run)
+            write, verb = (plan_proposals, "would be written") if dry_run else (write_proposals, "written")
+            report = propose_labels(connection.client(), found, reference, write, failed)
+            text = report.model_dump_json(indent=1) if as_json else proposals_text(report, verb)
         elif output is not None:
             text = _written(extractor, inputs, output, overwrite, failed, on_progress)
         else:

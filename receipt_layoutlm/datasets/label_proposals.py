@@ -18,7 +18,13 @@ from pydantic import BaseModel, ConfigDict
 from receipt_dynamo import ReceiptClient, ReceiptWord, ReceiptWordLabel, StateConflict, ValidationStatus
 from receipt_dynamo.receipt_client import LabelRange, label_ranges
 from receipt_layoutlm.data.page import Box, DataError
-from receipt_layoutlm.datasets.receipt_pages import StoredReceipt, page_id_of, stored_receipt, words_of_page
+from receipt_layoutlm.datasets.receipt_pages import (
+    StoredReceipt,
+    is_placeholder,
+    page_id_of,
+    stored_receipt,
+    words_of_page,
+)
 from receipt_layoutlm.datasets.receipt_snapshot import THREADS
 
 _ROUNDS: Final = 5  # of reading and writing one receipt, while people label it
@@ -137,7 +143,8 @@ def _changes(page: ProposedPage, stored: StoredReceipt, now: datetime) -> _Chang
     """What to write so that the open proposals of words without a person's label are those of the page."""
     present: dict[Place, list[ReceiptWordLabel]] = defaultdict(list)
     for label in stored.labels:
-        present[label.line_id, label.word_id].append(label)
+        if not is_placeholder(label):
+            present[label.line_id, label.word_id].append(label)
     changes = _Changes()
     for index, (word, _) in enumerate(words_of_page(stored)):
         labels = present[word.line_id, word.word_id]

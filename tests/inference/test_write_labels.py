@@ -8,12 +8,21 @@ from typing import Any
 
 import pytest
 
-from receipt_dynamo import DynamoClient, ForgottenPage, JobQueue, ReceiptClient, ReceiptWordLabel, Storage, utcnow
+from receipt_dynamo import (
+    DynamoClient,
+    ForgottenPage,
+    JobQueue,
+    ReceiptClient,
+    ReceiptWordLabel,
+    Storage,
+    ValidationStatus,
+    utcnow,
+)
 from receipt_dynamo.receipt_items import label_item
 from receipt_layoutlm import Extractor
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.datasets.receipt_load import load_pages
-from receipt_layoutlm.datasets.receipt_pages import image_id_of
+from receipt_layoutlm.datasets.receipt_pages import image_id_of, page_of_receipt
 from receipt_layoutlm.inference.acceptance import ACCEPTANCE, Acceptance
 from receipt_layoutlm.run.manifest import write_manifest
 from receipt_layoutlm.storage.bucket import Bucket
@@ -58,6 +67,20 @@ def test_every_receipt_of_the_table_gets_proposals_and_a_second_run_none(
 
     again = json.loads(ok(*command, "--json"))
     assert (again["written"], again["unchanged"], again["kept"]) == (0, planned["written"], 1)
+
+
+def test_words_that_were_loaded_without_a_label_get_one(cloud: DynamoClient, model: Path) -> None:
+    page = tiny_pages(1)[0]
+    receipts = ReceiptClient(cloud)
+    load_pages(receipts, [replace(page, tags=("-", "-"))], utcnow(), "keep", lambda: None)
+    command = ("predict", "--model", str(model), *FROM_TABLE, "--write-labels", "--json")
+    assert (json.loads(ok(*command))["written"], json.loads(ok(*command))["unchanged"]) == (1, 1)
+
+    (total,) = labels(cloud, page.page_id)
+    receipts.change_status(total, ValidationStatus.VALID)
+
+    assert page_of_receipt(receipts, page.page_id).tags == ("-", "B-GRAND_TOTAL")
+    assert json.loads(ok(*command))["kept"] == 1
 
 
 def test_fields_that_max_error_asks_about_need_review(
