@@ -133,6 +133,29 @@ class ReceiptClient:
         assert raw is not None
         return read(items.label_from, raw)
 
+    @checked
+    def propose(self, label: ReceiptWordLabel, known: ReceiptWordLabel | None) -> None:
+        """Write a model's proposal, over the known open one of the same key if there is one.
+
+        Raises StateConflict when somebody has written or decided on that label in the meantime.
+        """
+        parameters = items.new_proposal_put(label) if known is None else items.replacing_put(label, known)
+        self._write_proposal(Write("Put", parameters), label)
+
+    @checked
+    def withdraw(self, known: ReceiptWordLabel) -> None:
+        """Delete an open proposal. Raises StateConflict when somebody has decided on it in the meantime."""
+        self._write_proposal(Write("Delete", items.proposal_delete(known)), None)
+
+    def _write_proposal(self, write: Write, result: ReceiptWordLabel | None) -> None:
+        try:
+            self._writer.execute(write)
+        except ConditionFailed as lost:
+            (raw,) = lost.losers
+            now = None if raw is None else read(items.label_from, raw)
+            if now != result:  # the result itself may be our own write, whose reply was lost
+                raise StateConflict(f"it is {now.validation_status} now" if now else "it is gone") from None
+
     def delete_leftovers(
         self, receipt: Receipt, words: Sequence[ReceiptWord], labels: Sequence[ReceiptWordLabel]
     ) -> list[str]:

@@ -135,19 +135,46 @@ def label_item(label: ReceiptWordLabel) -> RawItem:
         "timestamp_added": stamp(label.timestamp_added) if label.timestamp_added else None,
         "label_proposed_by": label.label_proposed_by,
         "reasoning": label.reasoning,
+        "proposed_status": label.proposed_status and label.proposed_status.value,
     }
-    return {**_texts(texts), **({} if label.begins is None else {"begins": {"BOOL": label.begins}})}
+    begins = {} if label.begins is None else {"begins": {"BOOL": label.begins}}
+    return {**_texts(texts), **begins, **_numbers({"confidence": label.confidence})}
+
+
+def new_proposal_put(label: ReceiptWordLabel) -> RawItem:
+    """Put of a label, if there is none of its key."""
+    return {"Item": label_item(label), "ConditionExpression": "attribute_not_exists(PK)"}
+
+
+def replacing_put(label: ReceiptWordLabel, known: ReceiptWordLabel) -> RawItem:
+    """Put of a label over a known open proposal of the same key."""
+    return {"Item": label_item(label), **_still_open(known)}
+
+
+def proposal_delete(known: ReceiptWordLabel) -> RawItem:
+    """Delete of a known open proposal."""
+    return {"Key": key(image_pk(known.image_id), label_sk(known)), **_still_open(known)}
+
+
+def _still_open(known: ReceiptWordLabel) -> RawItem:
+    return {
+        "ConditionExpression": "validation_status = :status AND proposed_status = :status AND label_proposed_by = :by",
+        "ExpressionAttributeValues": {
+            ":status": {"S": known.validation_status.value},
+            ":by": {"S": str(known.label_proposed_by)},
+        },
+    }
 
 
 def status_update(label: ReceiptWordLabel, status: ValidationStatus) -> RawItem:
-    """Update of a stored label's status, if the stored status is the known one.
+    """Update of a stored label's status, if the stored status is the known one; it is no open proposal then.
 
     GSI3 sorts the labels of a status by place, so only the partition changes.
     """
     before, after = label.validation_status, status
     return {
         "Key": key(image_pk(label.image_id), label_sk(label)),
-        "UpdateExpression": "SET validation_status = :after, GSI3PK = :pk_after",
+        "UpdateExpression": "SET validation_status = :after, GSI3PK = :pk_after REMOVE proposed_status",
         "ConditionExpression": "GSI3PK = :pk_before AND "
         "(validation_status = :before OR attribute_not_exists(validation_status))",
         "ExpressionAttributeValues": {
@@ -177,6 +204,8 @@ def label_from(raw: RawItem) -> ReceiptWordLabel:
         timestamp_added=_text(raw, "timestamp_added"),  # type: ignore[arg-type]  # pydantic reads the time
         label_proposed_by=_text(raw, "label_proposed_by"),
         reasoning=_text(raw, "reasoning"),
+        confidence=_number(raw["confidence"]) if {"N", "S"} & raw.get("confidence", {}).keys() else None,
+        proposed_status=_text(raw, "proposed_status"),  # type: ignore[arg-type]  # pydantic reads the status
     )
 
 

@@ -74,7 +74,8 @@ class ReceiptWord(_Record):
 class ReceiptWordLabel(_Record):
     """A proposed or reviewed label of a word. `begins` is whether the word begins an entity or continues one.
 
-    None where that is not recorded: it then follows from the printed lines.
+    None where that is not recorded: it then follows from the printed lines. `proposed_status` is the status that a
+    model proposed it with, and `confidence` the model's in it.
     """
 
     image_id: _KeyPart
@@ -87,3 +88,10 @@ class ReceiptWordLabel(_Record):
     timestamp_added: Time | None = None
     label_proposed_by: str | None = None
     reasoning: str | None = None
+    confidence: float | None = None
+    proposed_status: ValidationStatus | None = None
+
+    @property
+    def is_open_proposal(self) -> bool:
+        """Whether a model proposed it and nobody has decided on it since; every change of the status is a decision."""
+        return self.proposed_status is self.validation_status

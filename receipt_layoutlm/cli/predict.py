@@ -10,6 +10,7 @@ import click
 
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.extraction_files import ExtractionFile
+from receipt_layoutlm.cli.label_writing import proposals_text, propose_labels, table_receipts
 from receipt_layoutlm.cli.output import say, say_json
 from receipt_layoutlm.cli.progress import share_bar
 from receipt_layoutlm.cli.sources import (
@@ -24,6 +25,8 @@ from receipt_layoutlm.cli.sources import (
     stored,
 )
 from receipt_layoutlm.cli.tables import Column, table
+from receipt_layoutlm.datasets.label_proposals import plan_proposals, write_proposals
+from receipt_layoutlm.jobs.find import BEST, find_job
 
 if TYPE_CHECKING:
     from receipt_layoutlm.extractor import Extractor
@@ -34,6 +37,17 @@ OUTPUT_SUFFIXES = (".jsonl", ".csv")
 
 @click.command("predict")
 @input_options
+@click.option(
+    "--dataset-from",
+    type=click.Choice(["dynamo"]),
+    help="Read every receipt of the table that has a label of any status; name one without labels with --receipt.",
+)
+@click.option(
+    "--write-labels",
+    is_flag=True,
+    help="Write the fields into the table, as labels with status PENDING, or NEEDS_REVIEW where --max-error asks.",
+)
+@click.option("--dry-run", is_flag=True, help="With --write-labels: count the labels; write nothing.")
 @click.option(
     "--max-error",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -56,6 +70,9 @@ def predict_command(
     dataset: str | None,
     receipts: tuple[str, ...],
     date_order: Literal["dmy", "mdy"] | None,
+    dataset_from: Literal["dynamo"] | None,
+    write_labels: bool,
+    dry_run: bool,
     max_error: float | None,
     output: Path | None,
     overwrite: bool,
@@ -72,13 +89,27 @@ def predict_command(
     layoutlm-cli predict receipt.jpg
     layoutlm-cli predict scans/ --output fields.csv
     layoutlm-cli predict --model best/ words.jsonl --json
+    layoutlm-cli predict --dataset-from dynamo --write-labels --max-error 0.02
 
     Confidences are calibrated on the validation set of the job. Dates are shown as YYYY-MM-DD and amounts as decimal
     numbers beside the text as read. A file that cannot be read is reported and the others are predicted; the exit code
     is then 1.
+
+    --write-labels never touches a word that a person labelled, nor a proposal that a person has decided on. Run again,
+    it writes what is missing; another model replaces the open proposals of earlier ones. A label that is not VALID is
+    not learned: review the proposals first.
     """
-    if not (sources or dataset or receipts):
-        raise click.UsageError("nothing to predict: name files or folders, or give --dataset or --receipt")
+    if not (sources or dataset or receipts or dataset_from):
+        raise click.UsageError(
+            "nothing to predict: name files or folders, or give --dataset, --receipt or --dataset-from"
+        )
+    if write_labels and (sources or dataset or output is not None):
+        raise click.UsageError(
+            "--write-labels labels receipts of the table: give --dataset-from dynamo or --receipt, and no other pages "
+            "or --output"
+        )
+    if dry_run and not write_labels:
+        raise click.UsageError("--dry-run needs --write-labels: without it nothing is written")
     if reference is not None and model is not None:
         raise click.UsageError("--job and --model both name a model: give one of the two")
     if output is not None and output.suffix.lower() not in OUTPUT_SUFFIXES:
@@ -88,12 +119,19 @@ def predict_command(
 
     inputs = [
         *files(sources, ScanOptions(threads=threads), read_unlabelled_lines),
-        *stored(connection, dataset, receipts),
+        *stored(connection, dataset, receipts if dataset_from is None else table_receipts(connection, receipts)),
     ]
+    if write_labels and model is None:  # the job by its id, which @best may no longer be when it is looked up again
+        reference = find_job(connection.client(), reference or BEST).job_id
     extractor = open_extractor(connection, reference, model, device, threads, runtime, date_order, max_error)
     failed: dict[str, str] = {}
     with share_bar("predict", len(inputs)) as on_progress:
-        if output is not None:
+        if write_labels:
+            found = extractor.extract(pages_of(inputs, lambda _: False, failed, on_progress))
+            write, verb = (plan_proposals, "would be written") if dry_run else (write_proposals, "written")
+            report = propose_labels(connection.client(), found, reference, write, failed)
+            text = report.model_dump_json(indent=1) if as_json else proposals_text(report, verb)
+        elif output is not None:
             text = _written(extractor, inputs, output, overwrite, failed, on_progress)
         else:
             pages = list(extractor.extract(pages_of(inputs, lambda _: False, failed, on_progress)))
@@ -102,6 +140,8 @@ def predict_command(
         say_json(text)
     else:
         say(text)
+    if dry_run:
+        say("nothing was written (--dry-run)", err=True)
     say_failed(failed)
     if failed:
         say(f"{len(failed)} of {len(inputs)} could not be read", err=True)

@@ -29,6 +29,7 @@ A snapshot may add labels to these.
 
 _LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _IMAGES: Final = uuid.UUID("0b6d5a43-6f0a-5b2e-9d55-3c1f8f3a7e21")  # namespace of the image ids made from page ids
+_LOADED_BY: Final = "dataset load"
 _BOX_SLACK: Final = 0.005  # of the page, by which word boxes of a scan may extend over its edge
 
 
@@ -176,6 +177,12 @@ def canonical(label: str) -> str:
     return ALIASES.get(label, label)
 
 
+def is_placeholder(label: ReceiptWordLabel) -> bool:
+    """Whether it is the O of an unlabelled word of a loaded page, which nobody has reviewed yet."""
+    is_loaded = label.label == OUTSIDE and label.label_proposed_by == _LOADED_BY
+    return is_loaded and label.validation_status.is_unreviewed
+
+
 def _tags(
     labels_of_words: Iterable[Sequence[ReceiptWordLabel]], lines: Sequence[int], over_lines: Container[str]
 ) -> tuple[str, ...]:
@@ -305,5 +312,5 @@ def _label(word: ReceiptWord, tag: str, now: datetime) -> ReceiptWordLabel:
         validation_status=ValidationStatus.NEEDS_REVIEW if tag == UNSUPERVISED else ValidationStatus.VALID,
         begins=tag[0] == "B" if is_entity else None,
         timestamp_added=now,
-        label_proposed_by="dataset load",
+        label_proposed_by=_LOADED_BY,
     )

@@ -25,6 +25,7 @@ from receipt_layoutlm.training.loop import train
 from receipt_layoutlm.worker.heartbeat import Heartbeat
 from receipt_layoutlm.worker.recorder import Recorder, RunStorage
 from receipt_layoutlm.worker.rows import JobRows
+from tests.support.commands import ok
 from tests.support.runs import never, new_run, tiny_model
 from tests.support.stores import Store, open_store
 from tests.support.tiny import tiny_pages
@@ -156,6 +157,16 @@ def test_planted_errors_come_out_on_top_are_marked_and_left_out_of_the_next_snap
         assert (
             (page.page_id not in after) if not any(tag[0] == "B" for tag in tags) else after[page.page_id].tags == tags
         )
+
+
+def test_pages_with_planted_errors_are_the_next_to_look_at(folds: Folds) -> None:
+    options = ("receipts", "--suspects-of", "fold-1", "--suspects-of", "fold-2", "--count", str(len(PLANTED)))
+    chosen = json.loads(ok("dataset", "next", *options, "--mark", "NEEDS_REVIEW", "--json"))["pages"]
+
+    assert {page["page_id"] for page in chosen} == {page_id for page_id, _ in PLANTED}
+    assert any("is labelled DATE, a model says GRAND_TOTAL" in page["reasons"][0] for page in chosen)
+    review = ReceiptClient(folds.store.queue.client).iter_labels_by_status(NEEDS_REVIEW)
+    assert {label.image_id for label in review} == {image_id_of(page_id) for page_id, _ in PLANTED}
 
 
 def test_one_fold_judges_the_pages_that_it_held_out_and_says_so(folds: Folds) -> None:

@@ -14,6 +14,7 @@ from receipt_layoutlm.cli.dataset.import_files import as_json_option, import_
 from receipt_layoutlm.cli.dataset.import_scans import images, scans
 from receipt_layoutlm.cli.dataset.import_text import described_text
 from receipt_layoutlm.cli.dataset.import_tools import IMPORTS
+from receipt_layoutlm.cli.dataset.next_pages import next_pages
 from receipt_layoutlm.cli.dataset.select import select_subset
 from receipt_layoutlm.cli.dataset.store import count_labels, dynamo, load_files
 from receipt_layoutlm.cli.dataset.suspects import suspects
@@ -46,6 +47,7 @@ dataset.add_command(check_command)
 dataset.add_command(select_subset)
 dataset.add_command(forget_pages)
 dataset.add_command(suspects)
+dataset.add_command(next_pages)
 
 
 @dataset.command("list")

@@ -1,9 +1,10 @@
 """layoutlm-cli dataset export: pages of a dataset for annotation tools."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 import click
@@ -23,6 +24,12 @@ from receipt_layoutlm.data.snapshot import label_counts
 from receipt_layoutlm.data.tags import iob2
 from receipt_layoutlm.datasets.checks import stored_pages
 from receipt_layoutlm.datasets.snapshots import find_dataset, pinned
+
+if TYPE_CHECKING:
+    from receipt_layoutlm.inference.extraction import Extraction
+
+LOCAL_FILES: Final = "/data/local-files/?d="
+"""Address of Label Studio's local storage."""
 
 
 @click.group(cls=FullHelpGroup)
@@ -54,7 +61,7 @@ def export() -> None:
 )
 @click.option(
     "--image-url",
-    default="/data/local-files/?d=",
+    default=LOCAL_FILES,
     show_default=True,
     help="What Label Studio finds before the name of an image: local storage, or an address.",
 )
@@ -82,27 +89,33 @@ def label_studio_tasks(
     files = {} if images is None else {name: path.relative_to(images) for name, path in images_by_name(images).items()}
 
     def address(page: Page) -> str:
-        path = next((files[name] for name in _names(page) if name in files), None)
-        return image_url + quote(str(path or _names(page)[0]))
+        path = next((files[name] for name in image_names(page) if name in files), None)
+        return image_url + quote(str(path or image_names(page)[0]))
 
     proposals = [Proposal(page, address(page), pinned(found)) for page in pages]
     labels = {*label_counts(pages)}
     if reference is not None or model is not None:
         proposals, known = _predicted(connection, reference, model, proposals)
         labels |= known
-    output.write_text(json.dumps([task_of(each) for each in proposals], indent=1, ensure_ascii=False), encoding="utf-8")
-    interface = output.with_suffix(".xml")
-    interface.write_text(labelling_interface(sorted(labels) or CORE_LABELS), encoding="utf-8")
+    interface = write_tasks(output, proposals, labels)
     if as_json:
         click.echo(json.dumps({"tasks": str(output), "interface": str(interface), "pages": len(pages)}, indent=1))
     else:
         say(f"{clean(output)}: {len(pages)} tasks of {pinned(found)}\n{clean(interface)}: the labelling interface")
-    missing = [page.page_id for page in pages if not {*_names(page)} & files.keys()]
+    missing = [page.page_id for page in pages if not {*image_names(page)} & files.keys()]
     if images is not None and missing:
         say(f"{len(missing)} pages have no image in {clean(images)}, such as {clean(missing[0])}", err=True)
 
 
-def _names(page: Page) -> tuple[str, ...]:
+def write_tasks(output: Path, proposals: Sequence[Proposal], labels: Collection[str]) -> Path:
+    """Write the tasks and, beside them, the labelling interface, whose path is returned."""
+    output.write_text(json.dumps([task_of(each) for each in proposals], indent=1, ensure_ascii=False), encoding="utf-8")
+    interface = output.with_suffix(".xml")
+    interface.write_text(labelling_interface(sorted(labels) or CORE_LABELS), encoding="utf-8")
+    return interface
+
+
+def image_names(page: Page) -> tuple[str, ...]:
     """What a file with the page's image may be called."""
     named = page.image or page.page_id
     return named, Path(named).name, page.page_id
@@ -116,16 +129,19 @@ def _predicted(
     from receipt_layoutlm.inference.sources import InputPage
 
     given = [InputPage(each.page, each.image, 1) for each in proposals]
-    predicted = []
-    for each, extraction in zip(proposals, extractor.extract(given), strict=True):
-        entity_of = {index: number for number, entity in enumerate(extraction.entities) for index in entity.words}
-        tags = iob2(
-            [
-                OUTSIDE if word.label == OUTSIDE else (entity_of.get(index, -1), word.label)
-                for index, word in enumerate(extraction.words)
-            ]
-        )
-        confidences = [word.confidence for word in extraction.words]
-        by = f"{extraction.model[:12]}"
-        predicted.append(replace(each, page=replace(each.page, tags=tags), model=by, confidences=confidences))
-    return predicted, set(extractor.labels)
+    found = extractor.extract(given)
+    return [as_predicted(each, by) for each, by in zip(proposals, found, strict=True)], set(extractor.labels)
+
+
+def as_predicted(proposal: Proposal, extraction: "Extraction") -> Proposal:
+    """The page with the tags and confidences of a model."""
+    entity_of = {index: number for number, entity in enumerate(extraction.entities) for index in entity.words}
+    tags = iob2(
+        [
+            OUTSIDE if word.label == OUTSIDE else (entity_of.get(index, -1), word.label)
+            for index, word in enumerate(extraction.words)
+        ]
+    )
+    confidences = [word.confidence for word in extraction.words]
+    page = replace(proposal.page, tags=tags)
+    return replace(proposal, page=page, model=extraction.model[:12], confidences=confidences)
