@@ -17,7 +17,15 @@ from receipt_layoutlm.config_documents import read_config
 from receipt_layoutlm.data.page import DataError, validation_reason
 from receipt_layoutlm.errors import HubUnavailable, UserError
 from receipt_layoutlm.run.directory import RunDir
-from receipt_layoutlm.run.events import Checkpoint, EventWriter, Failed, Finished, FinishReason, Progress
+from receipt_layoutlm.run.events import (
+    FINISH_TEXTS,
+    Checkpoint,
+    EventWriter,
+    Failed,
+    Finished,
+    FinishReason,
+    Progress,
+)
 from receipt_layoutlm.run.record import FinalScores, Summary, write_run_record
 from receipt_layoutlm.run.state import NonFiniteLoss, StopRequested, TrainState, end_reason
 from receipt_layoutlm.training.checkpoint import (
@@ -116,7 +124,7 @@ def train(
         end = Failed(cause="bad_config", message=str(error))
     if run is not None:
         _write_record(run, test, _summary(end, run.state, clock() - began))
-    print(end.reason if isinstance(end, Finished) else f"{end.cause}: {end.message}", flush=True)
+    print(FINISH_TEXTS[end.reason] if isinstance(end, Finished) else f"{end.cause}: {end.message}", flush=True)
     end = end.model_copy(update={"phase_seconds": reporter.phase_seconds()})
     events.write(end)
     events.close()

@@ -88,8 +88,11 @@ def _error_of(attempt: AttemptContext, report: ExitReport) -> JobError:
         message = redacted(end.message, secrets)
         return JobError(cause=end.cause, message=message, page_ids=end.page_ids, log_tail=log_tail)
     if by == "max_runtime" and config.max_runtime is not None:
-        longer = f"`layoutlm-cli train --resume {attempt.job.job_id[:8]} --max-runtime {2 * config.max_runtime:g}`"
-        message = f"it ran longer than --max-runtime {config.max_runtime:g} s; {longer} resumes from its checkpoint"
+        remedy = "no checkpoint was stored by then: submit it again with a longer one"
+        if attempt.recorder.lease.checkpoint is not None:
+            longer = f"`layoutlm-cli train --resume {attempt.job.job_id[:8]} --max-runtime {2 * config.max_runtime:g}`"
+            remedy = f"{longer} resumes from its checkpoint"
+        message = f"it ran longer than --max-runtime {config.max_runtime:g} s; {remedy}"
         return JobError(cause="max_runtime", message=message, log_tail=log_tail)
     if by == "hang":
         message = f"no sign of progress for {config.hang_timeout:g} s (--hang-timeout); the log shows where it stood"

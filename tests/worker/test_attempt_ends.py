@@ -135,7 +135,22 @@ def test_a_job_that_ran_too_long_in_all_its_attempts_is_given_up_and_keeps_its_c
 
     error = stored(place, job).error
     assert error is not None and error.cause == "max_runtime" and "--max-runtime 600" in error.message
+    assert f"train --resume {job.job_id[:8]} --max-runtime 1200` resumes from its checkpoint" in error.message
     assert pointer is not None and lease_of(place, job).checkpoint is not None
+
+
+def test_without_a_checkpoint_nothing_is_said_to_resume(place: Place, pages: list[Page], model: str) -> None:
+    job = place.submit(pages, pretrained=model, **LONG, max_runtime=600)
+    lease = place.store.queue.claim_job(job.job_id, "a-worker-that-only-waited")
+    assert lease is not None
+    place.store.queue.release(lease, reason="sigterm")
+    make_it_longer(place, job, seconds=601)
+
+    assert place.work() is JobStatus.FAILED
+    assert lease_of(place, job).checkpoint is None
+
+    error = stored(place, job).error
+    assert error is not None and "no checkpoint was stored by then: submit it again with a longer one" in error.message
 
 
 def make_it_longer(place: Place, job: Job, seconds: float) -> None:

@@ -36,6 +36,7 @@ def facts_text(job: Job, state: str) -> str:
     config = job.job_config
     given, warnings = config.get("given"), config.get("warnings")
     names = given if isinstance(given, dict) else config
+    dataset, at, digest = str(config.get("dataset") or "").partition("@")
     facts: list[tuple[str, object]] = [
         ("name", job.name),
         ("id", job.job_id),
@@ -46,7 +47,7 @@ def facts_text(job: Job, state: str) -> str:
         ("ended", when(job.ended_at)),
         ("queue", f"{job.queue}, priority {job.priority}"),
         ("tags", ", ".join(f"{key}={value}" for key, value in job.tags.items())),
-        ("dataset", config.get("dataset") or (BY_WORKER if config.get("snapshot_on_worker") else "")),
+        ("dataset", f"{dataset}{at}{digest[:12]}" or (BY_WORKER if config.get("snapshot_on_worker") else "")),
         ("recipe", config.get("recipe")),
         ("config", ", ".join(f"{name}={json.dumps(config.get(name))}" for name in names if name != "dataset")),
         *(("warning", text) for text in (warnings if isinstance(warnings, list) else ())),
