@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt
 
 from receipt_dynamo.entities import Time
 
@@ -46,8 +46,8 @@ class Receipt(_Record):
 
     image_id: _KeyPart
     receipt_id: _Number
-    width: int  # of the receipt's own scan, in pixels
-    height: int
+    width: PositiveInt  # of the receipt's own scan, in pixels
+    height: PositiveInt
     timestamp_added: Time | None = None
     merchant_name: str | None = None
     page_id: str | None = None

@@ -251,8 +251,11 @@ def test_receipts_and_labels_that_cannot_be_read_are_left_out(client: DynamoClie
     )
     store(client, "IMAGE#i", "RECEIPT#00001", width={"S": "600"}, height={"N": "900"})
     store(client, "IMAGE#i", "RECEIPT#00002", width={"S": "wide"}, height={"N": "900"})
+    store(client, "IMAGE#i", "RECEIPT#00003", width={"N": "600"}, height={"N": "0"})  # of which boxes have no share
     assert [label.word_id for label in receipts.list_labels("i")] == [1]
-    assert [(each.receipt_id, each.width) for each in receipts.get_receipts([("i", 1), ("i", 2)])] == [(1, 600)]
+    assert [(each.receipt_id, each.width) for each in receipts.get_receipts([("i", 1), ("i", 2), ("i", 3)])] == [
+        (1, 600)
+    ]
     assert [each.receipt_id for each in receipts.get_image("i").receipts] == [1]
 
 
