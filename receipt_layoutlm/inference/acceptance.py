@@ -14,10 +14,10 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Final, Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from receipt_layoutlm.data.page import validation_reason
@@ -163,27 +163,49 @@ def upper_bound(errors: int, fields: int) -> float:
 def threshold(fields: Sequence[CheckedField], max_error: float, labels: tuple[str, ...]) -> Threshold:
     """The lowest certainty for which the bound of all fields from there up is within the wish."""
     ordered = sorted(fields, key=lambda field: -field.certainty)
-    for count in range(len(ordered), 0, -1):
-        if count < len(ordered) and ordered[count].certainty == ordered[count - 1].certainty:
+    clusters, found = ErrorClusters(), Threshold(None, 0, 0, 1.0, labels)
+    for count, field in enumerate(ordered, start=1):
+        clusters.add(field)
+        if count < len(ordered) and ordered[count].certainty == field.certainty:
             continue  # equal certainties are accepted together
-        accepted = ordered[:count]
-        errors, effect = sum(not field.right for field in accepted), design_effect(accepted)
-        bound = upper_bound(math.ceil(errors / effect), math.floor(count / effect))
-        if bound <= max_error and accepted[-1].certainty > 0:
-            return Threshold(accepted[-1].certainty, count, errors, bound, labels)
-    return Threshold(None, 0, 0, 1.0, labels)
+        if clusters.errors > max_error * count or field.certainty == 0:
+            continue  # the bound is above the share itself
+        effect = clusters.design_effect
+        bound = upper_bound(math.ceil(clusters.errors / effect), math.floor(count / effect))
+        if bound <= max_error:
+            found = Threshold(field.certainty, count, clusters.errors, bound, labels)
+    return found
 
 
-def design_effect(fields: Sequence[CheckedField]) -> float:
-    """Variance of the share of errors with fields clustered by group, relative to independent fields; at least 1."""
-    sizes = Counter(field.group for field in fields)
-    wrong = Counter(field.group for field in fields if not field.right)
-    share = wrong.total() / len(fields)
-    if share in (0, 1) or len(sizes) < 2:
-        return 1.0
-    residuals = np.array([wrong[group] - share * size for group, size in sizes.items()])
-    clustered = len(sizes) / (len(sizes) - 1) * float((residuals**2).sum()) / len(fields) ** 2
-    return max(1.0, clustered / (share * (1 - share) / len(fields)))
+class ErrorClusters:
+    """Fields and errors by group, with the sums of which the variance of their share is made."""
+
+    def __init__(self) -> None:
+        self.errors = 0
+        self._sizes, self._wrong = Counter[int](), Counter[int]()
+        self._fields = self._sizes_squared = self._wrong_squared = self._products = 0
+
+    def add(self, field: CheckedField) -> None:
+        is_wrong, size, wrong = int(not field.right), self._sizes[field.group], self._wrong[field.group]
+        self._fields += 1
+        self.errors += is_wrong
+        self._sizes_squared += 2 * size + 1
+        self._wrong_squared += is_wrong * (2 * wrong + 1)
+        self._products += (size + 1) * (wrong + is_wrong) - size * wrong
+        self._sizes[field.group] = size + 1
+        self._wrong[field.group] = wrong + is_wrong
+
+    @property
+    def design_effect(self) -> Fraction:
+        """Variance of the share of errors with fields clustered by group, relative to independent fields; at least 1."""
+        fields, errors, groups = self._fields, self.errors, len(self._sizes)
+        if errors in (0, fields) or groups < 2:
+            return Fraction(1)
+        # squares of each group's errors less the share of its fields, times fields**2
+        squares = (
+            self._wrong_squared * fields**2 - 2 * self._products * fields * errors + self._sizes_squared * errors**2
+        )
+        return max(Fraction(1), Fraction(groups * squares, (groups - 1) * fields * errors * (fields - errors)))
 
 
 def single_labels(values: Iterable[Mapping[str, int]]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ from receipt_layoutlm.inference.acceptance import (
     AcceptanceRule,
     CalibrationError,
     CheckedField,
+    ErrorClusters,
     Threshold,
-    design_effect,
     fields_needed,
     single_labels,
     threshold,
@@ -30,6 +31,13 @@ def fields(right: Sequence[bool], groups: int = 10_000) -> list[CheckedField]:
         CheckedField(certainty=1 - place / len(right), right=each, group=place % groups)
         for place, each in enumerate(right)
     ]
+
+
+def design_effect(of: Sequence[CheckedField]) -> Fraction:
+    clusters = ErrorClusters()
+    for field in of:
+        clusters.add(field)
+    return clusters.design_effect
 
 
 def binomial_tail(errors: int, count: int, share: float) -> float:
