@@ -197,7 +197,7 @@ class ErrorClusters:
 
     @property
     def design_effect(self) -> Fraction:
-        """Variance of the share of errors with fields clustered by group, relative to independent fields; at least 1."""
+        """Variance of the share of errors with fields in groups, relative to independent fields; at least 1."""
         fields, errors, groups = self._fields, self.errors, len(self._sizes)
         if errors in (0, fields) or groups < 2:
             return Fraction(1)

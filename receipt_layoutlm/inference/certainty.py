@@ -37,13 +37,19 @@ def certainties(
 
     words, tags: of a page in reading order. log_probs: (words, classes), calibrated. names: of the classes.
     """
-    probabilities = np.exp(log_probs)
+    found, probabilities = entities(tags), np.exp(log_probs)
+    of_labels = {}
+    for label in {entity.label for entity in found}:
+        classes = [number for number, name in enumerate(names) if name[2:] == label]
+        of_labels[label] = np.minimum(probabilities[:, classes].sum(-1), 1.0)
+    places: dict[str, list[int]] = {}
+    for place, word in enumerate(words):
+        places.setdefault(word, []).append(place)
     result = []
-    for entity in entities(tags):
-        classes = [number for number, name in enumerate(names) if name[2:] == entity.label]
-        of_label = np.minimum(probabilities[:, classes].sum(-1), 1.0)
+    for entity in found:
+        of_label = of_labels[entity.label]
         others, length, text = of_label.copy(), entity.end - entity.begin, words[entity.begin : entity.end]
-        for place in range(len(words) - length + 1):
+        for place in places[text[0]]:
             if words[place : place + length] == text:
                 others[place : place + length] = -1.0
         beside = [of_label[place] for place in (entity.begin - 1, entity.end) if 0 <= place < len(words)]
