@@ -17,6 +17,7 @@ from receipt_layoutlm.cli.progress import share_bar
 from receipt_layoutlm.cli.sources import (
     DeviceName,
     RuntimeChoice,
+    check_one_model,
     files,
     input_options,
     open_extractor,
@@ -102,8 +103,7 @@ def overlay_command(
         raise click.UsageError(
             "nothing to draw: name files or folders, or give --dataset, --receipt or --from-evaluation"
         )
-    if reference is not None and model is not None:
-        raise click.UsageError("--job and --model both name a model: give one of the two")
+    check_one_model(reference, model)
     require("reports")
     from receipt_layoutlm.cli.overlay_pages import Pictures, draw_pages, evaluated_pages, predicted_pages
     from receipt_layoutlm.data.jsonl import read_partly_labelled_lines

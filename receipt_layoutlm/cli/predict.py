@@ -17,6 +17,7 @@ from receipt_layoutlm.cli.sources import (
     DeviceName,
     Input,
     RuntimeChoice,
+    check_one_model,
     files,
     input_options,
     open_extractor,
@@ -110,8 +111,7 @@ def predict_command(
         )
     if dry_run and not write_labels:
         raise click.UsageError("--dry-run needs --write-labels: without it nothing is written")
-    if reference is not None and model is not None:
-        raise click.UsageError("--job and --model both name a model: give one of the two")
+    check_one_model(reference, model)
     if output is not None and output.suffix.lower() not in OUTPUT_SUFFIXES:
         raise click.UsageError(f"--output {output}: end the name in {' or '.join(OUTPUT_SUFFIXES)}")
     from receipt_layoutlm.data.jsonl import read_unlabelled_lines

@@ -9,7 +9,7 @@ import click
 
 from receipt_layoutlm.cli.connection import Connection, require, store_options
 from receipt_layoutlm.cli.output import say
-from receipt_layoutlm.cli.sources import DeviceName, RuntimeChoice, open_extractor, predictor_options
+from receipt_layoutlm.cli.sources import DeviceName, RuntimeChoice, check_one_model, open_extractor, predictor_options
 
 LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "::1", "[::1]")
 """Requests that are received at a time, each in memory; more are refused with 503."""
@@ -67,8 +67,7 @@ def serve_command(
     page. One request is read at a time. Nothing of a request is kept. There is no authentication: on other addresses
     than loopback put it behind a gateway.
     """
-    if reference is not None and model is not None:
-        raise click.UsageError("--job and --model both name a model: give one of the two")
+    check_one_model(reference, model)
     require("serve")
     from receipt_layoutlm.inference.server import MEGABYTE, Limits, create_app, run
 

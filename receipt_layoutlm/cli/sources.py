@@ -85,6 +85,12 @@ MODEL_OPTIONS: tuple[Callable[[Any], Any], ...] = (
 )
 
 
+def check_one_model(reference: str | None, model: str | None) -> None:
+    """Raises UsageError if --job and --model are both given."""
+    if reference is not None and model is not None:
+        raise click.UsageError("--job and --model both name a model: give one of the two")
+
+
 @dataclass(frozen=True, slots=True)
 class Input:
     """A file, a receipt or a page of a dataset, and how its pages are read."""

@@ -92,12 +92,33 @@ class FieldPairs:
         answers = [{label: texts[0] for label, texts in page.texts.items()} for page in self.predicted]
         return score_exact([page.texts for page in self.true], answers)
 
-    def named(self) -> dict[str, float]:
-        return {
+
+def value_scores(
+    predictor: Predictor,
+    pages: Sequence[Page],
+    pairs: FieldPairs,
+    trained_on: Set[str] | None,
+    f1: Callable[[Sequence[int]], float] | None,
+    words_from: Literal["pages", "ocr"],
+    words: int,
+) -> ModelScores:
+    """Scores of fields and exact texts, in all and by slice; f1: of the entities of the pages at some places."""
+    kinds = {"field": pairs.values(), "exact": pairs.exact()}
+    return ModelScores(
+        model=predictor.digest,
+        words_from=words_from,
+        pages=len(pages),
+        groups=len({page.group for page in pages}),
+        words=words,
+        scores={
             f"{kind}_{name}": getattr(scores, name)
-            for kind, scores in (("field", self.values()), ("exact", self.exact()))
+            for kind, scores in kinds.items()
             for name in ("precision", "recall", "f1")
-        }
+        },
+        fields=kinds["field"].per_label,
+        exact=kinds["exact"].per_label,
+        slices=slice_scores(pages, trained_on, pairs, f1),
+    )
 
 
 def evaluate_pages(
@@ -120,19 +141,14 @@ def evaluate_pages(
     def f1(places: Sequence[int]) -> float:
         return score_entities([true[place] for place in places], [tags[place] for place in places], labels).f1
 
-    return ModelScores(
-        model=predictor.digest,
-        words_from="pages",
-        pages=len(pages),
-        groups=len({page.group for page in pages}),
-        words=sum(map(len, true)),
-        scores={**predictions.scores(predictor.temperature), **pairs.named()},
-        per_label=predictions.entities.per_label,
-        fields=pairs.values().per_label,
-        exact=pairs.exact().per_label,
-        confusion=predictions.entities.confusion,
-        reliability=predictions.calibration(predictor.temperature).reliability,
-        slices=slice_scores(pages, trained_on, pairs, f1),
+    of_values = value_scores(predictor, pages, pairs, trained_on, f1, "pages", sum(map(len, true)))
+    return of_values.model_copy(
+        update={
+            "scores": {**predictions.scores(predictor.temperature), **of_values.scores},
+            "per_label": predictions.entities.per_label,
+            "confusion": predictions.entities.confusion,
+            "reliability": predictions.calibration(predictor.temperature).reliability,
+        }
     )
 
 
@@ -152,17 +168,8 @@ def evaluate_scans(
     pairs = FieldPairs(
         [PageFields.of(page.words, label_map.apply(page.tags), labels) for page in pages], predicted, labels
     )
-    return ModelScores(
-        model=predictor.digest,
-        words_from="ocr",
-        pages=len(pages),
-        groups=len({page.group for page in pages}),
-        words=sum(len(scan.words) for scan in scans),
-        scores=pairs.named(),
-        fields=pairs.values().per_label,
-        exact=pairs.exact().per_label,
-        slices=slice_scores(pages, trained_on, pairs, None),
-    )
+    words = sum(len(scan.words) for scan in scans)
+    return value_scores(predictor, pages, pairs, trained_on, None, "ocr", words)
 
 
 def slice_scores(

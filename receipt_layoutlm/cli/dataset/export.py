@@ -14,7 +14,7 @@ from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.dataset.import_files import as_json_option
 from receipt_layoutlm.cli.lazy_group import FullHelpGroup
 from receipt_layoutlm.cli.output import say
-from receipt_layoutlm.cli.sources import open_extractor
+from receipt_layoutlm.cli.sources import check_one_model, open_extractor
 from receipt_layoutlm.cli.tables import clean
 from receipt_layoutlm.data.images import images_by_name
 from receipt_layoutlm.data.label_studio import Proposal, labelling_interface, task_of
@@ -82,8 +82,7 @@ def label_studio_tasks(
     Paste the .xml into the project's labelling interface, import the .json, review, and export as JSON. `dataset import
     label-studio` brings the labels back: words and boxes are the same but for those that were changed.
     """
-    if reference is not None and model is not None:
-        raise click.UsageError("--job and --model both name a model: give one of the two")
+    check_one_model(reference, model)
     found = find_dataset(connection.client(), spec)
     pages = stored_pages(connection.open_bucket(connection.default_bucket()), found)
     files = {} if images is None else {name: path.relative_to(images) for name, path in images_by_name(images).items()}

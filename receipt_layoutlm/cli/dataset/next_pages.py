@@ -18,7 +18,7 @@ from receipt_layoutlm.cli.find import find_named_job
 from receipt_layoutlm.cli.label_writing import proposals_text, propose_labels, table_receipts
 from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.progress import counting_bar
-from receipt_layoutlm.cli.sources import open_extractor
+from receipt_layoutlm.cli.sources import check_one_model, open_extractor
 from receipt_layoutlm.cli.tables import Column, clean, table
 from receipt_layoutlm.data.label_studio import Proposal
 from receipt_layoutlm.data.page import DataError, Page
@@ -102,8 +102,7 @@ def next_pages(
     """
     if (spec is None) == (dataset_from is None):
         raise click.UsageError("name the pages to choose from: a dataset, or --dataset-from dynamo")
-    if reference is not None and model is not None:
-        raise click.UsageError("--job and --model both name a model: give one of the two")
+    check_one_model(reference, model)
     if mark and not (suspects_of or reference or model):
         raise click.UsageError("--mark needs labels to mark: give --suspects-of, or --job or --model to propose some")
     client = connection.client()
@@ -117,7 +116,12 @@ def next_pages(
     if reference is not None:  # by its id, which @best may no longer be when it is looked up again
         reference = find_job(client, reference).job_id
     read = _read(connection, reference, model, waiting) if reference or model else {}
-    doubts = {page_id: _doubt(extraction) for page_id, extraction in read.items() if extraction.words}
+    least_sure = {
+        page_id: min(extraction.words, key=lambda word: word.confidence)
+        for page_id, extraction in read.items()
+        if extraction.words
+    }
+    doubts = {page_id: Doubt(word.text, word.label, word.confidence) for page_id, word in least_sure.items()}
     labelled = [page for page in pages.values() if is_labelled(page)]
     chosen = [*first, *choose_pages(waiting, labelled, doubts, count - len(first))]
     if as_json:
@@ -177,11 +181,6 @@ def _read(
             read[extraction.page_id] = extraction
             on_page()
     return read
-
-
-def _doubt(extraction: "Extraction") -> Doubt:
-    word = min(extraction.words, key=lambda each: each.confidence)
-    return Doubt(word.text, word.label, word.confidence)
 
 
 def _asked(extraction: "Extraction") -> "Extraction":
