@@ -8,6 +8,7 @@ from receipt_layoutlm.cli.connection import Connection
 from receipt_layoutlm.cli.labelled_pages import NoPages, Subject, subject_options
 from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.progress import counting_bar
+from receipt_layoutlm.cli.sources import threads_option
 from receipt_layoutlm.cli.tables import score, table
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ SHOWN_ERRORS: Final = (0.01, 0.02, 0.05, 0.1)
 
 @click.command("calibrate")
 @click.option("--date-order", type=click.Choice(["dmy", "mdy"]), help="How to read 01/02/2018, as for predict.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads (default: the CPUs it may use).")
+@threads_option
 @subject_options
 def calibrate_command(
     connection: Connection,

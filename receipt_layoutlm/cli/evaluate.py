@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +10,7 @@ from receipt_layoutlm.cli.connection import Connection
 from receipt_layoutlm.cli.labelled_pages import NoPages, Subject, subject_options
 from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.progress import counting_bar
+from receipt_layoutlm.cli.sources import DeviceName, device_option, threads_option
 from receipt_layoutlm.cli.tables import clean, per_label_table, score, table
 from receipt_layoutlm.errors import UserError
 
@@ -32,10 +33,8 @@ set_option = click.option(
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Read the pages' pictures in this folder by OCR, and score the values instead of the words.",
 )
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True, help="Device."
-)
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads (default: the CPUs it may use).")
+@device_option
+@threads_option
 @subject_options
 def evaluate_command(
     connection: Connection,
@@ -43,7 +42,7 @@ def evaluate_command(
     pages: "list[Page] | None",
     set_name: str | None,
     images: Path | None,
-    device: Literal["auto", "cpu", "cuda", "mps"],
+    device: DeviceName,
     threads: int | None,
     as_json: bool,
 ) -> None:

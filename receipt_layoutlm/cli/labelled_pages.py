@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -30,13 +30,16 @@ class NoPages(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A model's folder here, its own place (a folder or s3://), and its job with the job's pages if one was named."""
+    """A model's folder here, its own place (a folder or s3://), and its job if one was named.
+
+    split: the job's pages, for the commands that judge the model by pages.
+    """
 
     name: str
     folder: Path
     place: Path | str
     job: "Job | None"
-    split: "DatasetSplit | None"
+    split: "DatasetSplit | None" = None
 
 
 def subject_options(command: F) -> F:
@@ -54,26 +57,29 @@ def subject_options(command: F) -> F:
         if dataset is not None and data is not None:
             raise click.UsageError("--dataset and --data both name pages: give one of the two")
         require("train")
+        from receipt_layoutlm.jobs.held_out import split_of_job
+
         subject = open_subject(connection, model)
+        if subject.job is not None:
+            subject = replace(subject, split=split_of_job(connection.open_bucket, subject.job))
         return command(connection=connection, subject=subject, pages=named_pages(connection, dataset, data), **values)
 
     return wrapped  # type: ignore[return-value]
 
 
 def open_subject(connection: Connection, model: str) -> Subject:
-    """The model in a folder, at s3://BUCKET/PREFIX, or the best of a job, and what that job was trained on."""
-    from receipt_layoutlm.jobs.held_out import split_of_job
+    """The model in a folder, at s3://BUCKET/PREFIX, or the best of a job."""
     from receipt_layoutlm.jobs.models import best_uri, model_at
 
     if Path(model).is_dir():
-        return Subject(model, Path(model), Path(model), None, None)
+        return Subject(model, Path(model), Path(model), None)
     cache = cache_dir(os.environ)
     if is_in_bucket(model):
-        return Subject(model, model_at(connection.open_bucket, model, cache), model, None, None)
+        return Subject(model, model_at(connection.open_bucket, model, cache), model, None)
     job = find_named_job(connection.client(), model)
     place = best_uri(connection.open_bucket, job)
     folder = model_at(connection.open_bucket, place, cache)
-    return Subject(f"job {job.name}", folder, place, job, split_of_job(connection.open_bucket, job))
+    return Subject(f"job {job.name}", folder, place, job)
 
 
 def named_pages(connection: Connection, dataset: str | None, data: Path | None) -> "list[Page] | None":

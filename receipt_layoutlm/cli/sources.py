@@ -53,6 +53,16 @@ INPUT_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--dataset", metavar="NAME", shell_complete=dataset_names, help="Read the pages of a dataset."),
     click.option("--receipt", "receipts", multiple=True, metavar="PAGE_ID", help="Read a receipt of the table."),
 )
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Device to compute on.",
+)
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), help="CPU threads (default: the CPUs it may use)."
+)
 MODEL_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--job",
@@ -67,13 +77,7 @@ MODEL_OPTIONS: tuple[Callable[[Any], Any], ...] = (
         type=click.Choice(["dmy", "mdy"]),
         help="How to read 01/02/2018. Without it, a date that could be either has no value.",
     ),
-    click.option(
-        "--device",
-        type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-        default="auto",
-        show_default=True,
-        help="Device to compute on.",
-    ),
+    device_option,
     click.option(
         "--runtime",
         type=click.Choice(["auto", "torch", "onnx"]),
@@ -81,7 +85,7 @@ MODEL_OPTIONS: tuple[Callable[[Any], Any], ...] = (
         show_default=True,
         help="Library that computes; auto: onnx (onnxruntime, on the CPU) for a folder of `model export`, else torch.",
     ),
-    click.option("--threads", type=click.IntRange(min=1), help="CPU threads (default: the CPUs it may use)."),
+    threads_option,
 )
 
 

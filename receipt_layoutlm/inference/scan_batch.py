@@ -8,14 +8,14 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from receipt_layoutlm.data.page import UNSUPERVISED, DataError, Page
+from receipt_layoutlm.data.page import DataError, Page
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.inference.scans import SCAN_SUFFIXES, ScanError, ScannedPage, ScanOptions, read_scan
 from receipt_layoutlm.inference.sources import files_of
@@ -32,22 +32,11 @@ class ScannedFile:
 
     def as_pages(self, tags: Iterable[tuple[str, ...]] | None = None, group: str | None = None) -> list[Page]:
         """The pages with these tags, or unlabelled; a scan without a group is one by itself."""
+        given: Iterable[tuple[str, ...] | None] = (None,) * len(self.pages) if tags is None else tags
         return [
-            Page(
-                page_id=self.name if scanned.number == 1 else f"{self.name}#{scanned.number}",
-                group=group or self.name,
-                words=scanned.words,
-                boxes=scanned.boxes,
-                tags=page_tags,
-                width=scanned.width,
-                height=scanned.height,
-                image=self.digest,
-            )
-            for scanned, page_tags in zip(self.pages, tags or self._unlabelled(), strict=True)
+            scanned.page(self.name, group or self.name, page_tags, self.digest)
+            for scanned, page_tags in zip(self.pages, given, strict=True)
         ]
-
-    def _unlabelled(self) -> Iterator[tuple[str, ...]]:
-        return ((UNSUPERVISED,) * len(page.words) for page in self.pages)
 
 
 def scan_names(paths: Sequence[Path]) -> dict[Path, str]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from receipt_layoutlm.data.page import Box
+from receipt_layoutlm.data.page import UNSUPERVISED, Box, Page
 from receipt_layoutlm.errors import UserError
 
 
@@ -38,6 +38,19 @@ class ScannedPage:
     number: int
     engine: str
     rotation: int = 0
+
+    def page(self, name: str, group: str, tags: tuple[str, ...] | None = None, image: str | None = None) -> Page:
+        """The page under its file's name, unlabelled without tags. image: digest of the file."""
+        return Page(
+            page_id=name if self.number == 1 else f"{name}#{self.number}",
+            group=group,
+            words=self.words,
+            boxes=self.boxes,
+            tags=(UNSUPERVISED,) * len(self.words) if tags is None else tags,
+            width=self.width,
+            height=self.height,
+            image=image,
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:

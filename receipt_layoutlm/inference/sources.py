@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from receipt_layoutlm.data.jsonl import LabelledLine, ReadOptions, naming_import, read_unlabelled_lines
-from receipt_layoutlm.data.page import UNSUPERVISED, DataError, Page, bad_lines
+from receipt_layoutlm.data.page import DataError, Page, bad_lines
 from receipt_layoutlm.inference.scans import SCAN_SUFFIXES, ScanOptions, read_scan
 
 WORD_SUFFIXES = (".json", ".jsonl", ".jsonl.gz", ".ndjson", ".csv")
@@ -80,15 +80,7 @@ def read_pages(
         on_page(number, of)
 
     for scan in read_scan(path, options=options, on_page=note_count):
-        page = Page(
-            page_id=path.name if scan.number == 1 else f"{path.name}#{scan.number}",
-            group=path.name,
-            words=scan.words,
-            boxes=scan.boxes,
-            tags=(UNSUPERVISED,) * len(scan.words),
-            width=scan.width,
-            height=scan.height,
-        )
+        page = scan.page(path.name, path.name)
         yield InputPage(page, str(path), scan.number, count, scan.notes, scan.rotation, scan.confidences)
 
 
