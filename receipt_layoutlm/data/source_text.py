@@ -198,6 +198,11 @@ def numbered_lines(path: Path, options: TextOptions = TextOptions()) -> Iterator
             yield number, line.rstrip("\r")
 
 
+T = TypeVar("T")
+OneOrMany = Annotated[tuple[T, ...], BeforeValidator(lambda value: [value] if isinstance(value, dict) else value)]
+"""The content of a JSON file that holds a record, or a list of them."""
+
+
 def shaped(model: type[M], text: str, path: Path, line: int | None = None) -> M:
     """The record in a JSON text; DataError with the place and the first wrong field."""
     try:

@@ -11,14 +11,13 @@ from receipt_dynamo import DynamoClient, JobQueue, JobStatus, NotFound, StoreUna
 from receipt_dynamo.bulk import Bulk
 from receipt_dynamo.gateway import GatewayAnswer
 from receipt_dynamo.items import job_key
-from tests.support.gateway import PAGES, Answer, Gateway, gateway_to
+from tests.support.gateway import PAGES, Answer, Gateway, each_page, gateway_to
 from tests.support.stores import Clock
 from tests.support.wire import Patience, retry_at_once
 
 pytestmark = pytest.mark.engine
 
 FOR_LONG = 1000
-each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.status} {page.media_type}")
 
 
 @pytest.fixture

@@ -10,13 +10,12 @@ import pytest
 from receipt_layoutlm.run.manifest import write_manifest
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.errors import NotStored, StorageUnavailable, keep_trying
-from tests.support.gateway import PAGES, Answer, Gateway, gateway_to
+from tests.support.gateway import Answer, Gateway, each_page, gateway_to
 from tests.support.s3_wire import S3Wire, in_the_end, open_uploads
 
 pytestmark = pytest.mark.engine
 
 PART = 5 << 20  # bytes; the smallest that S3 takes
-each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.status} {page.media_type}")
 
 
 @pytest.fixture

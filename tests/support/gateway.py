@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
+import pytest
+
 HOP_BY_HOP = ("connection", "transfer-encoding", "keep-alive")
 
 
@@ -99,3 +101,7 @@ def gateway_to(engine: str) -> Iterator[Gateway]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.status} {page.media_type}")
+"""A test for each answer of a gateway."""

@@ -10,14 +10,14 @@ place of blocks, {"date": [{"value": ..., "geometry": ...}]}; its classes are la
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, Field, RootModel, field_validator, model_validator
+from pydantic import BaseModel, Field, RootModel, model_validator
 
 from receipt_layoutlm.data.importers.ocr_page import OcrPage, document_pages, scaled
 from receipt_layoutlm.data.importers.source_page import SourceFormat, SourcePage, SourceWord
 from receipt_layoutlm.data.jsonl import ReadOptions
 from receipt_layoutlm.data.lines import bounds
 from receipt_layoutlm.data.page import LARGEST_EXTENT, DataError
-from receipt_layoutlm.data.source_text import RECORD, NullableText, files_below, read_source, shaped
+from receipt_layoutlm.data.source_text import RECORD, NullableText, OneOrMany, files_below, read_source, shaped
 
 _NO_CLASS = "words"
 
@@ -90,13 +90,8 @@ class DoctrDocument(BaseModel):
     pages: tuple[DoctrPage, ...]
 
 
-class DoctrDocuments(RootModel[tuple[DoctrDocument, ...]]):
+class DoctrDocuments(RootModel[OneOrMany[DoctrDocument]]):
     """A file: a document, or a list of them whose pages are one document."""
-
-    @field_validator("root", mode="before")
-    @classmethod
-    def _as_list(cls, value: object) -> object:
-        return [value] if isinstance(value, dict) else value
 
 
 def read_doctr(paths: Sequence[Path], options: ReadOptions) -> Iterator[SourcePage | DataError]:

@@ -24,6 +24,7 @@ from receipt_layoutlm.data.page import UNSUPERVISED, DataError
 from receipt_layoutlm.data.source_text import (
     RECORD,
     NullableText,
+    OneOrMany,
     files_below,
     numbered_lines,
     parse_json,
@@ -92,13 +93,8 @@ class PaddleResult(BaseModel):
         return self.rec_polys or self.rec_boxes or ()
 
 
-class PaddleResults(RootModel[tuple[PaddleResult, ...]]):
+class PaddleResults(RootModel[OneOrMany[PaddleResult]]):
     """A file of version 3: a page, or a list of them."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _as_list(cls, value: object) -> object:
-        return [value] if isinstance(value, dict) else value
 
 
 class LabelledText(BaseModel):

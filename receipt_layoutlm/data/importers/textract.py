@@ -13,7 +13,7 @@ labels. Captions and EXPENSE_ROW, the text of a whole row, are omitted.
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 from pydantic.alias_generators import to_pascal
 
 from receipt_layoutlm.data.importers.ocr_page import (
@@ -28,7 +28,7 @@ from receipt_layoutlm.data.importers.source_page import SourceFormat, SourcePage
 from receipt_layoutlm.data.jsonl import ReadOptions
 from receipt_layoutlm.data.lines import FloatBox
 from receipt_layoutlm.data.page import DataError
-from receipt_layoutlm.data.source_text import RECORD, NullableText, files_below, read_source, shaped
+from receipt_layoutlm.data.source_text import RECORD, NullableText, OneOrMany, files_below, read_source, shaped
 
 _PIECES = ("ADDRESS", "ADDRESS_BLOCK", "STREET", "CITY", "STATE", "COUNTRY", "ZIP_CODE", "NAME", "OTHER")
 """Addresses and names again, in pieces or without their role."""
@@ -183,13 +183,8 @@ class Reply(BaseModel):
         return self
 
 
-class Replies(RootModel[tuple[Reply, ...]]):
+class Replies(RootModel[OneOrMany[Reply]]):
     """A file: a reply, or the replies of one document that came in parts."""
-
-    @field_validator("root", mode="before")
-    @classmethod
-    def _as_list(cls, value: object) -> object:
-        return [value] if isinstance(value, dict) else value
 
 
 def read_textract(paths: Sequence[Path], options: ReadOptions) -> Iterator[SourcePage | DataError]:
