@@ -110,7 +110,7 @@ def read_images(
     pages: "list[Page]", folder: Path, threads: int | None
 ) -> "tuple[list[Page], list[Page], dict[str, str]]":
     """Pages, the same as OCR reads them, and the reason for each that is left out. Raises NoPages if all are."""
-    from receipt_layoutlm.data.images import images_by_name
+    from receipt_layoutlm.data.images import find_image, images_by_name
     from receipt_layoutlm.inference.scans import ScanOptions
     from receipt_layoutlm.inference.sources import read_pages
 
@@ -118,7 +118,7 @@ def read_images(
     kept, scans, failed = [], [], {}
     with counting_bar("read", len(pages)) as on_page:
         for page in pages:
-            picture = images.get(page.image or page.page_id)
+            picture = find_image(page, images)
             if picture is None:
                 failed[page.page_id] = f"no picture of that name is in {folder}"
             else:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from receipt_layoutlm.cli.sources import Input, pages_of
-from receipt_layoutlm.data.images import images_by_name
+from receipt_layoutlm.data.images import find_image, images_by_name
 from receipt_layoutlm.data.labels import OUTSIDE, LabelMap
 from receipt_layoutlm.data.page import UNSUPERVISED, Page
 from receipt_layoutlm.datasets.predictions import HeldOut
@@ -60,8 +60,7 @@ class Pictures:
     def find(self, each: InputPage) -> Picture | None:
         if each.rotation is not None:
             return Picture(Path(each.source), each.number, each.rotation)
-        image = each.page.image or each.page.page_id
-        path = self.files.get(image) or self.files.get(Path(image).name) or self.files.get(each.page.page_id)
+        path = find_image(each.page, self.files)
         return None if path is None else Picture(path, 1, 0)
 
     def version(self, each: InputPage) -> str:

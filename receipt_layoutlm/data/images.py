@@ -1,7 +1,7 @@
 """Checks of the images that pages name: present, readable and not blank. Nothing is decoded."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,17 @@ def images_by_name(folder: Path) -> dict[str, Path]:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         files |= {path.name: path, path.stem: path, digest: path}
     return files
+
+
+def image_names(page: Page) -> tuple[str, ...]:
+    """What a file with the page's image may be called, in order of preference."""
+    named = page.image or page.page_id
+    return named, Path(named).name, page.page_id
+
+
+def find_image(page: Page, files: Mapping[str, Path]) -> Path | None:
+    """The page's image among files by name, as images_by_name has them."""
+    return next((files[name] for name in image_names(page) if name in files), None)
 
 
 def check_images(pages: Iterable[Page], folder: Path) -> ImageCheck:

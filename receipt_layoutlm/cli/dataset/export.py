@@ -16,7 +16,7 @@ from receipt_layoutlm.cli.lazy_group import FullHelpGroup
 from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.sources import check_one_model, open_extractor
 from receipt_layoutlm.cli.tables import clean
-from receipt_layoutlm.data.images import images_by_name
+from receipt_layoutlm.data.images import find_image, image_names, images_by_name
 from receipt_layoutlm.data.label_studio import Proposal, labelling_interface, task_of
 from receipt_layoutlm.data.labels import CORE_LABELS, OUTSIDE
 from receipt_layoutlm.data.page import Page
@@ -88,7 +88,7 @@ def label_studio_tasks(
     files = {} if images is None else {name: path.relative_to(images) for name, path in images_by_name(images).items()}
 
     def address(page: Page) -> str:
-        path = next((files[name] for name in image_names(page) if name in files), None)
+        path = find_image(page, files)
         return image_url + quote(str(path or image_names(page)[0]))
 
     proposals = [Proposal(page, address(page), pinned(found)) for page in pages]
@@ -101,7 +101,7 @@ def label_studio_tasks(
         click.echo(json.dumps({"tasks": str(output), "interface": str(interface), "pages": len(pages)}, indent=1))
     else:
         say(f"{clean(output)}: {len(pages)} tasks of {pinned(found)}\n{clean(interface)}: the labelling interface")
-    missing = [page.page_id for page in pages if not {*image_names(page)} & files.keys()]
+    missing = [page.page_id for page in pages if find_image(page, files) is None]
     if images is not None and missing:
         say(f"{len(missing)} pages have no image in {clean(images)}, such as {clean(missing[0])}", err=True)
 
@@ -112,12 +112,6 @@ def write_tasks(output: Path, proposals: Sequence[Proposal], labels: Collection[
     interface = output.with_suffix(".xml")
     interface.write_text(labelling_interface(sorted(labels) or CORE_LABELS), encoding="utf-8")
     return interface
-
-
-def image_names(page: Page) -> tuple[str, ...]:
-    """What a file with the page's image may be called."""
-    named = page.image or page.page_id
-    return named, Path(named).name, page.page_id
 
 
 def _predicted(

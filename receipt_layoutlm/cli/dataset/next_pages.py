@@ -12,7 +12,7 @@ import click
 from receipt_dynamo import DynamoClient, ReceiptClient, ValidationStatus
 from receipt_layoutlm.cli.completion import dataset_names, job_names
 from receipt_layoutlm.cli.connection import Connection, store_options
-from receipt_layoutlm.cli.dataset.export import LOCAL_FILES, as_predicted, image_names, write_tasks
+from receipt_layoutlm.cli.dataset.export import LOCAL_FILES, as_predicted, write_tasks
 from receipt_layoutlm.cli.dataset.suspects import marks_text
 from receipt_layoutlm.cli.find import find_named_job
 from receipt_layoutlm.cli.label_writing import proposals_text, propose_labels, table_receipts
@@ -20,6 +20,7 @@ from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.progress import counting_bar
 from receipt_layoutlm.cli.sources import check_one_model, open_extractor
 from receipt_layoutlm.cli.tables import Column, clean, table
+from receipt_layoutlm.data.images import image_names
 from receipt_layoutlm.data.label_studio import Proposal
 from receipt_layoutlm.data.page import DataError, Page
 from receipt_layoutlm.data.snapshot import label_counts
