@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.message import Message
@@ -36,6 +37,7 @@ PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 CLOCK_SECONDS = 15 * 60  # as AWS: a signature of another time is refused
 START_SECONDS = 30.0
 MOST_BYTES = 32 << 20  # DynamoDB takes 16 MB
+REFUSAL = "sign with the keys of keys.json in the state folder, as DynamoClient.local() does"
 
 
 def command(port: int, keys: Path, program: Sequence[str]) -> tuple[str, ...]:
@@ -170,8 +172,11 @@ class Passage(BaseHTTPRequestHandler):
 
     def _refuse(self, status: int, code: str) -> None:
         self.close_connection = True  # its body was not read
-        document = json.dumps({"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": "the keys are wrong"})
-        self._answer(status, {"Content-Type": "application/x-amz-json-1.0", "Connection": "close"}, document.encode())
+        document = json.dumps({"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": REFUSAL})
+        headers = {"Content-Type": "application/x-amz-json-1.0", "Connection": "close"}
+        # by which clients tell an answer of AWS, which is final, from a gateway's, which they wait for
+        headers["x-amzn-RequestId"] = uuid.uuid4().hex
+        self._answer(status, headers, document.encode())
 
     def _answer(self, status: int, headers: dict[str, str], document: bytes) -> None:
         self.send_response(status)

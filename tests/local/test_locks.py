@@ -18,10 +18,13 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
+from receipt_dynamo import DynamoClient, NoAccess
 from receipt_dynamo.local_table import find_local_table, local_session
 from receipt_layoutlm.local import aws, door, engines, keys, start, state
 from receipt_layoutlm.local.keys import LocalKeys
 from receipt_layoutlm.paths import STATE_VARIABLE, state_dir
+from receipt_layoutlm.storage.bucket import Bucket
+from receipt_layoutlm.storage.errors import AccessDenied
 
 PATHS = (
     *("/", "/layoutlm-local", "/layoutlm-local?list-type=2", "/layoutlm-local/.layoutlm-ready", "/buckets/"),
@@ -87,6 +90,19 @@ def test_table_and_bucket_refuse_the_keys_that_everybody_knew(running: aws.Local
     bucket = boto3.client("s3", endpoint_url=running.s3_endpoint, config=once, **given)
     with pytest.raises(ClientError, match="InvalidAccessKeyId"):
         bucket.list_objects_v2(Bucket=aws.LOCAL_BUCKET)
+
+
+@pytest.mark.engine
+def test_other_keys_are_refused_at_once_and_the_right_ones_named(
+    running: aws.LocalAws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the product's own clients too, which wait for answers of a gateway."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", STRANGER.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", STRANGER.secret_key)
+    with pytest.raises(NoAccess, match=r"sign with the keys of keys\.json"):
+        DynamoClient(aws.LOCAL_TABLE, endpoint_url=running.dynamodb_endpoint).list_jobs()
+    with pytest.raises(AccessDenied):
+        Bucket(aws.LOCAL_BUCKET, endpoint_url=running.s3_endpoint).get_bytes("x")
 
 
 @pytest.mark.engine
