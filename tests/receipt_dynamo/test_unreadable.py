@@ -269,8 +269,8 @@ def test_receipts_and_labels_that_cannot_be_read_are_left_out(client: DynamoClie
         ("job_config", {"S": "lr=1"}, "job_config 'lr=1' is not JSON"),
         ("status", {"S": "done"}, "status 'done' is none of its values"),
         ("TYPE", {"S": "TASK"}, "TYPE {'S': 'TASK'} is not the type of rows with this key"),
-        ("budgets", {"N": "7"}, "Budgets 7: Input should be a valid dictionary"),
-        ("name", None, "name None: Input should be a valid string"),
+        ("budgets", {"N": "7"}, "budgets 7: Input should be a valid dictionary"),
+        ("name", None, "name is missing"),
     ],
 )
 def test_a_row_that_is_left_out_is_named_with_attribute_value_and_what_is_expected(
