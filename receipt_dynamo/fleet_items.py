@@ -18,23 +18,23 @@ class FleetPauseItem(TableItem, discriminator="FLEET_PAUSE"):
     reason = UnicodeAttribute()
     paused_at = TimeAttribute()
     until = TimeAttribute()
-    time_to_live = NumericAttribute()
+    time_to_live = NumericAttribute(null=True)  # a row without one is read too
 
 
 class FleetCostItem(TableItem, discriminator="FLEET_COST"):
     dollars = NumericAttribute()
     metered_until = TimeAttribute()
-    time_to_live = NumericAttribute()
+    time_to_live = NumericAttribute(null=True)
 
 
 class SilentLeasesItem(TableItem, discriminator="FLEET_SILENT_LEASES"):
     leases = DocumentAttribute()
-    time_to_live = NumericAttribute()
+    time_to_live = NumericAttribute(null=True)
 
 
 class FleetMachineItem(TableItem, discriminator="FLEET_MACHINE"):
     claimed_at = TimeAttribute()
-    time_to_live = NumericAttribute()
+    time_to_live = NumericAttribute(null=True)
 
 
 def fleet_pk(fleet: str) -> str:
