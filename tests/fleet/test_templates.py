@@ -11,12 +11,10 @@ import sys
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from pydantic import JsonValue
 
 from receipt_dynamo import Job, JobStatus, Lease, items
@@ -26,10 +24,11 @@ from receipt_layoutlm.fleet.template import read_template
 from receipt_layoutlm.infra import template_path
 from tests.support.deployed import Fleet, deploy
 from tests.support.paths import ROOT
+from tests.support.templates import properties, resources
 
 engine = pytest.mark.engine
 
-TEMPLATES = ("storage.yaml", "workers.yaml")
+TEMPLATES = ("storage.yaml", "network.yaml", "workers.yaml")
 INLINE_BYTES = 51_200  # what CreateChangeSet takes without a detour over S3
 GPU_TYPES = ("g6.xlarge", "g5.xlarge", "g4dn.xlarge")
 
@@ -39,39 +38,6 @@ UNTAGGED = {
     *("AWS::IAM::InstanceProfile", "AWS::Lambda::EventInvokeConfig", "AWS::Lambda::Permission"),
     *("AWS::S3::BucketPolicy",),
 }
-
-
-class _Loader(yaml.SafeLoader):
-    """!Ref X as {"Ref": X}, so that nothing of the template is lost."""
-
-
-def _tagged(loader: yaml.SafeLoader, tag: str, node: yaml.Node) -> object:
-    if isinstance(node, yaml.ScalarNode):
-        value: object = loader.construct_scalar(node)
-    elif isinstance(node, yaml.SequenceNode):
-        value = loader.construct_sequence(node, deep=True)
-    else:
-        assert isinstance(node, yaml.MappingNode)
-        value = loader.construct_mapping(node, deep=True)
-    return {"Ref" if tag == "Ref" else f"Fn::{tag}": value}
-
-
-_Loader.add_multi_constructor("!", _tagged)
-
-
-@cache
-def template(name: str) -> dict[str, Any]:
-    parsed = yaml.load(template_path(name).read_text(), Loader=_Loader)
-    assert isinstance(parsed, dict)
-    return parsed
-
-
-def resources(name: str) -> dict[str, dict[str, Any]]:
-    return template(name)["Resources"]  # type: ignore[no-any-return]
-
-
-def properties(name: str, resource: str) -> dict[str, Any]:
-    return resources(name)[resource]["Properties"]  # type: ignore[no-any-return]
 
 
 # as they stand
