@@ -21,8 +21,10 @@ from receipt_layoutlm.run.manifest import (
     MANIFEST,
     DamagedFolder,
     Manifest,
+    ManifestFile,
     is_whole,
     parse_manifest,
+    sha256_of,
     verify,
 )
 from receipt_layoutlm.storage.errors import (
@@ -138,6 +140,16 @@ class Bucket:
         except NotStored:
             return False
         return True
+
+    def holds(self, path: Path, key: str) -> bool:
+        """Whether an object has a file's size and SHA-256, by the checksum that the bucket computed."""
+        return self._target.holds(path, key, ManifestFile(size=path.stat().st_size, sha256=sha256_of(path)))
+
+    def version_of(self, key: str) -> str:
+        """Id of an object's current version; empty in a bucket without versions."""
+        with explained(self.name, key):
+            version = self.raw.head_object(Bucket=self.name, Key=key).get("VersionId", "")
+        return "" if version == "null" else version
 
     def list_keys(self, prefix: str) -> Iterator[str]:
         return (key for key, _size in self.sizes(prefix))
