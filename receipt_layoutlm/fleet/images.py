@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
 
 
-PARAMETER, IMAGE = "AmiId", "ImageId"  # of workers.yaml: the name of a public parameter, and an id in its place
+PARAMETER, IMAGE = "AmiId", "ImageId"  # of workers.yaml: the name of a public parameter, an id in its place; an output
 OLDEST: Final = timedelta(days=90)  # the next releases of an image bring its security patches
 
 
@@ -48,10 +48,8 @@ def image_values(values: Mapping[str, str]) -> dict[str, str]:
 
 
 def deployed_image(workers: StackState | None) -> str | None:
-    """The image of a deployed fleet."""
-    if workers is None:
-        return None
-    return workers.parameters.get(IMAGE) or workers.resolved.get(PARAMETER)
+    """The image of a deployed fleet; None without one, or one of an older version."""
+    return None if workers is None else workers.outputs.get(IMAGE)
 
 
 def image_change(client: Any, workers: StackState | None, values: Mapping[str, str]) -> ImageChange:

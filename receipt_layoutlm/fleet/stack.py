@@ -66,16 +66,12 @@ class StackPlan:
 
 @dataclass(frozen=True)
 class StackState:
-    """The current state of a stack. Parameters that CloudFormation looks up have the looked-up names as values.
-
-    `resolved` holds what it found under these names.
-    """
+    """The current state of a stack. Parameters that CloudFormation looks up have the looked-up names as values."""
 
     stack_id: str
     status: str
     parameters: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
-    resolved: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_planned_only(self) -> bool:
@@ -128,11 +124,6 @@ class FleetStack:
             status=stack["StackStatus"],
             parameters={each["ParameterKey"]: each.get("ParameterValue", "") for each in stack.get("Parameters", [])},
             outputs={each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", [])},
-            resolved={
-                each["ParameterKey"]: each["ResolvedValue"]
-                for each in stack.get("Parameters", [])
-                if "ResolvedValue" in each
-            },
         )
 
     def resources(self) -> list[tuple[str, str]]:
