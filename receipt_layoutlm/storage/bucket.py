@@ -174,6 +174,12 @@ class Bucket:
             for page in self.raw.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
                 yield from ((entry["Key"], entry["Size"]) for entry in page.get("Contents", []))
 
+    def old_sizes(self, prefix: str) -> Iterator[int]:
+        """Size in bytes of every version below a prefix that is not the current one."""
+        with explained(self.name, prefix):
+            for page in self.raw.get_paginator("list_object_versions").paginate(Bucket=self.name, Prefix=prefix):
+                yield from (entry["Size"] for entry in page.get("Versions", []) if not entry["IsLatest"])
+
     # folders
 
     def folder_upload(
