@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from receipt_dynamo import JobStatus
+from receipt_dynamo.fleet_items import fleet_pk
+from receipt_dynamo.items import DATASETS_KEY, dataset_pk, job_pk, name_pk, queue_pk, status_pk
 from receipt_layoutlm.fleet.check_result import CheckResult, State
 
 if TYPE_CHECKING:
@@ -55,8 +58,12 @@ def read_rights(table: str | None, bucket: str | None) -> list[Right]:
     """Permissions to look at jobs and results (ReadPolicy), for the ARNs that are known."""
     rights = []
     if table is not None:
-        rights.append(_rows(table, ("GetItem", "Query"), ("JOB#1", "DATASET#1", "DATASETS", "FLEET#1")))
-        for index, keys in (("GSI1", "STATUS#running"), ("GSI2", "JOB_NAME#1"), ("GSI3", "QUEUE#default")):
+        rights.append(_rows(table, ("GetItem", "Query"), (job_pk("1"), dataset_pk("1"), DATASETS_KEY, fleet_pk("1"))))
+        for index, keys in (
+            ("GSI1", status_pk(JobStatus.RUNNING)),
+            ("GSI2", name_pk("1")),
+            ("GSI3", queue_pk("1")),
+        ):
             rights.append(_rows(table, ("Query",), (keys,), index))
     if bucket is not None:
         rights.append(Right(bucket, ("s3:ListBucket",)))
@@ -71,7 +78,7 @@ def submit_rights(table: str | None, bucket: str | None) -> list[Right]:
     """Permissions to submit jobs and to watch them (ReadPolicy, SubmitPolicy), for the ARNs that are known."""
     rights = read_rights(table, bucket)
     if table is not None:
-        rights.append(_rows(table, ("PutItem", "UpdateItem", "ConditionCheckItem"), ("JOB#1", "DATASET#1")))
+        rights.append(_rows(table, ("PutItem", "UpdateItem", "ConditionCheckItem"), (job_pk("1"), dataset_pk("1"))))
     if bucket is not None:
         rights += [
             Right(f"{bucket}/{kind}/1", ("s3:PutObject",), f"{bucket}/{kind}/*") for kind in ("datasets", "splits")
@@ -83,7 +90,7 @@ def operate_rights(table: str | None, bucket: str | None) -> list[Right]:
     """Permissions to pause and resume a fleet, mirror weights and remove runs (OperatePolicy)."""
     rights = []
     if table is not None:
-        rights.append(_rows(table, ("PutItem", "DeleteItem"), ("FLEET#1",)))
+        rights.append(_rows(table, ("PutItem", "DeleteItem"), (fleet_pk("1"),)))
     if bucket is not None:
         rights.append(Right(f"{bucket}/weights/1", ("s3:PutObject",), f"{bucket}/weights/*"))
         rights.append(Right(f"{bucket}/runs/1", ("s3:PutObject", "s3:DeleteObject"), f"{bucket}/runs/*"))
