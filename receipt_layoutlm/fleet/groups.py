@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mypy_boto3_autoscaling.type_defs import AutoScalingGroupTypeDef
 
 
-_OUTPUTS = ("GroupName", "OnDemandGroupName")  # of workers.yaml
+_OUTPUTS = {"GroupName": "MaximumInstances", "OnDemandGroupName": "OnDemandMaximum"}  # of workers.yaml; its sizes
 _MAX_PROTECTED = 50  # instances in one SetInstanceProtection request
 _POLL_SECONDS = 5.0  # while machines are starting
 
@@ -72,6 +72,29 @@ def _explained(group: Group) -> Iterator[None]:
         raise CannotScale(f"group {group.name} is being changed ({error}): try again in a minute") from error
 
 
+# after an interrupted deletion
+
+
+def restore_limits(client: "AutoScalingClient", workers: StackState) -> list[str]:
+    """Give groups that a deletion had begun to empty their sizes again; returns their names. Raises StackError.
+
+    CloudFormation does not notice it: to it, a group still has the size of the template.
+    """
+    restored = []
+    for output, parameter in _OUTPUTS.items():
+        for group in _describe(client, workers.outputs[output]) if output in workers.outputs else ():
+            largest = int(float(workers.parameters[parameter]))
+            if group["MaxSize"] == largest and group.get("NewInstancesProtectedFromScaleIn", True):
+                continue
+            name = group["AutoScalingGroupName"]
+            with explain_refusals(name):
+                client.update_auto_scaling_group(
+                    AutoScalingGroupName=name, MaxSize=largest, NewInstancesProtectedFromScaleIn=True
+                )
+            restored.append(name)
+    return restored
+
+
 # deletion
 
 
@@ -79,14 +102,25 @@ def destroy_workers(
     client: "AutoScalingClient",
     stack: FleetStack,
     on_event: Callable[[StackEvent], object],
+    on_wait: Callable[[list[str]], object],
     wait: Callable[[float], object],
 ) -> None:
-    """Terminate the machines, whose jobs return to the queue, and delete the stack, if it exists. Raises StackError."""
+    """End the machines, whose jobs return to the queue, and delete the stack, if it exists. Raises StackError.
+
+    A machine needs its role, log and network until its worker has uploaded its last checkpoint: nothing is deleted
+    before the last one has ended. `on_wait` gets the ids of the instances that remain, whenever they change.
+    """
     state = stack.state()
     if state is None:
         return
     for name in group_names(state):
         empty_group(client, name, wait)
+    told: list[str] = []
+    while remaining := machines(client, state):
+        if remaining != told:
+            on_wait(remaining)
+        told = remaining
+        wait(_POLL_SECONDS)
     stack.delete(on_event)
 
 

@@ -21,8 +21,10 @@ from receipt_layoutlm.run.manifest import (
     MANIFEST,
     DamagedFolder,
     Manifest,
+    ManifestFile,
     is_whole,
     parse_manifest,
+    sha256_of,
     verify,
 )
 from receipt_layoutlm.storage.errors import (
@@ -139,6 +141,16 @@ class Bucket:
             return False
         return True
 
+    def holds(self, path: Path, key: str) -> bool:
+        """Whether an object has a file's size and SHA-256, by the checksum that the bucket computed."""
+        return self._target.holds(path, key, ManifestFile(size=path.stat().st_size, sha256=sha256_of(path)))
+
+    def version_of(self, key: str) -> str:
+        """Id of an object's current version; empty in a bucket without versions."""
+        with explained(self.name, key):
+            version = self.raw.head_object(Bucket=self.name, Key=key).get("VersionId", "")
+        return "" if version == "null" else version
+
     def list_keys(self, prefix: str) -> Iterator[str]:
         return (key for key, _size in self.sizes(prefix))
 
@@ -161,6 +173,12 @@ class Bucket:
         with explained(self.name, prefix):
             for page in self.raw.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
                 yield from ((entry["Key"], entry["Size"]) for entry in page.get("Contents", []))
+
+    def old_sizes(self, prefix: str) -> Iterator[int]:
+        """Size in bytes of every version below a prefix that is not the current one."""
+        with explained(self.name, prefix):
+            for page in self.raw.get_paginator("list_object_versions").paginate(Bucket=self.name, Prefix=prefix):
+                yield from (entry["Size"] for entry in page.get("Versions", []) if not entry["IsLatest"])
 
     # folders
 
