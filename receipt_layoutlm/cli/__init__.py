@@ -21,6 +21,7 @@ COMMANDS = {
     ),
     "model": ("receipt_layoutlm.cli.model:model", "Export a model, to run it without torch."),
     "serve": ("receipt_layoutlm.cli.serve:serve_command", "Serve a model over HTTP."),
+    "ui": ("receipt_layoutlm.cli.ui:ui_command", "Open MLflow's page on the jobs of the table."),
     "overlay": ("receipt_layoutlm.cli.overlay:overlay_command", "Draw pages with their fields, and mark errors."),
     "job": ("receipt_layoutlm.cli.job:job", "List, show, explain, compare, cancel, retry, pull and delete jobs."),
     "rescue": ("receipt_layoutlm.cli.rescue:rescue", "Requeue jobs whose lease has expired."),

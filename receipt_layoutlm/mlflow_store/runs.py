@@ -1,0 +1,189 @@
+"""Jobs as MLflow's experiments and runs: names, parameters, metrics, tags, datasets. Pure functions."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Final
+
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    Experiment,
+    InputTag,
+    LifecycleStage,
+    Metric,
+    Param,
+    Run,
+    RunData,
+    RunInfo,
+    RunInputs,
+    RunStatus,
+    RunTag,
+)
+from mlflow.entities.experiment_tag import ExperimentTag
+from mlflow.utils import mlflow_tags
+from pydantic import JsonValue
+
+from receipt_dynamo import Job, JobMetric, JobStatus, JsonObject
+from receipt_layoutlm.redact import printable
+from receipt_layoutlm.run.comparability import stamp_of
+
+EXPERIMENT_TAG: Final = "experiment"  # of a job, by train --experiment
+NO_DATASET: Final = "without dataset"
+VALUE_CHARACTERS: Final = 6000  # of a parameter or a tag, MLflow's own limit
+DIGEST_CHARACTERS: Final = 16  # of a dataset's fingerprint; MLflow takes 36
+
+_STATUS: Final = {
+    JobStatus.PENDING: RunStatus.SCHEDULED,
+    JobStatus.INTERRUPTED: RunStatus.SCHEDULED,  # it waits to be claimed again
+    JobStatus.RUNNING: RunStatus.RUNNING,
+    JobStatus.SUCCEEDED: RunStatus.FINISHED,
+    JobStatus.FAILED: RunStatus.FAILED,
+    JobStatus.CANCELLED: RunStatus.KILLED,
+}
+_NOT_OPTIONS: Final = frozenset({"given", "warnings", "config_version"})
+_MEASURED: Final = ("precision", "recall", "o_entity_ratio", "train_loss", "eval_loss", "lr", "epoch")
+_OF_LABEL: Final = ("f1", "precision", "recall")
+_KIND: Final = ExperimentTag("mlflow.experimentKind", "custom_model_development")  # else the page asks, and stores it
+
+
+def experiment_name(job: Job) -> str:
+    """The tag `experiment` of a job, or else the name of its dataset."""
+    reference = job.job_config.get("dataset")
+    dataset = reference.partition("@")[0] if isinstance(reference, str) else ""
+    return _shown(job.tags.get(EXPERIMENT_TAG) or dataset or NO_DATASET)
+
+
+def experiment_id(name: str) -> str:
+    """A fixed number for a name, as MLflow's own ids are."""
+    return str(int(hashlib.sha256(name.encode()).hexdigest()[:14], 16))
+
+
+def experiments_of(jobs: Iterable[Job], artifact_root: str) -> list[Experiment]:
+    grouped: dict[str, list[Job]] = {}
+    for job in jobs:
+        grouped.setdefault(experiment_name(job), []).append(job)
+    return [
+        Experiment(
+            experiment_id(name),
+            name,
+            f"{artifact_root}/{experiment_id(name)}",
+            LifecycleStage.ACTIVE,
+            tags=[_KIND],
+            creation_time=_milliseconds(min(job.created_at for job in members)),
+            last_update_time=_milliseconds(max(job.ended_at or job.started_at or job.created_at for job in members)),
+        )
+        for name, members in grouped.items()
+    ]
+
+
+def run_of(job: Job, latest: JobMetric | None, artifact_root: str) -> Run:
+    """A job as a run; its metrics are those of its last visible evaluation, and the scores of its results."""
+    experiment = experiment_id(experiment_name(job))
+    info = RunInfo(
+        job.job_id,
+        experiment,
+        job.created_by,
+        RunStatus.to_string(_STATUS[job.status]),
+        _milliseconds(job.started_at or job.created_at),
+        None if job.ended_at is None else _milliseconds(job.ended_at),
+        LifecycleStage.ACTIVE,
+        f"{artifact_root}/{experiment}/{job.job_id}/artifacts",
+        _shown(job.name),
+    )
+    metrics = [*([] if latest is None else points_of(latest)), *result_points(job)]
+    params = [Param(_shown(name), _shown(value)) for name, value in options_of(job.job_config).items()]
+    tags = [RunTag(_shown(name), _shown(value)) for name, value in tags_of(job).items() if value]
+    return Run(info, RunData(metrics, params, tags), RunInputs(datasets_of(job.job_config)))
+
+
+def points_of(evaluation: JobMetric) -> list[Metric]:
+    """Every number of an evaluation as a point: its headline, losses, scores, and those of each label as f1_LABEL."""
+    values: dict[str, JsonValue] = {**evaluation.extras}
+    values |= {name: getattr(evaluation, name) for name in _MEASURED}
+    for label, scores in evaluation.per_label.items():
+        values |= {f"{name}_{label}": scores.get(name) for name in _OF_LABEL}
+    values[evaluation.metric_name.removeprefix("eval_")] = evaluation.metric_value
+    step = evaluation.global_step if evaluation.global_step is not None else int(evaluation.epoch or 0)
+    return _points(values, _milliseconds(evaluation.timestamp), step)
+
+
+def result_points(job: Job) -> list[Metric]:
+    """best_{headline} of a job that has ended, and test_{headline}: one point each, at the best step."""
+    results = job.results or {}
+    test, name, step = results.get("test"), results.get("metric_name"), results.get("best_global_step")
+    if not isinstance(name, str) or job.ended_at is None:
+        return []
+    headline = name.removeprefix("eval_")
+    values = {f"best_{headline}": results.get("metric_value")}
+    if isinstance(test, dict):
+        values[f"test_{headline}"] = test.get("metric_value")
+    return _points(values, _milliseconds(job.ended_at), step if isinstance(step, int) else 0)
+
+
+def _points(values: Mapping[str, JsonValue], timestamp: int, step: int) -> list[Metric]:
+    return [
+        Metric(_shown(name), float(value), timestamp, step)
+        for name, value in values.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    ]
+
+
+def options_of(config: JsonObject) -> dict[str, str]:
+    """The resolved options of a job, without those that are off; lists and tables as JSON."""
+    return {
+        name: value if isinstance(value, str) else str(value) if isinstance(value, int | float) else json.dumps(value)
+        for name, value in config.items()
+        if name not in _NOT_OPTIONS and value not in (None, "", [], {})
+    }
+
+
+def tags_of(job: Job) -> dict[str, str]:
+    """The tags of a job, its state, and MLflow's own tags."""
+    results, error = job.results or {}, job.error
+    stamp = stamp_of(results)
+    notes = [job.description, f"{error.cause}: {error.message}" if error else ""]
+    return {
+        **job.tags,
+        "job.status": job.status,
+        "job.queue": job.queue,
+        "job.priority": job.priority,
+        "job.attempts": str(job.attempt),
+        "job.stop_reason": str(results.get("stop_reason") or ""),
+        "job.error": error.cause if error else "",
+        # runs with one stamp were scored on the same pages by the same rules
+        "job.comparability": stamp.sha256[:12] if stamp else "",
+        "job.model": str(results.get("best_uri") or ""),
+        mlflow_tags.MLFLOW_RUN_NAME: job.name,
+        mlflow_tags.MLFLOW_USER: job.created_by,
+        mlflow_tags.MLFLOW_RUN_NOTE: "\n\n".join(filter(None, notes)),
+        mlflow_tags.MLFLOW_SOURCE_NAME: "layoutlm-cli train",
+        mlflow_tags.MLFLOW_SOURCE_TYPE: "JOB",
+    }
+
+
+def datasets_of(config: JsonObject) -> list[DatasetInput]:
+    """The pinned snapshots of a job."""
+    return [
+        DatasetInput(
+            Dataset(
+                _shown(name),
+                digest[:DIGEST_CHARACTERS] or "not pinned",
+                "layoutlm",
+                json.dumps({"uri": reference}),
+            ),
+            [InputTag(mlflow_tags.MLFLOW_DATASET_CONTEXT, context)],
+        )
+        for option, context in (("dataset", "training"), ("eval_dataset", "validation"))
+        if isinstance(reference := config.get(option), str) and reference
+        for name, _, digest in [reference.partition("@")]
+    ]
+
+
+def _shown(text: str) -> str:
+    return printable(text)[:VALUE_CHARACTERS]
+
+
+def _milliseconds(time: datetime) -> int:
+    return int(time.timestamp() * 1000)

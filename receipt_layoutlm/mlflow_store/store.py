@@ -1,0 +1,205 @@
+"""MLflow's tracking store over the jobs of a table; read-only."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from mlflow.entities import DatasetInput, Experiment, Metric, Run, ViewType
+from mlflow.entities.dataset_summary import _DatasetSummary
+from mlflow.entities.metric import MetricWithRunId
+from mlflow.entities.trace_info import TraceInfo
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST
+from mlflow.store.entities.paged_list import PagedList
+from mlflow.store.tracking import SEARCH_MAX_RESULTS_DEFAULT, SEARCH_MAX_RESULTS_THRESHOLD
+from mlflow.store.tracking.abstract_store import AbstractStore
+from mlflow.utils.search_utils import SearchExperimentsUtils, SearchUtils
+
+from receipt_dynamo import Job, JobMetric
+from receipt_layoutlm.mlflow_store.address import SCHEME, TableAddress, explained, parse_address
+from receipt_layoutlm.mlflow_store.records import TableRecords
+from receipt_layoutlm.mlflow_store.refusals import read_only
+from receipt_layoutlm.mlflow_store.runs import experiment_name, experiments_of, points_of, result_points, run_of
+
+# mlflow.server.constants has them too, but importing it creates the server's app
+ARTIFACTS_DESTINATION: Final = "_MLFLOW_SERVER_ARTIFACT_DESTINATION"
+SERVE_ARTIFACTS: Final = "_MLFLOW_SERVER_SERVE_ARTIFACTS"
+PROXIED: Final = "mlflow-artifacts:"
+
+_INHERITED: Final = frozenset(
+    {
+        "search_runs",
+        "get_metric_history_bulk_interval",
+        "get_metric_history_bulk_interval_from_steps",
+        "filter_active_experiment_ids",
+        "resolve_trace_archival_config",
+        "flush_async_logging",
+        "end_async_logging",
+        "shut_down_async_logging",
+    }
+)
+
+
+@read_only(kept=_INHERITED)
+class TableStore(AbstractStore):  # type: ignore[misc]  # mlflow is not read by mypy
+    """Experiments and runs of one table. Its methods are called by the threads of a server."""
+
+    def __init__(self, store_uri: str, artifact_uri: str | None = None) -> None:
+        """`artifact_uri`, the server's root for new experiments, is not used: a job's files have their place."""
+        super().__init__()
+        address = parse_address(store_uri)
+        with explained():
+            self.records = TableRecords(address.client())
+        self.artifact_root = artifact_root(address, os.environ)
+        self._runs: dict[str, tuple[Job, JobMetric | None, Run]] = {}
+
+    # experiments
+
+    def search_experiments(
+        self,
+        view_type: str | None = ViewType.ACTIVE_ONLY,
+        max_results: int = SEARCH_MAX_RESULTS_DEFAULT,
+        filter_string: str | None = None,
+        order_by: Sequence[str] | None = None,
+        page_token: str | None = None,
+    ) -> PagedList[Experiment]:
+        _check_page(max_results)
+        with explained(), _understood(filter_string, order_by):
+            found = [] if view_type == ViewType.DELETED_ONLY else self._experiments()
+            found = SearchExperimentsUtils.filter(found, filter_string)
+            found = SearchExperimentsUtils.sort(found, order_by or ["last_update_time DESC", "experiment_id ASC"])
+            return PagedList(*SearchUtils.paginate(found, page_token, max_results))
+
+    def get_experiment(self, experiment_id: str) -> Experiment:
+        with explained():
+            for experiment in self._experiments():
+                if experiment.experiment_id == experiment_id:
+                    return experiment
+        raise MlflowException(f"no job belongs to experiment {experiment_id}", RESOURCE_DOES_NOT_EXIST)
+
+    def get_experiment_by_name(self, experiment_name: str) -> Experiment | None:
+        with explained():
+            return next((each for each in self._experiments() if each.name == experiment_name), None)
+
+    def _experiments(self) -> list[Experiment]:
+        return experiments_of(self.records.jobs().values(), self.artifact_root)
+
+    # runs
+
+    def get_run(self, run_id: str) -> Run:
+        with explained():
+            job = self.records.client.get_job(run_id)
+            return self._run(job, self.records.latest([job]))
+
+    def _search_runs(
+        self,
+        experiment_ids: Sequence[str],
+        filter_string: str | None,
+        run_view_type: str,
+        max_results: int,
+        order_by: Sequence[str] | None,
+        page_token: str | None,
+    ) -> tuple[list[Run], str | None]:
+        _check_page(max_results)
+        with explained(), _understood(filter_string, order_by):
+            jobs = self._jobs_in(experiment_ids, run_view_type)
+            read = self.records.latest if _needs_metrics(filter_string, order_by) else self.records.known_latest
+            latest = read(jobs)
+            runs = SearchUtils.filter([self._run(job, latest) for job in jobs], filter_string)
+            page, token = SearchUtils.paginate(SearchUtils.sort(runs, order_by), page_token, max_results)
+            shown = [self._runs[run.info.run_id][0] for run in page]
+            latest = self.records.latest(shown)
+            return [self._run(job, latest) for job in shown], token
+
+    def _jobs_in(self, experiment_ids: Sequence[str], view_type: str) -> list[Job]:
+        if view_type == ViewType.DELETED_ONLY:
+            return []
+        names = {each.name for each in self._experiments() if each.experiment_id in set(experiment_ids)}
+        return [job for job in self.records.jobs().values() if experiment_name(job) in names]
+
+    def _run(self, job: Job, latest: Mapping[str, JobMetric | None]) -> Run:
+        """The run of a job; the one that was made before, while neither the job nor its evaluation has changed."""
+        evaluation = latest.get(job.job_id)
+        kept = self._runs.get(job.job_id)
+        if kept is None or kept[0] is not job or kept[1] is not evaluation:
+            kept = self._runs[job.job_id] = job, evaluation, run_of(job, evaluation, self.artifact_root)
+        return kept[2]
+
+    # metrics
+
+    def get_metric_history(
+        self, run_id: str, metric_key: str, max_results: int | None = None, page_token: str | None = None
+    ) -> PagedList[Metric]:
+        with explained():
+            job = self.records.jobs().get(run_id) or self.records.client.get_job(run_id)
+            points = [
+                *(point for each in self.records.evaluations(job) for point in points_of(each)),
+                *result_points(job),
+            ]
+        found = [point for point in points if point.key == metric_key]
+        if max_results is None:
+            return PagedList(found, None)
+        return PagedList(*SearchUtils.paginate(found, page_token, max_results))
+
+    def get_metric_history_bulk(
+        self, run_ids: Sequence[str], metric_key: str, max_results: int
+    ) -> list[MetricWithRunId]:
+        found = [
+            MetricWithRunId(point, run_id)
+            for run_id in sorted(run_ids)
+            for point in self.get_metric_history(run_id, metric_key)
+        ]
+        return found[:max_results]
+
+    # data beside runs
+
+    def _search_datasets(self, experiment_ids: Sequence[str]) -> list[_DatasetSummary]:
+        with explained():
+            jobs = self._jobs_in(experiment_ids, ViewType.ACTIVE_ONLY)
+            runs = [self._run(job, {}) for job in jobs]
+        found = {
+            (run.info.experiment_id, each.dataset.name, each.dataset.digest, _context(each))
+            for run in runs
+            for each in run.inputs.dataset_inputs
+        }
+        return [_DatasetSummary(*summary) for summary in sorted(found)]
+
+    def search_traces(self, *_arguments: object, **_options: object) -> tuple[list[TraceInfo], str | None]:
+        """None: a training job has no traces."""
+        return [], None
+
+
+def artifact_root(address: TableAddress, environ: Mapping[str, str]) -> str:
+    """Where a client finds artifacts: behind the server, if it serves those of a table, else by the address itself."""
+    is_served = environ.get(SERVE_ARTIFACTS) == "true" and environ.get(ARTIFACTS_DESTINATION, "").startswith(SCHEME)
+    return PROXIED if is_served else address.uri
+
+
+def _context(dataset: DatasetInput) -> str:
+    return str(dataset.tags[0].value)
+
+
+def _needs_metrics(filter_string: str | None, order_by: Sequence[str] | None) -> bool:
+    clauses = [each["type"] for each in SearchUtils.parse_search_filter(filter_string)]
+    orders = [SearchUtils.parse_order_by_for_search_runs(each)[0] for each in order_by or ()]
+    return "metric" in {*clauses, *orders}
+
+
+def _check_page(max_results: int) -> None:
+    if not 1 <= max_results <= SEARCH_MAX_RESULTS_THRESHOLD:
+        raise MlflowException(
+            f"max_results is {max_results}: give 1 to {SEARCH_MAX_RESULTS_THRESHOLD}", INVALID_PARAMETER_VALUE
+        )
+
+
+@contextmanager
+def _understood(filter_string: str | None, order_by: Sequence[str] | None) -> Iterator[None]:
+    """A search that MLflow's own grammar fails on with another error than its own is a wrong search."""
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError, LookupError) as error:
+        raise MlflowException(
+            f"the search cannot be understood: filter {filter_string!r}, order {list(order_by or ())}: {error}",
+            INVALID_PARAMETER_VALUE,
+        ) from error
