@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -23,11 +23,14 @@ from mlflow.entities import (
 )
 from mlflow.entities.experiment_tag import ExperimentTag
 from mlflow.utils import mlflow_tags
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from receipt_dynamo import Job, JobMetric, JobStatus, JsonObject
 from receipt_layoutlm.redact import printable
 from receipt_layoutlm.run.comparability import stamp_of
+
+Place = Callable[[str], str]
+"""The URI of a path among the artifacts of a table."""
 
 EXPERIMENT_TAG: Final = "experiment"  # of a job, by train --experiment
 NO_DATASET: Final = "without dataset"
@@ -44,7 +47,6 @@ _STATUS: Final = {
 }
 _NOT_OPTIONS: Final = frozenset({"given", "warnings", "config_version"})
 _MEASURED: Final = ("precision", "recall", "o_entity_ratio", "train_loss", "eval_loss", "lr", "epoch")
-_OF_LABEL: Final = ("f1", "precision", "recall")
 _KIND: Final = ExperimentTag("mlflow.experimentKind", "custom_model_development")  # else the page asks, and stores it
 
 
@@ -60,7 +62,7 @@ def experiment_id(name: str) -> str:
     return str(int(hashlib.sha256(name.encode()).hexdigest()[:14], 16))
 
 
-def experiments_of(jobs: Iterable[Job], artifact_root: str) -> list[Experiment]:
+def experiments_of(jobs: Iterable[Job], place: Place) -> list[Experiment]:
     grouped: dict[str, list[Job]] = {}
     for job in jobs:
         grouped.setdefault(experiment_name(job), []).append(job)
@@ -68,7 +70,7 @@ def experiments_of(jobs: Iterable[Job], artifact_root: str) -> list[Experiment]:
         Experiment(
             experiment_id(name),
             name,
-            f"{artifact_root}/{experiment_id(name)}",
+            place(experiment_id(name)),
             LifecycleStage.ACTIVE,
             tags=[_KIND],
             creation_time=_milliseconds(min(job.created_at for job in members)),
@@ -78,7 +80,7 @@ def experiments_of(jobs: Iterable[Job], artifact_root: str) -> list[Experiment]:
     ]
 
 
-def run_of(job: Job, latest: JobMetric | None, artifact_root: str) -> Run:
+def run_of(job: Job, latest: JobMetric | None, place: Place) -> Run:
     """A job as a run; its metrics are those of its last visible evaluation, and the scores of its results."""
     experiment = experiment_id(experiment_name(job))
     info = RunInfo(
@@ -89,7 +91,7 @@ def run_of(job: Job, latest: JobMetric | None, artifact_root: str) -> Run:
         _milliseconds(job.started_at or job.created_at),
         None if job.ended_at is None else _milliseconds(job.ended_at),
         LifecycleStage.ACTIVE,
-        f"{artifact_root}/{experiment}/{job.job_id}/artifacts",
+        place(f"{experiment}/{job.job_id}/artifacts"),
         _shown(job.name),
     )
     metrics = [*([] if latest is None else points_of(latest)), *result_points(job)]
@@ -99,14 +101,29 @@ def run_of(job: Job, latest: JobMetric | None, artifact_root: str) -> Run:
 
 
 def points_of(evaluation: JobMetric) -> list[Metric]:
-    """Every number of an evaluation as a point: its headline, losses, scores, and those of each label as f1_LABEL."""
+    """Every number of an evaluation as a point: its headline, losses, scores, and the F1 of each label as f1_LABEL."""
     values: dict[str, JsonValue] = {**evaluation.extras}
     values |= {name: getattr(evaluation, name) for name in _MEASURED}
-    for label, scores in evaluation.per_label.items():
-        values |= {f"{name}_{label}": scores.get(name) for name in _OF_LABEL}
+    values |= {f"f1_{label}": scores.get("f1") for label, scores in evaluation.per_label.items()}
     values[evaluation.metric_name.removeprefix("eval_")] = evaluation.metric_value
     step = evaluation.global_step if evaluation.global_step is not None else int(evaluation.epoch or 0)
     return _points(values, _milliseconds(evaluation.timestamp), step)
+
+
+def evaluation_in_results(job: Job) -> JobMetric | None:
+    """The last evaluation of a job as far as its results have it, without losses: only where it was the best one."""
+    results = dict(job.results or {})
+    if job.ended_at is None or results.get("best_global_step") is None:
+        return None
+    if results["best_global_step"] != results.get("global_step"):
+        return None
+    fields = ("metric_name", "metric_value", "precision", "recall", "o_entity_ratio", "global_step", "per_label")
+    values = {name: results[name] for name in fields if name in results}
+    others = {name: value for name, value in results.items() if name not in fields}
+    try:
+        return JobMetric.model_validate({"job_id": job.job_id, "timestamp": job.ended_at, "extras": others, **values})
+    except ValidationError:  # results are an open document
+        return None
 
 
 def result_points(job: Job) -> list[Metric]:

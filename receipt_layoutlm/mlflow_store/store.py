@@ -1,7 +1,7 @@
 """MLflow's tracking store over the jobs of a table; read-only."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import Final
 
@@ -20,7 +20,15 @@ from receipt_dynamo import Job, JobMetric
 from receipt_layoutlm.mlflow_store.address import SCHEME, TableAddress, explained, parse_address
 from receipt_layoutlm.mlflow_store.records import TableRecords
 from receipt_layoutlm.mlflow_store.refusals import read_only
-from receipt_layoutlm.mlflow_store.runs import experiment_name, experiments_of, points_of, result_points, run_of
+from receipt_layoutlm.mlflow_store.runs import (
+    Place,
+    evaluation_in_results,
+    experiment_name,
+    experiments_of,
+    points_of,
+    result_points,
+    run_of,
+)
 
 # mlflow.server.constants has them too, but importing it creates the server's app
 ARTIFACTS_DESTINATION: Final = "_MLFLOW_SERVER_ARTIFACT_DESTINATION"
@@ -51,7 +59,7 @@ class TableStore(AbstractStore):  # type: ignore[misc]  # mlflow is not read by 
         address = parse_address(store_uri)
         with explained():
             self.records = TableRecords(address.client())
-        self.artifact_root = artifact_root(address, os.environ)
+        self._place = artifact_place(address, os.environ)
         self._runs: dict[str, tuple[Job, JobMetric | None, Run]] = {}
 
     # experiments
@@ -83,7 +91,7 @@ class TableStore(AbstractStore):  # type: ignore[misc]  # mlflow is not read by 
             return next((each for each in self._experiments() if each.name == experiment_name), None)
 
     def _experiments(self) -> list[Experiment]:
-        return experiments_of(self.records.jobs().values(), self.artifact_root)
+        return experiments_of(self.records.jobs().values(), self._place)
 
     # runs
 
@@ -104,13 +112,28 @@ class TableStore(AbstractStore):  # type: ignore[misc]  # mlflow is not read by 
         _check_page(max_results)
         with explained(), _understood(filter_string, order_by):
             jobs = self._jobs_in(experiment_ids, run_view_type)
-            read = self.records.latest if _needs_metrics(filter_string, order_by) else self.records.known_latest
-            latest = read(jobs)
+            latest = self._latest_for(jobs, _metrics_in(filter_string, order_by))
             runs = SearchUtils.filter([self._run(job, latest) for job in jobs], filter_string)
             page, token = SearchUtils.paginate(SearchUtils.sort(runs, order_by), page_token, max_results)
             shown = [self._runs[run.info.run_id][0] for run in page]
             latest = self.records.latest(shown)
             return [self._run(job, latest) for job in shown], token
+
+    def _latest_for(self, jobs: Sequence[Job], names: Set[str]) -> dict[str, JobMetric | None]:
+        """The last evaluation of each job, read only where its results lack one of the named metrics."""
+        known = self.records.known_latest(jobs)
+        in_results = {
+            job.job_id: evaluation
+            for job in jobs
+            if known[job.job_id] is None and (evaluation := self._in_results(job)) is not None
+        }
+        if names:
+            known |= self.records.latest([job for job in jobs if not names <= _keys(job, in_results.get(job.job_id))])
+        return {**in_results, **{job_id: each for job_id, each in known.items() if each is not None}}
+
+    def _in_results(self, job: Job) -> JobMetric | None:
+        kept = self._runs.get(job.job_id)
+        return kept[1] if kept is not None and kept[0] is job and kept[1] else evaluation_in_results(job)
 
     def _jobs_in(self, experiment_ids: Sequence[str], view_type: str) -> list[Job]:
         if view_type == ViewType.DELETED_ONLY:
@@ -123,7 +146,7 @@ class TableStore(AbstractStore):  # type: ignore[misc]  # mlflow is not read by 
         evaluation = latest.get(job.job_id)
         kept = self._runs.get(job.job_id)
         if kept is None or kept[0] is not job or kept[1] is not evaluation:
-            kept = self._runs[job.job_id] = job, evaluation, run_of(job, evaluation, self.artifact_root)
+            kept = self._runs[job.job_id] = job, evaluation, run_of(job, evaluation, self._place)
         return kept[2]
 
     # metrics
@@ -170,20 +193,25 @@ class TableStore(AbstractStore):  # type: ignore[misc]  # mlflow is not read by 
         return [], None
 
 
-def artifact_root(address: TableAddress, environ: Mapping[str, str]) -> str:
-    """Where a client finds artifacts: behind the server, if it serves those of a table, else by the address itself."""
+def artifact_place(address: TableAddress, environ: Mapping[str, str]) -> Place:
+    """Where clients find artifacts: behind the server, if it serves those of a table, else by the table's address."""
     is_served = environ.get(SERVE_ARTIFACTS) == "true" and environ.get(ARTIFACTS_DESTINATION, "").startswith(SCHEME)
-    return PROXIED if is_served else address.uri
+    return (lambda path: f"{PROXIED}/{path}") if is_served else lambda path: address._replace(path=path).uri
 
 
 def _context(dataset: DatasetInput) -> str:
     return str(dataset.tags[0].value)
 
 
-def _needs_metrics(filter_string: str | None, order_by: Sequence[str] | None) -> bool:
-    clauses = [each["type"] for each in SearchUtils.parse_search_filter(filter_string)]
-    orders = [SearchUtils.parse_order_by_for_search_runs(each)[0] for each in order_by or ()]
-    return "metric" in {*clauses, *orders}
+def _keys(job: Job, evaluation: JobMetric | None) -> set[str]:
+    points = [*(points_of(evaluation) if evaluation else ()), *result_points(job)]
+    return {point.key for point in points}
+
+
+def _metrics_in(filter_string: str | None, order_by: Sequence[str] | None) -> set[str]:
+    clauses = [(each["type"], each["key"]) for each in SearchUtils.parse_search_filter(filter_string)]
+    orders = [SearchUtils.parse_order_by_for_search_runs(each)[:2] for each in order_by or ()]
+    return {key for kind, key in (*clauses, *orders) if kind == "metric"}
 
 
 def _check_page(max_results: int) -> None:
