@@ -2,7 +2,7 @@
 
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
+from receipt_dynamo import Job
 from receipt_layoutlm.jobs.models import run_folder
 from receipt_layoutlm.mlflow_store.address import explained, parse_address
 from receipt_layoutlm.mlflow_store.refusals import read_only_error
@@ -75,17 +76,19 @@ class TableArtifacts(ArtifactRepository):  # type: ignore[misc]
             return "", {}
         with explained():
             job = self._client.get_job(place["run"])
-            if job.storage is None:  # a job of the original system
-                return place["path"] or "", {}
-            bucket, keys = run_folder(self._open, job)
-            stored = [
-                (key.removeprefix(keys.run), StoredFile(f"{bucket.name}/{key}", size))
-                for key, size in bucket.sizes(keys.run)
-            ]
-        return place["path"] or "", files_of(stored)
+            return place["path"] or "", stored_files(self._open, job)
 
     def _open(self, name: str) -> Bucket:
         return self._buckets.setdefault(name, Bucket(name, region=self._address.region))
+
+
+def stored_files(open_bucket: Callable[[str], Bucket], job: Job) -> dict[str, StoredFile]:
+    """The files of a job in the bucket, by their place for people; none for a job of the original system."""
+    if job.storage is None:
+        return {}
+    bucket, keys = run_folder(open_bucket, job)
+    sizes = bucket.sizes(keys.run)
+    return files_of((key.removeprefix(keys.run), StoredFile(f"{bucket.name}/{key}", size)) for key, size in sizes)
 
 
 def files_of(stored: Iterable[tuple[str, StoredFile]]) -> dict[str, StoredFile]:

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from receipt_dynamo import Job, JobMetric, JobQueue, JsonObject
+from receipt_dynamo import Job, JobMetric, JobQueue, JsonObject, Storage
 from tests.support.jobs import NOON, claim, summary
 
 pytest.importorskip("mlflow", reason="mlflow is not installed: pip install 'receipt-layoutlm[mlflow]'")
@@ -14,9 +14,11 @@ URI = "receipt-dynamodb://the-table?region=us-east-1"
 Ran = Callable[..., Job]
 
 
-def evaluated(queue: JobQueue, name: str, f1: list[float], config: JsonObject, tags: dict[str, str]) -> Job:
+def evaluated(
+    queue: JobQueue, name: str, f1: list[float], config: JsonObject, tags: dict[str, str], bucket: str
+) -> Job:
     """A job that has succeeded: one evaluation a score, the best of which is in its results."""
-    job = queue.submit(name=name, config=config, created_by="ada", tags=tags)
+    job = queue.submit(name=name, config=config, created_by="ada", tags=tags, storage=Storage(bucket=bucket))
     lease = claim(queue)
     for number, score in enumerate(f1, start=1):
         queue.client.add_job_metric(
@@ -55,6 +57,6 @@ def ran(queue: JobQueue) -> Ran:
 
     def run(name: str, *f1: float, dataset: str | None = "receipts@" + "ab" * 32, **tags: str) -> Job:
         config: JsonObject = {"config_version": 1, "dataset": dataset, "lr": 5e-05, "epochs": len(f1), "layers": None}
-        return evaluated(queue, name, list(f1), config, tags)
+        return evaluated(queue, name, list(f1), config, tags, "the-bucket")
 
     return run
