@@ -31,6 +31,7 @@ COMMANDS = {
     "storage": ("receipt_layoutlm.cli.storage:storage", "Show what the bucket holds."),
     "local": ("receipt_layoutlm.cli.local:local", "Start, stop and show the embedded AWS behind --local."),
     "doctor": ("receipt_layoutlm.cli.doctor:doctor", "Check this machine or your AWS account and suggest fixes."),
+    "mcp": ("receipt_layoutlm.cli.mcp_server:mcp_command", "Serve jobs to a coding agent over MCP, read-only."),
     "chaos": ("receipt_layoutlm.cli.chaos:chaos", "Check the queue under kills, faults and wrong clocks."),
     "completion": ("receipt_layoutlm.cli.completion:completion", "Complete commands, jobs and datasets in your shell."),
     "demo": ("receipt_layoutlm.cli.demo:demo", "Run the whole system once on generated receipts."),

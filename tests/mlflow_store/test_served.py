@@ -1,5 +1,6 @@
 """The whole of it: `layoutlm-cli ui` as a process, MLflow's client over HTTP, and its page in a browser."""
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -84,10 +85,11 @@ def test_the_page_lists_runs_draws_a_metric_of_two_and_shows_a_file(page: Page, 
         window.wait_for_text("2 matching runs")
         for name in ("first", "second"):
             window.wait_for_text(name)
-        window.open(
-            f'{page.url}/#/metric?runs=["{page.runs[0]}","{page.runs[1]}"]&metric="f1"&experiments=["{experiment}"]'
-        )
-        window.wait_for("document.querySelectorAll('.js-plotly-plot .scatterlayer .trace').length == 2")
+        runs, shown = json.dumps(page.runs), '&metric="f1"&plot_metric_keys=["f1"]&plot_layout={}&x_axis=step'
+        window.open(f'{page.url}/#/metric?runs={runs}&experiments=["{experiment}"]{shown}')
+        for legend in ("first (f1)", "second (f1)"):
+            window.wait_for_text(legend)
+        window.wait_for("!!document.querySelector('.js-plotly-plot canvas, .js-plotly-plot .trace')")
         window.open(f"{page.url}/#/experiments/{experiment}/runs/{page.runs[0]}/artifacts")
         window.wait_for_text("run.json")
         window.click("[...document.querySelectorAll('*')].findLast(each => each.innerText == 'run.json')")
