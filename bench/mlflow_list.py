@@ -4,8 +4,8 @@
 
 The table is on a local engine in memory. Its jobs look as workers leave them: all options, results with 15 labels and
 their confusion, the last 3 evaluations; 1 of 20 has failed. MLflow's server runs as a process of its own. "Cold" is the
-first question to a server that has just started (its imports excluded), "warm" the median of 3 after it. CPU seconds are
-those of server and client together, which say more than the clock on a busy machine. Requests are counted in this
+first question to a server that has just started (its imports excluded), "warm" the median of 3 after it. CPU seconds
+are those of server and client together, which say more than the clock on a busy machine. Requests are counted in this
 process, for the same questions to a store of its own.
 """
 
