@@ -11,6 +11,7 @@ from receipt_layoutlm.cli.connection import Connection, require, store_options
 from receipt_layoutlm.cli.output import say
 
 LOOPBACK = "127.0.0.1"
+FIRST_PAGE = "/#/experiments?workflowType=machine_learning"  # else MLflow begins with its pages for language models
 
 
 @click.command("ui")
@@ -42,7 +43,7 @@ def ui_command(connection: Connection, port: int, is_opened: bool) -> None:
         os.environ.update(server_environment(TableAddress(table, connection.region)))
         say(f"MLflow shows {table} at {address} (Ctrl-C ends it)", err=True)
         if is_opened:
-            threading.Timer(0, webbrowser.open, [address]).start()
+            threading.Timer(0, webbrowser.open, [address + FIRST_PAGE]).start()
         run(listener)
 
 
