@@ -1,4 +1,4 @@
-"""A table on moto through MLflow's store; without mlflow these tests are skipped, with a notice."""
+"""Jobs that have ended, in a table on moto; without mlflow the tests beside are skipped, with a notice."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -7,8 +7,6 @@ import pytest
 
 from receipt_dynamo import Job, JobMetric, JobQueue, JsonObject, Storage
 from tests.support.jobs import NOON, claim, summary
-
-pytest.importorskip("mlflow", reason="mlflow is not installed: pip install 'receipt-layoutlm[mlflow]'")
 
 URI = "receipt-dynamodb://the-table?region=us-east-1"
 Ran = Callable[..., Job]

@@ -3,6 +3,9 @@
 from pathlib import Path
 
 import pytest
+
+pytest.importorskip("mlflow", reason="mlflow is not installed: pip install 'receipt-layoutlm[mlflow]'")
+
 from mlflow.tracking import MlflowClient
 
 from receipt_dynamo import DynamoClient, JobQueue

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+pytest.importorskip("mlflow", reason="mlflow is not installed: pip install 'receipt-layoutlm[mlflow]'")
+
 import requests
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient

@@ -1,6 +1,9 @@
 """MLflow's tracking store over a table: what its page and its client get to see."""
 
 import pytest
+
+pytest.importorskip("mlflow", reason="mlflow is not installed: pip install 'receipt-layoutlm[mlflow]'")
+
 from mlflow.entities import Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
