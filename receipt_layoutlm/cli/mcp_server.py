@@ -43,7 +43,7 @@ class JobSummary(BaseModel):
     error: str | None
 
 
-class Comparison(BaseModel):
+class JobComparison(BaseModel):
     """Several jobs. `not_comparable`: by job id, why its score must not be compared with the first one's."""
 
     model_config = ConfigDict(frozen=True)
@@ -94,7 +94,7 @@ def server_of(queue: JobQueue) -> "FastMCP":
         """Explain the state of a job, how its last attempt ended, and what happens next."""
         return why(facts_of(queue, find_job(client, job).job_id))
 
-    def compare(jobs: Annotated[list[Reference], Field(min_length=2, max_length=20)]) -> Comparison:
+    def compare(jobs: Annotated[list[Reference], Field(min_length=2, max_length=20)]) -> JobComparison:
         """Compare jobs: whether their scores may be compared, options that differ, and the F1 of each label."""
         return comparison_of([find_job(client, each) for each in jobs])
 
@@ -125,7 +125,7 @@ def summary_of(job: Job) -> JobSummary:
     )
 
 
-def comparison_of(jobs: Sequence[Job]) -> Comparison:
+def comparison_of(jobs: Sequence[Job]) -> JobComparison:
     """What differs between jobs; options are those of their configs."""
     names = sorted({name for job in jobs for name in job.job_config} - {"given", "warnings"})
     values = {name: {job.job_id: repr(job.job_config.get(name)) for job in jobs} for name in names}
@@ -135,7 +135,7 @@ def comparison_of(jobs: Sequence[Job]) -> Comparison:
         for label, scores in table.items() if isinstance(table, dict) else ():
             if isinstance(scores, dict) and isinstance(f1 := scores.get("f1"), int | float):
                 f1_by_label.setdefault(label, {})[job_id] = float(f1)
-    return Comparison(
+    return JobComparison(
         jobs=[summary_of(job) for job in jobs],
         not_comparable={job.job_id: reasons for job in jobs[1:] if (reasons := _reasons(jobs[0], job))},
         differing_options={name: each for name, each in values.items() if len(set(each.values())) > 1},

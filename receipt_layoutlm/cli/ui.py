@@ -38,13 +38,13 @@ def ui_command(connection: Connection, port: int, is_opened: bool) -> None:
     with _listening(port) as listener:
         address = f"http://{LOOPBACK}:{listener.getsockname()[1]}"
         from receipt_layoutlm.mlflow_store.address import TableAddress
-        from receipt_layoutlm.mlflow_store.server import run, server_environment
+        from receipt_layoutlm.mlflow_store.server import serve_page, server_environment
 
         os.environ.update(server_environment(TableAddress(table, connection.region)))
         say(f"MLflow shows {table} at {address} (Ctrl-C ends it)", err=True)
         if is_opened:
             threading.Timer(0, webbrowser.open, [address + FIRST_PAGE]).start()
-        run(listener)
+        serve_page(listener)
 
 
 def _listening(port: int) -> socket.socket:

@@ -71,7 +71,7 @@ def _invalid(text: str) -> MlflowException:
 
 
 @contextmanager
-def explained() -> Iterator[None]:
+def with_mlflow_errors() -> Iterator[None]:
     """Errors of table and bucket as MLflow's, whose text and HTTP status its page and its client show."""
     try:
         yield

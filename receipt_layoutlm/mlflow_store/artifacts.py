@@ -13,7 +13,7 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 from receipt_dynamo import Job
 from receipt_layoutlm.jobs.models import run_folder
-from receipt_layoutlm.mlflow_store.address import explained, parse_address
+from receipt_layoutlm.mlflow_store.address import parse_address, with_mlflow_errors
 from receipt_layoutlm.mlflow_store.refusals import read_only_error
 from receipt_layoutlm.storage.bucket import Bucket
 
@@ -35,7 +35,7 @@ class TableArtifacts(ArtifactRepository):  # type: ignore[misc]
     def __init__(self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> None:
         super().__init__(artifact_uri, tracking_uri, registry_uri)
         self._address = parse_address(artifact_uri)
-        with explained():
+        with with_mlflow_errors():
             self._client = self._address.client()
         self._buckets: dict[str, Bucket] = {}
 
@@ -57,7 +57,7 @@ class TableArtifacts(ArtifactRepository):  # type: ignore[misc]
         if name not in files:
             raise MlflowException(f"the job has no artifact {name!r}", RESOURCE_DOES_NOT_EXIST)
         bucket_name, key = files[name].key.split("/", 1)
-        with explained():
+        with with_mlflow_errors():
             self._open(bucket_name).get_file(key, Path(local_path))
 
     def log_artifact(self, local_file: str, artifact_path: str | None = None) -> None:
@@ -74,7 +74,7 @@ class TableArtifacts(ArtifactRepository):  # type: ignore[misc]
         place = _PLACE.fullmatch(posixpath.join(self._address.path, path or "").strip("/"))
         if place is None:
             return "", {}
-        with explained():
+        with with_mlflow_errors():
             job = self._client.get_job(place["run"])
             return place["path"] or "", stored_files(self._open, job)
 
@@ -88,10 +88,10 @@ def stored_files(open_bucket: Callable[[str], Bucket], job: Job) -> dict[str, St
         return {}
     bucket, keys = run_folder(open_bucket, job)
     sizes = bucket.sizes(keys.run)
-    return files_of((key.removeprefix(keys.run), StoredFile(f"{bucket.name}/{key}", size)) for key, size in sizes)
+    return shown_files((key.removeprefix(keys.run), StoredFile(f"{bucket.name}/{key}", size)) for key, size in sizes)
 
 
-def files_of(stored: Iterable[tuple[str, StoredFile]]) -> dict[str, StoredFile]:
+def shown_files(stored: Iterable[tuple[str, StoredFile]]) -> dict[str, StoredFile]:
     """Files by their place for people: those of the newest attempt that has them, the others' below attempt-NNN/.
 
     Files of the run itself, such as report.html, come before those of an attempt.

@@ -95,7 +95,7 @@ def run_of(job: Job, latest: JobMetric | None, place: Place) -> Run:
         _shown(job.name),
     )
     metrics = [*([] if latest is None else points_of(latest)), *result_points(job)]
-    params = [Param(_shown(name), _shown(value)) for name, value in options_of(job.job_config).items()]
+    params = [Param(_shown(name), _shown(value)) for name, value in params_of(job.job_config).items()]
     tags = [RunTag(_shown(name), _shown(value)) for name, value in tags_of(job).items() if value]
     return Run(info, RunData(metrics, params, tags), RunInputs(datasets_of(job.job_config)))
 
@@ -147,7 +147,7 @@ def _points(values: Mapping[str, JsonValue], timestamp: int, step: int) -> list[
     ]
 
 
-def options_of(config: JsonObject) -> dict[str, str]:
+def params_of(config: JsonObject) -> dict[str, str]:
     """The resolved options of a job, without those that are off; lists and tables as JSON."""
     return {
         name: value if isinstance(value, str) else str(value) if isinstance(value, int | float) else json.dumps(value)

@@ -14,7 +14,7 @@ GRACE_SECONDS: Final = 2  # for open requests at the end
 
 
 def server_environment(address: TableAddress) -> dict[str, str]:
-    """The variables that `mlflow server` sets for its workers; to be set before `run` imports MLflow's app.
+    """The variables that `mlflow server` sets for its workers; to be set before `serve_page` imports MLflow's app.
 
     Without its telemetry, and without the programs that it would start for other work than showing runs.
     """
@@ -48,7 +48,7 @@ class WithoutAssistant:
             await self._app(scope, receive, send)
 
 
-def run(listener: socket.socket) -> None:
+def serve_page(listener: socket.socket) -> None:
     """Serve until SIGINT or SIGTERM. Raises UserError when the table cannot be opened."""
     import uvicorn
     from mlflow.exceptions import MlflowException

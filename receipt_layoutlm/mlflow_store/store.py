@@ -17,7 +17,7 @@ from mlflow.store.tracking.abstract_store import AbstractStore
 from mlflow.utils.search_utils import SearchExperimentsUtils, SearchUtils
 
 from receipt_dynamo import Job, JobMetric
-from receipt_layoutlm.mlflow_store.address import SCHEME, TableAddress, explained, parse_address
+from receipt_layoutlm.mlflow_store.address import SCHEME, TableAddress, parse_address, with_mlflow_errors
 from receipt_layoutlm.mlflow_store.records import TableRecords
 from receipt_layoutlm.mlflow_store.refusals import read_only
 from receipt_layoutlm.mlflow_store.runs import (
@@ -57,7 +57,7 @@ class TableStore(AbstractStore):  # type: ignore[misc]  # mlflow is not read by 
         """`artifact_uri`, the server's root for new experiments, is not used: a job's files have their place."""
         super().__init__()
         address = parse_address(store_uri)
-        with explained():
+        with with_mlflow_errors():
             self.records = TableRecords(address.client())
         self._place = artifact_place(address, os.environ)
         self._runs: dict[str, tuple[Job, JobMetric | None, Run]] = {}
@@ -73,21 +73,21 @@ class TableStore(AbstractStore):  # type: ignore[misc]  # mlflow is not read by 
         page_token: str | None = None,
     ) -> PagedList[Experiment]:
         _check_page(max_results)
-        with explained(), _understood(filter_string, order_by):
+        with with_mlflow_errors(), _understood(filter_string, order_by):
             found = [] if view_type == ViewType.DELETED_ONLY else self._experiments()
             found = SearchExperimentsUtils.filter(found, filter_string)
             found = SearchExperimentsUtils.sort(found, order_by or ["last_update_time DESC", "experiment_id ASC"])
             return PagedList(*SearchUtils.paginate(found, page_token, max_results))
 
     def get_experiment(self, experiment_id: str) -> Experiment:
-        with explained():
+        with with_mlflow_errors():
             for experiment in self._experiments():
                 if experiment.experiment_id == experiment_id:
                     return experiment
         raise MlflowException(f"no job belongs to experiment {experiment_id}", RESOURCE_DOES_NOT_EXIST)
 
     def get_experiment_by_name(self, experiment_name: str) -> Experiment | None:
-        with explained():
+        with with_mlflow_errors():
             return next((each for each in self._experiments() if each.name == experiment_name), None)
 
     def _experiments(self) -> list[Experiment]:
@@ -96,7 +96,7 @@ class TableStore(AbstractStore):  # type: ignore[misc]  # mlflow is not read by 
     # runs
 
     def get_run(self, run_id: str) -> Run:
-        with explained():
+        with with_mlflow_errors():
             job = self.records.client.get_job(run_id)
             return self._run(job, self.records.latest([job]))
 
@@ -110,7 +110,7 @@ class TableStore(AbstractStore):  # type: ignore[misc]  # mlflow is not read by 
         page_token: str | None,
     ) -> tuple[list[Run], str | None]:
         _check_page(max_results)
-        with explained(), _understood(filter_string, order_by):
+        with with_mlflow_errors(), _understood(filter_string, order_by):
             jobs = self._jobs_in(experiment_ids, run_view_type)
             latest = self._latest_for(jobs, _metrics_in(filter_string, order_by))
             runs = SearchUtils.filter([self._run(job, latest) for job in jobs], filter_string)
@@ -154,7 +154,7 @@ class TableStore(AbstractStore):  # type: ignore[misc]  # mlflow is not read by 
     def get_metric_history(
         self, run_id: str, metric_key: str, max_results: int | None = None, page_token: str | None = None
     ) -> PagedList[Metric]:
-        with explained():
+        with with_mlflow_errors():
             job = self.records.jobs().get(run_id) or self.records.client.get_job(run_id)
             points = [
                 *(point for each in self.records.evaluations(job) for point in points_of(each)),
@@ -178,7 +178,7 @@ class TableStore(AbstractStore):  # type: ignore[misc]  # mlflow is not read by 
     # data beside runs
 
     def _search_datasets(self, experiment_ids: Sequence[str]) -> list[_DatasetSummary]:
-        with explained():
+        with with_mlflow_errors():
             jobs = self._jobs_in(experiment_ids, ViewType.ACTIVE_ONLY)
             runs = [self._run(job, {}) for job in jobs]
         found = {

@@ -9,7 +9,7 @@ pytest.importorskip("mlflow", reason="mlflow is not installed: pip install 'rece
 from mlflow.exceptions import MlflowException
 
 from receipt_dynamo import DynamoClient, JobQueue, Storage
-from receipt_layoutlm.mlflow_store.artifacts import StoredFile, TableArtifacts, files_of
+from receipt_layoutlm.mlflow_store.artifacts import StoredFile, TableArtifacts, shown_files
 from receipt_layoutlm.storage.bucket import Bucket
 from tests.support.jobs import submit
 
@@ -71,7 +71,7 @@ def test_one_repository_serves_every_job_of_a_table(artifacts: TableArtifacts) -
 
 def test_a_file_of_the_run_comes_before_one_of_an_attempt() -> None:
     stored = [(path, StoredFile(path, 1)) for path in ("attempt-003/report.html", "report.html", "attempt-x/odd")]
-    assert {name: file.key for name, file in files_of(stored).items()} == {
+    assert {name: file.key for name, file in shown_files(stored).items()} == {
         "report.html": "report.html",
         "attempt-003/report.html": "attempt-003/report.html",
     }

@@ -24,7 +24,7 @@ from receipt_layoutlm.jobs.find import find_job
 @click.option("--dry-run", is_flag=True, help="Show what would be exported; send nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @store_options
-def export_command(
+def export_runs_command(
     connection: Connection, references: tuple[str, ...], target: tuple[str, str], dry_run: bool, as_json: bool
 ) -> None:
     """Copy jobs that have ended into an MLflow server.
