@@ -160,6 +160,8 @@ MODULES = {
     "ocr": ("rapidocr", "onnxruntime", "pypdfium2", "PIL"),
     "onnx": ("numpy", "onnxruntime", "tokenizers"),
     "serve": ("fastapi", "uvicorn", "python_multipart"),
+    "mlflow": ("mlflow",),
+    "mcp": ("mcp",),
 }
 
 

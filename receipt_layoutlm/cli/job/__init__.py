@@ -17,6 +17,7 @@ from receipt_layoutlm.cli.ended import ended_document, ended_here, ended_text, e
 from receipt_layoutlm.cli.find import find_named_job
 from receipt_layoutlm.cli.job.compare import compare
 from receipt_layoutlm.cli.job.evaluate_checkpoints import evaluate_checkpoints_command
+from receipt_layoutlm.cli.job.export import export_runs_command
 from receipt_layoutlm.cli.job.prune import prune
 from receipt_layoutlm.cli.job.report import facts_text, report_document, report_text
 from receipt_layoutlm.cli.job.verify_resume import verify_resume_command
@@ -44,6 +45,7 @@ def job() -> None:
 
 job.add_command(compare)
 job.add_command(evaluate_checkpoints_command)
+job.add_command(export_runs_command)
 job.add_command(prune)
 job.add_command(verify_resume_command)
 
