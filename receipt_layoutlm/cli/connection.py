@@ -7,7 +7,7 @@ import errno
 import functools
 import getpass
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -163,8 +163,8 @@ MODULES = {
 }
 
 
-def require(extra: str) -> None:
-    """Raise a one-line error when a module of the extra is not installed. Imports none of them."""
-    missing = [module for module in MODULES[extra] if find_spec(module) is None]
+def require(extra: str, modules: Sequence[str] | None = None) -> None:
+    """Raise a one-line error when a module of the extra (or one of `modules` alone) is not installed. Imports none."""
+    missing = [module for module in modules or MODULES[extra] if find_spec(module) is None]
     if missing:
         raise click.ClickException(f"{', '.join(missing)} not installed: pip install 'receipt-layoutlm[{extra}]'")

@@ -2,7 +2,7 @@
 
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.snapshot import read_snapshot
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.references import fingerprint_of
-from receipt_layoutlm.run.predictions import TEST, PredictedPage, evaluation_name, read_predictions
+from receipt_layoutlm.run.predictions import PredictedPage, read_predictions
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.keys import RunKeys, dataset_key
 
@@ -71,19 +71,28 @@ def read_held_out(jobs: Sequence[Job], open_bucket: Callable[[str], Bucket], on_
 
 def _predictions(bucket: Bucket, keys: RunKeys, job: Job) -> tuple[int, list[PredictedPage]]:
     """The step and the predictions of the best evaluation if stored, else of the last, and of the test set."""
-    attempts: dict[int | None, int] = {}  # newest attempt by step; None: the test set
-    for key in bucket.list_keys(keys.run):
-        if match := _FILE.search(key):
-            step = int(match[2]) if match[2] else None
-            attempts[step] = max(attempts.get(step, 0), int(match[1]))
-    steps = [step for step in attempts if step is not None]
-    if not steps:
-        raise NoPredictions(f"job {job.name} is {job.status} and has no stored predictions: wait for its checkpoints")
+    stored = prediction_keys(bucket.list_keys(keys.run))
     best = (job.results or {}).get("best_global_step")
-    chosen = best if isinstance(best, int) and best in steps else max(steps)
+    chosen = chosen_step(stored, best if isinstance(best, int) else None)
+    if chosen is None:
+        raise NoPredictions(f"job {job.name} is {job.status} and has no stored predictions: wait for its checkpoints")
     predicted: list[PredictedPage] = []
-    for step in (chosen, *({None} & attempts.keys())):
-        name = TEST if step is None else evaluation_name(step)
-        key = f"{keys.attempt(attempts[step])}predictions/{name}"
-        predicted += read_predictions(bucket.get_bytes(key), keys.uri(key))
+    for step in (chosen, *({None} & stored.keys())):
+        predicted += read_predictions(bucket.get_bytes(stored[step]), keys.uri(stored[step]))
     return chosen, predicted
+
+
+def prediction_keys(keys: Iterable[str]) -> dict[int | None, str]:
+    """Among the keys of a run, the predictions of the newest attempt by step of the evaluation; None: the test set."""
+    newest: dict[int | None, tuple[int, str]] = {}
+    for key in keys:
+        if match := _FILE.search(key):
+            step, found = int(match[2]) if match[2] else None, (int(match[1]), key)
+            newest[step] = max(newest.get(step, found), found)
+    return {step: key for step, (_, key) in newest.items()}
+
+
+def chosen_step(stored: Mapping[int | None, str], best: int | None) -> int | None:
+    """The step of the best evaluation if its predictions are stored, else of the last that has some; None without."""
+    steps = [step for step in stored if step is not None]
+    return best if best in steps else max(steps, default=None)
