@@ -40,6 +40,12 @@ class Connection:
     region: str | None
     bucket_name: str | None
 
+    @property
+    def words(self) -> list[str]:
+        """The options of another command that reaches the same places; what the environment names is left to it."""
+        given = (("--dynamo-table", self.table), ("--region", self.region), ("--bucket", self.bucket_name))
+        return ["--local"] * self.is_local + [word for flag, value in given if value for word in (flag, value)]
+
     def client(self) -> DynamoClient:
         table = self.table_name()
         if self.is_local:

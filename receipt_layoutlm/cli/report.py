@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     help="Put report.html, report.json and report.md beside the newest attempt in the bucket, as a worker does at the "
     "end of each attempt; no file is written here unless --html names one.",
 )
+@click.option("--attempt", type=click.IntRange(min=1), hidden=True, help="Attempt beside which --store puts the files.")
 @click.option("--open", "opens", is_flag=True, help="Open the file in the browser.")
 @store_options
 def report_command(
@@ -59,6 +60,7 @@ def report_command(
     redact: bool,
     images: Path | None,
     store: bool,
+    attempt: int | None,
     opens: bool,
 ) -> None:
     """Show what happened in a run: one HTML file that needs no network.
@@ -85,13 +87,15 @@ def report_command(
     from receipt_layoutlm.reports.report_markdown import report_markdown
 
     job = find_named_job(connection.client(), reference)
+    if store and not job.attempt:
+        raise click.UsageError(f"job {clean(job.name)} has no attempt yet, beside which --store would put the report")
     made = made_report(connection, job)
     if images is not None:
         made = with_pictures(made, images)
     if redact:
         made = redacted(made)
     if store:
-        say(f"stored {stored_report(connection, job, made)}", err=prints)
+        say(f"stored {stored_report(connection, job, attempt or job.attempt, made)}", err=prints)
     if as_json:
         say_json(made.report.model_dump_json(indent=1))
     if as_markdown:
@@ -154,15 +158,15 @@ def with_pictures(made: "MadeReport", folder: Path) -> "MadeReport":
     return replace(made, overlays=tuple(overlays))
 
 
-def stored_report(connection: Connection, job: "Job", made: "MadeReport") -> str:
-    """Put the three files beside the newest attempt in the bucket; returns the place of report.html."""
+def stored_report(connection: Connection, job: "Job", attempt: int, made: "MadeReport") -> str:
+    """Put the three files beside an attempt in the bucket; returns the place of report.html."""
     from receipt_layoutlm.jobs.models import run_folder
     from receipt_layoutlm.jobs.run_files import REPORT
     from receipt_layoutlm.reports.report_html import report_html
     from receipt_layoutlm.reports.report_markdown import report_markdown
 
     bucket, keys = run_folder(connection.open_bucket, job)
-    place = keys.attempt(job.attempt)
+    place = keys.attempt(attempt)
     bucket.put_bytes(made.report.model_dump_json(indent=1).encode(), f"{place}report.json")
     bucket.put_bytes(report_markdown(made.report).encode(), f"{place}report.md")
     bucket.put_bytes(report_html(made).encode(), place + REPORT)

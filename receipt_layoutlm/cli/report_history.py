@@ -23,10 +23,10 @@ from receipt_layoutlm.reports.report import (
     Comparability,
     DataFacts,
     EvaluationPoint,
+    HeldOutScores,
     JobFacts,
     MachineFacts,
     OptionRow,
-    TestScores,
     Totals,
 )
 from receipt_layoutlm.run.comparability import TITLES, stamp_of
@@ -69,7 +69,7 @@ def run_history(
         evaluations=list(evaluations_of(job, attempts, metrics, files)),
         test=None
         if test is None
-        else TestScores(
+        else HeldOutScores(
             metric_name=test.metric_name, metric_value=test.metric_value, pages=test.pages, scores=test.scores
         ),
         findings=Findings(health_of(job, metrics), remedy_of(job, metrics)),

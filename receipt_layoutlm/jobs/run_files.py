@@ -113,7 +113,7 @@ def newest(pattern: re.Pattern[str], keys: Mapping[str, int]) -> str | None:
 
 def newest_report(open_bucket: Callable[[str], Bucket], job: Job) -> str | None:
     """Place of the report that the newest attempt with one has stored. Raises StorageError."""
-    if job.storage is None:
+    if job.storage is None or not job.attempt:
         return None
     bucket, keys = run_folder(open_bucket, job)
     places = (keys.attempt(attempt) + REPORT for attempt in range(job.attempt, 0, -1))

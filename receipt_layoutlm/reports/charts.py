@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from receipt_layoutlm.reports.report import AttemptEnding, AttemptRow, EvaluationPoint, Report
 
 WIDTH, HEIGHT = 520, 250
-LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 40
+LEFT, RIGHT, TOP, BOTTOM = 72, 12, 12, 40
 ROW: Final = 9
 """Height of an attempt under the axis."""
 
@@ -110,16 +110,12 @@ def run_charts(report: Report) -> list[Chart]:
         groups.append(("Scores", "score, 0 to 1", [main, *(scores[name] for name in unit)]))
     else:
         groups += [("Headline", headline, [main]), ("Scores", "score, 0 to 1", [scores[name] for name in unit])]
-    groups += [(_title(name), name, [scores[name]]) for name in names if name not in unit]
+    groups += [(name.replace("_", " "), "value", [scores[name]]) for name in names if name not in unit]
     drawn = [(title, text, [each for each in group if each.kept or each.discarded]) for title, text, group in groups]
     return [_chart(title, text, group, report.attempts) for title, text, group in drawn if group][:MAX_CHARTS]
 
 
 _FIRST: Final = ("precision", "recall", "macro_f1", "field_f1", "train_f1")
-
-
-def _title(name: str) -> str:
-    return name.replace("_", " ").capitalize()
 
 
 def _values(points: Iterable[EvaluationPoint], name: str, field: str) -> Values:

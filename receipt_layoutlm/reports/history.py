@@ -12,10 +12,10 @@ from receipt_layoutlm.reports.report import (
     Comparability,
     DataFacts,
     EvaluationPoint,
+    HeldOutScores,
     JobFacts,
     MachineFacts,
     OptionRow,
-    TestScores,
     Totals,
 )
 from receipt_layoutlm.run.predictions import PredictedPage
@@ -63,7 +63,7 @@ class RunHistory:
     attempts: Sequence[AttemptRow]
     totals: Totals
     evaluations: Sequence[RunEvaluation]
-    test: TestScores | None
+    test: HeldOutScores | None
     findings: Findings
     predictions: Predictions | None
     options: Sequence[OptionRow]

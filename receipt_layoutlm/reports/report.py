@@ -115,7 +115,7 @@ class BestScores(_Part):
     breakdowns: dict[str, dict[str, float]]
 
 
-class TestScores(_Part):
+class HeldOutScores(_Part):
     """The best weights on the test set, which selected nothing."""
 
     metric_name: str
@@ -248,7 +248,7 @@ class Report(_Part):
     machine: MachineFacts
     comparability: Comparability
     best: BestScores | None
-    test: TestScores | None
+    test: HeldOutScores | None
     totals: Totals
     attempts: tuple[AttemptRow, ...]
     evaluations: tuple[EvaluationPoint, ...]

@@ -18,6 +18,7 @@ JPEG_QUALITY: Final = 60
 BYTES_PER_WORD: Final = 260
 """Of a drawn word, about."""
 
+MAIN_CHARTS: Final = 4
 SHOWN_EVALUATIONS: Final = 200
 SHOWN_CONFUSIONS: Final = 25
 SHADES: Final = 6
@@ -45,6 +46,7 @@ def report_html(made: MadeReport) -> str:
         ("overlay.css", "report.css"),
         report=report,
         charts=run_charts(report),
+        main_charts=MAIN_CHARTS,
         chart_width=WIDTH,
         plot=(LEFT, WIDTH - RIGHT),
         evaluations=report.evaluations[-SHOWN_EVALUATIONS:],
@@ -52,7 +54,8 @@ def report_html(made: MadeReport) -> str:
         confusions=sorted((each for each in cells if not each.is_right), key=lambda each: -each.cell.count),
         most_confusions=SHOWN_CONFUSIONS,
         drawings=drawings,
-        most_predicted=max((count for row in report.histogram for count in (row.predicted, row.true or 0)), default=1) or 1,
+        most_predicted=max((count for row in report.histogram for count in (row.predicted, row.true or 0)), default=1)
+        or 1,
         page_numbers={page.page_id: number for number, page in enumerate(report.worst_pages, start=1)},
         sparkline=sparkline,
         bars=timeline_bars(report, report.made_at, 1000),

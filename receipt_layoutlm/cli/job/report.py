@@ -31,8 +31,8 @@ _CHECK_NAME = re.compile(r"^[a-z_]+(?=: )")
 _CONFUSION: TypeAdapter[dict[str, dict[str, int]]] = TypeAdapter(dict[str, dict[str, int]])
 
 
-def facts_text(job: Job, state: str) -> str:
-    """A job with its state, the config values that were given, and its result, one line each."""
+def facts_text(job: Job, state: str, report_uri: str | None = None) -> str:
+    """A job with its state, the config values that were given, its result and its report, one line each."""
     config = job.job_config
     given, warnings = config.get("given"), config.get("warnings")
     names = given if isinstance(given, dict) else config
@@ -53,6 +53,7 @@ def facts_text(job: Job, state: str) -> str:
         *(("warning", text) for text in (warnings if isinstance(warnings, list) else ())),
         ("error", "" if job.error is None else cause(job.error)),
         *result_facts(job.results or {}),
+        ("report", report_uri),
     ]
     lines = [f"{name:16}  {clean(value)}" for name, value in facts if value not in ("", None)]
     return "\n".join(lines)
