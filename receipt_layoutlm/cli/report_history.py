@@ -243,6 +243,6 @@ def options_of(document: Mapping[str, JsonValue]) -> Iterator[OptionRow]:
     sources = given if isinstance(given, dict) else {}
     for name in sorted(document.keys() - _NOT_OPTIONS):
         value, default = document[name], defaults.get(name)
-        if value != default:
+        if value is not None and value != default:
             source = str(sources.get(name) or ("follows from others" if name in defaults else "stored"))
             yield OptionRow(option=flag_of(name), value=value, default=default, source=source)
