@@ -15,9 +15,12 @@ from receipt_layoutlm.cli.output import PROGRAM, pasteable, say, say_json
 from receipt_layoutlm.cli.tables import clean
 
 if TYPE_CHECKING:
-    from receipt_dynamo import Job
+    from collections.abc import Callable
+
+    from receipt_dynamo import Job, JobQueue
     from receipt_layoutlm.reports.report import Report
     from receipt_layoutlm.reports.report_build import MadeReport
+    from receipt_layoutlm.storage.bucket import Bucket
 
 
 @click.command("report")
@@ -86,16 +89,18 @@ def report_command(
     from receipt_layoutlm.reports.report_html import report_html
     from receipt_layoutlm.reports.report_markdown import report_markdown
 
-    job = find_named_job(connection.client(), reference)
+    queue = connection.queue()
+    job = find_named_job(queue.client, reference)
     if store and not job.attempt:
         raise click.UsageError(f"job {clean(job.name)} has no attempt yet, beside which --store would put the report")
-    made = made_report(connection, job)
+    open_bucket = functools.cache(connection.open_bucket)  # a client takes half a second to make
+    made = made_report(queue, job, open_bucket)
     if images is not None:
         made = with_pictures(made, images)
     if redact:
         made = redacted(made)
     if store:
-        say(f"stored {stored_report(connection, job, attempt or job.attempt, made)}", err=prints)
+        say(f"stored {stored_report(open_bucket, job, attempt or job.attempt, made)}", err=prints)
     if as_json:
         say_json(made.report.model_dump_json(indent=1))
     if as_markdown:
@@ -108,7 +113,7 @@ def report_command(
             webbrowser.open(path.absolute().as_uri())
 
 
-def made_report(connection: Connection, job: "Job") -> "MadeReport":
+def made_report(queue: "JobQueue", job: "Job", open_bucket: "Callable[[str], Bucket]") -> "MadeReport":
     """The report of a job, made anew from table and bucket; its commands are complete."""
     from importlib.metadata import version
 
@@ -120,8 +125,7 @@ def made_report(connection: Connection, job: "Job") -> "MadeReport":
     from receipt_layoutlm.reports.report_build import MadeReport, make_report
     from receipt_layoutlm.storage.tables import with_tables
 
-    queue = connection.queue()
-    job = with_tables(job, connection.open_bucket)
+    job = with_tables(job, open_bucket)
     lease, attempts, now = lease_or_none(queue, job.job_id), queue.client.list_attempts(job.job_id), queue.now()
     history = run_history(
         job,
@@ -129,7 +133,7 @@ def made_report(connection: Connection, job: "Job") -> "MadeReport":
         attempts,
         timeline(job, lease, attempts, now),
         queue.client.list_all_job_metrics(job.job_id),
-        read_run_files(connection.open_bucket, job, lease),
+        read_run_files(open_bucket, job, lease),
     )
     made = make_report(history, functools.partial(rerun_command, job), now, version("receipt-layoutlm"))
     advice = tuple(
@@ -158,14 +162,14 @@ def with_pictures(made: "MadeReport", folder: Path) -> "MadeReport":
     return replace(made, overlays=tuple(overlays))
 
 
-def stored_report(connection: Connection, job: "Job", attempt: int, made: "MadeReport") -> str:
+def stored_report(open_bucket: "Callable[[str], Bucket]", job: "Job", attempt: int, made: "MadeReport") -> str:
     """Put the three files beside an attempt in the bucket; returns the place of report.html."""
     from receipt_layoutlm.jobs.models import run_folder
     from receipt_layoutlm.jobs.run_files import REPORT
     from receipt_layoutlm.reports.report_html import report_html
     from receipt_layoutlm.reports.report_markdown import report_markdown
 
-    bucket, keys = run_folder(connection.open_bucket, job)
+    bucket, keys = run_folder(open_bucket, job)
     place = keys.attempt(attempt)
     bucket.put_bytes(made.report.model_dump_json(indent=1).encode(), f"{place}report.json")
     bucket.put_bytes(report_markdown(made.report).encode(), f"{place}report.md")
