@@ -50,7 +50,7 @@ from receipt_dynamo.gateway import refuse_gateways
 from receipt_dynamo.items import ExclusionsItem, ForgottenPageItem, JobLogItem, JobMetricItem, LeaseItem, RawItem
 from receipt_dynamo.limits import check_lengths
 from receipt_dynamo.local_table import find_local_table, local_session
-from receipt_dynamo.metrics_view import evaluation_from, fold_original_rows, visible
+from receipt_dynamo.metrics_view import OriginalValue, evaluation_from, fold_original_rows, visible
 from receipt_dynamo.reads import Reader
 from receipt_dynamo.server_clock import ServerClock
 from receipt_dynamo.unreadable import read, readable
@@ -301,7 +301,7 @@ class DynamoClient:
         rows = self._query(None, items.job_pk(job_id), prefix=items.METRIC_PREFIX, start=start)
         stored = list(self._readable(evaluation_from, rows))
         ours = [metric for metric in stored if isinstance(metric, JobMetric)]
-        original = fold_original_rows(job_id, [row for row in stored if isinstance(row, JobMetricItem)])
+        original = fold_original_rows(job_id, [row for row in stored if isinstance(row, OriginalValue)])
         return sorted([*ours, *original], key=lambda metric: metric.timestamp)
 
     @checked
@@ -393,7 +393,7 @@ class DynamoClient:
     def count_exclusions(self) -> int:
         """How often pages were excluded: to be read before the excluded pages, and given to add_dataset."""
         raw = self.get_row(items.exclusions_key(), consistent=True)
-        return 0 if raw is None else read(lambda row: int(ExclusionsItem.from_raw_data(row).version), raw)
+        return 0 if raw is None else read(lambda row: int(items.values_of(ExclusionsItem, row)["version"]), raw)
 
     @checked
     def add_forgotten(self, page: ForgottenPage) -> None:

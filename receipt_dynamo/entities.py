@@ -4,6 +4,7 @@ Times are aware UTC with microseconds; places end in _uri, durations in _seconds
 """
 
 import random
+import re
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -24,7 +25,9 @@ FIRST_TIME, LAST_TIME = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, t
 def as_utc(value: datetime) -> datetime:
     """An aware time in UTC. Raises ValueError beyond the years that computing with it takes."""
     # The original system wrote naive times, which meant UTC.
-    time = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    time = (
+        value if value.tzinfo is UTC else value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    )
     if not FIRST_TIME <= time < LAST_TIME:
         raise ValueError(f"{time} is before {FIRST_TIME:%Y} or after {LAST_TIME:%Y}")
     return time
@@ -244,7 +247,7 @@ class Job(_Row):
     started_at: Time | None = None
     ended_at: Time | None = None
     storage: Storage | None = None
-    tags: dict[str, str] = {}
+    tags: dict[str, str] = Field(default_factory=dict)
     results: JsonObject | None = None
     error: JobError | None = None
 
@@ -303,7 +306,9 @@ class Attempt(_Row):
     last_step: int | None = None
     lost_steps: int | None = None
     checkpoints: int | None = None
-    phase_seconds: dict[str, float] = {}  # start, encode, train, evaluate, checkpoint, upload, as far as known
+    phase_seconds: dict[str, float] = Field(
+        default_factory=dict
+    )  # start, encode, train, evaluate, checkpoint, upload, as far as known
     progress: str = ""  # the last progress of an attempt whose lease expired
     ended_by: str | None = None  # lease_token of the worker that ended it itself; None after a rescue
 
@@ -335,7 +340,7 @@ class JobMetric(_Row):
     metric_value: float = Field(allow_inf_nan=False)
     precision: float | None = None
     recall: float | None = None
-    per_label: dict[str, dict[str, float]] = {}  # label -> precision, recall, f1, support
+    per_label: dict[str, dict[str, float]] = Field(default_factory=dict)  # label -> precision, recall, f1, support
     train_loss: float | None = None
     eval_loss: float | None = None
     lr: float | None = None
@@ -345,7 +350,9 @@ class JobMetric(_Row):
     attempt: int | None = None
     seq: int | None = None
     is_best: bool = False
-    extras: JsonObject = {}  # further measurements, or further values of rows of the original system
+    extras: JsonObject = Field(
+        default_factory=dict
+    )  # further measurements, or further values of rows of the original system
 
 
 class JobLog(_Row):
@@ -358,7 +365,7 @@ class JobLog(_Row):
     level: str
     event: str
     message: str
-    data: JsonObject = {}
+    data: JsonObject = Field(default_factory=dict)
     attempt: int | None = None
     seq: int | None = None
 
@@ -441,8 +448,13 @@ def parse_status(status: str) -> JobStatus:
         raise InvalidInput(f"unknown status {status!r}: use one of {', '.join(JobStatus)}") from None
 
 
+_JOB_ID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
 def parse_job_id(job_id: str) -> str:
     """The id in its one spelling; raises InvalidInput when it is no UUID."""
+    if _JOB_ID.fullmatch(job_id):
+        return job_id
     try:
         return str(uuid.UUID(job_id))
     except ValueError:

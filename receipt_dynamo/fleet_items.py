@@ -8,7 +8,7 @@ from pynamodb.attributes import UnicodeAttribute
 
 from receipt_dynamo.attributes import DocumentAttribute, NumericAttribute, TimeAttribute
 from receipt_dynamo.entities import FleetCost, FleetPause
-from receipt_dynamo.items import RawItem, TableItem, key
+from receipt_dynamo.items import RawItem, TableItem, key, values_of
 from receipt_dynamo.lease_watch import Sighting
 
 KEPT_DAYS = 60  # of costs and machines; a pause goes a day after its end
@@ -18,23 +18,23 @@ class FleetPauseItem(TableItem, discriminator="FLEET_PAUSE"):
     reason = UnicodeAttribute()
     paused_at = TimeAttribute()
     until = TimeAttribute()
-    time_to_live = NumericAttribute()
+    time_to_live = NumericAttribute(null=True)  # a row without one is read too
 
 
 class FleetCostItem(TableItem, discriminator="FLEET_COST"):
     dollars = NumericAttribute()
     metered_until = TimeAttribute()
-    time_to_live = NumericAttribute()
+    time_to_live = NumericAttribute(null=True)
 
 
 class SilentLeasesItem(TableItem, discriminator="FLEET_SILENT_LEASES"):
     leases = DocumentAttribute()
-    time_to_live = NumericAttribute()
+    time_to_live = NumericAttribute(null=True)
 
 
 class FleetMachineItem(TableItem, discriminator="FLEET_MACHINE"):
     claimed_at = TimeAttribute()
-    time_to_live = NumericAttribute()
+    time_to_live = NumericAttribute(null=True)
 
 
 def fleet_pk(fleet: str) -> str:
@@ -79,8 +79,7 @@ def pause_item(pause: FleetPause) -> FleetPauseItem:
 
 
 def pause_from(fleet: str, raw: RawItem) -> FleetPause:
-    item = FleetPauseItem.from_raw_data(raw)
-    return FleetPause(fleet=fleet, reason=item.reason, paused_at=item.paused_at, until=item.until)
+    return FleetPause(fleet=fleet, **values_of(FleetPauseItem, raw))
 
 
 def cost_item(cost: FleetCost) -> FleetCostItem:
@@ -96,8 +95,7 @@ def cost_item(cost: FleetCost) -> FleetCostItem:
 
 
 def cost_from(fleet: str, day: date, raw: RawItem) -> FleetCost:
-    item = FleetCostItem.from_raw_data(raw)
-    return FleetCost(fleet=fleet, day=day, dollars=float(item.dollars), metered_until=item.metered_until)
+    return FleetCost(fleet=fleet, day=day, **values_of(FleetCostItem, raw))
 
 
 _SIGHTINGS = TypeAdapter(tuple[Sighting, ...])
@@ -114,7 +112,7 @@ def silent_item(fleet: str, sightings: Sequence[Sighting], now: datetime) -> Sil
 
 
 def silent_from(raw: RawItem) -> Sequence[Sighting]:
-    return _SIGHTINGS.validate_python(SilentLeasesItem.from_raw_data(raw).leases)
+    return _SIGHTINGS.validate_python(values_of(SilentLeasesItem, raw)["leases"])
 
 
 def _epoch(moment: datetime) -> int:

@@ -1,6 +1,6 @@
 """PynamoDB items: the mapping between records and the table, and the only place with key strings.
 
-The models serve as the mapping alone (serialize, from_raw_data, discriminators, expressions). Requests go
+The models serve as the mapping alone (attributes, serialize, discriminators, expressions). Requests go
 through DynamoClient, because a PynamoDB model is bound to one table for the whole process.
 """
 
@@ -19,27 +19,26 @@ from pynamodb.attributes import (
 from pynamodb.models import Model
 
 from receipt_dynamo.attributes import (
+    SHOWN,
     DocumentAttribute,
     NumericAttribute,
     TimeAttribute,
     ValueAttribute,
     number_of,
     stamp,
+    stored_values,
     time_of,
 )
 from receipt_dynamo.entities import (
     Attempt,
-    Budgets,
     Dataset,
     ForgottenPage,
     Job,
-    JobError,
     JobLog,
     JobMetric,
     JobStatus,
     JsonObject,
     Lease,
-    Machine,
     Pointer,
     Priority,
     Storage,
@@ -152,6 +151,13 @@ class TableItem(Model):
     gsi2_sk = UnicodeAttribute(null=True, attr_name="GSI2SK")
     gsi3_pk = UnicodeAttribute(null=True, attr_name="GSI3PK")
     gsi3_sk = UnicodeAttribute(null=True, attr_name="GSI3SK")
+
+
+def values_of(model: type[TableItem], raw: RawItem) -> dict[str, Any]:
+    """The attributes of a row by their names in its model, without keys. Raises as stored_values, or ValueError."""
+    if "TYPE" in raw and raw["TYPE"].get("S") != TableItem.cls.get_discriminator(model):
+        raise ValueError(f"TYPE {str(raw['TYPE'])[:SHOWN]} is not the type of rows with this key")
+    return stored_values(model, raw)
 
 
 class JobItem(TableItem, discriminator="JOB"):
@@ -273,27 +279,24 @@ def job_item(job: Job) -> JobItem:
 
 
 def job_from(raw: RawItem) -> Job:
-    item = JobItem.from_raw_data(raw)
+    values = values_of(JobItem, raw)
     return Job(
         job_id=parse_job_id(id_of(raw)),
-        name=item.name,
-        status=JobStatus(item.status),
-        created_at=item.created_at,
-        created_by=item.created_by,
-        job_config=_object(item.job_config),
-        description=item.description or "",
-        priority=Priority(item.priority or Priority.MEDIUM),
-        queue=item.queue or "default",
-        interrupted_at=_times(item.interrupted_at),
-        attempt=int(item.attempt or 0),
-        budgets=Budgets.model_validate(item.budgets or {}),
-        not_before=item.not_before,
-        started_at=item.started_at,
-        ended_at=item.ended_at,
-        storage=_storage_from(item.storage),
-        tags={name: str(value) for name, value in _object(item.tags).items()},
-        results=_object(item.results) if item.results is not None else None,
-        error=JobError.model_validate(item.error) if item.error else None,
+        **values
+        | {
+            "status": JobStatus(values["status"]),
+            "job_config": _object(values["job_config"]),
+            "description": values.get("description") or "",
+            "priority": Priority(values.get("priority") or Priority.MEDIUM),
+            "queue": values.get("queue") or "default",
+            "interrupted_at": _times(values.get("interrupted_at")),
+            "attempt": int(values.get("attempt") or 0),
+            "budgets": values.get("budgets") or {},
+            "storage": _storage_from(values.get("storage")),
+            "tags": {name: str(value) for name, value in _object(values.get("tags")).items()},
+            "results": _object(values["results"]) if values.get("results") is not None else None,
+            "error": values.get("error") or None,
+        },
     )
 
 
@@ -320,38 +323,23 @@ def lease_item(lease: Lease) -> LeaseItem:
     for name in POINTERS:
         pointer = getattr(lease, name)
         if pointer is not None:
-            setattr(item, name, pointer_map(pointer))
+            setattr(item, name, PointerMap(**pointer.model_dump()))  # type: ignore[no-untyped-call]
     return item
 
 
-def pointer_map(pointer: Pointer) -> PointerMap:
-    return PointerMap(**pointer.model_dump())  # type: ignore[no-untyped-call]
+def pointer_map(pointer: Pointer) -> RawItem:
+    """A pointer as an update sets it."""
+    return {
+        "M": {
+            "attempt": {"N": str(pointer.attempt)},
+            "global_step": {"N": str(pointer.global_step)},
+            "manifest_sha256": {"S": pointer.manifest_sha256},
+        }
+    }
 
 
 def lease_from(raw: RawItem) -> Lease:
-    item = LeaseItem.from_raw_data(raw)
-    return Lease(
-        job_id=id_of(raw),
-        attempt=int(item.attempt),
-        lease_token=item.lease_token,
-        worker_id=item.worker_id,
-        expires_at=item.expires_at,
-        renewals=int(item.renewals),
-        cancel_requested=item.cancel_requested,
-        progress=item.progress or "",
-        deleting_at=item.deleting_at,
-        **{name: _pointer_from(getattr(item, name)) for name in POINTERS},
-    )
-
-
-def _pointer_from(stored: PointerMap | None) -> Pointer | None:
-    if stored is None:
-        return None
-    return Pointer(
-        attempt=int(stored.attempt),
-        global_step=int(stored.global_step),
-        manifest_sha256=stored.manifest_sha256,
-    )
+    return Lease(job_id=id_of(raw), **values_of(LeaseItem, raw))
 
 
 def attempt_item(attempt: Attempt) -> AttemptItem:
@@ -362,23 +350,10 @@ def attempt_item(attempt: Attempt) -> AttemptItem:
 
 
 def attempt_from(raw: RawItem) -> Attempt:
-    item = AttemptItem.from_raw_data(raw)
-    return Attempt(
-        job_id=id_of(raw),
-        attempt=int(item.attempt),
-        worker_id=item.worker_id,
-        started_at=item.started_at,
-        machine=Machine.model_validate(item.machine),
-        resume_step=int(item.resume_step),
-        ended_at=item.ended_at,
-        outcome=item.outcome,
-        last_step=_int(item.last_step),
-        lost_steps=_int(item.lost_steps),
-        checkpoints=_int(item.checkpoints),
-        phase_seconds={name: float(number_of(str(value))) for name, value in _object(item.phase_seconds).items()},
-        progress=item.progress or "",
-        ended_by=item.ended_by,
-    )
+    values = values_of(AttemptItem, raw)
+    phases = _object(values.pop("phase_seconds", None))
+    seconds = {name: float(number_of(str(value))) for name, value in phases.items()}
+    return Attempt(job_id=id_of(raw), phase_seconds=seconds, **values)
 
 
 def metric_key(job_id: str, timestamp: datetime) -> RawItem:
@@ -394,22 +369,10 @@ def metric_item(metric: JobMetric) -> JobMetricItem:
     return JobMetricItem(pk=job_pk(metric.job_id), sk=METRIC_PREFIX + stamp(metric.timestamp), scores=scores, **columns)
 
 
-def is_original_metric(item: JobMetricItem) -> bool:
-    """Rows of the original system hold one value each and no metric_value."""
-    return item.metric_value is None
-
-
-def metric_from(job_id: str, item: JobMetricItem) -> JobMetric:
-    return JobMetric(
-        job_id=job_id,
-        timestamp=item.timestamp,
-        metric_name=item.metric_name,
-        metric_value=float(item.metric_value),
-        global_step=_int(item.global_step),
-        attempt=_int(item.attempt),
-        seq=_int(item.seq),
-        **_object(item.scores),  # type: ignore[arg-type]  # pydantic checks each value
-    )
+def metric_from(job_id: str, values: dict[str, Any]) -> JobMetric:
+    """From the values of a row that has a metric_value."""
+    columns = {name: values[name] for name in _METRIC_COLUMNS & values.keys()}
+    return JobMetric(job_id=job_id, **columns, **_object(values.get("scores")))  # type: ignore[arg-type]
 
 
 def own_event_time(raw: RawItem) -> datetime | None:
@@ -431,17 +394,17 @@ def log_item(log: JobLog) -> JobLogItem:
 
 
 def log_from(raw: RawItem) -> JobLog:
-    item, timestamp = JobLogItem.from_raw_data(raw), time_of(raw["SK"]["S"].removeprefix(LOG_PREFIX))
-    original: JsonObject = {"exception": item.exception} if item.exception else {}
+    values, timestamp = values_of(JobLogItem, raw), time_of(raw["SK"]["S"].removeprefix(LOG_PREFIX))
+    original: JsonObject = {"exception": values["exception"]} if values.get("exception") else {}
     return JobLog(
         job_id=id_of(raw),
         timestamp=timestamp,
-        level=(item.level or item.log_level or "info").lower(),
-        event=item.event or item.source or "log",
-        message=item.message,
-        data=_object(item.data) or original,
-        attempt=_int(item.attempt),
-        seq=_int(item.seq),
+        level=(values.get("level") or values.get("log_level") or "info").lower(),
+        event=values.get("event") or values.get("source") or "log",
+        message=values["message"],
+        data=_object(values.get("data")) or original,
+        attempt=values.get("attempt"),
+        seq=values.get("seq"),
     )
 
 
@@ -457,9 +420,7 @@ def dataset_item(dataset: Dataset) -> DatasetItem:
 
 
 def dataset_from(raw: RawItem) -> Dataset:
-    item = DatasetItem.from_raw_data(raw)
-    names = ("name", "created_at", "fingerprint", "source", "counts", "labels")
-    return Dataset.model_validate({name: getattr(item, name) for name in names})
+    return Dataset(**values_of(DatasetItem, raw))
 
 
 def forgotten_item(page: ForgottenPage) -> ForgottenPageItem:
@@ -471,9 +432,8 @@ def forgotten_from(raw: RawItem) -> ForgottenPage:
     """Its key alone excludes a page: whatever else cannot be read, it must not come back into a snapshot."""
     page_id = str(raw["SK"]["S"]).removeprefix(FORGOTTEN_PREFIX)
     try:
-        item = ForgottenPageItem.from_raw_data(raw)
-        return ForgottenPage(page_id=page_id, forgotten_at=item.forgotten_at, forgotten_by=item.forgotten_by)
-    except (ValueError, TypeError, AttributeError, ArithmeticError):
+        return ForgottenPage(page_id=page_id, **values_of(ForgottenPageItem, raw))
+    except (ValueError, TypeError, LookupError, ArithmeticError):
         return ForgottenPage(page_id=page_id, forgotten_at=datetime.fromtimestamp(0, UTC), forgotten_by="unknown")
 
 

@@ -1,11 +1,13 @@
 """Visible evaluations of a job, and evaluations from rows of the original system. Pure functions."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 from pydantic import JsonValue
 
 from receipt_dynamo.entities import Attempt, JobMetric
-from receipt_dynamo.items import JobMetricItem, RawItem, id_of, is_original_metric, metric_from
+from receipt_dynamo.items import JobMetricItem, RawItem, id_of, metric_from, values_of
 
 ORIGINAL_HEADLINE = "val_f1"
 
@@ -29,25 +31,38 @@ def _is_visible(metric: JobMetric, attempts: Sequence[Attempt]) -> bool:
     return all(metric.global_step <= attempt.resume_step for attempt in later)
 
 
-def evaluation_from(raw: RawItem) -> JobMetric | JobMetricItem:
+@dataclass(frozen=True)
+class OriginalValue:
+    """A row of the original system: one value of an evaluation, and no metric_value."""
+
+    metric_name: str
+    timestamp: datetime
+    value: JsonValue = None
+    step: float | None = None
+    epoch: float | None = None
+
+
+def evaluation_from(raw: RawItem) -> JobMetric | OriginalValue:
     """An evaluation, or one value of one in a row of the original system, for fold_original_rows."""
-    item = JobMetricItem.from_raw_data(raw)
-    if not is_original_metric(item):
-        return metric_from(id_of(raw), item)
-    if item.metric_name is None or item.timestamp is None:
-        raise ValueError("it has no metric_name or no timestamp")
-    if item.metric_name in _NUMBERS and _number(item) is None:
-        raise ValueError(f"{item.metric_name} is not a number: {item.value!r}")
-    return item
+    values = values_of(JobMetricItem, raw)
+    if "metric_value" in values:
+        return metric_from(id_of(raw), values)
+    row = OriginalValue(**{name: values[name] for name in _ORIGINAL & values.keys()})
+    if row.metric_name in _NUMBERS and _number(row) is None:
+        raise ValueError(f"{row.metric_name} is not a number: {row.value!r}")
+    return row
 
 
-def fold_original_rows(job_id: str, rows: Sequence[JobMetricItem]) -> list[JobMetric]:
+_ORIGINAL = frozenset(OriginalValue.__dataclass_fields__)
+
+
+def fold_original_rows(job_id: str, rows: Sequence[OriginalValue]) -> list[JobMetric]:
     """One JobMetric per step with a val_f1 row; it includes the step's other values.
 
     Rows without a step are grouped by epoch, else by time. A step without val_f1 has no headline and is left out: a
     loss must never win a `max`.
     """
-    groups: dict[tuple[str, float | str], dict[str, JobMetricItem]] = {}
+    groups: dict[tuple[str, float | str], dict[str, OriginalValue]] = {}
     for row in rows:
         moment: tuple[str, float | str] = ("time", row.timestamp.isoformat())
         if row.step is not None:
@@ -60,7 +75,7 @@ def fold_original_rows(job_id: str, rows: Sequence[JobMetricItem]) -> list[JobMe
     ]
 
 
-def _evaluation(job_id: str, group: dict[str, JobMetricItem]) -> JobMetric:
+def _evaluation(job_id: str, group: dict[str, OriginalValue]) -> JobMetric:
     headline = group[ORIGINAL_HEADLINE]
     named = {name: _number(group.get(source)) for name, source in _SOURCES.items()}
     extras: dict[str, JsonValue] = {name: row.value for name, row in group.items() if name not in _NUMBERS}
@@ -87,6 +102,6 @@ _SOURCES = {
 _NUMBERS = {ORIGINAL_HEADLINE, *_SOURCES.values()}
 
 
-def _number(row: JobMetricItem | None) -> float | None:
+def _number(row: OriginalValue | None) -> float | None:
     value = None if row is None else row.value
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

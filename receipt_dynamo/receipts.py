@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from receipt_dynamo.entities import Time
 
@@ -11,6 +11,7 @@ FIRST_ID, LAST_ID = 0, 99_999
 """Receipts, lines and words are numbered in five digits, so that their keys sort as their numbers do."""
 
 _Number = Annotated[int, Field(ge=FIRST_ID, le=LAST_ID)]
+_Pixels = Annotated[int, Field(gt=0, le=10**9)]  # as many as a page may have
 
 
 class ValidationStatus(StrEnum):
@@ -34,7 +35,16 @@ def _one_part(value: str) -> str:
     return value
 
 
+def _characters(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("has half of a surrogate pair, which is not a character") from None
+    return value
+
+
 _KeyPart = Annotated[str, AfterValidator(_one_part)]
+_Text = Annotated[str, AfterValidator(_characters)]
 
 
 class _Record(BaseModel):
@@ -46,12 +56,12 @@ class Receipt(_Record):
 
     image_id: _KeyPart
     receipt_id: _Number
-    width: PositiveInt  # of the receipt's own scan, in pixels
-    height: PositiveInt
+    width: _Pixels  # of the receipt's own scan
+    height: _Pixels
     timestamp_added: Time | None = None
-    merchant_name: str | None = None
-    page_id: str | None = None
-    group: str | None = None
+    merchant_name: _Text | None = None
+    page_id: _Text | None = None
+    group: _Text | None = None
     sha256: str | None = None  # of the scan
     order: str | None = None  # "given": the words are read as they are numbered; None: by their boxes
 
@@ -63,7 +73,7 @@ class ReceiptWord(_Record):
     receipt_id: _Number
     line_id: _Number
     word_id: _Number
-    text: str
+    text: _Text
     x: float
     y: float  # of the lower edge
     width: float

@@ -59,7 +59,6 @@ def readable(
 
 _WRONG_TYPE = re.compile(r"Cannot deserialize '(.+)' attribute from type: (\w+)")
 _NO_MEMBER = re.compile(r"(.*) is not a valid (?:JobStatus|ValidationStatus|Priority)")
-_OTHER_ROW = re.compile("Unknown discriminator value|Cannot instantiate a ")
 _TYPES: Final = {"S": "a text", "N": "a number", "BOOL": "true or false", "M": "a map"}  # that PynamoDB expects
 
 
@@ -72,11 +71,11 @@ def _reason(error: Exception, raw: RawItem) -> str:
         text = f"{name} {repr(first['input'])[:SHOWN]}: {first['msg']}"
     elif match := _WRONG_TYPE.match(text):
         text = f"{match[1]} {str(raw.get(match[1]))[:SHOWN]} is not {_TYPES.get(match[2], match[2])}"
-    elif _OTHER_ROW.match(text):
-        text = f"TYPE {str(raw.get('TYPE'))[:SHOWN]} is not the type of rows with this key"
     elif match := _NO_MEMBER.fullmatch(text):
         name = next((name for name, stored in raw.items() if repr(stored.get("S")) == match[1]), "its status")
         text = f"{name} {match[1]} is none of its values" if match[1] != "None" else "it has no status"
+    elif isinstance(error, KeyError):
+        text = f"{error.args[0]} is missing"
     elif not isinstance(error, ValueError):
-        text = f"{text} is missing" if isinstance(error, KeyError) else "a value is missing or of another type"
+        text = "a value is missing or of another type"
     return text[:REASON_CHARACTERS]

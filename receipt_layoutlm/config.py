@@ -141,6 +141,9 @@ class TrainConfig(BaseModel):
     test_ratio: float = _data(
         0.0, ge=0, lt=1, description="Fraction of pages held out as test set, scored once with the best weights."
     )
+    split_seed: int = _data(
+        42, ge=0, lt=2**32, description="Seed of the split, so that runs with different seeds have one validation set."
+    )
     sample_size: int | None = _data(
         None, ge=2, description="Train on a seeded sample of N training pages; the validation set stays whole."
     )
@@ -181,9 +184,7 @@ class TrainConfig(BaseModel):
     warmup_ratio: float = _optimisation(0.1, ge=0, le=1, description="Share of the steps used for warm-up.")
     weight_decay: float = _optimisation(0.01, ge=0, description="Weight decay (never of biases and norms).")
     max_grad_norm: float = _optimisation(1.0, ge=0, description="Gradient clipping norm; 0 disables clipping.")
-    seed: int = _optimisation(
-        42, ge=0, lt=2**32, description="Seed of initial weights, order, dropout, sampling and split."
-    )
+    seed: int = _optimisation(42, ge=0, lt=2**32, description="Seed of initial weights, order, dropout and sampling.")
 
     metric_for_best: str = _selection(LOSS, description="Metric for model selection and early stopping.")
     guard: str | None = _selection(

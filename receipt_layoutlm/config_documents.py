@@ -107,7 +107,12 @@ def from_document(document: Mapping[str, JsonValue]) -> TrainConfig:
     given = document.get("given")
     if values.get("work_dir") == str(DEFAULT_WORK_DIR) and not (isinstance(given, dict) and "work_dir" in given):
         del values["work_dir"]  # earlier versions stored the default
-    return parse_config(with_whole_ratios(values))
+    return parse_config(with_split_seed(with_whole_ratios(values)))
+
+
+def with_split_seed(values: Mapping[str, object]) -> dict[str, object]:
+    """Values of a stored config; in those of earlier versions one seed is also that of the split."""
+    return {"split_seed": values.get("seed", TrainConfig.model_fields["split_seed"].default), **values}
 
 
 def is_known_version(document: Mapping[str, JsonValue]) -> bool:
@@ -133,7 +138,7 @@ def read_config(text: str | bytes) -> TrainConfig:
     except ValueError as error:
         raise ConfigError(f"config.json cannot be read: {error}") from None
     task = values.get("task", DEFAULT_TASK) if isinstance(values, dict) else DEFAULT_TASK
-    return config_class(task).model_validate(values)
+    return config_class(task).model_validate(with_split_seed(values) if isinstance(values, dict) else values)
 
 
 def parse_config(values: Mapping[str, object]) -> TrainConfig:

@@ -29,13 +29,15 @@ def wait_for(
     monotonic: Callable[[], float] = time.monotonic,
     pause: Callable[[float], object] = time.sleep,
 ) -> Job:
-    """Print each evaluation to stderr until the job ends, and once why, if no worker holds it; returns the job.
+    """Print each evaluation to stderr until the job ends, and why no worker holds it, anew when that changes.
+
+    Returns the job.
 
     Ctrl-C ends the process, not the job.
     """
     client, newest = queue.client, None
     unheld_since: float | None = None
-    is_explained = False
+    explained: str | None = None  # the state without its countdown
     try:
         with Console(stderr=True).status("waiting") as status:
             while True:
@@ -49,11 +51,14 @@ def wait_for(
                 lease = lease_or_none(queue, job.job_id)
                 state = state_text(job, lease, queue.timing, queue.now())
                 if not job.status.is_claimable and state == job.status:  # a worker holds it
-                    unheld_since, is_explained = None, False
+                    if explained is not None and lease is not None:
+                        say(f"worker {clean(str(lease.worker_id))} has claimed attempt {lease.attempt}", err=True)
+                    unheld_since = explained = None
                 else:
                     unheld_since = monotonic() if unheld_since is None else unheld_since
-                    if monotonic() - unheld_since >= UNHELD_SECONDS and not is_explained:
-                        is_explained = True
+                    without_countdown = state.partition(" in ")[0]
+                    if monotonic() - unheld_since >= UNHELD_SECONDS and without_countdown != explained:
+                        explained = without_countdown
                         say(clean(why(facts_of(queue, job.job_id))), err=True)
                 if sys.stderr.isatty():
                     progress = LeaseProgress.parse(lease.progress) if lease else None

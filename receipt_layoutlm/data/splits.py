@@ -78,12 +78,12 @@ def divide(pages: Sequence[Page], config: TrainConfig, frozen: FrozenSplit | Non
     ]
     test: list[Unit] = []
     if config.test_ratio > 0:
-        test, rest = _carve(rest, config.test_ratio * len(pages), config.seed, "test")
+        test, rest = _carve(rest, config.test_ratio * len(pages), config.split_seed, "test")
     folds = folds_of(config.split)
     if folds is None:
-        validation, train = _carve(rest, config.val_ratio * len(pages), config.seed, "split")
+        validation, train = _carve(rest, config.val_ratio * len(pages), config.split_seed, "split")
     else:
-        validation, train = _fold(rest, *folds, config.seed)
+        validation, train = _fold(rest, *folds, config.split_seed)
     return DatasetSplit(_pages(train), _pages(validation), _pages(test), [])
 
 

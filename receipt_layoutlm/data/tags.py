@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from receipt_layoutlm.data.labels import OUTSIDE
+from receipt_layoutlm.data.page import UNSUPERVISED
+
 
 class Entity(NamedTuple):
     """The words `begin` to `end` (exclusive) of a page."""
@@ -22,6 +25,13 @@ def entities(tags: Sequence[str]) -> list[Entity]:
                 end += 1
             spans.append(Entity(tag[2:], begin, end))
     return spans
+
+
+def labelled(true: Sequence[str], tags: Sequence[str]) -> Sequence[str]:
+    """The tags of a page with O for words whose true tag is unlabelled."""
+    if UNSUPERVISED not in true:
+        return tags
+    return [OUTSIDE if truth == UNSUPERVISED else tag for truth, tag in zip(true, tags, strict=True)]
 
 
 def iob2(labels: Sequence[tuple[int, str] | str]) -> tuple[str, ...]:

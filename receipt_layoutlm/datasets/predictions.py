@@ -42,44 +42,64 @@ def read_held_out(jobs: Sequence[Job], open_bucket: Callable[[str], Bucket], on_
 
     `on_job` is called after each job. Raises NoPredictions.
     """
-    keys_of: list[RunKeys] = []
-    fingerprints: dict[str, Job] = {}
-    for job in jobs:
-        if job.storage is None:
-            raise NoPredictions(f"job {job.name} has no files in a bucket of this system")
-        keys_of.append(RunKeys(job.storage, job.job_id))
-        config = from_document(job.job_config)
-        fingerprints[fingerprint_of(config.eval_dataset or config.dataset)] = job
+    fingerprints = {held_out_fingerprint(job): job for job in jobs}
     if len(fingerprints) > 1:
         names = ", ".join(f"{job.name}: {fingerprint[:12]}" for fingerprint, job in fingerprints.items())
         raise NoPredictions(f"these jobs held out pages of different snapshots ({names}): give jobs of one snapshot")
     predicted: list[PredictedPage] = []
     evaluations: list[tuple[str, int]] = []
-    for job, keys in zip(jobs, keys_of, strict=True):
-        step, of_job = _predictions(open_bucket(keys.storage.bucket), keys, job)
-        evaluations.append((job.name, step))
-        predicted += of_job
+    for job in jobs:
+        stored = stored_predictions(job, open_bucket)
+        evaluations.append((job.name, stored.step))
+        predicted += [*stored.validation, *stored.test]
         on_job()
-    (fingerprint,) = fingerprints
-    storage = keys_of[0].storage
+    return HeldOut(pages_of(jobs[0], open_bucket), predicted, evaluations)
+
+
+def pages_of(job: Job, open_bucket: Callable[[str], Bucket]) -> dict[str, Page]:
+    """The pages of the snapshot that a job was evaluated on, by id. Raises NoPredictions."""
+    keys, fingerprint = _keys(job), held_out_fingerprint(job)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pages.jsonl.gz"
-        open_bucket(storage.bucket).get_file(dataset_key(fingerprint, storage.prefix), path)
-        pages = {page.page_id: page for page in read_snapshot(path, fingerprint)}
-    return HeldOut(pages, predicted, evaluations)
+        open_bucket(keys.storage.bucket).get_file(dataset_key(fingerprint, keys.storage.prefix), path)
+        return {page.page_id: page for page in read_snapshot(path, fingerprint)}
 
 
-def _predictions(bucket: Bucket, keys: RunKeys, job: Job) -> tuple[int, list[PredictedPage]]:
-    """The step and the predictions of the best evaluation if stored, else of the last, and of the test set."""
+def held_out_fingerprint(job: Job) -> str:
+    """Of the snapshot that a job was evaluated on."""
+    config = from_document(job.job_config)
+    return fingerprint_of(config.eval_dataset or config.dataset)
+
+
+def _keys(job: Job) -> RunKeys:
+    if job.storage is None:
+        raise NoPredictions(f"job {job.name} has no files in a bucket of this system")
+    return RunKeys(job.storage, job.job_id)
+
+
+@dataclass(frozen=True)
+class StoredPredictions:
+    """Predictions of a job: on its validation set, at the best evaluation or else the last one, and on its test set."""
+
+    step: int
+    validation: list[PredictedPage]
+    test: list[PredictedPage]
+
+
+def stored_predictions(job: Job, open_bucket: Callable[[str], Bucket]) -> StoredPredictions:
+    """What a job has in the bucket. Raises NoPredictions."""
+    keys = _keys(job)
+    bucket = open_bucket(keys.storage.bucket)
     stored = prediction_keys(bucket.list_keys(keys.run))
     best = (job.results or {}).get("best_global_step")
     chosen = chosen_step(stored, best if isinstance(best, int) else None)
     if chosen is None:
         raise NoPredictions(f"job {job.name} is {job.status} and has no stored predictions: wait for its checkpoints")
-    predicted: list[PredictedPage] = []
-    for step in (chosen, *({None} & stored.keys())):
-        predicted += read_predictions(bucket.get_bytes(stored[step]), keys.uri(stored[step]))
-    return chosen, predicted
+    found = {
+        step: read_predictions(bucket.get_bytes(stored[step]), keys.uri(stored[step]))
+        for step in {chosen, None} & stored.keys()
+    }
+    return StoredPredictions(chosen, found[chosen], found.get(None, []))
 
 
 def prediction_keys(keys: Iterable[str]) -> dict[int | None, str]:

@@ -7,14 +7,13 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict
 
 from receipt_layoutlm.data.page import Page
-from receipt_layoutlm.data.tags import entities
+from receipt_layoutlm.data.tags import entities, labelled
 from receipt_layoutlm.inference.predictor import Predictor
 from receipt_layoutlm.run.scores import Bin, LabelScore
 from receipt_layoutlm.run.slices import LENGTHS, slice_name
 from receipt_layoutlm.training.tasks.word_labels.scoring.entities import (
     SetScores,
     Tags,
-    labelled,
     score_entities,
     score_sets,
 )

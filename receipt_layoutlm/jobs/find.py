@@ -8,6 +8,7 @@ from receipt_dynamo import DynamoClient, Job, JobStatus, NotFound
 from receipt_dynamo.entities import parse_job_id, score_of
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.run.comparability import stamp_of
+from receipt_layoutlm.run.scores import shared_headline, stored_score
 from receipt_layoutlm.suggestions import nearest_name
 
 PREFIX_LIMIT = 100  # newest jobs of each status in which an id prefix, or a similar name, is looked up
@@ -67,44 +68,47 @@ class BestJob:
     """The job that @best stands for; `comparable` counts it and those whose scores may be compared with its score."""
 
     job: Job
+    metric_name: str
+    metric_value: float
     comparable: int
     scored: int
 
     @property
     def text(self) -> str:
         """One line for people."""
-        results = self.job.results or {}
         of_jobs = f"the best of {self.comparable} comparable jobs" if self.comparable > 1 else "the only comparable job"
         others = self.scored - self.comparable
         left_out = f"; {others} more with a score are not comparable with the newest" if others else ""
         return (
-            f"@best is {self.job.name} ({self.job.job_id}): {results.get('metric_name', 'metric_value')} "
-            f"{metric_value(self.job):.4f}, {of_jobs}{left_out}"
+            f"@best is {self.job.name} ({self.job.job_id}): {self.metric_name} {self.metric_value:.4f}, "
+            f"{of_jobs}{left_out}"
         )
 
 
 def best_job(client: DynamoClient) -> BestJob:
     """The highest score among the jobs comparable with the newest succeeded one; the earlier job wins a tie.
 
-    Reads keys and results of all succeeded jobs, and the whole row of the best one. Raises NotFound.
+    Jobs that were selected by different metrics are ranked by one that all of them have. Reads keys and results of all
+    succeeded jobs, and the whole row of the best one. Raises NotFound.
     """
     scored = [
-        (job_id, score, stamp_of(results))
+        (job_id, results)
         for job_id, results in client.iter_results(JobStatus.SUCCEEDED)
-        if (score := score_of(results)) is not None
+        if score_of(results) is not None
     ]
     if not scored:
         raise NotFound("no job has succeeded with a score yet: `layoutlm-cli job list` lists all jobs")
-    newest_id, _, stamp = scored[0]
-    if stamp is None:
-        newest = client.get_job(newest_id)
+    newest_id, newest = scored[0]
+    if (stamp := stamp_of(newest)) is None:
         raise NotFound(
-            f"the newest succeeded job, {newest.name}, has no comparability stamp, so it is unknown which "
-            "jobs are comparable with it: name one of `layoutlm-cli job list`"
+            f"the newest succeeded job, {client.get_job(newest_id).name}, has no comparability stamp, so it is unknown "
+            "which jobs are comparable with it: name one of `layoutlm-cli job list`"
         )
-    comparable = [(job_id, score) for job_id, score, other in scored if other == stamp]
-    best_id, _ = max(reversed(comparable), key=lambda each: each[1])
-    return BestJob(client.get_job(best_id), len(comparable), len(scored))
+    comparable = [(job_id, results) for job_id, results in scored if stamp_of(results) == stamp]
+    metric = shared_headline([results for _, results in comparable]) or str(newest.get("metric_name"))
+    ranked = [(job_id, score) for job_id, results in comparable if (score := stored_score(results, metric)) is not None]
+    best_id, score = max(reversed(ranked), key=lambda each: each[1])
+    return BestJob(client.get_job(best_id), metric, score, len(ranked), len(scored))
 
 
 def metric_value(job: Job) -> float | None:

@@ -36,6 +36,8 @@ def rerun_command(job: Job, changes: Mapping[str, JsonValue]) -> str:
     for name, source in sources.items():
         if name not in {*NOT_TYPED, *changes} and not (is_named and source == "recipe"):
             words += typed(name, config.get(name))
+    if "seed" in sources and "split_seed" not in config:  # an earlier version divided by the seed
+        words += typed("split_seed", config.get("seed"))
     for name, value in changes.items():
         words += typed(name, value)
     return shlex.join(words)

@@ -171,7 +171,11 @@ def _missing_renewals(facts: Facts, lease: Lease) -> Iterator[str]:
         JobStatus.FAILED: "it then fails, because its interruptions are used up",
         JobStatus.INTERRUPTED: f"it is then interrupted, and the next free worker {start}",
     }[status_after_rescue(facts.job, lease)]
-    yield (f"Unless it renews first, an idle worker or `layoutlm-cli rescue` can rescue the job {when}; {consequence}.")
+    watched = duration(facts.timing.lease_seconds)
+    yield (
+        f"Unless it renews first, an idle worker can rescue the job {when}, or `layoutlm-cli rescue`, which watches the"
+        f" expired lease for {watched} before; {consequence}."
+    )
 
 
 def _budgets(facts: Facts) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Final
 
 from receipt_layoutlm.data.labels import OUTSIDE
 from receipt_layoutlm.data.page import UNSUPERVISED, Page
-from receipt_layoutlm.data.tags import Entity, entities
+from receipt_layoutlm.data.tags import Entity, entities, labelled
 from receipt_layoutlm.reports.overlay import Overlay, entity_marks
 from receipt_layoutlm.reports.report import SliceRow
 from receipt_layoutlm.run.predictions import PredictedPage
@@ -36,8 +36,7 @@ class JudgedPage:
     def entities(self) -> tuple[set[Entity], set[Entity]]:
         """True and predicted ones; unlabelled words are left out, as in evaluations."""
         view = self.predicted
-        judged = [OUTSIDE if true == UNSUPERVISED else tag for true, tag in zip(view.true, view.predicted, strict=True)]
-        return set(entities(view.true)), set(entities(judged))
+        return set(entities(view.true)), set(entities(labelled(view.true, view.predicted)))
 
     @property
     def trouble(self) -> tuple[float, float, str]:

@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
 
 from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.data.frozen_split import frozen_sha256
@@ -12,6 +13,8 @@ from receipt_layoutlm.data.splits import folds_of
 
 STAMP = "comparability"
 """Key of the stamp in run.json and in a job's results."""
+
+_HEADLINE = re.compile(r"^(negative_)?eval_[^,]*, ")
 
 
 class Stamp(BaseModel):
@@ -31,6 +34,15 @@ class Stamp(BaseModel):
     evaluation: str  # name and size of the set, and a hash of its pages with their scored truth
     sha256: str
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_headline(cls, document: object) -> object:
+        """Stamps of earlier versions begin the scorer with the metric for the best; every run records all scores."""
+        if not isinstance(document, Mapping) or not isinstance(scorer := document.get("scorer"), str):
+            return document
+        rule = _HEADLINE.sub("", scorer)
+        return document if rule == scorer else _with_digest({**document, "scorer": rule})
+
 
 FIELDS = tuple(name for name in Stamp.model_fields if name != "sha256")
 TITLES = {
@@ -46,8 +58,12 @@ TITLES = {
 
 def make_stamp(fields: Mapping[str, str]) -> Stamp:
     """The stamp of these fields, with its hash."""
-    document = json.dumps([[name, fields[name]] for name in FIELDS]).encode()
-    return Stamp(**fields, sha256=hashlib.sha256(document).hexdigest())
+    return Stamp.model_validate(_with_digest(fields))
+
+
+def _with_digest(fields: Mapping[str, object]) -> dict[str, object]:
+    document = json.dumps([[name, fields.get(name)] for name in FIELDS]).encode()
+    return {**fields, "sha256": hashlib.sha256(document).hexdigest()}
 
 
 def split_text(config: TrainConfig) -> str:
@@ -57,8 +73,8 @@ def split_text(config: TrainConfig) -> str:
     if (sha256 := frozen_sha256(config.split)) is not None:
         return f"frozen {sha256}"
     if folds_of(config.split):
-        return f"{config.split} test {config.test_ratio:g} seed {config.seed}"
-    return f"{config.split} {config.train_ratio:g}/{config.val_ratio:g}/{config.test_ratio:g} seed {config.seed}"
+        return f"{config.split} test {config.test_ratio:g} seed {config.split_seed}"
+    return f"{config.split} {config.train_ratio:g}/{config.val_ratio:g}/{config.test_ratio:g} seed {config.split_seed}"
 
 
 def evaluation_text(part: str, truth: Iterable[tuple[str, Sequence[str]]]) -> str:

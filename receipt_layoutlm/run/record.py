@@ -14,7 +14,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny
 
 from receipt_layoutlm.config import TrainConfig
-from receipt_layoutlm.config_documents import parse_config
+from receipt_layoutlm.config_documents import parse_config, with_split_seed
 from receipt_layoutlm.data.check_report import Finding
 from receipt_layoutlm.run.class_weights import ClassWeights
 from receipt_layoutlm.run.comparability import Stamp
@@ -32,7 +32,7 @@ class _Record(BaseModel):
 
 def _config_of(document: object) -> object:
     """A stored config by its task."""
-    return parse_config(document) if isinstance(document, Mapping) else document
+    return parse_config(with_split_seed(document)) if isinstance(document, Mapping) else document
 
 
 class DatasetRecord(_Record):

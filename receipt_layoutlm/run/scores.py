@@ -7,7 +7,14 @@ list, compare or plot them.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from receipt_layoutlm.metric_names import LOSS, Guard, label_in
 
@@ -98,6 +105,35 @@ class Scores(FlatScores):
 def headline_name(metric: str) -> str:
     """Name under which the headline is stored; a loss is negated, since a headline is better when it is greater."""
     return f"negative_eval_{LOSS}" if metric == LOSS else f"eval_{metric}"
+
+
+def stored_score(results: Mapping[str, JsonValue], headline: str) -> float | None:
+    """The value that a job's results have under a headline name; greater is better. None if they have none."""
+    if results.get("metric_name") == headline:
+        value = results.get("metric_value")
+    elif headline == headline_name(LOSS):
+        loss = results.get(f"eval_{LOSS}")
+        value = -loss if isinstance(loss, int | float) else None
+    else:
+        metric, per_label = headline.removeprefix("eval_"), results.get("per_label")
+        value = results.get(metric)
+        if value is None and isinstance(per_label, Mapping) and (label := label_in(metric)) is not None:
+            row = per_label.get(label)
+            value = row.get(metric.partition("_")[0]) if isinstance(row, Mapping) else None
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def shared_headline(documents: Sequence[Mapping[str, JsonValue]]) -> str | None:
+    """The headline name by which results can be ranked: that of all, else one that all have a value for.
+
+    The first results' own is preferred, then F1, then those of the others.
+    """
+    own = [name for results in documents if isinstance(name := results.get("metric_name"), str)]
+    if not own:
+        return None
+    candidates = dict.fromkeys([own[0], headline_name("f1"), *own])
+    shared = (each for each in candidates if all(stored_score(results, each) is not None for results in documents))
+    return next(shared, None)
 
 
 def meets(guard: Guard, history: Sequence[Scores], scores: Scores) -> bool:

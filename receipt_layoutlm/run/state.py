@@ -126,6 +126,8 @@ def end_reason(state: TrainState, plan: Plan) -> FinishReason | None:
 def config_hash(config: TrainConfig, fingerprints: list[str], but: frozenset[str] = frozenset()) -> str:
     """SHA-256 of everything that affects the weights: options, pages and windows per optimizer step."""
     options = config.model_dump(mode="json", exclude={*PLACE_AND_RHYTHM, *but})
+    if config.split_seed == config.seed:  # checkpoints of earlier versions have one seed for both
+        options.pop("split_seed", None)
     step_windows = config.batch_size * config.gradient_accumulation_steps
     document = {"options": options, "step_windows": step_windows, "fingerprints": fingerprints}
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

@@ -94,7 +94,7 @@ def _only_weights(client: DynamoClient, bucket: Bucket, keys: RunKeys) -> str | 
 
 
 def remove(queue: JobQueue, bucket: Bucket, left: Leftover) -> int | None:
-    """Delete the checkpoints, manifests first; best/, logs and rows stay. Returns the number of files.
+    """Delete the checkpoints, manifests first; best/, logs and rows stay. Returns the bytes that were still there.
 
     The lease stops naming them first, so that a retry starts over; None, and nothing deleted, if the job was retried
     since it was read. A removal that failed can be repeated.
@@ -103,4 +103,7 @@ def remove(queue: JobQueue, bucket: Bucket, left: Leftover) -> int | None:
     keys = RunKeys(left.job.storage, left.job.job_id)
     if not queue.decide_to_prune(left.job, lambda pointer: keys.checkpoint(pointer) in left.folders):
         return None
-    return sum(bucket.delete_prefix(folder) for folder in left.folders)
+    size = sum(size for folder in left.folders for _key, size in bucket.sizes(folder))
+    for folder in left.folders:
+        bucket.delete_prefix(folder)
+    return size

@@ -44,6 +44,7 @@ def publish_results(client: DynamoClient, storage: RunStorage, recorder: Recorde
             "metric_value": best.metric_value,
             "best_global_step": best.global_step,
             "best_epoch": best.epoch,
+            "eval_loss": best.eval_loss,
             **best.flat,
             "confusion": {name: dict(row) for name, row in best.confusion.items()},
             "per_label": {name: scores.model_dump() for name, scores in best.per_label.items()},

@@ -15,6 +15,7 @@ from receipt_layoutlm.cli.wait import UNHELD_SECONDS, wait_for
 from tests.support.commands import ok, run
 from tests.support.moto_worker import run as worker
 from tests.support.moto_worker import submit
+from tests.support.stores import Clock
 
 
 class Pace:
@@ -65,6 +66,39 @@ def test_a_job_that_a_worker_claims_in_time_is_not_explained(
 
     assert wait_for(queue, job, pace.monotonic, pace.pause).status == "failed"
     assert "worker run" not in capsys.readouterr().err
+
+
+def test_a_wait_tells_anew_whenever_the_state_of_a_lost_job_changes(
+    queue: JobQueue, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = Clock()
+    store = JobQueue(queue.client, now=clock)
+    job = submit(store)
+    assert store.claim("worker-1") is not None
+    clock.pass_seconds(91)
+    leases = []
+    pace = Pace(
+        {
+            20: lambda: store.rescue(watched_seconds=0),
+            30: lambda: leases.append(store.claim("worker-2")),
+            32: lambda: store.fail(leases[0], JobError(cause="bad_data", message="no words")),
+        }
+    )
+
+    def pause(seconds: float) -> None:
+        clock.pass_seconds(seconds)
+        pace.pause(seconds)
+
+    assert wait_for(store, job, pace.monotonic, pause).status == "failed"
+    told = capsys.readouterr().err
+    steps = [
+        "can rescue the job from ",
+        "can rescue the job now",
+        "is interrupted",
+        "worker worker-2 has claimed attempt 2",
+    ]
+    assert [told.count(step) for step in steps] == [1, 1, 1, 1]
+    assert sorted(steps, key=told.index) == steps
 
 
 def test_ctrl_c_leaves_the_job_alone_and_names_the_command_that_waits_again(

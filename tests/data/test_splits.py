@@ -74,10 +74,11 @@ def test_a_group_split_keeps_groups_whole_and_comes_as_near_as_they_allow(
 def test_a_random_split_holds_out_the_share_asked_for_and_another_seed_others() -> None:
     pages = [page(f"{i}") for i in range(100)]
 
-    sets = sets_of(pages, split="random", seed=1)
+    sets = sets_of(pages, split="random", split_seed=1)
 
     assert (len(sets.train), len(sets.validation), sets.test) == (80, 20, [])
-    assert sets_of(pages, split="random", seed=2).validation != sets.validation
+    assert sets_of(pages, split="random", split_seed=2).validation != sets.validation
+    assert sets_of(pages, split="random", split_seed=1, seed=2).validation == sets.validation
 
 
 @pytest.mark.parametrize("split", ["group", "random", "kfold:4/2"])
@@ -125,7 +126,7 @@ def test_a_split_is_the_same_in_every_process_and_version() -> None:
             for i in range(draw.randint(1, 4))
         ]
         split = draw.choice(["group", "random", "kfold:4/3"])
-        sets = sets_of(pages, split=split, seed=seed, test_ratio=draw.choice([0.0, 0.2]))
+        sets = sets_of(pages, split=split, split_seed=seed, test_ratio=draw.choice([0.0, 0.2]))
         divisions.append([[page.page_id for page in pages] for pages in (sets.train, sets.validation, sets.test)])
 
     digest = hashlib.sha256(json.dumps(divisions).encode()).hexdigest()

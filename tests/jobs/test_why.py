@@ -251,7 +251,7 @@ def test_a_worker_that_misses_renewals_is_told_before_its_lease_runs_out() -> No
     text = told(a_job("running", attempt=1), held(renewed=10), attempt(), now=60)
 
     assert f"It should renew every 15 s, so the worker may be in trouble; its lease expires at {hour(100)}." in text
-    assert f"can rescue the job from {hour(130)} on, in 1 min 10 s;" in text
+    assert f"an idle worker can rescue the job from {hour(130)} on, in 1 min 10 s, or" in text
 
 
 def test_a_lease_that_ran_out_says_from_when_on_the_job_is_rescued_and_what_comes_then() -> None:
@@ -262,8 +262,9 @@ def test_a_lease_that_ran_out_says_from_when_on_the_job_is_rescued_and_what_come
     assert (
         f"Its lease expired at {hour(100)} (12 s ago): the worker died, hangs, or cannot reach the table." in in_grace
     )
-    assert f"`layoutlm-cli rescue` can rescue the job from {hour(130)} on, in 18 s;" in in_grace
-    assert "can rescue the job now;" in after_it
+    assert f"an idle worker can rescue the job from {hour(130)} on, in 18 s, or `layoutlm-cli rescue`" in in_grace
+    assert "can rescue the job now, or `layoutlm-cli rescue`" in after_it
+    assert "which watches the expired lease for 1 min 30 s before;" in after_it
     assert "it is then interrupted, and the next free worker resumes at step 7." in after_it
 
 

@@ -4,12 +4,16 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
-from receipt_dynamo import JobStatus, Lease, client, items, queue, server_clock, transitions
+from receipt_dynamo import Job, JobStatus, Lease, client, items, queue, server_clock, transitions
 from receipt_dynamo.client import fence
 from receipt_dynamo.items import LeaseItem, lease_key
+from receipt_dynamo.lease_watch import Sighting
 from receipt_dynamo.writes import Write, put, update
+from receipt_layoutlm.fleet.scaler import look
+from receipt_layoutlm.fleet.scaler.look import Scaler
 from tests.receipt_dynamo import protocol_worker
 from tests.receipt_dynamo.protocol_model import Laboratory, broken_among
 
@@ -73,6 +77,17 @@ def largest_stored(lease: Lease, checkpoints: dict[tuple[str, Any], Any]) -> Any
 
 def expired_anyway(_self: object, lease: Lease, *_: object) -> bool:
     return lease.lease_token is not None
+
+
+def overdue_by_its_clock(scaler: Scaler, held: Any) -> list[Job]:
+    clock = scaler.now
+    assert isinstance(clock, server_clock.ServerClock)
+    clock.offset = timedelta(0)
+    return scaler.queue.rescue(held, watched_seconds=0.0)
+
+
+def of_the_same_attempt(self: Sighting, lease: Lease) -> bool:
+    return (self.job_id, self.attempt) == (lease.job_id, lease.attempt)
 
 
 def always(*_given: object) -> Any:
@@ -159,6 +174,16 @@ BREAKS = (
         "every machine's own time",
         "the dates of replies correct no clock",
         ((server_clock.ServerClock, "learn", lambda *_: None),),
+    ),
+    Break(
+        "scaler by its own clock",
+        "the scaler takes what is overdue by its clock, which the dates of replies do not correct",
+        ((look, "_rescue", overdue_by_its_clock),),
+    ),
+    Break(
+        "look that counts after a renewal",
+        "what a rescuer or the scaler saw of an attempt's lease counts whatever was renewed since",
+        ((Sighting, "is_of", of_the_same_attempt),),
     ),
     Break(
         "rescue that does not see a moved pointer",

@@ -188,8 +188,8 @@ def retry_at_once(
 
 def _job_ids(request: RawRow) -> set[str]:
     actions = [next(iter(action.values())) for action in request.get("TransactItems", [])] or [request]
-    keys = [action.get("Key") or action["Item"] for action in actions]
-    return {key["PK"]["S"].partition("#")[2] for key in keys}
+    partitions = [(action.get("Key") or action["Item"])["PK"]["S"] for action in actions]
+    return {name.removeprefix("JOB#") for name in partitions if name.startswith("JOB#")}
 
 
 Refusal = Callable[[str, RawRow], Reply]

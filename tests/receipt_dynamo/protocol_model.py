@@ -166,6 +166,25 @@ def _late_rescue(world: World, number: int, fault: Fault | None) -> None:
     world.late_rescue(f"rescuer-{number % 2}", fault)
 
 
+def _scale(world: World, number: int, fault: Fault | None) -> None:
+    world.scale(f"scaler-{number % 2}", fault)
+
+
+def _late_scale(world: World, number: int, fault: Fault | None) -> None:
+    world.late_scale((number % 2, number // 2 % 2), fault)
+
+
+def _look_around_renewals(world: World, number: int, fault: Fault | None) -> None:
+    """Two looks, farther apart than a lease lasts, and between them the holders renew."""
+    look, name = (world.rescue, "rescuer-0") if number % 2 else (world.scale, "scaler-0")
+    look(name)
+    world.clock.pass_seconds(60)
+    for worker in world.holders():
+        world.renew(worker)
+    world.clock.pass_seconds(60)
+    look(name, fault)
+
+
 def _submit(world: World, number: int, fault: Fault | None) -> None:
     how, priority = one_of(WAYS, number), one_of(PRIORITIES, number // len(WAYS))
     world.submit(how if len(world.stored) < JOBS else "key", priority, fault)  # a key that is known makes no job
@@ -234,6 +253,10 @@ _WEIGHTED: dict[str, tuple[Action, int]] = {
     "wait an hour": (_waiting(3600), 1),
     "rescue": (_rescue, 2),
     "late rescue": (_late_rescue, 2),
+    "scaler": (_scale, 2),
+    "late scaler": (_late_scale, 2),
+    "scaler against others": (_against(_late_scale, "holders_renew", "holders_work", "cancel", "rescue"), 1),
+    "looks around renewals": (_look_around_renewals, 2),
     "rescue against others": (_against(_late_rescue, "holders_renew", "holders_work", "cancel", "rescue"), 2),
     "claim against others": (_against(_claim, "claim", "cancel", "takeover"), 2),
     "cancel against others": (_against(_cancel, "holders_work", "holder_stops", "claim", "rescue"), 1),

@@ -222,6 +222,8 @@ def _names(request: RawRow) -> Names:
 def _loser(table: dict[Key, RawRow], action: RawRow) -> RawRow | None:
     """The item that a condition did not hold of (empty: no item), or None."""
     item = table.get(_key(action.get("Key") or action["Item"]), {})
+    if "ConditionExpression" not in action:
+        return None
     holds = _compiled(action["ConditionExpression"], _names(action))
     return None if holds(item, action.get("ExpressionAttributeValues", {})) else item
 

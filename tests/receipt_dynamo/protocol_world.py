@@ -1,12 +1,13 @@
 """One schedule of the protocol: people, workers and rescuers on one clock, and every stored write judged."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from receipt_dynamo import (
+    FleetRows,
     Job,
     JobQueue,
     JobStatus,
@@ -17,6 +18,7 @@ from receipt_dynamo import (
     new_job_id,
 )
 from receipt_dynamo.server_clock import ServerClock
+from receipt_layoutlm.fleet.scaler.look import Scaler, look
 from tests.receipt_dynamo.protocol_faults import Broken, Fault, Killed, Line, Operation, Witness
 from tests.receipt_dynamo.protocol_rules import (
     FINAL,
@@ -35,11 +37,15 @@ from tests.support.stores import Clock
 
 PRIORITIES = ("critical", "high", "medium", "low")
 WORKERS = 3
-ACTORS = ("worker", "rescuer", "person")
+ACTORS = ("worker", "rescuer", "person", "scaler")
+SCALER = "scaler"  # whose containers, scaler-0 and so on, share what their looks kept
+SILENT_SECONDS = TIMING.lease_seconds - 2 * TIMING.renew_seconds  # of a lease left: its look is kept
 OLD_WORKER = "worker-2"  # whose machine's clock is never ahead, or it would claim jobs before they are due
 CLOCK_SECONDS = 3.0  # a corrected clock is off by less
 Sign = tuple[int, int]  # attempt and renewals of a lease
-CROSSINGS = tuple("time rescue takeover claim holders_renew holders_work holder_stops cancel retry submit".split())
+CROSSINGS = tuple(
+    "time rescue takeover claim holders_renew holders_work holder_stops cancel retry submit scaler".split()
+)
 
 
 @dataclass
@@ -57,7 +63,7 @@ class World:
     keys: dict[str, str] = field(default_factory=dict)
     claims: dict[tuple[str, int], str] = field(default_factory=dict)  # acknowledged: (job, attempt) -> token
     skews: dict[str, float] = field(default_factory=dict)  # seconds by which the clock of an actor's machine is off
-    looks: dict[tuple[str, str], tuple[Sign, datetime]] = field(default_factory=dict)  # first (rescuer, job) as it was
+    looks: dict[tuple[str, str], tuple[Sign, datetime]] = field(default_factory=dict)  # first (memory, job) as it was
 
     def __post_init__(self) -> None:
         witness = Witness(self._wrote, self._cross, self._stale_rows, self._replied)
@@ -80,7 +86,10 @@ class World:
         return self.queues[actor]
 
     def skew_of(self, actor: str) -> float:
-        skew = self.skews.get(actor.partition("-")[0], 0.0)
+        kind, _, number = actor.partition("-")
+        skew = self.skews.get(kind, 0.0)
+        if kind == SCALER and int(number) % 2:
+            return -skew  # of two containers that share what they kept, one is ahead and one behind
         return min(skew, -skew) if actor == OLD_WORKER else skew
 
     # what passes on the line
@@ -192,19 +201,43 @@ class World:
             require(job.status != "failed", "a job that is tried again has left failed")
 
     def rescue(self, name: str, fault: Fault | None = None) -> None:
-        dead = {job_id: stored.number for job_id, stored in self.stored.items() if self._is_dead(name, job_id, stored)}
+        self._look(name, name, self.queue_of(name).rescue, fault)
+
+    def scale(self, name: str, fault: Fault | None = None) -> None:
+        """A look of the scaler in a container of its own, which knows what the looks before it kept in the table."""
+        self.queues.pop(name, None)
+        queue, clock, client = self.queue_of(name), self.clocks[name], self.line.client
+        rows = FleetRows(client, clock)
+        scaler = Scaler(self.queue_name, queue, rows, [], 1, instances=list, price=lambda _: None, now=clock)
+
+        def rescued() -> Sequence[Job] | None:
+            seen = look(scaler)
+            return None if seen.errors else seen.rescued
+
+        self._look(name, SCALER, rescued, fault)
+
+    def _look(self, name: str, memory: str, run: Callable[[], Sequence[Job] | None], fault: Fault | None) -> None:
+        """Whoever looks with this memory takes every lease that is dead by it, and remembers the others."""
+        dead = {job_id: stored.number for job_id, stored in self.stored.items() if self._is_dead(memory, stored)}
         operation = Operation("rescue", name, fault=fault)
-        jobs = self.perform(operation, self.queue_of(name).rescue)
+        jobs = self.perform(operation, run)
         if not isinstance(jobs, list) or operation.is_crossed:  # it may not have seen every lease
-            self.looks = {key: look for key, look in self.looks.items() if key[0] != name}
-        else:
-            for job_id, stored in self.stored.items():
-                sign = stored.number, int(stored.lease["renewals"])
-                if self.looks.get((name, job_id), (None,))[0] != sign:
-                    self.looks[name, job_id] = sign, self.clock.time
-        if isinstance(jobs, list) and not operation.is_crossed:
-            left = [job_id for job_id, number in dead.items() if self.stored[job_id].token and number]
-            require(not left, "a rescue takes every expired lease", left)
+            self.looks = {key: seen for key, seen in self.looks.items() if key[0] != memory}
+            return
+        for job_id, stored in self.stored.items():
+            sign = stored.number, int(stored.lease["renewals"])
+            if memory == SCALER and not self._ends_within(stored, SILENT_SECONDS):
+                self.looks.pop((memory, job_id), None)
+            elif self.looks.get((memory, job_id), (None,))[0] != sign:
+                self.looks[memory, job_id] = sign, self.clock.time
+        left = [job_id for job_id, number in dead.items() if self.stored[job_id].token and number]
+        require(not left, "a rescue takes every expired lease", left)
+
+    def _ends_within(self, stored: Stored, seconds: float) -> bool:
+        """By everybody's clock."""
+        ends = stored.lease.get("expires_at")
+        latest = self.clock.time + timedelta(seconds=seconds - CLOCK_SECONDS)
+        return ends is not None and datetime.fromisoformat(ends) < latest
 
     def late_rescue(self, name: str, fault: Fault | None = None, seconds: float = 125.0) -> None:
         """A look, and another one when a lease that stands still has run out."""
@@ -212,14 +245,20 @@ class World:
         self.clock.pass_seconds(seconds)
         self.rescue(name, fault)
 
-    def _is_dead(self, name: str, job_id: str, stored: Stored) -> bool:
-        """Expired, and seen to stand still by this rescuer."""
-        ends, (sign, since) = stored.lease.get("expires_at"), self.looks.get((name, job_id), (None, self.clock.time))
-        grace, slack = timedelta(seconds=TIMING.rescue_grace_seconds), timedelta(seconds=CLOCK_SECONDS)
+    def late_scale(self, numbers: tuple[int, int], fault: Fault | None = None) -> None:
+        """Looks of two containers, the second one when a lease that stands still has run out."""
+        self.scale(f"{SCALER}-{numbers[0]}")
+        self.clock.pass_seconds(130)
+        self.scale(f"{SCALER}-{numbers[1]}", fault)
+
+    def _is_dead(self, memory: str, stored: Stored) -> bool:
+        """Expired, and seen to stand still with this memory."""
+        job_id = stored.lease["PK"].partition("#")[2]
+        sign, since = self.looks.get((memory, job_id), (None, self.clock.time))
+        slack = CLOCK_SECONDS * (2 if memory == SCALER else 1)  # of two clocks
         is_still = sign == (stored.number, int(stored.lease["renewals"]))
-        lasts = timedelta(seconds=TIMING.lease_seconds)
-        expired = ends is not None and datetime.fromisoformat(ends) + grace + slack < self.clock.time
-        return expired and is_still and since + lasts + slack < self.clock.time
+        lasts = timedelta(seconds=TIMING.lease_seconds + slack)
+        return self._ends_within(stored, -TIMING.rescue_grace_seconds) and is_still and since + lasts < self.clock.time
 
     def damage(self, job_id: str) -> None:
         """The files of the job's resume point rot in the bucket."""
@@ -326,6 +365,8 @@ class World:
             self.clock.pass_seconds(130)
         if what in ("rescue", "takeover"):
             self.late_rescue("rescuer-2", seconds=130)
+        if what == "scaler":
+            self.late_scale((2, 3))
         if what in ("claim", "takeover") and idle:
             self.work(idle[0], 1 if what == "claim" else 3)
         if what == "holders_renew":

@@ -43,6 +43,15 @@ def test_a_pause_that_is_over_counts_no_more_though_it_is_still_stored(rows: Fle
     assert rows.get_pause("mine") is None
 
 
+def test_a_pause_that_a_person_wrote_without_an_end_of_its_row_counts(
+    rows: FleetRows, clock: Clock, dynamo: "DynamoDBClient", table_name: str
+) -> None:
+    pause = a_pause(clock)
+    texts = {"PK": "FLEET#mine", "SK": "PAUSE", **pause.model_dump(mode="json", exclude={"fleet"})}
+    dynamo.put_item(TableName=table_name, Item={name: {"S": text} for name, text in texts.items()})
+    assert rows.get_pause("mine") == pause
+
+
 def test_a_pause_can_be_replaced_and_lifted_twice(rows: FleetRows, clock: Clock) -> None:
     rows.put_pause(a_pause(clock))
     longer = a_pause(clock).model_copy(update={"until": clock() + timedelta(hours=9)})

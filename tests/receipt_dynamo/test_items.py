@@ -155,7 +155,7 @@ def evaluation(labels: int = 22) -> JobMetric:
 
 
 def metric_from(raw: items.RawItem) -> JobMetric:
-    return items.metric_from(ID, items.JobMetricItem.from_raw_data(raw))
+    return items.metric_from(ID, items.values_of(items.JobMetricItem, raw))
 
 
 def test_an_evaluation_of_22_labels_comes_back_exactly_and_takes_at_most_4_kb() -> None:

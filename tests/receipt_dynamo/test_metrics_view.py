@@ -5,8 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from receipt_dynamo import Attempt, JobMetric
-from receipt_dynamo.items import JobMetricItem
-from receipt_dynamo.metrics_view import fold_original_rows, visible
+from receipt_dynamo.metrics_view import OriginalValue, evaluation_from, fold_original_rows, visible
 from tests.support import original_system
 
 ID = "07c8c4eb-34cc-4beb-bdc2-0d1a0d77c6ab"
@@ -56,10 +55,12 @@ def test_visible_evaluations_keep_their_order() -> None:
     assert [(metric.attempt, metric.global_step) for metric in shown] == [(1, 10), (1, 20), (2, 30), (2, 40)]
 
 
-def row(name: str, value: object, second: int, **place: int) -> JobMetricItem:
+def row(name: str, value: object, second: int, **place: int) -> OriginalValue:
     at = f"2025-03-01T12:00:{second:02d}"
     stored = {"M": value} if isinstance(value, dict) else {"N": str(value)}
-    return JobMetricItem.from_raw_data(original_system.metric(ID, name, stored, at, **place))
+    value_of = evaluation_from(original_system.metric(ID, name, stored, at, **place))
+    assert isinstance(value_of, OriginalValue)
+    return value_of
 
 
 def test_the_rows_of_one_step_become_one_evaluation_whose_headline_is_val_f1() -> None:

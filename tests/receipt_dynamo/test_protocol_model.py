@@ -8,6 +8,7 @@ from tests.receipt_dynamo.protocol_breaks import BREAKS, Break, broken, catches
 from tests.receipt_dynamo.protocol_faults import Fault
 from tests.receipt_dynamo.protocol_model import Schedule, broken_among, drawn, in_memory, on_engine, prove, smallest
 from tests.receipt_dynamo.protocol_store import Memory
+from tests.receipt_dynamo.protocol_world import ACTORS
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -51,7 +52,7 @@ def test_what_breaks_a_rule_is_shown_as_the_smallest_schedule_that_does() -> Non
 
 def test_a_cancel_that_is_refused_after_its_reply_was_lost_is_told_as_done() -> None:
     lost = Fault("write", 0, ("lost", "throttle", "conflict and a failed condition"))  # three waits: over its patience
-    schedule = Schedule((0.0, 0.0, 0.0), ("plain", "critical"), "medium", (("cancel", 10, lost),))
+    schedule = Schedule((0.0,) * len(ACTORS), ("plain", "critical"), "medium", (("cancel", 10, lost),))
     assert in_memory().broken_rule(schedule) is None
 
 

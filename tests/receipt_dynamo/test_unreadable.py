@@ -252,10 +252,10 @@ def test_receipts_and_labels_that_cannot_be_read_are_left_out(client: DynamoClie
     store(client, "IMAGE#i", "RECEIPT#00001", width={"S": "600"}, height={"N": "900"})
     store(client, "IMAGE#i", "RECEIPT#00002", width={"S": "wide"}, height={"N": "900"})
     store(client, "IMAGE#i", "RECEIPT#00003", width={"N": "600"}, height={"N": "0"})  # of which boxes have no share
+    store(client, "IMAGE#i", "RECEIPT#00004", width={"S": "9" * 20}, height={"N": "900"})  # more than a page may have
     assert [label.word_id for label in receipts.list_labels("i")] == [1]
-    assert [(each.receipt_id, each.width) for each in receipts.get_receipts([("i", 1), ("i", 2), ("i", 3)])] == [
-        (1, 600)
-    ]
+    known = receipts.get_receipts([("i", number) for number in (1, 2, 3, 4)])
+    assert [(each.receipt_id, each.width) for each in known] == [(1, 600)]
     assert [each.receipt_id for each in receipts.get_image("i").receipts] == [1]
 
 
@@ -269,8 +269,8 @@ def test_receipts_and_labels_that_cannot_be_read_are_left_out(client: DynamoClie
         ("job_config", {"S": "lr=1"}, "job_config 'lr=1' is not JSON"),
         ("status", {"S": "done"}, "status 'done' is none of its values"),
         ("TYPE", {"S": "TASK"}, "TYPE {'S': 'TASK'} is not the type of rows with this key"),
-        ("budgets", {"N": "7"}, "Budgets 7: Input should be a valid dictionary"),
-        ("name", None, "name None: Input should be a valid string"),
+        ("budgets", {"N": "7"}, "budgets 7: Input should be a valid dictionary"),
+        ("name", None, "name is missing"),
     ],
 )
 def test_a_row_that_is_left_out_is_named_with_attribute_value_and_what_is_expected(

@@ -41,10 +41,11 @@ def test_the_seed_counts_only_where_it_decides_the_split() -> None:
         return split_text(WordLabelsConfig.model_validate(options))
 
     frozen = f"frozen:mine@{'a' * 64}"
-    assert text(seed=1) != text(seed=2)
+    assert text(seed=1) == text(seed=2)
+    assert text(split_seed=1) != text(split_seed=2)
     assert text(split="kfold:5/1") != text(split="kfold:5/2")
-    assert text(split=frozen, seed=1) == text(split=frozen.replace("mine", "yours"), seed=2)
-    assert text(eval_dataset="dev", seed=1) == text(eval_dataset="dev", seed=2)
+    assert text(split=frozen, split_seed=1) == text(split=frozen.replace("mine", "yours"), split_seed=2)
+    assert text(eval_dataset="dev", split_seed=1) == text(eval_dataset="dev", split_seed=2)
 
 
 def test_a_changed_truth_changes_the_evaluation_part_and_the_order_of_its_pages_does_not() -> None:
@@ -60,3 +61,11 @@ def test_results_of_earlier_versions_have_no_stamp() -> None:
     assert stamp_of({"comparability": stamp.model_dump(mode="json")}) == stamp
     assert [stamp_of(results) for results in (None, {}, {"comparability": "x"}, {"comparability": {}})] == [None] * 4
     assert set(Stamp.model_fields) == {*FIELDS, "sha256"}
+
+
+@pytest.mark.parametrize("headline", ["eval_f1", "negative_eval_loss", "eval_f1_GRAND.TOTAL-2"])
+def test_stamps_of_earlier_versions_are_read_without_the_metric_that_selected_the_weights(headline: str) -> None:
+    now = make_stamp({**BASE, "scorer": "seqeval, viterbi"})
+    earlier = {**now.model_dump(), "scorer": f"{headline}, seqeval, viterbi", "sha256": "0" * 64}
+
+    assert stamp_of({"comparability": earlier}) == now

@@ -127,7 +127,7 @@ def test_checkpoints_of_jobs_that_ended_long_ago_go_and_what_they_learned_stays(
     young = ended(store, tmp_path, "young", JobStatus.SUCCEEDED)
     found = list(leftovers(store.queue, lambda _name: store.bucket, timedelta(minutes=30)))
     assert [(left.job.name, len(left.folders), left.size) for left in found] == [("old", 2, 152)]
-    assert [remove(store.queue, store.bucket, left) for left in found] == [3]
+    assert [remove(store.queue, store.bucket, left) for left in found] == [152]
     assert files_of(store.bucket, old) == {name for name in FILES | BEST if "/checkpoint-" not in name}
     assert files_of(store.bucket, running) == set(FILES)
     assert files_of(store.bucket, young) == set(FILES | BEST)
@@ -147,7 +147,7 @@ def test_the_only_weights_of_a_job_without_success_stay(
         return list(leftovers(store.queue, lambda _name: store.bucket, timedelta(minutes=-1)))
 
     (left,) = found()
-    assert remove(store.queue, store.bucket, left) == 1
+    assert remove(store.queue, store.bucket, left) == 50
 
     assert files_of(store.bucket, job) == {name for name in FILES if "/checkpoint-9/" not in name}
     assert found() == []
@@ -250,7 +250,7 @@ def test_prune_takes_run_directories_of_the_same_jobs_and_says_what_it_freed(old
 
     told = run("job", "prune", "--older-than", "1d", "--yes")
 
-    assert "freed 152 bytes of checkpoints and 8.2 kB of run directories" in told.stderr
+    assert "removed 152 bytes of checkpoints and freed 8.2 kB of run directories" in told.stderr
     assert (own.exists(), other.exists()) == (False, True)
     links = {path.name for path in local_work_dir(os.environ).iterdir() if path.is_symlink()}
     assert links == {"00000000-0000-4000-8000-000000000000"}
@@ -293,8 +293,20 @@ def test_prune_keeps_the_files_of_a_job_that_was_retried_while_it_asked(cloud: D
 
     assert told.exit_code == 0
     assert f"old ({job.job_id}) was retried meanwhile: its files are kept" in told.stderr
-    assert "freed 0 bytes of checkpoints and 0 bytes of run directories" in told.stderr
+    assert "removed 0 bytes of checkpoints and freed 0 bytes of run directories" in told.stderr
     assert files_of(bucket, job) == set(FILES) and own.exists()
+
+
+def test_prune_counts_what_it_removed_itself_and_not_what_had_gone_meanwhile(old_job: Job, cloud: DynamoClient) -> None:
+    own, bucket = run_directory(old_job.job_id, 8192), Bucket("the-bucket")
+    lifecycle_rule = AnswersAfter(
+        lambda: bucket.delete_prefix(RunKeys(Storage(bucket="the-bucket"), old_job.job_id).run)
+    )
+
+    told = CliRunner().invoke(cli, ["job", "prune", "--older-than", "1d"], input=lifecycle_rule)
+
+    assert "removed 0 bytes of checkpoints and freed 8.2 kB of run directories" in told.stderr
+    assert not own.exists()
 
 
 def test_the_age_is_that_of_the_lifecycle_rule() -> None:

@@ -205,7 +205,9 @@ def test_every_run_is_stamped_and_only_what_changes_the_measure_changes_the_stam
     assert base is not None
     same = (base.sha256, base.evaluation)
     assert stamp("lr", lr=0.001, dropout=0.3, sample_size=4) == same
-    assert stamp("seed", seed=4) != same
+    # nor do the seed, the metric of the best, and what is kept: every run records all scores
+    assert stamp("kept", seed=4, metric_for_best="macro_f1", guard="f1>=0.9*best", keep_checkpoints=1) == same
+    assert stamp("split-seed", split_seed=4) != same
     for name, options in {
         "length": {"max_length": 64},
         "labels": {"allowed_labels": ["DATE"]},

@@ -1,134 +1,147 @@
-"""layoutlm-cli job compare: rank runs whose scores are comparable."""
+"""layoutlm-cli job compare: rank runs whose scores are comparable, and tell differences from noise."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import click
-from pydantic import BaseModel, ConfigDict
+from pydantic import JsonValue
 
-from receipt_dynamo import DynamoClient, Job
 from receipt_layoutlm.cli.completion import job_names
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.tables import Column, clean, dollars, score, table
-from receipt_layoutlm.errors import UserError
-from receipt_layoutlm.jobs.find import find_job, metric_value
-from receipt_layoutlm.jobs.wording import duration
-from receipt_layoutlm.run.comparability import differences, stamp_of
+from receipt_layoutlm.jobs.find import find_job
+from receipt_layoutlm.jobs.wording import count, duration
 
+if TYPE_CHECKING:  # numpy takes a tenth of a second
+    from receipt_layoutlm.jobs.compare import ComparedRun, Comparison, PairedDifference
+    from receipt_layoutlm.run.paired import Difference, PairedScores
 
-class NotComparable(UserError):
-    """The scores of the runs are not comparable; the text names the differences."""
-
-
-class ComparedRun(BaseModel):
-    """One run. not_comparable: why its scores are not comparable with those of the first job."""
-
-    model_config = ConfigDict(frozen=True)
-
-    rank: int | None  # None: not ranked
-    job_id: str
-    name: str
-    metric_name: str | None
-    metric_value: float | None
-    macro_f1: float | None
-    field_f1: float | None
-    test_value: float | None  # on the test set; not for model selection
-    per_label: dict[str, float]  # label -> F1
-    global_step: int | None
-    cost: float | None  # US dollars, all attempts
-    wall_seconds: float | None  # from first claim to end
-    stamp: str | None
-    not_comparable: tuple[str, ...] = ()
+SHOWN_PAGES = 5  # ids of pages that flipped
 
 
 @click.command()
 @click.argument("references", metavar="JOB JOB...", nargs=-1, required=True, shell_complete=job_names)
 @click.option("--force", is_flag=True, help="Show runs that are not comparable too, marked with !.")
+@click.option(
+    "--group-by",
+    metavar="TAG|recipe",
+    help="Compare the jobs of each value of a tag (e.g. experiment) as one, by the mean of their scores, or those that "
+    "differ in their seed alone (recipe).",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @store_options
-def compare(connection: Connection, references: tuple[str, ...], force: bool, as_json: bool) -> None:
-    """Rank jobs that have succeeded.
+def compare(
+    connection: Connection, references: tuple[str, ...], force: bool, group_by: str | None, as_json: bool
+) -> None:
+    """Rank jobs that have succeeded, and show whether the others differ from the first by more than noise.
 
-    Prints score, score of each label, steps, cost and time. Scores are comparable if pages, split, label map,
-    windows, scorer and validation set are equal. Every run carries a stamp of them; if a stamp differs from the
-    first job's, the differences are printed and nothing is ranked. Test scores are shown but not used for ranking.
+    Prints score, score of each label, steps, cost and time, the options that differ, and for each job its difference
+    from the first one on the pages of the validation set, with 95 % intervals that resample whole merchants. Where an
+    interval holds zero, no difference is shown. Two single jobs differ as models; to compare recipes, train each with
+    several seeds and give --group-by.
+
+    Scores are comparable if pages, split, label map, windows, scorer and validation set are equal. Every run carries a
+    stamp of them; if a stamp differs from the first job's, the differences are printed and nothing is ranked. Test
+    scores are shown but not used for ranking.
     """
+    from receipt_layoutlm.cli.progress import counting_bar
+    from receipt_layoutlm.jobs.compare import NotComparable, compare_jobs
     from receipt_layoutlm.storage.tables import with_tables
 
-    if len(references) < 2:
-        raise click.UsageError("give at least two jobs")
     client = connection.client()
-    jobs = [with_tables(find_job(client, reference), connection.open_bucket) for reference in references]
-    reasons = {job.job_id: why_not_comparable(jobs[0], job) for job in jobs}
-    if any(reasons.values()) and not force:
+    found = (find_job(client, reference) for reference in references)
+    jobs = list({job.job_id: with_tables(job, connection.open_bucket) for job in found}.values())
+    if len(jobs) < 2:
+        raise click.UsageError("give at least two jobs")
+    with counting_bar("predictions", len(jobs)) as on_job:
+        comparison = compare_jobs(client, jobs, connection.open_bucket, group_by, on_job)
+    marked = [run for run in comparison.runs if run.not_comparable]
+    if marked and not force:
         texts = [
-            f"{clean(job.name)} ({job.job_id[:8]}) against {clean(jobs[0].name)}: {'; '.join(reasons[job.job_id])}"
-            for job in jobs
-            if reasons[job.job_id]
+            clean(f"{run.name} ({run.job_id[:8]}) against {jobs[0].name}: {'; '.join(run.not_comparable)}")
+            for run in marked
         ]
         raise NotComparable(f"these runs cannot be ranked. {'. '.join(texts)}. --force shows them all, marked")
-    unranked = [_row(client, job, reasons[job.job_id]) for job in {job.job_id: job for job in jobs}.values()]
-    comparable = sorted((row for row in unranked if not row.not_comparable), key=lambda row: -(row.metric_value or 0.0))
-    rows = [row.model_copy(update={"rank": rank}) for rank, row in enumerate(comparable, start=1)]
-    rows += [row for row in unranked if row.not_comparable]
     if as_json:
-        click.echo(json.dumps([row.model_dump(mode="json") for row in rows], indent=1))
+        click.echo(comparison.model_dump_json(indent=1))
     else:
-        say(rows_text(rows))
+        say("\n\n".join(_parts(comparison)))
 
 
-def why_not_comparable(first: Job, other: Job) -> tuple[str, ...]:
-    """Reasons why the scores of two jobs are not comparable; empty if they are."""
-    for job in (first, other):
-        if metric_value(job) is None:
-            return (f"{clean(job.name)} is {job.status} and has no score",)
-    stamps = stamp_of(first.results), stamp_of(other.results)
-    for job, stamp in zip((first, other), stamps, strict=True):
-        if stamp is None:
-            return (f"{clean(job.name)} has no comparability stamp: it was trained by an earlier version",)
-    one, second = stamps
-    return tuple(differences(one, second)) if one and second else ()
+def _parts(comparison: "Comparison") -> Iterator[str]:
+    """The tables and texts for people."""
+    yield _runs_text(comparison.runs, comparison.metric or "score")
+    if comparison.groups:
+        rows = [
+            (group.rank, group.name, len(group.job_ids), score(group.mean), score(group.deviation) or "-")
+            for group in comparison.groups
+        ]
+        yield table(("rank", "group", "runs", f"mean {comparison.metric}", "deviation"), rows)
+    if comparison.options:
+        yield _options_text(comparison.options, {run.job_id: run.name for run in comparison.runs})
+    is_alone = len(comparison.against_first) == 1
+    for each in comparison.against_first:
+        yield _difference_text(each, with_labels=is_alone)
 
 
-def _row(client: DynamoClient, job: Job, reasons: tuple[str, ...]) -> ComparedRun:
-    results = job.results or {}
-    attempts = client.list_attempts(job.job_id)
-    costs = [attempt.cost for attempt in attempts if attempt.cost is not None]
-    started = min((attempt.started_at for attempt in attempts), default=None)
-    stamp, test = stamp_of(results), results.get("test")
-    step, name, per_label = (results.get(key) for key in ("global_step", "metric_name", "per_label"))
-    return ComparedRun(
-        rank=None,
-        job_id=job.job_id,
-        name=job.name,
-        metric_name=name if isinstance(name, str) else None,
-        metric_value=metric_value(job),
-        macro_f1=_number(results.get("macro_f1")),
-        field_f1=_number(results.get("field_f1")),
-        test_value=_number(test.get("metric_value")) if isinstance(test, dict) else None,
-        per_label={
-            label: f1
-            for label, scores in (per_label.items() if isinstance(per_label, dict) else ())
-            if isinstance(scores, dict) and (f1 := _number(scores.get("f1"))) is not None
-        },
-        global_step=int(step) if isinstance(step, int | float) else None,
-        cost=sum(costs) if costs else None,
-        wall_seconds=(job.ended_at - started).total_seconds() if job.ended_at and started else None,
-        stamp=None if stamp is None else stamp.sha256,
-        not_comparable=reasons,
-    )
+def _options_text(options: Mapping[str, Mapping[str, JsonValue]], names: Mapping[str, str]) -> str:
+    header = (Column("differs"), *(Column(name, rank=place) for place, name in enumerate(names.values())))
+    rows = [(option, *(_value(values.get(job_id)) for job_id in names)) for option, values in options.items()]
+    return table(header, rows)
 
 
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+def _value(value: JsonValue) -> str:
+    return "-" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
-def rows_text(rows: Sequence[ComparedRun]) -> str:
+def _difference_text(pair: "PairedDifference", with_labels: bool) -> str:
+    """One sentence of the whole, rows of the labels (else only of those that differ), and the pages that flipped."""
+    title = f"{clean(pair.other)} against {clean(pair.first)}"
+    if (scores := pair.scores) is None:
+        return f"{title}: not compared page by page: {clean(pair.missing)}"
+    lines = [f"{title}, on {count(scores.pages, 'page')} of {count(scores.groups, 'merchant')}: {_sentence(scores.f1)}"]
+    rows = [
+        (label, each.support, score(each.first), score(each.other), f"{each.difference:+.4f}", _interval_text(each))
+        for label, each in scores.per_label.items()
+        if with_labels or each.is_shown
+    ]
+    if rows:
+        first, other = clean(pair.first), clean(pair.other)
+        interval = Column("95 % interval")
+        header = (Column("label"), Column("support", rank=3), Column(first, rank=1), Column(other, rank=1))
+        lines.append(table((*header, Column("difference", rank=2), interval), rows))
+    lines += [text for text in (_flipped(scores, "right"), _flipped(scores, "wrong")) if text]
+    return "\n".join(lines)
+
+
+def _sentence(f1: "Difference") -> str:
+    found = f"F1 {f1.first:.4f} -> {f1.other:.4f}, {f1.difference:+.4f}"
+    if f1.low is None:
+        return f"{found}; too few merchants for an interval"
+    verdict = "a difference is shown" if f1.is_shown else "no difference shown"
+    return f"{found} {_interval_text(f1)}: {verdict}"
+
+
+def _interval_text(each: "Difference") -> str:
+    if each.low is None or each.high is None:
+        return "-"
+    return f"[{each.low:+.4f}, {each.high:+.4f}]" + (" *" if each.is_shown else "")
+
+
+def _flipped(scores: "PairedScores", verdict: str) -> str:
+    pages = scores.became_right if verdict == "right" else scores.became_wrong
+    if not pages:
+        return ""
+    shown = ", ".join(clean(page) for page in pages[:SHOWN_PAGES])
+    return f"{count(len(pages), 'page')} became {verdict}: {shown}{', ...' if len(pages) > SHOWN_PAGES else ''}"
+
+
+def _runs_text(rows: Sequence["ComparedRun"], metric: str) -> str:
     """A table of the runs, then the reasons for the marked ones."""
     labels = sorted({label for row in rows for label in row.per_label})
     has_test = ["test"] if any(row.test_value is not None for row in rows) else []
-    metric = next((row.metric_name for row in rows if row.metric_name), "score")
     header = (
         *(Column(title) for title in ("rank", "id", "name", metric)),
         *(Column(title, rank=2) for title in ("macro F1", "field F1")),

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 def prune(
     connection: Connection, older_than: str, statuses: tuple[str, ...], yes: bool, dry_run: bool, as_json: bool
 ) -> None:
-    """Remove checkpoints and local run directories of jobs that ended long ago; says how many bytes that frees.
+    """Remove checkpoints and local run directories of jobs that ended long ago; says how many bytes are removed.
 
     Kept are best/ (the weights), or the best checkpoint of a failed or cancelled job, which has no best/; predictions,
     logs and all rows of the table. A failed job whose last checkpoint is removed starts from the beginning when it is
@@ -53,14 +53,14 @@ def prune(
 
     queue, age = connection.queue(), age_of(older_than)
     chosen = [JobStatus(status) for status in statuses] or ENDED
-    work_dir, removed = given_work_dir(os.environ) or local_work_dir(os.environ), list[_Prunable]()
+    work_dir, freed = given_work_dir(os.environ) or local_work_dir(os.environ), dict[str, int]()
     prunable = _prunable_jobs(connection, queue, work_dir, age, chosen)
     if not as_json:
         say(_text(prunable) if prunable else f"no job that ended more than {older_than} ago has files to remove")
     if prunable and not dry_run:
         if not yes:
             click.confirm("remove these checkpoints and run directories?", abort=True)
-        removed = _remove(connection, queue, work_dir, prunable)
+        freed = _remove(connection, queue, work_dir, prunable)
     if as_json:
         documents = [
             {
@@ -69,7 +69,8 @@ def prune(
                 "size": each.left.size,
                 "run_directories": len(each.run_dirs),
                 "run_directories_size": each.run_dirs_size,
-                "removed": each in removed,
+                "removed": each.left.job.job_id in freed,
+                "freed": freed.get(each.left.job.job_id, 0),
             }
             for each in prunable
         ]
@@ -129,34 +130,38 @@ def _text(prunable: list[_Prunable]) -> str:
     return table(header, [*rows, ("total", "", folders, decimal(size), run_dirs, decimal(here))])
 
 
-def _remove(connection: Connection, queue: JobQueue, work_dir: Path, prunable: list[_Prunable]) -> list[_Prunable]:
-    """Remove the files of the jobs that were not retried meanwhile; returns these.
+def _remove(connection: Connection, queue: JobQueue, work_dir: Path, prunable: list[_Prunable]) -> dict[str, int]:
+    """Remove the files of the jobs that were not retried meanwhile; returns the bytes that were still there, by job id.
 
-    Tells the others on stderr, the freed bytes by kind, and with --local those that the disk got back.
+    Tells the others on stderr, the removed bytes by kind, and with --local those that the disk got back.
     """
     from receipt_layoutlm.local.aws import local_status, reclaim
     from receipt_layoutlm.storage.expiry import remove
     from receipt_layoutlm.worker.host.disk import remove_run_directories
 
-    state, removed = state_dir(os.environ), list[_Prunable]()
+    state, freed, in_bucket = state_dir(os.environ), dict[str, int](), 0
     before = local_status(state).state_bytes if connection.is_local else 0
     with counting_bar("removing", len(prunable)) as count:
         for each in prunable:
             count()
+            job, size = each.left.job, 0
             if each.left.folders:  # else nothing is decided: no attempt resumes from the run directory of another
-                assert each.left.job.storage is not None  # leftovers looked
-                if remove(queue, connection.open_bucket(each.left.job.storage.bucket), each.left) is None:
+                assert job.storage is not None  # leftovers looked
+                removed = remove(queue, connection.open_bucket(job.storage.bucket), each.left)
+                if removed is None:
+                    say(f"{clean(job.name)} ({job.job_id}) was retried meanwhile: its files are kept", err=True)
                     continue
+                size = removed
+            here = sum(map(disk_bytes, each.run_dirs))
             remove_run_directories(work_dir, each.run_dirs)
-            removed.append(each)
-    for each in prunable:
-        if each not in removed:
-            job = each.left.job
-            say(f"{clean(job.name)} ({job.job_id}) was retried meanwhile: its files are kept", err=True)
-    size, here = sum(each.left.size for each in removed), sum(each.run_dirs_size for each in removed)
-    say(f"freed {decimal(size)} of checkpoints and {decimal(here)} of run directories", err=True)
+            freed[job.job_id] = size + here - sum(map(disk_bytes, each.run_dirs))
+            in_bucket += size
+    here = sum(freed.values()) - in_bucket
+    say(f"removed {decimal(in_bucket)} of checkpoints and freed {decimal(here)} of run directories", err=True)
     if connection.is_local:
         reclaim(state)
         after = local_status(state).state_bytes
         say(f"the state folder takes {decimal(after)} on the disk, {decimal(max(0, before - after))} less", err=True)
-    return removed
+    elif in_bucket:
+        say("a bucket with versioning frees them later: when its lifecycle rule removes old versions", err=True)
+    return freed

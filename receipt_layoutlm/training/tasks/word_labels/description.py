@@ -15,7 +15,6 @@ from receipt_layoutlm.run.class_weights import ClassWeights, weights_text
 from receipt_layoutlm.run.comparability import evaluation_text, make_stamp, split_text
 from receipt_layoutlm.run.events import Log
 from receipt_layoutlm.run.record import DatasetRecord, TaskRecord
-from receipt_layoutlm.run.scores import headline_name
 from receipt_layoutlm.training.task import TaskDescription
 from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import EncodedPages
 from receipt_layoutlm.training.tasks.word_labels.inputs.windows import OVERLAP
@@ -29,7 +28,7 @@ def describe_run(
 ) -> TaskDescription:
     """Facts of the task for run.json, the started event and the log."""
     label_map = splits.label_map
-    scorer = [headline_name(config.metric_for_best), SCORER, config.decoding, *config.single_valued_labels]
+    scorer = [SCORER, config.decoding, *config.single_valued_labels]
     stamp = make_stamp(
         {
             "dataset": splits.fingerprint,

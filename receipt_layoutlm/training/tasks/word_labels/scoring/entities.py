@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from receipt_layoutlm.data.labels import OUTSIDE
 from receipt_layoutlm.data.page import UNSUPERVISED
-from receipt_layoutlm.data.tags import entities
+from receipt_layoutlm.data.tags import entities, labelled
 from receipt_layoutlm.run.scores import LabelScore
 from receipt_layoutlm.run.word_scores import rates
 
@@ -61,13 +61,6 @@ def score_entities(true: Sequence[Tags], predicted: Sequence[Tags], labels: Sequ
         predicted_labels=dict(sorted(histogram.items())),
         collapsed=len(histogram) == 1 and len(confusion) > 1,
     )
-
-
-def labelled(true: Tags, tags: Tags) -> Tags:
-    """A page's tags with O for unlabelled words."""
-    if UNSUPERVISED not in true:
-        return tags
-    return [OUTSIDE if truth == UNSUPERVISED else tag for truth, tag in zip(true, tags, strict=True)]
 
 
 def label_of(tag: str) -> str:

@@ -9,8 +9,8 @@ import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 
 from receipt_layoutlm.data.amounts import AROUND, read_amount
-from receipt_layoutlm.data.tags import entities
-from receipt_layoutlm.training.tasks.word_labels.scoring.entities import SetScores, Tags, labelled, score_sets
+from receipt_layoutlm.data.tags import entities, labelled
+from receipt_layoutlm.training.tasks.word_labels.scoring.entities import SetScores, Tags, score_sets
 
 
 def score_fields(
