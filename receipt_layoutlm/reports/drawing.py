@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -10,6 +11,13 @@ from receipt_layoutlm.reports.canvas import MAX_PIXELS, canvas_size, on_canvas, 
 from receipt_layoutlm.reports.overlay import EntityMark, Overlay, line_boxes
 
 _GAP: Final = 240  # of the drawing's shorter side, by which a gold box is wider than its words
+
+PAGE_PIXELS: Final = 500_000
+PAGE_QUALITY: Final = 60
+"""Of the picture of one page among many."""
+
+WORD_BYTES: Final = 260  # of a drawn word, about
+ENTITY_BYTES: Final = 900  # of a drawn entity with its row
 
 PlacedBox = tuple[float, float, float, float]
 """A box in pixels of the drawing."""
@@ -51,3 +59,19 @@ class Drawing:
 
     def text_of(self, mark: EntityMark) -> str:
         return " ".join(self.overlay.page.words[word] for word in mark.words)
+
+    @property
+    def bytes_drawn(self) -> int:
+        """About what the drawing adds to a file."""
+        page = WORD_BYTES * len(self.overlay.page.words) if self.image is None else len(self.image)
+        return page + ENTITY_BYTES * len(self.overlay.findings)
+
+
+def drawings_within(size: int, overlays: Iterable[Overlay | None]) -> list[Drawing | None]:
+    """Drawings of pages that share a file, as far as they fit into so many bytes; None for the others."""
+    drawings = [None if overlay is None else Drawing(overlay, PAGE_PIXELS, PAGE_QUALITY) for overlay in overlays]
+    kept = list[Drawing | None]()
+    for drawing in drawings:
+        size -= 0 if drawing is None else drawing.bytes_drawn
+        kept.append(drawing if size >= 0 else None)
+    return kept

@@ -3,7 +3,7 @@
 from typing import Final, NamedTuple
 
 from receipt_layoutlm.reports.charts import LEFT, RIGHT, WIDTH, run_charts, sparkline, timeline_bars
-from receipt_layoutlm.reports.drawing import Drawing
+from receipt_layoutlm.reports.drawing import drawings_within
 from receipt_layoutlm.reports.html import html_document
 from receipt_layoutlm.reports.overlay import ERRORS
 from receipt_layoutlm.reports.report import Cell, Report
@@ -12,11 +12,6 @@ from receipt_layoutlm.reports.report_build import MadeReport
 MAX_BYTES: Final = 5_000_000
 PAGE_BYTES: Final = 3_500_000
 """Of all drawn pages; those beyond it are listed without a drawing."""
-
-PAGE_PIXELS: Final = 500_000
-JPEG_QUALITY: Final = 60
-BYTES_PER_WORD: Final = 260
-"""Of a drawn word, about."""
 
 MAIN_CHARTS: Final = 4
 SHOWN_EVALUATIONS: Final = 200
@@ -39,7 +34,7 @@ class ShownCell(NamedTuple):
 def report_html(made: MadeReport) -> str:
     """The page. Drawings that would make the file too large are left out, the worst pages first in it."""
     report = made.report
-    drawings = _drawings(made)
+    drawings = drawings_within(PAGE_BYTES, made.overlays)
     cells = _cells(report)
     return html_document(
         "report.html.jinja",
@@ -61,19 +56,6 @@ def report_html(made: MadeReport) -> str:
         bars=timeline_bars(report, report.made_at, 1000),
         errors=[kind.value for kind in ERRORS],
     )
-
-
-def _drawings(made: MadeReport) -> list[Drawing | None]:
-    left, drawings = PAGE_BYTES, list[Drawing | None]()
-    for overlay in made.overlays:
-        drawing = None if overlay is None else Drawing(overlay, PAGE_PIXELS, JPEG_QUALITY)
-        size = 0
-        if drawing is not None and overlay is not None:
-            size = BYTES_PER_WORD * len(overlay.page.words) if drawing.image is None else len(drawing.image)
-            size += 3 * BYTES_PER_WORD * len(overlay.findings)
-        left -= size
-        drawings.append(drawing if left >= 0 else None)
-    return drawings
 
 
 def _cells(report: Report) -> list[ShownCell]:
