@@ -23,6 +23,7 @@ COMMANDS = {
     "serve": ("receipt_layoutlm.cli.serve:serve_command", "Serve a model over HTTP."),
     "ui": ("receipt_layoutlm.cli.ui:ui_command", "Open MLflow's page on the jobs of the table."),
     "overlay": ("receipt_layoutlm.cli.overlay:overlay_command", "Draw pages with their fields, and mark errors."),
+    "report": ("receipt_layoutlm.cli.report:report_command", "Show what happened in a run, as one HTML file."),
     "job": ("receipt_layoutlm.cli.job:job", "List, show, explain, compare, cancel, retry, pull and delete jobs."),
     "rescue": ("receipt_layoutlm.cli.rescue:rescue", "Requeue jobs whose lease has expired."),
     "fleet": ("receipt_layoutlm.cli.fleet:fleet", "Deploy and manage GPU machines in your AWS account."),

@@ -7,7 +7,7 @@ import errno
 import functools
 import getpass
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -39,6 +39,12 @@ class Connection:
     table: str | None
     region: str | None
     bucket_name: str | None
+
+    @property
+    def words(self) -> list[str]:
+        """The options of another command that reaches the same places; what the environment names is left to it."""
+        given = (("--dynamo-table", self.table), ("--region", self.region), ("--bucket", self.bucket_name))
+        return ["--local"] * self.is_local + [word for flag, value in given if value for word in (flag, value)]
 
     def client(self) -> DynamoClient:
         table = self.table_name()
@@ -165,8 +171,8 @@ MODULES = {
 }
 
 
-def require(extra: str) -> None:
-    """Raise a one-line error when a module of the extra is not installed. Imports none of them."""
-    missing = [module for module in MODULES[extra] if find_spec(module) is None]
+def require(extra: str, modules: Sequence[str] | None = None) -> None:
+    """Raise a one-line error when a module of the extra (or one of `modules` alone) is not installed. Imports none."""
+    missing = [module for module in modules or MODULES[extra] if find_spec(module) is None]
     if missing:
         raise click.ClickException(f"{', '.join(missing)} not installed: pip install 'receipt-layoutlm[{extra}]'")

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -116,6 +117,7 @@ def open_context(
             observe=view.observe,
             now=client.now,
             ended=ended,
+            report_command=(sys.executable, "-m", "receipt_layoutlm.cli", "report", *connection.words, "--store"),
         )
 
 

@@ -30,6 +30,21 @@ class LabelScore(BaseModel):
     support: int
 
 
+class Bin(BaseModel):
+    """Words whose confidence (highest probability) is in (low, high], with mean confidence and accuracy.
+
+    Other tasks have bins of what they score: of pages, say, with mean prediction and mean truth.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    low: float
+    high: float
+    words: int
+    confidence: float
+    accuracy: float
+
+
 class FlatScores(BaseModel):
     """Scores of a task by name; `breakdowns` are named tables of numbers."""
 
@@ -75,6 +90,7 @@ class Scores(FlatScores):
     confusion: dict[str, dict[str, int]] = {}
     predicted_labels: dict[str, int] = {}  # histogram
     collapsed: bool = False  # one predicted class, where the truth has several
+    reliability: tuple[Bin, ...] = ()  # of the confidences as the model gives them
 
     def value(self, metric: str) -> float:
         """Value of a metric, greater is better: a loss is negated; a class without a row counts 0."""

@@ -1,7 +1,7 @@
 """Context of a worker: its identity, policy and host, its queue and buckets."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -93,6 +93,8 @@ class WorkerContext:
     observe: Callable[[Job, Event], None] = lambda _job, _event: None
     ended: Callable[[str], None] = lambda _job_id: None  # after each attempt, with the id of its job
     now: Callable[[], datetime] = utcnow
+    report_command: Sequence[str] = ()  # stores the report of a job, whose id follows; empty: none is made
+    report_seconds: float = 60.0  # that it may take
 
     @property
     def must_stop(self) -> bool:

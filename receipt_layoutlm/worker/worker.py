@@ -28,6 +28,7 @@ from receipt_layoutlm.storage.keys import RunKeys
 from receipt_layoutlm.worker.attempt import prepare_attempt, remove_checkpoints
 from receipt_layoutlm.worker.context import WorkerContext
 from receipt_layoutlm.worker.encoded_cache import EncodedCache
+from receipt_layoutlm.worker.end_report import make_report
 from receipt_layoutlm.worker.ending import Ending
 from receipt_layoutlm.worker.heartbeat import Heartbeat
 from receipt_layoutlm.worker.outcome import finish
@@ -131,7 +132,14 @@ def claim_job(ctx: WorkerContext, queue_name: str) -> Lease | None:
 
 
 def run_job(ctx: WorkerContext, lease: Lease) -> JobStatus | None:
-    """Run a claimed job to its end; returns its new status, or None when the lease was lost."""
+    """Run a claimed job to its end and make a report; returns its new status, or None when the lease was lost."""
+    status = _run_leased(ctx, lease)
+    if status is not None:
+        make_report(ctx, lease)
+    return status
+
+
+def _run_leased(ctx: WorkerContext, lease: Lease) -> JobStatus | None:
     with Heartbeat(ctx.queue, lease) as heartbeat:
         ending = Ending(ctx, lease, Patience(ctx, heartbeat))
         try:

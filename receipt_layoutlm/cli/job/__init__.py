@@ -106,6 +106,7 @@ def show(connection: Connection, reference: str, as_json: bool) -> None:
     now = queue.now()
     history = timeline(job, lease, attempts, now)
     metrics = queue.client.list_job_metrics(job.job_id)
+    report_uri = stored_report_of(connection, job)
     if as_json:
         records = {"attempts": [each.model_dump(mode="json") for each in attempts]}
         rows, totals = (history.model_dump(mode="json")[name] for name in ("rows", "totals"))
@@ -116,17 +117,30 @@ def show(connection: Connection, reference: str, as_json: bool) -> None:
                     **records,
                     "timeline": rows,
                     "totals": lease and totals,
+                    "report_uri": report_uri,
                     **report_document(job, metrics),
                 },
                 indent=1,
             )
         )
         return
-    say(facts_text(job, state_text(job, lease, queue.timing, now)))
+    say(facts_text(job, state_text(job, lease, queue.timing, now), report_uri))
     if history.rows:
         say(timeline_text(history))
     if report := report_text(job, metrics):
         say("\n" + report)
+
+
+def stored_report_of(connection: Connection, job: Job) -> str | None:
+    """Place of the newest report of a job; None without one, and where the bucket does not say."""
+    from receipt_layoutlm.jobs.run_files import newest_report
+    from receipt_layoutlm.storage.errors import StorageError
+
+    try:
+        return newest_report(connection.open_bucket, job)
+    except StorageError as error:
+        say(f"warning: it is unknown whether there is a report: {clean(error)}", err=True)
+        return None
 
 
 @job.command("why")
