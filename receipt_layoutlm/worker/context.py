@@ -67,7 +67,8 @@ class Host:
             if self.registry is not None:
                 stack.enter_context(self.registry.busy(job_id))
             if self.fleet is not None:
-                self.fleet.record_claim()
+                self.fleet.record_activity()
+                stack.callback(self.fleet.record_activity)
             yield
         self.upkeep()
 

@@ -29,7 +29,6 @@ class FleetMembership:
         self._client, self._rows, self._fleet, self._instance_id = client, FleetRows(client), fleet, instance_id
         self._uptime, self._ready_at = uptime, (now or client.now)()
         self._pause_reason: str | None = None  # as logged last
-        self._has_recorded_claim = False
 
     def is_paused(self) -> bool:
         """Whether the fleet claims no jobs now; logs each change once. Raises StoreUnavailable."""
@@ -43,15 +42,14 @@ class FleetMembership:
             self._pause_reason = reason
         return pause is not None
 
-    def record_claim(self) -> None:
-        """Tell the scaler that this machine is sound. Failing to do so is not worth a job."""
-        if self._instance_id is None or self._has_recorded_claim:
+    def record_activity(self) -> None:
+        """Tell the scaler that a job was claimed, or ended, on this machine. Failing to do so is not worth a job."""
+        if self._instance_id is None:
             return
         try:
             self._rows.note_claim(self._fleet, self._instance_id)
-            self._has_recorded_claim = True
         except StoreError as error:
-            log.warning("the scaler does not know yet that this machine claimed a job: %s", error)
+            log.warning("the scaler does not know that this machine is in use: %s", error)
 
     def boot_seconds(self, job: Job) -> float | None:
         """Seconds that the first job claimed on this machine waited for its boot; None when it did not."""
