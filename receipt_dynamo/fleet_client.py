@@ -90,8 +90,9 @@ class FleetRows:
     def release_lock(self, fleet: str, token: str) -> None:
         """Let the next look begin, unless the lock was lost meanwhile."""
         now = self._now()
+        ended = now - timedelta(minutes=1)  # another machine's reading of the server's time may differ by a second
         with contextlib.suppress(ConditionFailed):
-            self._client.writer.execute(put(items.lock_item(fleet, token, now, now), FleetLockItem.token == token))
+            self._client.writer.execute(put(items.lock_item(fleet, token, now, ended), FleetLockItem.token == token))
 
     @checked
     def get_warm_up(self, fleet: str) -> FleetWarmUp | None:
