@@ -11,9 +11,9 @@ from botocore.config import Config
 from receipt_dynamo.client import resolve_region
 from receipt_layoutlm.fleet import bundle
 from receipt_layoutlm.fleet.check_result import CheckResult
-from receipt_layoutlm.fleet.existing import check_usable, inspect_bucket, inspect_table
+from receipt_layoutlm.fleet.existing import check_usable, inspect_bucket, inspect_table, refuse_taken_queue
 from receipt_layoutlm.fleet.names import FLEET_TAG, storage_stack, workers_stack
-from receipt_layoutlm.fleet.quotas import check_slots
+from receipt_layoutlm.fleet.quotas import check_quotas, check_slots
 from receipt_layoutlm.fleet.stack import FleetStack, StackEvent, StackPlan, StackState
 from receipt_layoutlm.fleet.stack_errors import explain_refusals
 from receipt_layoutlm.fleet.template import INSTANCE_TYPES, Template, read_template
@@ -200,12 +200,15 @@ class Deployment:
         )
 
     def _check_slots(self) -> None:
-        """Check, before anything is created, that each slot of a machine has a GPU."""
+        """Check, before anything is created, that each slot of a machine has a GPU; warn of quotas without room."""
         before = self._workers.state()
         given = {**(before.parameters if before else {}), **self._request.values}
         values = self._templates[WORKERS].with_defaults(given)
+        types = [values[name] for name in INSTANCE_TYPES if values[name]]
+        for quota in check_quotas(self._aws.region, types):
+            if quota.state == "missing":
+                self._callbacks.on_warning(quota.name, quota)
         if int(values["Slots"]) > 1:
-            types = [values[name] for name in INSTANCE_TYPES if values[name]]
             with explain_refusals(self._workers.name):
                 check_slots(self._aws.ec2, types, int(values["Slots"]))
 
@@ -222,12 +225,20 @@ class Deployment:
             stream_arn = table.stream_arn
         if choice.bucket is not None:
             checked[f"bucket {choice.bucket}"] = inspect_bucket(self._aws.s3, choice.bucket)
+        if choice.table is not None and (warning := self._refuse_taken_queue(choice.table)) is not None:
+            self._callbacks.on_warning(f"table {choice.table}", warning)
         for name, results in checked.items():
             for result in results:
                 if result.state == "warn":
                     self._callbacks.on_warning(name, result)
             check_usable(name, results)
         return stream_arn
+
+    def _refuse_taken_queue(self, table: str) -> CheckResult | None:
+        before = self._workers.state()
+        given = {**(before.parameters if before else {}), **self._request.values}
+        queue = self._templates[WORKERS].with_defaults(given)["QueueName"]
+        return refuse_taken_queue(self._aws.cloudformation, self._request.fleet, table, queue)
 
     def _plan_storage(self, choice: StorageChoice) -> StackPlan | None:
         template = self._templates[STORAGE]

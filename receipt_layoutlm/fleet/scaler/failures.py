@@ -3,6 +3,8 @@
 import re
 from typing import Final
 
+from receipt_layoutlm.fleet.scaler.group import FailedLaunch
+
 _CAUSES: Final = (
     (
         r"Max ?Spot ?Instance ?Count ?Exceeded",
@@ -66,10 +68,15 @@ _CAUSES: Final = (
 _LENGTH: Final = 300  # characters of an unknown reason
 
 
+def failed_text(failure: FailedLaunch) -> str:
+    """The newest failure with its time, in plain words."""
+    return f"no machine came at {failure.at:%Y-%m-%d %H:%M} UTC, because {plain(failure.reason)}"
+
+
 def plain(reason: str) -> str:
     """Cause and advice for the reason of a failed launch as AWS gives it; an unknown one is quoted."""
     for pattern, cause, advice in _CAUSES:
         if re.search(pattern, reason):
             return f"{cause}: {advice}"
     quoted = " ".join(reason.split())
-    return f"AWS says: {quoted[:_LENGTH]}{'…' if len(quoted) > _LENGTH else ''}"
+    return f"of another reason, in the words of AWS: {quoted[:_LENGTH]}{'…' if len(quoted) > _LENGTH else ''}"

@@ -11,7 +11,7 @@ from receipt_dynamo import utcnow
 
 if TYPE_CHECKING:
     from mypy_boto3_autoscaling import AutoScalingClient
-    from mypy_boto3_autoscaling.type_defs import ActivityTypeDef
+    from mypy_boto3_autoscaling.type_defs import ActivityTypeDef, AutoScalingGroupTypeDef
 
 
 # a launch that fails has its reason in the description too, after "Status Reason:", even when an instance was made
@@ -112,7 +112,7 @@ def _read(client: "AutoScalingClient", name: str, now: Callable[[], datetime]) -
     unsettled = None
     if status:
         unsettled = f"the group is being deleted ({status})"
-    elif any(process.get("ProcessName") == "Launch" for process in group.get("SuspendedProcesses", [])):
+    elif "Launch" in suspended_of(group):
         unsettled = "its Launch process is suspended: `layoutlm-cli fleet resume` resumes it"
     # terminating machines, and terminated ones that are still listed, claim no job any more
     alive = [each for each in group.get("Instances", []) if not each["LifecycleState"].startswith("Termina")]
@@ -166,11 +166,10 @@ def _outcomes(activities: "Sequence[ActivityTypeDef]") -> Iterator[FailedLaunch 
             yield FailedLaunch(reason, activity["StartTime"])
 
 
-def suspended_processes(client: "AutoScalingClient", name: str) -> list[str]:
-    """Suspended processes of a group without the one that the scaler suspends for good. Raises ClientError."""
-    groups = client.describe_auto_scaling_groups(AutoScalingGroupNames=[name])["AutoScalingGroups"]
-    names = [each.get("ProcessName", "") for group in groups for each in group.get("SuspendedProcesses", [])]
-    return sorted(set(names) - {_SUSPENDED_BY_SCALER})
+def suspended_of(described: "AutoScalingGroupTypeDef") -> list[str]:
+    """Suspended processes of a group without the one that the scaler suspends for good."""
+    names = {each.get("ProcessName", "") for each in described.get("SuspendedProcesses", [])}
+    return sorted(names - {_SUSPENDED_BY_SCALER})
 
 
 def _raise_to(client: "AutoScalingClient", name: str, now: Callable[[], datetime], capacity: int) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 
 from receipt_dynamo import Job, ServedQueue
 from receipt_dynamo.entities import ondemand_queue
-from receipt_layoutlm.fleet.scaler.failures import plain
+from receipt_layoutlm.fleet.scaler.failures import failed_text
 from receipt_layoutlm.fleet.scaler.figures import GroupLook, Scaler
 from receipt_layoutlm.fleet.scaler.group import Group
 
@@ -57,7 +57,7 @@ def keep(scaler: Scaler, state: GroupState, seen: GroupLook) -> ServedQueue:
         served = served.model_copy(update={"ordered_at": now, "ordered_for": ids})
     unfilled_since = _unfilled_since(group, served, seen, now)
     failure = group.failure() if unfilled_since is not None and seen.missing else None
-    failed = "" if failure is None else f"{plain(failure.reason)} ({failure.at:%Y-%m-%d %H:%M} UTC)"
+    failed = "" if failure is None else failed_text(failure)
     trouble = "; ".join(filter(None, (seen.hold, failed)))
     served = served.model_copy(update={"unfilled_since": unfilled_since, "trouble": trouble})
     if served != mine or now - served.seen_at >= WRITTEN_EVERY:
