@@ -187,7 +187,8 @@ def test_an_existing_table_and_bucket_are_used_and_remembered(aws: Aws, code: Co
 
     assert (again.table, again.bucket) == (table, bucket)
     assert state(aws, f"{name}-storage") is None
-    assert {name for name, _ in recorded.warnings} == {f"table {table}", f"bucket {bucket}"}
+    warned = {name for name, _ in recorded.warnings if "quota" not in name}  # ministack knows no GPU types
+    assert warned == {f"table {table}", f"bucket {bucket}"}
 
 
 @engine
