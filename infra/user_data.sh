@@ -52,6 +52,7 @@ LAYOUTLM_SLOTS='${Slots}'
 LAYOUTLM_ONDEMAND_AFTER='${MovesAfter}'
 LAYOUTLM_PRICES='${PriceTable}'
 LAYOUTLM_BUNDLE='${BundleSha256}'
+LAYOUTLM_BUCKET_OWNER='${BucketOwner}'
 LAYOUTLM_DRAIN_AFTER_DAYS='${DrainAfterDays}'
 END
 idle=$(printf '%.0f' '${IdleMinutes}')  # the parameter may be a fraction

@@ -36,6 +36,7 @@ from receipt_layoutlm.storage.errors import (
 from receipt_layoutlm.storage.upload import FolderUpload, UploadTarget, base64_of, never_given_up
 
 if TYPE_CHECKING:
+    from botocore.model import OperationModel
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import TagTypeDef
 
@@ -47,7 +48,11 @@ _CHUNK: Final = 1 << 20  # bytes read at a time
 
 
 class Bucket:
-    """One bucket. Files above the part size are transferred in parts, several at a time."""
+    """One bucket. Files above the part size are transferred in parts, several at a time.
+
+    `owner` gives the account that owns the bucket, or None where it is not known. With it S3 refuses requests to a
+    bucket of that name in another account, where somebody may have created it once this one was gone.
+    """
 
     def __init__(
         self,
@@ -56,6 +61,7 @@ class Bucket:
         endpoint_url: str | None = None,
         part_size: int = PART_SIZE,
         wait: Callable[[float], object] = time.sleep,
+        owner: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.name, self._wait = name, wait
         config = Config(
@@ -73,6 +79,8 @@ class Bucket:
             )
             client.meta.events.register("needs-retry.s3", _refuse_to_repeat)
             refuse_gateways(client)
+            if account := owner():
+                client.meta.events.register("before-parameter-build.s3", partial(_expect_owner, account))
             return client
 
         self.raw = per_process(connect)
@@ -222,6 +230,14 @@ class Bucket:
             for chunk in self.raw.get_object(Bucket=self.name, Key=key)["Body"].iter_chunks(_CHUNK):
                 digest.update(chunk)
         return digest.hexdigest()
+
+
+def _expect_owner(account: str, params: dict[str, object], model: "OperationModel", **_: object) -> None:
+    """Add the owner to whatever request takes one; of a copy, both buckets are this one."""
+    known = {} if model.input_shape is None else model.input_shape.members
+    for name in ("ExpectedBucketOwner", "ExpectedSourceBucketOwner"):
+        if name in known:
+            params.setdefault(name, account)
 
 
 def _refuse_to_repeat(caught_exception: Exception | None, **_: object) -> None:
