@@ -1,5 +1,6 @@
 """Bucket: objects and folders; a folder's manifest is written last, and every file is verified after download."""
 
+import contextlib
 import hashlib
 import random
 import time
@@ -44,6 +45,8 @@ T = TypeVar("T")
 
 PART_SIZE: Final = 32 << 20  # bytes; S3 takes 5 MiB to 5 GiB, and 10,000 parts
 PATIENCE_SECONDS: Final = 60.0  # of put_folder and of large files; a worker repeats a FolderUpload by its own rules
+MOST_BYTES: Final = 256 << 20  # of an object that is read at once, such as a split or the predictions of an evaluation
+MANIFEST_BYTES: Final = 4 << 20  # some 30,000 files
 _CHUNK: Final = 1 << 20  # bytes read at a time
 
 
@@ -115,9 +118,17 @@ class Bucket:
                 if self.get_bytes(key) != data:
                     raise StorageError(f"s3://{self.name}/{key} exists with other content") from error
 
-    def get_bytes(self, key: str) -> bytes:
+    def get_bytes(self, key: str, at_most: int = MOST_BYTES) -> bytes:
+        """The content of an object of at most so many bytes; a larger one is refused before it is read."""
         with explained(self.name, key):
-            return self.raw.get_object(Bucket=self.name, Key=key)["Body"].read()
+            reply = self.raw.get_object(Bucket=self.name, Key=key)
+            with contextlib.closing(reply["Body"]) as body:
+                if reply["ContentLength"] > at_most:
+                    raise StorageError(
+                        f"s3://{self.name}/{key} has {reply['ContentLength']} bytes, more than the {at_most} that are "
+                        "read: something else than this program wrote it"
+                    )
+                return body.read()
 
     def get_file(self, key: str, path: Path) -> None:
         """Download one object under a temporary name, so that a partial download never looks complete."""
@@ -192,7 +203,7 @@ class Bucket:
         Raises DamagedFolder when an object is missing, the manifest is not the expected one, or a file differs.
         """
         try:
-            data = self.get_bytes(prefix + MANIFEST)
+            data = self.get_bytes(prefix + MANIFEST, MANIFEST_BYTES)
             if manifest_sha256 is not None and hashlib.sha256(data).hexdigest() != manifest_sha256:
                 raise DamagedFolder(f"s3://{self.name}/{prefix}{MANIFEST} is not the recorded manifest")
             manifest = parse_manifest(data, f"s3://{self.name}/{prefix}")
@@ -207,7 +218,7 @@ class Bucket:
 
     def get_manifest(self, prefix: str) -> Manifest:
         """The manifest of a stored folder; raises NotStored, or DamagedFolder when it cannot be read."""
-        return parse_manifest(self.get_bytes(prefix + MANIFEST), f"s3://{self.name}/{prefix}")
+        return parse_manifest(self.get_bytes(prefix + MANIFEST, MANIFEST_BYTES), f"s3://{self.name}/{prefix}")
 
     def copy_folder(self, source: str, target: str, names: Iterable[str]) -> Manifest:
         """Copy some files of a folder within the bucket, with their own manifest, and verify the copies."""
