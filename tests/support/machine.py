@@ -97,6 +97,8 @@ def rendered_user_data(**values: str) -> str:
         "Queue": "default",
         "Slots": "1",
         "IdleMinutes": "5",
+        "BucketOwner": "",
+        "DrainAfterDays": "7",
         "MovesAfter": "3",
         "PriceTable": '{"g5.xlarge": {"spot": 0.4, "on-demand": 1.0}}',
         "BundleSha256": "0" * 64,
