@@ -12,12 +12,12 @@ from botocore.exceptions import ClientError
 from receipt_dynamo.client import resolve_region
 from receipt_layoutlm.fleet import bundle
 from receipt_layoutlm.fleet.check_result import CheckResult
-from receipt_layoutlm.fleet.existing import check_usable, inspect_bucket, inspect_table
+from receipt_layoutlm.fleet.existing import check_usable, inspect_bucket, inspect_table, refuse_taken_queue
 from receipt_layoutlm.fleet.groups import restore_limits
 from receipt_layoutlm.fleet.images import ImageChange, image_change, image_values
 from receipt_layoutlm.fleet.names import FLEET_TAG, network_stack, storage_stack, workers_stack
 from receipt_layoutlm.fleet.network import check_way_out, choose_zones
-from receipt_layoutlm.fleet.quotas import check_slots
+from receipt_layoutlm.fleet.quotas import check_quotas, check_slots
 from receipt_layoutlm.fleet.scaler_code import restore_code
 from receipt_layoutlm.fleet.stack import FleetStack, StackEvent, StackPlan, StackState
 from receipt_layoutlm.fleet.stack_errors import TemplateRefused, explain_refusals
@@ -227,8 +227,11 @@ class Deployment:
         return not used or (network is not None and used == network.outputs.get(_SUBNETS))
 
     def _check_machines(self) -> None:
-        """Check, before anything is created, that each slot has a GPU and that machines reach AWS."""
+        """Check, before anything is created, that each slot has a GPU and machines reach AWS; warn of full quotas."""
         values = self._worker_values()
+        for quota in check_quotas(self._aws.region, _types(values)):
+            if quota.state == "missing":
+                self._callbacks.on_warning(quota.name, quota)
         with explain_refusals(self._workers.name):
             if int(values["Slots"]) > 1:
                 check_slots(self._aws.ec2, _types(values), int(values["Slots"]))
@@ -255,12 +258,18 @@ class Deployment:
             stream_arn = table.stream_arn
         if choice.bucket is not None:
             checked[f"bucket {choice.bucket}"] = inspect_bucket(self._aws.s3, choice.bucket)
+        if choice.table is not None and (warning := self._refuse_taken_queue(choice.table)) is not None:
+            self._callbacks.on_warning(f"table {choice.table}", warning)
         for name, results in checked.items():
             for result in results:
                 if result.state == "warn":
                     self._callbacks.on_warning(name, result)
             check_usable(name, results)
         return stream_arn
+
+    def _refuse_taken_queue(self, table: str) -> CheckResult | None:
+        queue = self._worker_values()["QueueName"]
+        return refuse_taken_queue(self._aws.cloudformation, self._request.fleet, table, queue)
 
     def _plan_storage(self, choice: StorageChoice) -> StackPlan | None:
         template = self._templates[STORAGE]

@@ -1,11 +1,11 @@
 """The autoscaling groups of a deployed fleet: their machines, warm-up, and how they are emptied before deletion."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from receipt_layoutlm.errors import UserError
-from receipt_layoutlm.fleet.scaler.group import Group, GroupMissing, NotSettled
+from receipt_layoutlm.fleet.scaler.group import Group, GroupMissing, NotSettled, suspended_of
 from receipt_layoutlm.fleet.stack import FleetStack, StackEvent, StackState
 from receipt_layoutlm.fleet.stack_errors import explain_refusals
 
@@ -93,6 +93,22 @@ def restore_limits(client: "AutoScalingClient", workers: StackState) -> list[str
                 )
             restored.append(name)
     return restored
+
+
+# after failures
+
+
+def suspended_processes(client: "AutoScalingClient", workers: StackState) -> dict[str, list[str]]:
+    """Suspended processes by group, where there are any: AWS suspends launches that failed for a day."""
+    groups = [group for name in group_names(workers) for group in _describe(client, name)]
+    return {group["AutoScalingGroupName"]: found for group in groups if (found := suspended_of(group))}
+
+
+def resume_processes(client: "AutoScalingClient", suspended: Mapping[str, Sequence[str]]) -> None:
+    """Let the groups launch and replace machines again. Raises StackError."""
+    for name, processes in suspended.items():
+        with explain_refusals(name):
+            client.resume_processes(AutoScalingGroupName=name, ScalingProcesses=list(processes))
 
 
 # deletion

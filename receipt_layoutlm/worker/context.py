@@ -52,6 +52,11 @@ class Host:
         """Whether EC2 has said that an interruption has become more likely."""
         return self.spot is not None and self.spot.rebalance_recommended
 
+    @property
+    def is_outdated(self) -> bool:
+        """Whether this machine of a fleet is so old that it makes room for a new one."""
+        return self.fleet is not None and self.fleet.is_outdated()
+
     def is_paused(self) -> bool:
         """Whether its fleet claims no jobs now."""
         return self.fleet is not None and self.fleet.is_paused()
@@ -67,7 +72,8 @@ class Host:
             if self.registry is not None:
                 stack.enter_context(self.registry.busy(job_id))
             if self.fleet is not None:
-                self.fleet.record_claim()
+                self.fleet.record_activity()
+                stack.callback(self.fleet.record_activity)
             yield
         self.upkeep()
 
@@ -109,7 +115,7 @@ class WorkerContext:
     @property
     def end_reason(self) -> EndReason:
         """Why this worker has ended; infra/terminate_instance.sh acts on the word."""
-        if self.host.is_at_risk or self.host.is_interrupted:
+        if self.host.is_at_risk or self.host.is_interrupted or self.host.is_outdated:
             return "leaving"
         if self.stop.is_set():
             return "stopped"

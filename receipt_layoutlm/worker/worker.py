@@ -75,7 +75,7 @@ def run_worker(ctx: WorkerContext, options: ClaimOptions) -> list[JobStatus]:
     Rescues jobs of dead workers before a claim, at intervals. Waits for a table that does not answer, up to the idle
     timeout; a pause counts as idle, another busy worker of this machine does not. A machine that EC2 may soon take
     away claims no further job; one that has run none yet still does, or the next machine would be lost to the same
-    advice. Raises WorkerUnfit.
+    advice. Nor does one that has become too old. Raises WorkerUnfit.
     """
     statuses: list[JobStatus] = []
     failing: set[str] = set()  # jobs in a row that failed here and will be tried again
@@ -85,6 +85,9 @@ def run_worker(ctx: WorkerContext, options: ClaimOptions) -> list[JobStatus]:
     while not ctx.must_stop and not ctx.drain.is_set() and (options.max_jobs is None or claimed < options.max_jobs):
         if ctx.host.is_at_risk and claimed:
             log.info("EC2 may soon take this machine away: no further job is claimed")
+            break
+        if ctx.host.is_outdated:
+            log.info("this machine is old: no further job is claimed, so that a new one with newer packages starts")
             break
         ctx.host.notifier.alive()
         lease, outage = None, None

@@ -21,7 +21,7 @@ from receipt_layoutlm.cli.fleet import fleet as fleet_group
 from receipt_layoutlm.cli.template_options import parameter_values
 from receipt_layoutlm.fleet.check_result import CheckResult
 from receipt_layoutlm.fleet.deploy import Aws, Code, DeployCallbacks, Deployment, FleetRequest, open_aws
-from receipt_layoutlm.fleet.existing import NotUsable
+from receipt_layoutlm.fleet.existing import NotUsable, QueueTaken
 from receipt_layoutlm.fleet.groups import destroy_workers, empty_group
 from receipt_layoutlm.fleet.images import BadImage, image_values
 from receipt_layoutlm.fleet.names import worker_id
@@ -99,6 +99,21 @@ STREAM = {"StreamSpecification": {"StreamEnabled": True, "StreamViewType": "NEW_
 
 
 # deploy
+
+
+@engine
+def test_a_second_fleet_on_a_queue_of_the_same_table_is_refused_before_anything_is_made(aws: Aws, code: Code) -> None:
+    name, other = a_fleet(), a_fleet()
+    table, bucket = existing(aws, **STREAM)
+    deployment(aws, name, table=table, bucket=bucket).deploy(code)
+
+    for queue in ("default", "default.ondemand"):
+        with pytest.raises(QueueTaken, match=f"fleet {name} already works queue 'default'"):
+            deployment(aws, other, table=table, bucket=bucket, values={"QueueName": queue}).deploy(code)
+    assert state(aws, f"{other}-workers") is None
+
+    deployment(aws, other, table=table, bucket=bucket, values={"QueueName": "night"}).deploy(code)
+    deployment(aws, name).deploy(None)  # the first fleet itself may always be changed
 
 
 @engine

@@ -1,6 +1,7 @@
 """The scaler's entry: stored results of a stream record, a schedule and a terminated machine."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -293,6 +294,16 @@ def test_the_prices_of_the_settings_meter_the_machines(cloud: Cloud, monkeypatch
     on_event(SCHEDULE, None)
     rows = FleetRows(cloud.queue.client)
     assert 0 < rows.get_cost(FLEET, clock.time.date()).dollars < 60  # a dollar a second
+
+
+def test_the_metered_cost_has_disk_and_address_in_it(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = json.loads(cloud.settings)
+    prices = {"prices": {"g5.xlarge": {"on-demand": 1.0}}, "volume_gigabytes": 730}
+    monkeypatch.setenv("LAYOUTLM_SCALER", json.dumps({**settings, **prices}))
+    cloud.group.order(1)
+    scaler = container_of(os.environ["LAYOUTLM_SCALER"]).scaler
+    (machine,) = scaler.instances()
+    assert scaler.price(machine) == pytest.approx(1.0 + 0.08 + 0.005)
 
 
 # settings

@@ -104,6 +104,8 @@ SCALER_MAY = [
     ("autoscaling:SetDesiredCapacity", "{group}{fleet}-workers"),
     ("autoscaling:SetDesiredCapacity", "{group}{fleet}-ondemand"),
     ("autoscaling:SuspendProcesses", "{group}{fleet}-workers"),
+    ("autoscaling:SetInstanceHealth", "{group}{fleet}-workers"),
+    ("autoscaling:SetInstanceHealth", "{group}{fleet}-ondemand"),
     ("ec2:DescribeInstances", "*"),
     ("ec2:DescribeSpotPriceHistory", "*"),
     ("logs:PutLogEvents", "arn:aws:logs:{region}:{account}:log-group:/aws/lambda/{fleet}-scaler:log-stream:1"),
@@ -116,6 +118,7 @@ SCALER_MAY_NOT = [
     ("s3:GetObject", "{bucket}/runs/1/attempt-001/run.json"),
     ("s3:PutObject", "{bucket}/wheels/1.zip"),
     ("autoscaling:SetDesiredCapacity", "{group}somebody-elses-workers"),
+    ("autoscaling:SetInstanceHealth", "{group}somebody-elses-workers"),
     ("autoscaling:TerminateInstanceInAutoScalingGroup", "{group}{fleet}-workers"),
     ("autoscaling:UpdateAutoScalingGroup", "{group}{fleet}-workers"),
     ("autoscaling:ResumeProcesses", "{group}{fleet}-workers"),
@@ -251,6 +254,11 @@ WRITES = ("dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:ConditionCheckIte
         ("ScalerRoleArn", "dynamodb:PutItem", ["JOB#1"], False),
         ("ScalerRoleArn", "dynamodb:PutItem", ["FLEET#{fleet}"], True),
         ("ScalerRoleArn", "dynamodb:PutItem", ["FLEET#another"], False),
+        ("ScalerRoleArn", "dynamodb:PutItem", ["QUEUE#default"], True),
+        ("ScalerRoleArn", "dynamodb:PutItem", ["QUEUE#default.ondemand"], True),
+        ("ScalerRoleArn", "dynamodb:PutItem", ["QUEUE#another"], False),
+        ("ScalerRoleArn", "dynamodb:UpdateItem", ["QUEUE#default"], False),
+        ("WorkerRoleArn", "dynamodb:PutItem", ["QUEUE#default"], False),
     ],
 )
 def test_rows_are_for_those_who_need_them(

@@ -18,7 +18,9 @@ from pydantic import JsonValue
 
 from receipt_dynamo import Job, JobStatus, Lease, items
 from receipt_layoutlm.fleet import bundle
+from receipt_layoutlm.fleet.scaler.figures import ScalerTimes
 from receipt_layoutlm.fleet.scaler.lambda_entry import parse_settings
+from receipt_layoutlm.fleet.scaler.lock import LOCK_SECONDS
 from receipt_layoutlm.fleet.template import read_template
 from receipt_layoutlm.infra import template_path
 from tests.support.deployed import Fleet, build, deploy
@@ -459,6 +461,37 @@ def test_the_scaler_can_read_what_it_is_told(endpoint: str) -> None:
     assert (told.fleet, told.table, told.slots, told.max_cost_per_day) == (fleet.name, fleet.name, 2, 12.5)
     assert told.ondemand_after == 3
     assert told.prices["g5.xlarge"].spot == 0.41
+    assert (told.volume_gigabytes, told.times) == (125, ScalerTimes())  # the template's defaults
+
+
+@engine
+def test_the_times_of_the_scaler_are_those_of_the_template(endpoint: str) -> None:
+    values = {"BootDeadlineMinutes": "9", "IdleMinutes": "8", "OnDemandWaitMinutes": "7", "VolumeGigabytes": "200"}
+    told = settings(deploy(endpoint, **values))
+    times = told.times
+    assert (times.boot_deadline_minutes, times.idle_minutes, times.ondemand_wait_minutes) == (9, 8, 7)
+    assert told.volume_gigabytes == 200
+
+
+def test_a_new_fleet_has_a_limit_and_takes_no_concurrency_of_a_young_account() -> None:
+    parameters = read_template("workers.yaml").parameters
+    assert parameters["MaxCostPerDay"].default == "25"
+    assert parameters["ReserveConcurrency"].default == "false"
+    assert parameters["BootDeadlineMinutes"].default == "20"
+
+
+def test_a_failed_batch_of_the_stream_is_tried_once_more_as_a_whole() -> None:
+    mapping = properties("workers.yaml", "ScalerStream")
+    assert (mapping["MaximumRetryAttempts"], "BisectBatchOnFunctionError" in mapping) == (1, False)
+
+
+def test_the_lock_of_a_look_outlives_the_function_that_holds_it() -> None:
+    assert properties("workers.yaml", "Scaler")["Timeout"] <= LOCK_SECONDS
+
+
+@engine
+def test_a_machine_is_told_when_it_is_too_old(endpoint: str) -> None:
+    assert "LAYOUTLM_DRAIN_AFTER_DAYS='3'" in user_data(deploy(endpoint, DrainAfterDays="3"), "workers")
 
 
 @engine

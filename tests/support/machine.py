@@ -98,6 +98,8 @@ def rendered_user_data(**values: str) -> str:
         "Slots": "1",
         "BootDeadlineMinutes": "20",
         "IdleMinutes": "5",
+        "BucketOwner": "",
+        "DrainAfterDays": "7",
         "MovesAfter": "3",
         "PriceTable": '{"g5.xlarge": {"spot": 0.4, "on-demand": 1.0}}',
         "BundleSha256": "0" * 64,

@@ -162,7 +162,9 @@ def why_(connection: Connection, reference: str, as_json: bool) -> None:
     lease = facts.lease and facts.lease.model_dump(mode="json", exclude={"lease_token"})
     job = facts.job.model_dump(mode="json", include={"job_id", "name", "status", "attempt", "not_before", "error"})
     first = facts.first and facts.first.job_id
+    served = facts.served and facts.served.model_dump(mode="json", include={"fleet", "unfilled_since", "trouble"})
     document = {**job, "why": text, "lease": lease, "due_jobs_ahead": facts.ahead, "first_ahead": first}
+    document["served"] = served
     click.echo(json.dumps(document, indent=1))
 
 
