@@ -167,7 +167,7 @@ def test_a_claim_that_cannot_be_told_is_worth_no_job(
     with opened("layoutlm") as place:
         Wire(place.queue.client).refuse("PutItem", "AccessDenied")
         with place.host.busy("job-1"):
-            assert "does not know yet that this machine claimed a job" in caplog.text
+            assert "the scaler does not know that this machine is in use" in caplog.text
 
 
 @pytest.fixture
