@@ -108,7 +108,7 @@ def simulated(epochs: int, count: int, attempts: int) -> RunHistory:
             eval_dataset=None,
             split="group",
             pages={"training": 4 * count, "validation": count, "test": 0},
-            entities={"train": labels, "validation": labels},
+            entities={"training": labels, "validation": labels},
         ),
         machine=MachineFacts(hardware="cpu, fp32, 2 threads", versions={"torch": "2.9"}, git_sha=None),
         comparability=Comparability(text="simulated: with nothing", sha256=None, fields={}),

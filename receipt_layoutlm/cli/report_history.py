@@ -115,7 +115,7 @@ def _data(job: Job, files: RunFiles) -> DataFacts:
         entities={}
         if record is None
         else {
-            "train": record.train_label_counts,
+            "training": record.train_label_counts,
             "validation": record.eval_label_counts,
             "test": record.test_label_counts,
         },

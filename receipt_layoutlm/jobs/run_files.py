@@ -76,7 +76,8 @@ def read_run_files(open_bucket: Callable[[str], Bucket], job: Job, lease: Lease 
         try:
             record = RunRecord.model_validate_json(content(key, "record of the run"))
         except (UserError, ValidationError, ValueError) as error:
-            notes.append(f"{keys.uri(key)} cannot be read by this version: {_first_line(error)}")
+            reason, _, _ = str(error).partition("\n")
+            notes.append(f"{keys.uri(key)} cannot be read by this version: {reason}")
     elif job.attempt:
         notes.append("no attempt has stored a record of the run (run.json)")
     by_step = prediction_keys(sizes)
@@ -127,10 +128,6 @@ def best_step(job: Job, record: RunRecord | None) -> int | None:
         return step
     kept = [each.global_step for each in record.evaluations if each.is_best] if record else []
     return kept[-1] if kept else None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
 
 
 def _pages(open_bucket: Callable[[str], Bucket], job: Job) -> tuple[dict[str, Page], Set[str]]:

@@ -1,6 +1,6 @@
 """What to try next: rules over the figures of a report, each with the evidence that it rests on. Pure functions."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from pydantic import JsonValue
@@ -176,15 +176,10 @@ def _of_lost_steps(report: Report, rerun: Rerun) -> Iterator[Advice]:
     lost = report.totals.lost_steps
     if lost < max(LOST_SHARE * steps, 1):
         return
-    cut = _interruptions(report)
+    cut = sum(bool(row.lost_steps) for row in report.attempts)
     yield Advice(
         rule="lost_steps",
         advice="write checkpoints more often",
         evidence=(f"{lost} steps were lost by {cut} attempts that broke off; the run came to step {steps}",),
         command=rerun({"checkpoint_every": 120}),
     )
-
-
-def _interruptions(report: Report) -> int:
-    rows: Sequence[object] = [row for row in report.attempts if row.lost_steps]
-    return len(rows)

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -83,7 +83,7 @@ def _label(tag: str) -> str:
 def slices_of(judged: Sequence[JudgedPage], trained_on: Set[str] | None) -> dict[str, tuple[SliceRow, ...]]:
     """Scores by merchant in the training set or new, by words of a page, and by its items.
 
-    A slicing that puts all pages into one slice is left out.
+    A slicing by size that puts all pages into one slice is left out.
     """
 
     def merchant(each: JudgedPage) -> str | None:
@@ -91,30 +91,31 @@ def slices_of(judged: Sequence[JudgedPage], trained_on: Set[str] | None) -> dict
             return None
         return "seen in training" if each.page.group in trained_on else "new"
 
-    ways: dict[str, Callable[[JudgedPage], str | None]] = {
-        "merchant": merchant,
-        "words on the page": lambda each: slice_name(len(each.predicted.words), LENGTHS),
-        "items on the page": lambda each: slice_name(items_of(each.predicted.true), ITEMS),
+    def length(each: JudgedPage) -> int:
+        return len(each.predicted.words)
+
+    def items(each: JudgedPage) -> int:
+        return items_of(each.predicted.true)
+
+    by_length, by_items = sorted(judged, key=length), sorted(judged, key=items)  # so that slices come by size
+    found = {
+        "merchant": _members((each, merchant(each)) for each in judged),
+        "words on the page": _members((each, slice_name(length(each), LENGTHS)) for each in by_length),
+        "items on the page": _members((each, slice_name(items(each), ITEMS)) for each in by_items),
     }
-    found = {}
-    for name, slice_of in ways.items():
-        members: dict[str, list[JudgedPage]] = {}
-        for each in sorted(judged, key=_SIZES.get(name, _no_size)):
-            if (part := slice_of(each)) is not None:
-                members.setdefault(part, []).append(each)
-        if len(members) > 1 or name == "merchant":
-            found[name] = tuple(_slice_row(part, pages) for part, pages in members.items())
-    return {name: rows for name, rows in found.items() if rows}
+    return {
+        name: tuple(_slice_row(part, pages) for part, pages in members.items())
+        for name, members in found.items()
+        if len(members) > 1 or (name == "merchant" and members)
+    }
 
 
-_SIZES: Final[dict[str, Callable[[JudgedPage], int]]] = {
-    "words on the page": lambda each: len(each.predicted.words),
-    "items on the page": lambda each: items_of(each.predicted.true),
-}
-
-
-def _no_size(_each: JudgedPage) -> int:
-    return 0
+def _members(parts: Iterable[tuple[JudgedPage, str | None]]) -> dict[str, list[JudgedPage]]:
+    members: dict[str, list[JudgedPage]] = {}
+    for each, part in parts:
+        if part is not None:
+            members.setdefault(part, []).append(each)
+    return members
 
 
 def _slice_row(name: str, judged: Sequence[JudgedPage]) -> SliceRow:

@@ -40,7 +40,7 @@ class JobFacts(_Part):
 
 
 class DataFacts(_Part):
-    """What was learned from. pages and words of labels by set: train, validation, test."""
+    """What was learned from. Sets are training, validation and test."""
 
     dataset: str | None
     fingerprint: str | None

@@ -73,7 +73,7 @@ def make_report(history: RunHistory, rerun: Rerun, made_at: datetime, made_by: s
             LabelRow(
                 label=label,
                 **row.model_dump(),
-                train_entities=history.data.entities.get("train", {}).get(label),
+                train_entities=history.data.entities.get("training", {}).get(label),
                 history=tuple(_f1_of(each, label) for each in thinned(visible, MAX_HISTORY)),
             )
             for label, row in labels[:MAX_LABELS]

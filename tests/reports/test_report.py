@@ -162,7 +162,7 @@ def test_a_poor_label_with_few_entities_is_to_be_labelled_more() -> None:
     assert evidence == "TOTAL: F1 0.500 on 2 entities, 20 in the training set"
     assert command == f"dataset next receipts --job {job().job_id}"
     plenty = DataFacts.model_validate(
-        history().data.model_dump() | {"entities": {"train": {"SHOP": 300, "TOTAL": 200}}}
+        history().data.model_dump() | {"entities": {"training": {"SHOP": 300, "TOTAL": 200}}}
     )
     assert "few_entities" not in rules(data=plenty)
 

@@ -123,7 +123,7 @@ def history(**changes: Any) -> RunHistory:
             eval_dataset=None,
             split="group",
             pages={"training": 200, "validation": 100, "test": 0},
-            entities={"train": {"SHOP": 300, "TOTAL": 20}},
+            entities={"training": {"SHOP": 300, "TOTAL": 20}},
         ),
         "machine": MachineFacts(hardware="cuda (NVIDIA L4), bf16", versions={"torch": "2.9"}, git_sha="abc123"),
         "comparability": Comparability(text="with runs of the stamp 99", sha256="99", fields={"split": "group"}),
