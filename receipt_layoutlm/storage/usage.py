@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from receipt_layoutlm.storage.bucket import Bucket
 
 RUN_FILE = re.compile(r"(?:^|/)runs/(?P<job>[^/]+)/attempt-\d+/(?P<kind>checkpoint|best|logs|predictions)?")
-OTHER_KINDS = ("datasets", "splits", "encoded", "weights", "wheels")
+OTHER_KINDS = ("datasets", "images", "splits", "encoded", "weights", "wheels")
 
 
 @dataclass
