@@ -7,7 +7,9 @@ among 100 fields shows at most 3 % errors, not none. Fields of one merchant repe
 that of fewer fields, by the design effect of the errors (Kish 1965).
 
 Assumed: pages to come are drawn like those of the calibration, their merchants too. A bound holds at CONFIDENCE; the
-choice among thresholds, and a merchant unlike all others, are left (docs/findings/acceptance.md has the figures).
+choice among thresholds, and a merchant unlike all others, are left (docs/findings/acceptance.md has the figures). A
+cross-fitted calibration (Vovk 2015, "Cross-conformal predictors") also assumes that from a certainty up the model,
+trained on all pages, is wrong no more often than the models of the folds, trained on fewer.
 """
 
 import math
@@ -96,6 +98,8 @@ class Acceptance(BaseModel):
     """SHA-256 of the weights."""
     pages: int = Field(ge=1)
     groups: int = Field(ge=1)
+    folds: int = 0
+    """Models that each judged a part of the pages that it was trained without; 0 if the model itself judged all."""
     single: tuple[str, ...]
     """Labels of which a page has one value."""
     fields: dict[str, tuple[CheckedField, ...]]
