@@ -4,48 +4,32 @@
 
 Labels of SROIE/train.jsonl are hidden but for the pages chosen so far; scored is SROIE/dev.jsonl, whose merchants are
 others. Each seed draws the first pages of both ways. Then one draws further ones, and the other lets the model that it
-has so far choose them, as `dataset next` does. All trainings are alike: the same number of steps from the same weights,
-three layers of minilm that have learned the labels from generated receipts. Rows in the JSON file are not run again.
+has so far choose them, as `dataset next` does. All trainings are alike: at least 50 steps and three epochs from the
+same weights, three layers of minilm that have learned the labels from generated receipts. Rows in the JSON file are
+not run again.
 """
 
 import argparse
 import json
 import math
-import os
 import random
-import resource
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
-from receipt_layoutlm.config_documents import parse_config
+from short_training import RECEIPTS, epochs, train
+
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.sample import generate_pages
-from receipt_layoutlm.data.snapshot import read_jsonl, sample_pages, write_snapshot
+from receipt_layoutlm.data.snapshot import read_jsonl, sample_pages
 from receipt_layoutlm.datasets.next_pages import Doubt, choose_pages
 from receipt_layoutlm.inference.predictor import Predictor
-from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.training.tasks.word_labels.scoring.fields import score_fields
-from receipt_layoutlm.worker.process import start_trainer
 
 GENERATED = 1500
 LABELS = ["ADDRESS_LINE", "DATE", "GRAND_TOTAL", "MERCHANT_NAME"]
-VALIDATED = 12  # labelled pages that the trainer evaluates; it selects nothing by them, since it evaluates once
 WITHIN = 0.02
-RECIPE = {
-    "batch_size": 8,
-    "lr": 4e-4,
-    "device": "cpu",
-    "eval_every": 10**9,
-    "label_smoothing": 0.1,
-    "decoding": "viterbi",
-}
-RECEIPTS = {
-    "augment": ["entities", "drop", "ocr", "boxes"],
-    "single_valued_labels": ["MERCHANT_NAME", "ADDRESS_LINE", "GRAND_TOTAL"],
-}
 Row = dict[str, float]
 
 
@@ -54,20 +38,15 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--budgets", type=int, nargs="+", default=[20, 40, 80, 140])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=50, help="optimizer steps of each training (default 50)")
+    parser.add_argument("--steps", type=int, default=50, help="least optimizer steps of a training (default 50)")
     parser.add_argument("--json", type=Path, default=Path("curve.json"), help="rows, read and written (curve.json)")
     parser.add_argument("--start", type=Path, default=Path("curve-start"), help="weights that all trainings begin from")
     given = parser.parse_args()
     pages, scored = (read_jsonl(given.data / name) for name in ("train.jsonl", "dev.jsonl"))
     bench = Curve(scored, given.steps, given.start, given.json)
     if not given.start.exists():
-        generated = generate_pages(GENERATED, 0)
-        bench.train(
-            generated,
-            {"pretrained": "minilm", "layers": 3, "epochs": 2, "allowed_labels": LABELS, **RECEIPTS},
-            0,
-            given.start,
-        )
+        small = {"pretrained": "minilm", "layers": 3, "epochs": 2, "allowed_labels": LABELS, **RECEIPTS}
+        train(generate_pages(GENERATED, 0), small, 0, given.start)
     for seed in range(1, given.seeds + 1):
         for way in ("random", "next"):
             bench.grow(way, seed, pages, given.budgets)
@@ -94,9 +73,8 @@ class Curve:
             chosen = model / "chosen.json"
             if not chosen.exists():
                 shutil.rmtree(model, ignore_errors=True)
-                epochs = math.ceil(self._steps * 8 / len(labelled))
-                options = {"pretrained": str(self._start), "epochs": epochs, **RECEIPTS}
-                minutes = self.train(labelled, options, seed, model)
+                options = {"pretrained": str(self._start), "epochs": epochs(self._steps, labelled), **RECEIPTS}
+                minutes = train(labelled, options, seed, model)
                 page_ids = [page.page_id for page in labelled]
                 chosen.write_text(json.dumps({"page_ids": page_ids, "cpu_minutes": minutes}))
             if name not in self.rows:
@@ -107,22 +85,6 @@ class Curve:
             if budget != budgets[-1]:
                 wanted = budgets[place + 1] - len(labelled)
                 labelled = [*labelled, *self._further(way, seed, pages, labelled, wanted, model)]
-
-    def train(self, labelled: Sequence[Page], options: dict[str, object], seed: int, keep: Path) -> float:
-        """Keep the weights of the last step; the CPU minutes."""
-        began = _cpu_seconds()
-        with tempfile.TemporaryDirectory() as folder:
-            run_dir = RunDir(Path(folder))
-            run_dir.config.write_text(parse_config({**RECIPE, **options, "seed": seed}).model_dump_json())
-            write_snapshot(labelled, run_dir.dataset)
-            write_snapshot(sample_pages(labelled, VALIDATED, seed), run_dir.eval_dataset)
-            with start_trainer(run_dir, {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}) as trainer:
-                while (code := trainer.exit_code(wait_seconds=5)) is None:
-                    pass
-            if code != 0:
-                raise SystemExit(f"the trainer failed: {run_dir.train_log.read_text()[-2000:]}")
-            shutil.copytree(run_dir.path / "best", keep)
-        return (_cpu_seconds() - began) / 60
 
     def _score(self, model: Path) -> Row:
         found = Predictor.load(model, "cpu", 1).score(self._scored)
@@ -146,12 +108,6 @@ class Curve:
 
 def merchants(pages: Sequence[Page]) -> int:
     return len({page.group for page in pages})
-
-
-def _cpu_seconds() -> float:
-    """Of the child processes that have ended."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
 
 
 def table(rows: dict[str, Row], all_pages: int) -> str:
