@@ -240,6 +240,23 @@ def funsd(connection: Connection, **given: Any) -> None:
 @import_.command()
 @keep_labels_option
 @source_options
+def xfund(connection: Connection, **given: Any) -> None:
+    """Import XFUND: its .json files with many documents each; labels are those of FUNSD.
+
+    \b
+    question    QUESTION
+    answer      ANSWER
+    header      HEADER
+    other       O
+
+    Each block is one entity. Links between blocks are omitted. The size of an image is in the file.
+    """
+    import_as(connection, "xfund", **given)
+
+
+@import_.command()
+@keep_labels_option
+@source_options
 def wildreceipt(connection: Connection, **given: Any) -> None:
     """Import WildReceipt: its folder, or train.txt and test.txt (class_list.txt beside them).
 
