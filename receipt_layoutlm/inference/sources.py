@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from receipt_layoutlm.data.importers import import_pages
+from receipt_layoutlm.data.importers.label_table import LabelTable
 from receipt_layoutlm.data.importers.recognise import recognised
 from receipt_layoutlm.data.jsonl import LabelledLine, ReadOptions, naming_import, read_unlabelled_lines
 from receipt_layoutlm.data.labels import OUTSIDE
@@ -121,7 +122,7 @@ def _pages_of_ocr(path: Path, importer: str) -> Iterator[InputPage]:
     def refuse(error: DataError) -> None:
         raise error
 
-    pages, report = import_pages(importer, [path], lambda _label: OUTSIDE, refuse)
+    pages, report = import_pages(importer, [path], LabelTable({}, lambda _: OUTSIDE), refuse)
     notes = ("its size is the extent of its boxes, since its image is not beside it",) if report.guessed_sizes else ()
     for number, page in enumerate(pages, start=1):
         unlabelled = replace(page, tags=(UNSUPERVISED,) * len(page.words))
