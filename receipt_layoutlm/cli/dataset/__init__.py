@@ -124,6 +124,6 @@ def snapshot(
 def tell_without_picture(named: int, found: int, place: object) -> None:
     """Tells on stderr how many pictures that pages name are not at a place."""
     if named == 0:
-        say("no page names a picture by its SHA-256, as pages of `dataset import scans` and `images` do", err=True)
+        say("no page names a picture by its SHA-256, as those of `layoutlm-cli dataset import scans` do", err=True)
     elif found < named:
         say(f"{named - found} of {named} pictures are not in {clean(place)}", err=True)
