@@ -2,12 +2,14 @@
 
 import logging
 import os
+import re
 from typing import Any
 
 import click
 
 from receipt_layoutlm.cli.lazy_group import LazyGroup
 from receipt_layoutlm.cli.output import PrintableFormatter, colour_of, error_text
+from receipt_layoutlm.suggestions import nearest_name
 
 COMMANDS = {
     "train": ("receipt_layoutlm.cli.train:train_command", "Submit a training job, or run it here with --run-here."),
@@ -67,8 +69,26 @@ class Program(LazyGroup):
                 raise
             click.echo("Interrupted.", err=True)
             ctx.exit(INTERRUPTED)
+        except click.NoSuchOption as error:
+            raise _cleaned(_as_argument(error) or error, ctx) from error
         except click.ClickException as error:
             raise _cleaned(error, ctx) from error
+
+
+def _as_argument(error: click.NoSuchOption) -> click.UsageError | None:
+    """The usage error for an option that is an argument of this command, perhaps misspelt; None if it is not."""
+    if error.ctx is None:
+        return None
+    name = error.option_name.lstrip("-").lower()
+    for param in error.ctx.command.params:
+        if isinstance(param, click.Argument):
+            shown = param.make_metavar(error.ctx)
+            names = {str(param.name), re.sub(r"[^a-z-]", "", shown.lower())}
+            names |= {"job", "model"} if names & {"job", "model"} else set()
+            if name in names or (not error.possibilities and nearest_name(name, names) is not None):
+                command = f"{error.ctx.command_path} {shown}"
+                return click.UsageError(f"No such option: {error.option_name}. It is an argument: {command}", error.ctx)
+    return None
 
 
 def _cleaned(error: click.ClickException, ctx: click.Context) -> click.ClickException:

@@ -8,7 +8,7 @@ from receipt_layoutlm.storage.bucket import Bucket
 
 RUN_FILE = re.compile(r"(?:^|/)runs/(?P<job>[^/]+)/attempt-\d+/(?P<kind>checkpoint|best|logs|predictions)?")
 OLD_VERSIONS = "old versions"  # the kind of replaced and removed objects that the bucket still keeps, and bills
-OTHER_KINDS = ("datasets", "splits", "encoded", "weights", "wheels")
+OTHER_KINDS = ("datasets", "images", "splits", "encoded", "weights", "wheels")
 
 
 @dataclass

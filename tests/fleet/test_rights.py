@@ -37,6 +37,7 @@ WORKER_MAY = [
     ("s3:GetObject", "{bucket}/encoded/1/manifest.json"),
     ("s3:GetObject", "{bucket}/datasets/1.jsonl.gz"),
     ("s3:GetObject", "{bucket}/splits/1.json"),
+    ("s3:GetObject", "{bucket}/images/1"),
     ("s3:GetObject", "{bucket}/weights/1/model.safetensors"),
     ("s3:GetObject", "{bucket}/wheels/1.tar.gz"),
     ("s3:PutObject", "{bucket}/runs/1/attempt-001/best/model.safetensors"),
@@ -351,7 +352,9 @@ def policy_of(fleet: Fleet, level: str) -> object:
     return iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
 
 
-@pytest.mark.parametrize("prefix", ["runs/1/", "encoded/", "datasets/1.jsonl.gz", "splits/", "weights/", "wheels/"])
+@pytest.mark.parametrize(
+    "prefix", ["runs/1/", "encoded/", "datasets/1.jsonl.gz", "images/", "splits/", "weights/", "wheels/"]
+)
 def test_a_worker_lists_below_the_projects_prefixes(fleet: Fleet, prefix: str) -> None:
     assert allowed(fleet, "WorkerRoleArn", "s3:ListBucket", "{bucket}", {"s3:prefix": prefix})
 
