@@ -73,7 +73,9 @@ def check_image(client: "EC2Client", image: str, now: datetime) -> CheckResult:
     if not found:
         advice = "new machines cannot start: `layoutlm-cli fleet deploy` takes the newest one"
         return CheckResult("image", "missing", f"{image} no longer exists", advice)
-    age = now - datetime.fromisoformat(found[0]["CreationDate"])
+    if (created := found[0].get("CreationDate")) is None:
+        return CheckResult("image", "ok", f"{image}, of unknown age")
+    age = now - datetime.fromisoformat(created)
     text = f"{image}, {age.days} days old: {found[0].get('Name', '')}"
     if age < OLDEST:
         return CheckResult("image", "ok", text)

@@ -342,4 +342,5 @@ def test_the_entry_loads_nothing_that_the_zip_does_not_hold() -> None:
     child = subprocess.run([sys.executable, "-c", LOADED], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = child.stdout.split()
     tops = {name.partition(".")[0] for name in loaded} - sys.stdlib_module_names
+    tops.discard("blinker")  # pynamodb's signals take it where it is installed, as MLflow brings it here
     assert {name for name in tops if not name.startswith("_")} <= THIRD_PARTY

@@ -491,7 +491,7 @@ def test_the_lock_of_a_look_outlives_the_function_that_holds_it() -> None:
 
 @engine
 def test_a_machine_is_told_when_it_is_too_old(endpoint: str) -> None:
-    assert "LAYOUTLM_DRAIN_AFTER_DAYS='3'" in user_data(deploy(endpoint, DrainAfterDays="3"), "workers")
+    assert "LAYOUTLM_DRAIN_AFTER_DAYS='3'" in user_data(deploy(endpoint, DrainAfterDays="3"))
 
 
 @engine
@@ -563,7 +563,7 @@ def test_the_log_of_the_machines_ends_at_last(fleet: Fleet) -> None:
 @engine
 def test_the_scaler_is_called_when_a_machine_has_ended_and_every_five_minutes(fleet: Fleet) -> None:
     rules = fleet.client("events").list_rules()["Rules"]
-    own = [each for each in rules if fleet.name in each["Description"]]
+    own = [each for each in rules if fleet.name in each["Name"]]
 
     assert [each["ScheduleExpression"] for each in own if each.get("ScheduleExpression")] == ["rate(5 minutes)"]
     (pattern,) = [json.loads(each["EventPattern"]) for each in own if each.get("EventPattern")]
