@@ -115,7 +115,7 @@ def test_a_folder_with_an_archive_alone_is_to_be_unpacked(tmp_path: Path) -> Non
         files_below([tmp_path], "*.json")
 
 
-@pytest.mark.parametrize("content", [b"x" * 101, gzip.compress(b"x" * 101)])
+@pytest.mark.parametrize("content", [b"x" * 101, gzip.compress(b"x" * 101, mtime=0)])
 def test_a_file_is_read_up_to_a_bound_packed_or_not(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "pages.jsonl"
     path.write_bytes(content)
