@@ -55,7 +55,7 @@ def read_only_error(action: str) -> MlflowException:
     """The refusal of a change."""
     return MlflowException(
         f"{action} is refused: this MLflow shows the jobs of a table and changes nothing. Submit, cancel and delete "
-        "jobs with layoutlm-cli; `layoutlm-cli job export --to mlflow URI JOB` copies a run to an MLflow that takes "
+        "jobs with layoutlm-cli; `layoutlm-cli job export --help` shows how to copy runs to an MLflow that takes "
         "changes",
         PERMISSION_DENIED,
     )

@@ -17,7 +17,7 @@ from receipt_layoutlm.storage.keys import parse_s3_uri
 ANY_BUCKET = Storage(bucket="*")
 """Every bucket of the embedded AWS, which holds nothing but its user's own data."""
 
-FLEET_READS = ("datasets/", "encoded/", "runs/", "splits/", "weights/", "wheels/")
+FLEET_READS = ("datasets/", "encoded/", "images/", "runs/", "splits/", "weights/", "wheels/")
 """Prefixes of a fleet's bucket that its machines may read, as in their role in infra/workers.yaml."""
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")  # no ARN, which would lead to another account

@@ -58,6 +58,7 @@ TRAINING_FLAGS = [
     ("--label-smoothing", "0.2", "label_smoothing", 0.2),
     ("--o-entity-ratio", "1.5", "o_entity_ratio", 1.5),
     ("--seed", "7", "seed", 7),
+    ("--split-seed", "7", "split_seed", 7),
     ("--merge-preset", "dates", "merge_preset", "dates"),
     ("--label-merges", '{"AMOUNT": ["TAX"]}', "label_merges", {"AMOUNT": ["TAX"]}),
     ("--allowed-label", "GRAND_TOTAL", "allowed_labels", ["GRAND_TOTAL"]),

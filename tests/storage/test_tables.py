@@ -114,5 +114,6 @@ def test_without_its_tables_a_job_has_its_headline_and_the_warning_names_the_pla
 def test_show_and_compare_show_the_labels_of_a_pointer(queue: JobQueue, lease: Lease, folder: TableFolder) -> None:
     finish(queue, lease, folder, 3000)
     assert "SKU_02999" in ok("job", "show", "many-labels")
-    rows = json.loads(ok("job", "compare", "many-labels", "many-labels", "--force", "--json"))
-    assert rows[0]["per_label"]["SKU_02999"] == 0.25
+    queue.submit(name="other", config={"config_version": 1}, created_by="tests")
+    found = json.loads(ok("job", "compare", "many-labels", "other", "--force", "--json"))
+    assert found["runs"][0]["per_label"]["SKU_02999"] == 0.25
