@@ -15,7 +15,7 @@ from pathlib import Path
 
 from receipt_layoutlm.data.snapshot import read_jsonl
 from receipt_layoutlm.inference.acceptance import Acceptance, CheckedField
-from receipt_layoutlm.inference.calibrate import calibrate
+from receipt_layoutlm.inference.calibrate import Unseen, calibrate
 from receipt_layoutlm.inference.predictor import Predictor, nothing
 
 WISHES = (0.01, 0.02, 0.05, 0.1)
@@ -30,7 +30,7 @@ def main() -> None:
     given = parser.parse_args()
     predictor = Predictor.load(given.model, "cpu", 1)
     calibration = Acceptance.read(given.model, predictor.digest)
-    tested = calibrate(predictor, read_jsonl(given.pages), given.date_order, nothing)
+    tested = calibrate(predictor, [Unseen(predictor, read_jsonl(given.pages))], given.date_order, nothing)
     rows = [(label, field) for label, fields in tested.fields.items() for field in fields]
     print(
         f"calibrated on {calibration.pages} pages of {calibration.groups} merchants, tested on {tested.pages} pages of "

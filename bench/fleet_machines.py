@@ -9,13 +9,14 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 
+from botocore.exceptions import ClientError
 from fleet_clock import BEGINS
 from fleet_workers import IDLE_LOOK, TYPE, Host, SimulatedWorker
 from fleet_world import World
 
 from receipt_layoutlm.fleet.names import instance_of
 from receipt_layoutlm.fleet.scaler.costs import FleetInstance
-from receipt_layoutlm.fleet.scaler.group import Group, GroupFigures, Launch
+from receipt_layoutlm.fleet.scaler.group import FailedLaunch, Group, GroupFigures, Launch
 
 # seconds
 NOTICE = 120.0
@@ -25,6 +26,8 @@ LAST_CALLS = 6.0  # from there to the terminating call: two runs of the AWS CLI
 ORDERED = (2.0, 8.0)  # from a raised capacity to the launch of machines
 REPLACED = (20.0, 60.0)  # from the end of a machine within the desired capacity to the launch of the next
 ENDED = (30.0, 60.0)  # from a machine's end to its event
+IN_SERVICE = 45.0  # from a launch to the protection of the machine
+TRIED_AGAIN = 120.0  # from a launch that failed to the next one
 
 
 class SimulatedMachine:
@@ -46,7 +49,8 @@ class SimulatedMachine:
         self._on_end, self._is_ending = on_end, False
         rng, conditions = world.rng, world.conditions
         self._is_broken = conditions.broken_from <= self.host.started < conditions.broken_until
-        world.clock.after(conditions.boot_seconds * rng.uniform(0.9, 1.1), self._booted)
+        boots = conditions.boot_seconds * rng.uniform(0.9, 1.1)
+        world.clock.after(min(boots, conditions.boot_deadline_seconds), self._booted)
         if reclaimed_per_hour:
             # so that the chance to survive another hour is 1 - reclaimed_per_hour at any time
             self.reclaim_in(rng.expovariate(-math.log(1 - reclaimed_per_hour) / 3600))
@@ -57,7 +61,11 @@ class SimulatedMachine:
         return FleetInstance(self.host.instance_id, TYPE, True, "us-east-1a", launched_at)
 
     def pay(self) -> None:
-        self.world.measured.instance_hours += (self.world.clock.seconds - self.host.started) / 3600
+        hours, settled_at = (self.world.clock.seconds - self.host.started) / 3600, self.world.measured.settled_at
+        self.world.measured.instance_hours += hours
+        if settled_at is not None and self.host.started > settled_at:
+            self.world.measured.late_hours += hours
+            self.world.measured.late_machines += 1
 
     def _booted(self) -> None:
         if self.host.is_gone or self.host.is_leaving:
@@ -146,10 +154,11 @@ class SimulatedMachine:
             self.world.may_race(LAST_CALLS)
 
     def end(self, group_size: str) -> None:
-        """Terminate this machine; its group `stays` as large, or `shrinks`."""
+        """Terminate this machine; its group `stays` as large, or `shrinks`, if the request reaches it."""
         if not self.host.is_gone:
             self.world.measured.busy_ended += self._holds_a_lease()
-            self._finish(group_size)
+            reaches = self.world.conditions.reaches_group == "yes" and not self.world.is_out()
+            self._finish(group_size if reaches else "stays")
 
     def _holds_a_lease(self) -> bool:
         """Whether one of the machine's workers has a live lease in the table."""
@@ -168,38 +177,99 @@ class SimulatedMachine:
         self._on_end(self, group_size)
 
 
-class SimulatedGroup:
-    """An autoscaling group: launches machines up to its capacity, replaces reclaimed ones, terminates none by itself.
+def api_error() -> ClientError:
+    """The reply of Auto Scaling during an outage."""
+    return ClientError({"Error": {"Code": "ServiceUnavailable", "Message": "an outage"}}, "AnyOperation")
 
-    `on_event` is called when the event of a machine's end arrives.
+
+class SimulatedGroup:
+    """An autoscaling group: launches machines up to its capacity, and replaces those that are gone.
+
+    A lower capacity ends machines that are not in service yet; the others are protected. `delivers_from` is the time
+    of the first launch that succeeds. `on_event` is called when the event of a machine's end arrives.
     """
 
     def __init__(
-        self, world: World, queue: str, maximum: int, reclaimed_per_hour: float, on_event: Callable[[], None]
+        self,
+        world: World,
+        queue: str,
+        maximum: int,
+        reclaimed_per_hour: float,
+        on_event: Callable[[], None],
+        delivers_from: float = 0.0,
     ) -> None:
         self.world, self.queue, self.maximum = world, queue, maximum
         self.desired = 0
+        self._delivers_from = delivers_from
+        self._failed_at: float | None = None
         self.alive: dict[str, SimulatedMachine] = {}
         self._reclaimed_per_hour, self._on_event = reclaimed_per_hour, on_event
         self._launched: list[Launch] = []
 
     def seen(self) -> Group:
         """The group as the scaler sees it."""
-        return Group(f"group-{self.queue}", self.queue, self.maximum, self._read, self._launches, self._raise_to)
+        return Group(
+            name=f"group-{self.queue}",
+            queue=self.queue,
+            maximum=self.maximum,
+            read=self._read,
+            launches=self._launches,
+            raise_to=self._raise_to,
+            lower_to=self._lower_to,
+            replace=self._replace,
+            failure=self._failure,
+        )
+
+    def starting(self) -> frozenset[str]:
+        now = self.world.clock.seconds
+        return frozenset(name for name, machine in self.alive.items() if now - machine.host.started < IN_SERVICE)
 
     def _read(self) -> GroupFigures:
-        return GroupFigures(self.desired, self.maximum, frozenset(self.alive), None, self.world.clock())
+        if self.world.is_out():
+            raise api_error()
+        return GroupFigures(
+            desired=self.desired,
+            largest=self.maximum,
+            instances=frozenset(self.alive),
+            unsettled=None,
+            read_at=self.world.clock(),
+            starting=self.starting(),
+        )
+
+    def _failure(self) -> FailedLaunch | None:
+        if self._failed_at is None:
+            return None
+        return FailedLaunch("Max spot instance count exceeded", BEGINS + timedelta(seconds=self._failed_at))
 
     def _launches(self, since: datetime) -> list[Launch]:
         known = self._launched if self.world.conditions.trials == "yes" else []
         return [launch for launch in known if launch.started_at >= since]
 
     def _raise_to(self, capacity: int) -> None:
-        assert capacity <= self.maximum
+        assert self.desired < capacity <= self.maximum
+        self.order(capacity)
+
+    def order(self, capacity: int) -> None:
         self.desired = capacity
         self.world.clock.after(self.world.rng.uniform(*ORDERED), self._launch_missing)
 
+    def _lower_to(self, capacity: int, seen: GroupFigures) -> None:
+        if self.world.conditions.lowers == "no":
+            return
+        assert (seen.desired, seen.instances) == (self.desired, frozenset(self.alive))
+        assert 0 <= capacity < self.desired
+        self.desired = capacity
+        for name in sorted(self.starting())[: max(0, len(self.alive) - capacity)]:
+            self.alive[name].end("stays")
+
+    def _replace(self, instance_id: str) -> None:
+        self.alive[instance_id].end("stays")
+
     def _launch_missing(self) -> None:
+        if len(self.alive) < self.desired and self.world.clock.seconds < self._delivers_from:
+            self._failed_at = self.world.clock.seconds
+            self.world.clock.after(TRIED_AGAIN, self._launch_missing)
+            return
         while len(self.alive) < self.desired:
             self.world.measured.machines += 1
             instance_id = f"i-{self.world.measured.machines:017x}"

@@ -11,6 +11,7 @@ once, in all its slots, and does nothing else: no boot, no start of a job, no wa
 import argparse
 import contextlib
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -27,7 +28,8 @@ from fleet_world import FLEET, Conditions, Measurements, World
 from receipt_dynamo import DynamoClient, JobStatus
 from receipt_dynamo.entities import ondemand_queue
 from receipt_layoutlm import infra
-from receipt_layoutlm.fleet.scaler.look import Scaler, look
+from receipt_layoutlm.fleet.scaler.figures import Scaler, ScalerTimes
+from receipt_layoutlm.fleet.scaler.look import look
 from receipt_layoutlm.local import process as local_process
 from receipt_layoutlm.local.engines import ACCESS_KEY, DYNOXIDE, SECRET_KEY, platform_key, programs_dir
 
@@ -44,6 +46,26 @@ EVENT_DELAY = (1.0, 3.0)
 PROMISED = {"waste": 1.20, "busy_ended": 0, "jobs_lost": 0, "wait": 30.0, "raise": 15.0, "cold": 360.0, "warm": 60.0}
 
 BURST = Conditions(jobs=100, job_seconds=30 * MINUTE, maximum=20, reclaimed_per_hour=0.20)
+
+SWITCHED_OFF = Conditions(
+    jobs=0,
+    job_seconds=0.0,
+    maximum=4,
+    ordered_ahead=4,
+    reaches_group="no",
+    max_cost_per_day=2.0,
+    runs_on="yes",
+    max_hours=24.0,
+)
+CANCELLED = Conditions(
+    jobs=10,
+    job_seconds=30 * MINUTE,
+    maximum=10,
+    delivers_from=HOUR,
+    cancelled_at=10 * MINUTE,
+    runs_on="yes",
+    max_hours=24.0,
+)
 
 SCENARIOS = {
     "burst": BURST,
@@ -95,6 +117,22 @@ SCENARIOS = {
         broken_from=8 * MINUTE,
         broken_until=6 * HOUR,
     ),
+    # machines that only switch themselves off, on an empty queue; the group replaces them
+    "switched off": SWITCHED_OFF,
+    "switched off, wish stays": replace(SWITCHED_OFF, lowers="no"),
+    # ten jobs are cancelled before the first of their machines comes
+    "cancelled orders": CANCELLED,
+    "cancelled orders, wish stays": replace(CANCELLED, lowers="no"),
+    "switched off, jobs wait": replace(
+        SWITCHED_OFF, jobs=10, job_seconds=30 * MINUTE, broken_until=24 * HOUR, max_cost_per_day=0.0
+    ),
+    "no spot capacity": Conditions(
+        jobs=4, job_seconds=30 * MINUTE, maximum=4, delivers_from=48 * HOUR, ondemand_maximum=2, ondemand_after=3
+    ),
+    "late spot capacity": Conditions(
+        jobs=10, job_seconds=30 * MINUTE, maximum=4, delivers_from=2 * HOUR, ondemand_maximum=1, ondemand_after=3
+    ),
+    "outage": replace(BURST, jobs=20, outage=(25 * MINUTE, 85 * MINUTE)),
     "broken, no trials": Conditions(jobs=100, job_seconds=30 * MINUTE, maximum=20, broken_until=6 * HOUR, trials="no"),
 }
 
@@ -116,6 +154,9 @@ class Row:
     busy_ended: int
     taken_from_the_living: int
     lowered: int
+    moved: int
+    late_machines: int  # launched after the first look that found nothing to do
+    late_hours: float
     repeated_hours: float
     longest_wait: float
     longest_unnoticed: float
@@ -134,7 +175,8 @@ class FleetSimulation:
         self.world = World(client, conditions, seed, self._to_stream, self._renew_all)
         self._stream: list[str] = []  # job ids that the scaler has not read yet
         group = partial(SimulatedGroup, self.world, on_event=self._machine_ended)
-        self.groups = [group(QUEUE, conditions.maximum, conditions.reclaimed_per_hour)]
+        spot = group(QUEUE, conditions.maximum, conditions.reclaimed_per_hour, delivers_from=conditions.delivers_from)
+        self.groups = [spot]
         if conditions.ondemand_maximum:
             self.groups.append(group(ondemand_queue(QUEUE), conditions.ondemand_maximum, 0.0))
         self._scaler = Scaler(
@@ -146,6 +188,8 @@ class FleetSimulation:
             instances=lambda: [machine.billed() for machine in self.machines()],
             price=lambda _: 1.0,
             now=self.world.clock,
+            max_cost_per_day=conditions.max_cost_per_day,
+            times=ScalerTimes(boot_deadline_minutes=conditions.boot_deadline_seconds / MINUTE),
         )
 
     def run(self) -> Measurements:
@@ -155,6 +199,10 @@ class FleetSimulation:
             clock.after(at, partial(self._submit, number))
         for at, fraction in conditions.waves:
             clock.after(at, partial(self._reclaim, fraction))
+        if conditions.ordered_ahead:
+            self.groups[0].order(conditions.ordered_ahead)
+        if conditions.cancelled_at:
+            clock.after(conditions.cancelled_at, self.world.cancel_waiting)
         clock.after(self.world.rng.uniform(0, SCHEDULE), self._schedule)
         clock.run(self._is_over, conditions.max_hours * HOUR)
         for machine in self.machines():
@@ -162,6 +210,8 @@ class FleetSimulation:
         return self.world.measured
 
     def _is_over(self) -> bool:
+        if self.world.conditions.runs_on == "yes":
+            return False
         return self.world.completed == self.world.conditions.all_jobs and not any(group.alive for group in self.groups)
 
     def machines(self) -> Iterator[SimulatedMachine]:
@@ -204,11 +254,19 @@ class FleetSimulation:
 
     def _look(self, job_ids: Sequence[str] = ()) -> None:
         self._renew_all()
-        before, measured = [group.desired for group in self.groups], self.world.measured
+        measured, before = self.world.measured, [group.starting() for group in self.groups]
         seen = look(self._scaler, job_ids)
-        assert not seen.errors, seen.errors
+        assert self.world.is_out() or not seen.errors, seen.errors
         measured.looks += 1
-        measured.lowered += sum(group.desired < was for group, was in zip(self.groups, before, strict=True))
+        for group, was, now in zip(self.groups, before, seen.groups, strict=False):
+            if now.waiting and not now.hold:
+                measured.lowered += len(was - group.alive.keys())
+        measured.moved += len(seen.moved)
+        has_work = any(group.waiting or group.busy for group in seen.groups)
+        if not has_work and not seen.errors:
+            measured.settled_at = self.world.clock.seconds if measured.settled_at is None else measured.settled_at
+        elif has_work:
+            measured.settled_at = None
         if any(group.raised_to is not None for group in seen.groups):
             measured.raise_waits.append(max(group.oldest_seconds for group in seen.groups) + LOOK)
         self.world.note_rescued(seen.rescued)
@@ -228,12 +286,15 @@ def simulated(client: DynamoClient, scenario: str, conditions: Conditions, seed:
         drained_minutes=round(measured.drained_seconds / 60, 1),
         ideal_hours=round(conditions.ideal_hours, 3),
         instance_hours=round(measured.instance_hours, 3),
-        waste=round(measured.instance_hours / conditions.ideal_hours, 3),
+        waste=round(measured.instance_hours / conditions.ideal_hours, 3) if conditions.ideal_hours else 0.0,
         machines=measured.machines,
         reclaimed=measured.reclaimed,
         busy_ended=measured.busy_ended,
         taken_from_the_living=measured.taken_from_the_living,
         lowered=measured.lowered,
+        moved=measured.moved,
+        late_machines=measured.late_machines,
+        late_hours=round(measured.late_hours, 3),
         repeated_hours=round(measured.repeated_seconds / 3600, 3),
         longest_wait=round(max(measured.waits, default=0.0), 1),
         longest_unnoticed=round(max(measured.unnoticed, default=0.0), 1),
@@ -280,6 +341,9 @@ COLUMNS = (
     ("machines", "9", "machines"),
     ("reclaimed", "10", "reclaimed"),
     ("busy ended", "11", "busy_ended"),
+    ("moved", "6", "moved"),
+    ("late", "5", "late_machines"),
+    ("late h", "7.2f", "late_hours"),
     ("repeated h", "11.2f", "repeated_hours"),
     ("wait", "6.1f", "longest_wait"),
     ("found", "6.0f", "longest_unnoticed"),
@@ -305,16 +369,21 @@ def main() -> None:
         "scenarios", nargs="*", metavar="SCENARIO", help=f"one of: {', '.join(SCENARIOS)} (default: all)"
     )
     parser.add_argument("--seeds", type=int, default=1, help="runs of each scenario (default 1)")
+    parser.add_argument("--boot", type=float, metavar="SECONDS", help="boot of the machines (default 240)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="also write the figures to this file")
     options = parser.parse_args()
     if unknown := set(options.scenarios) - SCENARIOS.keys():
         parser.error(f"unknown scenario: {', '.join(sorted(unknown))}")
+    logging.disable(logging.ERROR)  # an outage fills the table with them
     show_heading()
     rows = []
     with engine() as table:
         for name in options.scenarios or SCENARIOS:
             for seed in range(options.seeds):
-                rows.append(simulated(table(), name, SCENARIOS[name], seed))
+                conditions = SCENARIOS[name]
+                if options.boot is not None:
+                    conditions = replace(conditions, boot_seconds=options.boot)
+                rows.append(simulated(table(), name, conditions, seed))
                 show(rows[-1])
     if options.json:
         options.json.write_text(

@@ -167,6 +167,7 @@ class SimulatedWorker:
             seq=1,
         )
         self._world.queue.complete(lease, results={}, summary=summary)
+        self._world.rows.note_claim(FLEET, self._host.instance_id)
         self._world.succeeded()
         self.become_free()
 
@@ -183,6 +184,7 @@ class SimulatedWorker:
             self._note_trained()
             self._save()
             self._world.queue.release(self.lease, "spot")
+            self._world.rows.note_claim(FLEET, self._host.instance_id)
             self._world.released(self.lease.job_id)
             self.end()
 

@@ -27,7 +27,8 @@ class Conditions:
     reclaimed_per_hour: float = 0.0
     noticed: float = 1.0  # fraction of reclaims with two minutes' notice
     waves: tuple[tuple[float, float], ...] = ()  # (time, fraction of the machines reclaimed)
-    boot_seconds: float = 240.0  # mean; varies by 10 %
+    boot_seconds: float = 240.0  # mean; varies by 10 %, and ends at the deadline
+    boot_deadline_seconds: float = 1200.0
     idle_seconds: float = 300.0
     start_seconds: float = 60.0  # from a claim to the first step
     stop_seconds: float = 20.0  # from a notice that was seen to the checkpoint in the bucket
@@ -38,6 +39,14 @@ class Conditions:
     drains: str = "yes"  # whether a machine checks its slots once more before it terminates itself
     wakes_at_ends: str = "yes"
     trials: str = "yes"
+    lowers: str = "yes"  # whether the scaler's wish for fewer machines reaches the group
+    ordered_ahead: int = 0  # machines of the first group at the beginning
+    reaches_group: str = "yes"  # whether machines can ask their group to end them; else they only switch off
+    delivers_from: float = 0.0  # until then the first group gets no machine
+    outage: tuple[float, float] = (0.0, 0.0)  # in between, every request to a group fails
+    cancelled_at: float = 0.0  # of all jobs that wait; 0: never
+    max_cost_per_day: float = 0.0
+    runs_on: str = "no"  # whether the simulation goes on to max_hours after the last job and machine
     lease_seconds: float = 90.0
     renew_seconds: float = 15.0
     ondemand_maximum: int = 0
@@ -73,7 +82,11 @@ class Measurements:
     cold_starts: list[float] = field(default_factory=list)  # on a machine launched after the submit
     warm_starts: list[float] = field(default_factory=list)  # on a machine that was running before
     looks: int = 0
-    lowered: int = 0  # looks that lowered the desired capacity
+    lowered: int = 0  # looks that lowered the desired capacity under a machine that was starting while jobs waited
+    moved: int = 0  # jobs moved to the on-demand queue because no spot machine came
+    settled_at: float | None = None  # of the first look at which no machine may be started any more
+    late_machines: int = 0  # launched after that
+    late_hours: float = 0.0
 
 
 class World:
@@ -113,6 +126,16 @@ class World:
         self._raced: dict[str, float] = {}
 
     # jobs
+
+    def cancel_waiting(self) -> None:
+        for job in list(self.queue.due_jobs()):
+            self.queue.cancel(job.job_id)
+            self.completed += 1
+
+    def is_out(self) -> bool:
+        """Whether requests to Auto Scaling fail at the moment."""
+        since, until = self.conditions.outage
+        return since <= self.clock.seconds < until
 
     def submit(self) -> str:
         job_id = str(uuid.UUID(int=self.rng.getrandbits(128), version=4))

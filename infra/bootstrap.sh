@@ -14,20 +14,17 @@ logs=$root/var/log/layoutlm
 python=${LAYOUTLM_PYTHON:-/opt/pytorch/bin/python}  # the AMI's Python, with torch
 nvme=$root/opt/dlami/nvme  # where the AMI mounts instance store
 agent=$root/opt/aws/amazon-cloudwatch-agent/bin/amazon-cloudwatch-agent-ctl
+unit_path=${LAYOUTLM_UNIT_PATH:-/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin}  # systemd's, for worker@.service
 
 main() {
-  load_settings
-  ship_logs
-  stop_updates
-  swapoff -a  # a swapping trainer is slower than one that is killed and resumed with smaller batches
-  make_user
-  choose_work_dir
-  make_venv
-  check_device
-  install_units
-  start_workers
-  systemctl stop layoutlm-deadline.timer
-  say "ready"
+  local step begun
+  for step in load_settings check_aws ship_logs read_torch stop_updates stop_swap make_user choose_work_dir make_venv \
+    check_device install_units start_workers stop_deadline; do
+    begun=$SECONDS
+    "$step"
+    say "$step took $((SECONDS - begun)) s"
+  done
+  say "ready $(cut -d. -f1 /proc/uptime) s after the start"
 }
 
 say() { echo "bootstrap: $*"; }
@@ -37,6 +34,11 @@ load_settings() {
   # shellcheck source=/dev/null
   . "$root/etc/layoutlm/worker.env"
   set +a
+}
+
+# The script that terminates this machine runs by systemd, whose PATH is not the one of the user data.
+check_aws() {
+  PATH=$unit_path command -v aws || { say "aws is not on the PATH of services, $unit_path" >&2 && return 1; }
 }
 
 # Ships the logs of the whole boot, so that a failed machine leaves its reason. The machine works without them, too.
@@ -74,6 +76,16 @@ log_file() {
     "$1" "$LAYOUTLM_FLEET" "$2"
 }
 
+# A volume made from a snapshot is filled at first touch, some MB a second and file: reads what torch loads meanwhile.
+read_torch() {
+  local ami
+  ami=$(ami_packages)
+  find "$ami/torch/lib" "$ami/nvidia" -name '*.so*' -type f -print0 2>/dev/null |
+    nice xargs -0 --no-run-if-empty -P 16 -n 1 cat >/dev/null 2>&1 &
+}
+
+ami_packages() { "$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }
+
 # Ubuntu's automatic updates restart services, including a worker with its job. Other images may have none to stop.
 stop_updates() {
   local updates=(apt-daily.timer apt-daily-upgrade.timer unattended-upgrades.service)
@@ -82,6 +94,9 @@ stop_updates() {
   systemctl mask "${updates[@]}" || say "no updates to mask"
   systemctl stop --no-block "${updates[@]}" || say "no updates to stop"  # a running update may take half an hour to stop
 }
+
+# A swapping trainer is slower than one that is killed and resumed with smaller batches.
+stop_swap() { swapoff -a; }
 
 make_user() {
   id layoutlm >/dev/null 2>&1 && return
@@ -107,17 +122,18 @@ make_venv() {
   local ami site wheels=("$bundle"/receipt_layoutlm-*.whl)
   rm -rf "$venv"
   "$python" -m venv --without-pip "$venv"
-  install_packages --require-hashes --requirement "$bundle/worker.lock"
-  install_packages --no-index "${wheels[@]}"
-  ami=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+  install_packages --find-links "$bundle/wheels" --require-hashes --requirement "$bundle/worker.lock"
+  install_packages "${wheels[@]}"
+  ami=$(ami_packages)
   site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
   echo "$ami" >"$site/ami.pth"
   echo "$LAYOUTLM_BUNDLE" >"$venv/bundle"
 }
 
+# From the bundle alone: a boot needs no package index, and what is installed was uploaded by the deployment.
 install_packages() {
   "$python" -m pip --python "$venv/bin/python" --disable-pip-version-check --no-input install \
-    --no-deps --only-binary :all: --quiet "$@"
+    --no-index --no-deps --only-binary :all: --quiet "$@"
 }
 
 # On NVIDIA hardware, torch must find one device for each slot; checked as the workers' user.
@@ -161,5 +177,7 @@ start_workers() {
   systemctl enable "${names[@]}"
   systemctl start "${names[@]}"
 }
+
+stop_deadline() { systemctl stop layoutlm-deadline.timer; }
 
 main

@@ -314,6 +314,15 @@ class DynamoClient:
         return sorted([*ours, *original], key=lambda metric: metric.timestamp)
 
     @checked
+    def newest_job_metric(self, job_id: str) -> JobMetric | None:
+        """The newest evaluation of any attempt; None without one, and for one of the original system's rows."""
+        rows = self._query(
+            None, items.job_pk(parse_job_id(job_id)), prefix=items.METRIC_PREFIX, newest_first=True, page=1
+        )
+        newest = next(self._readable(evaluation_from, rows), None)
+        return newest if isinstance(newest, JobMetric) else None
+
+    @checked
     def iter_job_logs(self, job_id: str, *, page: int | None = None) -> Iterator[JobLog]:
         rows = self._query(None, items.job_pk(parse_job_id(job_id)), prefix=items.LOG_PREFIX, page=page)
         return self._readable(items.log_from, rows)

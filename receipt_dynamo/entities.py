@@ -431,6 +431,34 @@ class FleetCost(BaseModel):
     metered_until: Time | None = None
 
 
+class FleetWarmUp(BaseModel):
+    """Machines that a person ordered ahead of jobs: until then the scaler does not take the order back."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    fleet: str
+    machines: int = Field(ge=0)
+    until: Time
+
+
+class ServedQueue(BaseModel):
+    """What the scaler of a fleet remembers of a queue from look to look.
+
+    `ordered_for` are the first jobs for which it ordered machines at `ordered_at`. Since `unfilled_since` machines are
+    ordered and none came; `trouble` says why.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")  # a newer scaler may write more
+
+    queue: str
+    fleet: str
+    seen_at: Time
+    ordered_at: Time | None = None
+    ordered_for: tuple[str, ...] = ()
+    unfilled_since: Time | None = None
+    trouble: str = ""
+
+
 _UNIQUE_KEYS = uuid.UUID("6f6a1c1e-8f57-5d2a-9f0e-2c7a1f0f3b11")  # namespace of ids made from unique keys
 
 

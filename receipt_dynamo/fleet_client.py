@@ -1,7 +1,8 @@
-"""FleetRows: pause, daily costs and claiming machines of a fleet, one method per access pattern."""
+"""FleetRows: the rows of a fleet beside its jobs, one method per access pattern."""
 
+import contextlib
 from collections.abc import Callable, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from functools import partial
 
 from pynamodb.expressions.condition import Condition
@@ -9,8 +10,8 @@ from pynamodb.expressions.condition import Condition
 from receipt_dynamo import fleet_items as items
 from receipt_dynamo.arguments import checked
 from receipt_dynamo.client import DynamoClient
-from receipt_dynamo.entities import FleetCost, FleetPause
-from receipt_dynamo.fleet_items import FleetCostItem
+from receipt_dynamo.entities import FleetCost, FleetPause, FleetWarmUp, ServedQueue
+from receipt_dynamo.fleet_items import FleetCostItem, FleetLockItem
 from receipt_dynamo.lease_watch import Sighting
 from receipt_dynamo.unreadable import read, readable
 from receipt_dynamo.writes import ConditionFailed, delete, put
@@ -73,11 +74,56 @@ class FleetRows:
         self._client.writer.execute(put(items.silent_item(fleet, sightings, self._now())))
 
     @checked
+    def take_lock(self, fleet: str, token: str, seconds: float) -> datetime | None:
+        """Take the lock of a fleet's looks for so long; None when it was taken, else when its holder took it."""
+        now, length = self._now(), timedelta(seconds=seconds)
+        # not "expired": a row without an expiry, or with one that no look writes, must not stop the fleet for ever
+        free = ~FleetLockItem.expires_at.between(now, now + 2 * length)
+        try:
+            self._client.writer.execute(put(items.lock_item(fleet, token, now, now + length), free))
+        except ConditionFailed as lost:
+            held = read(FleetLockItem.from_raw_data, lost.losers[0] or {})
+            return None if held.token == token else held.taken_at  # our own write, whose reply was lost
+        return None
+
+    @checked
+    def release_lock(self, fleet: str, token: str) -> None:
+        """Let the next look begin, unless the lock was lost meanwhile."""
+        now = self._now()
+        ended = now - timedelta(minutes=1)  # another machine's reading of the server's time may differ by a second
+        with contextlib.suppress(ConditionFailed):
+            self._client.writer.execute(put(items.lock_item(fleet, token, now, ended), FleetLockItem.token == token))
+
+    @checked
+    def get_warm_up(self, fleet: str) -> FleetWarmUp | None:
+        """The machines ordered ahead of jobs, or None; an order that has expired or cannot be read does not count."""
+        raw = self._client.get_row(items.warm_up_key(fleet), consistent=True)
+        warm = next(readable(partial(items.warm_up_from, fleet), [raw] if raw else []), None)
+        return None if warm is None or warm.until <= self._now() else warm
+
+    @checked
+    def put_warm_up(self, warm: FleetWarmUp) -> None:
+        """Keep an order ahead of jobs; replaces an existing one."""
+        self._client.writer.execute(put(items.warm_up_item(warm)))
+
+    @checked
+    def get_served(self, queue: str) -> ServedQueue | None:
+        """The fleet that serves a queue, as its last look saw it; None without one, or when it cannot be read."""
+        raw = self._client.get_row(items.served_key(queue), consistent=True)
+        return next(readable(items.served_from, [raw] if raw else []), None)
+
+    @checked
+    def put_served(self, served: ServedQueue) -> None:
+        """Keep what a look saw of a queue. Only looks that hold the fleet's lock do so."""
+        self._client.writer.execute(put(items.served_item(served)))
+
+    @checked
     def note_claim(self, fleet: str, instance_id: str) -> None:
-        """Record that this machine claimed a job, so its setup works. Idempotent."""
+        """Record that this machine has claimed or ended a job just now, so its setup works."""
         self._client.writer.execute(put(items.machine_item(fleet, instance_id, self._now())))
 
     @checked
-    def has_claimed(self, fleet: str, instance_id: str) -> bool:
-        """Whether a machine claimed a job in the last 60 days."""
-        return self._client.get_row(items.machine_key(fleet, instance_id), consistent=False) is not None
+    def claimed_at(self, fleet: str, instance_id: str) -> datetime | None:
+        """When a machine last claimed or ended a job, if that was in the last 60 days. Raises UnreadableRow."""
+        raw = self._client.get_row(items.machine_key(fleet, instance_id), consistent=False)
+        return None if raw is None else read(items.claimed_at_from, raw)

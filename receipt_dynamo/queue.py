@@ -34,6 +34,7 @@ from receipt_dynamo.entities import (
     Storage,
     Timing,
     new_job_id,
+    ondemand_queue,
     parse_job_id,
 )
 from receipt_dynamo.errors import (
@@ -61,6 +62,7 @@ from receipt_dynamo.transitions import (
     interruption,
     is_behind,
     later_keys,
+    move_writes,
     pin_writes,
     pointer_actions,
     pointer_as_read,
@@ -464,6 +466,19 @@ class JobQueue:
                 raise StateConflict(f"job {job_id} cannot be retried: it was cancelled, or is being deleted") from None
             return stored  # our own lost reply, or another retry
         return self.client.get_job(job_id, consistent=True)
+
+    @checked
+    def move_to_ondemand(self, job: Job) -> Job | None:
+        """Move a waiting job, as it was read, to the on-demand queue; None when it was claimed or changed since."""
+        if not job.status.is_claimable:
+            raise StateConflict(f"job {job.job_id} is {job.status}: only a job that waits can be moved")
+        try:
+            self.client.writer.execute(*move_writes(job))
+        except ConditionFailed:
+            stored = self.client.get_job(job.job_id, consistent=True)
+            is_moved = stored.status.is_claimable and stored.queue == ondemand_queue(job.queue)
+            return stored if is_moved else None  # our own write, whose reply was lost
+        return self.client.get_job(job.job_id, consistent=True)
 
     def held(self) -> list[tuple[Job, Lease]]:
         """Running jobs with their held leases; jobs released meanwhile are left out."""

@@ -88,6 +88,15 @@ def _queue_after_interruption(job: Job, timing: Timing, now: datetime) -> list[A
     return [kept, JobItem.queue.set(moved.queue), *queue_keys(moved)]
 
 
+def move_writes(job: Job) -> list[Write]:
+    """A job that waits, as it was read -> the on-demand queue, due at once."""
+    moved = job.model_copy(update={"queue": ondemand_queue(job.queue)})
+    as_read = (
+        (JobItem.status == job.status.value) & (JobItem.attempt == job.attempt) & (JobItem.queue == job.queue)
+    ) & JobItem.gsi3_pk.exists()
+    return [update(items.job_key(job.job_id), [JobItem.queue.set(moved.queue), *queue_keys(moved)], as_read)]
+
+
 def is_behind(pointer: Pointer) -> Condition:
     """The stored resume point is of an earlier step, or of this step by an earlier attempt."""
     step, attempt = LeaseItem.checkpoint.global_step, LeaseItem.checkpoint.attempt

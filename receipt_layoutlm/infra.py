@@ -83,15 +83,16 @@ def create_bucket(client: "S3Client", name: str) -> None:
 
 def superseded_days() -> int:
     """Days after which the bucket's lifecycle rule deletes checkpoints of succeeded jobs, by default."""
-    return int(_storage_template()["Parameters"]["SupersededDays"]["Default"])
+    return int(storage_template()["Parameters"]["SupersededDays"]["Default"])
 
 
 def _table_properties() -> dict[str, Any]:
-    properties: dict[str, Any] = _storage_template()["Resources"]["Table"]["Properties"]
+    properties: dict[str, Any] = storage_template()["Resources"]["Table"]["Properties"]
     return properties
 
 
 @functools.cache
-def _storage_template() -> dict[str, Any]:
+def storage_template() -> dict[str, Any]:
+    """storage.yaml, with !Ref X and the like as X."""
     template: dict[str, Any] = yaml.load(template_path("storage.yaml").read_text(), Loader=_TemplateLoader)
     return template

@@ -203,3 +203,8 @@ def cache_dir(environ: Mapping[str, str]) -> Path:
 
     given = environ.get(CACHE_VARIABLE)
     return Path(given).expanduser().absolute() if given else platformdirs.user_cache_path("layoutlm")
+
+
+def image_cache(environ: Mapping[str, str]) -> Path:
+    """Downloaded pictures of pages, named by their SHA-256."""
+    return cache_dir(environ) / "images"

@@ -30,6 +30,7 @@ ROOMS = {
     "jobs",
     "fleet",
     "local",
+    "mlflow_store",
     "cli",
 }
 MAY_IMPORT = {
@@ -45,6 +46,7 @@ MAY_IMPORT = {
     "jobs": {"worker", "datasets", "storage", "run", "data"},
     "fleet": {"worker", "storage", "run"},
     "local": set(),
+    "mlflow_store": {"jobs", "worker", "datasets", "storage", "run", "data"},
     "cli": ROOMS - {"training"},
 }
 WITHOUT_AWS = ("data", "run", "training", "inference", "reports")
@@ -288,6 +290,7 @@ def test_the_environment_is_read_at_the_edge_only() -> None:
         "receipt_layoutlm/inference/scans.py",  # a program in Python names no cache folder
         "receipt_layoutlm/fleet/scaler/lambda_entry.py",  # a Lambda is told in this way alone
         "receipt_layoutlm/extractor.py",  # the door for Python programs
+        "receipt_layoutlm/mlflow_store/store.py",  # MLflow's server tells its workers so what it serves
         "receipt_layoutlm/training/__main__.py",  # torchrun says there which process of several it is
     }
 

@@ -2,12 +2,14 @@
 
 import logging
 import os
+import re
 from typing import Any
 
 import click
 
 from receipt_layoutlm.cli.lazy_group import LazyGroup
 from receipt_layoutlm.cli.output import PrintableFormatter, colour_of, error_text
+from receipt_layoutlm.suggestions import nearest_name
 
 COMMANDS = {
     "train": ("receipt_layoutlm.cli.train:train_command", "Submit a training job, or run it here with --run-here."),
@@ -21,7 +23,9 @@ COMMANDS = {
     ),
     "model": ("receipt_layoutlm.cli.model:model", "Export a model, to run it without torch."),
     "serve": ("receipt_layoutlm.cli.serve:serve_command", "Serve a model over HTTP."),
+    "ui": ("receipt_layoutlm.cli.ui:ui_command", "Open MLflow's page on the jobs of the table."),
     "overlay": ("receipt_layoutlm.cli.overlay:overlay_command", "Draw pages with their fields, and mark errors."),
+    "report": ("receipt_layoutlm.cli.report:report_command", "Show what happened in a run, as one HTML file."),
     "job": ("receipt_layoutlm.cli.job:job", "List, show, explain, compare, cancel, retry, pull and delete jobs."),
     "rescue": ("receipt_layoutlm.cli.rescue:rescue", "Requeue jobs whose lease has expired."),
     "fleet": ("receipt_layoutlm.cli.fleet:fleet", "Deploy and manage GPU machines in your AWS account."),
@@ -30,6 +34,7 @@ COMMANDS = {
     "storage": ("receipt_layoutlm.cli.storage:storage", "Show what the bucket holds."),
     "local": ("receipt_layoutlm.cli.local:local", "Start, stop and show the embedded AWS behind --local."),
     "doctor": ("receipt_layoutlm.cli.doctor:doctor", "Check this machine or your AWS account and suggest fixes."),
+    "mcp": ("receipt_layoutlm.cli.mcp_server:mcp_command", "Serve jobs to a coding agent over MCP, read-only."),
     "chaos": ("receipt_layoutlm.cli.chaos:chaos", "Check the queue under kills, faults and wrong clocks."),
     "completion": ("receipt_layoutlm.cli.completion:completion", "Complete commands, jobs and datasets in your shell."),
     "demo": ("receipt_layoutlm.cli.demo:demo", "Run the whole system once on generated receipts."),
@@ -64,8 +69,26 @@ class Program(LazyGroup):
                 raise
             click.echo("Interrupted.", err=True)
             ctx.exit(INTERRUPTED)
+        except click.NoSuchOption as error:
+            raise _cleaned(_as_argument(error) or error, ctx) from error
         except click.ClickException as error:
             raise _cleaned(error, ctx) from error
+
+
+def _as_argument(error: click.NoSuchOption) -> click.UsageError | None:
+    """The usage error for an option that is an argument of this command, perhaps misspelt; None if it is not."""
+    if error.ctx is None:
+        return None
+    name = error.option_name.lstrip("-").lower()
+    for param in error.ctx.command.params:
+        if isinstance(param, click.Argument):
+            shown = param.make_metavar(error.ctx)
+            names = {str(param.name), re.sub(r"[^a-z-]", "", shown.lower())}
+            names |= {"job", "model"} if names & {"job", "model"} else set()
+            if name in names or (not error.possibilities and nearest_name(name, names) is not None):
+                command = f"{error.ctx.command_path} {shown}"
+                return click.UsageError(f"No such option: {error.option_name}. It is an argument: {command}", error.ctx)
+    return None
 
 
 def _cleaned(error: click.ClickException, ctx: click.Context) -> click.ClickException:

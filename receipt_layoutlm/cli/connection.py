@@ -7,7 +7,8 @@ import errno
 import functools
 import getpass
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -23,12 +24,15 @@ from receipt_layoutlm.redact import printable
 from receipt_layoutlm.references import TABLE_VARIABLE
 
 if TYPE_CHECKING:
+    from mypy_boto3_sts.type_defs import GetCallerIdentityResponseTypeDef
+
     from receipt_layoutlm.storage.bucket import Bucket
 
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 BUCKET_VARIABLE = "LAYOUTLM_TRAINING_BUCKET"
+OWNER_VARIABLE = "LAYOUTLM_BUCKET_OWNER"
 
 
 @dataclass
@@ -39,6 +43,12 @@ class Connection:
     table: str | None
     region: str | None
     bucket_name: str | None
+
+    @property
+    def words(self) -> list[str]:
+        """The options of another command that reaches the same places; what the environment names is left to it."""
+        given = (("--dynamo-table", self.table), ("--region", self.region), ("--bucket", self.bucket_name))
+        return ["--local"] * self.is_local + [word for flag, value in given if value for word in (flag, value)]
 
     def client(self) -> DynamoClient:
         table = self.table_name()
@@ -84,23 +94,38 @@ class Connection:
 
         if self.is_local:
             self._start_local("s3", name)
-        return Bucket(name, region=None if self.is_local else self.region)
+            return Bucket(name)
+        return Bucket(name, region=self.region, owner=self.bucket_owner)
+
+    def bucket_owner(self) -> str | None:
+        """The account that owns the bucket: the given one, else the credentials' own; None on another S3 than AWS's."""
+        given = os.environ.get(OWNER_VARIABLE)
+        if given:
+            if re.fullmatch(r"\d{12}", given) is None:
+                raise click.UsageError(f"{OWNER_VARIABLE} must be an account of 12 digits, not {given!r}")
+            return given
+        if any(os.environ.get(name) for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")):
+            return None
+        identity = self._identity
+        return None if identity is None else identity["Account"]
 
     def caller(self) -> str:
         """Identity of the submitter: the AWS caller's ARN, otherwise the OS user."""
+        identity = None if self.is_local else self._identity
+        return getpass.getuser() if identity is None else identity["Arn"]
+
+    @functools.cached_property
+    def _identity(self) -> "GetCallerIdentityResponseTypeDef | None":
+        """Account and ARN of the credentials; None where AWS does not tell."""
         import boto3
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError, ClientError
 
-        if self.is_local:
-            return getpass.getuser()
         config = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 1})
         try:
-            return boto3.client("sts", region_name=resolve_region(self.region), config=config).get_caller_identity()[
-                "Arn"
-            ]
+            return boto3.client("sts", region_name=resolve_region(self.region), config=config).get_caller_identity()
         except (BotoCoreError, ClientError):
-            return getpass.getuser()
+            return None
 
     def _start_local(self, service: Literal["dynamodb", "s3"], name: str) -> None:
         from receipt_layoutlm.local import aws as local_aws
@@ -160,11 +185,13 @@ MODULES = {
     "ocr": ("rapidocr", "onnxruntime", "pypdfium2", "PIL"),
     "onnx": ("numpy", "onnxruntime", "tokenizers"),
     "serve": ("fastapi", "uvicorn", "python_multipart"),
+    "mlflow": ("mlflow",),
+    "mcp": ("mcp",),
 }
 
 
-def require(extra: str) -> None:
-    """Raise a one-line error when a module of the extra is not installed. Imports none of them."""
-    missing = [module for module in MODULES[extra] if find_spec(module) is None]
+def require(extra: str, modules: Sequence[str] | None = None) -> None:
+    """Raise a one-line error when a module of the extra (or one of `modules` alone) is not installed. Imports none."""
+    missing = [module for module in modules or MODULES[extra] if find_spec(module) is None]
     if missing:
         raise click.ClickException(f"{', '.join(missing)} not installed: pip install 'receipt-layoutlm[{extra}]'")

@@ -47,15 +47,30 @@ TRAIN_PACKAGES = ("torch", "transformers", "safetensors", "numpy")
     show_envvar=True,
     help="Check the account for this fleet.",
 )
+@click.option("--bundle", "reference", metavar="JOB", help="Collect what somebody needs to help with a job.")
+@click.option("--to", "target", type=click.Path(path_type=Path), help="File of --bundle (default: bundle-ID.zip).")
+@click.option("--yes", is_flag=True, help="Write the bundle without asking; it is shown all the same.")
 @store_options
-def doctor(connection: Connection, as_json: bool, fleet: str | None) -> None:
+def doctor(
+    connection: Connection, as_json: bool, fleet: str | None, reference: str | None, target: Path | None, yes: bool
+) -> None:
     """Check this machine, or your AWS account, and print the fixes; exit code 1 when something is missing.
 
     With a table, a bucket or a fleet (by flag or environment, and without --local), doctor checks the account:
     credentials, the fleet's stack, your rights to submit jobs and to deploy a fleet (simulated), the table's shape,
     the bucket, quotas for the fleet's instance types, and the wheel that `fleet deploy` would use. Otherwise it checks
     this machine for `layoutlm-cli --local train`.
+
+    --bundle JOB shows command, config, state, timeline, events, log and versions of a job, and writes them into an
+    archive once you confirm. It holds no secrets, and no words of pages.
     """
+    if reference is not None:
+        from receipt_layoutlm.cli.bundle import write_bundle
+
+        write_bundle(connection, reference, target, yes)
+        return
+    if target or yes:
+        raise click.UsageError("--to and --yes belong to --bundle JOB: add it, or leave them out")
     if not connection.is_local and (fleet or connection.has_table() or connection.has_bucket()):
         from receipt_layoutlm.fleet.account import Account, check_account
         from receipt_layoutlm.fleet.names import DEFAULT_FLEET

@@ -10,7 +10,7 @@ from receipt_layoutlm.cli.connection import Connection
 from receipt_layoutlm.cli.labelled_pages import NoPages, Subject, subject_options
 from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.progress import counting_bar
-from receipt_layoutlm.cli.sources import DeviceName, device_option, threads_option
+from receipt_layoutlm.cli.sources import DeviceName, RuntimeChoice, device_option, runtime_option, threads_option
 from receipt_layoutlm.cli.tables import clean, per_label_table, score, table
 from receipt_layoutlm.errors import UserError
 
@@ -34,6 +34,7 @@ set_option = click.option(
     help="Read the pages' pictures in this folder by OCR, and score the values instead of the words.",
 )
 @device_option
+@runtime_option
 @threads_option
 @subject_options
 def evaluate_command(
@@ -43,6 +44,7 @@ def evaluate_command(
     set_name: str | None,
     images: Path | None,
     device: DeviceName,
+    runtime: RuntimeChoice,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -63,7 +65,7 @@ def evaluate_command(
     from receipt_layoutlm.jobs.held_out import Seen
 
     title, chosen = chosen_pages(subject, pages, set_name)
-    predictor = Predictor.load(subject.folder, device, threads)
+    predictor = Predictor.load(subject.folder, device, threads, runtime)
     notes = list(predictor.notes)
     trained_on = None if subject.split is None else Seen.of(subject.split).groups
     if trained_on is None:

@@ -1,6 +1,7 @@
 """layoutlm-cli overlay: pages with their fields as pictures and as HTML, with errors marked."""
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,8 +27,10 @@ from receipt_layoutlm.cli.sources import (
 )
 from receipt_layoutlm.cli.tables import Column, clean, table
 from receipt_layoutlm.jobs.find import BEST
+from receipt_layoutlm.paths import image_cache
 
 if TYPE_CHECKING:
+    from receipt_layoutlm.data.page import Page
     from receipt_layoutlm.reports.overlay_index import DrawnPage, Format
 
 FORMATS: Final[dict[str, "tuple[Format, ...]"]] = {"both": ("html", "png"), "html": ("html",), "png": ("png",)}
@@ -44,7 +47,8 @@ SHOWN: Final = 10  # pages in the text
 @click.option(
     "--images",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of the pages' pictures, named by SHA-256, file name or page id. Scans are their own pictures.",
+    help="Folder of the pages' pictures, named by SHA-256, file name or page id. Scans are their own pictures, "
+    "and the pages of `dataset import scans` have theirs in the bucket.",
 )
 @click.option(
     "--output",
@@ -107,6 +111,7 @@ def overlay_command(
     require("reports")
     from receipt_layoutlm.cli.overlay_pages import Pictures, draw_pages, evaluated_pages, predicted_pages
     from receipt_layoutlm.data.jsonl import read_partly_labelled_lines
+    from receipt_layoutlm.datasets.page_images import fetch_images
     from receipt_layoutlm.datasets.predictions import read_held_out
     from receipt_layoutlm.inference.scans import ScanOptions
     from receipt_layoutlm.inference.sources import InputPage
@@ -130,7 +135,14 @@ def overlay_command(
         options = [("--job", reference), ("--model", model), ("--dataset", dataset), ("--date-order", date_order)]
         options += [("--runtime", None if runtime == "auto" else runtime)]
         following = predict_text([*options, *(("--receipt", receipt) for receipt in receipts)], sources, output)
-    pictures = Pictures.of(images)
+    bucket = connection.open_bucket(connection.default_bucket()) if from_evaluation or dataset else None
+
+    def fetch(page: "Page") -> Path | None:
+        if bucket is None:
+            return None
+        return next(iter(fetch_images(bucket, [page], image_cache(os.environ), lambda: None).values()), None)
+
+    pictures = Pictures.of(images, fetch)
 
     def content(each: InputPage) -> str:
         return content_of(each.page, pictures.version(each), date_order or "")

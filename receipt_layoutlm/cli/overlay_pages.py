@@ -1,5 +1,6 @@
 """Pages that overlay draws: their gold and predicted entities, and their pictures."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import tee
@@ -49,19 +50,21 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """Pictures of pages: the scans that were read, and the files of a folder."""
+    """Pictures of pages: the scans that were read, the files of a folder, and those that are stored with pages."""
 
     files: Mapping[str, Path]
+    fetch: Callable[[Page], Path | None]
 
     @classmethod
-    def of(cls, folder: Path | None) -> Self:
-        return cls({} if folder is None else images_by_name(folder))
+    def of(cls, folder: Path | None, fetch: Callable[[Page], Path | None]) -> Self:
+        return cls({} if folder is None else images_by_name(folder), fetch)
 
     def find(self, each: InputPage) -> Picture | None:
         if each.rotation is not None:
             return Picture(Path(each.source), each.number, each.rotation)
-        path = find_image(each.page, self.files)
-        return None if path is None else Picture(path, 1, 0)
+        path = find_image(each.page, self.files) or self.fetch(each.page)
+        number = re.search(r"#([1-9]\d*)$", each.page.page_id)  # as ScannedPage names the pages of a file
+        return None if path is None else Picture(path, int(number[1]) if number else 1, 0)
 
     def version(self, each: InputPage) -> str:
         picture = self.find(each)

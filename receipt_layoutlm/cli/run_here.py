@@ -3,10 +3,12 @@
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -52,6 +54,7 @@ class WorkerOptions:
     price_per_hour: float | None = None  # US dollars; on a fleet's machine it is looked up
     min_free_disk: float = 0.0  # GB; 0 leaves the disk alone
     ended_file: Path | None = None
+    drain_after: timedelta | None = None  # age of a fleet's machine
 
 
 @contextmanager
@@ -82,7 +85,7 @@ def open_context(
         price_lookup = machine_price(machine, metadata.zone(), os.environ)
     fleet = None
     if options.fleet is not None:
-        fleet = FleetMembership(client, options.fleet, instance_id, uptime_seconds())
+        fleet = FleetMembership(client, options.fleet, instance_id, uptime_seconds(), drain_after=options.drain_after)
     with ExitStack() as stack:
         if policy.own_work_dir is None:
             default = prepare_default_work_dir(policy.default_work_dir, os.environ)
@@ -116,6 +119,7 @@ def open_context(
             observe=view.observe,
             now=client.now,
             ended=ended,
+            report_command=(sys.executable, "-m", "receipt_layoutlm.cli", "report", *connection.words, "--store"),
         )
 
 

@@ -63,6 +63,13 @@ device_option = click.option(
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), help="CPU threads (default: the CPUs it may use)."
 )
+runtime_option = click.option(
+    "--runtime",
+    type=click.Choice(["auto", "torch", "onnx"]),
+    default="auto",
+    show_default=True,
+    help="Library that computes; auto: onnx (onnxruntime, on the CPU) for a folder of `model export`, else torch.",
+)
 MODEL_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--job",
@@ -78,13 +85,7 @@ MODEL_OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="How to read 01/02/2018. Without it, a date that could be either has no value.",
     ),
     device_option,
-    click.option(
-        "--runtime",
-        type=click.Choice(["auto", "torch", "onnx"]),
-        default="auto",
-        show_default=True,
-        help="Library that computes; auto: onnx (onnxruntime, on the CPU) for a folder of `model export`, else torch.",
-    ),
+    runtime_option,
     threads_option,
 )
 

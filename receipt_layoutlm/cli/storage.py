@@ -36,8 +36,8 @@ def storage() -> None:
 def usage(connection: Connection, job_count: int, as_json: bool) -> None:
     """Count objects and bytes by kind and job.
 
-    Lists every key, 1,000 per request. Noncurrent object versions are not counted: the bucket's lifecycle rules
-    expire them.
+    Lists every key and every version, 1,000 per request. Old versions, of objects that were replaced or removed, are
+    billed until the bucket's lifecycle rules delete them: those of runs after a day.
     """
     from receipt_layoutlm.storage.usage import usage_of
 

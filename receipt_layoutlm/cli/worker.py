@@ -3,6 +3,7 @@
 import json
 import os
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -95,6 +96,14 @@ def worker() -> None:
     help="Move a job interrupted K times within an hour to the queue of on-demand machines; 0: never.",
 )
 @click.option(
+    "--drain-after-days",
+    type=click.FloatRange(min=0, min_open=True),
+    envvar="LAYOUTLM_DRAIN_AFTER_DAYS",
+    show_envvar=True,
+    metavar="DAYS",
+    help="Age of a fleet's machine from which it claims no further job (default: at no age).",
+)
+@click.option(
     "--min-free-disk",
     type=click.FloatRange(min=0),
     default=0,
@@ -123,6 +132,7 @@ def run(
     fleet: str | None,
     slot: int,
     ondemand_after: int,
+    drain_after_days: float | None,
     min_free_disk: float,
     ended_file: Path | None,
 ) -> None:
@@ -146,6 +156,7 @@ def run(
         price_per_hour=price_per_hour,
         min_free_disk=min_free_disk,
         ended_file=ended_file,
+        drain_after=None if drain_after_days is None else timedelta(days=drain_after_days),
     )
     ended = work_queue(connection, options)
     if not ended:

@@ -101,6 +101,11 @@ def _unit(pages: Sequence[RawBoxes], file: str, note: Callable[[str], None]) -> 
             "by which they are then converted; --boxes thousandths reads them as they are",
             file=file,
         )
+    if len(pages) >= _SEVERAL and 0 < reach < _AT_EDGE * PAGE_EXTENT and not any(page.size for page in pages):
+        note(
+            f"boxes read as thousandths; no page has one above {reach:g}: if they are pixels of images of about this "
+            "size, write width and height into each line"
+        )
     return BoxUnit.THOUSANDTHS
 
 

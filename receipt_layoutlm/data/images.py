@@ -13,6 +13,15 @@ MIN_JPEG_BYTES = 0.03
 """Per pixel; a JPEG with fewer is blank: blank ones have 0.01 to 0.02, scanned receipts 0.08 and more."""
 
 MIN_PNG_BYTES = 0.004  # per pixel; PNG compresses even areas better
+_MARKS = {
+    b"\xff\xd8": ".jpg",
+    b"\x89PNG": ".png",
+    b"%PDF-": ".pdf",
+    b"II*\0": ".tif",
+    b"MM\0*": ".tif",
+    b"RIFF": ".webp",
+    b"BM": ".bmp",
+}
 _END_MARK_BYTES = 64  # at the end of a file, among which its end mark has to be
 
 
@@ -65,6 +74,13 @@ def check_images(pages: Iterable[Page], folder: Path) -> ImageCheck:
         elif len(content) / (size[0] * size[1]) < (MIN_PNG_BYTES if is_png else MIN_JPEG_BYTES):
             problems[page.page_id] = f"{image.name} is blank or nearly blank"
     return ImageCheck(checked, problems)
+
+
+def suffix_of(path: Path) -> str:
+    """The suffix of a picture or PDF file by its first bytes; empty for any other."""
+    with path.open("rb") as file:
+        head = file.read(5)
+    return next((suffix for mark, suffix in _MARKS.items() if head.startswith(mark)), "")
 
 
 def image_size(path: Path) -> tuple[int, int] | None:

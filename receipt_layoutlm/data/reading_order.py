@@ -128,7 +128,9 @@ def _divided(run: list[int], boxes: Sequence[Box], centres: Sequence[float], rea
             total, squares, collisions = total + above, squares + above * above, collisions + hits[start]
             words = end - start
             spread = 2 * (squares - total * total / words) / words
-            best = min(best, (cost[start] + unit * (1 + _COLLISION * collisions) + spread, start))
+            candidate = cost[start] + unit * (1 + _COLLISION * collisions) + spread
+            if candidate <= best[0]:  # of equals the line that begins first
+                best = (candidate, start)
         cost.append(best[0])
         begin.append(best[1])
     lines: list[list[int]] = []
@@ -153,11 +155,11 @@ def _first_lines(boxes: Sequence[Box], slope: float) -> list[_Line]:
         place = bisect_left(centres, centre)
         for index in range(max(place - _NEIGHBOURS, 0), min(place + _NEIGHBOURS, len(lines))):
             line = lines[index]
-            distance = abs(line.centre - centre)
-            is_right_of = middle >= line.right - _SLACK
+            if middle < line.right - _SLACK or (distance := abs(line.centre - centre)) >= least_distance:
+                continue  # most lines: what follows costs more
             # so near that word and line overlap by enough of the smaller height
             reach = max((height + line.height) / 2 - _OVERLAP * min(height, line.height), _SLACK)
-            if is_right_of and distance < least_distance and distance <= reach:
+            if distance <= reach:
                 nearest, least_distance = index, distance
         if nearest is None:
             line = _Line(centre, height, box[0])

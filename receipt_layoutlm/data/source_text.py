@@ -1,7 +1,9 @@
 """Text of source files: plain or gzip, in UTF-8, UTF-16 or another encoding. Errors name file and line."""
 
 import codecs
+import errno
 import gzip
+import io
 import json
 import re
 import unicodedata
@@ -10,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Final, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import from_json
@@ -22,6 +24,9 @@ RECORD = ConfigDict(frozen=True, coerce_numbers_to_str=True, allow_inf_nan=False
 
 NullableText = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
 """A text that may be null, which is no text."""
+
+MOST_BYTES: Final = 4 << 30
+"""Of a file of pages, packed or unpacked; a million receipts have about as many."""
 
 AS_LINES = "write its rows as JSON lines, in pandas with df.to_json('pages.jsonl', orient='records', lines=True)"
 
@@ -77,11 +82,25 @@ class TextOptions:
     note: Callable[[str], None] = lambda text: None
 
 
-def read_content(path: Path) -> bytes:
-    """The bytes of a file, decompressed if it is gzip. Raises DataError for a file without content of its own."""
+def unpacked(packed: bytes, at_most: int = MOST_BYTES) -> bytes:
+    """The content of gzip bytes. Raises OSError, EOFError or zlib.error, and OSError for more than `at_most` bytes."""
+    with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
+        content = file.read(at_most + 1)
+    if len(content) > at_most:
+        raise OSError(errno.EFBIG, f"it unpacks to more than {at_most} bytes")
+    return content
+
+
+def read_content(path: Path, at_most: int = MOST_BYTES) -> bytes:
+    """The bytes of a file, decompressed if it is gzip. Raises DataError for a file without content of its own.
+
+    Also for one of more than `at_most` bytes, packed or unpacked.
+    """
     try:
+        if (size := path.stat().st_size) > at_most:
+            raise OSError(errno.EFBIG, f"it has {size} bytes, more than the {at_most} that are read")
         content = path.read_bytes()
-        content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+        content = unpacked(content, at_most) if content.startswith(b"\x1f\x8b") else content
     except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(f"cannot be read: {reason}", file=str(path)) from error

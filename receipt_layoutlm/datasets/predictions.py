@@ -2,7 +2,7 @@
 
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.snapshot import read_snapshot
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.references import fingerprint_of
-from receipt_layoutlm.run.predictions import TEST, PredictedPage, evaluation_name, read_predictions
+from receipt_layoutlm.run.predictions import PredictedPage, read_predictions
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.keys import RunKeys, dataset_key
 
@@ -90,19 +90,29 @@ def stored_predictions(job: Job, open_bucket: Callable[[str], Bucket]) -> Stored
     """What a job has in the bucket. Raises NoPredictions."""
     keys = _keys(job)
     bucket = open_bucket(keys.storage.bucket)
-    attempts: dict[int | None, int] = {}  # newest attempt by step; None: the test set
-    for key in bucket.list_keys(keys.run):
-        if match := _FILE.search(key):
-            step = int(match[2]) if match[2] else None
-            attempts[step] = max(attempts.get(step, 0), int(match[1]))
-    steps = [step for step in attempts if step is not None]
-    if not steps:
-        raise NoPredictions(f"job {job.name} is {job.status} and has no stored predictions: wait for its checkpoints")
+    stored = prediction_keys(bucket.list_keys(keys.run))
     best = (job.results or {}).get("best_global_step")
-    chosen = best if isinstance(best, int) and best in steps else max(steps)
-    found: dict[int | None, list[PredictedPage]] = {}
-    for each in {chosen, None} & attempts.keys():
-        name = TEST if each is None else evaluation_name(each)
-        key = f"{keys.attempt(attempts[each])}predictions/{name}"
-        found[each] = read_predictions(bucket.get_bytes(key), keys.uri(key))
+    chosen = chosen_step(stored, best if isinstance(best, int) else None)
+    if chosen is None:
+        raise NoPredictions(f"job {job.name} is {job.status} and has no stored predictions: wait for its checkpoints")
+    found = {
+        step: read_predictions(bucket.get_bytes(stored[step]), keys.uri(stored[step]))
+        for step in {chosen, None} & stored.keys()
+    }
     return StoredPredictions(chosen, found[chosen], found.get(None, []))
+
+
+def prediction_keys(keys: Iterable[str]) -> dict[int | None, str]:
+    """Among the keys of a run, the predictions of the newest attempt by step of the evaluation; None: the test set."""
+    newest: dict[int | None, tuple[int, str]] = {}
+    for key in keys:
+        if match := _FILE.search(key):
+            step, found = int(match[2]) if match[2] else None, (int(match[1]), key)
+            newest[step] = max(newest.get(step, found), found)
+    return {step: key for step, (_, key) in newest.items()}
+
+
+def chosen_step(stored: Mapping[int | None, str], best: int | None) -> int | None:
+    """The step of the best evaluation if its predictions are stored, else of the last that has some; None without."""
+    steps = [step for step in stored if step is not None]
+    return best if best in steps else max(steps, default=None)

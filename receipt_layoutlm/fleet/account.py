@@ -7,13 +7,15 @@ from pathlib import Path
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
+from receipt_dynamo import utcnow
 from receipt_dynamo.client import resolve_region
 from receipt_layoutlm.fleet.bundle import BundleError, find_wheel
 from receipt_layoutlm.fleet.check_result import CheckResult
 from receipt_layoutlm.fleet.existing import NotUsable, inspect_bucket, inspect_table
+from receipt_layoutlm.fleet.images import check_image, deployed_image
 from receipt_layoutlm.fleet.names import workers_stack
 from receipt_layoutlm.fleet.quotas import check_quotas
-from receipt_layoutlm.fleet.rights import check_deploy_rights, check_submit_rights, deploy_rights, submit_rights
+from receipt_layoutlm.fleet.rights import check_rights, deploy_rights, purposes
 from receipt_layoutlm.fleet.stack import FleetStack, StackState, refuse_unless_changeable
 from receipt_layoutlm.fleet.stack_errors import StackError
 from receipt_layoutlm.fleet.template import INSTANCE_TYPES, read_template
@@ -43,20 +45,21 @@ def check_account(account: Account) -> list[CheckResult]:
     stack, fleet = check_fleet(account.fleet, region)
     parameters = {} if stack is None else dict(stack.parameters)
     table, bucket = account.table or parameters.get("TableName"), account.bucket or parameters.get("BucketName")
-    values = read_template("workers.yaml").with_defaults(parameters)
+    values, image = read_template("workers.yaml").with_defaults(parameters), deployed_image(stack)
 
     partition = caller["Arn"].split(":")[1]
     table_arn = table and f"arn:{partition}:dynamodb:{region}:{caller['Account']}:table/{table}"
     bucket_arn = bucket and f"arn:{partition}:s3:::{bucket}"
     iam = boto3.client("iam", region_name=region)
+    deploying = deploy_rights(caller["Account"], region, account.fleet, partition)
     dynamodb, s3 = boto3.client("dynamodb", region_name=region), boto3.client("s3", region_name=region)
     return [
         CheckResult("credentials", "ok", f"{caller['Arn']} in {region}"),
         fleet,
-        check_submit_rights(iam, caller["Arn"], submit_rights(table_arn, bucket_arn)),
-        check_deploy_rights(iam, caller["Arn"], deploy_rights(caller["Account"], region, account.fleet, partition)),
+        *(check_rights(iam, caller["Arn"], each) for each in purposes(caller["Arn"], table_arn, bucket_arn, deploying)),
         *_check_storage("table", table, lambda name: inspect_table(dynamodb, name).results),
         *_check_storage("bucket", bucket, lambda name: inspect_bucket(s3, name)),
+        *([check_image(boto3.client("ec2", region_name=region), image, utcnow())] if image else []),
         *check_quotas(region, [values[name] for name in INSTANCE_TYPES if values[name]]),
         wheel,
     ]

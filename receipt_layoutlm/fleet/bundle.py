@@ -8,6 +8,8 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -19,8 +21,10 @@ from receipt_layoutlm.storage.bucket import Bucket
 
 PACKAGE = "receipt-layoutlm"
 SOURCES = ("receipt_dynamo", "receipt_layoutlm")
-MACHINE_FILES = ("worker.lock", "bootstrap.sh", "worker@.service", "terminate_instance.sh")
+MACHINE_FILES = ("bootstrap.sh", "worker@.service", "terminate_instance.sh")
 LAMBDA_PYTHON, LAMBDA_PLATFORM = "3.13", "manylinux2014_x86_64"  # as in infra/workers.yaml
+MACHINE_PYTHONS = ("3.12", "3.13")  # of the image that infra/workers.yaml names, in its releases so far
+MACHINE_PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_28_x86_64")
 BUILD = "build one with scripts/build_wheel and give it with --wheel"
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest time in a zip: equal contents make equal bytes
 PIP_TRACES = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")  # of an installation; they differ by machine
@@ -47,18 +51,33 @@ def find_wheel(dist: Path) -> Path:
     raise BundleError(f"there is no wheel in {dist}, and this package was not installed from one: {BUILD}")
 
 
-def make_bundle(wheel: Path, folder: Path) -> Path:
-    """{sha256}.tar.gz with the wheel, its pinned requirements and a machine's scripts."""
+def make_bundle(wheel: Path, folder: Path, pythons: Sequence[str] = MACHINE_PYTHONS, lock: Path | None = None) -> Path:
+    """{sha256}.tar.gz with the wheel, the wheels that it requires for each Python, and a machine's scripts.
+
+    The required packages are those pinned in a lock (infra/worker.lock).
+    """
     check_wheel(wheel)
     files = {name: template_path(name).read_bytes() for name in MACHINE_FILES}
+    files["worker.lock"] = (lock or template_path("worker.lock")).read_bytes()
     files[wheel.name] = wheel.read_bytes()
+    for path in _download(lock or template_path("worker.lock"), folder / "wheels", pythons):
+        files[f"wheels/{path.name}"] = path.read_bytes()
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name in sorted(files):
             entry = tarfile.TarInfo(name)  # time 0, owner 0: equal contents make equal bytes
             entry.size, entry.mode = len(files[name]), 0o755 if name.endswith(".sh") else 0o644
             archive.addfile(entry, io.BytesIO(files[name]))
-    return _write(gzip.compress(packed.getvalue(), mtime=0), folder, ".tar.gz")
+    return _write(gzip.compress(packed.getvalue(), compresslevel=1, mtime=0), folder, ".tar.gz")  # mostly wheels
+
+
+def _download(lock: Path, wheels: Path, pythons: Sequence[str]) -> list[Path]:
+    """Download the wheels of a lock for each Python; most of them serve all."""
+    platforms = [word for platform in MACHINE_PLATFORMS for word in ("--platform", platform)]
+    for python in pythons:
+        options = ["--python-version", python, *platforms, "--dest", str(wheels), "-r", str(lock)]
+        _pip("download", *options, purpose="the machines' packages")
+    return sorted(wheels.glob("*.whl"))
 
 
 def check_wheel(wheel: Path) -> None:
@@ -97,15 +116,19 @@ def make_scaler_zip(
 
 
 def _install(lock: Path, site: Path, python: str, platform: str) -> None:
-    """Install the wheels of another platform with pip, which verifies the pinned hash of each download."""
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--require-hashes", "--only-binary=:all:", "--python-version", python, "--platform", platform]
-    command += ["--no-compile", "--upgrade", "--target", str(site), "-r", str(lock)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_SECONDS)
+    options = ["--python-version", python, "--platform", platform, "--no-compile", "--upgrade"]
+    _pip("install", *options, "--target", str(site), "-r", str(lock), purpose="the scaler's packages")
+
+
+def _pip(command: str, *options: str, purpose: str) -> None:
+    """Fetch wheels of another platform with pip, which verifies the pinned hash of each download."""
+    shared = ["--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes", "--only-binary=:all:"]
+    words = [sys.executable, "-m", "pip", command, *shared, *options]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=PIP_SECONDS)
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise BundleError(
-            f"pip could not download the scaler's packages: {reason}; this needs pip and a package index "
+            f"pip could not download {purpose}: {reason}; this needs pip and a package index "
             f"(install pip with {sys.executable} -m ensurepip)"
         )
 
@@ -117,10 +140,20 @@ def _write(content: bytes, folder: Path, suffix: str) -> Path:
     return archive
 
 
-def upload(bucket: Bucket, archive: Path) -> str:
-    """Store an archive as wheels/{sha256}.…, unless it exists; returns its SHA-256."""
-    sha256 = sha256_of(archive)
-    key = f"wheels/{sha256}{''.join(archive.suffixes)}"
-    if not bucket.exists(key):
+@dataclass(frozen=True)
+class Stored:
+    """An archive in the bucket; `version` is empty in a bucket without versions."""
+
+    sha256: str
+    version: str
+
+
+def upload(bucket: Bucket, archive: Path) -> Stored:
+    """Store an archive as wheels/{sha256}.…, unless the bucket's own checksum proves that these bytes are there.
+
+    An object that somebody placed under the name first is replaced.
+    """
+    key = f"wheels/{archive.name}"
+    if not bucket.holds(archive, key):
         bucket.put_file(archive, key)
-    return sha256
+    return Stored(sha256_of(archive), bucket.version_of(key))

@@ -1,21 +1,27 @@
-"""fleet deploy: the storage stack (unless table and bucket exist), the code in the bucket, and the workers' stack."""
+"""fleet deploy: stacks of storage and network (unless these exist), the code in the bucket, and the workers' stack."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from receipt_dynamo.client import resolve_region
 from receipt_layoutlm.fleet import bundle
 from receipt_layoutlm.fleet.check_result import CheckResult
-from receipt_layoutlm.fleet.existing import check_usable, inspect_bucket, inspect_table
-from receipt_layoutlm.fleet.names import FLEET_TAG, storage_stack, workers_stack
-from receipt_layoutlm.fleet.quotas import check_slots
+from receipt_layoutlm.fleet.existing import check_usable, inspect_bucket, inspect_table, refuse_taken_queue
+from receipt_layoutlm.fleet.groups import restore_limits
+from receipt_layoutlm.fleet.images import ImageChange, image_change, image_values
+from receipt_layoutlm.fleet.names import FLEET_TAG, network_stack, storage_stack, workers_stack
+from receipt_layoutlm.fleet.network import check_way_out, choose_zones
+from receipt_layoutlm.fleet.quotas import check_quotas, check_slots
+from receipt_layoutlm.fleet.scaler_code import restore_code
 from receipt_layoutlm.fleet.stack import FleetStack, StackEvent, StackPlan, StackState
-from receipt_layoutlm.fleet.stack_errors import explain_refusals
+from receipt_layoutlm.fleet.stack_errors import TemplateRefused, explain_refusals
+from receipt_layoutlm.fleet.storage_choice import FleetStorage, StorageChoice, choose_storage, storage_of
 from receipt_layoutlm.fleet.template import INSTANCE_TYPES, Template, read_template
 from receipt_layoutlm.storage.bucket import Bucket
 
@@ -27,9 +33,15 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
-STORAGE, WORKERS = "storage.yaml", "workers.yaml"
+STORAGE, NETWORK, WORKERS = TEMPLATES = ("storage.yaml", "network.yaml", "workers.yaml")
 _BOTH: Final = "table-and-bucket"  # a value of storage.yaml's parameter Makes
 _CODE: Final = ("BundleSha256", "ScalerSha256")  # parameters of workers.yaml
+_VERSION: Final = "ScalerVersion"
+_SUBNETS: Final = "SubnetIds"
+
+
+_CHECK_ROUTES: Final = "check that machines in them reach AWS, or allow ec2:DescribeRouteTables"
+_ALLOW: Final = "allow ec2:DescribeInstanceTypeOfferings, or choose zones with --zone-names"
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,18 @@ class Code:
         return dict(zip(_CODE, hashes, strict=True))
 
 
+def build_code(wheel: Path | None, folder: Path) -> Code:
+    """Build both archives; the wheel defaults to the newest in dist/, or the installed one. Raises BundleError."""
+    machine = bundle.make_bundle(wheel or bundle.find_wheel(Path("dist")), folder)
+    return Code(machine, bundle.make_scaler_zip(folder))
+
+
+def upload_code(bucket: Bucket, code: Code) -> dict[str, str]:
+    """Store the archives; returns parameters of workers.yaml. Raises StorageError."""
+    machine, scaler = (bundle.upload(bucket, archive) for archive in (code.machine, code.scaler))
+    return dict(zip((*_CODE, _VERSION), (machine.sha256, scaler.sha256, scaler.version), strict=True))
+
+
 @dataclass(frozen=True)
 class DeployCallbacks:
     """Callbacks for warnings about existing storage, for the plan of each stack, and for its events."""
@@ -66,7 +90,11 @@ class DeployCallbacks:
 
 @dataclass(frozen=True)
 class DeployedFleet:
-    """A deployed fleet. `changed` names the stacks that were changed."""
+    """A deployed fleet. `changed` names the stacks that were changed.
+
+    `restored` names groups and functions that were changed beside their stack, and are as deployed again;
+    `alarm_target` is an e-mail address, the ARN of a given topic, or empty.
+    """
 
     fleet: str
     region: str
@@ -75,6 +103,8 @@ class DeployedFleet:
     changed: tuple[str, ...]
     outputs: Mapping[str, str]
     code: Mapping[str, str]
+    restored: tuple[str, ...]
+    alarm_target: str
 
 
 @dataclass(frozen=True)
@@ -87,6 +117,8 @@ class Aws:
     ec2: "EC2Client"
     dynamodb: "DynamoDBClient"
     s3: "S3Client"
+    ssm: Any
+    functions: Any  # like ssm, a service without installed stubs
 
 
 def open_aws(region: str | None) -> Aws:
@@ -100,47 +132,9 @@ def open_aws(region: str | None) -> Aws:
         ec2=boto3.client("ec2", region_name=region, config=config),
         dynamodb=boto3.client("dynamodb", region_name=region, config=config),
         s3=boto3.client("s3", region_name=region, config=config),
+        ssm=boto3.client("ssm", region_name=region, config=config),
+        functions=boto3.client("lambda", region_name=region, config=config),
     )
-
-
-# table and bucket
-
-
-@dataclass(frozen=True)
-class StorageChoice:
-    """Names of an existing table and bucket, None for those of the storage stack.
-
-    `makes` is the stack's parameter Makes, None when the fleet has no storage stack.
-    """
-
-    table: str | None
-    bucket: str | None
-    makes: str | None
-
-
-@dataclass(frozen=True)
-class FleetStorage:
-    """The table and the bucket of a fleet."""
-
-    table: str
-    stream_arn: str
-    bucket: str
-
-
-def choose_storage(
-    table: str | None, bucket: str | None, storage: StackState | None, workers: StackState | None
-) -> StorageChoice:
-    """Choose the given ones, else those of the deployed fleet, else new ones. The storage stack keeps its resources."""
-    made = {} if storage is None else storage.outputs
-    before = {} if workers is None else workers.parameters
-    existing: dict[str, str | None] = {}
-    for key, given in (("TableName", table), ("BucketName", bucket)):
-        name = given or (None if key in made else before.get(key))
-        existing[key] = None if name == made.get(key) else name  # None: the storage stack's own
-    makes = [
-        kind for kind, key in (("table", "TableName"), ("bucket", "BucketName")) if existing[key] is None or key in made
-    ]
-    return StorageChoice(existing["TableName"], existing["BucketName"], "-and-".join(makes) or None)
 
 
 class Deployment:
@@ -150,32 +144,45 @@ class Deployment:
         self, aws: Aws, request: FleetRequest, callbacks: DeployCallbacks, wait: Callable[[float], object]
     ) -> None:
         self._aws, self._request, self._callbacks = aws, request, callbacks
+        self._given = image_values(request.values)
         self._storage = FleetStack(aws.cloudformation, storage_stack(request.fleet), wait)
+        self._network = FleetStack(aws.cloudformation, network_stack(request.fleet), wait)
         self._workers = FleetStack(aws.cloudformation, workers_stack(request.fleet), wait)
-        self._templates = {name: read_template(name) for name in (STORAGE, WORKERS)}
+        self._templates = {name: read_template(name) for name in TEMPLATES}
         self._tags = {FLEET_TAG: request.fleet}
 
+    def image_change(self) -> ImageChange:
+        """The images of new machines before and after the deployment."""
+        return image_change(self._aws.ssm, self._workers.state(), self._worker_values())
+
     def preview(self, code: Code | None) -> list[StackPlan]:
-        """Plan both stacks and discard the plans again. Raises as deploy does."""
-        self._check_slots()
+        """Plan all stacks and discard the plans again. Raises as deploy does."""
+        self._check_machines()
         state = self._storage.state()
         choice = self._choose(state)
         stream_arn = self._check_existing(choice)
         plans = [self._discard(self._storage, self._plan_storage(choice))] if choice.makes else []
-        storage = _storage_of(choice, state, stream_arn)
+        subnets: Mapping[str, str] = {}
+        if self._makes_network():
+            plans.append(self._discard(self._network, self._plan_network()))
+            network = self._network.state()
+            made = {} if network is None else network.outputs
+            subnets = made or {_SUBNETS: "subnet-0", "VpcId": "vpc-0"}  # in place of those that are not made yet
+        storage = storage_of(choice, state, stream_arn)
         if storage is None:  # parts of it are still to be created: plan with names in their place
             table = choice.table or self._request.fleet
             stream = f"arn:aws:dynamodb:{self._aws.region}:{'0' * 12}:table/{table}/stream/not-made-yet"
             storage = FleetStorage(table, stream, choice.bucket or f"{self._request.fleet}-not-made-yet")
-        plans.append(self._discard(self._workers, self._plan_workers(storage, code)))
+        values = {} if code is None else code.values()
+        plans.append(self._discard(self._workers, self._plan_workers(storage, {**subnets, **values})))
         return [plan for plan in plans if plan is not None]
 
     def deploy(self, code: Code | None) -> DeployedFleet:
         """Create or change what differs from the request; without code, the deployed code stays.
 
-        Raises StackError, NotUsable, StorageError, TooFewGpus.
+        Raises StackError, NotUsable, StorageError, TooFewGpus, NoZone, NoWayOut.
         """
-        self._check_slots()
+        self._check_machines()
         state = self._storage.state()
         choice = self._choose(state)
         stream_arn = self._check_existing(choice)
@@ -183,12 +190,18 @@ class Deployment:
         if choice.makes:
             state, is_changed = self._execute(self._storage, self._plan_storage(choice))
             changed += [self._storage.name] if is_changed else []
-        storage = _storage_of(choice, state, stream_arn)
+        subnets: Mapping[str, str] = {}
+        if self._makes_network():
+            network, is_changed = self._execute(self._network, self._plan_network())
+            changed += [self._network.name] if is_changed else []
+            subnets = network.outputs
+        storage = storage_of(choice, state, stream_arn)
         assert storage is not None, "a deployed storage stack has outputs for its resources"
-        for archive in () if code is None else (code.machine, code.scaler):
-            bundle.upload(Bucket(storage.bucket, self._aws.region), archive)
-        workers, is_changed = self._execute(self._workers, self._plan_workers(storage, code))
+        stored = {} if code is None else upload_code(Bucket(storage.bucket, self._aws.region), code)
+        workers, is_changed = self._execute(self._workers, self._plan_workers(storage, {**subnets, **stored}))
         changed += [self._workers.name] if is_changed else []
+        restored = restore_limits(self._aws.autoscaling, workers)
+        restored += [workers.outputs["ScalerName"]] if restore_code(self._aws.functions, workers) else []
         return DeployedFleet(
             fleet=self._request.fleet,
             region=self._aws.region,
@@ -197,17 +210,40 @@ class Deployment:
             changed=tuple(changed),
             outputs=workers.outputs,
             code={name: workers.parameters[name] for name in _CODE},
+            restored=tuple(restored),
+            alarm_target=workers.parameters["AlarmEmail"] or workers.parameters["AlarmTopicArn"],
         )
 
-    def _check_slots(self) -> None:
-        """Check, before anything is created, that each slot of a machine has a GPU."""
+    def _worker_values(self) -> dict[str, str]:
+        """All values of workers.yaml after the deployment, without those that it computes."""
         before = self._workers.state()
-        given = {**(before.parameters if before else {}), **self._request.values}
-        values = self._templates[WORKERS].with_defaults(given)
-        if int(values["Slots"]) > 1:
-            types = [values[name] for name in INSTANCE_TYPES if values[name]]
-            with explain_refusals(self._workers.name):
-                check_slots(self._aws.ec2, types, int(values["Slots"]))
+        return self._templates[WORKERS].with_defaults({**(before.parameters if before else {}), **self._given})
+
+    def _makes_network(self) -> bool:
+        """Whether the machines' subnets are those of the network stack: none are given, and none were before."""
+        if (given := self._given.get(_SUBNETS)) is not None:
+            return not given
+        network, used = self._network.state(), self._worker_values().get(_SUBNETS)
+        return not used or (network is not None and used == network.outputs.get(_SUBNETS))
+
+    def _check_machines(self) -> None:
+        """Check, before anything is created, that each slot has a GPU and machines reach AWS; warn of full quotas."""
+        values = self._worker_values()
+        for quota in check_quotas(self._aws.region, _types(values)):
+            if quota.state == "missing":
+                self._callbacks.on_warning(quota.name, quota)
+        with explain_refusals(self._workers.name):
+            if int(values["Slots"]) > 1:
+                check_slots(self._aws.ec2, _types(values), int(values["Slots"]))
+        if self._makes_network():
+            if self._given.get("VpcId") or self._given.get("SecurityGroupId"):
+                raise TemplateRefused("--vpc-id and --security-group-id belong to given subnets: add --subnet-ids")
+        elif subnets := self._given.get(_SUBNETS):
+            try:
+                check_way_out(self._aws.ec2, subnets.split(","))
+            except ClientError as error:
+                unknown = CheckResult("subnets", "warn", f"their routes are unknown: {error}", _CHECK_ROUTES)
+                self._callbacks.on_warning(f"subnets {subnets}", unknown)
 
     def _choose(self, storage: StackState | None) -> StorageChoice:
         return choose_storage(self._request.table, self._request.bucket, storage, self._workers.state())
@@ -222,6 +258,8 @@ class Deployment:
             stream_arn = table.stream_arn
         if choice.bucket is not None:
             checked[f"bucket {choice.bucket}"] = inspect_bucket(self._aws.s3, choice.bucket)
+        if choice.table is not None and (warning := self._refuse_taken_queue(choice.table)) is not None:
+            self._callbacks.on_warning(f"table {choice.table}", warning)
         for name, results in checked.items():
             for result in results:
                 if result.state == "warn":
@@ -229,20 +267,39 @@ class Deployment:
             check_usable(name, results)
         return stream_arn
 
+    def _refuse_taken_queue(self, table: str) -> CheckResult | None:
+        queue = self._worker_values()["QueueName"]
+        return refuse_taken_queue(self._aws.cloudformation, self._request.fleet, table, queue)
+
     def _plan_storage(self, choice: StorageChoice) -> StackPlan | None:
         template = self._templates[STORAGE]
-        bucket = {} if choice.bucket is None else {"BucketName": choice.bucket}  # for the table's tag
-        values = {"Makes": choice.makes or _BOTH, **bucket, **self._values_of(template)}
+        names = {"TableName": choice.table, "BucketName": choice.bucket}  # for policies, and the table's tag
+        existing = {key: name for key, name in names.items() if name is not None}
+        values = {"Makes": choice.makes or _BOTH, **existing, **self._values_of(template)}
         return self._storage.plan(template, values, self._tags)
 
-    def _plan_workers(self, storage: FleetStorage, code: Code | None) -> StackPlan | None:
+    def _plan_network(self) -> StackPlan | None:
+        """A new network lies in zones that have the instance types; a deployed one keeps its zones."""
+        template = self._templates[NETWORK]
+        values = self._values_of(template)
+        before = self._network.state()
+        if (before is None or before.is_planned_only) and "ZoneNames" not in values:
+            count = int(template.with_defaults(values)["Zones"])
+            try:
+                zones = choose_zones(self._aws.ec2, _types(self._worker_values()), count)
+                values |= {"Zones": str(len(zones)), "ZoneNames": ",".join(zones)}
+            except ClientError as error:
+                unknown = CheckResult("zones", "warn", f"those with these instance types are unknown: {error}", _ALLOW)
+                self._callbacks.on_warning(self._network.name, unknown)
+        return self._network.plan(template, values, self._tags)
+
+    def _plan_workers(self, storage: FleetStorage, computed: Mapping[str, str]) -> StackPlan | None:
         template = self._templates[WORKERS]
         place = {"TableName": storage.table, "TableStreamArn": storage.stream_arn, "BucketName": storage.bucket}
-        values = {**self._values_of(template), **place, **({} if code is None else code.values())}
-        return self._workers.plan(template, values, self._tags)
+        return self._workers.plan(template, {**self._values_of(template), **place, **computed}, self._tags)
 
     def _values_of(self, template: Template) -> dict[str, str]:
-        values = {**self._request.values, "FleetName": self._request.fleet}
+        values = {**self._given, "FleetName": self._request.fleet}
         return {name: value for name, value in values.items() if name in template.parameters}
 
     def _discard(self, stack: FleetStack, plan: StackPlan | None) -> StackPlan | None:
@@ -261,11 +318,5 @@ class Deployment:
         return state, False
 
 
-def _storage_of(choice: StorageChoice, storage: StackState | None, stream_arn: str | None) -> FleetStorage | None:
-    """Table and bucket with their names; None where one of them is not created yet."""
-    made = {} if storage is None else storage.outputs
-    table, bucket = choice.table or made.get("TableName"), choice.bucket or made.get("BucketName")
-    stream_arn = stream_arn or made.get("TableStreamArn")
-    if table is None or bucket is None or stream_arn is None:
-        return None
-    return FleetStorage(table, stream_arn, bucket)
+def _types(values: Mapping[str, str]) -> list[str]:
+    return [values[name] for name in INSTANCE_TYPES if values[name]]

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from receipt_dynamo.entities import ondemand_queue
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.fleet.check_result import CheckResult
 from receipt_layoutlm.infra import table_request
 from receipt_layoutlm.storage.expiry import STATE_TAG
 
 if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import TableDescriptionTypeDef
     from mypy_boto3_s3 import S3Client
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 _VIEWS: Final = ("NEW_AND_OLD_IMAGES", "NEW_IMAGE")  # streams with the new row, which the scaler's filters read
 _TTL: Final = "time_to_live"
+_GONE: Final = ("DELETE_COMPLETE", "REVIEW_IN_PROGRESS")  # stacks without resources
 T = TypeVar("T")
 
 
@@ -51,6 +54,36 @@ def _optional(request: Callable[[], T]) -> T | None:
         return request()
     except ClientError:
         return None
+
+
+# queues
+
+
+class QueueTaken(UserError):
+    """Another fleet works the same queue of the same table."""
+
+
+def refuse_taken_queue(client: "CloudFormationClient", fleet: str, table: str, queue: str) -> CheckResult | None:
+    """Look for another fleet on this table and queue: their scalers would count each other's jobs.
+
+    Raises QueueTaken. A warning where the caller may not list the stacks: the scaler refuses the queue then.
+    """
+    wanted = {queue, ondemand_queue(queue)}
+    try:
+        for page in client.get_paginator("describe_stacks").paginate():
+            for stack in page["Stacks"]:
+                values = {each.get("ParameterKey"): each.get("ParameterValue") for each in stack.get("Parameters", [])}
+                other, theirs = values.get("FleetName"), values.get("QueueName") or ""
+                is_other = values.get("TableName") == table and theirs and other not in (None, fleet)
+                if is_other and stack["StackStatus"] not in _GONE and wanted & {theirs, ondemand_queue(theirs)}:
+                    raise QueueTaken(
+                        f"fleet {other} already works queue {theirs!r} of table {table!r}: deploy with another "
+                        f"--queue-name, or destroy that fleet with `layoutlm-cli fleet destroy --fleet {other}`"
+                    )
+    except (ClientError, BotoCoreError) as error:
+        found = f"other fleets of this table are unknown: {error}"
+        return CheckResult("queue", "warn", found, "ask for cloudformation:DescribeStacks on all stacks")
+    return None
 
 
 # tables

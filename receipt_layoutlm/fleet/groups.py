@@ -1,11 +1,11 @@
 """The autoscaling groups of a deployed fleet: their machines, warm-up, and how they are emptied before deletion."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from receipt_layoutlm.errors import UserError
-from receipt_layoutlm.fleet.scaler.group import Group, GroupMissing, NotSettled
+from receipt_layoutlm.fleet.scaler.group import Group, GroupMissing, NotSettled, suspended_of
 from receipt_layoutlm.fleet.stack import FleetStack, StackEvent, StackState
 from receipt_layoutlm.fleet.stack_errors import explain_refusals
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mypy_boto3_autoscaling.type_defs import AutoScalingGroupTypeDef
 
 
-_OUTPUTS = ("GroupName", "OnDemandGroupName")  # of workers.yaml
+_OUTPUTS = {"GroupName": "MaximumInstances", "OnDemandGroupName": "OnDemandMaximum"}  # of workers.yaml; its sizes
 _MAX_PROTECTED = 50  # instances in one SetInstanceProtection request
 _POLL_SECONDS = 5.0  # while machines are starting
 
@@ -72,6 +72,45 @@ def _explained(group: Group) -> Iterator[None]:
         raise CannotScale(f"group {group.name} is being changed ({error}): try again in a minute") from error
 
 
+# after an interrupted deletion
+
+
+def restore_limits(client: "AutoScalingClient", workers: StackState) -> list[str]:
+    """Give groups that a deletion had begun to empty their sizes again; returns their names. Raises StackError.
+
+    CloudFormation does not notice it: to it, a group still has the size of the template.
+    """
+    restored = []
+    for output, parameter in _OUTPUTS.items():
+        for group in _describe(client, workers.outputs[output]) if output in workers.outputs else ():
+            largest = int(float(workers.parameters[parameter]))
+            if group["MaxSize"] == largest and group.get("NewInstancesProtectedFromScaleIn", True):
+                continue
+            name = group["AutoScalingGroupName"]
+            with explain_refusals(name):
+                client.update_auto_scaling_group(
+                    AutoScalingGroupName=name, MaxSize=largest, NewInstancesProtectedFromScaleIn=True
+                )
+            restored.append(name)
+    return restored
+
+
+# after failures
+
+
+def suspended_processes(client: "AutoScalingClient", workers: StackState) -> dict[str, list[str]]:
+    """Suspended processes by group, where there are any: AWS suspends launches that failed for a day."""
+    groups = [group for name in group_names(workers) for group in _describe(client, name)]
+    return {group["AutoScalingGroupName"]: found for group in groups if (found := suspended_of(group))}
+
+
+def resume_processes(client: "AutoScalingClient", suspended: Mapping[str, Sequence[str]]) -> None:
+    """Let the groups launch and replace machines again. Raises StackError."""
+    for name, processes in suspended.items():
+        with explain_refusals(name):
+            client.resume_processes(AutoScalingGroupName=name, ScalingProcesses=list(processes))
+
+
 # deletion
 
 
@@ -79,14 +118,25 @@ def destroy_workers(
     client: "AutoScalingClient",
     stack: FleetStack,
     on_event: Callable[[StackEvent], object],
+    on_wait: Callable[[list[str]], object],
     wait: Callable[[float], object],
 ) -> None:
-    """Terminate the machines, whose jobs return to the queue, and delete the stack, if it exists. Raises StackError."""
+    """End the machines, whose jobs return to the queue, and delete the stack, if it exists. Raises StackError.
+
+    A machine needs its role, log and network until its worker has uploaded its last checkpoint: nothing is deleted
+    before the last one has ended. `on_wait` gets the ids of the instances that remain, whenever they change.
+    """
     state = stack.state()
     if state is None:
         return
     for name in group_names(state):
         empty_group(client, name, wait)
+    told: list[str] = []
+    while remaining := machines(client, state):
+        if remaining != told:
+            on_wait(remaining)
+        told = remaining
+        wait(_POLL_SECONDS)
     stack.delete(on_event)
 
 

@@ -14,6 +14,11 @@ def storage_stack(fleet: str) -> str:
     return f"{fleet}-storage"
 
 
+def network_stack(fleet: str) -> str:
+    """The stack of the subnets, for a fleet that is given none."""
+    return f"{fleet}-network"
+
+
 def workers_stack(fleet: str) -> str:
     """The stack of everything else, which can be deleted and deployed again."""
     return f"{fleet}-workers"

@@ -19,7 +19,7 @@ from receipt_layoutlm.fleet.template import Template
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
-    from mypy_boto3_cloudformation.literals import ChangeSetTypeType
+    from mypy_boto3_cloudformation.literals import ChangeSetTypeType, OnStackFailureType
     from mypy_boto3_cloudformation.type_defs import StackEventTypeDef
 
 
@@ -28,11 +28,18 @@ PLANNED_ONLY: Final = "REVIEW_IN_PROGRESS"  # a stack that consists of a change 
 _LEFT_OVER: Final = ("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED")
 _NO_CHANGES: Final = ("didn't contain changes", "No updates are to be performed")
 _STACK_TYPE: Final = "AWS::CloudFormation::Stack"
-_DONE: Final = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "DELETE_COMPLETE")
+_CHANGED: Final = ("CREATE_COMPLETE", "UPDATE_COMPLETE")
 # CREATE_FAILED and UPDATE_FAILED are followed by a rollback
 _ENDS: Final = (
-    *_DONE,
-    *("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "UPDATE_ROLLBACK_COMPLETE", "UPDATE_ROLLBACK_FAILED", "DELETE_FAILED"),
+    *_CHANGED,
+    *(
+        "DELETE_COMPLETE",
+        "ROLLBACK_COMPLETE",
+        "ROLLBACK_FAILED",
+        "UPDATE_ROLLBACK_COMPLETE",
+        "UPDATE_ROLLBACK_FAILED",
+        "DELETE_FAILED",
+    ),
 )
 
 
@@ -141,6 +148,7 @@ class FleetStack:
         refuse_unless_changeable(self.name, state)
         before = None if state is None or state.is_planned_only else state
         kind: ChangeSetTypeType = "CREATE" if before is None else "UPDATE"
+        on_failure: dict[str, OnStackFailureType] = {"OnStackFailure": "DELETE"} if before is None else {}
         with explain_refusals(self.name):
             created = self._client.create_change_set(
                 StackName=self.name,
@@ -150,6 +158,7 @@ class FleetStack:
                 Parameters=template.values(given, () if before is None else before.parameters),
                 Capabilities=["CAPABILITY_IAM"],
                 Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
+                **on_failure,  # type: ignore[arg-type]  # a failed creation can only be deleted
             )
         plan = StackPlan(self.name, created["Id"], state is None, ())
         try:
@@ -220,7 +229,7 @@ class FleetStack:
         events = StackEvents(self._client, self.name, state.stack_id)
         with explain_refusals(self.name):
             self._client.execute_change_set(ChangeSetName=plan.change_set_arn)
-        self._follow(events, on_event)
+        self._follow(events, on_event, _CHANGED)
         done = self.state()
         assert done is not None
         return done
@@ -233,9 +242,11 @@ class FleetStack:
         events = StackEvents(self._client, self.name, state.stack_id)
         with explain_refusals(self.name):
             self._client.delete_stack(StackName=state.stack_id)
-        self._follow(events, on_event)
+        self._follow(events, on_event, ("DELETE_COMPLETE",))
 
-    def _follow(self, events: "StackEvents", on_event: Callable[[StackEvent], object]) -> None:
+    def _follow(
+        self, events: "StackEvents", on_event: Callable[[StackEvent], object], successes: tuple[str, ...]
+    ) -> None:
         """Report events until the final one: the stack's own status may still be the previous one.
 
         Raises the StackError of the first failure.
@@ -246,12 +257,14 @@ class FleetStack:
                 on_event(event)
                 failed = failed or (event if event.is_failure else None)
                 if event.is_end:
-                    if event.status in _DONE:
+                    if event.status in successes:
                         return
                     first = failed or event
                     reason = "\n".join([first.reason, *self.failure_details(StackName=events.stack_id)])
                     subject = f"{first.resource} ({first.resource_type})"
-                    text = f"stack {self.name} is {event.status}, because of {subject}: {reason}"
+                    is_gone = event.status == "DELETE_COMPLETE"
+                    end = "was not created and leaves nothing" if is_gone else f"is {event.status}"
+                    text = f"stack {self.name} {end}, because of {subject}: {reason}"
                     raise error_for(text, f"{first.resource_type}: {reason}")
             self._wait(POLL_SECONDS)
 

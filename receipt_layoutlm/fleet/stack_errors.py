@@ -59,6 +59,11 @@ _FIXES: Final[tuple[tuple[str, type[StackError], str], ...]] = (
     ),
     (r"already exists", NameTaken, "a fleet of this name exists: choose another --fleet"),
     (
+        r"DeleteConflict|Cannot delete a policy attached to entities",
+        StackFailed,
+        "detach that policy from all users, groups and roles, which IAM lists, then repeat the command",
+    ),
+    (
         r"UnreservedConcurrentExecution",
         StackFailed,
         "this account's quota of concurrent Lambda executions is too small to reserve one: "
@@ -84,7 +89,8 @@ _FIXES: Final[tuple[tuple[str, type[StackError], str], ...]] = (
     (
         r"not authorized|AccessDenied|UnauthorizedOperation|Access Denied",
         NoRights,
-        "allow that action to the caller, or have an administrator run this command once",
+        "allow that action to the caller, or have an administrator run this command once; "
+        "`layoutlm-cli doctor` lists what a deployment needs at least",
     ),
 )
 

@@ -12,11 +12,14 @@ from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.fleet.groups import group_names
 from receipt_layoutlm.fleet.names import instance_of, workers_stack
 from receipt_layoutlm.fleet.scaler.costs import FleetInstance
+from receipt_layoutlm.fleet.scaler.failures import failed_text
+from receipt_layoutlm.fleet.scaler.group import newest_failure, suspended_of
 from receipt_layoutlm.fleet.stack_errors import explain_refusals
 from receipt_layoutlm.run.progress import LeaseProgress
 
 if TYPE_CHECKING:
     from mypy_boto3_autoscaling import AutoScalingClient
+    from mypy_boto3_autoscaling.type_defs import AutoScalingGroupTypeDef
 
     from receipt_layoutlm.fleet.stack import StackState
 
@@ -41,11 +44,16 @@ class QueueRow:
 
 @dataclass(frozen=True)
 class GroupRow:
-    """Desired and maximum size of an autoscaling group."""
+    """Desired and maximum size of an autoscaling group, its suspended processes, and why its newest launch failed.
+
+    `trouble` is empty when no launch has failed since the last one that succeeded.
+    """
 
     group: str
     desired: int
     maximum: int
+    suspended: Sequence[str]
+    trouble: str
 
 
 @dataclass(frozen=True)
@@ -123,7 +131,8 @@ def fleet_status(fleet: str, sources: StatusSources, now: datetime) -> FleetStat
         instances = sources.instances()
         # without names, AWS would list all groups of the account
         reply = sources.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=names) if names else None
-    groups = reply["AutoScalingGroups"] if reply else []
+        groups = reply["AutoScalingGroups"] if reply else []
+        group_rows = [_group(sources.autoscaling, group) for group in groups]
     members = {
         instance["InstanceId"]: (group["AutoScalingGroupName"], instance["LifecycleState"])
         for group in groups
@@ -148,12 +157,24 @@ def fleet_status(fleet: str, sources: StatusSources, now: datetime) -> FleetStat
         fleet=fleet,
         at=now,
         queues=[_queue(client, name, running.count(name), now) for name in (spot_queue, ondemand_queue(spot_queue))],
-        groups=[GroupRow(each["AutoScalingGroupName"], each["DesiredCapacity"], each["MaxSize"]) for each in groups],
+        groups=group_rows,
         machines=machines,
         elsewhere=[job for machine_id, jobs_there in jobs.items() if machine_id not in known for job in jobs_there],
         cost=rows.get_cost(fleet, now.date()),
         max_cost_per_day=float(parameters.get("MaxCostPerDay", 0)),
         pause=rows.get_pause(fleet),
+    )
+
+
+def _group(client: "AutoScalingClient", described: "AutoScalingGroupTypeDef") -> GroupRow:
+    name = described["AutoScalingGroupName"]
+    failure = newest_failure(client, name)
+    return GroupRow(
+        group=name,
+        desired=described["DesiredCapacity"],
+        maximum=described["MaxSize"],
+        suspended=suspended_of(described),
+        trouble="" if failure is None else failed_text(failure),
     )
 
 

@@ -2,16 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Final, Literal, Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.tags import entities, labelled
 from receipt_layoutlm.inference.predictor import Predictor
-from receipt_layoutlm.run.scores import LabelScore
-from receipt_layoutlm.training.tasks.word_labels.scoring.calibration import Bin
+from receipt_layoutlm.run.scores import Bin, LabelScore
+from receipt_layoutlm.run.slices import LENGTHS, slice_name
 from receipt_layoutlm.training.tasks.word_labels.scoring.entities import (
     SetScores,
     Tags,
@@ -19,9 +18,6 @@ from receipt_layoutlm.training.tasks.word_labels.scoring.entities import (
     score_sets,
 )
 from receipt_layoutlm.training.tasks.word_labels.scoring.fields import score_exact, values
-
-LENGTHS: Final = (0, 100, 200, 400)
-"""Words after which a slice of longer pages begins."""
 
 
 class SliceScores(BaseModel):
@@ -180,7 +176,7 @@ def slice_scores(
     """Scores by the words of a page, and by merchants in the training set and new ones where these are known."""
     parts: dict[str, dict[str, list[int]]] = {"words": {}} if trained_on is None else {"words": {}, "merchants": {}}
     for place, page in enumerate(pages):
-        parts["words"].setdefault(length_of(page), []).append(place)
+        parts["words"].setdefault(slice_name(len(page.words), LENGTHS), []).append(place)
         if trained_on is not None:
             parts["merchants"].setdefault("seen" if page.group in trained_on else "new", []).append(place)
     return {
@@ -194,11 +190,3 @@ def slice_scores(
         }
         for name, members in parts.items()
     }
-
-
-def length_of(page: Page) -> str:
-    """The slice of a page by its number of words."""
-    for low, high in pairwise(LENGTHS):
-        if len(page.words) <= high:
-            return f"{low + 1} to {high}"
-    return f"over {LENGTHS[-1]}"

@@ -135,7 +135,9 @@ class Predictor:
 
     def _encode(self, pages: Sequence[Page], label_map: LabelMap) -> EncodedPages:
         config = self.config
-        numbered = [replace(page, page_id=str(number)) for number, page in enumerate(pages)]
+        numbered = list(pages)
+        if len({page.page_id for page in pages}) < len(pages):  # renamed only then: each page would be checked again
+            numbered = [replace(page, page_id=str(number)) for number, page in enumerate(pages)]
         features = encode_pages(numbered, self.runtime.tokenizer, config.max_length, nothing, config.max_sub_tokens)
         return select(features, [page.page_id for page in numbered], label_map)
 

@@ -1,14 +1,21 @@
-"""Pages to predict: words in JSON files, scans and PDFs, alone or in folders."""
+"""Pages to predict: words in JSON files, results of OCR services and programs, scans and PDFs, alone or in folders."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from receipt_layoutlm.data.importers import import_pages
+from receipt_layoutlm.data.importers.label_table import LabelTable
+from receipt_layoutlm.data.importers.recognise import recognised
 from receipt_layoutlm.data.jsonl import LabelledLine, ReadOptions, naming_import, read_unlabelled_lines
-from receipt_layoutlm.data.page import DataError, Page, bad_lines
+from receipt_layoutlm.data.labels import OUTSIDE
+from receipt_layoutlm.data.page import UNSUPERVISED, DataError, Page, bad_lines
 from receipt_layoutlm.inference.scans import SCAN_SUFFIXES, ScanOptions, read_scan
 
 WORD_SUFFIXES = (".json", ".jsonl", ".jsonl.gz", ".ndjson", ".csv")
+OCR_SUFFIXES = (".json", ".hocr", ".xml", ".html", ".htm")
+OCR_FORMATS = ("textract", "document-ai", "azure", "paddleocr", "doctr", "hocr", "alto")
+"""Importers whose files have words and boxes of scans, by which they can be predicted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +38,9 @@ ReadLines = Callable[[Path, ReadOptions, Callable[[DataError], None]], list[Labe
 """How a file of words is read, as in data/jsonl.py."""
 
 
-def files_of(paths: Iterable[Path], suffixes: tuple[str, ...] = (*SCAN_SUFFIXES, *WORD_SUFFIXES)) -> list[Path]:
+def files_of(
+    paths: Iterable[Path], suffixes: tuple[str, ...] = (*SCAN_SUFFIXES, *WORD_SUFFIXES, ".hocr")
+) -> list[Path]:
     """The files, and those in the folders whose names end so, sorted by name; hidden ones are left out.
 
     Raises DataError for a path that does not exist and for a folder without any such file.
@@ -69,7 +78,12 @@ def read_pages(
 
     Raises DataError with file and line, ScanError.
     """
-    if path.name.lower().endswith(WORD_SUFFIXES):
+    name = path.name.lower()
+    known = recognised(path) if name.endswith(OCR_SUFFIXES) else None
+    if known is not None and known.importer in OCR_FORMATS:
+        yield from _pages_of_ocr(path, known.importer)
+        return
+    if name.endswith(WORD_SUFFIXES):
         yield from _pages_of_words(path, read_lines)
         return
     count = 1
@@ -100,3 +114,16 @@ def _pages_of_words(path: Path, read_lines: ReadLines) -> Iterator[InputPage]:
         raise bad_lines(refused)
     if not lines:
         raise DataError("the file has no pages", file=str(path))
+
+
+def _pages_of_ocr(path: Path, importer: str) -> Iterator[InputPage]:
+    """Pages of another program's result, without the labels that it may have."""
+
+    def refuse(error: DataError) -> None:
+        raise error
+
+    pages, report = import_pages(importer, [path], LabelTable({}, lambda _: OUTSIDE), refuse)
+    notes = ("its size is the extent of its boxes, since its image is not beside it",) if report.guessed_sizes else ()
+    for number, page in enumerate(pages, start=1):
+        unlabelled = replace(page, tags=(UNSUPERVISED,) * len(page.words))
+        yield InputPage(unlabelled, str(path), number, len(pages), notes)

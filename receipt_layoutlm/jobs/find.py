@@ -8,7 +8,7 @@ from receipt_dynamo import DynamoClient, Job, JobStatus, NotFound
 from receipt_dynamo.entities import parse_job_id, score_of
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.run.comparability import stamp_of
-from receipt_layoutlm.run.scores import shared_headline, stored_score
+from receipt_layoutlm.run.scores import headline_of, shared_headline, stored_score
 from receipt_layoutlm.suggestions import nearest_name
 
 PREFIX_LIMIT = 100  # newest jobs of each status in which an id prefix, or a similar name, is looked up
@@ -112,7 +112,7 @@ def best_job(client: DynamoClient) -> BestJob:
             "which jobs are comparable with it: name one of `layoutlm-cli job list`"
         )
     comparable = [(job_id, results) for job_id, results in scored if stamp_of(results) == stamp]
-    metric = shared_headline([results for _, results in comparable]) or str(newest.get("metric_name"))
+    metric = shared_headline([results for _, results in comparable]) or headline_of(newest)
     ranked = [(job_id, score) for job_id, results in comparable if (score := stored_score(results, metric)) is not None]
     best_id, score = max(reversed(ranked), key=lambda each: each[1])
     return BestJob(client.get_job(best_id), metric, score, len(ranked), len(scored))

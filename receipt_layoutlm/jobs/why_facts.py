@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import takewhile
 
-from receipt_dynamo import Attempt, Job, JobQueue, JobStatus, Lease, NotFound, Timing
+from receipt_dynamo import Attempt, FleetRows, Job, JobQueue, JobStatus, Lease, NotFound, ServedQueue, Timing
 from receipt_dynamo.client import claim_order
 from receipt_layoutlm.jobs.wording import duration
 
+SERVED_FOR = timedelta(minutes=30)  # after the last look of a fleet that looks every five minutes
 RESCUES = {JobStatus.INTERRUPTED: "requeued", JobStatus.FAILED: "failed", JobStatus.CANCELLED: "cancelled"}
 
 
@@ -22,6 +23,7 @@ class Facts:
     first: Job | None
     timing: Timing
     now: datetime
+    served: ServedQueue | None = None  # what the fleet of its queue has just seen; None without such a fleet
 
     @property
     def last_attempt(self) -> Attempt | None:
@@ -32,11 +34,15 @@ def facts_of(queue: JobQueue, job_id: str) -> Facts:
     """Read the facts about a job. Raises NotFound."""
     job = queue.client.get_job(job_id, consistent=True)
     attempts = tuple(queue.client.list_attempts(job.job_id))
-    lease, before = lease_or_none(queue, job.job_id), list[Job]()
+    lease, before, served = lease_or_none(queue, job.job_id), list[Job](), None
     if lease and job.status.is_claimable:
+        served = FleetRows(queue.client).get_served(job.queue)
         # by their order, since the index may not list the job itself yet
         before = list(takewhile(lambda each: claim_order(each) < claim_order(job), queue.due_jobs(job.queue)))
-    return Facts(job, lease, attempts, len(before), before[0] if before else None, queue.timing, queue.now())
+    now, first = queue.now(), before[0] if before else None
+    if served is not None and now - served.seen_at > SERVED_FOR:
+        served = None
+    return Facts(job, lease, attempts, len(before), first, queue.timing, now, served)
 
 
 def lease_or_none(queue: JobQueue, job_id: str) -> Lease | None:

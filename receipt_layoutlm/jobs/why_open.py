@@ -50,6 +50,7 @@ def _at_its_end(facts: Facts) -> str:
 
 def _waiting(facts: Facts, lease: Lease) -> Iterator[str]:
     yield _place_in_queue(facts)
+    yield from _missing_machines(facts)
     job, pointer = facts.job, lease.checkpoint
     if (missing := missing_support(job.job_config)) is not None:
         yield f"This version does not know its {missing}: only a worker of another version claims it."
@@ -92,6 +93,18 @@ def _place_in_queue(facts: Facts) -> str:
         f"{jobs} ahead of it in queue {job.queue}, by priority and then by age; the first is {first}."
         f" Its own priority is {job.priority}."
     )
+
+
+def _missing_machines(facts: Facts) -> Iterator[str]:
+    """Why the fleet of its queue has no machine for it, as the scaler saw it last."""
+    served = facts.served
+    if served is None:
+        return
+    if served.unfilled_since is not None:
+        since = ago(served.unfilled_since, facts.now)
+        yield f"Fleet {served.fleet} has ordered machines, and none has come since {since}."
+    if served.trouble:
+        yield f"Fleet {served.fleet} at {clock(served.seen_at, facts.now)}: {served.trouble}."
 
 
 def _half_batch(job: Job) -> str:

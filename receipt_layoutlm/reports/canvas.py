@@ -38,11 +38,11 @@ STYLES: Final = {
 }
 
 
-def canvas_size(overlay: Overlay) -> tuple[int, int]:
+def canvas_size(overlay: Overlay, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Width and height of the drawing in pixels."""
     if overlay.image is not None:
         width, height = overlay.image.size
-        scale = min(1.0, math.sqrt(MAX_PIXELS / (width * height)), MAX_SIDE / max(width, height))
+        scale = min(1.0, math.sqrt(max_pixels / (width * height)), MAX_SIDE / max(width, height))
         return max(round(width * scale), 1), max(round(height * scale), 1)
     ratio = min(max(overlay.page.width / overlay.page.height, 1 / MAX_RATIO), MAX_RATIO)
     return round(math.sqrt(BLANK_PIXELS * ratio)), round(math.sqrt(BLANK_PIXELS / ratio))

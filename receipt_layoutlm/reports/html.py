@@ -5,6 +5,8 @@ Every text is escaped, and the policy of a page allows its own style and script 
 
 import base64
 import hashlib
+import json
+from datetime import datetime
 from functools import cache
 from importlib.resources import files
 from typing import Final
@@ -13,8 +15,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from receipt_layoutlm.reports.canvas import STYLES, spelled_out
+from receipt_layoutlm.reports.charts import figure
+
+NOTHING: Final = "'none'"
+"""The source of a policy that allows nothing."""
 
 _TEMPLATES: Final = "templates"
+_LONGEST_SECONDS: Final = 1e12  # stored times may be anything
 
 
 def html_document(template: str, assets: tuple[str, ...], **values: object) -> str:
@@ -24,11 +31,11 @@ def html_document(template: str, assets: tuple[str, ...], **values: object) -> s
 
 def _policy(assets: tuple[str, ...]) -> str:
     """A Content-Security-Policy that allows these assets inline, and pictures inside the file."""
-    allowed = {"style-src": "'none'", "script-src": "'none'"}
+    allowed: dict[str, list[str]] = {"style-src": [], "script-src": []}
     for name in assets:
         digest = base64.b64encode(hashlib.sha256(_asset(name).encode()).digest()).decode()
-        allowed["script-src" if name.endswith(".js") else "style-src"] = f"'sha256-{digest}'"
-    sources = "; ".join(f"{name} {source}" for name, source in allowed.items())
+        allowed["script-src" if name.endswith(".js") else "style-src"].append(f"'sha256-{digest}'")
+    sources = "; ".join(f"{name} {' '.join(digests) or NOTHING}" for name, digests in allowed.items())
     return f"default-src 'none'; img-src data:; {sources}; base-uri 'none'; form-action 'none'"
 
 
@@ -52,6 +59,11 @@ def _environment() -> Environment:
         "label": _label,
         "decimal": "{:.1f}".format,
         "confidence": _confidence,
+        "figure": figure,
+        "score": "{:.4f}".format,
+        "clock": _clock,
+        "when": _when,
+        "json_text": json_text,
     }
     environment.globals |= {"asset": _asset, "styles": STYLES}
     return environment
@@ -60,6 +72,21 @@ def _environment() -> Environment:
 def _label(label: str) -> Markup:
     """A label that may break after underscores."""
     return escape(spelled_out(label)).replace("_", Markup("_<wbr>"))
+
+
+def _clock(seconds: float) -> str:
+    """Hours, minutes and seconds: 1:02:03."""
+    minutes, rest = divmod(round(min(seconds, _LONGEST_SECONDS)), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+def _when(time: datetime | None) -> str:
+    return "" if time is None else f"{time:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def json_text(value: object) -> str:
+    """A value of an option; a text without its quotes."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _confidence(value: float | None) -> str:

@@ -4,7 +4,6 @@ Confidences are softmax probabilities of a label, B- and I- taken together, to f
 """
 
 import gzip
-import io
 import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from receipt_layoutlm.data.page import DataError, Page
+from receipt_layoutlm.data.source_text import unpacked
 
 TEST = "test.jsonl.gz"
 
@@ -59,10 +59,8 @@ def write_predictions(rows: Iterable[object], path: Path) -> None:
 
 def read_predictions(packed: bytes, name: str) -> list[PredictedPage]:
     """The pages of a predictions file; raises DataError for a damaged one, or one of an earlier version."""
-    found = []
     try:
-        with gzip.open(io.BytesIO(packed)) as file:
-            found = [_PAGE.validate_json(line) for line in file]
+        found = [_PAGE.validate_json(line) for line in unpacked(packed).splitlines()]
     except (OSError, EOFError, ValidationError, zlib.error) as error:
         raise DataError("it cannot be read, or an earlier version wrote it: train again", file=name) from error
     for page in found:

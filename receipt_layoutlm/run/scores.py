@@ -30,6 +30,21 @@ class LabelScore(BaseModel):
     support: int
 
 
+class Bin(BaseModel):
+    """Words whose confidence (highest probability) is in (low, high], with mean confidence and accuracy.
+
+    Other tasks have bins of what they score: of pages, say, with mean prediction and mean truth.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    low: float
+    high: float
+    words: int
+    confidence: float
+    accuracy: float
+
+
 class FlatScores(BaseModel):
     """Scores of a task by name; `breakdowns` are named tables of numbers."""
 
@@ -75,6 +90,7 @@ class Scores(FlatScores):
     confusion: dict[str, dict[str, int]] = {}
     predicted_labels: dict[str, int] = {}  # histogram
     collapsed: bool = False  # one predicted class, where the truth has several
+    reliability: tuple[Bin, ...] = ()  # of the confidences as the model gives them
 
     def value(self, metric: str) -> float:
         """Value of a metric, greater is better: a loss is negated; a class without a row counts 0."""
@@ -91,9 +107,15 @@ def headline_name(metric: str) -> str:
     return f"negative_eval_{LOSS}" if metric == LOSS else f"eval_{metric}"
 
 
+def headline_of(results: Mapping[str, JsonValue]) -> str:
+    """The headline name of a job's results; `metric_value` where they have the value alone."""
+    name = results.get("metric_name")
+    return name if isinstance(name, str) else "metric_value"
+
+
 def stored_score(results: Mapping[str, JsonValue], headline: str) -> float | None:
     """The value that a job's results have under a headline name; greater is better. None if they have none."""
-    if results.get("metric_name") == headline:
+    if headline_of(results) == headline:
         value = results.get("metric_value")
     elif headline == headline_name(LOSS):
         loss = results.get(f"eval_{LOSS}")
@@ -108,13 +130,11 @@ def stored_score(results: Mapping[str, JsonValue], headline: str) -> float | Non
 
 
 def shared_headline(documents: Sequence[Mapping[str, JsonValue]]) -> str | None:
-    """The headline name by which results can be ranked: that of all, else one that all have a value for.
+    """The headline name by which results (at least one) can be ranked: one that all of them have a value for.
 
     The first results' own is preferred, then F1, then those of the others.
     """
-    own = [name for results in documents if isinstance(name := results.get("metric_name"), str)]
-    if not own:
-        return None
+    own = [headline_of(results) for results in documents]
     candidates = dict.fromkeys([own[0], headline_name("f1"), *own])
     shared = (each for each in candidates if all(stored_score(results, each) is not None for results in documents))
     return next(shared, None)

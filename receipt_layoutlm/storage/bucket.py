@@ -1,5 +1,6 @@
 """Bucket: objects and folders; a folder's manifest is written last, and every file is verified after download."""
 
+import contextlib
 import hashlib
 import random
 import time
@@ -21,8 +22,10 @@ from receipt_layoutlm.run.manifest import (
     MANIFEST,
     DamagedFolder,
     Manifest,
+    ManifestFile,
     is_whole,
     parse_manifest,
+    sha256_of,
     verify,
 )
 from receipt_layoutlm.storage.errors import (
@@ -36,6 +39,7 @@ from receipt_layoutlm.storage.errors import (
 from receipt_layoutlm.storage.upload import FolderUpload, UploadTarget, base64_of, never_given_up
 
 if TYPE_CHECKING:
+    from botocore.model import OperationModel
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import TagTypeDef
 
@@ -43,11 +47,17 @@ T = TypeVar("T")
 
 PART_SIZE: Final = 32 << 20  # bytes; S3 takes 5 MiB to 5 GiB, and 10,000 parts
 PATIENCE_SECONDS: Final = 60.0  # of put_folder and of large files; a worker repeats a FolderUpload by its own rules
+MOST_BYTES: Final = 256 << 20  # of an object that is read at once, such as a split or the predictions of an evaluation
+MANIFEST_BYTES: Final = 4 << 20  # some 30,000 files
 _CHUNK: Final = 1 << 20  # bytes read at a time
 
 
 class Bucket:
-    """One bucket. Files above the part size are transferred in parts, several at a time."""
+    """One bucket. Files above the part size are transferred in parts, several at a time.
+
+    `owner` gives the account that owns the bucket, or None where it is not known. With it S3 refuses requests to a
+    bucket of that name in another account, where somebody may have created it once this one was gone.
+    """
 
     def __init__(
         self,
@@ -56,6 +66,7 @@ class Bucket:
         endpoint_url: str | None = None,
         part_size: int = PART_SIZE,
         wait: Callable[[float], object] = time.sleep,
+        owner: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.name, self._wait = name, wait
         config = Config(
@@ -73,6 +84,8 @@ class Bucket:
             )
             client.meta.events.register("needs-retry.s3", _refuse_to_repeat)
             refuse_gateways(client)
+            if account := owner():
+                client.meta.events.register("before-parameter-build.s3", partial(_expect_owner, account))
             return client
 
         self.raw = per_process(connect)
@@ -107,9 +120,17 @@ class Bucket:
                 if self.get_bytes(key) != data:
                     raise StorageError(f"s3://{self.name}/{key} exists with other content") from error
 
-    def get_bytes(self, key: str) -> bytes:
+    def get_bytes(self, key: str, at_most: int = MOST_BYTES) -> bytes:
+        """The content of an object of at most so many bytes; a larger one is refused before it is read."""
         with explained(self.name, key):
-            return self.raw.get_object(Bucket=self.name, Key=key)["Body"].read()
+            reply = self.raw.get_object(Bucket=self.name, Key=key)
+            with contextlib.closing(reply["Body"]) as body:
+                if reply["ContentLength"] > at_most:
+                    raise StorageError(
+                        f"s3://{self.name}/{key} has {reply['ContentLength']} bytes, more than the {at_most} that are "
+                        "read: something else than this program wrote it"
+                    )
+                return body.read()
 
     def get_file(self, key: str, path: Path) -> None:
         """Download one object under a temporary name, so that a partial download never looks complete."""
@@ -139,6 +160,16 @@ class Bucket:
             return False
         return True
 
+    def holds(self, path: Path, key: str) -> bool:
+        """Whether an object has a file's size and SHA-256, by the checksum that the bucket computed."""
+        return self._target.holds(path, key, ManifestFile(size=path.stat().st_size, sha256=sha256_of(path)))
+
+    def version_of(self, key: str) -> str:
+        """Id of an object's current version; empty in a bucket without versions."""
+        with explained(self.name, key):
+            version = self.raw.head_object(Bucket=self.name, Key=key).get("VersionId", "")
+        return "" if version == "null" else version
+
     def list_keys(self, prefix: str) -> Iterator[str]:
         return (key for key, _size in self.sizes(prefix))
 
@@ -162,6 +193,12 @@ class Bucket:
             for page in self.raw.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
                 yield from ((entry["Key"], entry["Size"]) for entry in page.get("Contents", []))
 
+    def old_sizes(self, prefix: str) -> Iterator[int]:
+        """Size in bytes of every version below a prefix that is not the current one."""
+        with explained(self.name, prefix):
+            for page in self.raw.get_paginator("list_object_versions").paginate(Bucket=self.name, Prefix=prefix):
+                yield from (entry["Size"] for entry in page.get("Versions", []) if not entry["IsLatest"])
+
     # folders
 
     def folder_upload(
@@ -184,7 +221,7 @@ class Bucket:
         Raises DamagedFolder when an object is missing, the manifest is not the expected one, or a file differs.
         """
         try:
-            data = self.get_bytes(prefix + MANIFEST)
+            data = self.get_bytes(prefix + MANIFEST, MANIFEST_BYTES)
             if manifest_sha256 is not None and hashlib.sha256(data).hexdigest() != manifest_sha256:
                 raise DamagedFolder(f"s3://{self.name}/{prefix}{MANIFEST} is not the recorded manifest")
             manifest = parse_manifest(data, f"s3://{self.name}/{prefix}")
@@ -199,7 +236,7 @@ class Bucket:
 
     def get_manifest(self, prefix: str) -> Manifest:
         """The manifest of a stored folder; raises NotStored, or DamagedFolder when it cannot be read."""
-        return parse_manifest(self.get_bytes(prefix + MANIFEST), f"s3://{self.name}/{prefix}")
+        return parse_manifest(self.get_bytes(prefix + MANIFEST, MANIFEST_BYTES), f"s3://{self.name}/{prefix}")
 
     def copy_folder(self, source: str, target: str, names: Iterable[str]) -> Manifest:
         """Copy some files of a folder within the bucket, with their own manifest, and verify the copies."""
@@ -222,6 +259,14 @@ class Bucket:
             for chunk in self.raw.get_object(Bucket=self.name, Key=key)["Body"].iter_chunks(_CHUNK):
                 digest.update(chunk)
         return digest.hexdigest()
+
+
+def _expect_owner(account: str, params: dict[str, object], model: "OperationModel", **_: object) -> None:
+    """Add the owner to whatever request takes one; of a copy, both buckets are this one."""
+    known = {} if model.input_shape is None else model.input_shape.members
+    for name in ("ExpectedBucketOwner", "ExpectedSourceBucketOwner"):
+        if name in known:
+            params.setdefault(name, account)
 
 
 def _refuse_to_repeat(caught_exception: Exception | None, **_: object) -> None:

@@ -40,7 +40,8 @@ _TRANSIENT_CODES: Final = WRONG_CHECKSUM | {
 _TRANSIENT_STATUS: Final = frozenset({429, 500, 502, 503, 504})
 _ACCESS_FIX: Final = (
     "these credentials lack a right: allow s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject, "
-    "s3:DeleteObject and s3:AbortMultipartUpload on its objects"
+    "s3:DeleteObject and s3:AbortMultipartUpload on its objects; a bucket of another account than the credentials' own "
+    "is used only if LAYOUTLM_BUCKET_OWNER names that account"
 )
 _CREDENTIALS_FIX: Final = "AWS rejects these credentials: renew them"
 _REGION_FIX: Final = "the bucket is in another region: name it with --region"

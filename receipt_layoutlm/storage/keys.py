@@ -1,4 +1,4 @@
-"""Keys of the bucket: folders of a run, snapshots, splits, checks."""
+"""Keys of the bucket: folders of a run, snapshots, pictures, splits, checks."""
 
 import re
 from dataclasses import dataclass
@@ -42,6 +42,11 @@ def dataset_key(fingerprint: str, prefix: str = "") -> str:
 def split_key(sha256: str, prefix: str = "") -> str:
     """Key of a frozen split."""
     return f"{prefix}splits/{sha256}.json"
+
+
+def image_key(digest: str, prefix: str = "") -> str:
+    """Key of a page's picture, named by its SHA-256."""
+    return f"{prefix}images/{digest}"
 
 
 def check_key(fingerprint: str, prefix: str = "") -> str:

@@ -16,6 +16,7 @@ from typing import Final
 from pydantic import JsonValue
 
 from receipt_dynamo import Job, JsonObject
+from receipt_layoutlm.data.source_text import unpacked
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.errors import StorageError
 from receipt_layoutlm.storage.keys import RunKeys
@@ -65,7 +66,7 @@ def with_tables(job: Job, open_bucket: Callable[[str], Bucket]) -> Job:
         if not uri.startswith(root.uri(root.run)):
             raise StorageError("it is not a place of this job")
         data = open_bucket(job.storage.bucket).get_bytes(uri.removeprefix(root.uri("")))
-        tables = json.loads(gzip.decompress(data))
+        tables = json.loads(unpacked(data))
         kept = {name: value for name, value in job.results.items() if name != PLACE}
         return job.model_copy(update={"results": {**kept, **tables}})
     except (StorageError, OSError, EOFError, ValueError, TypeError, RecursionError, zlib.error) as error:

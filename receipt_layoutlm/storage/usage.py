@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from receipt_layoutlm.storage.bucket import Bucket
 
 RUN_FILE = re.compile(r"(?:^|/)runs/(?P<job>[^/]+)/attempt-\d+/(?P<kind>checkpoint|best|logs|predictions)?")
-OTHER_KINDS = ("datasets", "splits", "encoded", "weights", "wheels")
+OLD_VERSIONS = "old versions"  # the kind of replaced and removed objects that the bucket still keeps, and bills
+OTHER_KINDS = ("datasets", "images", "splits", "encoded", "weights", "wheels")
 
 
 @dataclass
@@ -24,7 +25,7 @@ class Amount:
 
 @dataclass(frozen=True)
 class Usage:
-    """Amounts by kind (checkpoint, best, logs, …, datasets, wheels, other) and by job id."""
+    """Amounts by kind (checkpoint, best, logs, …, datasets, wheels, other, old versions) and by job id."""
 
     kinds: dict[str, Amount]
     jobs: dict[str, Amount]
@@ -36,7 +37,7 @@ class Usage:
 
 
 def usage_of(bucket: Bucket, prefix: str = "") -> Usage:
-    """Usage of everything below a prefix, without superseded versions. Lists all keys."""
+    """Usage of everything below a prefix. Lists all keys and versions."""
     kinds: defaultdict[str, Amount] = defaultdict(Amount)
     jobs: defaultdict[str, Amount] = defaultdict(Amount)
     for key, size in bucket.sizes(prefix):
@@ -47,4 +48,6 @@ def usage_of(bucket: Bucket, prefix: str = "") -> Usage:
         else:
             folders = key.partition("/")[0], key.rpartition("/")[0].rpartition("/")[2]
             kinds[next((kind for kind in OTHER_KINDS if kind in folders), "other")].add(size)
+    for size in bucket.old_sizes(prefix):
+        kinds[OLD_VERSIONS].add(size)
     return Usage(dict(kinds), dict(jobs))

@@ -1,7 +1,7 @@
 """Context of a worker: its identity, policy and host, its queue and buckets."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -52,6 +52,11 @@ class Host:
         """Whether EC2 has said that an interruption has become more likely."""
         return self.spot is not None and self.spot.rebalance_recommended
 
+    @property
+    def is_outdated(self) -> bool:
+        """Whether this machine of a fleet is so old that it makes room for a new one."""
+        return self.fleet is not None and self.fleet.is_outdated()
+
     def is_paused(self) -> bool:
         """Whether its fleet claims no jobs now."""
         return self.fleet is not None and self.fleet.is_paused()
@@ -67,7 +72,8 @@ class Host:
             if self.registry is not None:
                 stack.enter_context(self.registry.busy(job_id))
             if self.fleet is not None:
-                self.fleet.record_claim()
+                self.fleet.record_activity()
+                stack.callback(self.fleet.record_activity)
             yield
         self.upkeep()
 
@@ -93,6 +99,8 @@ class WorkerContext:
     observe: Callable[[Job, Event], None] = lambda _job, _event: None
     ended: Callable[[str], None] = lambda _job_id: None  # after each attempt, with the id of its job
     now: Callable[[], datetime] = utcnow
+    report_command: Sequence[str] = ()  # stores the report of a job, whose id follows; empty: none is made
+    report_seconds: float = 60.0  # that it may take
 
     @property
     def must_stop(self) -> bool:
@@ -107,7 +115,7 @@ class WorkerContext:
     @property
     def end_reason(self) -> EndReason:
         """Why this worker has ended; infra/terminate_instance.sh acts on the word."""
-        if self.host.is_at_risk or self.host.is_interrupted:
+        if self.host.is_at_risk or self.host.is_interrupted or self.host.is_outdated:
             return "leaving"
         if self.stop.is_set():
             return "stopped"

@@ -108,6 +108,7 @@ class Recorder:
             events, self._bucket, logs + events.name, rows.secrets, redacted_lines, EVENTS_KEPT_BYTES
         )
         self._run_json = b""
+        self._predictions: dict[str, int] = {}  # sent files, by name, with the time of their last change in ns
         self._mirrored_at: datetime | None = None
         self._given_up = threading.Event()
 
@@ -243,7 +244,10 @@ class Recorder:
         prefix = self._keys.attempt(self.lease.attempt) + "predictions/"
         for path in sorted(self._run_dir.predictions.glob("*.jsonl.gz")):
             with suppress(FileNotFoundError):  # the trainer removes what a newer evaluation replaces
-                self._bucket.put_file(path, prefix + path.name)
+                changed = path.stat().st_mtime_ns
+                if self._predictions.get(path.name) != changed:
+                    self._bucket.put_file(path, prefix + path.name)
+                    self._predictions[path.name] = changed
 
 
 class RecorderThread:

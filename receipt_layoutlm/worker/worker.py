@@ -28,6 +28,7 @@ from receipt_layoutlm.storage.keys import RunKeys
 from receipt_layoutlm.worker.attempt import prepare_attempt, remove_checkpoints
 from receipt_layoutlm.worker.context import WorkerContext
 from receipt_layoutlm.worker.encoded_cache import EncodedCache
+from receipt_layoutlm.worker.end_report import make_report
 from receipt_layoutlm.worker.ending import Ending
 from receipt_layoutlm.worker.heartbeat import Heartbeat
 from receipt_layoutlm.worker.outcome import finish
@@ -74,7 +75,7 @@ def run_worker(ctx: WorkerContext, options: ClaimOptions) -> list[JobStatus]:
     Rescues jobs of dead workers before a claim, at intervals. Waits for a table that does not answer, up to the idle
     timeout; a pause counts as idle, another busy worker of this machine does not. A machine that EC2 may soon take
     away claims no further job; one that has run none yet still does, or the next machine would be lost to the same
-    advice. Raises WorkerUnfit.
+    advice. Nor does one that has become too old. Raises WorkerUnfit.
     """
     statuses: list[JobStatus] = []
     failing: set[str] = set()  # jobs in a row that failed here and will be tried again
@@ -84,6 +85,9 @@ def run_worker(ctx: WorkerContext, options: ClaimOptions) -> list[JobStatus]:
     while not ctx.must_stop and not ctx.drain.is_set() and (options.max_jobs is None or claimed < options.max_jobs):
         if ctx.host.is_at_risk and claimed:
             log.info("EC2 may soon take this machine away: no further job is claimed")
+            break
+        if ctx.host.is_outdated:
+            log.info("this machine is old: no further job is claimed, so that a new one with newer packages starts")
             break
         ctx.host.notifier.alive()
         lease, outage = None, None
@@ -131,7 +135,14 @@ def claim_job(ctx: WorkerContext, queue_name: str) -> Lease | None:
 
 
 def run_job(ctx: WorkerContext, lease: Lease) -> JobStatus | None:
-    """Run a claimed job to its end; returns its new status, or None when the lease was lost."""
+    """Run a claimed job to its end and make a report; returns its new status, or None when the lease was lost."""
+    status = _run_leased(ctx, lease)
+    if status is not None:
+        make_report(ctx, lease)
+    return status
+
+
+def _run_leased(ctx: WorkerContext, lease: Lease) -> JobStatus | None:
     with Heartbeat(ctx.queue, lease) as heartbeat:
         ending = Ending(ctx, lease, Patience(ctx, heartbeat))
         try:

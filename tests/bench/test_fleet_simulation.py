@@ -128,6 +128,50 @@ def test_an_image_that_does_not_start_is_tried_on_one_machine_at_a_time(bench: M
     assert churned.instance_hours > 2 * tried.instance_hours
 
 
+def test_machines_that_only_switch_off_on_an_empty_queue_are_not_started_again(
+    bench: ModuleType, simulate: Simulate
+) -> None:
+    conditions = replace(bench.SCENARIOS["switched off"], max_hours=3.0)
+    lowered, stays = simulate(conditions), simulate(replace(conditions, lowers="no"))
+    assert (lowered.machines, lowered.late_machines, lowered.late_hours) == (4, 0, 0.0)
+    assert stays.late_machines > 40
+
+
+def test_orders_of_cancelled_jobs_are_never_filled(bench: ModuleType, simulate: Simulate) -> None:
+    conditions = replace(bench.SCENARIOS["cancelled orders"], max_hours=2.0)
+    lowered, stays = simulate(conditions), simulate(replace(conditions, lowers="no"))
+    assert (lowered.machines, lowered.instance_hours) == (0, 0.0)
+    assert stays.machines == 10
+
+
+def test_a_group_that_delivers_nothing_leaves_its_jobs_to_the_on_demand_group(
+    bench: ModuleType, simulate: Simulate
+) -> None:
+    row = simulate(replace(bench.SCENARIOS["no spot capacity"], jobs=2))
+    keeps_its_promises(row)
+    assert row.moved == 2
+
+
+def test_after_an_outage_of_auto_scaling_nothing_is_started_any_more(bench: ModuleType, simulate: Simulate) -> None:
+    row = simulate(small(bench, jobs=4, reclaimed_per_hour=0.0, outage=(25 * MINUTE, 85 * MINUTE)))
+    keeps_its_promises(row)
+    assert row.late_machines == 0
+
+
+@pytest.mark.parametrize("seconds", [120.0, 1200.0])
+def test_the_promises_hold_at_both_ends_of_the_boots(bench: ModuleType, simulate: Simulate, seconds: float) -> None:
+    keeps_its_promises(simulate(small(bench, jobs=6, boot_seconds=seconds), seed=1))
+
+
+def test_overlapping_looks_lower_no_capacity_under_a_machine_that_starts(
+    bench: ModuleType, make_table: Callable[[], str], dynamo_endpoint: str
+) -> None:
+    overlaps = importlib.import_module("fleet_overlaps")
+    client = DynamoClient(make_table(), endpoint_url=dynamo_endpoint)
+    assert overlaps.wrong_pairs(client, 12, is_locked=True) == 0
+    assert overlaps.wrong_pairs(client, 12, is_locked=False) > 0
+
+
 def test_jobs_that_keep_losing_spot_machines_end_on_machines_that_stay(
     bench: ModuleType, make_table: Callable[[], str], dynamo_endpoint: str
 ) -> None:

@@ -10,6 +10,7 @@ from receipt_dynamo import DynamoClient
 from receipt_layoutlm.cli import cli
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.snapshot import read_snapshot
+from receipt_layoutlm.storage.bucket import Bucket
 from tests.support.scans import receipt_picture, text_of, write_pdf
 
 pytest.importorskip("pypdfium2", reason="scans need the extra ocr")
@@ -243,3 +244,47 @@ def test_a_photograph_is_read_once_and_found_in_the_cache_after_an_interruption(
 
     (page,) = stored("photo", tmp_path)
     assert (page.words[0], labelled(page)) == ("READ_BEFORE", {"GRAND_TOTAL": "10.70"})
+
+
+def test_the_scans_are_stored_with_their_pages_and_a_colleague_gets_them(
+    cloud: DynamoClient, folder: Path, tmp_path: Path
+) -> None:
+    told = run("scans", folder, "--values", table(folder), "--name", "mine")
+    again = run("images", folder, "--name", "raw")
+    for path in folder.iterdir():
+        path.unlink()
+
+    back = CliRunner().invoke(cli, ["dataset", "snapshot", "raw", "--images-to", str(tmp_path / "pictures")])
+
+    assert "2 pictures stored in the bucket" in told.stderr
+    assert "0 pictures stored in the bucket, 2 were there already" in again.stderr
+    assert back.exit_code == 0, back.output
+    pictures = sorted((tmp_path / "pictures").iterdir())
+    assert [path.name for path in pictures] == sorted(f"{page.image}.pdf" for page in stored("raw", tmp_path))
+    assert all(path.read_bytes().startswith(b"%PDF") for path in pictures)
+
+
+def test_no_images_leaves_the_scans_where_they_are(cloud: DynamoClient, folder: Path, tmp_path: Path) -> None:
+    ok("scans", folder, "--values", table(folder), "--no-images", "--name", "mine")
+    assert list(Bucket("the-bucket").list_keys("images/")) == []
+
+    back = CliRunner().invoke(cli, ["dataset", "snapshot", "mine", "--images-to", str(tmp_path / "pictures")])
+    assert "2 of 2 pictures are not in the bucket" in back.stderr
+
+    later = CliRunner().invoke(cli, ["dataset", "snapshot", "mine", "--images-from", str(folder)])
+    assert "2 pictures stored in the bucket" in later.stderr
+    assert len(list(Bucket("the-bucket").list_keys("images/"))) == 2
+
+
+def test_pictures_of_forgotten_pages_are_not_stored(cloud: DynamoClient, folder: Path) -> None:
+    ok("scans", folder, "--values", table(folder), "--no-images", "--name", "mine")
+    assert CliRunner().invoke(cli, ["dataset", "forget", "a.pdf"]).exit_code == 0
+
+    ok("scans", folder, "--values", table(folder), "--name", "mine")
+
+    assert len(list(Bucket("the-bucket").list_keys("images/"))) == 1
+
+
+def test_a_dry_run_stores_no_picture(cloud: DynamoClient, folder: Path) -> None:
+    ok("images", folder, "--dry-run")
+    assert list(Bucket("the-bucket").list_keys("images/")) == []

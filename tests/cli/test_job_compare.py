@@ -2,13 +2,21 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from receipt_dynamo import DynamoClient, Job, JobLog, JobQueue, JsonObject, Machine, Storage, utcnow
 from receipt_layoutlm.cli import cli
+from receipt_layoutlm.config_documents import to_document
+from receipt_layoutlm.configs.word_labels import WordLabelsConfig
+from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset, pinned
 from receipt_layoutlm.run.comparability import FIELDS, make_stamp
+from receipt_layoutlm.run.predictions import PredictedPage, write_predictions
+from receipt_layoutlm.storage.bucket import Bucket
+from receipt_layoutlm.storage.keys import RunKeys
+from tests.support.tiny import tiny_pages
 
 STAMP = {name: f"some {name}" for name in FIELDS}
 
@@ -212,3 +220,42 @@ def test_without_a_scored_job_or_a_stamp_best_says_what_to_do(shell: Shell) -> N
     assert "job list" in shell.run("show", "@best").stderr
     shell.succeeded("unscored", None)
     assert "job list" in shell.run("show", "@best").stderr
+
+
+def test_a_page_shows_the_differences_and_the_receipts_that_flipped(shell: Shell, tmp_path: Path) -> None:
+    pages, bucket, file = tiny_pages(6), Bucket("the-bucket"), tmp_path / "compared.html"
+    dataset = add_snapshot(shell.queue.client, bucket, describe_dataset("tiny", pages, "test", utcnow()), pages)
+    config = to_document(WordLabelsConfig(dataset=pinned(dataset)), {})
+    for name, right in (("one", {0, 1}), ("two", {1, 2, 3})):
+        job = shell.succeeded(name, len(right) / 6, {"best_global_step": 3}, config=config)
+        sizes = [len(page.words) for page in pages]
+        rows = [
+            PredictedPage(
+                page.page_id, tuple(range(size)), page.words, page.tags,
+                page.tags if number in right else ("O",) * size, (0.9,) * size, (0.9,) * size,
+            )
+            for number, (page, size) in enumerate(zip(pages, sizes, strict=True))
+        ]  # fmt: skip
+        write_predictions(rows, tmp_path / "eval-3.jsonl.gz")
+        assert job.storage is not None
+        key = f"{RunKeys(job.storage, job.job_id).attempt(1)}predictions/eval-3.jsonl.gz"
+        bucket.put_file(tmp_path / "eval-3.jsonl.gz", key)
+
+    result = shell.run("compare", "one", "two", "--html", str(file))
+    text = file.read_text()
+
+    assert "1 page that became wrong, 2 that became right" in result.stderr
+    assert all(pages[number].page_id in text for number in (0, 2, 3)) and pages[4].page_id not in text
+    assert "Content-Security-Policy" in text
+
+
+def test_a_page_of_three_jobs_or_without_predictions_is_refused(shell: Shell, tmp_path: Path) -> None:
+    for name in ("one", "two", "three"):
+        shell.succeeded(name, 0.5)
+    file = tmp_path / "compared.html"
+
+    three = shell.run("compare", "one", "two", "three", "--html", str(file))
+    without = shell.run("compare", "one", "two", "--html", str(file))
+
+    assert three.exit_code == 2 and "--html shows two jobs" in three.stderr
+    assert without.exit_code == 1 and "no stored predictions" in without.stderr and not file.exists()

@@ -53,6 +53,24 @@ def test_an_unknown_command_is_a_usage_error_with_the_nearest() -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "argument"),
+    [
+        ("evaluate --model best/ --data pages.jsonl", "evaluate MODEL"),
+        ("evaluate --modle best/", "evaluate MODEL"),
+        ("calibrate --job @best", "calibrate MODEL"),
+        ("model export --job @best --onnx", "model export MODEL"),
+        ("job show --job @last", "job show JOB"),
+        ("predict --source scan.jpg", "predict [SOURCE]..."),
+    ],
+)
+def test_an_option_that_is_an_argument_is_answered_with_it(words: str, argument: str) -> None:
+    result = CliRunner().invoke(cli, words.split(), prog_name="layoutlm-cli")
+
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1].endswith(f"It is an argument: layoutlm-cli {argument}")
+
+
+@pytest.mark.parametrize(
     ("arguments", "module", "extra"),
     [
         (["worker", "run", "--once"], "torch", "train"),

@@ -174,6 +174,19 @@ def test_pixels_without_width_and_height_are_refused(tmp_path: Path) -> None:
         read(tmp_path, turned(PAGES, pixels(380, 610)), BoxOptions(BoxUnit.PIXELS))
 
 
+def test_pixels_that_may_be_thousandths_are_noted_with_their_reach(tmp_path: Path) -> None:
+    small = [(words, [pixels(700, 800)(box) for box in boxes]) for words, boxes in (receipt(top) for top in range(5))]
+    notes: list[str] = []
+
+    read(tmp_path, small, notes=notes)
+
+    assert len(notes) == 1 and "if they are pixels of images of about this size, write width and height" in notes[0]
+    assert near(read(tmp_path, small, BoxOptions(BoxUnit.PIXELS), size=(700, 800))[0].boxes, receipt(0)[1])
+    for kept in ([receipt(top + 180) for top in range(5)], small[:4]):  # words down to the end of a page; too few pages
+        read(tmp_path, kept, notes=(quiet := []))
+        assert quiet == []
+
+
 def test_percent_is_refused_and_read_by_its_option(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"percent of the page \(--boxes percent\)"):
         read(tmp_path, turned(PAGES, percent))

@@ -138,6 +138,60 @@ def test_funsd_blocks_become_entities() -> None:
     assert report.dropped == {}, "'other' means that a block has no label"
 
 
+XFUND = {
+    "lang": "de",
+    "documents": [
+        {
+            "id": "de_train_0",
+            "uid": "0",
+            "img": {"fname": "de_train_0.jpg", "width": 1000, "height": 2000},
+            "document": [
+                {
+                    "id": 0,
+                    "text": "Name:",
+                    "box": [100, 200, 190, 240],
+                    "label": "question",
+                    "linking": [[0, 1]],
+                    "words": [{"text": "Name:", "box": [100, 200, 190, 240]}],
+                },
+                {
+                    "id": 1,
+                    "text": "Erika Muster",
+                    "box": [300, 200, 500, 240],
+                    "label": "ANSWER",
+                    "linking": [],
+                    "words": [
+                        {"text": "Erika", "box": [300, 200, 390, 240]},
+                        {"text": "Muster", "box": [400, 200, 500, 240]},
+                    ],
+                },
+                {
+                    "label": "other",
+                    "words": [{"text": "7", "box": [900, 1900, 920, 1940]}, {"text": " ", "box": [0] * 4}],
+                },
+            ],
+        },
+        {"id": "de_train_1", "img": {"width": 0, "height": 5}, "document": []},
+    ],
+}
+
+
+def test_xfund_documents_of_one_file_become_pages_and_a_bad_one_is_named(tmp_path: Path) -> None:
+    (tmp_path / "de.train.json").write_text(json.dumps(XFUND))
+    bad: list[DataError] = []
+    table = core_table(load_format("xfund").labels, {})
+
+    (page,), report = import_pages("xfund", [tmp_path], table, bad.append)
+
+    assert entities(page) == [("QUESTION", "Name:"), ("ANSWER", "Erika Muster")]
+    assert (page.page_id, page.width, page.height, page.tags[-1]) == ("de_train_0", 1000, 2000, "O")
+    assert page.boxes[0] == (100, 100, 190, 120)
+    assert report.blank_texts == 1
+    assert [str(error) for error in bad] == [
+        f"{tmp_path / 'de.train.json'}: document 2: img.width: Input should be greater than 0"
+    ]
+
+
 def test_wildreceipt_pieces_of_an_address_are_one_entity_and_items_are_not() -> None:
     pages, report = read("wildreceipt", FIXTURES / "wildreceipt")
     assert entities(pages["Image_16/11/aa01"]) == [

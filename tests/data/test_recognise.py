@@ -50,6 +50,7 @@ COMMANDS = {
     "hOCR": "hocr",
     "ALTO": "alto",
     "doccano": "doccano",
+    "XFUND": "xfund",
     "Azure Document Intelligence": "azure",
     **dict.fromkeys(("Document AI", "a document of Google"), "document-ai"),
     **dict.fromkeys(("Label Studio's export", "Label Studio's tasks", "JSON-MIN"), "label-studio"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from receipt_layoutlm.data.page import DataError
-from receipt_layoutlm.data.source_text import TextOptions, files_below, read_source
+from receipt_layoutlm.data.source_text import TextOptions, files_below, read_content, read_source, unpacked
 
 TEXT = '{"id": "1", "words": ["Total"]}\n'
 GBK = "60,40,420,40,永和豆浆 Sdn Bhd\n".encode("gb18030")
@@ -113,3 +113,20 @@ def test_a_folder_with_an_archive_alone_is_to_be_unpacked(tmp_path: Path) -> Non
     (tmp_path / "data.zip").write_bytes(b"PK")
     with pytest.raises(DataError, match=r"the folder has no \*.json: unpack data.zip"):
         files_below([tmp_path], "*.json")
+
+
+@pytest.mark.parametrize("content", [b"x" * 101, gzip.compress(b"x" * 101, mtime=0)])
+def test_a_file_is_read_up_to_a_bound_packed_or_not(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "pages.jsonl"
+    path.write_bytes(content)
+
+    assert len(read_content(path, at_most=101)) == 101
+    with pytest.raises(DataError, match=r"pages\.jsonl.*more than"):
+        read_content(path, at_most=100)
+
+
+def test_a_packed_file_that_grows_without_end_is_not_unpacked_to_its_end() -> None:
+    packed = gzip.compress(bytes(50_000_000))
+
+    with pytest.raises(OSError, match="more than 1000 bytes"):
+        unpacked(packed, at_most=1000)

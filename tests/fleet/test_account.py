@@ -1,7 +1,11 @@
 """doctor on an AWS account: each result and its advice."""
 
+import fnmatch
+import importlib.util
 import json
 import uuid
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,16 +18,18 @@ from receipt_dynamo import DynamoClient
 from receipt_layoutlm.cli import cli
 from receipt_layoutlm.fleet.account import Account, check_account, check_wheel_exists
 from receipt_layoutlm.fleet.check_result import CheckResult
+from receipt_layoutlm.fleet.images import check_image
 from receipt_layoutlm.fleet.quotas import Market, check_quota, quota_code
-from receipt_layoutlm.fleet.rights import check_deploy_rights, check_submit_rights, deploy_rights, submit_rights
+from receipt_layoutlm.fleet.rights import Right, check_rights, deploy_rights, purposes
 from tests.support.deployed import deploy
+from tests.support.registry import needed
 from tests.support.small_aws import REGION, aws
+from tests.support.templates import resources
 
 if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
 
 TABLE, BUCKET = "arn:aws:dynamodb:us-east-1:000000000000:table/jobs", "arn:aws:s3:::files"
-BOTH = submit_rights(TABLE, BUCKET)
 OF_ANOTHER_SHAPE = {
     "TableName": "plain",
     "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
@@ -53,51 +59,107 @@ def user_who_may(iam: "IAMClient", name: str, *statements: tuple[list[str], list
     return arn
 
 
+DEPLOYING = deploy_rights("000000000000", REGION, "layoutlm")
+
+
+def checked(
+    iam: "IAMClient", caller: str, name: str = "rights", table: str | None = TABLE, bucket: str | None = BUCKET
+) -> CheckResult:
+    (purpose,) = (each for each in purposes(caller, table, bucket, DEPLOYING) if each.name == name)
+    return check_rights(iam, caller, purpose)
+
+
 @pytest.mark.engine
 def test_sufficient_rights_are_confirmed(iam: "IAMClient") -> None:
     arn = user_who_may(iam, "able", (["dynamodb:*"], [TABLE, f"{TABLE}/index/*"]), (["s3:*"], [BUCKET, f"{BUCKET}/*"]))
-    assert check_submit_rights(iam, arn, BOTH) == CheckResult("rights", "ok", "all 9 checked actions are allowed")
-    assert check_submit_rights(iam, arn, submit_rights(None, BUCKET)).found == "all 3 checked actions are allowed"
+    for name in ("rights", "operate rights"):
+        assert checked(iam, arn, name).state == "ok"
+    assert checked(iam, arn, table=None).found == "all 7 checked actions are allowed"
 
 
 @pytest.mark.engine
 def test_each_right_that_is_missing_is_named(iam: "IAMClient") -> None:
     reads = ["dynamodb:GetItem", "dynamodb:Query", "s3:ListBucket", "s3:GetObject"]
     arn = user_who_may(iam, "reader", (reads, [TABLE, f"{TABLE}/index/*", BUCKET, f"{BUCKET}/*"]))
-    found = check_submit_rights(iam, arn, BOTH)
+    found = checked(iam, arn)
     assert found.state == "missing"
-    missing = "dynamodb:ConditionCheckItem, dynamodb:PutItem, dynamodb:UpdateItem, s3:PutObject"
-    assert (found.found, arn in found.advice) == (f"you may not {missing}", True)
+    puts = f"s3:PutObject on {BUCKET}/datasets/*, s3:PutObject on {BUCKET}/splits/*"
+    assert found.found == f"you may not dynamodb:ConditionCheckItem, dynamodb:PutItem, dynamodb:UpdateItem, {puts}"
+    assert arn in found.advice and "SubmitPolicy" in found.advice
 
 
 @pytest.mark.engine
 def test_a_policy_without_the_indexes_is_reported(iam: "IAMClient") -> None:
     arn = user_who_may(iam, "forgetful", (["dynamodb:*"], [TABLE]), (["s3:*"], [BUCKET, f"{BUCKET}/*"]))
-    found = check_submit_rights(iam, arn, BOTH)
+    found = checked(iam, arn)
     assert (found.state, found.found) == ("missing", f"you may not dynamodb:Query on {TABLE}/index/*")
 
 
-DEPLOYING = deploy_rights("000000000000", REGION, "layoutlm")
-
-
 @pytest.mark.engine
-def test_a_caller_who_only_submits_is_warned_of_the_rights_to_deploy(iam: "IAMClient") -> None:
-    arn = user_who_may(iam, "submitter", (["dynamodb:*"], [TABLE]), (["s3:*"], [BUCKET, f"{BUCKET}/*"]))
-    result = check_deploy_rights(iam, arn, DEPLOYING)
-    assert result.state == "warn"
-    assert "only for `layoutlm-cli fleet deploy`, which needs at least these" in result.advice
-    for action in ("cloudformation:CreateChangeSet", "iam:CreateRole", "iam:PassRole", "ec2:RunInstances"):
-        assert action in result.found
+def test_a_caller_who_only_submits_is_warned_of_the_rights_to_operate_and_deploy(iam: "IAMClient") -> None:
+    submits = ["dynamodb:GetItem", "dynamodb:PutItem", "s3:GetObject"]
+    arn = user_who_may(iam, "submitter", (submits, [TABLE, f"{BUCKET}/*"]))
+    operating, deploying = checked(iam, arn, "operate rights"), checked(iam, arn, "deploy rights")
+    assert (operating.state, deploying.state) == ("warn", "warn")
+    assert "dynamodb:DeleteItem" in operating.found and "OperatePolicy" in operating.advice
+    assert "`layoutlm-cli fleet destroy`, which need at least these" in deploying.advice
+    for action in ("cloudformation:CreateChangeSet", "iam:CreateRole", "ec2:RunInstances", "ec2:DeleteVpc"):
+        assert action in deploying.found
 
 
 @pytest.mark.engine
 def test_each_missing_right_to_deploy_is_named(iam: "IAMClient") -> None:
     statements = [(list(right.actions), [right.arn]) for right in DEPLOYING]
     able = user_who_may(iam, "builder", *statements)
-    assert check_deploy_rights(iam, able, DEPLOYING).state == "ok"
+    assert checked(iam, able, "deploy rights").state == "ok"
     without_pass_role = [([name for name in actions if name != "iam:PassRole"], arns) for actions, arns in statements]
-    nearly = user_who_may(iam, "nearly-a-builder", *without_pass_role)
-    assert check_deploy_rights(iam, nearly, DEPLOYING).found == "you may not iam:PassRole"
+    nearly = user_who_may(iam, "nearly-a-builder", *[each for each in without_pass_role if each[0]])
+    denied = "you may not iam:PassRole on a worker's role, iam:PassRole on the scaler's role"
+    assert checked(iam, nearly, "deploy rights").found == denied
+
+
+def test_a_role_is_passed_to_the_service_that_takes_it() -> None:
+    """A policy may allow iam:PassRole for one service alone."""
+    passed = {right.context["iam:PassedToService"]: right.arn for right in DEPLOYING if "iam:PassRole" in right.actions}
+
+    assert set(passed) == {("ec2.amazonaws.com",), ("lambda.amazonaws.com",)}
+    assert "WorkerRole" in passed[("ec2.amazonaws.com",)] and "ScalerRole" in passed[("lambda.amazonaws.com",)]
+
+
+def test_what_a_request_brings_is_simulated_with_it() -> None:
+    client = boto3.client("iam", region_name=REGION)
+    right = Right(TABLE, ("dynamodb:PutItem",), context={"dynamodb:LeadingKeys": ("JOB#1",)})
+    asked = {
+        "PolicySourceArn": "arn:aws:iam::000000000000:user/me",
+        "ActionNames": ["dynamodb:PutItem"],
+        "ResourceArns": [TABLE],
+        "ContextEntries": [
+            {
+                "ContextKeyName": "dynamodb:LeadingKeys",
+                "ContextKeyValues": ["JOB#1"],
+                "ContextKeyType": "stringList",
+            }
+        ],
+    }
+    answer = {"EvaluationResults": [{"EvalActionName": "dynamodb:PutItem", "EvalDecision": "allowed"}]}
+    (purpose, *_) = purposes("me", TABLE, BUCKET, DEPLOYING)
+    with Stubber(client) as stub:
+        stub.add_response("simulate_principal_policy", answer, asked)
+        found = check_rights(client, asked["PolicySourceArn"], replace(purpose, rights=[right]))  # type: ignore[arg-type]
+
+    assert found.found == "all 1 checked actions are allowed"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("cfnlint") is None, reason="cfn-lint is not installed: scripts/install")
+@pytest.mark.parametrize("name", ["storage.yaml", "network.yaml", "workers.yaml"])
+def test_what_cloudformations_handlers_do_is_among_the_rights_to_deploy(name: str) -> None:
+    checked_actions = {action for right in DEPLOYING for action in right.actions}
+    kinds = {each["Type"] for each in resources(name).values()}
+
+    unchecked = {
+        (kind, action) for kind in kinds for action in needed(kind) if not fnmatch.filter(checked_actions, action)
+    }
+    assert unchecked == set()
 
 
 @pytest.mark.engine
@@ -105,15 +167,29 @@ def test_a_session_is_checked_by_its_role_in_any_path(iam: "IAMClient") -> None:
     trust = {"Version": "2012-10-17", "Statement": []}
     iam.create_role(RoleName="engineer", Path="/team/", AssumeRolePolicyDocument=json.dumps(trust))
     session = "arn:aws:sts::000000000000:assumed-role/engineer/me"
-    assert check_submit_rights(iam, session, BOTH).state == "missing"
-    nobody = check_submit_rights(iam, "arn:aws:sts::000000000000:assumed-role/gone/me", BOTH)
+    assert checked(iam, session).state == "missing"
+    nobody = checked(iam, "arn:aws:sts::000000000000:assumed-role/gone/me")
     assert (nobody.state, "SimulatePrincipalPolicy" in nobody.advice) == ("warn", True)
 
 
 def test_root_and_a_caller_without_a_table_get_advice(moto_aws: None) -> None:
     client = boto3.client("iam", region_name=REGION)
-    assert "use a role" in check_submit_rights(client, "arn:aws:iam::000000000000:root", BOTH).advice
-    assert check_submit_rights(client, "arn:aws:iam::000000000000:user/me", []).state == "warn"
+    assert "use a role" in checked(client, "arn:aws:iam::000000000000:root").advice
+    assert checked(client, "arn:aws:iam::000000000000:user/me", table=None, bucket=None).state == "warn"
+
+
+# the image
+
+
+@pytest.mark.parametrize(("created", "state"), [("2026-10-01", "ok"), ("2026-08-01", "warn"), (None, "missing")])
+def test_an_image_of_more_than_90_days_is_named(created: str | None, state: str) -> None:
+    ec2 = boto3.client("ec2", region_name=REGION)
+    images = [] if created is None else [{"CreationDate": f"{created}T00:00:00.000Z", "Name": "Deep Learning"}]
+    with Stubber(ec2) as stub:
+        stub.add_response("describe_images", {"Images": images}, {"ImageIds": ["ami-1"]})
+        found = check_image(ec2, "ami-1", datetime(2026, 11, 29, tzinfo=UTC))
+
+    assert (found.state, "fleet deploy" in found.advice) == (state, state != "ok")
 
 
 # quotas

@@ -19,7 +19,7 @@ from tests.test_architecture import PRODUCT, STORE, imports, sources
 LOCKS = ("worker.lock", "scaler.lock")
 OWN = {"receipt_layoutlm", "receipt_dynamo"}
 OF_THE_IMAGE = {"torch"}  # what a machine's image brings, and no lock names
-NOT_ON_A_MACHINE = ("inference", "local", "reports")  # rooms of people's own machines
+NOT_ON_A_MACHINE = ("inference", "local", "mlflow_store", "reports", "cli/mcp_server.py")  # for people's own machines
 NAMED_OTHERWISE = {"yaml": "pyyaml", "dateutil": "python-dateutil"}  # packages whose module has another name
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 CALL = """
@@ -39,22 +39,57 @@ def wheel(tmp_path: Path) -> Path:
     return path
 
 
+def empty_lock(folder: Path) -> Path:
+    """Packages that a machine would not miss: none."""
+    lock = folder / "worker.lock"
+    lock.write_text("# nothing\n")
+    return lock
+
+
+def entry_of(name: str) -> str:
+    """One package of infra/worker.lock with its hashes."""
+    entries = re.split(r"^(?=[a-z0-9])", template_path("worker.lock").read_text(), flags=re.MULTILINE)
+    return next(each for each in entries if each.startswith(f"{name}=="))
+
+
+@pytest.mark.engine
+def test_a_bundle_holds_the_wheels_of_each_python_that_an_image_may_have(wheel: Path, tmp_path: Path) -> None:
+    """regex comes for each Python apart, six for all of them."""
+    lock = tmp_path / "small.lock"
+    lock.write_text(entry_of("regex") + entry_of("six"))
+    try:
+        made = make_bundle(wheel, tmp_path / "out", lock=lock)
+    except BundleError as error:
+        pytest.skip(str(error))
+    with tarfile.open(made) as archive:
+        names = [name for name in archive.getnames() if name.startswith("wheels/")]
+
+    assert len(names) == 3
+    assert [sum(f"-cp{python}-" in name for name in names) for python in ("312", "313")] == [1, 1]
+
+
+def test_no_package_of_a_machine_depends_on_its_pythons_version() -> None:
+    """pip compares such a marker with the Python that it runs on, which is not the machine's when a bundle is made."""
+    assert re.findall(r"^.* ; .*python_(?:full_)?version.*$", template_path("worker.lock").read_text(), re.M) == []
+
+
 def test_a_bundle_holds_the_wheel_its_pins_and_the_scripts_under_its_own_hash(wheel: Path, tmp_path: Path) -> None:
-    made = make_bundle(wheel, tmp_path / "out")
+    made = make_bundle(wheel, tmp_path / "out", lock=empty_lock(tmp_path))
     assert made.name == f"{hashlib.sha256(made.read_bytes()).hexdigest()}.tar.gz"
     with tarfile.open(made) as archive:
         archive.extractall(tmp_path / "there", filter="data")
     assert (tmp_path / "there" / wheel.name).read_bytes() == wheel.read_bytes()
-    assert (tmp_path / "there" / "worker.lock").read_bytes() == template_path("worker.lock").read_bytes()
+    assert (tmp_path / "there" / "worker.lock").read_bytes() == empty_lock(tmp_path).read_bytes()
     assert (tmp_path / "there" / "bootstrap.sh").stat().st_mode & 0o100
 
 
 def test_the_same_files_make_the_same_bundle_and_another_wheel_another(wheel: Path, tmp_path: Path) -> None:
-    first = make_bundle(wheel, tmp_path / "a")
-    assert make_bundle(wheel, tmp_path / "b").name == first.name
+    lock = empty_lock(tmp_path)
+    first = make_bundle(wheel, tmp_path / "a", lock=lock)
+    assert make_bundle(wheel, tmp_path / "b", lock=lock).name == first.name
     with zipfile.ZipFile(wheel, "a") as archive:
         archive.writestr("receipt_layoutlm/more.py", "")
-    assert make_bundle(wheel, tmp_path / "a").name != first.name
+    assert make_bundle(wheel, tmp_path / "a", lock=lock).name != first.name
 
 
 def test_other_files_than_a_wheel_of_this_project_are_refused_with_the_fix(tmp_path: Path) -> None:
@@ -98,7 +133,7 @@ def test_every_pinned_package_has_a_wheel(name: str) -> None:
 
 def test_a_machine_installs_all_that_the_code_imports() -> None:
     elsewhere = {PRODUCT / room for room in NOT_ON_A_MACHINE}
-    run_there = [path for path in sources(STORE, PRODUCT) if not elsewhere & set(path.parents)]
+    run_there = [path for path in sources(STORE, PRODUCT) if not elsewhere & {path, *path.parents}]
     modules = {module for path in run_there for module, _line in imports(path)}
     foreign = modules - sys.stdlib_module_names - OWN - OF_THE_IMAGE
 
@@ -110,10 +145,23 @@ def test_a_machine_installs_all_that_the_code_imports() -> None:
 @pytest.mark.engine
 def test_an_archive_is_stored_once_below_its_hash(wheel: Path, tmp_path: Path, store: Store) -> None:
     bucket = store.bucket
-    made = make_bundle(wheel, tmp_path)
+    made = make_bundle(wheel, tmp_path, lock=empty_lock(tmp_path))
     assert upload(bucket, made) == upload(bucket, made)
     assert list(bucket.list_keys("wheels/")) == [f"wheels/{made.name}"]
     assert hashlib.sha256(bucket.get_bytes(f"wheels/{made.name}")).hexdigest() == made.name.removesuffix(".tar.gz")
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("is_as_long", [True, False])
+def test_a_foreign_object_of_the_name_does_not_survive(
+    wheel: Path, tmp_path: Path, store: Store, is_as_long: bool
+) -> None:
+    bucket, made = store.bucket, make_bundle(wheel, tmp_path, lock=empty_lock(tmp_path))
+    bucket.put_bytes(b"x" * (made.stat().st_size if is_as_long else 9), f"wheels/{made.name}")
+
+    upload(bucket, made)
+
+    assert bucket.get_bytes(f"wheels/{made.name}") == made.read_bytes()
 
 
 @pytest.mark.engine

@@ -1,8 +1,11 @@
 """fleet deploy and destroy: resulting stacks, untouched resources, and output."""
 
+import base64
 import hashlib
 import json
+import re
 import uuid
+import zipfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +20,17 @@ from receipt_layoutlm import infra
 from receipt_layoutlm.cli.fleet import fleet as fleet_group
 from receipt_layoutlm.cli.template_options import parameter_values
 from receipt_layoutlm.fleet.check_result import CheckResult
-from receipt_layoutlm.fleet.deploy import Aws, Code, DeployCallbacks, Deployment, FleetRequest, choose_storage, open_aws
-from receipt_layoutlm.fleet.existing import NotUsable
-from receipt_layoutlm.fleet.groups import empty_group
+from receipt_layoutlm.fleet.deploy import Aws, Code, DeployCallbacks, Deployment, FleetRequest, open_aws
+from receipt_layoutlm.fleet.existing import NotUsable, QueueTaken
+from receipt_layoutlm.fleet.groups import destroy_workers, empty_group
+from receipt_layoutlm.fleet.images import BadImage, image_values
 from receipt_layoutlm.fleet.names import worker_id
+from receipt_layoutlm.fleet.network import NoWayOut, NoZone, check_way_out, choose_zones
 from receipt_layoutlm.fleet.quotas import TooFewGpus
+from receipt_layoutlm.fleet.scaler_code import ForeignCode
 from receipt_layoutlm.fleet.stack import FleetStack, StackEvent, StackPlan, StackState
 from receipt_layoutlm.fleet.stack_errors import TemplateRefused
+from receipt_layoutlm.fleet.storage_choice import choose_storage
 from receipt_layoutlm.fleet.template import read_template
 from tests.support.small_aws import IMAGE, REGION, a_moment
 
@@ -71,6 +78,10 @@ def deployment(aws: Aws, name: str, recorded: Recorded | None = None, **more: An
     return Deployment(aws, FleetRequest(name, values=values, **more), (recorded or Recorded()).callbacks(), a_moment)
 
 
+def stacks(fleet: str) -> list[str]:
+    return [f"{fleet}-{kind}" for kind in ("storage", "network", "workers")]
+
+
 def state(aws: Aws, name: str) -> StackState | None:
     return FleetStack(aws.cloudformation, name, a_moment).state()
 
@@ -91,12 +102,27 @@ STREAM = {"StreamSpecification": {"StreamEnabled": True, "StreamViewType": "NEW_
 
 
 @engine
+def test_a_second_fleet_on_a_queue_of_the_same_table_is_refused_before_anything_is_made(aws: Aws, code: Code) -> None:
+    name, other = a_fleet(), a_fleet()
+    table, bucket = existing(aws, **STREAM)
+    deployment(aws, name, table=table, bucket=bucket).deploy(code)
+
+    for queue in ("default", "default.ondemand"):
+        with pytest.raises(QueueTaken, match=f"fleet {name} already works queue 'default'"):
+            deployment(aws, other, table=table, bucket=bucket, values={"QueueName": queue}).deploy(code)
+    assert state(aws, f"{other}-workers") is None
+
+    deployment(aws, other, table=table, bucket=bucket, values={"QueueName": "night"}).deploy(code)
+    deployment(aws, name).deploy(None)  # the first fleet itself may always be changed
+
+
+@engine
 def test_a_new_fleet_has_its_code_in_its_bucket(aws: Aws, code: Code) -> None:
     name, recorded = a_fleet(), Recorded()
 
     done = deployment(aws, name, recorded).deploy(code)
 
-    assert done.changed == (f"{name}-storage", f"{name}-workers")
+    assert done.changed == tuple(stacks(name))
     assert (done.table, done.region) == (name, REGION)
     assert done.outputs["GroupName"] == f"{name}-workers"
     keys = [each["Key"] for each in aws.s3.list_objects_v2(Bucket=done.bucket)["Contents"]]
@@ -104,7 +130,7 @@ def test_a_new_fleet_has_its_code_in_its_bucket(aws: Aws, code: Code) -> None:
     for file, parameter in ((code.machine, "BundleSha256"), (code.scaler, "ScalerSha256")):
         assert done.code[parameter] == hashlib.sha256(file.read_bytes()).hexdigest()
     ends = [event.resource for event in recorded.events if event.is_end]
-    assert ends == [f"{name}-storage", f"{name}-workers"]
+    assert ends == stacks(name)
 
 
 @engine
@@ -115,7 +141,7 @@ def test_deploying_again_changes_nothing(aws: Aws, code: Code) -> None:
     done = deployment(aws, name, recorded).deploy(code)
 
     assert done.changed == ()
-    assert recorded.plans == {f"{name}-storage": None, f"{name}-workers": None}
+    assert recorded.plans == dict.fromkeys(stacks(name))
     assert recorded.events == []
 
 
@@ -145,10 +171,10 @@ def test_a_preview_of_a_new_fleet_lists_everything_and_leaves_nothing(aws: Aws, 
 
     plans = deployment(aws, name).preview(code)
 
-    assert [plan.stack for plan in plans] == [f"{name}-storage", f"{name}-workers"]
+    assert [plan.stack for plan in plans] == stacks(name)
     assert {"Table", "Bucket"} < {each.resource for each in plans[0].changes}
-    assert {"Group", "Scaler", "WorkerRole"} < {each.resource for each in plans[1].changes}
-    assert (state(aws, f"{name}-storage"), state(aws, f"{name}-workers")) == (None, None)
+    assert {"Group", "Scaler", "WorkerRole"} < {each.resource for each in plans[2].changes}
+    assert [state(aws, each) for each in stacks(name)] == [None] * 3
 
 
 @engine
@@ -187,7 +213,7 @@ def test_an_existing_table_and_bucket_are_used_and_remembered(aws: Aws, code: Co
 
     assert (again.table, again.bucket) == (table, bucket)
     assert state(aws, f"{name}-storage") is None
-    assert {name for name, _ in recorded.warnings} == {f"table {table}", f"bucket {bucket}"}
+    assert {name for name, _ in recorded.warnings} >= {f"table {table}", f"bucket {bucket}"}
 
 
 @engine
@@ -213,7 +239,7 @@ def test_an_existing_table_gets_a_bucket_beside_it(aws: Aws, code: Code) -> None
     assert (done.table, done.bucket) == (table, f"{name}-000000000000-{REGION}")
     assert (again.table, again.bucket, again.changed) == (done.table, done.bucket, ())
     assert {each for each, _ in FleetStack(aws.cloudformation, f"{name}-storage").resources()} == {
-        *("Bucket", "BucketPolicy"),
+        *("Bucket", "BucketPolicy", "ReadPolicy", "SubmitPolicy", "OperatePolicy"),
     }
 
 
@@ -338,7 +364,7 @@ def allowed(aws: Aws, fleet: str) -> tuple[int, int]:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("--zones", "9"), "must be one of 2, 3, 4"),
+        (("--zones", "9"), "must be one of 1, 2, 3, 4"),
         (("--maximum-instances", "0"), "must be at least 1"),
         (("--maximum-instances", "many"), "must be a number"),
         (("--price-table", "cheap"), "must be JSON on one line"),
@@ -404,7 +430,7 @@ def test_destroy_deletes_the_workers_and_shows_what_stays(standing_fleet: str, a
     result = run("destroy", "--fleet", standing_fleet, "--yes")
 
     assert result.exit_code == 0, result.stderr
-    assert result.stdout.strip() == f"deleted {standing_fleet}-workers"
+    assert result.stdout.strip() == f"deleted {standing_fleet}-workers and {standing_fleet}-network"
     assert f"table {standing_fleet} and bucket {standing_fleet}-000000000000-{REGION} stay" in result.stderr
     assert state(aws, f"{standing_fleet}-workers") is None
     assert state(aws, f"{standing_fleet}-storage") is not None
@@ -421,7 +447,7 @@ def test_the_storage_outlives_its_stack_and_a_later_fleet_uses_it(standing_fleet
     aws.s3.head_object(Bucket=bucket, Key=f"wheels/{code.machine.name}")
     assert f"fleet deploy --table {standing_fleet} --bucket {bucket}" in result.stderr
     done = deployment(aws, standing_fleet, table=standing_fleet, bucket=bucket).deploy(code)
-    assert done.changed == (f"{standing_fleet}-workers",)
+    assert done.changed == (f"{standing_fleet}-network", f"{standing_fleet}-workers")
 
 
 @engine
@@ -430,6 +456,287 @@ def test_a_missing_fleet_cannot_be_destroyed(aws: Aws) -> None:
 
     assert result.exit_code == 1
     assert f"no fleet nowhere in {REGION}" in result.stderr
+
+
+@engine
+def test_code_that_was_changed_beside_the_stack_is_restored(
+    standing_fleet: str, aws: Aws, code: Code, tmp_path: Path
+) -> None:
+    name = f"{standing_fleet}-scaler"
+    before = aws.functions.get_function_configuration(FunctionName=name)["CodeSha256"]
+    foreign = tmp_path / "foreign.zip"
+    with zipfile.ZipFile(foreign, "w") as archive:
+        archive.writestr("mine.py", "")
+    aws.functions.update_function_code(FunctionName=name, ZipFile=foreign.read_bytes())
+    assert aws.functions.get_function_configuration(FunctionName=name)["CodeSha256"] != before
+
+    done = deployment(aws, standing_fleet).deploy(None)
+
+    assert done.restored == (name,)
+    assert aws.functions.get_function_configuration(FunctionName=name)["CodeSha256"] == before
+
+
+@engine
+def test_a_foreign_object_in_place_of_the_code_does_not_reach_the_function(aws: Aws, code: Code) -> None:
+    name = a_fleet()
+    bucket = f"{name}-000000000000-{REGION}"
+    FleetStack(aws.cloudformation, f"{name}-storage", a_moment)
+    deployment(aws, name).deploy(code)
+    aws.s3.put_object(Bucket=bucket, Key=f"wheels/{code.scaler.name}", Body=b"PK\x05\x06" + bytes(17) + b"!")
+
+    done = deployment(aws, name, values={"MaximumInstances": "5"}).deploy(code)
+
+    stored = aws.s3.get_object(Bucket=bucket, Key=f"wheels/{code.scaler.name}")["Body"].read()
+    assert stored == code.scaler.read_bytes()
+    found = aws.functions.get_function_configuration(FunctionName=f"{name}-scaler")["CodeSha256"]
+    assert found == base64.b64encode(bytes.fromhex(done.code["ScalerSha256"])).decode()
+
+
+@engine
+def test_foreign_code_under_the_deployed_name_is_refused(
+    standing_fleet: str, aws: Aws, code: Code, tmp_path: Path
+) -> None:
+    foreign = tmp_path / "foreign.zip"
+    with zipfile.ZipFile(foreign, "w") as archive:
+        archive.writestr("mine.py", "")
+    bucket = f"{standing_fleet}-000000000000-{REGION}"
+    aws.s3.put_object(Bucket=bucket, Key=f"wheels/{code.scaler.name}", Body=foreign.read_bytes())
+    aws.functions.update_function_code(FunctionName=f"{standing_fleet}-scaler", ZipFile=foreign.read_bytes())
+
+    with pytest.raises(ForeignCode, match="the right to write below wheels/"):
+        deployment(aws, standing_fleet).deploy(None)
+
+
+@engine
+def test_an_interrupted_destroy_is_repaired_by_the_next_deploy(standing_fleet: str, aws: Aws) -> None:
+    empty_group(aws.autoscaling, f"{standing_fleet}-workers", a_moment)
+    assert allowed(aws, standing_fleet) == (0, 4)
+
+    result = run("deploy", "--fleet", standing_fleet, "--keep-code")
+
+    assert result.exit_code == 0, result.stderr
+    assert f"as deployed again: {standing_fleet}-workers" in result.stderr
+    assert allowed(aws, standing_fleet) == (4, 4)
+    assert deployment(aws, standing_fleet).deploy(None).restored == ()
+
+
+@engine
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ((), "alarms go nowhere"),
+        (("--alarm-email", "me@example.com"), "alarms go to me@example.com, once the link"),
+        (("--alarm-topic-arn", "arn:aws:sns:us-east-1:000000000000:mine"), ""),
+    ],
+)
+def test_deploy_says_where_alarms_go(standing_fleet: str, words: tuple[str, ...], text: str) -> None:
+    result = run("deploy", "--fleet", standing_fleet, "--keep-code", *words)
+
+    assert result.exit_code == 0, result.stderr
+    assert (text or "alarms go") in result.stderr or not text
+    assert bool(text) == ("alarms go" in result.stderr)
+
+
+@engine
+def test_a_change_tells_the_image_before_and_after_it_and_may_keep_it(standing_fleet: str, aws: Aws) -> None:
+    before, new = "ami-0123456789abcdef0", "ami-0aaaaaaaaaaaaaaaa"
+    aws.ssm.put_parameter(Name=f"/image/{standing_fleet}", Value=new, Type="String")
+    words = ("deploy", "--fleet", standing_fleet, "--keep-code")
+    other = ("--ami-id", f"/image/{standing_fleet}")
+
+    shown = run(*words, *other, "--dry-run", "--json")
+    kept = run(*words, "--keep-image")
+
+    assert f"image of new machines: {before} -> {new} (--keep-image keeps it)" in shown.stderr
+    assert json.loads(shown.stdout)["image"] == {"before": before, "after": new}
+    assert f"image of new machines: {before}, as deployed" in kept.stderr
+    workers = state(aws, f"{standing_fleet}-workers")
+    assert workers is not None and workers.parameters["ImageId"] == before
+    assert run(*words, *other).exit_code == 0
+    workers = state(aws, f"{standing_fleet}-workers")
+    assert workers is not None and workers.parameters["ImageId"] == ""
+    assert run(*words, "--keep-image", *other).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [("ami-0ab", {"ImageId": "ami-0ab"}), ("/a/b", {"AmiId": "/a/b", "ImageId": ""})]
+)
+def test_an_image_is_an_id_or_a_parameter_that_holds_one(given: str, expected: dict[str, str]) -> None:
+    assert image_values({"AmiId": given}) == expected
+    with pytest.raises(BadImage, match="/aws/service/"):
+        image_values({"AmiId": "ubuntu"})
+
+
+# network
+
+
+def offers(zones: dict[str, tuple[str, ...]]) -> Any:
+    """An EC2 whose zones have these types."""
+    ec2 = boto3.client("ec2", region_name=REGION)
+    stub = Stubber(ec2)
+    offered = [{"InstanceType": each, "Location": zone} for zone, types in zones.items() for each in types]
+    stub.add_response("describe_instance_type_offerings", {"InstanceTypeOfferings": offered})
+    stub.add_response("describe_availability_zones", {"AvailabilityZones": [{"ZoneName": zone} for zone in zones]})
+    stub.activate()
+    return ec2
+
+
+def test_a_network_lies_in_the_zones_that_have_the_types() -> None:
+    both, one = ("g5.xlarge", "g6.xlarge"), ("g5.xlarge",)
+
+    assert choose_zones(offers({"a": one, "b": (), "c": both, "d": both}), both, 3) == ["a", "c", "d"]
+    assert choose_zones(offers({"a": one, "b": both, "c": both}), both, 2) == ["b", "c"]
+    assert choose_zones(offers({"a": both, "b": both}), both, 3) == ["a", "b"], "some regions have two"
+    with pytest.raises(NoZone, match="another --instance-type"):
+        choose_zones(offers({"a": (), "b": ()}), both, 3)
+
+
+@engine
+def test_a_deployed_network_keeps_its_zones(aws: Aws, code: Code) -> None:
+    name = a_fleet()
+    types = {"us-east-1a": (), "us-east-1b": ("g5.xlarge",), "us-east-1c": ("g5.xlarge",)}
+
+    deployment(replace(aws, ec2=offers(types)), name).deploy(code)
+    done = deployment(replace(aws, ec2=offers({})), name, values={"MaximumInstances": "7"}).deploy(None)
+
+    assert done.changed == (f"{name}-workers",)
+    network = state(aws, f"{name}-network")
+    assert network is not None
+    assert (network.parameters["Zones"], network.parameters["ZoneNames"]) == ("2", "us-east-1b,us-east-1c")
+
+
+def vpc(moto: Any, *, to: str | None, public: bool = False) -> str:
+    """A subnet whose default route leads there."""
+    network = moto.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    subnet = moto.create_subnet(VpcId=network, CidrBlock="10.0.0.0/24")["Subnet"]["SubnetId"]
+    moto.modify_subnet_attribute(SubnetId=subnet, MapPublicIpOnLaunch={"Value": public})
+    tables = moto.describe_route_tables(Filters=[{"Name": "vpc-id", "Values": [network]}])["RouteTables"]
+    route = {"RouteTableId": tables[0]["RouteTableId"], "DestinationCidrBlock": "0.0.0.0/0"}
+    if to == "internet":
+        gateway = moto.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+        moto.attach_internet_gateway(InternetGatewayId=gateway, VpcId=network)
+        moto.create_route(**route, GatewayId=gateway)
+    if to == "nat":
+        address = moto.allocate_address(Domain="vpc")["AllocationId"]
+        nat = moto.create_nat_gateway(SubnetId=subnet, AllocationId=address)["NatGateway"]["NatGatewayId"]
+        moto.create_route(**route, NatGatewayId=nat)
+    if to == "endpoints":
+        for service in ("s3", "dynamodb", "autoscaling"):
+            moto.create_vpc_endpoint(VpcId=network, ServiceName=f"com.amazonaws.{REGION}.{service}")
+    return str(subnet)
+
+
+def test_subnets_without_a_way_out_are_refused_with_the_reason(moto_aws: None) -> None:
+    ec2 = boto3.client("ec2", region_name=REGION)
+
+    for subnet in (vpc(ec2, to="internet", public=True), vpc(ec2, to="nat"), vpc(ec2, to="endpoints")):
+        check_way_out(ec2, [subnet])
+    with pytest.raises(NoWayOut, match=r"no default route, and vpc-.* no endpoint for s3, dynamodb, autoscaling"):
+        check_way_out(ec2, [vpc(ec2, to=None)])
+    with pytest.raises(NoWayOut, match="get no public address"):
+        check_way_out(ec2, [vpc(ec2, to="internet")])
+
+
+@engine
+def test_a_fleet_moves_to_given_subnets_and_they_stay_its_own(standing_fleet: str, aws: Aws) -> None:
+    given = {"SubnetIds": "subnet-0a,subnet-0b", "SecurityGroupId": "sg-0a"}
+
+    deployment(replace(aws, ec2=denying()), standing_fleet, values=given).deploy(None)
+    deployment(aws, standing_fleet, values={"MaximumInstances": "7"}).deploy(None)
+
+    (group,) = aws.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[f"{standing_fleet}-workers"])[
+        "AutoScalingGroups"
+    ]
+    assert group["VPCZoneIdentifier"] == "subnet-0a,subnet-0b"
+
+
+def denying() -> Any:
+    """An EC2 that answers no question: it stops no deployment."""
+    ec2 = boto3.client("ec2", region_name=REGION)
+    stub = Stubber(ec2)
+    stub.add_client_error("describe_subnets", "UnauthorizedOperation")
+    stub.activate()
+    return ec2
+
+
+@engine
+def test_a_security_group_without_subnets_is_refused(aws: Aws, code: Code) -> None:
+    name = a_fleet()
+    with pytest.raises(TemplateRefused, match="add --subnet-ids"):
+        deployment(aws, name, values={"SecurityGroupId": "sg-0a"}).deploy(code)
+    assert state(aws, f"{name}-storage") is None
+
+
+# the end
+
+
+@engine
+def test_the_network_is_deleted_after_the_groups(standing_fleet: str) -> None:
+    result = run("destroy", "--fleet", standing_fleet, "--yes")
+
+    ends = re.findall(r"DELETE_COMPLETE +(\S+) \(AWS::CloudFormation::Stack\)", result.stderr)
+    assert ends == [f"{standing_fleet}-workers", f"{standing_fleet}-network"]
+
+
+@engine
+def test_destroy_waits_for_the_last_machine_and_says_which_are_left(aws: Aws, standing_fleet: str) -> None:
+    """A group that ends one machine between two looks."""
+    left = [["i-1", "i-2"], ["i-1", "i-2"], ["i-1", "i-2"], ["i-2"], []]
+    client, told, waited = Departing(aws.autoscaling, left), list[list[str]](), list[float]()
+    stack = FleetStack(aws.cloudformation, f"{standing_fleet}-workers", a_moment)
+
+    destroy_workers(client, stack, lambda _event: None, told.append, waited.append)  # type: ignore[arg-type]
+
+    assert told == [["i-1", "i-2"], ["i-2"]]
+    assert len(waited) == 3
+    assert stack.state() is None
+
+
+class Departing:
+    """Auto Scaling's answers of a group whose machines leave one after the other, once its size is 0."""
+
+    def __init__(self, client: Any, left: list[list[str]]) -> None:
+        self._client, self._left = client, left
+
+    def describe_auto_scaling_groups(self, AutoScalingGroupNames: list[str]) -> Any:
+        found = self._client.describe_auto_scaling_groups(AutoScalingGroupNames=AutoScalingGroupNames)
+        for group in found["AutoScalingGroups"]:
+            if group["AutoScalingGroupName"].endswith("-workers") and group["MaxSize"] == 0:
+                leaving = {"LifecycleState": "Terminating:Wait", "ProtectedFromScaleIn": False}
+                group["Instances"] = [{"InstanceId": each, **leaving} for each in self._left.pop(0)]
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+
+@engine
+def test_everything_goes_when_it_is_confirmed_twice(standing_fleet: str, aws: Aws) -> None:
+    bucket = f"{standing_fleet}-000000000000-{REGION}"
+    aws.s3.put_object(Bucket=bucket, Key="runs/1/run.json", Body=b"{}")
+    aws.s3.put_object(Bucket=bucket, Key="runs/1/run.json", Body=b"[]")
+    aws.s3.delete_object(Bucket=bucket, Key="runs/1/run.json")
+    words = ("destroy", "--fleet", standing_fleet, "--everything")
+
+    shown = run(*words, "--dry-run")
+    refused = run(*words, "--yes", input="something-else\n")
+
+    assert "table, with all contents" in shown.stdout
+    assert (refused.exit_code, "nothing was deleted" in refused.stderr) == (1, True)
+    assert state(aws, f"{standing_fleet}-workers") is not None
+    done = run(*words, input=f"y\n{standing_fleet}\n")
+    assert done.exit_code == 0, done.stderr
+    assert [state(aws, each) for each in stacks(standing_fleet)] == [None] * 3
+    assert standing_fleet not in aws.dynamodb.list_tables()["TableNames"]
+    assert bucket not in [each["Name"] for each in aws.s3.list_buckets()["Buckets"]]
+
+
+# other tools
+
+
+@pytest.mark.parametrize("name", ["storage", "network", "workers"])
+def test_a_template_is_printed_as_it_is(name: str) -> None:
+    assert run("template", name).stdout == infra.template_path(f"{name}.yaml").read_text()
 
 
 # machines

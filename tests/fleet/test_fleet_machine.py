@@ -109,14 +109,33 @@ def test_the_system_tells_since_when_a_machine_is_up(tmp_path: Path) -> None:
     assert uptime_seconds(tmp_path / "none") is None
 
 
-def test_the_scaler_is_told_that_a_machine_of_its_fleet_took_a_job(queue: JobQueue, on_ec2: dict[str, str]) -> None:
+def test_the_scaler_is_told_when_a_machine_of_its_fleet_claimed_or_ended_a_job_last(
+    queue: JobQueue, on_ec2: dict[str, str]
+) -> None:
     rows = FleetRows(queue.client)
     assert run("run", **on_ec2).exit_code == 0
-    assert not rows.has_claimed("layoutlm", INSTANCE)
+    assert rows.claimed_at("layoutlm", INSTANCE) is None
 
     attempt_of(queue, on_ec2)
+    first = rows.claimed_at("layoutlm", INSTANCE)
+    attempt_of(queue, on_ec2)
+    second = rows.claimed_at("layoutlm", INSTANCE)
 
-    assert rows.has_claimed("layoutlm", INSTANCE)
+    (attempt,) = queue.client.list_attempts(queue.client.list_jobs(1)[0].job_id)
+    assert attempt.ended_at is not None
+    assert first is not None and second is not None and first < attempt.ended_at <= second
+
+
+@pytest.mark.parametrize(("days", "claims"), [("0.0001", 0), ("100000", 1)])
+def test_a_machine_that_is_too_old_claims_no_further_job_and_leaves(
+    queue: JobQueue, on_ec2: dict[str, str], tmp_path: Path, days: str, claims: int
+) -> None:
+    job, told = submit(queue), tmp_path / "ended-0"
+
+    run("run", "--once", "--drain-after-days", days, **on_ec2 | {"LAYOUTLM_ENDED_FILE": str(told)})
+
+    assert queue.client.get_job(job.job_id).attempt == claims
+    assert told.read_text() == ("idle" if claims else "leaving")
 
 
 @pytest.mark.parametrize(
@@ -148,7 +167,7 @@ def test_a_claim_that_cannot_be_told_is_worth_no_job(
     with opened("layoutlm") as place:
         Wire(place.queue.client).refuse("PutItem", "AccessDenied")
         with place.host.busy("job-1"):
-            assert "does not know yet that this machine claimed a job" in caplog.text
+            assert "the scaler does not know that this machine is in use" in caplog.text
 
 
 @pytest.fixture

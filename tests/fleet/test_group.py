@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from receipt_layoutlm.fleet.scaler.group import desired_workers, next_trial_at
+from receipt_layoutlm.fleet.scaler.wish import desired_workers, next_trial_at
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 

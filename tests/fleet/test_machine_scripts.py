@@ -1,5 +1,6 @@
 """The scripts of a worker machine, run for real below a folder; what they did to the group is read from the group."""
 
+import importlib.util
 import json
 import os
 import re
@@ -25,7 +26,7 @@ from tests.support.machine import BUCKET, REGION, WorkerMachine, answering, bund
 pytestmark = pytest.mark.engine  # child processes
 
 SCRIPTS = ("user_data.sh", "bootstrap.sh", "terminate_instance.sh")
-STUB_BYTES = 4096  # agreed with the template, which carries it twice
+STUB_BYTES = 4096  # agreed with the template, which carries it
 WORKER, OTHER, THIRD = "worker@0.service", "worker@1.service", "worker@2.service"
 DEADLINE = "layoutlm-deadline.timer"
 AGENT = "opt/aws/amazon-cloudwatch-agent/bin/amazon-cloudwatch-agent-ctl"
@@ -113,7 +114,7 @@ def test_the_user_data_fits_and_leaves_nothing_to_cloudformation_but_names() -> 
     text = template_path("user_data.sh").read_text()
 
     assert len(text.encode()) <= STUB_BYTES
-    assert "${" not in rendered_user_data()
+    assert "${" not in rendered_user_data().removesuffix(f"{text}\n"), "its settings"
 
 
 # the end of a machine
@@ -441,10 +442,11 @@ def ami(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Python like the AMI's: a virtual environment with pip and something called torch."""
     folder = tmp_path_factory.mktemp("ami")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
-    own, new = Path(sysconfig.get_path("purelib")), folder / Path(sysconfig.get_path("purelib")).relative_to(sys.prefix)
-    if not (own / "pip").exists():
+    new = folder / Path(sysconfig.get_path("purelib")).relative_to(sys.prefix)
+    pip = importlib.util.find_spec("pip")
+    if pip is None or pip.origin is None:
         pytest.skip("pip is not installed beside the tests")
-    (new / "pip").symlink_to(own / "pip")
+    (new / "pip").symlink_to(Path(pip.origin).parent)
     (new / "torch.py").write_text(
         "import os\n__version__ = '2.12'\n"
         "class cuda:\n    device_count = staticmethod(lambda: int(os.environ['DEVICES']))\n"
@@ -456,11 +458,8 @@ def ami(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Delivery:
     """What deploy would have uploaded. `files` is what the bundle holds."""
 
-    def __init__(self, folder: Path) -> None:
-        self.index = folder / "index"
-        self.index.mkdir()
+    def __init__(self) -> None:
         name, content = wheel("transformers", {"transformers.py": "__version__ = '5'\n"})
-        (self.index / name).write_bytes(content)
         program = {
             "receipt_layoutlm/__init__.py": "",
             "receipt_layoutlm/worker/worker.py": "def main(): print('worker')\n",
@@ -469,10 +468,11 @@ class Delivery:
         scripts = ("bootstrap.sh", "terminate_instance.sh", "worker@.service")
         self.files = {
             own: own_content,
+            f"wheels/{name}": content,
             "worker.lock": f"transformers==1.0 --hash=sha256:{sha256(content).hexdigest()}\n".encode(),
             **{name: template_path(name).read_bytes() for name in scripts},
         }
-        self.wheel_name = own
+        self.wheel_name, self.package_name = own, f"wheels/{name}"
 
     def upload(self) -> str:
         content = bundle(self.files)
@@ -483,9 +483,9 @@ class Delivery:
 
 
 @pytest.fixture
-def delivery(aws: None, tmp_path: Path) -> Delivery:
+def delivery(aws: None) -> Delivery:
     boto3.client("s3", region_name=REGION).create_bucket(Bucket=BUCKET)
-    return Delivery(tmp_path)
+    return Delivery()
 
 
 Boot = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -495,11 +495,11 @@ Boot = Callable[..., "subprocess.CompletedProcess[str]"]
 def boot(machine: WorkerMachine, group: Group, delivery: Delivery, ami: Path, tmp_path: Path) -> Boot:
     """Runs the user data; keywords are parameters of the stack, DEVICES how many GPUs torch sees."""
 
-    def run(devices: int = 1, **parameters: str) -> "subprocess.CompletedProcess[str]":
+    def run(devices: int = 1, queue: str = "default", **parameters: str) -> "subprocess.CompletedProcess[str]":
         script = tmp_path / "user-data"
-        script.write_text(rendered_user_data(**{"BundleSha256": delivery.upload(), "Group": group.name, **parameters}))
-        environment = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(delivery.index), "DEVICES": str(devices)}
-        return machine.run(str(script), LAYOUTLM_PYTHON=str(ami / "bin/python"), **environment)
+        script.write_text(rendered_user_data(**{"BundleSha256": delivery.upload(), **parameters}))
+        machine.tag(group=group.name, queue=queue)
+        return machine.run(str(script), LAYOUTLM_PYTHON=str(ami / "bin/python"), DEVICES=str(devices))
 
     machine.write("sys/bus/pci/devices/0000:00:1e.0/vendor", "0x10de\n")
     return run
@@ -515,7 +515,7 @@ def test_a_machine_becomes_a_worker(machine: WorkerMachine, group: Group, boot: 
 
 
 def test_the_worker_gets_the_stacks_settings(machine: WorkerMachine, boot: Boot) -> None:
-    boot(IdleMinutes="7", Queue="default.ondemand")
+    boot(IdleMinutes="7", queue="default.ondemand")
 
     settings = machine.run("-c", '. "$DESTDIR/etc/layoutlm/worker.env"; echo "$LAYOUTLM_IDLE_SECONDS $LAYOUTLM_QUEUE"; '
                            'echo "$LAYOUTLM_PRICES"').stdout  # fmt: skip
@@ -629,7 +629,7 @@ def changed_bundle(_machine: WorkerMachine, delivery: Delivery) -> dict[str, Any
 
 def changed_package(_machine: WorkerMachine, delivery: Delivery) -> dict[str, Any]:
     name, content = wheel("transformers", {"transformers.py": "__version__ = 'evil'\n"})
-    (delivery.index / name).write_bytes(content)
+    delivery.files[f"wheels/{name}"] = content
     return {}
 
 
@@ -647,6 +647,24 @@ def broken_wheel(_machine: WorkerMachine, delivery: Delivery) -> dict[str, Any]:
     delivery.files[delivery.wheel_name] = wheel(
         "receipt_layoutlm", {"receipt_layoutlm/worker/worker.py": "import nothing"}
     )[1]
+    return {}
+
+
+def no_package(_machine: WorkerMachine, delivery: Delivery) -> dict[str, Any]:
+    """The index has it, perhaps: none is asked."""
+    del delivery.files[delivery.package_name]
+    return {}
+
+
+def no_tag(machine: WorkerMachine, _delivery: Delivery) -> dict[str, Any]:
+    machine.breaks("curl")
+    return {}
+
+
+def no_aws_for_services(_machine: WorkerMachine, delivery: Delivery) -> dict[str, Any]:
+    """The user data has it on its PATH; the script that ends the machine would not."""
+    script = delivery.files["bootstrap.sh"].decode()
+    delivery.files["bootstrap.sh"] = script.replace("${LAYOUTLM_UNIT_PATH:-", "/nowhere; : ${NOTHING:-").encode()
     return {}
 
 
@@ -701,6 +719,9 @@ BREAKS: dict[Break, str] = {
     package_without_hash: "[Hh]ashes are required",
     no_wheel: r"receipt_layoutlm-\*.whl",
     broken_wheel: "No module named 'nothing'",
+    no_package: "No matching distribution found for transformers",
+    no_tag: "",
+    no_aws_for_services: "aws is not on the PATH of services, /nowhere",
     no_gpu: "torch finds 0 devices for 1 workers",
     too_few_gpus: "torch finds 1 devices for 2 workers",
     dead_worker: "systemctl start: broken",
@@ -745,7 +766,7 @@ def test_the_deadline_is_armed_before_anything_can_hang(machine: WorkerMachine, 
 
     assert DEADLINE in machine.names("active")
     timer = (machine.root / f"etc/systemd/system/{DEADLINE}").read_text()
-    assert "OnActiveSec=10min\n" in timer and "WantedBy=timers.target\n" in timer
+    assert "OnActiveSec=20min\n" in timer and "WantedBy=timers.target\n" in timer
 
 
 @pytest.mark.parametrize("is_ready", [True, False])
@@ -762,6 +783,29 @@ def test_at_the_deadline_a_machine_ends_unless_a_worker_is_ready(
         machine.run("-c", command.replace("/opt", f"{machine.root}/opt"))
 
     assert group.is_ended is not is_ready
+
+
+def test_the_deadline_is_the_parameters(machine: WorkerMachine, boot: Boot) -> None:
+    boot(BootDeadlineMinutes="45")
+
+    assert "OnActiveSec=45min\n" in (machine.root / f"etc/systemd/system/{DEADLINE}").read_text()
+
+
+def test_each_phase_of_a_boot_is_logged_with_its_seconds(boot: Boot) -> None:
+    phases = re.findall(r"^bootstrap: (\w+) took \d+ s$", boot().stdout, re.MULTILINE)
+
+    assert phases[:2] == ["load_settings", "check_aws"], "before anything depends on them"
+    assert {"make_venv", "check_device", "start_workers"} < set(phases)
+
+
+def test_the_images_torch_is_read_while_packages_are_installed(machine: WorkerMachine, ami: Path, boot: Boot) -> None:
+    library = ami / Path(sysconfig.get_path("purelib")).relative_to(sys.prefix) / "torch/lib/libtorch_cuda.so"
+    library.parent.mkdir(parents=True, exist_ok=True)
+    library.touch()
+
+    boot()
+
+    assert machine.told("read") == [str(library)]
 
 
 def test_a_log_agent_that_is_there_gets_the_workers_log(machine: WorkerMachine, boot: Boot) -> None:

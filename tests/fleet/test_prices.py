@@ -14,6 +14,7 @@ from receipt_layoutlm.fleet.scaler.prices import (
     parse_prices,
     price_per_hour,
     spot_prices,
+    surroundings_per_hour,
 )
 from tests.support.stores import Clock
 
@@ -109,6 +110,11 @@ def test_a_price_is_requested_again_after_a_failure_and_after_an_hour() -> None:
         assert told_after(3600, "0.6") == 0.6
         assert told_after(3600, None) == 0.6
         assert told_after(60, "0.5") == 0.5
+
+
+def test_disk_and_address_of_a_machine_have_their_own_price() -> None:
+    assert surroundings_per_hour(0) == 0.005
+    assert surroundings_per_hour(125) == pytest.approx(0.005 + 125 * 0.08 / 730)
 
 
 @pytest.mark.parametrize("text", ["", "  \n"])

@@ -22,6 +22,7 @@ from tests.support.tiny import tiny_layoutlm
 pytestmark = pytest.mark.engine
 
 ACCOUNT = "000000000000"
+OF_ROWS = {f"dynamodb:{name}" for name in ("GetItem", "Query", "PutItem", "UpdateItem", "ConditionCheckItem")}
 CLI = [sys.executable, "-m", "receipt_layoutlm.cli"]
 
 # (action, what it is about): {table} {bucket} {fleet} are filled in, {group} makes an autoscaling group of a name
@@ -36,6 +37,7 @@ WORKER_MAY = [
     ("s3:GetObject", "{bucket}/encoded/1/manifest.json"),
     ("s3:GetObject", "{bucket}/datasets/1.jsonl.gz"),
     ("s3:GetObject", "{bucket}/splits/1.json"),
+    ("s3:GetObject", "{bucket}/images/1"),
     ("s3:GetObject", "{bucket}/weights/1/model.safetensors"),
     ("s3:GetObject", "{bucket}/wheels/1.tar.gz"),
     ("s3:PutObject", "{bucket}/runs/1/attempt-001/best/model.safetensors"),
@@ -96,7 +98,6 @@ SCALER_MAY = [
     ("dynamodb:GetItem", "{table}"),
     ("dynamodb:Query", "{table}/index/GSI1"),
     ("dynamodb:UpdateItem", "{table}"),
-    ("dynamodb:PutItem", "{table}"),
     ("dynamodb:GetRecords", "{stream}"),
     ("dynamodb:ListStreams", "*"),
     ("autoscaling:DescribeAutoScalingGroups", "*"),
@@ -104,6 +105,8 @@ SCALER_MAY = [
     ("autoscaling:SetDesiredCapacity", "{group}{fleet}-workers"),
     ("autoscaling:SetDesiredCapacity", "{group}{fleet}-ondemand"),
     ("autoscaling:SuspendProcesses", "{group}{fleet}-workers"),
+    ("autoscaling:SetInstanceHealth", "{group}{fleet}-workers"),
+    ("autoscaling:SetInstanceHealth", "{group}{fleet}-ondemand"),
     ("ec2:DescribeInstances", "*"),
     ("ec2:DescribeSpotPriceHistory", "*"),
     ("logs:PutLogEvents", "arn:aws:logs:{region}:{account}:log-group:/aws/lambda/{fleet}-scaler:log-stream:1"),
@@ -116,6 +119,7 @@ SCALER_MAY_NOT = [
     ("s3:GetObject", "{bucket}/runs/1/attempt-001/run.json"),
     ("s3:PutObject", "{bucket}/wheels/1.zip"),
     ("autoscaling:SetDesiredCapacity", "{group}somebody-elses-workers"),
+    ("autoscaling:SetInstanceHealth", "{group}somebody-elses-workers"),
     ("autoscaling:TerminateInstanceInAutoScalingGroup", "{group}{fleet}-workers"),
     ("autoscaling:UpdateAutoScalingGroup", "{group}{fleet}-workers"),
     ("autoscaling:ResumeProcesses", "{group}{fleet}-workers"),
@@ -147,12 +151,14 @@ def filled(fleet: Fleet, resource: str) -> str:
     )
 
 
+KEYS = {"GSI1": "STATUS#running", "GSI2": "JOB_NAME#1", "GSI3": "QUEUE#default"}  # that a request names, by its index
+
+
 def may(fleet: Fleet, role: str, action: str, resource: str) -> bool:
-    answer = fleet.client("iam").simulate_principal_policy(
-        PolicySourceArn=fleet.workers.outputs[role], ActionNames=[action], ResourceArns=[filled(fleet, resource)]
-    )
-    (result,) = answer["EvaluationResults"]
-    return bool(result["EvalDecision"] == "allowed")
+    """With the keys that a request of ours brings: ministack's simulation has no place for them, its evaluation has."""
+    index = resource.rpartition("/")[2]
+    brings = {"dynamodb:LeadingKeys": [KEYS.get(index, "JOB#1")]} if action in OF_ROWS else {}
+    return allowed(fleet, role, action, resource, brings)
 
 
 @pytest.mark.parametrize(("action", "resource"), WORKER_MAY)
@@ -191,17 +197,23 @@ def test_a_role_is_taken_by_its_service_alone(fleet: Fleet) -> None:
         assert statement["Principal"] == {"Service": f"{service}.amazonaws.com"}
 
 
-# conditions: ministack's simulation has no place for the values that a request brings; its evaluation has
+# conditions on the values that a request brings
 
 
 def allowed(fleet: Fleet, role: str, action: str, resource: str, brings: Mapping[str, object]) -> bool:
-    from ministack.core.iam_evaluator import EvalContext, evaluate, parse_policy_document
-
     iam, name = fleet.client("iam"), fleet.workers.outputs[role].rpartition("/")[2]
     names = iam.list_role_policies(RoleName=name)["PolicyNames"]
     documents = [iam.get_role_policy(RoleName=name, PolicyName=each)["PolicyDocument"] for each in names]
+    return decided(fleet, fleet.workers.outputs[role], documents, action, resource, brings)
+
+
+def decided(
+    fleet: Fleet, principal: str, documents: list[object], action: str, resource: str, brings: Mapping[str, object]
+) -> bool:
+    from ministack.core.iam_evaluator import EvalContext, evaluate, parse_policy_document
+
     context = EvalContext(
-        principal_arn=fleet.workers.outputs[role],
+        principal_arn=principal,
         principal_type="AssumedRole",
         principal_account=ACCOUNT,
         action=action,
@@ -215,6 +227,7 @@ def allowed(fleet: Fleet, role: str, action: str, resource: str, brings: Mapping
     return bool(decision == "Allow")
 
 
+READS = ("dynamodb:GetItem", "dynamodb:Query")
 WRITES = ("dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:ConditionCheckItem")
 
 
@@ -230,20 +243,118 @@ WRITES = ("dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:ConditionCheckIte
         ("WorkerRoleArn", "dynamodb:PutItem", ["FLEET#{fleet}#CLAIMED", "FLEET#{fleet}"], False),
         ("WorkerRoleArn", "dynamodb:PutItem", ["DATASET#tiny"], False),
         ("WorkerRoleArn", "dynamodb:UpdateItem", ["JOB#1", "FLEET#{fleet}"], False),
+        *(("WorkerRoleArn", action, ["JOB#1"], True) for action in READS),
+        *(("WorkerRoleArn", action, ["FLEET#{fleet}"], True) for action in READS),
+        *(("WorkerRoleArn", action, ["IMAGE#1"], False) for action in READS),
+        *(("WorkerRoleArn", action, ["DATASET#1"], False) for action in READS),
+        *(("WorkerRoleArn", action, ["FLEET#another"], False) for action in READS),
+        *((role, action, None, False) for role in ("WorkerRoleArn", "ScalerRoleArn") for action in WRITES),
+        *(("WorkerRoleArn", action, None, False) for action in READS),
         ("ScalerRoleArn", "dynamodb:UpdateItem", ["JOB#1"], True),
         ("ScalerRoleArn", "dynamodb:UpdateItem", ["IMAGE#1"], False),
         ("ScalerRoleArn", "dynamodb:PutItem", ["JOB#1"], False),
         ("ScalerRoleArn", "dynamodb:PutItem", ["FLEET#{fleet}"], True),
         ("ScalerRoleArn", "dynamodb:PutItem", ["FLEET#another"], False),
+        ("ScalerRoleArn", "dynamodb:PutItem", ["QUEUE#default"], True),
+        ("ScalerRoleArn", "dynamodb:PutItem", ["QUEUE#default.ondemand"], True),
+        ("ScalerRoleArn", "dynamodb:PutItem", ["QUEUE#another"], False),
+        ("ScalerRoleArn", "dynamodb:UpdateItem", ["QUEUE#default"], False),
+        ("WorkerRoleArn", "dynamodb:PutItem", ["QUEUE#default"], False),
     ],
 )
-def test_writes_are_for_ones_own_rows(fleet: Fleet, role: str, action: str, keys: list[str], expected: bool) -> None:
-    brings = {"dynamodb:LeadingKeys": [key.format(fleet=fleet.name) for key in keys]}
+def test_rows_are_for_those_who_need_them(
+    fleet: Fleet, role: str, action: str, keys: list[str] | None, expected: bool
+) -> None:
+    """None: a request that names no keys, of which every condition on all of them is true."""
+    brings = {} if keys is None else {"dynamodb:LeadingKeys": [key.format(fleet=fleet.name) for key in keys]}
 
     assert allowed(fleet, role, action, "{table}", brings) is expected
 
 
-@pytest.mark.parametrize("prefix", ["runs/1/", "encoded/", "datasets/1.jsonl.gz", "splits/", "weights/", "wheels/"])
+@pytest.mark.parametrize(
+    ("index", "key", "expected"),
+    [
+        ("GSI3", "QUEUE#default", True),
+        ("GSI3", "QUEUE#default.ondemand", True),
+        ("GSI3", "QUEUE#another", False),
+        ("GSI3", "VALIDATION_STATUS#VALID", False),
+        ("GSI1", "STATUS#running", True),
+        ("GSI1", "STATUS#succeeded", False),
+        ("GSI2", "JOB_NAME#mine", False),
+    ],
+)
+def test_a_worker_queries_its_queues_and_the_running_jobs(fleet: Fleet, index: str, key: str, expected: bool) -> None:
+    brings = {"dynamodb:LeadingKeys": [key]}
+
+    assert allowed(fleet, "WorkerRoleArn", "dynamodb:Query", f"{{table}}/index/{index}", brings) is expected
+
+
+def test_a_worker_that_takes_snapshots_reads_the_receipts(endpoint: str) -> None:
+    fleet = deploy(endpoint, SnapshotOnWorker="true")
+
+    for brings in ({"dynamodb:LeadingKeys": ["IMAGE#1"]}, {"dynamodb:LeadingKeys": ["DATASETS"]}):
+        assert allowed(fleet, "WorkerRoleArn", "dynamodb:GetItem", "{table}", brings)
+    assert not allowed(fleet, "WorkerRoleArn", "dynamodb:PutItem", "{table}", {"dynamodb:LeadingKeys": ["IMAGE#1"]})
+
+
+# the managed policies, one on top of the other
+
+PEOPLE = [
+    # action, resource, first key, and the policies that it takes
+    ("dynamodb:Query", "{table}", "JOB#1", "read"),
+    ("dynamodb:GetItem", "{table}", "DATASET#pages", "read"),
+    ("dynamodb:Query", "{table}/index/GSI1", "STATUS#failed", "read"),
+    ("dynamodb:Query", "{table}/index/GSI2", "JOB_NAME#mine", "read"),
+    ("s3:GetObject", "{bucket}/runs/1/attempt-001/best/model.safetensors", "", "read"),
+    ("dynamodb:Query", "{table}/index/GSI3", "VALIDATION_STATUS#VALID", "submit"),
+    ("dynamodb:BatchGetItem", "{table}", "IMAGE#1", "submit"),
+    ("dynamodb:PutItem", "{table}", "JOB#1", "submit"),
+    ("dynamodb:PutItem", "{table}", "DATASET#pages", "submit"),
+    ("s3:PutObject", "{bucket}/datasets/1.jsonl.gz", "", "submit"),
+    ("s3:PutObject", "{bucket}/runs/1/attempt-000/checkpoint-5/model.safetensors", "", "submit"),
+    ("dynamodb:PutItem", "{table}", "FLEET#{fleet}", "operate"),
+    ("dynamodb:DeleteItem", "{table}", "FLEET#{fleet}", "operate"),
+    ("dynamodb:UpdateItem", "{table}", "IMAGE#1", "operate"),
+    ("s3:PutObject", "{bucket}/weights/1/model.safetensors", "", "operate"),
+    ("s3:PutObject", "{bucket}/runs/1/attempt-001/best/model.safetensors", "", "operate"),
+    ("s3:DeleteObject", "{bucket}/runs/1/attempt-001/checkpoint-5/model.safetensors", "", "operate"),
+    ("autoscaling:SetDesiredCapacity", "{group}{fleet}-workers", "", "operate"),
+    ("s3:PutObject", "{bucket}/wheels/1.zip", "", "nobody"),
+    ("dynamodb:Scan", "{table}", "", "nobody"),
+    ("dynamodb:DeleteTable", "{table}", "", "nobody"),
+    ("autoscaling:UpdateAutoScalingGroup", "{group}{fleet}-workers", "", "nobody"),
+    ("autoscaling:SetDesiredCapacity", "{group}another-workers", "", "nobody"),
+    ("iam:PassRole", "*", "", "nobody"),
+]
+LEVELS = ("read", "submit", "operate")
+
+
+@pytest.mark.parametrize(("action", "resource", "key", "needs"), PEOPLE)
+def test_people_may_do_what_their_policies_are_for(
+    fleet: Fleet, action: str, resource: str, key: str, needs: str
+) -> None:
+    brings = {"dynamodb:LeadingKeys": [key.format(fleet=fleet.name)]} if key else {}
+    documents = [policy_of(fleet, name) for name in LEVELS]
+
+    for count, level in enumerate(LEVELS, start=1):
+        expected = needs in LEVELS[:count]
+        assert decided(fleet, "user", documents[:count], action, resource, brings) is expected, level
+
+
+@pytest.mark.parametrize("action", ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:DeleteItem"])
+def test_no_policy_takes_a_request_without_keys(fleet: Fleet, action: str) -> None:
+    assert not decided(fleet, "user", [policy_of(fleet, name) for name in LEVELS], action, "{table}", {})
+
+
+def policy_of(fleet: Fleet, level: str) -> object:
+    iam, arn = fleet.client("iam"), fleet.storage.outputs[f"{level.title()}PolicyArn"]
+    version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+    return iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
+
+
+@pytest.mark.parametrize(
+    "prefix", ["runs/1/", "encoded/", "datasets/1.jsonl.gz", "images/", "splits/", "weights/", "wheels/"]
+)
 def test_a_worker_lists_below_the_projects_prefixes(fleet: Fleet, prefix: str) -> None:
     assert allowed(fleet, "WorkerRoleArn", "s3:ListBucket", "{bucket}", {"s3:prefix": prefix})
 
@@ -296,9 +407,14 @@ def cli(fleet: Fleet, keys: Mapping[str, str], *words: str) -> str:
     return told.stdout
 
 
-def without_tls(fleet: Fleet) -> Fleet:
-    """The bucket takes TLS alone, which this endpoint does not speak."""
+def enforced(fleet: Fleet) -> Fleet:
+    """As this endpoint can enforce it: it does not speak TLS, and its requests bring no keys of rows."""
     fleet.client("s3").delete_bucket_policy(Bucket=fleet.storage.outputs["BucketName"])
+    iam, role = fleet.client("iam"), fleet.workers.outputs["WorkerRoleArn"].rpartition("/")[2]
+    document = iam.get_role_policy(RoleName=role, PolicyName="worker")["PolicyDocument"]
+    for statement in document["Statement"]:
+        statement.get("Condition", {}).pop("Null", None)
+    iam.put_role_policy(RoleName=role, PolicyName="worker", PolicyDocument=json.dumps(document))
     return fleet
 
 
@@ -312,7 +428,7 @@ def session_of_the_worker(fleet: Fleet) -> boto3.Session:
     )
 
 
-def test_the_bucket_refuses_what_comes_without_tls(fleet: Fleet) -> None:
+def test_the_bucket_refuses_what_comes_enforced(fleet: Fleet) -> None:
     s3 = session_of_the_worker(fleet).client("s3", endpoint_url=fleet.endpoint)
 
     with pytest.raises(ClientError, match="explicit deny"):
@@ -328,7 +444,7 @@ def stored_model(fleet: Fleet, folder: Path) -> str:
 
 
 def test_a_worker_trains_a_job_on_its_role_alone(endpoint: str, tmp_path: Path) -> None:
-    fleet = without_tls(deploy(endpoint))
+    fleet = enforced(deploy(endpoint))
     keys = keys_of_the_worker(fleet)
     model = stored_model(fleet, tmp_path / "tiny")
     cli(fleet, {}, "dataset", "import", "sample", "--pages", "12")
@@ -350,7 +466,7 @@ def objects(fleet: Fleet, prefix: str) -> list[dict[str, Any]]:
 
 
 def test_what_is_denied_is_denied_when_it_is_tried(endpoint: str) -> None:
-    fleet = without_tls(deploy(endpoint))
+    fleet = enforced(deploy(endpoint))
     session = session_of_the_worker(fleet)
     s3, dynamodb = session.client("s3", endpoint_url=endpoint), session.client("dynamodb", endpoint_url=endpoint)
     bucket, table = fleet.storage.outputs["BucketName"], fleet.storage.outputs["TableName"]

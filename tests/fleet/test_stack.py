@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 engine = pytest.mark.engine
 STORAGE = read_template("storage.yaml")
+RESOURCES = {"Table", "Bucket", "BucketPolicy", "ReadPolicy", "SubmitPolicy", "OperatePolicy"}
 
 
 @pytest.fixture
@@ -75,19 +76,17 @@ class Recorded:
 def test_a_new_stack_is_planned_and_created_with_its_events(stack: FleetStack, endpoint: str) -> None:
     planned, recorded = plan(stack), Recorded()
     assert planned.makes_stack
-    assert {(each.action, each.resource) for each in planned.changes} == {
-        ("Add", name) for name in ("Table", "Bucket", "BucketPolicy")
-    }
+    assert {(each.action, each.resource) for each in planned.changes} == {("Add", name) for name in RESOURCES}
 
     state = stack.execute(planned, recorded.events.append)
 
     assert state.status == "CREATE_COMPLETE"
-    for name in ("Table", "Bucket", "BucketPolicy", stack.name):
+    for name in (*RESOURCES, stack.name):
         assert recorded.statuses(name)[-1] == "CREATE_COMPLETE"
     assert recorded.events[-1].resource == stack.name, "no event after the end"
     table = aws(endpoint, "dynamodb").describe_table(TableName=state.outputs["TableName"])
     assert table["Table"]["LatestStreamArn"] == state.outputs["TableStreamArn"]
-    assert {name for name, _ in stack.resources()} == {"Table", "Bucket", "BucketPolicy"}
+    assert {name for name, _ in stack.resources()} == RESOURCES
 
 
 @engine
@@ -176,7 +175,7 @@ def test_deleting_a_missing_stack_is_fine(stack: FleetStack) -> None:
 
 
 @engine
-def test_a_taken_name_is_explained_and_leaves_a_stack_that_destroy_removes(
+def test_a_taken_name_is_explained_and_does_not_stand_in_the_way_of_another(
     stack: FleetStack, client: "CloudFormationClient"
 ) -> None:
     other = FleetStack(client, f"{fleet()}-storage", a_moment)
@@ -184,11 +183,37 @@ def test_a_taken_name_is_explained_and_leaves_a_stack_that_destroy_removes(
 
     with pytest.raises(NameTaken, match=rf"{taken}' already exists(.|\n)*--bucket"):
         other.execute(plan(other, BucketName=taken), lambda _event: None)
-    with pytest.raises(LeftOver, match="fleet destroy"):
-        plan(other)
 
-    other.delete(lambda _event: None)
+    other.delete(lambda _event: None)  # which ministack may not have finished by itself
     assert other.execute(plan(other), lambda _event: None).status == "CREATE_COMPLETE"
+
+
+@engine
+def test_a_failed_creation_is_to_be_deleted_and_a_failed_change_is_not(
+    stack: FleetStack, client: "CloudFormationClient"
+) -> None:
+    created = plan(stack)
+    assert client.describe_change_set(ChangeSetName=created.change_set_arn)["OnStackFailure"] == "DELETE"
+    stack.execute(created, lambda _event: None)
+
+    changed = plan(stack, EncodedDays="3")
+
+    assert "OnStackFailure" not in client.describe_change_set(ChangeSetName=changed.change_set_arn)
+
+
+def test_a_creation_that_was_deleted_again_has_failed() -> None:
+    client = boto3.client("cloudformation", region_name=REGION)
+    begun, failed, gone = (raw_event(n, status) for n, status in enumerate(("REVIEW", "CREATE_FAILED", "DELETED")))
+    with Stubber(client) as stubber:
+        stubber.add_response("describe_stacks", {"Stacks": [raw_stack("REVIEW_IN_PROGRESS")]})
+        stubber.add_response("describe_stack_events", {"StackEvents": [begun]})
+        stubber.add_response("execute_change_set", {})
+        stubber.add_response("describe_stack_events", {"StackEvents": [gone, failed, begun]})
+        stubber.add_response("describe_events", {"OperationEvents": []})
+
+        with pytest.raises(StackFailed, match=r"was not created and leaves nothing(.|\n)*a reason"):
+            planned = StackPlan("layoutlm-workers", "arn", makes_stack=True, changes=())
+            FleetStack(client, "layoutlm-workers", a_moment).execute(planned, lambda _event: None)
 
 
 @engine
@@ -246,7 +271,11 @@ def raw_event(number: int, status: str) -> dict[str, object]:
         "Timestamp": f"2026-01-01T00:00:0{number}Z",
         "LogicalResourceId": "layoutlm-workers",
         "ResourceType": "AWS::CloudFormation::Stack",
-        "ResourceStatus": {"REVIEW": "REVIEW_IN_PROGRESS", "ROLLBACK": "ROLLBACK_COMPLETE"}.get(status, status),
+        "ResourceStatus": {
+            "REVIEW": "REVIEW_IN_PROGRESS",
+            "ROLLBACK": "ROLLBACK_COMPLETE",
+            "DELETED": "DELETE_COMPLETE",
+        }.get(status, status),
         "ResourceStatusReason": "a reason",
     }
 

@@ -3,18 +3,20 @@
 import json
 import re
 import uuid
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
+from botocore.stub import Stubber
 from click.testing import CliRunner, Result
 
 from receipt_dynamo import DynamoClient, FleetPause, FleetRows, JobError, JobQueue, JobStatus, Lease, utcnow
 from receipt_dynamo.items import job_item
 from receipt_layoutlm import infra
 from receipt_layoutlm.cli import cli
+from receipt_layoutlm.cli.fleet.status import status_text
 from receipt_layoutlm.fleet.groups import CannotScale, warm_up
 from receipt_layoutlm.fleet.names import FLEET_TAG, worker_id
 from receipt_layoutlm.fleet.scaler.costs import FleetInstance, list_instances
@@ -30,6 +32,16 @@ NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 GROUP = f"{FLEET}-workers"
 BUSY = "i-0123456789abcdef0"
 STANDS = StackState("id", "CREATE_COMPLETE", outputs={"GroupName": GROUP})
+GROUP_OF_NONE = {
+    "AutoScalingGroupName": GROUP,
+    "MinSize": 0,
+    "MaxSize": 4,
+    "DesiredCapacity": 1,
+    "DefaultCooldown": 300,
+    "AvailabilityZones": [],
+    "HealthCheckType": "EC2",
+    "CreatedTime": NOON,
+}
 STACK = {
     "Parameters": {"TableName": {"Type": "String"}, "QueueName": {"Type": "String"}},
     "Resources": {"Any": {"Type": "AWS::SNS::Topic"}},
@@ -102,6 +114,26 @@ def test_a_machine_that_left_its_group_is_shown_while_it_is_billed(fleet: Fleet)
 def test_a_stack_without_groups_shows_no_other_groups(fleet: Fleet) -> None:
     broken = StackState("id", "ROLLBACK_COMPLETE")
     assert fleet_status(FLEET, StatusSources(broken, fleet.client, fleet.stored.client, list), NOON).groups == []
+
+
+@pytest.mark.engine
+def test_the_newest_failed_launch_of_a_group_is_shown_in_plain_words(fleet: Fleet) -> None:
+    failed = {
+        "ActivityId": "a",
+        "AutoScalingGroupName": GROUP,
+        "Description": "Launching a new EC2 instance.  Status Reason: Max spot instance count exceeded.",
+        "Cause": "an order",
+        "StartTime": NOON,
+        "StatusCode": "Failed",
+    }
+    with Stubber(fleet.stored.client) as stub:  # launches on moto never fail
+        stub.add_response("describe_auto_scaling_groups", {"AutoScalingGroups": [GROUP_OF_NONE]})
+        stub.add_response("describe_scaling_activities", {"Activities": [failed]})
+        found = fleet_status(FLEET, StatusSources(STANDS, fleet.client, fleet.stored.client, list), NOON)
+    (group,) = found.groups
+    assert group.trouble.startswith("no machine came at 2026-05-01 12:00 UTC, because the account's quota for spot")
+    assert f"{GROUP}: no machine came at" in status_text(found)
+    assert json.loads(json.dumps(asdict(group)))["trouble"] == group.trouble
 
 
 @pytest.mark.engine
@@ -269,6 +301,18 @@ def test_a_drained_fleet_is_paused_until_it_is_resumed(standing: Standing) -> No
 
 
 @pytest.mark.engine
+def test_suspended_launches_are_shown_and_resumed_and_rebalancing_is_not(with_machines: Standing) -> None:
+    group = with_machines.group
+    group.client.suspend_processes(AutoScalingGroupName=group.name, ScalingProcesses=["Launch", "AZRebalance"])
+    shown = with_machines.run("status").stdout
+    assert f"{group.name}: Launch suspended (`layoutlm-cli fleet resume --fleet {with_machines.name}" in shown
+    assert "would resume Launch of group" in with_machines.run("resume", "--dry-run").stdout
+    assert len(group.described()["SuspendedProcesses"]) == 2
+    assert with_machines.run("resume").stdout == f"resumed Launch of group {group.name}\n"
+    assert [each["ProcessName"] for each in group.described()["SuspendedProcesses"]] == ["AZRebalance"]
+
+
+@pytest.mark.engine
 def test_a_pause_may_be_for_some_hours(standing: Standing) -> None:
     assert standing.run("drain", "--for", "2h").exit_code == 0
     pause = standing.pause()
@@ -287,6 +331,9 @@ def test_a_dry_run_of_a_warm_up_shows_the_number_of_machines(standing: Standing)
 @pytest.mark.engine
 def test_machines_that_are_ordered_ahead_of_work_stay_ordered(with_machines: Standing) -> None:
     assert with_machines.run("scale", "--warm", "3").stdout == "ordered 3 machines\n"
+    warm = FleetRows(with_machines.table).get_warm_up(with_machines.name)
+    assert warm is not None and warm.machines == 3
+    assert timedelta(minutes=19) < warm.until - utcnow() < timedelta(minutes=21)  # a boot
     assert with_machines.group.desired == 3
     assert with_machines.run("scale", "--warm", "2").stdout == "all these machines are running or ordered\n"
     assert with_machines.group.desired == 3

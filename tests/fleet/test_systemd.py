@@ -39,8 +39,9 @@ def units(tmp_path: Path) -> list[Path]:
     worker = tmp_path / "worker@.service"
     worker.write_text(re.sub(r"/opt/layoutlm/\S+", "/bin/true", text))
     found = [worker]
-    for name, body in re.findall(r'cat >"\$units/(\S+)" <<\'END\'\n(.*?)\nEND\n', rendered_user_data(), re.DOTALL):
-        (tmp_path / name).write_text(body.replace("/opt/layoutlm/end.sh", "/bin/true") + "\n")
+    for name, body in re.findall(r'cat >"\$units/(\S+)" <<\'?END\'?\n(.*?)\nEND\n', rendered_user_data(), re.DOTALL):
+        text = body.replace("/opt/layoutlm/end.sh", "/bin/true").replace("${LAYOUTLM_BOOT_MINUTES%.*}", "20")
+        (tmp_path / name).write_text(text + "\n")
         found.append(tmp_path / name)
     return found
 

@@ -9,69 +9,31 @@ import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from pydantic import JsonValue
 
 from receipt_dynamo import Job, JobStatus, Lease, items
 from receipt_layoutlm.fleet import bundle
+from receipt_layoutlm.fleet.scaler.figures import ScalerTimes
 from receipt_layoutlm.fleet.scaler.lambda_entry import parse_settings
+from receipt_layoutlm.fleet.scaler.lock import LOCK_SECONDS
 from receipt_layoutlm.fleet.template import read_template
 from receipt_layoutlm.infra import template_path
-from tests.support.deployed import Fleet, deploy
+from tests.support.deployed import Fleet, build, deploy
 from tests.support.paths import ROOT
+from tests.support.small_aws import aws
+from tests.support.templates import properties, resources, template
 
 engine = pytest.mark.engine
 
-TEMPLATES = ("storage.yaml", "workers.yaml")
+TEMPLATES = ("storage.yaml", "network.yaml", "workers.yaml")
 INLINE_BYTES = 51_200  # what CreateChangeSet takes without a detour over S3
+ROOM_BYTES = 40_000  # for workers.yaml, so that it can grow
 GPU_TYPES = ("g6.xlarge", "g5.xlarge", "g4dn.xlarge")
-
-# types of which AWS lets nobody tag the resource itself
-UNTAGGED = {
-    *("AWS::EC2::VPCGatewayAttachment", "AWS::EC2::Route", "AWS::EC2::SubnetRouteTableAssociation"),
-    *("AWS::IAM::InstanceProfile", "AWS::Lambda::EventInvokeConfig", "AWS::Lambda::Permission"),
-    *("AWS::S3::BucketPolicy",),
-}
-
-
-class _Loader(yaml.SafeLoader):
-    """!Ref X as {"Ref": X}, so that nothing of the template is lost."""
-
-
-def _tagged(loader: yaml.SafeLoader, tag: str, node: yaml.Node) -> object:
-    if isinstance(node, yaml.ScalarNode):
-        value: object = loader.construct_scalar(node)
-    elif isinstance(node, yaml.SequenceNode):
-        value = loader.construct_sequence(node, deep=True)
-    else:
-        assert isinstance(node, yaml.MappingNode)
-        value = loader.construct_mapping(node, deep=True)
-    return {"Ref" if tag == "Ref" else f"Fn::{tag}": value}
-
-
-_Loader.add_multi_constructor("!", _tagged)
-
-
-@cache
-def template(name: str) -> dict[str, Any]:
-    parsed = yaml.load(template_path(name).read_text(), Loader=_Loader)
-    assert isinstance(parsed, dict)
-    return parsed
-
-
-def resources(name: str) -> dict[str, dict[str, Any]]:
-    return template(name)["Resources"]  # type: ignore[no-any-return]
-
-
-def properties(name: str, resource: str) -> dict[str, Any]:
-    return resources(name)[resource]["Properties"]  # type: ignore[no-any-return]
 
 
 # as they stand
@@ -79,7 +41,7 @@ def properties(name: str, resource: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_a_template_is_taken_without_a_detour_over_a_bucket(name: str) -> None:
-    assert template_path(name).stat().st_size < INLINE_BYTES
+    assert template_path(name).stat().st_size < (ROOM_BYTES if name == "workers.yaml" else INLINE_BYTES)
 
 
 @engine
@@ -132,28 +94,96 @@ def test_what_checkov_shall_not_tell_has_a_reason() -> None:
     assert [check for check, reason in suppressions() if len(reason) < 30] == []
 
 
-@pytest.mark.parametrize("name", TEMPLATES)
-def test_everything_that_can_be_tagged_tells_its_fleet(name: str) -> None:
-    def has_tag(resource: Mapping[str, Any]) -> bool:
-        return "layoutlm:fleet" in json.dumps(resource["Properties"])
+def test_the_launch_template_carries_the_user_data_word_for_word() -> None:
+    script = template("workers.yaml")["Mappings"]["UserData"]["Machine"]["Script"]
 
-    untagged = {key: each["Type"] for key, each in resources(name).items() if not has_tag(each)}
-
-    assert set(untagged.values()) <= UNTAGGED
+    assert script == template_path("user_data.sh").read_text(), "copy infra/user_data.sh into infra/workers.yaml"
+    assert template_path("workers.yaml").read_text().count("set -Eeuo pipefail") == 1
 
 
-def test_both_launch_templates_carry_the_user_data_word_for_word() -> None:
-    text = template_path("user_data.sh").read_text()
-    for name in ("LaunchTemplate", "OnDemandLaunchTemplate"):
-        data = properties("workers.yaml", name)["LaunchTemplateData"]["UserData"]["Fn::Base64"]["Fn::Sub"]
-        assert data[0] == text, f"{name}: copy infra/user_data.sh into infra/workers.yaml"
-        assert set(data[1]) == {"Group", "Queue", "MovesAfter"}
+def test_the_settings_of_a_machine_are_parameters_of_the_template() -> None:
+    settings, more = launch_data()["UserData"]["Fn::Base64"]["Fn::Sub"]
+    asked = set(re.findall(r"\$\{([^!}][^}]*)\}", settings))
+
+    assert asked <= set(read_template("workers.yaml").parameters) | {"AWS::Region", *more}
 
 
-def test_user_data_asks_for_nothing_that_the_template_does_not_give() -> None:
-    asked = set(re.findall(r"\$\{([^!}][^}]*)\}", template_path("user_data.sh").read_text()))
+def launch_data() -> dict[str, Any]:
+    """What machines of all groups are started from."""
+    (one,) = (each for each in resources("workers.yaml").values() if each["Type"] == "AWS::EC2::LaunchTemplate")
+    return one["Properties"]["LaunchTemplateData"]  # type: ignore[no-any-return]
 
-    assert asked <= set(read_template("workers.yaml").parameters) | {"AWS::Region", "Group", "Queue", "MovesAfter"}
+
+def test_the_instances_tags_tell_them_group_and_queue() -> None:
+    """The metadata service shows only keys without spaces and slashes, and refuses to start an instance with others."""
+    assert launch_data()["MetadataOptions"]["InstanceMetadataTags"] == "enabled"
+    for name, kind in (("Group", "workers"), ("OnDemandGroup", "ondemand")):
+        group = properties("workers.yaml", name)
+        tags = {each["Key"]: each for each in group["Tags"]}
+        assert tags["layoutlm:group"]["Value"] == group["AutoScalingGroupName"] == {"Fn::Sub": f"${{FleetName}}-{kind}"}
+        assert all(
+            re.fullmatch(r"[A-Za-z0-9+=.,_:@-]+", key) and each["PropagateAtLaunch"] for key, each in tags.items()
+        )
+
+
+# what is deleted when: a resource goes after all that refer to it
+
+
+def needs(name: str) -> dict[str, set[str]]:
+    """The resources that each resource refers to or depends on."""
+    every = resources(name)
+
+    def named(value: object) -> set[str]:
+        if isinstance(value, list):
+            return set().union(*map(named, value))
+        if not isinstance(value, dict):
+            return set()
+        found = set().union(*map(named, value.values()))
+        for key, each in value.items():
+            if key in ("Ref", "Fn::GetAtt"):
+                found.add(str(each).partition(".")[0])
+            elif key == "Fn::Sub":
+                text = each if isinstance(each, str) else each[0]
+                found |= {word.partition(".")[0] for word in re.findall(r"\$\{([^!}]+)\}", text)}
+        return found & set(every)
+
+    def of(resource: dict[str, Any]) -> set[str]:
+        first = resource.get("DependsOn", [])
+        return named(resource["Properties"]) | set([first] if isinstance(first, str) else first)
+
+    return {key: of(each) for key, each in every.items()}
+
+
+def outlive(name: str, resource: str) -> set[str]:
+    """All resources that are deleted only after this one."""
+    graph, found, todo = needs(name), set[str](), [resource]
+    while todo:
+        for each in graph[todo.pop()] - found:
+            found.add(each)
+            todo.append(each)
+    return found
+
+
+def test_all_that_a_busy_machine_needs_is_deleted_after_the_groups() -> None:
+    of_machines = {"LaunchTemplate", "WorkerProfile", "WorkerRole", "WorkerLog", "SecurityGroup"}
+
+    for group in ("Group", "OnDemandGroup"):
+        assert of_machines <= outlive("workers.yaml", group)
+
+
+def test_routes_and_endpoints_are_of_another_stack_which_outlives_the_groups() -> None:
+    """fleet destroy deletes it after the stack of the groups: see test_deploy.py."""
+    in_the_way = {"Route", "SubnetRouteTableAssociation", "VPCEndpoint", "VPCGatewayAttachment", "Subnet"}
+    kinds = {name: {each["Type"].rpartition(":")[2] for each in resources(name).values()} for name in TEMPLATES}
+
+    assert in_the_way <= kinds["network.yaml"]
+    assert in_the_way & kinds["workers.yaml"] == set()
+    assert template("workers.yaml")["Parameters"]["SubnetIds"].get("Default") is None, "it cannot be without one"
+
+
+def test_a_subnet_is_reached_until_it_is_deleted() -> None:
+    assert "InternetGatewayAttachment" in outlive("network.yaml", "DefaultRoute")
+    assert {"Subnet4", "RouteTable"} <= outlive("network.yaml", "Subnet4Routes")
 
 
 @pytest.mark.parametrize(
@@ -184,10 +214,9 @@ def test_numbers_are_whole_but_for_money(name: str, value: str, refusal: str | N
 
 def test_the_disks_of_all_machines_take_the_key_that_is_named() -> None:
     """Read from the template: ministack keeps nothing of a disk's key."""
-    for name in ("LaunchTemplate", "OnDemandLaunchTemplate"):
-        (disk,) = properties("workers.yaml", name)["LaunchTemplateData"]["BlockDeviceMappings"]
-        named = {"Fn::If": ["HasVolumeKey", {"Ref": "VolumeKeyArn"}, {"Ref": "AWS::NoValue"}]}
-        assert (disk["Ebs"]["Encrypted"], disk["Ebs"]["KmsKeyId"]) == (True, named)
+    (disk,) = launch_data()["BlockDeviceMappings"]
+    named = {"Fn::If": ["HasVolumeKey", {"Ref": "VolumeKeyArn"}, {"Ref": "AWS::NoValue"}]}
+    assert (disk["Ebs"]["Encrypted"], disk["Ebs"]["KmsKeyId"]) == (True, named)
     key = read_template("workers.yaml").parameters["VolumeKeyArn"]
     assert key.refusal("arn:aws:kms:us-east-1:012345678901:key/0a-1") is None
     assert key.refusal("alias/aws/ebs") is not None
@@ -238,6 +267,8 @@ def test_old_files_go_and_the_best_never_do() -> None:
         "expire-superseded-checkpoints",
         "expire-encoded-pages",
         "expire-noncurrent-versions",
+        "expire-noncurrent-versions-of-runs",
+        "expire-noncurrent-versions-of-encoded-pages",
     }
     # runs/ holds best/: below it things go by their tag alone
     assert {(each["Prefix"], bool(each.get("TagFilters"))) for each in expiring.values()} == {
@@ -247,14 +278,32 @@ def test_old_files_go_and_the_best_never_do() -> None:
     tag = {"Key": "layoutlm:state", "Value": "superseded"}
     assert rules["expire-superseded-checkpoints"]["TagFilters"] == [tag]
     assert rules["expire-noncurrent-versions"]["NoncurrentVersionExpiration"]
+    for kind, prefix in (("runs", "runs/"), ("encoded-pages", "encoded/")):
+        rule = rules[f"expire-noncurrent-versions-of-{kind}"]
+        assert (rule["Prefix"], rule["NoncurrentVersionExpiration"]) == (prefix, {"NoncurrentDays": 1})
 
 
-def test_silence_is_no_alarm() -> None:
+def test_silence_is_no_alarm_but_of_the_scaler_itself() -> None:
     alarms = [each["Properties"] for each in resources("workers.yaml").values() if each["Type"].endswith("Alarm")]
 
     metrics = {"OldestPendingAge", "JobsFailed", "Errors", "OldestInstanceAge", "IdleMachines", "UnreadableRows"}
-    assert {each["MetricName"] for each in alarms} == metrics
-    assert {each["TreatMissingData"] for each in alarms} == {"notBreaching"}
+    assert {each["MetricName"] for each in alarms} == {*metrics, "Invocations"}
+    breaching = {each["MetricName"] for each in alarms if each["TreatMissingData"] == "breaching"}
+    assert breaching == {"Invocations"}
+
+
+def test_all_alarms_go_to_one_topic() -> None:
+    alarms = [each["Properties"] for each in resources("workers.yaml").values() if each["Type"].endswith("Alarm")]
+    topic = [{"Fn::If": ["MakesTopic", {"Ref": "AlarmTopic"}, {"Ref": "AlarmTopicArn"}]}]
+
+    assert all(each["AlarmActions"] == each["OKActions"] == topic for each in alarms)
+
+
+def test_a_look_that_failed_is_repeated_once_and_not_in_halves() -> None:
+    stream = properties("workers.yaml", "ScalerStream")
+
+    assert stream["MaximumRetryAttempts"] == 1
+    assert not stream.get("BisectBatchOnFunctionError")
 
 
 # what wakes the scaler: patterns of the event source against items as they are stored
@@ -326,7 +375,39 @@ def made(fleet: Fleet) -> set[str]:
 @engine
 def test_both_stacks_come_up_whole(fleet: Fleet) -> None:
     assert (fleet.storage.status, fleet.workers.status) == ("CREATE_COMPLETE", "CREATE_COMPLETE")
-    assert set(resources("workers.yaml")) - made(fleet) == {"Subnet4", "Subnet4Routes"}, "three zones are the default"
+    assert set(resources("workers.yaml")) == made(fleet)
+    assert fleet.network is not None
+    assert len(fleet.network.outputs["SubnetIds"].split(",")) == 3, "three zones are the default"
+
+
+@engine
+@pytest.mark.parametrize(("zones", "names"), [("1", ""), ("2", "us-east-1b,us-east-1c"), ("3", "")])
+def test_a_network_has_as_many_zones_as_are_wanted(endpoint: str, zones: str, names: str) -> None:
+    stack = f"f{uuid.uuid4().hex[:12]}-network"
+
+    network = build(endpoint, stack, "network.yaml", FleetName="layoutlm", Zones=zones, ZoneNames=names)
+
+    ids = network.outputs["SubnetIds"].split(",")
+    subnets = aws(endpoint, "ec2").describe_subnets(SubnetIds=ids)["Subnets"]
+    assert len(subnets) == int(zones)
+    if names:
+        assert sorted(each["AvailabilityZone"] for each in subnets) == names.split(",")
+
+
+@engine
+def test_the_address_for_alarms_is_subscribed_to_their_topic(endpoint: str) -> None:
+    fleet = deploy(endpoint, AlarmEmail="me@example.com")
+
+    topic = fleet.workers.outputs["AlarmTopicArn"]
+    found = fleet.client("sns").list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
+    assert [(each["Protocol"], each["Endpoint"]) for each in found] == [("email", "me@example.com")]
+    alarms = fleet.client("cloudwatch").describe_alarms(AlarmNames=[f"{fleet.name}-scaler-stops"])["MetricAlarms"]
+    assert [each["AlarmActions"] for each in alarms] == [[topic]]
+
+
+@engine
+def test_an_image_may_be_named_by_its_id(endpoint: str) -> None:
+    assert deploy(endpoint, ImageId="ami-0fedcba9876543210").launch_template()["ImageId"] == "ami-0fedcba9876543210"
 
 
 @engine
@@ -340,9 +421,9 @@ def test_a_given_network_is_used_and_none_made(endpoint: str) -> None:
     fleet = deploy(endpoint, **given)
 
     network = {key for key, each in resources("workers.yaml").items() if each["Type"].startswith("AWS::EC2::")}
-    assert made(fleet) & network == {"LaunchTemplate", "OnDemandLaunchTemplate"}
+    assert made(fleet) & network == {"LaunchTemplate"}
     assert fleet.group("workers")["VPCZoneIdentifier"] == "subnet-0a,subnet-0b"
-    assert fleet.launch_template("workers")["SecurityGroupIds"] == ["sg-0a"]
+    assert fleet.launch_template()["SecurityGroupIds"] == ["sg-0a"]
 
 
 @engine
@@ -355,10 +436,10 @@ def test_subnets_without_their_vpc_are_refused_with_the_reason(endpoint: str) ->
 def test_without_on_demand_machines_there_is_no_group_for_them(endpoint: str) -> None:
     fleet = deploy(endpoint, OnDemandMaximum="0")
 
-    assert made(fleet) & {"OnDemandGroup", "OnDemandLaunchTemplate"} == set()
+    assert "OnDemandGroup" not in made(fleet)
     assert [each.name for each in settings(fleet).groups] == [f"{fleet.name}-workers"]
     assert settings(fleet).ondemand_after == 0, "no job moves to a queue that nobody serves"
-    assert "LAYOUTLM_ONDEMAND_AFTER='0'" in user_data(fleet, "workers")
+    assert "LAYOUTLM_ONDEMAND_AFTER='0'" in user_data(fleet)
 
 
 def settings(fleet: Fleet) -> Any:
@@ -380,12 +461,42 @@ def test_the_scaler_can_read_what_it_is_told(endpoint: str) -> None:
     assert (told.fleet, told.table, told.slots, told.max_cost_per_day) == (fleet.name, fleet.name, 2, 12.5)
     assert told.ondemand_after == 3
     assert told.prices["g5.xlarge"].spot == 0.41
+    assert (told.volume_gigabytes, told.times) == (125, ScalerTimes())  # the template's defaults
 
 
 @engine
-@pytest.mark.parametrize("kind", ["workers", "ondemand"])
-def test_a_machine_is_closed_encrypted_and_gone_when_it_is_off(fleet: Fleet, kind: str) -> None:
-    data = fleet.launch_template(kind)
+def test_the_times_of_the_scaler_are_those_of_the_template(endpoint: str) -> None:
+    values = {"BootDeadlineMinutes": "9", "IdleMinutes": "8", "OnDemandWaitMinutes": "7", "VolumeGigabytes": "200"}
+    told = settings(deploy(endpoint, **values))
+    times = told.times
+    assert (times.boot_deadline_minutes, times.idle_minutes, times.ondemand_wait_minutes) == (9, 8, 7)
+    assert told.volume_gigabytes == 200
+
+
+def test_a_new_fleet_has_a_limit_and_takes_no_concurrency_of_a_young_account() -> None:
+    parameters = read_template("workers.yaml").parameters
+    assert parameters["MaxCostPerDay"].default == "25"
+    assert parameters["ReserveConcurrency"].default == "false"
+    assert parameters["BootDeadlineMinutes"].default == "20"
+
+
+def test_a_failed_batch_of_the_stream_is_tried_once_more_as_a_whole() -> None:
+    mapping = properties("workers.yaml", "ScalerStream")
+    assert (mapping["MaximumRetryAttempts"], "BisectBatchOnFunctionError" in mapping) == (1, False)
+
+
+def test_the_lock_of_a_look_outlives_the_function_that_holds_it() -> None:
+    assert properties("workers.yaml", "Scaler")["Timeout"] <= LOCK_SECONDS
+
+
+@engine
+def test_a_machine_is_told_when_it_is_too_old(endpoint: str) -> None:
+    assert "LAYOUTLM_DRAIN_AFTER_DAYS='3'" in user_data(deploy(endpoint, DrainAfterDays="3"))
+
+
+@engine
+def test_a_machine_is_closed_encrypted_and_gone_when_it_is_off(fleet: Fleet) -> None:
+    data = fleet.launch_template()
 
     assert data["InstanceInitiatedShutdownBehavior"] == "terminate"
     options = data["MetadataOptions"]
@@ -397,23 +508,28 @@ def test_a_machine_is_closed_encrypted_and_gone_when_it_is_off(fleet: Fleet, kin
     tags = {
         each["ResourceType"]: {tag["Key"]: tag["Value"] for tag in each["Tags"]} for each in data["TagSpecifications"]
     }
-    assert tags["instance"] == tags["volume"]
     assert tags["volume"]["layoutlm:fleet"] == fleet.name
 
 
 @engine
 def test_each_group_starts_machines_for_its_own_queue(fleet: Fleet) -> None:
-    texts = {kind: user_data(fleet, kind) for kind in ("workers", "ondemand")}
-
     for kind, queue in (("workers", "default"), ("ondemand", "default.ondemand")):
-        assert f"LAYOUTLM_QUEUE='{queue}'" in texts[kind]
-        assert f"LAYOUTLM_GROUP='{fleet.name}-{kind}'" in texts[kind]
-        assert "LAYOUTLM_ONDEMAND_AFTER='3'" in texts[kind]
-        assert "${" not in texts[kind]
+        tags = {each["Key"]: each["Value"] for each in fleet.group(kind)["Tags"] if each["PropagateAtLaunch"]}
+        assert (tags["layoutlm:group"], tags["layoutlm:queue"]) == (f"{fleet.name}-{kind}", queue)
+        assert tags["layoutlm:fleet"] == fleet.name
 
 
-def user_data(fleet: Fleet, kind: str) -> str:
-    return base64.b64decode(fleet.launch_template(kind)["UserData"]).decode()
+@engine
+def test_the_user_data_is_a_script_with_the_stacks_settings(fleet: Fleet) -> None:
+    text = user_data(fleet)
+
+    assert text.endswith(template_path("user_data.sh").read_text() + "\n")
+    assert "LAYOUTLM_ONDEMAND_AFTER='3'\n" in text and "LAYOUTLM_BOOT_MINUTES='20'\n" in text
+    assert subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0
+
+
+def user_data(fleet: Fleet) -> str:
+    return base64.b64decode(fleet.launch_template()["UserData"]).decode()
 
 
 @engine
@@ -428,7 +544,7 @@ def test_machines_are_started_empty_handed_and_protected(fleet: Fleet) -> None:
 @engine
 def test_nothing_gets_in(fleet: Fleet) -> None:
     groups = fleet.client("ec2").describe_security_groups(
-        Filters=[{"Name": "tag:layoutlm:fleet", "Values": [fleet.name]}]
+        Filters=[{"Name": "tag:Name", "Values": [f"{fleet.name}-workers"]}]
     )["SecurityGroups"]
 
     assert [each["IpPermissions"] for each in groups] == [[]]
@@ -447,7 +563,7 @@ def test_the_log_of_the_machines_ends_at_last(fleet: Fleet) -> None:
 @engine
 def test_the_scaler_is_called_when_a_machine_has_ended_and_every_five_minutes(fleet: Fleet) -> None:
     rules = fleet.client("events").list_rules()["Rules"]
-    own = [each for each in rules if fleet.name in each["Description"]]
+    own = [each for each in rules if fleet.name in each["Name"]]
 
     assert [each["ScheduleExpression"] for each in own if each.get("ScheduleExpression")] == ["rate(5 minutes)"]
     (pattern,) = [json.loads(each["EventPattern"]) for each in own if each.get("EventPattern")]

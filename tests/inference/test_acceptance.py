@@ -28,7 +28,7 @@ from receipt_layoutlm.inference.certainty import Certainty, certainties
 def fields(right: Sequence[bool], groups: int = 10_000) -> list[CheckedField]:
     """Fields from the most certain to the least."""
     return [
-        CheckedField(certainty=1 - place / len(right), right=each, group=place % groups)
+        CheckedField(certainty=1 - place / len(right) / 2, right=each, group=place % groups)
         for place, each in enumerate(right)
     ]
 
@@ -64,7 +64,7 @@ def test_right_fields_are_accepted_once_there_are_enough_of_them(max_error: floa
 def test_the_threshold_lies_before_the_errors_that_are_too_many() -> None:
     found = threshold(fields([True] * 300 + [False] * 100), 0.02, ("A",))
     assert 300 <= found.fields <= 302
-    assert found.certainty == pytest.approx(1 - (found.fields - 1) / 400)
+    assert found.certainty == pytest.approx(1 - (found.fields - 1) / 800)
 
 
 def test_fields_of_equal_certainty_are_accepted_together_or_not() -> None:
@@ -75,6 +75,13 @@ def test_fields_of_equal_certainty_are_accepted_together_or_not() -> None:
 def test_a_field_without_certainty_is_never_accepted() -> None:
     unread = [CheckedField(certainty=0, right=True, group=place) for place in range(400)]
     assert threshold(unread, 0.05, ("A",)).certainty is None
+
+
+def test_a_field_that_is_more_likely_wrong_than_right_is_never_accepted() -> None:
+    """However many others have no error: the next merchant may have nothing but such fields."""
+    sure = [CheckedField(certainty=0.9, right=True, group=place) for place in range(300)]
+    doubtful = [CheckedField(certainty=certainty, right=True, group=300) for certainty in (0.51, 0.49)]
+    assert threshold([*sure, *doubtful], 0.05, ("A",)).certainty == 0.51
 
 
 def test_errors_of_one_merchant_count_as_fewer_fields() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from receipt_dynamo import DynamoClient, JobQueue, Pointer, Storage, utcnow
 from receipt_layoutlm import Extractor
@@ -49,16 +50,36 @@ def own_model(model: Path, tmp_path: Path) -> Path:
 def job(cloud: DynamoClient, queue: JobQueue, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A job with training, validation and test pages of ten merchants each way, and its best model in the bucket."""
     monkeypatch.setenv("LAYOUTLM_CACHE_DIR", str(tmp_path / "cache"))
-    pages = [replace(page, group=f"shop-{number // 4}") for number, page in enumerate(tiny_pages(40))]
-    dataset = describe_dataset("tiny", pages, "test", utcnow())
-    add_snapshot(cloud, Bucket("the-bucket"), dataset, pages)
+    shutil.copytree(model, folder := tmp_path / "upload")
+    return worked_job(cloud, queue, folder, "shops", val_ratio=0.3, test_ratio=0.3, train_ratio=0.4)
+
+
+@pytest.fixture
+def folds(
+    cloud: DynamoClient, queue: JobQueue, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> list[str]:
+    """Jobs of three folds, with the weights of the model in a file of another hash."""
+    monkeypatch.setenv("LAYOUTLM_CACHE_DIR", str(tmp_path / "cache"))
+    shutil.copytree(model, folder := tmp_path / "upload-folds")
+    save_file(load_file(folder / "model.safetensors"), folder / "model.safetensors", {"format": "pt", "fold": "any"})
+    every: dict[str, object] = {"eval_every": 10**6}
+    return [worked_job(cloud, queue, folder, f"fold-{i}", split=f"kfold:3/{i}", **every) for i in (1, 2, 3)]
+
+
+def shop_pages() -> list[Page]:
+    return [replace(page, group=f"shop-{number // 4}") for number, page in enumerate(tiny_pages(40))]
+
+
+def worked_job(cloud: DynamoClient, queue: JobQueue, folder: Path, name: str, **options: object) -> str:
+    """A job on the shops' pages, with two checkpoints and a best model of the folder's files."""
+    dataset = describe_dataset("tiny", shop_pages(), "test", utcnow())
+    add_snapshot(cloud, Bucket("the-bucket"), dataset, shop_pages())
     storage = Storage(bucket="the-bucket")
-    config = WordLabelsConfig(dataset=pinned(dataset), val_ratio=0.3, test_ratio=0.3, train_ratio=0.4)
-    submitted = queue.submit(name="shops", config=to_document(config, {}), created_by="tests", storage=storage)
+    config = WordLabelsConfig.model_validate({"dataset": pinned(dataset), **options})
+    submitted = queue.submit(name=name, config=to_document(config, {}), created_by="tests", storage=storage)
     lease = queue.claim_job(submitted.job_id, "worker")
     assert lease is not None
-    folder, keys, bucket = tmp_path / "upload", RunKeys(storage, submitted.job_id), Bucket("the-bucket")
-    shutil.copytree(model, folder)
+    keys, bucket = RunKeys(storage, submitted.job_id), Bucket("the-bucket")
     for step in (3, 7):
         pointer = Pointer(attempt=1, global_step=step, manifest_sha256=write_manifest(folder, step))
         bucket.put_folder(folder, keys.checkpoint(pointer))
@@ -163,6 +184,43 @@ def test_the_test_set_of_a_job_calibrates_the_model_in_the_bucket(job: str, tmp_
     assert json.loads(ok("calibrate", job, "--json")) == first  # again, over the earlier one
     newest = max((tmp_path / "cache" / "models").iterdir(), key=lambda folder: folder.stat().st_mtime_ns)
     assert "acceptance.json" in verify(newest).files
+
+
+def test_folds_calibrate_a_model_on_every_page_that_it_was_trained_on(
+    own_model: Path, folds: list[str], tmp_path: Path
+) -> None:
+    by_folds = json.loads(
+        ok("calibrate", str(own_model), *(word for fold in folds for word in ("--fold", fold)), "--json")
+    )
+
+    assert (by_folds["pages"], by_folds["groups"], by_folds["folds"]) == (40, 10, 3)
+    itself = json.loads(ok("calibrate", str(own_model), "--data", str(labelled(tmp_path, shop_pages())), "--json"))
+    assert itself["folds"] == 0
+    assert [
+        sorted((field["certainty"], field["right"]) for field in fields) for fields in by_folds["fields"].values()
+    ] == [sorted((field["certainty"], field["right"]) for field in fields) for fields in itself["fields"].values()]
+    shown = ok("calibrate", str(own_model), "--fold", "fold-1", "--fold", "fold-2")
+    assert "judged by 2 models that were trained without them" in shown
+
+
+def test_folds_that_share_pages_or_selected_weights_by_them_are_told(
+    cloud: DynamoClient, queue: JobQueue, own_model: Path, folds: list[str], job: str, tmp_path: Path
+) -> None:
+    shared = run("calibrate", str(own_model), "--fold", "fold-1", "--fold", job)
+    assert shared.exit_code == 1
+    assert "was held out by job fold-1 and by job shops" in shared.stderr
+    assert "job shops selected its weights by these pages" in run("calibrate", str(own_model), "--fold", job).stderr
+    both = run("calibrate", str(own_model), "--fold", "fold-1", "--data", str(labelled(tmp_path, shop_pages())))
+    assert (both.exit_code, "leave out --dataset and --data" in both.stderr) == (2, True)
+    assert "name a job" in run("calibrate", str(own_model), "--fold", str(own_model)).stderr
+
+
+def test_folds_with_other_labels_calibrate_nothing(own_model: Path, folds: list[str]) -> None:
+    label_map = json.loads((own_model / "label_map.json").read_text())
+    text = json.dumps(label_map).replace("GRAND_TOTAL", "GRAND_TOTALS")
+    (own_model / "label_map.json").write_text(text)
+    (own_model / "manifest.json").unlink(missing_ok=True)
+    assert "train them with the same labels and merges" in run("calibrate", str(own_model), "--fold", "fold-1").stderr
 
 
 def test_pages_that_the_job_has_seen_do_not_calibrate_it(cloud: DynamoClient, job: str, tmp_path: Path) -> None:

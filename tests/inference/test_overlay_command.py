@@ -14,6 +14,7 @@ from receipt_layoutlm.config_documents import to_document
 from receipt_layoutlm.configs.word_labels import WordLabelsConfig
 from receipt_layoutlm.data.page import Page, page_to_line
 from receipt_layoutlm.data.snapshot import read_snapshot
+from receipt_layoutlm.datasets.page_images import put_images
 from receipt_layoutlm.datasets.receipt_load import load_pages
 from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset, pinned
 from receipt_layoutlm.run.directory import RunDir
@@ -208,3 +209,22 @@ def test_the_stored_predictions_of_a_job_are_drawn_without_its_model(evaluated: 
     text = ok("overlay", "--job", evaluated, "--from-evaluation", "--output", str(tmp_path / "out"))
     assert f"{len(found)} were there already" in text
     assert "layoutlm-cli dataset suspects evaluated" in text
+
+
+def test_pages_of_a_dataset_are_drawn_on_the_pictures_that_are_stored_with_them(
+    cloud: DynamoClient, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAYOUTLM_CACHE_DIR", str(tmp_path / "cache"))
+    receipt_picture(size=(321, 456)).save(picture := tmp_path / "scan.png")
+    digest = hashlib.sha256(picture.read_bytes()).hexdigest()
+    pages = [replace(page, image=digest if place == 0 else None) for place, page in enumerate(tiny_pages(2))]
+    bucket = Bucket("the-bucket")
+    add_snapshot(cloud, bucket, describe_dataset("mine", pages, "test", utcnow()), pages)
+    put_images(bucket, {digest: picture}, lambda: None)
+    picture.unlink()
+
+    drawn_pages = drawn("--dataset", "mine", "--model", str(model), "--output", str(tmp_path / "out"))
+
+    by_id = {str(page["page_id"]): page["files"] for page in drawn_pages}
+    with Image.open(tmp_path / "out" / by_id["page-000"]["png"]) as drawing:  # type: ignore[index]
+        assert drawing.width == 321

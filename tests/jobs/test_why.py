@@ -5,9 +5,22 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from receipt_dynamo import Attempt, Budgets, Job, JobError, JobStatus, Lease, Machine, Pointer, Timing
+from receipt_dynamo import (
+    Attempt,
+    Budgets,
+    FleetRows,
+    Job,
+    JobError,
+    JobQueue,
+    JobStatus,
+    Lease,
+    Machine,
+    Pointer,
+    ServedQueue,
+    Timing,
+)
 from receipt_layoutlm.jobs.why import why
-from receipt_layoutlm.jobs.why_facts import Facts
+from receipt_layoutlm.jobs.why_facts import Facts, facts_of
 from receipt_layoutlm.jobs.wording import clock
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -55,6 +68,31 @@ def told(
 
 DEVICE_ERROR = JobError(cause="device_error", message="CUDA error: an illegal\nmemory access")
 FAILED_ONCE = Budgets(errors=1, errors_in_a_row=1)
+
+
+def test_a_job_for_which_no_machine_comes_is_told_why_and_by_which_fleet() -> None:
+    job = a_job("pending")
+    served = ServedQueue(
+        queue="default",
+        fleet="night",
+        seen_at=at(1200),
+        unfilled_since=at(10),
+        trouble="no machine came at 2026-01-01 12:19 UTC, because of a quota",
+    )
+    text = why(Facts(job, unheld(), (), 0, None, Timing(), at(1260), served))
+    assert "Fleet night has ordered machines, and none has come since" in text
+    assert "no machine came at 2026-01-01 12:19 UTC, because of a quota." in text
+    assert "Fleet" not in why(Facts(job, unheld(), (), 0, None, Timing(), at(1260)))
+
+
+def test_what_a_fleet_saw_long_ago_is_not_told(queue: JobQueue) -> None:
+    job = queue.submit(name="mine", config={"config_version": 1}, created_by="me")
+    rows = FleetRows(queue.client)
+    seen = ServedQueue(queue="default", fleet="night", seen_at=queue.now(), trouble="a quota")
+    rows.put_served(seen)
+    assert facts_of(queue, job.job_id).served == seen
+    rows.put_served(seen.model_copy(update={"seen_at": queue.now() - timedelta(minutes=31)}))
+    assert facts_of(queue, job.job_id).served is None
 
 
 # pending

@@ -2,7 +2,7 @@
 
 import pytest
 
-from receipt_dynamo import DynamoClient, Job, JobQueue, JobStatus, Lease, Timing
+from receipt_dynamo import DynamoClient, Job, JobQueue, JobStatus, Lease, StateConflict, Timing
 from tests.support.stores import Clock
 
 AFTER = 3
@@ -74,3 +74,21 @@ def test_where_nothing_is_said_jobs_keep_their_queue(client: DynamoClient, clock
         queue.release(claimed(queue), "spot notice")
     stored = client.get_job(job.job_id)
     assert (stored.queue, stored.interrupted_at) == ("spot", ())
+
+
+def test_a_job_that_waits_is_moved_and_one_that_was_claimed_since_it_was_read_is_not(queue: JobQueue) -> None:
+    job, other = (queue.submit(name=name, config={}, created_by="me") for name in ("one", "two"))
+    lease = queue.claim_job(other.job_id, "worker-1")
+    assert lease is not None
+
+    moved = queue.move_to_ondemand(job)
+
+    assert moved is not None and (moved.queue, moved.status) == ("default.ondemand", JobStatus.PENDING)
+    assert queue.move_to_ondemand(job) == moved  # as after a lost reply
+    assert queue.move_to_ondemand(other) is None
+    assert queue.client.get_job(other.job_id).queue == "default"
+    assert queue.claim("worker-2") is None
+    taken = queue.claim("worker-3", "default.ondemand")
+    assert taken is not None and taken.job_id == job.job_id
+    with pytest.raises(StateConflict, match="only a job that waits"):
+        queue.move_to_ondemand(queue.client.get_job(job.job_id))

@@ -7,7 +7,7 @@ import pytest
 
 from receipt_dynamo import Pointer, Storage
 from receipt_layoutlm.run.manifest import DamagedFolder, write_manifest
-from receipt_layoutlm.storage.bucket import Bucket
+from receipt_layoutlm.storage.bucket import MANIFEST_BYTES, Bucket
 from receipt_layoutlm.storage.errors import StorageError
 from receipt_layoutlm.storage.keys import RunKeys, parse_s3_uri
 
@@ -35,6 +35,17 @@ def test_a_folder_comes_back_as_it_went(place: Bucket, tmp_path: Path) -> None:
     assert manifest.global_step == 7
     assert (tmp_path / "down" / "model").read_bytes() == b"weights"
     assert sorted(place.list_keys("runs/x/")) == ["runs/x/manifest.json", "runs/x/model", "runs/x/state"]
+
+
+def test_an_object_that_is_too_large_to_be_what_it_should_is_not_read(place: Bucket, tmp_path: Path) -> None:
+    place.put_bytes(bytes(5), "runs/x/state.json")
+    assert place.get_bytes("runs/x/state.json", 5) == bytes(5)
+    with pytest.raises(StorageError, match="has 5 bytes, more than the 4 that are read"):
+        place.get_bytes("runs/x/state.json", 4)
+    place.put_bytes(bytes(MANIFEST_BYTES + 1), "runs/x/manifest.json")
+    for read in (lambda: place.get_manifest("runs/x/"), lambda: place.get_folder("runs/x/", tmp_path / "down")):
+        with pytest.raises(StorageError, match=f"more than the {MANIFEST_BYTES} that are read"):
+            read()
 
 
 def test_a_file_that_was_changed_in_the_bucket_is_noticed(place: Bucket, tmp_path: Path) -> None:

@@ -228,6 +228,17 @@ def test_runs_below_a_prefix_count_as_runs(cloud: DynamoClient, tmp_path: Path) 
     assert usage_of(bucket).kinds["best"].size == 1
 
 
+def test_old_versions_count_as_they_are_billed(cloud: DynamoClient) -> None:
+    bucket = Bucket("the-bucket")
+    bucket.raw.put_bucket_versioning(Bucket="the-bucket", VersioningConfiguration={"Status": "Enabled"})
+    for size in (5, 7):
+        bucket.put_bytes(b"x" * size, "runs/some-job/attempt-001/logs/train.log")
+    bucket.put_bytes(b"x" * 100, "runs/some-job/attempt-001/checkpoint-5/model.safetensors")
+    bucket.delete_prefix("runs/some-job/attempt-001/checkpoint-5/")
+    kinds = usage_of(bucket).kinds
+    assert (kinds["logs"].size, kinds["old versions"].objects, kinds["old versions"].size) == (7, 2, 105)
+
+
 # on this machine
 
 

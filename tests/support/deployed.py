@@ -13,11 +13,12 @@ BUNDLE, SCALER = "a" * 64, "b" * 64
 
 @dataclass(frozen=True)
 class Fleet:
-    """Two stacks that stand on a ministack."""
+    """The stacks that stand on a ministack; `network` is None where subnets were given."""
 
     name: str
     endpoint: str
     storage: StackState
+    network: StackState | None
     workers: StackState
 
     def client(self, service: Any) -> Any:
@@ -28,8 +29,8 @@ class Fleet:
         found = self.client("autoscaling").describe_auto_scaling_groups(AutoScalingGroupNames=names)
         return found["AutoScalingGroups"][0]  # type: ignore[no-any-return]
 
-    def launch_template(self, kind: str) -> dict[str, Any]:
-        found = self.client("ec2").describe_launch_template_versions(LaunchTemplateName=f"{self.name}-{kind}")
+    def launch_template(self) -> dict[str, Any]:
+        found = self.client("ec2").describe_launch_template_versions(LaunchTemplateName=f"{self.name}-workers")
         return found["LaunchTemplateVersions"][0]["LaunchTemplateData"]  # type: ignore[no-any-return]
 
 
@@ -49,6 +50,10 @@ def deploy(endpoint: str, **values: str) -> Fleet:
     aws(endpoint, "s3").put_object(
         Bucket=place["BucketName"], Key=f"wheels/{SCALER}.zip", Body=b"PK\x05\x06" + bytes(18)
     )
+    network = None
+    if "SubnetIds" not in values:
+        network = build(endpoint, f"{name}-network", "network.yaml", FleetName=name)
+        place |= network.outputs
     code = {"BundleSha256": BUNDLE, "ScalerSha256": SCALER, "AmiId": IMAGE}
     workers = build(endpoint, f"{name}-workers", "workers.yaml", FleetName=name, **{**place, **code, **values})
-    return Fleet(name, endpoint, storage, workers)
+    return Fleet(name, endpoint, storage, network, workers)

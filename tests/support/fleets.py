@@ -14,8 +14,8 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from receipt_dynamo import DynamoClient, FleetRows, Job, JobQueue, Lease
 from receipt_layoutlm.fleet.names import FLEET_TAG, worker_id
 from receipt_layoutlm.fleet.scaler.costs import FleetInstance
+from receipt_layoutlm.fleet.scaler.figures import Scaler
 from receipt_layoutlm.fleet.scaler.group import Group, aws_group
-from receipt_layoutlm.fleet.scaler.look import Scaler
 from tests.support.stores import Clock
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ from botocore import xform_name
 from botocore.exceptions import ClientError, ParamValidationError
 
 from receipt_layoutlm.infra import template_path
+from tests.support.templates import properties
 
 REGION = "us-east-1"
-GROUP = "layoutlm-workers"
 BUCKET = "the-bucket"
 SECONDS = 60  # for a script
 
@@ -77,6 +77,8 @@ sys.exit(answer["code"])
 SHELL = {
     "shutdown": 'echo "$*" >>"$MACHINE/shutdown"',
     "sleep": ":",
+    "curl": 'case "$*" in *api/token*) echo token ;; *) name=${*##*layoutlm:}; cat "$MACHINE/tags/${name%% *}" ;; esac',
+    "nice": 'tr "\\0" "\\n" >"$MACHINE/read"',  # instead of reading gigabytes
     "swapoff": ":",
     "chown": ":",
     "runuser": 'shift 3; exec "$@"',
@@ -93,16 +95,20 @@ def rendered_user_data(**values: str) -> str:
         "TableName": "the-table",
         "BucketName": BUCKET,
         "FleetName": "layoutlm",
-        "Group": GROUP,
-        "Queue": "default",
         "Slots": "1",
+        "BootDeadlineMinutes": "20",
         "IdleMinutes": "5",
+        "BucketOwner": "",
+        "DrainAfterDays": "7",
         "MovesAfter": "3",
         "PriceTable": '{"g5.xlarge": {"spot": 0.4, "on-demand": 1.0}}',
         "BundleSha256": "0" * 64,
+        "Script": template_path("user_data.sh").read_text(),
         **values,
     }
-    return re.sub(r"\$\{([^!}]+)\}", lambda found: given[found[1]], template_path("user_data.sh").read_text())
+    data = properties("workers.yaml", "LaunchTemplate")["LaunchTemplateData"]["UserData"]
+    text = data["Fn::Base64"]["Fn::Sub"][0]
+    return re.sub(r"\$\{([^!}]+)\}", lambda found: given[found[1]], text)
 
 
 @dataclass
@@ -179,7 +185,7 @@ class WorkerMachine:
         self._programs = folder / "bin"
         for path in (
             self._programs,
-            *(self.state / name for name in ("active", "enabled", "drained", "masked", "broken")),
+            *(self.state / name for name in ("active", "enabled", "drained", "masked", "broken", "tags")),
         ):
             path.mkdir(parents=True)
         (self.state / "system").write_text("running")
@@ -202,6 +208,11 @@ class WorkerMachine:
         file.chmod(mode)
         return file
 
+    def tag(self, **tags: str) -> None:
+        """Tags of the instance, layoutlm:NAME each, as its group gives them."""
+        for name, value in tags.items():
+            (self.state / "tags" / name).write_text(value)
+
     def breaks(self, program: str, unit: str = "") -> None:
         """From now on this program fails; `systemctl-VERB` for one verb, with a unit for that unit alone."""
         (self.state / "broken" / program).write_text(unit)
@@ -213,6 +224,7 @@ class WorkerMachine:
             "DESTDIR": str(self.root),
             "MACHINE": str(self.state),
             "LAYOUTLM_DRAIN_SECONDS": "3",
+            "LAYOUTLM_UNIT_PATH": str(self._programs),
             **environment,
         }
         return subprocess.run(["bash", *command], env=environ, capture_output=True, text=True, timeout=SECONDS, cwd="/")

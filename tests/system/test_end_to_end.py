@@ -63,6 +63,9 @@ def test_a_job_submitted_in_one_process_is_worked_in_another_and_queried_in_a_th
     assert [metric["epoch"] for metric in metrics] == [1.0, 2.0]
     assert all(metric["o_entity_ratio"] == pytest.approx(0.5, rel=0.1) for metric in metrics)
 
+    shown = json.loads(cli("job", "show", "nightly", "--json").stdout)
+    assert shown["report_uri"].endswith("/attempt-001/report.html")  # made by the worker when the job had its state
+
     folder = state_dir(os.environ)
     start_engines(folder)
     names = {**os.environ, **environment(folder, os.environ)}

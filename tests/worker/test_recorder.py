@@ -1,5 +1,6 @@
 """What the trainer appends to events.jsonl arrives in the table and the bucket, in order and under the fence."""
 
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -258,6 +259,22 @@ def test_predictions_are_there_with_each_checkpoint(store: Store, run: Run) -> N
     assert {key: store.bucket.get_bytes(key) for key in store.bucket.list_keys(prefix)} == {
         prefix + name: name.encode() for name in names
     }
+
+
+def test_predictions_are_sent_again_only_when_they_changed(store: Store, run: Run) -> None:
+    run.dir.predictions.mkdir()
+    path, key = run.dir.predictions / "eval-10.jsonl.gz", run.keys.attempt(1) + "predictions/eval-10.jsonl.gz"
+    path.write_bytes(b"first")
+    run.recorder.put_predictions()
+    store.bucket.put_bytes(b"as it was sent", key)
+
+    run.recorder.put_predictions()
+    assert store.bucket.get_bytes(key) == b"as it was sent"
+
+    path.write_bytes(b"second")
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+    run.recorder.put_predictions()
+    assert store.bucket.get_bytes(key) == b"second"
 
 
 def test_predictions_that_the_trainer_removes_meanwhile_are_no_trouble(store: Store, run: Run) -> None:

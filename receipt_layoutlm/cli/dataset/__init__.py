@@ -1,6 +1,8 @@
 """layoutlm-cli dataset: imports labelled pages and pins them as content-addressed snapshots."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import click
@@ -10,7 +12,7 @@ from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.dataset.check import check_command
 from receipt_layoutlm.cli.dataset.export import export
 from receipt_layoutlm.cli.dataset.forget import forget_pages
-from receipt_layoutlm.cli.dataset.import_files import as_json_option, import_
+from receipt_layoutlm.cli.dataset.import_files import as_json_option, import_, store_pictures
 from receipt_layoutlm.cli.dataset.import_scans import images, scans
 from receipt_layoutlm.cli.dataset.import_text import described_text
 from receipt_layoutlm.cli.dataset.import_tools import IMPORTS
@@ -20,10 +22,14 @@ from receipt_layoutlm.cli.dataset.store import count_labels, dynamo, load_files
 from receipt_layoutlm.cli.dataset.suspects import suspects
 from receipt_layoutlm.cli.lazy_group import FullHelpGroup
 from receipt_layoutlm.cli.output import say, say_json
-from receipt_layoutlm.cli.tables import datasets_table
+from receipt_layoutlm.cli.progress import counting_bar
+from receipt_layoutlm.cli.tables import clean, datasets_table
+from receipt_layoutlm.data.images import images_by_name, suffix_of
 from receipt_layoutlm.data.snapshot import write_snapshot
 from receipt_layoutlm.datasets.checks import stored_pages
+from receipt_layoutlm.datasets.page_images import fetch_images, image_digests
 from receipt_layoutlm.datasets.snapshots import find_dataset
+from receipt_layoutlm.paths import image_cache
 
 
 @click.group(cls=FullHelpGroup)
@@ -65,15 +71,59 @@ def list_datasets(connection: Connection, as_json: bool) -> None:
 @dataset.command()
 @click.argument("spec", metavar="NAME[@FINGERPRINT]", shell_complete=dataset_names)
 @click.option("--to", "path", type=click.Path(path_type=Path), help="Also download the pages to this .jsonl.gz file.")
+@click.option(
+    "--images-from",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Store the pictures of the pages in the bucket, from this folder; pages name them by their SHA-256.",
+)
+@click.option(
+    "--images-to",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Also download the pages' pictures to this folder, named by their SHA-256, for overlay and export --images.",
+)
 @as_json_option
 @store_options
-def snapshot(connection: Connection, spec: str, path: Path | None, as_json: bool) -> None:
-    """Show the snapshot that `train --dataset NAME[@FINGERPRINT]` uses, and verify its stored pages."""
+def snapshot(
+    connection: Connection,
+    spec: str,
+    path: Path | None,
+    images_from: Path | None,
+    images_to: Path | None,
+    as_json: bool,
+) -> None:
+    """Show the snapshot that `train --dataset NAME[@FINGERPRINT]` uses, and verify its stored pages.
+
+    \b
+    layoutlm-cli dataset snapshot scans --to scans.jsonl.gz --images-to pictures/
+    layoutlm-cli overlay scans.jsonl.gz --images pictures/
+    """
     stored = find_dataset(connection.client(), spec)
-    pages = stored_pages(connection.open_bucket(connection.default_bucket()), stored)
+    bucket = connection.open_bucket(connection.default_bucket())
+    pages = stored_pages(bucket, stored)
+    digests = image_digests(pages)
     if path is not None:
         write_snapshot(pages, path)
+    if images_from is not None:
+        files = images_by_name(images_from)
+        store_pictures(bucket, {digest: files[digest] for digest in digests if digest in files})
+        tell_without_picture(len(digests), sum(digest in files for digest in digests), images_from)
+    if images_to is not None:
+        with counting_bar("reading pictures", len(digests)) as on_image:
+            found = fetch_images(bucket, pages, image_cache(os.environ), on_image)
+        images_to.mkdir(parents=True, exist_ok=True)
+        for digest, picture in found.items():
+            shutil.copyfile(picture, images_to / f"{digest}{suffix_of(picture)}")
+        say(f"{len(found)} pictures in {clean(images_to)}", err=True)
+        tell_without_picture(len(digests), len(found), "the bucket")
     if as_json:
         say_json(stored.model_dump_json(indent=1))
     else:
         say(described_text(stored))
+
+
+def tell_without_picture(named: int, found: int, place: object) -> None:
+    """Tells on stderr how many pictures that pages name are not at a place."""
+    if named == 0:
+        say("no page names a picture by its SHA-256, as those of `layoutlm-cli dataset import scans` do", err=True)
+    elif found < named:
+        say(f"{named - found} of {named} pictures are not in {clean(place)}", err=True)

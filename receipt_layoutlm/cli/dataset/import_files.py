@@ -2,7 +2,7 @@
 
 import codecs
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -14,6 +14,7 @@ from receipt_layoutlm.cli.dataset.forget import kept_pages
 from receipt_layoutlm.cli.dataset.import_text import described_text, import_report_text, json_text
 from receipt_layoutlm.cli.lazy_group import FullHelpGroup
 from receipt_layoutlm.cli.output import say, say_json
+from receipt_layoutlm.cli.progress import counting_bar
 from receipt_layoutlm.cli.tables import clean
 from receipt_layoutlm.data.boxes import BoxOptions, BoxOrder, BoxUnit, Origin
 from receipt_layoutlm.data.importers import import_pages, load_format
@@ -24,8 +25,10 @@ from receipt_layoutlm.data.order_check import order_findings
 from receipt_layoutlm.data.page import DEFAULT_ORDER, DataError, Page, WordOrder, bad_lines
 from receipt_layoutlm.data.source_text import TextOptions
 from receipt_layoutlm.data.tag_schemes import TagOptions, TagScheme, parse_id2label
+from receipt_layoutlm.datasets.page_images import image_digests, put_images
 from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset
 from receipt_layoutlm.references import as_dataset_name
+from receipt_layoutlm.storage.bucket import Bucket
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -237,6 +240,23 @@ def funsd(connection: Connection, **given: Any) -> None:
 @import_.command()
 @keep_labels_option
 @source_options
+def xfund(connection: Connection, **given: Any) -> None:
+    """Import XFUND: its .json files with many documents each; labels are those of FUNSD.
+
+    \b
+    question    QUESTION
+    answer      ANSWER
+    header      HEADER
+    other       O
+
+    Each block is one entity. Links between blocks are omitted. The size of an image is in the file.
+    """
+    import_as(connection, "xfund", **given)
+
+
+@import_.command()
+@keep_labels_option
+@source_options
 def wildreceipt(connection: Connection, **given: Any) -> None:
     """Import WildReceipt: its folder, or train.txt and test.txt (class_list.txt beside them).
 
@@ -340,8 +360,18 @@ def import_as(
         say(f"{note.severity}: {clean(note.message)}", err=True)
 
 
-def store_dataset(connection: Connection, name: str, pages: Sequence[Page], source: str, dry_run: bool) -> Dataset:
-    """Stores the pages that are not forgotten as the newest snapshot; in a dry run only describes it."""
+def store_dataset(
+    connection: Connection,
+    name: str,
+    pages: Sequence[Page],
+    source: str,
+    dry_run: bool,
+    pictures: Mapping[str, Path] | None = None,
+) -> Dataset:
+    """Stores the pages that are not forgotten as the newest snapshot; in a dry run only describes it.
+
+    pictures: files to store with the pages that name them by their SHA-256.
+    """
     if dry_run and not connection.has_table():
         kept, forgotten, now = pages, 0, utcnow()
     else:
@@ -353,4 +383,14 @@ def store_dataset(connection: Connection, name: str, pages: Sequence[Page], sour
         say("nothing was written (--dry-run)", err=True)
         return described
     bucket = connection.open_bucket(connection.default_bucket())
+    if pictures:
+        store_pictures(bucket, {digest: pictures[digest] for digest in image_digests(kept)})
     return add_snapshot(connection.client(), bucket, described, kept)
+
+
+def store_pictures(bucket: Bucket, files: Mapping[str, Path]) -> None:
+    """Stores pictures by their SHA-256, and tells on stderr how many were sent."""
+    with counting_bar("storing pictures", len(files)) as on_image:
+        sent = put_images(bucket, files, on_image)
+    known = f", {len(files) - sent} were there already" if sent < len(files) else ""
+    say(f"{sent} pictures stored in the bucket{known}", err=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import click
 
@@ -54,6 +54,13 @@ def scan_options(command: F) -> F:
             type=click.IntRange(min=1),
             help="Processes that read scans, of one thread and some 500 MB each (default: the CPUs it may use).",
         ),
+        click.option(
+            "--no-images",
+            "keep",
+            flag_value="leave",
+            default="store",
+            help="Leave the scans out of the bucket, for instance where they must not leave this machine.",
+        ),
         skip_bad_option,
         dry_run_option,
         as_json_option,
@@ -68,6 +75,7 @@ def images(
     paths: tuple[Path, ...],
     name: str | None,
     workers: int | None,
+    keep: Literal["store", "leave"],
     skip_bad: bool,
     dry_run: bool,
     as_json: bool,
@@ -75,7 +83,7 @@ def images(
     """Import scans, photographs and PDF files as pages without labels, to label or to predict them.
 
     A page is named after its file, with #2 and so on for further pages. What was read is kept: after an interruption
-    the same command goes on where it was.
+    the same command goes on where it was. The files are stored in the bucket, each once.
     """
     require("ocr")
     from receipt_layoutlm.inference.scan_batch import scan_names
@@ -83,7 +91,7 @@ def images(
     read = read_all(scan_names(paths), workers, skip_bad)
     pages = [page for scan in read for page in scan.as_pages()]
     source = " ".join(["images", *(path.name for path in paths)])
-    described = store_dataset(connection, name or _default_name(paths), pages, source, dry_run)
+    described = store_dataset(connection, name or _default_name(paths), pages, source, dry_run, _pictures(read, keep))
     click.echo(described.model_dump_json(indent=1)) if as_json else say(described_text(described))
 
 
@@ -122,6 +130,7 @@ def scans(
     paths: tuple[Path, ...],
     name: str | None,
     workers: int | None,
+    keep: Literal["store", "leave"],
     values_path: Path | None,
     date_order: DateOrder | None,
     empty: EmptyCells,
@@ -148,7 +157,8 @@ def scans(
     found surely is left unlabelled, with all words that may be it. So is an empty cell; write `not printed` where a
     receipt has no such value.
 
-    What was read is kept: after an interruption the same command goes on where it was.
+    What was read is kept: after an interruption the same command goes on where it was. The scans are stored in the
+    bucket, each once.
     """
     require("ocr")
     if overlays is not None:
@@ -183,11 +193,16 @@ def scans(
         drawn = draw_doubtful(overlays, list(map(Labelled, read, documents, labelled)), report)
         say(f"{drawn} scans are drawn: open {overlays / 'index.html'}", err=True)
     source = " ".join(["scans", *(path.name for path in paths), *([values_path.name] if values_path else [])])
-    described = store_dataset(connection, name or _default_name(paths), pages, source, dry_run)
+    described = store_dataset(connection, name or _default_name(paths), pages, source, dry_run, _pictures(read, keep))
     if as_json:
         click.echo(json.dumps({**described.model_dump(mode="json"), "report": asdict(report)}, indent=1))
     else:
         say(f"{described_text(described)}\n\n{scan_report_text(report, columns, labels)}")
+
+
+def _pictures(read: Iterable["ScannedFile"], keep: Literal["store", "leave"]) -> dict[str, Path]:
+    """The files to store by their SHA-256."""
+    return {scan.digest: scan.path for scan in read} if keep == "store" else {}
 
 
 def _default_name(paths: Sequence[Path]) -> str:

@@ -1,4 +1,4 @@
-"""layoutlm-cli fleet deploy: two CloudFormation stacks and the code that the machines run."""
+"""layoutlm-cli fleet deploy: CloudFormation stacks and the code that the machines run."""
 
 import json
 import tempfile
@@ -23,11 +23,14 @@ if TYPE_CHECKING:
 
 # parameters that deploy computes, or that have an option of their own
 _WITHOUT_OPTION: Final = frozenset(
-    {"FleetName", "TableName", "TableStreamArn", "BucketName", "BundleSha256", "ScalerSha256", "Makes"}
+    {
+        *("FleetName", "TableName", "TableStreamArn", "BucketName", "Makes"),
+        *("BundleSha256", "ScalerSha256", "ScalerVersion", "ImageId"),
+    }
 )
 PARAMETERS: Final = [
     parameter
-    for template in ("workers.yaml", "storage.yaml")
+    for template in ("workers.yaml", "network.yaml", "storage.yaml")
     for parameter in read_template(template).parameters.values()
     if parameter.name not in _WITHOUT_OPTION
 ]
@@ -42,6 +45,9 @@ PARAMETERS: Final = [
     help="Wheel to install on the machines (default: the newest in dist/, or the one installed here).",
 )
 @click.option("--keep-code", is_flag=True, help="Keep the deployed code of machines and scaler.")
+@click.option(
+    "--keep-image", is_flag=True, help="Keep the image of the deployed fleet, until --ami-id names a parameter again."
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Print what would change, and change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -54,6 +60,7 @@ def deploy(
     bucket: str | None,
     wheel: Path | None,
     keep_code: bool,
+    keep_image: bool,
     yes: bool,
     dry_run: bool,
     as_json: bool,
@@ -61,33 +68,39 @@ def deploy(
 ) -> None:
     """Create a fleet in your AWS account, or change a deployed one.
 
-    Creates a storage stack for table and bucket, unless both exist, and a stack of the workers, which costs nothing
-    until there is a job. Options that are not given keep their deployed values, or the template's defaults. Running
-    jobs are not affected: existing machines keep their code and settings.
+    Creates a storage stack for table and bucket, unless both exist, a network stack unless subnets are given, and a
+    stack of the workers, which costs nothing until there is a job. Options that are not given keep their deployed
+    values, or the template's defaults. Running jobs are not affected: existing machines keep their code and settings.
     """
-    from receipt_layoutlm.fleet import bundle
-    from receipt_layoutlm.fleet.deploy import Code, DeployCallbacks, Deployment, FleetRequest, open_aws
+    from receipt_layoutlm.fleet.deploy import DeployCallbacks, Deployment, FleetRequest, build_code, open_aws
 
     if keep_code and wheel is not None:
         raise click.UsageError("--wheel and --keep-code exclude each other: give one of the two")
-    request = FleetRequest(fleet, table_name, bucket, parameter_values(PARAMETERS, options))
-    aws = open_aws(region)
+    aws, values = open_aws(region), parameter_values(PARAMETERS, options)
+    if keep_image:
+        values |= _kept_image(aws, fleet, values)
+    request = FleetRequest(fleet, table_name, bucket, values)
     if _strands_jobs(aws, request) and not (yes or dry_run):
         click.confirm("Remove the on-demand group anyway?", abort=True, err=True)
     deployment = Deployment(aws, request, DeployCallbacks(show_warning, show_plan, show_event), time.sleep)
+    image = deployment.image_change()
+    if image.before is not None and image.before != image.after:
+        after = image.after or "the one that its parameter names"
+        say(f"image of new machines: {image.before} -> {after} (--keep-image keeps it)", err=True)
+    elif image.before is not None:
+        say(f"image of new machines: {image.before}, as deployed", err=True)
     with tempfile.TemporaryDirectory() as folder:
         code = None
         if not keep_code:
             say("building the archives for machines and scaler", err=True)
-            machine = bundle.make_bundle(wheel or bundle.find_wheel(Path("dist")), Path(folder))
-            code = Code(machine, bundle.make_scaler_zip(Path(folder)))
+            code = build_code(wheel, Path(folder))
         if dry_run:
             plans = deployment.preview(code)
             stacks = [
                 {"stack": plan.stack, "is_new": plan.makes_stack, "changes": [asdict(each) for each in plan.changes]}
                 for plan in plans
             ]
-            document = {"dry_run": True, "stacks": stacks}
+            document = {"dry_run": True, "image": asdict(image), "stacks": stacks}
             if as_json:
                 click.echo(json.dumps(document, indent=1))
             else:
@@ -100,8 +113,28 @@ def deploy(
         return
     changed = " and ".join(done.changed) or "nothing"
     say(f"fleet {done.fleet} in {done.region}: changed {changed}")
+    if done.restored:
+        say(f"changed beside their stacks, and as deployed again: {', '.join(done.restored)}", err=True)
+    if "@" in done.alarm_target:
+        say(f"alarms go to {done.alarm_target}, once the link in AWS's first e-mail is followed", err=True)
+    elif not done.alarm_target:
+        say("alarms go nowhere: deploy with --alarm-email, or with --alarm-topic-arn", err=True)
     say(f"export DYNAMO_TABLE_NAME={done.table}")
     say(f"export LAYOUTLM_TRAINING_BUCKET={done.bucket}")
+
+
+def _kept_image(aws: "Aws", fleet: str, values: dict[str, str]) -> dict[str, str]:
+    """The deployed image as a value of the request."""
+    from receipt_layoutlm.fleet.images import PARAMETER, deployed_image
+    from receipt_layoutlm.fleet.names import workers_stack
+    from receipt_layoutlm.fleet.stack import FleetStack
+
+    if PARAMETER in values:
+        raise click.UsageError("--ami-id and --keep-image exclude each other: give one of the two")
+    image = deployed_image(FleetStack(aws.cloudformation, workers_stack(fleet)).state())
+    if image is None:
+        raise click.ClickException(f"fleet {fleet} in {aws.region} has no image to keep: omit --keep-image")
+    return {PARAMETER: image}
 
 
 def _strands_jobs(aws: "Aws", request: "FleetRequest") -> bool:

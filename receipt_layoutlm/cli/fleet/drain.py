@@ -47,15 +47,21 @@ def drain_fleet(fleet: str, region: str | None, span: str | None, reason: str, d
 def resume_fleet(fleet: str, region: str | None, dry_run: bool) -> None:
     """End a pause: machines claim jobs again, and the scaler starts new ones within five minutes.
 
+    Processes of the autoscaling groups are resumed too: AWS suspends Launch after 24 hours in which no machine came.
     The scaler pauses the fleet again while today's cost exceeds --max-cost-per-day: raise the limit first.
     """
     from receipt_dynamo import FleetRows
+    from receipt_layoutlm.fleet.groups import resume_processes, suspended_processes
 
-    rows = FleetRows(standing_fleet(fleet, region).client())
-    pause = rows.get_pause(fleet)
-    if pause is None:
-        say(f"fleet {fleet} is not paused")
-        return
+    standing = standing_fleet(fleet, region)
+    rows, autoscaling = FleetRows(standing.client()), standing.aws.autoscaling
+    pause, suspended = rows.get_pause(fleet), suspended_processes(autoscaling, standing.workers)
     if not dry_run:
+        resume_processes(autoscaling, suspended)
         rows.remove_pause(fleet)
-    say(f"{'would end' if dry_run else 'ended'} the pause of fleet {fleet}: {clean(pause.reason)}")
+    for group, processes in suspended.items():
+        say(f"{'would resume' if dry_run else 'resumed'} {' and '.join(map(clean, processes))} of group {clean(group)}")
+    if pause is not None:
+        say(f"{'would end' if dry_run else 'ended'} the pause of fleet {fleet}: {clean(pause.reason)}")
+    elif not suspended:
+        say(f"fleet {fleet} is not paused")

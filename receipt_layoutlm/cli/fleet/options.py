@@ -36,6 +36,17 @@ def fleet_options(command: F) -> F:
         help="Name of the fleet, the prefix of its stacks, groups, logs and alarms.",
     )
     @region_option
+    @aws_only
+    @functools.wraps(command)
+    def wrapped(**values: Any) -> Any:
+        return command(**values)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def aws_only(command: F) -> F:
+    """Refuse --local, which has no fleet, and explain errors."""
+
     @functools.wraps(command)
     def wrapped(**values: Any) -> Any:
         if click.get_current_context().find_root().obj:

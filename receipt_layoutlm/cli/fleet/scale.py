@@ -1,6 +1,7 @@
 """layoutlm-cli fleet scale: the maximum number of machines, and machines started ahead of jobs."""
 
 import time
+from datetime import timedelta
 
 import click
 
@@ -9,7 +10,9 @@ from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.template_options import ParameterValue
 from receipt_layoutlm.fleet.template import read_template
 
-MAXIMUM = read_template("workers.yaml").parameters["MaximumInstances"]
+TEMPLATE = read_template("workers.yaml")
+MAXIMUM = TEMPLATE.parameters["MaximumInstances"]
+DEADLINE = "BootDeadlineMinutes"  # of a machine, until which the scaler leaves an order ahead of jobs as it is
 
 
 @click.command()
@@ -43,6 +46,7 @@ def scale(fleet: str, region: str | None, maximum: str | None, warm: int | None,
         say(f"fleet {standing.name} has at most {maximum} machines")
         return
     assert warm is not None
+    from receipt_dynamo import FleetRows, FleetWarmUp
     from receipt_layoutlm.fleet.groups import group_names, missing_machines, warm_up
     from receipt_layoutlm.fleet.scaler.group import aws_group
 
@@ -50,6 +54,13 @@ def scale(fleet: str, region: str | None, maximum: str | None, warm: int | None,
     if not names:
         raise click.ClickException(f"fleet {fleet} has no autoscaling group: `layoutlm-cli fleet deploy` creates it")
     group = aws_group(standing.aws.autoscaling, names[0], "", warm)
-    count = missing_machines(group, warm) if dry_run else warm_up(group, warm)
+    count = missing_machines(group, warm)
+    if count and not dry_run:
+        client = standing.client()
+        rows, minutes = FleetRows(client), float(TEMPLATE.with_defaults(standing.workers.parameters)[DEADLINE])
+        rows.get_pause(fleet)  # its reply says the server's time
+        # first: a look of the scaler would take back an order for which no job waits
+        rows.put_warm_up(FleetWarmUp(fleet=fleet, machines=warm, until=client.now() + timedelta(minutes=minutes)))
+        count = warm_up(group, warm)
     ordered = f"{'would order' if dry_run else 'ordered'} {count} machines"
     say(ordered if count else "all these machines are running or ordered")

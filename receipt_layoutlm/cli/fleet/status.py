@@ -1,6 +1,7 @@
 """layoutlm-cli fleet status: queues, machines with their jobs and leases, and today's cost."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -73,7 +74,7 @@ def status_text(status: "FleetStatus") -> str:
     paragraphs = [
         head,
         table(("queue", "due", "later", "running", "oldest waits"), queues),
-        table(("group", "desired", "maximum"), groups),
+        "\n".join((table(("group", "desired", "maximum"), groups), *_group_troubles(status))),
         table(header, machines) if machines else "no machine runs",
     ]
     if status.elsewhere:
@@ -83,6 +84,15 @@ def status_text(status: "FleetStatus") -> str:
             + table((Column("job", wraps=True), Column("progress", wraps=True), Column("lease")), jobs)
         )
     return "\n\n".join(paragraphs)
+
+
+def _group_troubles(status: "FleetStatus") -> Iterator[str]:
+    for group in status.groups:
+        if group.suspended:
+            processes = " and ".join(map(clean, group.suspended))
+            yield f"{clean(group.group)}: {processes} suspended (`layoutlm-cli fleet resume` resumes it)"
+        if group.trouble:
+            yield f"{clean(group.group)}: {clean(group.trouble)}"
 
 
 def _job_cells(job: "HeldJob") -> tuple[str, str, str]:

@@ -17,6 +17,7 @@ from receipt_layoutlm.cli.ended import ended_document, ended_here, ended_text, e
 from receipt_layoutlm.cli.find import find_named_job
 from receipt_layoutlm.cli.job.compare import compare
 from receipt_layoutlm.cli.job.evaluate_checkpoints import evaluate_checkpoints_command
+from receipt_layoutlm.cli.job.export import export_runs_command
 from receipt_layoutlm.cli.job.prune import prune
 from receipt_layoutlm.cli.job.report import facts_text, report_document, report_text
 from receipt_layoutlm.cli.job.verify_resume import verify_resume_command
@@ -44,6 +45,7 @@ def job() -> None:
 
 job.add_command(compare)
 job.add_command(evaluate_checkpoints_command)
+job.add_command(export_runs_command)
 job.add_command(prune)
 job.add_command(verify_resume_command)
 
@@ -104,6 +106,7 @@ def show(connection: Connection, reference: str, as_json: bool) -> None:
     now = queue.now()
     history = timeline(job, lease, attempts, now)
     metrics = queue.client.list_job_metrics(job.job_id)
+    report_uri = stored_report_of(connection, job)
     if as_json:
         records = {"attempts": [each.model_dump(mode="json") for each in attempts]}
         rows, totals = (history.model_dump(mode="json")[name] for name in ("rows", "totals"))
@@ -114,17 +117,30 @@ def show(connection: Connection, reference: str, as_json: bool) -> None:
                     **records,
                     "timeline": rows,
                     "totals": lease and totals,
+                    "report_uri": report_uri,
                     **report_document(job, metrics),
                 },
                 indent=1,
             )
         )
         return
-    say(facts_text(job, state_text(job, lease, queue.timing, now)))
+    say(facts_text(job, state_text(job, lease, queue.timing, now), report_uri))
     if history.rows:
         say(timeline_text(history))
     if report := report_text(job, metrics):
         say("\n" + report)
+
+
+def stored_report_of(connection: Connection, job: Job) -> str | None:
+    """Place of the newest report of a job; None without one, and where the bucket does not say."""
+    from receipt_layoutlm.jobs.run_files import newest_report
+    from receipt_layoutlm.storage.errors import StorageError
+
+    try:
+        return newest_report(connection.open_bucket, job)
+    except StorageError as error:
+        say(f"warning: it is unknown whether there is a report: {clean(error)}", err=True)
+        return None
 
 
 @job.command("why")
@@ -146,7 +162,9 @@ def why_(connection: Connection, reference: str, as_json: bool) -> None:
     lease = facts.lease and facts.lease.model_dump(mode="json", exclude={"lease_token"})
     job = facts.job.model_dump(mode="json", include={"job_id", "name", "status", "attempt", "not_before", "error"})
     first = facts.first and facts.first.job_id
+    served = facts.served and facts.served.model_dump(mode="json", include={"fleet", "unfilled_since", "trouble"})
     document = {**job, "why": text, "lease": lease, "due_jobs_ahead": facts.ahead, "first_ahead": first}
+    document["served"] = served
     click.echo(json.dumps(document, indent=1))
 
 

@@ -2,19 +2,23 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from pydantic import JsonValue
 
 from receipt_layoutlm.cli.completion import job_names
-from receipt_layoutlm.cli.connection import Connection, store_options
+from receipt_layoutlm.cli.connection import Connection, require, store_options
 from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.tables import Column, clean, dollars, score, table
+from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.flags import flag_of
 from receipt_layoutlm.jobs.find import find_job
 from receipt_layoutlm.jobs.wording import count, duration
 
 if TYPE_CHECKING:  # numpy takes a tenth of a second
+    from receipt_dynamo import Job
     from receipt_layoutlm.jobs.compare import ComparedRun, Comparison, PairedDifference
     from receipt_layoutlm.run.paired import Difference, PairedScores
 
@@ -30,10 +34,22 @@ SHOWN_PAGES = 5  # ids of pages that flipped
     help="Compare the jobs of each value of a tag (e.g. experiment) as one, by the mean of their scores, or those that "
     "differ in their seed alone (recipe).",
 )
+@click.option(
+    "--html",
+    "html_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Of two jobs: write a page with their differences, and the pages that became right or wrong.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @store_options
 def compare(
-    connection: Connection, references: tuple[str, ...], force: bool, group_by: str | None, as_json: bool
+    connection: Connection,
+    references: tuple[str, ...],
+    force: bool,
+    group_by: str | None,
+    html_file: Path | None,
+    as_json: bool,
 ) -> None:
     """Rank jobs that have succeeded, and show whether the others differ from the first by more than noise.
 
@@ -55,6 +71,10 @@ def compare(
     jobs = list({job.job_id: with_tables(job, connection.open_bucket) for job in found}.values())
     if len(jobs) < 2:
         raise click.UsageError("give at least two jobs")
+    if html_file is not None:
+        require("reports")
+        if len(jobs) > 2 or group_by is not None:
+            raise click.UsageError("--html shows two jobs: name these two, without --group-by")
     with counting_bar("predictions", len(jobs)) as on_job:
         comparison = compare_jobs(client, jobs, connection.open_bucket, group_by, on_job)
     marked = [run for run in comparison.runs if run.not_comparable]
@@ -68,6 +88,40 @@ def compare(
         click.echo(comparison.model_dump_json(indent=1))
     else:
         say("\n\n".join(_parts(comparison)))
+    if html_file is not None:
+        _write_html(connection, jobs, comparison, html_file)
+
+
+def _write_html(connection: Connection, jobs: "Sequence[Job]", comparison: "Comparison", file: Path) -> None:
+    """The page of two jobs. Raises NotComparable where there are no predictions of both."""
+    from receipt_layoutlm.datasets.predictions import pages_of, stored_predictions
+    from receipt_layoutlm.jobs.compare import NotComparable
+    from receipt_layoutlm.reports.comparison_html import FlippedPage, comparison_html
+    from receipt_layoutlm.reports.judged_pages import judged_pages
+
+    pair = next(iter(comparison.against_first), None)
+    if pair is None or pair.scores is None:
+        reason = "their scores are not comparable" if pair is None else pair.missing
+        raise NotComparable(f"{file} is not written: {reason}")
+    pages = pages_of(jobs[0], connection.open_bucket)
+    first, other = (
+        {page.page_id: page.overlay() for page in judged_pages(stored.validation, pages)}
+        for stored in (stored_predictions(job, connection.open_bucket) for job in jobs)
+    )
+
+    def flipped(page_ids: Sequence[str]) -> list[FlippedPage]:
+        both = ((first[page_id], other[page_id]) for page_id in page_ids)
+        return [FlippedPage(one, two) for one, two in both if one is not None and two is not None]
+
+    names = [job.job_id for job in jobs]
+    options = {flag_of(name): (values[names[0]], values[names[1]]) for name, values in comparison.options.items()}
+    wrong, right = flipped(pair.scores.became_wrong), flipped(pair.scores.became_right)
+    document = comparison_html(pair.first, pair.other, pair.scores, options, wrong, right)
+    try:
+        file.write_text(document, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{file} cannot be written: {error.strerror}") from error
+    say(f"{file}: {count(len(wrong), 'page')} that became wrong, {len(right)} that became right", err=True)
 
 
 def _parts(comparison: "Comparison") -> Iterator[str]:

@@ -31,8 +31,8 @@ _CHECK_NAME = re.compile(r"^[a-z_]+(?=: )")
 _CONFUSION: TypeAdapter[dict[str, dict[str, int]]] = TypeAdapter(dict[str, dict[str, int]])
 
 
-def facts_text(job: Job, state: str) -> str:
-    """A job with its state, the config values that were given, and its result, one line each."""
+def facts_text(job: Job, state: str, report_uri: str | None = None) -> str:
+    """A job with its state, the config values that were given, its result and its report, one line each."""
     config = job.job_config
     given, warnings = config.get("given"), config.get("warnings")
     names = given if isinstance(given, dict) else config
@@ -53,6 +53,7 @@ def facts_text(job: Job, state: str) -> str:
         *(("warning", text) for text in (warnings if isinstance(warnings, list) else ())),
         ("error", "" if job.error is None else cause(job.error)),
         *result_facts(job.results or {}),
+        ("report", report_uri),
     ]
     lines = [f"{name:16}  {clean(value)}" for name, value in facts if value not in ("", None)]
     return "\n".join(lines)
@@ -89,13 +90,13 @@ def report_text(job: Job, metrics: Sequence[JobMetric]) -> str:
     ]
     if remedy := remedy_of(job, metrics):
         facts.append(("to try", f"layoutlm-cli {rerun_command(job, remedy)}"))
-    if (hardware := _read(Hardware, results.get("hardware"))) is not None:
+    if (hardware := read_stored(Hardware, results.get("hardware"))) is not None:
         facts.append(("hardware", hardware.text))
-    if (weights := _read(ClassWeights, results.get("class_weights"))) is not None and not weights.is_plain:
+    if (weights := read_stored(ClassWeights, results.get("class_weights"))) is not None and not weights.is_plain:
         facts.append(("class weights", weights_text(weights)))
     if isinstance(ways := results.get("f1_by_decoding"), dict) and ways:
         facts.append(("F1 by decoding", ", ".join(f"{way} {score(value)}" for way, value in ways.items())))
-    if (test := _read(FinalScores, results.get("test"))) is not None:
+    if (test := read_stored(FinalScores, results.get("test"))) is not None:
         facts.append(("test set", test.text))
     parts = ["\n".join(f"{name:16}  {clean(text)}" for name, text in facts)]
     if results.get("per_label"):
@@ -138,7 +139,7 @@ def words_of(results: Mapping[str, JsonValue]) -> WordReport | None:
     return word_report(confusion) if confusion else None
 
 
-def _read(kind: type[R], document: JsonValue) -> R | None:
+def read_stored(kind: type[R], document: JsonValue) -> R | None:
     """None if the job does not store it, or another version stored it differently."""
     try:
         return kind.model_validate(document)

@@ -27,7 +27,7 @@ from receipt_layoutlm.data.snapshot import label_counts
 from receipt_layoutlm.data.tag_schemes import is_no_entity
 
 FORMATS = (
-    *("jsonl", "sroie", "cord", "funsd", "wildreceipt"),
+    *("jsonl", "sroie", "cord", "funsd", "xfund", "wildreceipt"),
     *("textract", "document-ai", "azure", "paddleocr", "doctr", "hocr", "alto", "label-studio", "doccano", "hf"),
 )
 """Names of the formats; each is the module of its name, with _ for -, which defines FORMAT."""

@@ -164,12 +164,7 @@ _DOCUMENTS: tuple[tuple[Known, Callable[[dict[str, object]], bool]], ...] = (
     (Known("output of docTR", "doctr"), _both(("pages", "dimensions"), ("pages", "blocks|predictions"))),
     (Known("output of PaddleOCR", "paddleocr"), _has("rec_texts")),
     (Known("output of PaddleOCR", "paddleocr"), _has("res", "rec_texts")),
-    (
-        Known("XFUND"),
-        _both(
-            ("documents", "document"),
-        ),
-    ),
+    (Known("XFUND", "xfund"), _has("documents", "document")),
     (Known("UBIAI's export"), _both(("documentName",), ("tokens|annotation|document",))),
     (Known("Label Studio's export", "label-studio"), _has("annotations|completions|predictions", "result")),
     (

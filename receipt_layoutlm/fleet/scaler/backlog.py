@@ -28,10 +28,11 @@ class KnownJobs:
 
 @dataclass(frozen=True)
 class Backlog:
-    """`waiting` jobs are due, in claim order as far as the index knows; `running` counts jobs on the given machines."""
+    """`waiting` jobs are due, in claim order as far as the index knows; `running` counts jobs on `busy` machines."""
 
     waiting: Sequence[Job]
     running: int
+    busy: Set[str]
     read_at: datetime
 
 
@@ -43,8 +44,9 @@ def read_backlog(
     Not counted are jobs that are not due and those whose config only a newer worker can read, for which a machine
     would be idle, and jobs that run elsewhere, as on a laptop.
     """
-    running = {lease.job_id for _, lease in known.held if instance_of(lease.worker_id) in instances}
     rescued = {job.job_id: job for job in known.rescued}
+    machines = {lease.job_id: instance_of(lease.worker_id) for _, lease in known.held if lease.job_id not in rescued}
+    running = {job_id for job_id, machine in machines.items() if machine in instances}
     # the index may still list a rescued job as it was before
     listed = (rescued.get(job.job_id, job) for job in queue.client.iter_backlog(name, queue.now, page=maximum))
     waiting = {job.job_id: job for job in itertools.islice(_claimable(listed, name, now), maximum)}
@@ -56,7 +58,8 @@ def read_backlog(
         if len(waiting) >= maximum:
             break
         waiting.setdefault(job.job_id, job)
-    return Backlog(tuple(waiting.values()), len(running - waiting.keys() - rescued.keys()), now)
+    busy = instances & set(machines.values())
+    return Backlog(tuple(waiting.values()), len(running - waiting.keys()), busy, now)
 
 
 def _claimable(jobs: Iterable[Job], name: str, now: datetime) -> Iterator[Job]:

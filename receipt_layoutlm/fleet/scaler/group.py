@@ -1,20 +1,25 @@
-"""An autoscaling group as the scaler uses it, and the pure decisions about its size.
-
-A group is read, asked for recent launches, and raised. The decisions are the number of machines for a backlog, and the
-time of the next launch after machines that ended without claiming a job.
-"""
+"""An autoscaling group as the scaler uses it: read, asked for launches and failures, raised and lowered."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from receipt_dynamo import utcnow
 
 if TYPE_CHECKING:
     from mypy_boto3_autoscaling import AutoScalingClient
+    from mypy_boto3_autoscaling.type_defs import ActivityTypeDef, AutoScalingGroupTypeDef
+
+
+# a launch that fails has its reason in the description too, after "Status Reason:", even when an instance was made
+_LAUNCH: Final = re.compile(r"Launching a new EC2 instance(?:: (i-[0-9a-f]+))?\b")
+_REASON: Final = re.compile(r"Status Reason: (.+)", re.DOTALL)
+_SUSPENDED_BY_SCALER: Final = "AZRebalance"
+_MOST_ACTIVITIES: Final = 1000  # read for the launches of one look: a job may have waited for weeks
+_NEWEST: Final = 50  # activities read for the newest failure
 
 
 class GroupMissing(Exception):
@@ -25,15 +30,24 @@ class NotSettled(Exception):
     """The group is being changed and accepts no new capacity at the moment."""
 
 
+class GroupChanged(Exception):
+    """The group is not as it was seen: decide again."""
+
+
 @dataclass(frozen=True)
 class GroupFigures:
-    """Desired and maximum size of a group, its instances, and the reason why it cannot launch any (or None)."""
+    """Desired and maximum size of a group, its instances, and the reason why it cannot launch any (or None).
+
+    A lower capacity may end the `starting` instances, which are not in service yet, or not protected; no others.
+    """
 
     desired: int
     largest: int
     instances: frozenset[str]
     unsettled: str | None
     read_at: datetime
+    starting: frozenset[str] = frozenset()
+    is_being_deleted: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,8 +59,20 @@ class Launch:
 
 
 @dataclass(frozen=True)
+class FailedLaunch:
+    """A launch that brought no machine, with the reason as AWS gives it."""
+
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True)
 class Group:
-    """One group and the queue that it serves. The three calls go to AWS, or to a simulation."""
+    """One group and the queue that it serves. The calls go to AWS, or to a simulation.
+
+    `raise_to` never lowers the capacity; `lower_to` lowers it while the group is as it was seen, else it raises
+    GroupChanged. `replace` has an instance terminated, whether it is protected or not.
+    """
 
     name: str
     queue: str
@@ -54,12 +80,15 @@ class Group:
     read: Callable[[], GroupFigures]
     launches: Callable[[datetime], Sequence[Launch]]
     raise_to: Callable[[int], None]
+    lower_to: Callable[[int, GroupFigures], None]
+    replace: Callable[[str], None]
+    failure: Callable[[], FailedLaunch | None]
 
 
 def aws_group(
     client: "AutoScalingClient", name: str, queue: str, maximum: int, now: Callable[[], datetime] = utcnow
 ) -> Group:
-    """A group in the client's account. Its calls raise ClientError, GroupMissing and NotSettled."""
+    """A group in the client's account. Its calls raise ClientError, GroupMissing, GroupChanged and NotSettled."""
     return Group(
         name=name,
         queue=queue,
@@ -67,6 +96,9 @@ def aws_group(
         read=partial(_read, client, name, now),
         launches=partial(_launches, client, name),
         raise_to=partial(_raise_to, client, name, now),
+        lower_to=partial(_lower_to, client, name, now),
+        replace=partial(_replace, client),
+        failure=partial(newest_failure, client, name),
     )
 
 
@@ -76,72 +108,95 @@ def _read(client: "AutoScalingClient", name: str, now: Callable[[], datetime]) -
     if not groups:
         raise GroupMissing(f"there is no autoscaling group {name!r}: create it with `layoutlm-cli fleet deploy`")
     group = groups[0]
+    status = group.get("Status")  # set only while the group is being deleted
     unsettled = None
-    if group.get("Status"):  # set only while the group is being deleted
-        unsettled = f"the group is being deleted ({group['Status']})"
-    elif any(process.get("ProcessName") == "Launch" for process in group.get("SuspendedProcesses", [])):
-        unsettled = "its Launch process is suspended"
+    if status:
+        unsettled = f"the group is being deleted ({status})"
+    elif "Launch" in suspended_of(group):
+        unsettled = "its Launch process is suspended: `layoutlm-cli fleet resume` resumes it"
     # terminating machines, and terminated ones that are still listed, claim no job any more
     alive = [each for each in group.get("Instances", []) if not each["LifecycleState"].startswith("Termina")]
+    starting = (each for each in alive if each["LifecycleState"] != "InService" or not each["ProtectedFromScaleIn"])
     return GroupFigures(
         desired=group["DesiredCapacity"],
         largest=group["MaxSize"],
         instances=frozenset(each["InstanceId"] for each in alive),
         unsettled=unsettled,
         read_at=read_at,
+        starting=frozenset(each["InstanceId"] for each in starting),
+        is_being_deleted=bool(status),
     )
 
 
 def _launches(client: "AutoScalingClient", name: str, since: datetime) -> list[Launch]:
-    """All launches since a time; activities are listed newest first, page by page."""
+    """The newest launches since a time; activities are listed newest first, page by page."""
     launches: list[Launch] = []
-    for page in client.get_paginator("describe_scaling_activities").paginate(AutoScalingGroupName=name):
+    pages = client.get_paginator("describe_scaling_activities").paginate(
+        AutoScalingGroupName=name, PaginationConfig={"MaxItems": _MOST_ACTIVITIES}
+    )
+    for page in pages:
         recent = [activity for activity in page["Activities"] if activity["StartTime"] >= since]
         for activity in recent:
-            match = re.fullmatch(r"Launching a new EC2 instance: (i-[0-9a-f]+)", activity.get("Description", ""))
-            if match:
+            match = _LAUNCH.match(activity.get("Description", ""))
+            if match and match[1]:
                 launches.append(Launch(match[1], activity["StartTime"]))
         if len(recent) < len(page["Activities"]):
             break
     return launches
 
 
+def newest_failure(client: "AutoScalingClient", name: str) -> FailedLaunch | None:
+    """The newest launch that failed, unless one succeeded after it. Raises ClientError."""
+    reply = client.describe_scaling_activities(AutoScalingGroupName=name, MaxRecords=_NEWEST)
+    return next(_outcomes(reply["Activities"]), None)
+
+
+def _outcomes(activities: "Sequence[ActivityTypeDef]") -> Iterator[FailedLaunch | None]:
+    """The result of each launch that has ended, newest first: None for a success."""
+    for activity in activities:
+        description = activity.get("Description", "")
+        if not _LAUNCH.match(description) and not description.startswith("Placing Spot instance request"):
+            continue
+        if activity["StatusCode"] == "Successful":
+            yield None
+        in_description = _REASON.search(description)
+        reason = activity.get("StatusMessage") or (in_description[1] if in_description else "")
+        # a launch that was only called off, by a lowered capacity, has no reason
+        if activity["StatusCode"] in ("Failed", "Cancelled") and reason:
+            yield FailedLaunch(reason, activity["StartTime"])
+
+
+def suspended_of(described: "AutoScalingGroupTypeDef") -> list[str]:
+    """Suspended processes of a group without the one that the scaler suspends for good."""
+    names = {each.get("ProcessName", "") for each in described.get("SuspendedProcesses", [])}
+    return sorted(names - {_SUSPENDED_BY_SCALER})
+
+
 def _raise_to(client: "AutoScalingClient", name: str, now: Callable[[], datetime], capacity: int) -> None:
-    """Never lowers the capacity: another call may have raised it further since it was read."""
+    """Never lowers the capacity: a person may have raised it further since it was read."""
     if _read(client, name, now).desired >= capacity:
         return
     # rebalancing between zones would terminate busy machines, and CloudFormation has no property to disable it
-    client.suspend_processes(AutoScalingGroupName=name, ScalingProcesses=["AZRebalance"])
+    client.suspend_processes(AutoScalingGroupName=name, ScalingProcesses=[_SUSPENDED_BY_SCALER])
+    _set(client, name, capacity)
+
+
+def _lower_to(
+    client: "AutoScalingClient", name: str, now: Callable[[], datetime], capacity: int, seen: GroupFigures
+) -> None:
+    """Reads the group again just before: an order may have been filled, or placed, since it was seen."""
+    figures = _read(client, name, now)
+    if (figures.desired, figures.instances) != (seen.desired, seen.instances):
+        raise GroupChanged("it has changed since it was read")
+    _set(client, name, capacity)
+
+
+def _set(client: "AutoScalingClient", name: str, capacity: int) -> None:
     try:
         client.set_desired_capacity(AutoScalingGroupName=name, DesiredCapacity=capacity, HonorCooldown=False)
     except (client.exceptions.ScalingActivityInProgressFault, client.exceptions.ResourceContentionFault) as busy:
         raise NotSettled(str(busy)) from busy
 
 
-SHORTEST_TRIAL = timedelta(minutes=5)  # the time after which an idle machine terminates itself
-LONGEST_TRIAL = timedelta(hours=1)
-
-
-def desired_workers(claimable_now: int, running: int, slots: int, maximum: int, budget: float | None) -> int:
-    """The number of machines for all claimable and running jobs, with `slots` jobs on each.
-
-    `claimable_now` counts jobs that are due, not those waiting for a retry. A `maximum` of 0 allows no machine.
-    `budget` is the rest of the day's dollars, None without a limit; an exhausted budget allows no machine.
-    """
-    if slots < 1 or min(claimable_now, running, maximum) < 0:
-        raise ValueError(f"{claimable_now=}, {running=} and {maximum=} cannot be negative, nor {slots=} less than 1")
-    if budget is not None and budget <= 0:
-        return 0
-    return min(maximum, -(-(claimable_now + running) // slots))
-
-
-def next_trial_at(ended: Sequence[datetime]) -> datetime | None:
-    """The earliest time of the next launch, after `ended`: the launch times of machines that ended without a job.
-
-    None without such machines. Each wait is as long as all trials before it together, so the interval doubles, up to
-    an hour: a broken wheel costs one machine's boot per trial, all day long.
-    """
-    if not ended:
-        return None
-    last = max(ended)
-    return last + min(max(last - min(ended), SHORTEST_TRIAL), LONGEST_TRIAL)
+def _replace(client: "AutoScalingClient", instance_id: str) -> None:
+    client.set_instance_health(InstanceId=instance_id, HealthStatus="Unhealthy", ShouldRespectGracePeriod=False)

@@ -7,6 +7,7 @@ not zero, so that an idle fleet costs nothing.
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -21,9 +22,16 @@ from receipt_dynamo.items import RawItem, job_from
 from receipt_dynamo.unreadable import read
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.fleet.scaler.costs import PAID, FleetInstance, list_instances
+from receipt_layoutlm.fleet.scaler.figures import Look, Scaler, ScalerTimes
 from receipt_layoutlm.fleet.scaler.group import aws_group
-from receipt_layoutlm.fleet.scaler.look import Look, Scaler, look
-from receipt_layoutlm.fleet.scaler.prices import PriceTable, SpotPrice, price_per_hour, spot_prices
+from receipt_layoutlm.fleet.scaler.lock import look_alone
+from receipt_layoutlm.fleet.scaler.prices import (
+    PriceTable,
+    SpotPrice,
+    price_per_hour,
+    spot_prices,
+    surroundings_per_hour,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_autoscaling import AutoScalingClient
@@ -63,7 +71,7 @@ class GroupSettings(BaseModel):
 
 
 class ScalerSettings(BaseModel):
-    """`max_cost_per_day` in US dollars, 0 for no limit."""
+    """`max_cost_per_day` in US dollars, 0 for no limit; `volume_gigabytes` is the disk of a machine."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -74,6 +82,8 @@ class ScalerSettings(BaseModel):
     max_cost_per_day: float = Field(0.0, ge=0, allow_inf_nan=False)
     ondemand_after: int = Field(0, ge=0)
     prices: Annotated[PriceTable | None, BeforeValidator(lambda given: given or None)] = None
+    volume_gigabytes: int = Field(0, ge=0)
+    times: ScalerTimes = ScalerTimes()
 
 
 def parse_settings(text: str | None) -> ScalerSettings:
@@ -91,10 +101,13 @@ class LookFailed(Exception):
 
 
 def on_event(event: Mapping[str, object], _context: object) -> JsonObject:
-    """Look at the fleet once; returns the logged document. Raises LookFailed."""
+    """Look at the fleet once; returns the logged document. Raises LookFailed, LookBusy."""
     changes = list(_changes(event))
     container = container_of(os.environ.get(VARIABLE))
-    seen = look(container.scaler, [job.job_id for _, job in changes if job.status.is_claimable])
+    named = [job.job_id for _, job in changes if job.status.is_claimable]
+    seen = look_alone(container.scaler, named, time.sleep)
+    if seen is None:
+        return {"skipped": "a look that began later has seen all that this one would"}
     document: JsonObject = {
         "groups": [
             {
@@ -103,11 +116,14 @@ def on_event(event: Mapping[str, object], _context: object) -> JsonObject:
                 "running": each.running,
                 "oldest_seconds": round(each.oldest_seconds),
                 "raised_to": each.raised_to,
+                "lowered_to": each.lowered_to,
                 "reason": each.reason,
             }
             for each in seen.groups
         ],
         "rescued": [job.job_id for job in seen.rescued],
+        "moved": [job.job_id for job in seen.moved],
+        "replaced": seen.replaced,
         "dollars_today": seen.costs.spent.dollars if seen.costs.spent else None,
         "oldest_instance_hours": round(seen.costs.oldest_instance_hours, 2),
         "unreadable_rows": seen.unreadable,
@@ -207,6 +223,7 @@ class Container:
             price=self.price,
             now=client.now,
             max_cost_per_day=settings.max_cost_per_day,
+            times=settings.times,
         )
 
     @cached_property
@@ -229,8 +246,10 @@ class Container:
         return list_instances(self.ec2, self.settings.fleet, PAID)
 
     def price(self, instance: FleetInstance) -> float | None:
+        """Dollars an hour with disk and address; None where the price of its type is unknown."""
         prices = self.settings.prices
-        return price_per_hour(instance.instance_type, instance.spot, instance.zone, prices, self.spot_price)
+        bare = price_per_hour(instance.instance_type, instance.spot, instance.zone, prices, self.spot_price)
+        return None if bare is None else bare + surroundings_per_hour(self.settings.volume_gigabytes)
 
 
 def _client(service: str) -> object:

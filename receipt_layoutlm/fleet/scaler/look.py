@@ -1,86 +1,32 @@
-"""One look of the scaler: rescue dead workers' jobs, meter the machines, and raise the capacity of the groups.
+"""One look of the scaler: rescue dead workers' jobs, meter the machines, and set the capacity of the groups.
 
-The capacity is never lowered: idle machines terminate themselves. lambda_entry.py is the entry on AWS.
+The capacity is raised for jobs that wait, and lowered to the busy machines, which are protected, where no machine may
+be started: idle machines terminate themselves, and a group replaces those that only switch off. lock.py lets one look
+run at a time; lambda_entry.py is the entry on AWS.
 """
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from receipt_dynamo import FleetPause, FleetRows, Job, JobQueue, Lease, StoreError
-from receipt_layoutlm.fleet.scaler.backlog import Backlog, KnownJobs, read_backlog
-from receipt_layoutlm.fleet.scaler.costs import FleetInstance, Spent, meter, midnight_of
-from receipt_layoutlm.fleet.scaler.group import (
-    Group,
-    GroupFigures,
-    GroupMissing,
-    NotSettled,
-    desired_workers,
-    next_trial_at,
-)
+from receipt_dynamo import FleetPause, Job, Lease, StoreError
+from receipt_layoutlm.fleet.scaler.backlog import KnownJobs
+from receipt_layoutlm.fleet.scaler.costs import meter, midnight_of
+from receipt_layoutlm.fleet.scaler.figures import Costs, GroupLook, Look, Scaler
+from receipt_layoutlm.fleet.scaler.group import GroupMissing
+from receipt_layoutlm.fleet.scaler.idle import replace_idle
+from receipt_layoutlm.fleet.scaler.served import OtherFleet, keep, move_waiting, recall
+from receipt_layoutlm.fleet.scaler.sizing import look_at
 
 log = logging.getLogger(__name__)
 
-FRESH = timedelta(seconds=20)  # older figures are read again: the group may have changed
-READINGS = 3
 LAST_METERED = timedelta(minutes=15)  # a machine may have ended unmetered until this long after the last metering
-LISTED_AFTER = timedelta(minutes=2)  # a machine launched earlier that the group does not list has ended
 MOST_SIGHTINGS = 1000  # of silent leases, some 130 bytes each; the rest wait for a later look
-TROUBLE = (StoreError, ClientError, BotoCoreError, GroupMissing)
-
-
-@dataclass(frozen=True)
-class Scaler:
-    """Settings and sources of a look. `instances` and `price` meter the fleet; 0 dollars a day is no limit."""
-
-    fleet: str
-    queue: JobQueue
-    rows: FleetRows
-    groups: Sequence[Group]
-    slots: int
-    instances: Callable[[], Sequence[FleetInstance]]
-    price: Callable[[FleetInstance], float | None]
-    now: Callable[[], datetime]  # the server's time
-    max_cost_per_day: float = 0.0
-
-
-@dataclass(frozen=True)
-class GroupLook:
-    """Figures of one group, and either the capacity that it was raised to, or the reason why it was not raised."""
-
-    group: str
-    claimable: int = 0  # at most one more than the group has slots
-    running: int = 0
-    machines: int = 0
-    oldest_seconds: float = 0.0  # time since the longest-waiting job became due
-    raised_to: int | None = None
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Costs:
-    """Rest of the day's dollars (None: no limit), metered cost, and the reason why a limit cannot be enforced."""
-
-    budget: float | None = None
-    spent: Spent | None = None
-    oldest_instance_hours: float = 0.0
-    trouble: str = ""
-
-
-@dataclass(frozen=True)
-class Look:
-    """Results of one look at the whole fleet."""
-
-    rescued: Sequence[Job]
-    groups: Sequence[GroupLook]
-    costs: Costs
-    errors: Sequence[str]
-    unreadable: int = 0  # rows that were passed over
+TROUBLE = (StoreError, ClientError, BotoCoreError, GroupMissing, OtherFleet)
 
 
 def look(scaler: Scaler, named: Sequence[str] = ()) -> Look:
@@ -90,21 +36,32 @@ def look(scaler: Scaler, named: Sequence[str] = ()) -> Look:
     """
     errors: list[str] = []
     scaler.queue.client.unreadable.clear()
-    held = _tried(scaler.queue.held, "running jobs", errors) or []
+    held = _tried(scaler.queue.held, "running jobs", errors)
     # first, so that the jobs of dead machines count as waiting
-    rescued = _tried(lambda: _rescue(scaler, held), "rescue", errors) or []
-    read = [(group, _tried(group.read, group.name, errors)) for group in scaler.groups]
-    reached = [(group, figures) for group, figures in read if figures is not None]
+    rescued = _tried(lambda: _rescue(scaler, held or []), "rescue", errors) or []
+    states = [(group, _tried(partial(recall, scaler, group), group.name, errors)) for group in scaler.groups]
+    served = [state for _, state in states if state is not None]
+    read = [(state, _tried(state.group.read, state.group.name, errors)) for state in served]
+    reached = [(state, figures) for state, figures in read if figures is not None]
     has_machines = any(figures.instances for _, figures in reached)
     costs = _tried(lambda: _meter(scaler, has_machines), "metering", errors)
     if costs is None:
         costs = Costs(trouble="today's cost of the fleet is unknown") if scaler.max_cost_per_day else Costs()
 
-    known = KnownJobs(held, rescued, named)
-    looks = []
-    for group, figures in reached:
-        seen = _tried(partial(_look_at, scaler, group, figures, costs, known), group.name, errors)
+    looks, queues = list[GroupLook](), []
+    for state, figures in reached:
+        group, names = state.group, [*state.ordered_just_now(scaler), *named]
+        if held is None:  # which machines are busy is not known
+            looks.append(GroupLook(group.name, reason=errors[0]))
+            continue
+        known = KnownJobs(held, rescued, names)
+        seen = _tried(partial(look_at, scaler, group, figures, costs, known), group.name, errors)
         looks.append(seen or GroupLook(group.name, reason=errors[-1]))
+        if seen is not None and (kept := _tried(partial(keep, scaler, state, seen), group.name, errors)) is not None:
+            queues.append((seen, kept))
+    moved = _tried(lambda: move_waiting(scaler, queues), "on-demand", errors) or []
+    grouped = [(state.group, figures, seen) for (state, figures), seen in zip(reached, looks, strict=True)]
+    replaced = _tried(lambda: replace_idle(scaler, grouped, costs), "idle machines", errors)
     if costs.spent is None and any(each.raised_to is not None for each in looks):
         # so that machines are metered that start and end between two looks
         now = scaler.now()
@@ -113,7 +70,7 @@ def look(scaler: Scaler, named: Sequence[str] = ()) -> Look:
         )
     if any(each.reason == costs.trouble != "" for each in looks):
         errors.append(costs.trouble)  # no machine starts until it is fixed
-    return Look(rescued, looks, costs, errors, len(scaler.queue.client.unreadable))
+    return Look(rescued, looks, costs, errors, moved, replaced, len(scaler.queue.client.unreadable))
 
 
 T = TypeVar("T")
@@ -159,7 +116,7 @@ def _meter(scaler: Scaler, has_machines: bool) -> Costs:
     spent = meter(scaler.rows, stored, instances, scaler.price, now)
     hours = max(((now - each.launched_at) / timedelta(hours=1) for each in instances if not each.ended_at), default=0.0)
     if not limit:
-        return Costs(spent=spent, oldest_instance_hours=hours)
+        return Costs(None, spent, instances, hours)
     if spent.dollars >= limit:
         # workers read the pause before they claim, and finish their current job; a longer pause is kept
         pause, tomorrow = scaler.rows.get_pause(scaler.fleet), midnight_of(now) + timedelta(days=1)
@@ -169,75 +126,4 @@ def _meter(scaler: Scaler, has_machines: bool) -> Costs:
     # without all prices the limit cannot be enforced
     unpriced = ", ".join(spent.unpriced)
     trouble = f"the price of {unpriced} is unknown: give a price table" if unpriced else ""
-    return Costs(limit - spent.dollars, spent, hours, trouble)
-
-
-def _look_at(scaler: Scaler, group: Group, figures: GroupFigures, costs: Costs, known: KnownJobs) -> GroupLook:
-    maximum = group.maximum * scaler.slots + 1
-    for _ in range(READINGS):
-        backlog = read_backlog(scaler.queue, group.queue, figures.instances, maximum, known, scaler.now())
-        oldest = min(
-            (scaler.queue.client.claimable_since(job, job.attempt) for job in backlog.waiting), default=backlog.read_at
-        )
-        seen = GroupLook(
-            group=group.name,
-            claimable=len(backlog.waiting),
-            running=backlog.running,
-            machines=len(figures.instances),
-            oldest_seconds=max(0.0, (backlog.read_at - oldest).total_seconds()),
-        )
-        target = desired_workers(
-            len(backlog.waiting), backlog.running, scaler.slots, min(group.maximum, figures.largest), costs.budget
-        )
-        reason = _obstacle(scaler, figures, backlog, target, costs)
-        if not reason:
-            target, reason = _limited_to_trial(scaler, group, figures, oldest, target, backlog.read_at)
-        if reason:
-            return replace(seen, reason=reason)
-        if scaler.now() - min(backlog.read_at, figures.read_at) <= FRESH:
-            try:
-                group.raise_to(target)
-            except NotSettled as busy:
-                return replace(seen, reason=f"the group has not settled: {busy}")
-            return replace(seen, raised_to=target)
-        figures = group.read()
-    return replace(seen, reason="the figures were stale at each reading")
-
-
-def _obstacle(scaler: Scaler, figures: GroupFigures, backlog: Backlog, target: int, costs: Costs) -> str:
-    """The reason why the capacity is not raised; empty when it is."""
-    if not backlog.waiting:
-        return "no job is waiting"
-    if figures.unsettled:
-        return figures.unsettled
-    if costs.budget is not None and costs.budget <= 0:
-        return "today's cost has reached its limit"
-    if target <= figures.desired:
-        return f"machines needed: {target}, desired capacity: {figures.desired}"
-    pause = scaler.rows.get_pause(scaler.fleet)
-    return f"paused until {pause.until:%Y-%m-%d %H:%M} UTC: {pause.reason}" if pause else costs.trouble
-
-
-def _limited_to_trial(
-    scaler: Scaler, group: Group, figures: GroupFigures, since: datetime, target: int, now: datetime
-) -> tuple[int, str]:
-    """Launch one machine at a time, at growing intervals, after machines that ended without claiming a job.
-
-    Only launches since the oldest job became due count, and only those after the last machine that claimed a job.
-    What the machines run may be broken. Returns the capacity, or the reason why it is not raised.
-    """
-    without_claim = []
-    for launch in sorted(group.launches(since), key=lambda launch: launch.started_at, reverse=True):
-        if scaler.rows.has_claimed(scaler.fleet, launch.instance_id):
-            break
-        without_claim.append(launch)
-    alive = [launch for launch in without_claim if launch.instance_id in figures.instances]
-    old = [launch for launch in without_claim if launch.started_at < now - LISTED_AFTER]
-    trial_at = next_trial_at([launch.started_at for launch in old if launch not in alive])
-    if trial_at is None:
-        return target, ""
-    if alive:
-        return figures.desired, "machines ended without claiming a job: waiting for the running ones"
-    if now < trial_at:
-        return figures.desired, f"machines ended without claiming a job: the next launch is at {trial_at:%H:%M} UTC"
-    return min(target, figures.desired + 1), ""
+    return Costs(limit - spent.dollars, spent, instances, hours, trouble)

@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 # US dollars an hour, Linux, on demand, in us-east-1, from https://aws.amazon.com/ec2/pricing/on-demand/ as of 2025-06.
 # Other regions differ: the user's table takes precedence.
 LIST_PRICES = {"g4dn.xlarge": 0.526, "g5.xlarge": 1.006, "g6.xlarge": 0.8048}
+# of a gp3 volume a GB and month, and of a public IPv4 address an hour: https://aws.amazon.com/ebs/pricing/ and
+# https://aws.amazon.com/vpc/pricing/, us-east-1, as of 2025-06
+DISK_PER_GIGABYTE_MONTH, ADDRESS_PER_HOUR, HOURS_PER_MONTH = 0.08, 0.005, 730
 PRICES_VARIABLE = "LAYOUTLM_PRICES"  # the fleet's price table, in JSON
 QUICK = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 2})  # no reason to claim late
 VALID_FOR = timedelta(hours=1)  # EC2 smooths spot prices over days
@@ -80,6 +83,11 @@ def price_per_hour(
         if price is not None:
             return price
     return given.on_demand if given.on_demand is not None else LIST_PRICES.get(instance_type)
+
+
+def surroundings_per_hour(gigabytes: int) -> float:
+    """US dollars an hour for a machine's disk and its public address, which no price of an instance includes."""
+    return gigabytes * DISK_PER_GIGABYTE_MONTH / HOURS_PER_MONTH + ADDRESS_PER_HOUR
 
 
 def spot_prices(client: "EC2Client", now: Callable[[], datetime]) -> SpotPrice:

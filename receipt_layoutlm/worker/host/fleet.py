@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from receipt_dynamo import DynamoClient, FleetRows, Job, StoreError
@@ -15,7 +15,8 @@ UPTIME = Path("/proc/uptime")
 class FleetMembership:
     """One worker's view of the fleet that its machine belongs to.
 
-    Only a machine with an instance id was started for a job: `uptime` is in seconds, at the time of this call.
+    Only a machine with an instance id was started for a job: `uptime` is in seconds, at the time of this call. From the
+    age `drain_after` on, it finishes its jobs and claims no others; None: at no age.
     """
 
     def __init__(
@@ -25,11 +26,12 @@ class FleetMembership:
         instance_id: str | None = None,
         uptime: float | None = None,
         now: Callable[[], datetime] | None = None,
+        drain_after: timedelta | None = None,
     ) -> None:
         self._client, self._rows, self._fleet, self._instance_id = client, FleetRows(client), fleet, instance_id
-        self._uptime, self._ready_at = uptime, (now or client.now)()
+        self._now, self._drain_after = now or client.now, drain_after
+        self._uptime, self._ready_at = uptime, self._now()
         self._pause_reason: str | None = None  # as logged last
-        self._has_recorded_claim = False
 
     def is_paused(self) -> bool:
         """Whether the fleet claims no jobs now; logs each change once. Raises StoreUnavailable."""
@@ -43,15 +45,20 @@ class FleetMembership:
             self._pause_reason = reason
         return pause is not None
 
-    def record_claim(self) -> None:
-        """Tell the scaler that this machine is sound. Failing to do so is not worth a job."""
-        if self._instance_id is None or self._has_recorded_claim:
+    def is_outdated(self) -> bool:
+        """Whether this machine is so old that a new one, with the patches of today's image, shall take its place."""
+        if self._drain_after is None or self._uptime is None or self._instance_id is None:
+            return False
+        return self._now() - self._ready_at + timedelta(seconds=self._uptime) >= self._drain_after
+
+    def record_activity(self) -> None:
+        """Tell the scaler that a job was claimed, or ended, on this machine. Failing to do so is not worth a job."""
+        if self._instance_id is None:
             return
         try:
             self._rows.note_claim(self._fleet, self._instance_id)
-            self._has_recorded_claim = True
         except StoreError as error:
-            log.warning("the scaler does not know yet that this machine claimed a job: %s", error)
+            log.warning("the scaler does not know that this machine is in use: %s", error)
 
     def boot_seconds(self, job: Job) -> float | None:
         """Seconds that the first job claimed on this machine waited for its boot; None when it did not."""

@@ -151,6 +151,7 @@ class WordLabels:
             confusion=entities.confusion,
             predicted_labels=entities.predicted_labels,
             collapsed=entities.collapsed,
+            reliability=predictions.calibration(1.0).reliability,
         )
         return scores, list(predictions.rows())
 

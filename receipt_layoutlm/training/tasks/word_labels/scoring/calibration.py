@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
+from receipt_layoutlm.run.scores import Bin
+
 FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.int64]
 
@@ -23,18 +25,6 @@ COLDEST, HOTTEST = 0.05, 20.0
 _FLOOR: Final = -1e6  # lowest score relative to its word's highest: an impossible class, but finite
 _STEPS: Final = 50
 _TOLERANCE: Final = 1e-8  # relative change of 1/T
-
-
-class Bin(BaseModel):
-    """Words whose confidence (highest probability) is in (low, high], with mean confidence and accuracy."""
-
-    model_config = ConfigDict(frozen=True)
-
-    low: float
-    high: float
-    words: int
-    confidence: float
-    accuracy: float
 
 
 class Calibration(BaseModel):
