@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 STAGE: Final = click.option(
-    "--stage", default="production", show_default=True, metavar="NAME", help="The model in use is @NAME to all commands."
+    "--stage",
+    default="production",
+    show_default=True,
+    metavar="NAME",
+    help="The model in use is @NAME in all commands.",
 )
 
 
@@ -107,12 +111,20 @@ def list_command(connection: Connection, stage: str, as_json: bool) -> None:
     if as_json:
         say_json(json.dumps([each.model_dump(mode="json") for each in history], indent=1))
     elif not history:
-        say(f"no model is in use as @{stage}: `layoutlm-cli model promote JOB --reason TEXT` brings one into use")
+        say(f"no model is in use as @{stage}: `layoutlm-cli model promote` brings that of a job into use")
     else:
         columns = [Column(title) for title in ("version", "job")]
         columns += [Column("id", rank=3), Column("action", rank=4), Column("promoted", rank=2), Column("by", rank=1)]
         rows = [
-            (each.version, each.job_name, each.job_id[:8], each.action, when(each.promoted_at), each.promoted_by, each.reason)
+            (
+                each.version,
+                each.job_name,
+                each.job_id[:8],
+                each.action,
+                when(each.promoted_at),
+                each.promoted_by,
+                each.reason,
+            )
             for each in history
         ]
         say(table([*columns, Column("reason", rank=1, wraps=True)], rows))
@@ -152,10 +164,9 @@ def _say_in_use(promotion: "Promotion", as_json: bool) -> None:
     if as_json:
         say_json(promotion.model_dump_json(indent=1))
         return
-    say(
-        f"@{promotion.stage} is {clean(promotion.job_name)} ({promotion.job_id}), version {promotion.version} since "
-        f"{when(promotion.promoted_at)}, by {clean(promotion.promoted_by)}: {clean(promotion.reason)}\n{promotion.model_uri}"
-    )
+    since = f"version {promotion.version} since {when(promotion.promoted_at)}, by {clean(promotion.promoted_by)}"
+    say(f"@{promotion.stage} is {clean(promotion.job_name)} ({promotion.job_id}), {since}: {clean(promotion.reason)}")
+    say(clean(promotion.model_uri))
     for gate, asked in promotion.evidence.items():
         if isinstance(asked, dict):
             say(f"  {clean(gate):24} {clean(asked.get('text', ''))}")

@@ -33,7 +33,7 @@ def find_job(client: DynamoClient, reference: str) -> Job:
     if stage := re.fullmatch(r"@([a-z][a-z0-9-]{0,31})", reference):
         if in_use := client.list_promotions(stage[1], limit=1):
             return client.get_job(in_use[0].job_id)
-        raise NotFound(f"no model is in use as {reference}: `layoutlm-cli model promote JOB` brings one into use")
+        raise NotFound(f"no model is in use as {reference}: `layoutlm-cli model promote` brings that of a job into use")
     if re.fullmatch(r"[0-9a-fA-F-]{32,36}", reference):
         return client.get_job(parse_job_id(reference))
     if named := client.list_jobs_by_name(reference, limit=1):

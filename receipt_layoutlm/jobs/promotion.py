@@ -2,7 +2,7 @@
 
 import getpass
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -116,7 +116,7 @@ def in_use(client: DynamoClient, stage: str) -> Promotion:
     """The version in use. Raises NotPromoted where there is none."""
     for newest in client.list_promotions(stage, limit=1):
         return newest
-    raise NotPromoted(f"no model is in use as @{stage}: `layoutlm-cli model promote JOB --reason TEXT` brings one into use")
+    raise NotPromoted(f"no model is in use as @{stage}: `layoutlm-cli model promote` brings that of a job into use")
 
 
 def rollback(queue: JobQueue, stage: str, to: int | None, reason: str) -> Promotion:
@@ -149,7 +149,8 @@ def _next(in_use: Promotion | None) -> int:
 def _own_gates(results: Mapping[str, JsonValue], gates: Gates) -> Iterator[GateResult]:
     """Gates that need no other model; a score that the job does not have meets no gate."""
     headline = str(results.get("metric_name", "score"))
-    ece = next((value for name in ("ece_calibrated", "ece") if (value := stored_score(results, name)) is not None), None)
+    eces = (stored_score(results, name) for name in ("ece_calibrated", "ece"))
+    ece = next((value for value in eces if value is not None), None)
     names = ("balanced_accuracy", "false_reject_rate")
     balanced, rejected = (stored_score(results, name) for name in names)
     asked = (
