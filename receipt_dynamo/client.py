@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 import botocore.session
@@ -33,6 +34,7 @@ from receipt_dynamo.entities import (
     JsonObject,
     Lease,
     Priority,
+    Promotion,
     later,
     parse_job_id,
     parse_status,
@@ -51,6 +53,7 @@ from receipt_dynamo.items import ExclusionsItem, ForgottenPageItem, JobLogItem, 
 from receipt_dynamo.limits import check_lengths
 from receipt_dynamo.local_table import find_local_table, local_session
 from receipt_dynamo.metrics_view import OriginalValue, evaluation_from, fold_original_rows, visible
+from receipt_dynamo.model_items import VERSION_PREFIX, promotion_from, stage_pk
 from receipt_dynamo.reads import Reader
 from receipt_dynamo.server_clock import ServerClock
 from receipt_dynamo.unreadable import read, readable
@@ -254,6 +257,12 @@ class DynamoClient:
         """Keys of all items of a job."""
         for raw in self._query(None, items.job_pk(parse_job_id(job_id))):
             yield items.key(raw["PK"]["S"], raw["SK"]["S"])
+
+    @checked
+    def list_promotions(self, stage: str, limit: int | None = None) -> list[Promotion]:
+        """Versions of a stage, the one in use first. Consistent reads."""
+        rows = self._query(None, stage_pk(stage), prefix=VERSION_PREFIX, newest_first=True, page=_page(limit))
+        return _first(self._readable(partial(promotion_from, stage), rows), limit)
 
     # lease and attempts
 

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, ClassVar, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
@@ -249,6 +249,7 @@ class Job(_Row):
     storage: Storage | None = None
     tags: dict[str, str] = Field(default_factory=dict)
     results: JsonObject | None = None
+    promoted_at: Time | None = None  # when its model first came into use; such a job is not deleted
     error: JobError | None = None
 
     @property
@@ -459,6 +460,28 @@ class ServedQueue(BaseModel):
 
 
 _UNIQUE_KEYS = uuid.UUID("6f6a1c1e-8f57-5d2a-9f0e-2c7a1f0f3b11")  # namespace of ids made from unique keys
+
+
+StageName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+
+
+class Promotion(_Record):
+    """A version of a stage, such as production. The newest one is in use; a rollback names the model of an earlier one.
+
+    evidence: the gates that were asked, with their figures.
+    """
+
+    stage: StageName
+    version: Annotated[int, Field(ge=1, le=999_999)]
+    action: Literal["promote", "rollback"]
+    job_id: str
+    job_name: str
+    model_uri: str
+    manifest_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    promoted_at: Time
+    promoted_by: str
+    reason: str
+    evidence: JsonObject = {}
 
 
 def new_job_id(unique_key: str | None = None) -> str:

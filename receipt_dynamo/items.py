@@ -179,6 +179,7 @@ class JobItem(TableItem, discriminator="JOB"):
     tags = DocumentAttribute(null=True)
     results = DocumentAttribute(null=True)
     error = DocumentAttribute(null=True)
+    promoted_at = TimeAttribute(null=True)
 
 
 class LeaseItem(TableItem, discriminator="LEASE"):

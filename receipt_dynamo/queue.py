@@ -10,6 +10,7 @@ import random
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
@@ -29,6 +30,7 @@ from receipt_dynamo.entities import (
     Machine,
     Pointer,
     Priority,
+    Promotion,
     Storage,
     Timing,
     new_job_id,
@@ -47,6 +49,7 @@ from receipt_dynamo.errors import (
 from receipt_dynamo.items import JobItem, LeaseItem, lease_key
 from receipt_dynamo.lease_watch import LeaseWatch
 from receipt_dynamo.limits import check_lengths, cut_error
+from receipt_dynamo.model_items import promotion_from
 from receipt_dynamo.retries import Pauses
 from receipt_dynamo.transitions import (
     WANTS_CANCEL,
@@ -64,6 +67,7 @@ from receipt_dynamo.transitions import (
     pointer_actions,
     pointer_as_read,
     progressed,
+    promotion_writes,
     prune_decision_writes,
     rescued_attempt,
     retry_writes,
@@ -593,12 +597,35 @@ class JobQueue:
                 raise
             if not job.status.is_final:
                 raise StateConflict(f"job {job.job_id} is {job.status}: cancel it first")
+            if job.promoted_at is not None:
+                raise StateConflict(
+                    f"the model of job {job.job_id} was promoted, and models that were in use are kept: "
+                    "`layoutlm-cli model list` shows them"
+                )
             if lease.deleting_at is not None:
                 return job
             try:
                 self.client.writer.execute(*delete_decision_writes(job, lease, self.now()))
             except ConditionFailed:  # retried, or deleted, between read and write
                 pauses = self._pause_or_refuse(pauses, job, lease)
+
+    @checked
+    def promote(self, promotion: Promotion) -> bool:
+        """Put the next version of a stage, which is in use from then on; False if another one took its number.
+
+        From then on the job is not deleted. Raises NotFound, StateConflict for a job that has not succeeded or is being
+        deleted.
+        """
+        try:
+            self.client.writer.execute(*promotion_writes(promotion))
+        except ConditionFailed as lost:
+            if lost.failed[0]:
+                stored = lost.losers[0]  # our own write, whose reply was lost?
+                return stored is not None and read(partial(promotion_from, promotion.stage), stored) == promotion
+            job = self.client.get_job(promotion.job_id, consistent=True)
+            state = job.status if lost.failed[1] else "being deleted, or a job of the original system"
+            raise StateConflict(f"job {job.job_id} is {state}: only a job that has succeeded is promoted") from None
+        return True
 
     @checked
     def delete(self, job_id: str) -> int:

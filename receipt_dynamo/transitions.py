@@ -19,10 +19,12 @@ from receipt_dynamo.entities import (
     Lease,
     Machine,
     Pointer,
+    Promotion,
     Timing,
     ondemand_queue,
 )
 from receipt_dynamo.items import AttemptItem, JobItem, LeaseItem, PointerMap, lease_key
+from receipt_dynamo.model_items import PromotionItem, promotion_item
 from receipt_dynamo.writes import Write, check, put, update
 
 EXPIRED = "lease expired"
@@ -167,7 +169,22 @@ def delete_decision_writes(job: Job, lease: Lease, now: datetime) -> list[Write]
     ended = (JobItem.status == job.status.value) & (JobItem.attempt == job.attempt)
     unheld = (LeaseItem.attempt == lease.attempt) & LeaseItem.lease_token.does_not_exist()
     actions = [LeaseItem.cancel_requested.set(True), LeaseItem.deleting_at.set(LeaseItem.deleting_at | now)]
-    return [check(items.job_key(job.job_id), ended & is_final()), update(lease_key(job.job_id), actions, unheld)]
+    unused = JobItem.promoted_at.does_not_exist()
+    return [
+        check(items.job_key(job.job_id), ended & is_final() & unused),
+        update(lease_key(job.job_id), actions, unheld),
+    ]
+
+
+def promotion_writes(promotion: Promotion) -> list[Write]:
+    """The next version of a stage, of a job that has succeeded, is not being deleted, and is kept from now on."""
+    succeeded = JobItem.status == JobStatus.SUCCEEDED.value
+    promoted_at = JobItem.promoted_at.set(JobItem.promoted_at | promotion.promoted_at)
+    return [
+        put(promotion_item(promotion), PromotionItem.pk.does_not_exist()),
+        update(items.job_key(promotion.job_id), [promoted_at], succeeded),
+        check(lease_key(promotion.job_id), LeaseItem.pk.exists() & LeaseItem.deleting_at.does_not_exist()),
+    ]
 
 
 def prune_decision_writes(job: Job, lease: Lease, kept: Lease) -> list[Write]:

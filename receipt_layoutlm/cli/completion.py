@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PATIENCE_SECONDS: Final = 1.0
 SHOWN_JOBS: Final = 50
-REFERENCES: Final = ("@last", "@best")
+REFERENCES: Final = ("@last", "@best", "@production")
 VARIABLE: Final = "_LAYOUTLM_CLI_COMPLETE"  # by which click recognises a request of the shell
 FILES: Final = {
     "bash": Path(".local/share/layoutlm-completion/layoutlm-cli.bash"),

@@ -10,6 +10,7 @@ from receipt_layoutlm.cli.connection import Connection, require, store_options
 from receipt_layoutlm.cli.labelled_pages import named_pages, open_subject
 from receipt_layoutlm.cli.output import say, say_json
 from receipt_layoutlm.cli.progress import counting_bar
+from receipt_layoutlm.cli.promotion import list_command, promote_command, rollback_command, show_command
 from receipt_layoutlm.cli.tables import clean
 
 if TYPE_CHECKING:
@@ -21,7 +22,11 @@ GENERATED: Final = 200
 
 @click.group()
 def model() -> None:
-    """Export a model, to run it without torch."""
+    """Bring a model into use, go back to an earlier one, export one to run it without torch."""
+
+
+for command in (promote_command, list_command, show_command, rollback_command):
+    model.add_command(command)
 
 
 @model.command("export")

@@ -1,4 +1,4 @@
-"""Finds a job by id, name, @last, @best or id prefix."""
+"""Finds a job by id, name, @last, @best, @STAGE or id prefix."""
 
 import re
 from collections.abc import Callable
@@ -20,13 +20,20 @@ class AmbiguousJob(UserError):
 
 
 def find_job(client: DynamoClient, reference: str) -> Job:
-    """The newest job of a name, the job of an id or id prefix, `@last` or `@best`. Raises AmbiguousJob, NotFound."""
+    """The newest job of a name, the job of an id or id prefix, `@last`, `@best`, or the one in use as `@production`.
+
+    Raises AmbiguousJob, NotFound.
+    """
     if reference == "@last":
         if last := client.list_jobs(limit=1):
             return last[0]
         raise NotFound("the store has no job yet: `layoutlm-cli train --help` shows how to submit one")
     if reference == BEST:
         return best_job(client).job
+    if stage := re.fullmatch(r"@([a-z][a-z0-9-]{0,31})", reference):
+        if in_use := client.list_promotions(stage[1], limit=1):
+            return client.get_job(in_use[0].job_id)
+        raise NotFound(f"no model is in use as {reference}: `layoutlm-cli model promote` brings that of a job into use")
     if re.fullmatch(r"[0-9a-fA-F-]{32,36}", reference):
         return client.get_job(parse_job_id(reference))
     if named := client.list_jobs_by_name(reference, limit=1):
@@ -52,7 +59,7 @@ def find_job_to(client: DynamoClient, reference: str, is_meant: Callable[[Job], 
     Raises AmbiguousJob if several are; without any it is the newest, whose state the command refuses.
     """
     job = find_job(client, reference)
-    if reference in (job.job_id, BEST, "@last") or job.name != reference:
+    if reference.startswith("@") or job.name != reference:
         return job
     meant = [each for each in client.list_jobs_by_name(reference) if is_meant(each)]
     if len(meant) > 1:

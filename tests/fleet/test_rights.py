@@ -312,6 +312,8 @@ PEOPLE = [
     ("dynamodb:PutItem", "{table}", "DATASET#pages", "submit"),
     ("s3:PutObject", "{bucket}/datasets/1.jsonl.gz", "", "submit"),
     ("s3:PutObject", "{bucket}/runs/1/attempt-000/checkpoint-5/model.safetensors", "", "submit"),
+    ("dynamodb:Query", "{table}", "MODEL#production", "read"),
+    ("dynamodb:PutItem", "{table}", "MODEL#production", "operate"),
     ("dynamodb:PutItem", "{table}", "FLEET#{fleet}", "operate"),
     ("dynamodb:DeleteItem", "{table}", "FLEET#{fleet}", "operate"),
     ("dynamodb:UpdateItem", "{table}", "IMAGE#1", "operate"),

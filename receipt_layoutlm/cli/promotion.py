@@ -1,0 +1,172 @@
+"""layoutlm-cli model promote|list|show|rollback: which model is in use, since when, and why."""
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from receipt_layoutlm.cli.completion import job_names
+from receipt_layoutlm.cli.connection import Connection, store_options
+from receipt_layoutlm.cli.find import find_named_job
+from receipt_layoutlm.cli.output import say, say_json
+from receipt_layoutlm.cli.tables import Column, clean, table, when
+from receipt_layoutlm.flags import flag_of
+
+if TYPE_CHECKING:
+    from receipt_dynamo import Promotion
+    from receipt_layoutlm.jobs.promotion import Candidate
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+STAGE: Final = click.option(
+    "--stage",
+    default="production",
+    show_default=True,
+    metavar="NAME",
+    help="The model in use is @NAME in all commands.",
+)
+
+
+class Bound(click.ParamType[float]):
+    """A number, or `none` for a gate that is off."""
+
+    name = "NUMBER|none"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == "none" else click.FLOAT.convert(value, param, ctx)
+
+
+def gate_options(command: F) -> F:
+    """An option for each gate; the command receives them by name, None where they were not given."""
+    gates = {
+        "min_score": "Least headline score.",
+        "max_loss": "Most F1 that may be lost against the model in use.  [default: 0]",
+        "max_label_loss": "Most F1 that a label may lose, where a difference is shown.  [default: 0.02]",
+        "max_slice_loss": "Most F1 that pages of a length may lose, where a difference is shown.  [default: 0.02]",
+        "max_ece": "Greatest expected calibration error.  [default: 0.1]",
+        "min_balanced_accuracy": "Least balanced accuracy.",
+        "max_false_reject_rate": "Greatest share of good documents that are rejected.",
+    }
+    for name, text in reversed(gates.items()):
+        command = click.option(flag_of(name), name, type=Bound(), help=text)(command)
+    return command
+
+
+@click.command("promote")
+@click.argument("reference", metavar="JOB", shell_complete=job_names)
+@STAGE
+@click.option("--reason", required=True, help="Why; it is kept with the version.")
+@gate_options
+@click.option("--force", is_flag=True, help="Promote although gates refuse; what they said is kept with the version.")
+@click.option("--dry-run", is_flag=True, help="Ask the gates and change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@store_options
+def promote_command(
+    connection: Connection,
+    reference: str,
+    stage: str,
+    reason: str,
+    force: bool,
+    dry_run: bool,
+    as_json: bool,
+    **bounds: float | str | None,
+) -> None:
+    """Bring the best model of a job into use.
+
+    From then on `@production` names the job wherever a job is named. The gates compare it with the model in use, on the
+    validation pages that both predicted; `none` switches a gate off. A model that was in use is never deleted.
+
+    \b
+    layoutlm-cli model promote @best --reason "two points more on totals"
+    layoutlm-cli predict receipt.jpg --job @production
+    """
+    from receipt_layoutlm.jobs.promotion import Gates, NotPromoted, examine, promote
+
+    given = {name: None if bound == "none" else bound for name, bound in bounds.items() if bound is not None}
+    gates = Gates.model_validate(given)
+    queue = connection.queue()
+    job = find_named_job(queue.client, reference)
+    promotion = None
+    while promotion is None:  # another model came into use in between: its gates are asked anew
+        candidate = examine(queue, connection.open_bucket, job, stage, gates)
+        if not as_json:
+            say(_gates_text(candidate), err=True)
+        if candidate.refusals and not force:
+            raise NotPromoted(f"{job.name} is not promoted: {'; '.join(candidate.refusals)}")
+        if dry_run:
+            say(f"{clean(job.name)} would be in use as @{stage}")
+            return
+        promotion = promote(queue, connection.open_bucket, candidate, stage, reason)
+    _say_in_use(promotion, as_json)
+
+
+@click.command("list")
+@STAGE
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@store_options
+def list_command(connection: Connection, stage: str, as_json: bool) -> None:
+    """List the versions of a stage, the one in use first."""
+    history = connection.client().list_promotions(stage)
+    if as_json:
+        say_json(json.dumps([each.model_dump(mode="json") for each in history], indent=1))
+    elif not history:
+        say(f"no model is in use as @{stage}: `layoutlm-cli model promote` brings that of a job into use")
+    else:
+        columns = [Column(title) for title in ("version", "job")]
+        columns += [Column("id", rank=3), Column("action", rank=4), Column("promoted", rank=2), Column("by", rank=1)]
+        rows = [
+            (
+                each.version,
+                each.job_name,
+                each.job_id[:8],
+                each.action,
+                when(each.promoted_at),
+                each.promoted_by,
+                each.reason,
+            )
+            for each in history
+        ]
+        say(table([*columns, Column("reason", rank=1, wraps=True)], rows))
+
+
+@click.command("show")
+@STAGE
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@store_options
+def show_command(connection: Connection, stage: str, as_json: bool) -> None:
+    """Show the model in use, with the gates that it passed."""
+    from receipt_layoutlm.jobs.promotion import in_use
+
+    _say_in_use(in_use(connection.client(), stage), as_json)
+
+
+@click.command("rollback")
+@STAGE
+@click.option("--to", "version", type=click.IntRange(min=1), help="Version to go back to (default: the model before).")
+@click.option("--reason", required=True, help="Why; it is kept with the version.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@store_options
+def rollback_command(connection: Connection, stage: str, version: int | None, reason: str, as_json: bool) -> None:
+    """Bring an earlier model into use again, as a new version."""
+    from receipt_layoutlm.jobs.promotion import rollback
+
+    _say_in_use(rollback(connection.queue(), stage, version, reason), as_json)
+
+
+def _gates_text(candidate: "Candidate") -> str:
+    against = "no model is in use yet" if candidate.in_use is None else f"against {clean(candidate.in_use.job_name)}"
+    lines = [f"{'met' if each.is_met else 'refused':8} {clean(each.text)}" for each in candidate.gates]
+    return "\n".join([f"gates, {against}:", *lines])
+
+
+def _say_in_use(promotion: "Promotion", as_json: bool) -> None:
+    if as_json:
+        say_json(promotion.model_dump_json(indent=1))
+        return
+    since = f"version {promotion.version} since {when(promotion.promoted_at)}, by {clean(promotion.promoted_by)}"
+    say(f"@{promotion.stage} is {clean(promotion.job_name)} ({promotion.job_id}), {since}: {clean(promotion.reason)}")
+    say(clean(promotion.model_uri))
+    for gate, asked in promotion.evidence.items():
+        if isinstance(asked, dict):
+            say(f"  {clean(gate):24} {clean(asked.get('text', ''))}")
