@@ -97,7 +97,7 @@ def compare_jobs(
     """
     reasons = {job.job_id: why_not_comparable(jobs[0], job) for job in jobs}
     comparable = [job for job in jobs if not reasons[job.job_id]]
-    metric = shared_headline([job.results or {} for job in comparable])
+    metric = shared_headline([job.results or {} for job in comparable]) if comparable else None
     unranked = [_row(client, job, metric, reasons[job.job_id]) for job in jobs]
     ranked = sorted((row for row in unranked if not row.not_comparable), key=lambda row: -(row.metric_value or 0.0))
     rows = [row.model_copy(update={"rank": rank}) for rank, row in enumerate(ranked, start=1)]

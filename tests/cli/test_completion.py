@@ -31,7 +31,7 @@ def test_commands_and_option_values_need_no_table() -> None:
 def test_jobs_are_completed_by_name_and_by_the_start_of_an_id(queue: JobQueue) -> None:
     job = submit(queue)
 
-    assert completed("job", "show", "") == ["@last", "@best", "a-job"]
+    assert completed("job", "show", "") == ["@last", "@best", "@production", "a-job"]
     assert completed("job", "show", job.job_id[:6]) == [job.job_id]
     assert completed("train", "--resume", "a") == ["a-job"]
     assert completed("job", "compare", "x", "a") == ["a-job"]

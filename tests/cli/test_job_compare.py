@@ -122,6 +122,17 @@ def test_macro_and_field_scores_stand_beside_the_headline(shell: Shell) -> None:
     assert re.search(r"0\.5000 +- +- ", other)
 
 
+def test_a_job_of_an_earlier_version_stands_first_only_by_force(shell: Shell) -> None:
+    shell.succeeded("earlier", 0.5, {"comparability": None})
+    shell.succeeded("now", 0.75)
+
+    refused = shell.run("compare", "earlier", "now")
+    rows = json.loads(shell.run("compare", "earlier", "now", "--force", "--json").stdout)["runs"]
+
+    assert refused.exit_code == 1 and "earlier has no comparability stamp" in refused.stderr
+    assert [(row["name"], row["rank"]) for row in rows] == [("earlier", None), ("now", None)]
+
+
 def test_a_job_without_a_score_is_not_compared(shell: Shell) -> None:
     shell.succeeded("one", 0.5)
     shell.queue.submit(name="waiting", config={"config_version": 1}, created_by="tests")
