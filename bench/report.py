@@ -23,16 +23,16 @@ from receipt_layoutlm.reports.judged_pages import cells_by_page, judged_pages
 from receipt_layoutlm.reports.report import (
     Artifact,
     AttemptEnding,
-    AttemptRow,
     Comparability,
     DataFacts,
     EvaluationPoint,
     JobFacts,
     MachineFacts,
     OptionRow,
+    ReportedAttempt,
     Totals,
 )
-from receipt_layoutlm.reports.report_build import make_report
+from receipt_layoutlm.reports.report_build import build_report
 from receipt_layoutlm.reports.report_html import report_html
 from receipt_layoutlm.run.predictions import PredictedPage
 from receipt_layoutlm.run.scores import LabelScore
@@ -51,7 +51,7 @@ def main() -> None:
     given = parser.parse_args()
     history = simulated(given.epochs, given.pages, given.attempts)
     began = time.perf_counter()
-    made = make_report(history, lambda _changes: "train", NOON + timedelta(hours=2), "bench")
+    made = build_report(history, lambda _changes: "train", NOON + timedelta(hours=2), "bench")
     text = report_html(made)
     seconds = time.perf_counter() - began
     if given.html:
@@ -170,16 +170,16 @@ def evaluation(epoch: int, attempt: int, epochs: int, labels: dict[str, int], rn
     return RunEvaluation(point, rows)
 
 
-def attempt_rows(cuts: Sequence[int], last: int) -> list[AttemptRow]:
+def attempt_rows(cuts: Sequence[int], last: int) -> list[ReportedAttempt]:
     """Each attempt resumes at the epoch before the step at which the last one broke off."""
-    rows, resume, began = list[AttemptRow](), 0, NOON + timedelta(minutes=5)
+    rows, resume, began = list[ReportedAttempt](), 0, NOON + timedelta(minutes=5)
     for number, end in enumerate([*cuts, last], start=1):
         is_last = number > len(cuts)
         ending: AttemptEnding = "succeeded" if is_last else "interrupted"
         lost = 0 if is_last else end % STEPS
         ended = began + timedelta(seconds=end - resume)
         rows.append(
-            AttemptRow(
+            ReportedAttempt(
                 attempt=number,
                 worker_id=f"worker-{number}",
                 machine="g5.xlarge spot",

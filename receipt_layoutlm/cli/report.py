@@ -85,7 +85,7 @@ def report_command(
     if redact and images:
         raise click.UsageError("--redact leaves pictures out: leave out --images")
     require("reports", None if images else ("jinja2",))
-    from receipt_layoutlm.reports.report_build import redacted
+    from receipt_layoutlm.reports.report_build import without_texts
     from receipt_layoutlm.reports.report_html import report_html
     from receipt_layoutlm.reports.report_markdown import report_markdown
 
@@ -98,7 +98,7 @@ def report_command(
     if images is not None:
         made = with_pictures(made, images)
     if redact:
-        made = redacted(made)
+        made = without_texts(made)
     if store:
         say(f"stored {stored_report(open_bucket, job, attempt or job.attempt, made)}", err=prints)
     if as_json:
@@ -122,7 +122,7 @@ def made_report(queue: "JobQueue", job: "Job", open_bucket: "Callable[[str], Buc
     from receipt_layoutlm.jobs.run_files import read_run_files
     from receipt_layoutlm.jobs.timeline import timeline
     from receipt_layoutlm.jobs.why_facts import lease_or_none, state_text
-    from receipt_layoutlm.reports.report_build import MadeReport, make_report
+    from receipt_layoutlm.reports.report_build import MadeReport, build_report
     from receipt_layoutlm.storage.tables import with_tables
 
     job = with_tables(job, open_bucket)
@@ -135,7 +135,7 @@ def made_report(queue: "JobQueue", job: "Job", open_bucket: "Callable[[str], Buc
         queue.client.list_all_job_metrics(job.job_id),
         read_run_files(open_bucket, job, lease),
     )
-    made = make_report(history, functools.partial(rerun_command, job), now, version("receipt-layoutlm"))
+    made = build_report(history, functools.partial(rerun_command, job), now, version("receipt-layoutlm"))
     advice = tuple(
         each.model_copy(update={"command": each.command and pasteable(f"{PROGRAM} {each.command}")})
         for each in made.report.advice

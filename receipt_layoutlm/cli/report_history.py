@@ -8,18 +8,17 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from receipt_dynamo import Attempt, Job, JobMetric
 from receipt_dynamo.metrics_view import visible
-from receipt_layoutlm.cli.job.report import HALVED_TEXT, health_of, read_stored, remedy_of
+from receipt_layoutlm.cli.job.report import HALVED_TEXT, health_of, remedy_of, stored_record
 from receipt_layoutlm.config import DEFAULT_TASK, ConfigError, config_class
 from receipt_layoutlm.config_documents import BESIDE
 from receipt_layoutlm.flags import flag_of
 from receipt_layoutlm.jobs.run_files import RunFiles
 from receipt_layoutlm.jobs.timeline import Timeline
 from receipt_layoutlm.jobs.wording import cause, outcome, stop_reason
-from receipt_layoutlm.reports.history import Findings, Predictions, RunEvaluation, RunHistory
+from receipt_layoutlm.reports.history import Findings, JudgedPredictions, RunEvaluation, RunHistory
 from receipt_layoutlm.reports.report import (
     Artifact,
     AttemptEnding,
-    AttemptRow,
     Comparability,
     DataFacts,
     EvaluationPoint,
@@ -27,7 +26,8 @@ from receipt_layoutlm.reports.report import (
     JobFacts,
     MachineFacts,
     OptionRow,
-    Totals,
+    ReportedAttempt,
+    RunTotals,
 )
 from receipt_layoutlm.run.comparability import TITLES, stamp_of
 from receipt_layoutlm.run.events import Evaluation
@@ -53,8 +53,8 @@ def run_history(
 ) -> RunHistory:
     """The history of a job in any state. state: its status in words; metrics: those of all attempts."""
     record, results = files.record, job.results or {}
-    test = record.test if record else read_stored(FinalScores, results.get("test"))
-    hardware = record.hardware if record else read_stored(Hardware, results.get("hardware"))
+    test = record.test if record else stored_record(FinalScores, results.get("test"))
+    hardware = record.hardware if record else stored_record(Hardware, results.get("hardware"))
     return RunHistory(
         job=job_facts(job, state),
         data=_data(job, files),
@@ -65,7 +65,7 @@ def run_history(
         ),
         comparability=comparability_of(job, files),
         attempts=attempt_rows(times),
-        totals=Totals.model_validate(times.totals.model_dump(exclude={"is_at_least"})),
+        totals=RunTotals.model_validate(times.totals.model_dump(exclude={"is_at_least"})),
         evaluations=list(evaluations_of(job, attempts, metrics, files)),
         test=None
         if test is None
@@ -75,8 +75,8 @@ def run_history(
         findings=Findings(health_of(job, metrics), remedy_of(job, metrics)),
         predictions=None
         if files.step is None
-        else Predictions(files.step, files.predicted, files.pages, files.trained_on),
-        options=list(options_of(job.job_config)),
+        else JudgedPredictions(files.step, files.predicted, files.pages, files.trained_on),
+        options=list(report_options(job.job_config)),
         artifacts=[Artifact(**asdict(each)) for each in files.stored],
         notes=files.notes,
     )
@@ -137,9 +137,9 @@ def comparability_of(job: Job, files: RunFiles) -> Comparability:
     return Comparability(text=text, sha256=stamp.sha256, fields=fields)
 
 
-def attempt_rows(times: Timeline) -> list[AttemptRow]:
+def attempt_rows(times: Timeline) -> list[ReportedAttempt]:
     return [
-        AttemptRow(
+        ReportedAttempt(
             **row.model_dump(exclude={"instance_type", "spot", "first_step_seconds", "outcome"}),
             machine=" ".join(filter(None, (row.instance_type, _KINDS[row.spot]))),
             ending=ending_of(row.outcome),
@@ -231,7 +231,7 @@ def _table(kind: TypeAdapter[dict[str, V]], stored: object) -> dict[str, V]:
         return {}
 
 
-def options_of(document: Mapping[str, JsonValue]) -> Iterator[OptionRow]:
+def report_options(document: Mapping[str, JsonValue]) -> Iterator[OptionRow]:
     """Options whose value is not the default of the task, in alphabetical order; all of a task that is unknown here."""
     defaults: dict[str, JsonValue] = {}
     try:

@@ -53,10 +53,10 @@ def read_held_out(jobs: Sequence[Job], open_bucket: Callable[[str], Bucket], on_
         evaluations.append((job.name, stored.step))
         predicted += [*stored.validation, *stored.test]
         on_job()
-    return HeldOut(pages_of(jobs[0], open_bucket), predicted, evaluations)
+    return HeldOut(held_out_pages(jobs[0], open_bucket), predicted, evaluations)
 
 
-def pages_of(job: Job, open_bucket: Callable[[str], Bucket]) -> dict[str, Page]:
+def held_out_pages(job: Job, open_bucket: Callable[[str], Bucket]) -> dict[str, Page]:
     """The pages of the snapshot that a job was evaluated on, by id. Raises NoPredictions."""
     keys, fingerprint = _keys(job), held_out_fingerprint(job)
     with tempfile.TemporaryDirectory() as folder:

@@ -141,14 +141,14 @@ def _write(content: bytes, folder: Path, suffix: str) -> Path:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredCode:
     """An archive in the bucket; `version` is empty in a bucket without versions."""
 
     sha256: str
     version: str
 
 
-def upload(bucket: Bucket, archive: Path) -> Stored:
+def upload(bucket: Bucket, archive: Path) -> StoredCode:
     """Store an archive as wheels/{sha256}.…, unless the bucket's own checksum proves that these bytes are there.
 
     An object that somebody placed under the name first is replaced.
@@ -156,4 +156,4 @@ def upload(bucket: Bucket, archive: Path) -> Stored:
     key = f"wheels/{archive.name}"
     if not bucket.holds(archive, key):
         bucket.put_file(archive, key)
-    return Stored(sha256_of(archive), bucket.version_of(key))
+    return StoredCode(sha256_of(archive), bucket.version_of(key))

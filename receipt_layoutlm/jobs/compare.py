@@ -1,4 +1,4 @@
-"""Comparison of jobs: comparability of their scores, options that differ, and differences with their intervals."""
+"""RunComparison of jobs: comparability of their scores, options that differ, and differences with their intervals."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from receipt_dynamo import DynamoClient, Job
 from receipt_layoutlm.config_documents import BESIDE
 from receipt_layoutlm.data.page import DataError
-from receipt_layoutlm.datasets.predictions import NoPredictions, pages_of, stored_predictions
+from receipt_layoutlm.datasets.predictions import NoPredictions, held_out_pages, stored_predictions
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.jobs.find import metric_value
 from receipt_layoutlm.run.comparability import differences, stamp_of
@@ -73,7 +73,7 @@ class PairedDifference(_Record):
     missing: str | None = None
 
 
-class Comparison(_Record):
+class RunComparison(_Record):
     """metric: by which the runs are ranked, greater is better. options: those that differ, each by job id."""
 
     schema_version: Literal[1] = 1
@@ -90,7 +90,7 @@ def compare_jobs(
     open_bucket: Callable[[str], Bucket],
     group_by: str | None,
     on_job: Callable[[], None],
-) -> Comparison:
+) -> RunComparison:
     """Compare jobs with the first one; those that are not comparable are marked. `on_job` is called after each job.
 
     With `group_by` the jobs of each value of this tag, or of each RECIPE, are compared as one. Raises StorageError.
@@ -102,7 +102,7 @@ def compare_jobs(
     ranked = sorted((row for row in unranked if not row.not_comparable), key=lambda row: -(row.metric_value or 0.0))
     rows = [row.model_copy(update={"rank": rank}) for rank, row in enumerate(ranked, start=1)]
     groups = _grouped(comparable, group_by)
-    return Comparison(
+    return RunComparison(
         metric=metric,
         runs=(*rows, *(row for row in unranked if row.not_comparable)),
         groups=() if group_by is None else _ranked(groups, {row.job_id: row.metric_value or 0.0 for row in rows}),
@@ -185,7 +185,9 @@ def _against_first(
                 stored = stored_predictions(job, open_bucket)
                 runs.setdefault(group.title, []).append({page.page_id: page for page in stored.validation})
                 on_job()
-            group_of = group_of or {page.page_id: page.group for page in pages_of(group.jobs[0], open_bucket).values()}
+            group_of = group_of or {
+                page.page_id: page.group for page in held_out_pages(group.jobs[0], open_bucket).values()
+            }
         except (NoPredictions, StorageError, DataError) as error:
             missing[group.title] = str(error)
     for group in groups[1:]:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from receipt_dynamo import DynamoClient, Job, JobQueue, Promotion
 from receipt_layoutlm.data.page import DataError
-from receipt_layoutlm.datasets.predictions import NoPredictions, pages_of, stored_predictions
+from receipt_layoutlm.datasets.predictions import NoPredictions, held_out_pages, stored_predictions
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.jobs.compare import why_not_comparable
 from receipt_layoutlm.jobs.models import best_uri
@@ -173,7 +173,7 @@ def _gates_against(before: Job, job: Job, open_bucket: OpenBucket, gates: Gates)
         one, other = (
             {page.page_id: page for page in stored_predictions(each, open_bucket).validation} for each in (before, job)
         )
-        group_of = {page.page_id: page.group for page in pages_of(job, open_bucket).values()}
+        group_of = {page.page_id: page.group for page in held_out_pages(job, open_bucket).values()}
     except (NoPredictions, StorageError, DataError) as error:
         raise NotPromoted(f"{job.name} cannot be compared with the model in use, {before.name}: {error}") from error
     scores = compare_runs([one], [other], group_of)

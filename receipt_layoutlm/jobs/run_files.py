@@ -30,7 +30,7 @@ _LOG = re.compile(r"/attempt-(\d+)/logs/(train\.log|events\.jsonl)$")
 
 
 @dataclass(frozen=True, slots=True)
-class StoredFile:
+class RunFile:
     """A file or folder of a run. sha256: of its content, or of a folder's manifest; None where it was not read."""
 
     name: str
@@ -51,7 +51,7 @@ class RunFiles:
     predicted: Sequence[PredictedPage] = ()
     pages: Mapping[str, Page] = field(default_factory=dict)
     trained_on: Set[str] | None = None
-    stored: Sequence[StoredFile] = ()
+    stored: Sequence[RunFile] = ()
     notes: Sequence[str] = ()
 
 
@@ -64,11 +64,11 @@ def read_run_files(open_bucket: Callable[[str], Bucket], job: Job, lease: Lease 
         return RunFiles(notes=[str(error)])
     except UserError as error:
         return RunFiles(notes=[f"the bucket cannot be read: {error}"])
-    notes, stored = list[str](), list[StoredFile]()
+    notes, stored = list[str](), list[RunFile]()
 
     def content(key: str, name: str) -> bytes:
         data = bucket.get_bytes(key)
-        stored.append(StoredFile(name, keys.uri(key), len(data), hashlib.sha256(data).hexdigest()))
+        stored.append(RunFile(name, keys.uri(key), len(data), hashlib.sha256(data).hexdigest()))
         return data
 
     record = None
@@ -102,7 +102,7 @@ def read_run_files(open_bucket: Callable[[str], Bucket], job: Job, lease: Lease 
     stored += _snapshots(keys, job)
     for name in ("train.log", "events.jsonl"):
         log = newest(_LOG, {key: size for key, size in sizes.items() if key.endswith(name)})
-        stored += [] if log is None else [StoredFile(name, keys.uri(log), sizes[log])]
+        stored += [] if log is None else [RunFile(name, keys.uri(log), sizes[log])]
     return RunFiles(record, step if predicted else None, predicted, pages, trained_on, stored, notes)
 
 
@@ -139,22 +139,22 @@ def _pages(open_bucket: Callable[[str], Bucket], job: Job) -> tuple[dict[str, Pa
     return {page.page_id: page for page in pages}, {page.group for page in train}
 
 
-def _snapshots(keys: RunKeys, job: Job) -> list[StoredFile]:
+def _snapshots(keys: RunKeys, job: Job) -> list[RunFile]:
     found = []
     for name, title in (("dataset", "pages"), ("eval_dataset", "validation pages")):
         fingerprint = str(job.job_config.get(name) or "").partition("@")[2]
         if fingerprint:
             uri = keys.uri(dataset_key(fingerprint, keys.storage.prefix))
-            found.append(StoredFile(f"{title}, their uncompressed lines", uri, None, fingerprint))
+            found.append(RunFile(f"{title}, their uncompressed lines", uri, None, fingerprint))
     return found
 
 
-def _models(bucket: Bucket, keys: RunKeys, job: Job, lease: Lease | None) -> list[StoredFile]:
+def _models(bucket: Bucket, keys: RunKeys, job: Job, lease: Lease | None) -> list[RunFile]:
     found = []
     if (prefix := next(published(bucket, keys, job), None)) is not None:
         files = bucket.get_manifest(prefix).files
         found += [
-            StoredFile(f"best model: {name}", keys.uri(prefix + name), file.size, file.sha256)
+            RunFile(f"best model: {name}", keys.uri(prefix + name), file.size, file.sha256)
             for name, file in sorted(files.items())
         ]
     for name, pointer in (
@@ -163,5 +163,5 @@ def _models(bucket: Bucket, keys: RunKeys, job: Job, lease: Lease | None) -> lis
     ):
         if pointer:
             uri = keys.uri(keys.checkpoint(pointer))
-            found.append(StoredFile(f"{name}, its manifest", uri, None, pointer.manifest_sha256))
+            found.append(RunFile(f"{name}, its manifest", uri, None, pointer.manifest_sha256))
     return found

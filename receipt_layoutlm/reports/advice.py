@@ -7,7 +7,7 @@ from pydantic import JsonValue
 
 from receipt_layoutlm.data.labels import OUTSIDE
 from receipt_layoutlm.reports.history import Findings
-from receipt_layoutlm.reports.report import Advice, Cell, LabelRow, Report
+from receipt_layoutlm.reports.report import Advice, ConfusionCell, LabelHistory, Report
 
 POOR_F1: Final = 0.6
 FEW_ENTITIES: Final = 100
@@ -66,7 +66,7 @@ def _of_failure(report: Report) -> Iterator[Advice]:
 
 
 def _of_labels(report: Report) -> Iterator[Advice]:
-    def is_starved(row: LabelRow) -> bool:
+    def is_starved(row: LabelHistory) -> bool:
         return row.f1 < POOR_F1 and 0 < (row.train_entities or 0) < FEW_ENTITIES and row.support > 0
 
     poor = [row for row in report.labels if is_starved(row)][:_SHOWN]
@@ -94,7 +94,7 @@ def _of_mixed_labels(report: Report) -> Iterator[Advice]:
     for cell in report.confusion.cells:
         totals[cell.true] = totals.get(cell.true, 0) + cell.count
 
-    def is_mixed(cell: Cell) -> bool:
+    def is_mixed(cell: ConfusionCell) -> bool:
         is_pair = cell.true != cell.predicted and OUTSIDE not in (cell.true, cell.predicted)
         return is_pair and cell.count >= max(MIXED_WORDS, MIXED_SHARE * totals[cell.true])
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from receipt_layoutlm.reports.report import AttemptEnding, AttemptRow, EvaluationPoint, Report
+from receipt_layoutlm.reports.report import AttemptEnding, EvaluationPoint, Report, ReportedAttempt
 
 WIDTH, HEIGHT = 520, 250
 LEFT, RIGHT, TOP, BOTTOM = 72, 12, 12, 40
@@ -36,7 +36,7 @@ SIGNS: Final[dict[AttemptEnding, str]] = {
 }
 
 
-class Mark(NamedTuple):
+class AxisMark(NamedTuple):
     """A point of a curve, and its text."""
 
     x: float
@@ -50,8 +50,8 @@ class Curve(NamedTuple):
     name: str
     number: int
     line: str  # points of a polyline
-    marks: tuple[Mark, ...]
-    discarded: tuple[Mark, ...]
+    marks: tuple[AxisMark, ...]
+    discarded: tuple[AxisMark, ...]
 
 
 class Tick(NamedTuple):
@@ -59,7 +59,7 @@ class Tick(NamedTuple):
     text: str
 
 
-class Span(NamedTuple):
+class TimeSpan(NamedTuple):
     """An attempt under the axis, from the step it began at to the last one it reached."""
 
     x: float
@@ -81,12 +81,12 @@ class Chart:
     curves: tuple[Curve, ...]
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
-    spans: tuple[Span, ...]
+    spans: tuple[TimeSpan, ...]
     cuts: tuple[float, ...]
 
 
-class Values(NamedTuple):
-    """Values of a curve by step: those that hold, and those that a later attempt repeated."""
+class ChartValues(NamedTuple):
+    """ChartValues of a curve by step: those that hold, and those that a later attempt repeated."""
 
     name: str
     kept: Sequence[tuple[int, float]]
@@ -118,25 +118,25 @@ def run_charts(report: Report) -> list[Chart]:
 _FIRST: Final = ("precision", "recall", "macro_f1", "field_f1", "train_f1")
 
 
-def _values(points: Iterable[EvaluationPoint], name: str, field: str) -> Values:
+def _values(points: Iterable[EvaluationPoint], name: str, field: str) -> ChartValues:
     return _split(name, ((point, getattr(point, field)) for point in points))
 
 
-def _scores(points: Iterable[EvaluationPoint], name: str) -> Values:
+def _scores(points: Iterable[EvaluationPoint], name: str) -> ChartValues:
     return _split(name.replace("_", " "), ((point, point.scores.get(name)) for point in points))
 
 
-def _split(name: str, values: Iterable[tuple[EvaluationPoint, float | None]]) -> Values:
+def _split(name: str, values: Iterable[tuple[EvaluationPoint, float | None]]) -> ChartValues:
     found = [(point, value) for point, value in values if value is not None]
     kept = sorted({point.global_step: value for point, value in found if point.is_visible}.items())
-    return Values(name, kept, [(point.global_step, value) for point, value in found if not point.is_visible])
+    return ChartValues(name, kept, [(point.global_step, value) for point, value in found if not point.is_visible])
 
 
-def _is_unit(values: Values) -> bool:
+def _is_unit(values: ChartValues) -> bool:
     return all(0 <= value <= 1 for _, value in (*values.kept, *values.discarded))
 
 
-def _chart(title: str, unit: str, group: Sequence[Values], attempts: Sequence[AttemptRow]) -> Chart:
+def _chart(title: str, unit: str, group: Sequence[ChartValues], attempts: Sequence[ReportedAttempt]) -> Chart:
     steps = [step for values in group for step, _ in (*values.kept, *values.discarded)]
     last = max([*steps, *(row.last_step or 0 for row in attempts), 1])
     numbers = [value for values in group for _, value in (*values.kept, *values.discarded)]
@@ -151,8 +151,8 @@ def _chart(title: str, unit: str, group: Sequence[Values], attempts: Sequence[At
     def y(value: float) -> float:
         return bottom - (bottom - TOP) * (value - low) / (high - low)
 
-    def marks(points: Iterable[tuple[int, float]], name: str) -> tuple[Mark, ...]:
-        return tuple(Mark(x(step), y(value), f"{name} {figure(value)} at step {step}") for step, value in points)
+    def marks(points: Iterable[tuple[int, float]], name: str) -> tuple[AxisMark, ...]:
+        return tuple(AxisMark(x(step), y(value), f"{name} {figure(value)} at step {step}") for step, value in points)
 
     curves = []
     for number, values in enumerate(group):
@@ -181,12 +181,14 @@ def _every(points: Sequence[tuple[int, float]], most: int) -> Sequence[tuple[int
     return [points[round(place * (len(points) - 1) / (most - 1))] for place in range(most)]
 
 
-def _spans(attempts: Sequence[AttemptRow], x: Callable[[float], float], top: float) -> Iterator[Span]:
+def _spans(attempts: Sequence[ReportedAttempt], x: Callable[[float], float], top: float) -> Iterator[TimeSpan]:
     for number, row in enumerate(attempts):
         end = row.last_step if row.last_step is not None else row.resume_step
         text = f"attempt {row.attempt}, steps {row.resume_step} to {end}: {row.outcome}"
         y = top + number % MAX_ROWS * ROW
-        yield Span(x(row.resume_step), y, max(x(end) - x(row.resume_step), 2.0), row.ending, SIGNS[row.ending], text)
+        yield TimeSpan(
+            x(row.resume_step), y, max(x(end) - x(row.resume_step), 2.0), row.ending, SIGNS[row.ending], text
+        )
 
 
 def ticks(low: float, high: float, wanted: int = 5) -> list[float]:

@@ -8,7 +8,6 @@ from pydantic import JsonValue
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.reports.report import (
     Artifact,
-    AttemptRow,
     Comparability,
     DataFacts,
     EvaluationPoint,
@@ -16,7 +15,8 @@ from receipt_layoutlm.reports.report import (
     JobFacts,
     MachineFacts,
     OptionRow,
-    Totals,
+    ReportedAttempt,
+    RunTotals,
 )
 from receipt_layoutlm.run.predictions import PredictedPage
 from receipt_layoutlm.run.scores import Bin, LabelScore
@@ -43,7 +43,7 @@ class RunEvaluation:
 
 
 @dataclass(frozen=True, slots=True)
-class Predictions:
+class JudgedPredictions:
     """Stored predictions of one evaluation, and the pages by id. trained_on: groups of the training set, if known."""
 
     global_step: int
@@ -60,12 +60,12 @@ class RunHistory:
     data: DataFacts
     machine: MachineFacts
     comparability: Comparability
-    attempts: Sequence[AttemptRow]
-    totals: Totals
+    attempts: Sequence[ReportedAttempt]
+    totals: RunTotals
     evaluations: Sequence[RunEvaluation]
     test: HeldOutScores | None
     findings: Findings
-    predictions: Predictions | None
+    predictions: JudgedPredictions | None
     options: Sequence[OptionRow]
     artifacts: Sequence[Artifact]
     notes: Sequence[str]

@@ -63,7 +63,7 @@ def _environment() -> Environment:
         "score": "{:.4f}".format,
         "clock": _clock,
         "when": _when,
-        "json_text": json_text,
+        "inline_json": inline_json,
     }
     environment.globals |= {"asset": _asset, "styles": STYLES}
     return environment
@@ -84,7 +84,7 @@ def _when(time: datetime | None) -> str:
     return "" if time is None else f"{time:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def json_text(value: object) -> str:
+def inline_json(value: object) -> str:
     """A value of an option; a text without its quotes."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 

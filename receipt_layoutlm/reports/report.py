@@ -58,7 +58,7 @@ class MachineFacts(_Part):
     git_sha: str | None
 
 
-class AttemptRow(_Part):
+class ReportedAttempt(_Part):
     """One attempt. Steps that a lost worker may have gone beyond are `is_at_least`."""
 
     attempt: int
@@ -78,7 +78,7 @@ class AttemptRow(_Part):
     cost: float | None
 
 
-class Totals(_Part):
+class RunTotals(_Part):
     """Sums over the attempts, until now where the job has not ended."""
 
     wall_seconds: float
@@ -132,7 +132,7 @@ class Comparability(_Part):
     fields: dict[str, str]
 
 
-class LabelRow(_Part):
+class LabelHistory(_Part):
     """Scores of a label at the best evaluation. history: its F1 at each visible evaluation that is shown."""
 
     label: str
@@ -151,7 +151,7 @@ class CellPage(_Part):
     words: int
 
 
-class Cell(_Part):
+class ConfusionCell(_Part):
     """A cell that is not zero. pages: those with most words in it; page_count: all of them."""
 
     true: str
@@ -165,7 +165,7 @@ class Confusion(_Part):
     """Confusion of classes, the frequent ones where there are too many. unit: what is counted."""
 
     classes: tuple[str, ...]
-    cells: tuple[Cell, ...]
+    cells: tuple[ConfusionCell, ...]
     left_out: int  # classes
     unit: str
 
@@ -249,10 +249,10 @@ class Report(_Part):
     comparability: Comparability
     best: BestScores | None
     test: HeldOutScores | None
-    totals: Totals
-    attempts: tuple[AttemptRow, ...]
+    totals: RunTotals
+    attempts: tuple[ReportedAttempt, ...]
     evaluations: tuple[EvaluationPoint, ...]
-    labels: tuple[LabelRow, ...]
+    labels: tuple[LabelHistory, ...]
     labels_left_out: int
     confusion: Confusion | None
     histogram: tuple[HistogramRow, ...]

@@ -9,16 +9,16 @@ from typing import Final
 
 from receipt_layoutlm.data.labels import OUTSIDE
 from receipt_layoutlm.reports.advice import Rerun, advise
-from receipt_layoutlm.reports.history import Predictions, RunEvaluation, RunHistory
+from receipt_layoutlm.reports.history import JudgedPredictions, RunEvaluation, RunHistory
 from receipt_layoutlm.reports.judged_pages import JudgedPage, cells_by_page, judged_pages, reliability_of, slices_of
 from receipt_layoutlm.reports.overlay import ERRORS, Overlay
 from receipt_layoutlm.reports.report import (
     BestScores,
-    Cell,
     CellPage,
     Confusion,
+    ConfusionCell,
     HistogramRow,
-    LabelRow,
+    LabelHistory,
     Reliability,
     Report,
     WorstPage,
@@ -46,7 +46,7 @@ class MadeReport:
     overlays: tuple[Overlay | None, ...]
 
 
-def make_report(history: RunHistory, rerun: Rerun, made_at: datetime, made_by: str) -> MadeReport:
+def build_report(history: RunHistory, rerun: Rerun, made_at: datetime, made_by: str) -> MadeReport:
     """Commands in the advice lack the program's name."""
     visible = [each for each in history.evaluations if each.point.is_visible]
     best = best_of(visible)
@@ -70,7 +70,7 @@ def make_report(history: RunHistory, rerun: Rerun, made_at: datetime, made_by: s
         attempts=tuple(history.attempts),
         evaluations=tuple(each.point for each in history.evaluations),
         labels=tuple(
-            LabelRow(
+            LabelHistory(
                 label=label,
                 **row.model_dump(),
                 train_entities=history.data.entities.get("training", {}).get(label),
@@ -152,9 +152,9 @@ def _confusion(best: RunEvaluation | None, judged: Sequence[JudgedPage]) -> Conf
     )
 
 
-def _cell(pair: tuple[str, str], count: int, pages: Counter[str]) -> Cell:
+def _cell(pair: tuple[str, str], count: int, pages: Counter[str]) -> ConfusionCell:
     most = sorted(pages.items(), key=lambda page: (-page[1], page[0]))[:CELL_PAGES]
-    return Cell(
+    return ConfusionCell(
         true=pair[0],
         predicted=pair[1],
         count=count,
@@ -210,7 +210,7 @@ def _worst_page(judged: JudgedPage, overlay: Overlay | None) -> WorstPage:
     )
 
 
-def _notes(predictions: Predictions | None, judged: Iterable[JudgedPage], is_of_best: bool) -> Iterable[str]:
+def _notes(predictions: JudgedPredictions | None, judged: Iterable[JudgedPage], is_of_best: bool) -> Iterable[str]:
     if predictions is not None and not is_of_best:
         yield (
             f"the stored predictions are those of step {predictions.global_step}, not of the best evaluation: slices "
@@ -220,7 +220,7 @@ def _notes(predictions: Predictions | None, judged: Iterable[JudgedPage], is_of_
         yield f"{unknown} pages cannot be drawn: the snapshot does not have them, or has another version of them"
 
 
-def redacted(made: MadeReport) -> MadeReport:
+def without_texts(made: MadeReport) -> MadeReport:
     """The report without texts of pages: pages are named by a digest of their id, and nothing is drawn."""
     report = made.report
     confusion = report.confusion

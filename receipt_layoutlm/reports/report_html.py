@@ -6,7 +6,7 @@ from receipt_layoutlm.reports.charts import LEFT, RIGHT, WIDTH, run_charts, spar
 from receipt_layoutlm.reports.drawing import drawings_within
 from receipt_layoutlm.reports.html import html_document
 from receipt_layoutlm.reports.overlay import ERRORS
-from receipt_layoutlm.reports.report import Cell, Report
+from receipt_layoutlm.reports.report import ConfusionCell, Report
 from receipt_layoutlm.reports.report_build import MadeReport
 
 MAX_BYTES: Final = 5_000_000
@@ -22,7 +22,7 @@ SHADES: Final = 6
 class ShownCell(NamedTuple):
     """A cell with its anchor and shade, 0 to SHADES - 1, by its share of the true class."""
 
-    cell: Cell
+    cell: ConfusionCell
     anchor: str
     shade: int
 

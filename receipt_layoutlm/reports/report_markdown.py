@@ -7,7 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from receipt_layoutlm.reports.canvas import spelled_out
 from receipt_layoutlm.reports.charts import figure
-from receipt_layoutlm.reports.html import json_text
+from receipt_layoutlm.reports.html import inline_json
 from receipt_layoutlm.reports.report import Report
 
 SHOWN_CONFUSIONS = 10
@@ -35,7 +35,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_escaped,
     )
-    environment.filters |= {"figure": figure, "score": "{:.4f}".format, "code": _code, "json_text": json_text}
+    environment.filters |= {"figure": figure, "score": "{:.4f}".format, "code": _code, "inline_json": inline_json}
     return environment
 
 

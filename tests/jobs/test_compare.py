@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from receipt_dynamo import Job
-from receipt_layoutlm.jobs.compare import RECIPE, Comparison, compare_jobs
+from receipt_layoutlm.jobs.compare import RECIPE, RunComparison, compare_jobs
 from tests.support.judged_jobs import JudgedJobs
 from tests.support.stores import Store
 from tests.support.tiny import tiny_pages
@@ -20,7 +20,7 @@ def jobs(store: Store, tmp_path: Path) -> JudgedJobs:
     return JudgedJobs(store, PAGES, tmp_path)
 
 
-def compared(store: Store, *jobs: Job, group_by: str | None = None) -> Comparison:
+def compared(store: Store, *jobs: Job, group_by: str | None = None) -> RunComparison:
     return compare_jobs(store.queue.client, jobs, lambda _: store.bucket, group_by, lambda: None)
 
 

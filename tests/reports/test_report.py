@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from receipt_layoutlm.reports.history import Findings, RunEvaluation
-from receipt_layoutlm.reports.report import DataFacts, EvaluationPoint, HeldOutScores, Report, Totals
-from receipt_layoutlm.reports.report_build import CELL_PAGES, MAX_CLASSES, MAX_LABELS, WORST_PAGES, redacted
+from receipt_layoutlm.reports.report import DataFacts, EvaluationPoint, HeldOutScores, Report, RunTotals
+from receipt_layoutlm.reports.report_build import CELL_PAGES, MAX_CLASSES, MAX_LABELS, WORST_PAGES, without_texts
 from receipt_layoutlm.run.scores import Bin, LabelScore
 from tests.support.reports import (
     RIGHT,
@@ -107,7 +107,7 @@ def test_a_job_that_nothing_ran_of_has_a_report() -> None:
         attempts=[],
         evaluations=[],
         predictions=None,
-        totals=Totals(wall_seconds=0, running_seconds=0, waiting_seconds=0, lost_steps=0, cost=None),
+        totals=RunTotals(wall_seconds=0, running_seconds=0, waiting_seconds=0, lost_steps=0, cost=None),
     )
     assert (empty.best, empty.confusion, empty.reliability, empty.worst_pages) == (None, None, None, ())
     assert Report.model_validate_json(empty.model_dump_json()) == empty
@@ -211,7 +211,7 @@ def test_a_redacted_report_has_no_text_of_a_page_and_draws_none() -> None:
         predictions=predictions(secret, WRONG),
         job=job(status="failed", error="page file-of-Mr-Smith: Zaphod", description="for Zaphod"),
     )
-    shown = redacted(whole)
+    shown = without_texts(whole)
     assert shown.overlays == (None, None)
     text = shown.report.model_dump_json()
     assert shown.report.is_redacted

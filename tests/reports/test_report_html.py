@@ -16,7 +16,7 @@ from receipt_layoutlm.reports.charts import figure, run_charts, ticks
 from receipt_layoutlm.reports.history import Findings, RunHistory
 from receipt_layoutlm.reports.overlay import Overlay
 from receipt_layoutlm.reports.report import Artifact, DataFacts, EvaluationPoint, OptionRow
-from receipt_layoutlm.reports.report_build import MadeReport, make_report, redacted
+from receipt_layoutlm.reports.report_build import MadeReport, build_report, without_texts
 from receipt_layoutlm.reports.report_html import MAX_BYTES, report_html
 from receipt_layoutlm.reports.report_markdown import report_markdown
 from receipt_layoutlm.run.scores import Bin, LabelScore
@@ -160,8 +160,8 @@ def hostile(text: str) -> RunHistory:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_texts_of_pages_people_and_machines_are_shown_as_text_and_as_nothing_else(text: str) -> None:
-    plain = Parsed(report_html(make_report(hostile("plain"), rerun, NOON, "9")))
-    parsed = Parsed(report_html(make_report(hostile(text), rerun, NOON, "9")))
+    plain = Parsed(report_html(build_report(hostile("plain"), rerun, NOON, "9")))
+    parsed = Parsed(report_html(build_report(hostile(text), rerun, NOON, "9")))
     assert parsed.elements == plain.elements
     assert {(tag, name) for tag, name, _ in parsed.attributes} == {(tag, name) for tag, name, _ in plain.attributes}
     assert not [value for _, name, value in parsed.attributes if name in ("href", "src") and not value.startswith("#")]
@@ -180,7 +180,7 @@ def test_the_policy_allows_the_styles_of_the_page_and_no_script() -> None:
 def test_a_redacted_page_has_no_word_no_name_and_no_drawing() -> None:
     secret = judged("file-of-Mr-Smith", ("O",) * 4, ("Zaphod", "Beeblebrox", "TOTAL", "77.31"), "Smith and Sons")
     whole = made(predictions=predictions(secret, WRONG))
-    pages = report_html(redacted(whole)), report_markdown(redacted(whole).report)
+    pages = report_html(without_texts(whole)), report_markdown(without_texts(whole).report)
     for text in pages:
         assert not [word for word in ("Zaphod", "Beeblebrox", "77.31", "Smith", "page-wrong") if word in text]
     assert "Zaphod" in report_html(whole) and 'class="drawn"' not in pages[0]

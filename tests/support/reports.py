@@ -5,10 +5,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from receipt_layoutlm.data.page import Page
-from receipt_layoutlm.reports.history import Findings, Predictions, RunEvaluation, RunHistory
+from receipt_layoutlm.reports.history import Findings, JudgedPredictions, RunEvaluation, RunHistory
 from receipt_layoutlm.reports.report import (
     Artifact,
-    AttemptRow,
     Comparability,
     DataFacts,
     EvaluationPoint,
@@ -16,9 +15,10 @@ from receipt_layoutlm.reports.report import (
     MachineFacts,
     OptionRow,
     Report,
-    Totals,
+    ReportedAttempt,
+    RunTotals,
 )
-from receipt_layoutlm.reports.report_build import MadeReport, make_report
+from receipt_layoutlm.reports.report_build import MadeReport, build_report
 from receipt_layoutlm.run.predictions import PredictedPage
 from receipt_layoutlm.run.scores import LabelScore
 
@@ -48,8 +48,8 @@ def job(**changes: Any) -> JobFacts:
     return facts.model_copy(update=changes)
 
 
-def attempt(number: int, first: int, last: int, **changes: Any) -> AttemptRow:
-    row = AttemptRow(
+def attempt(number: int, first: int, last: int, **changes: Any) -> ReportedAttempt:
+    row = ReportedAttempt(
         attempt=number,
         worker_id=f"worker-{number}",
         machine="g5.xlarge spot",
@@ -105,8 +105,10 @@ def judged(
     return view, Page(page_id, group, words, boxes, true, 400, 800)
 
 
-def predictions(*pages: tuple[PredictedPage, Page], trained_on: frozenset[str] | None = frozenset()) -> Predictions:
-    return Predictions(30, [view for view, _ in pages], {page.page_id: page for _, page in pages}, trained_on)
+def predictions(
+    *pages: tuple[PredictedPage, Page], trained_on: frozenset[str] | None = frozenset()
+) -> JudgedPredictions:
+    return JudgedPredictions(30, [view for view, _ in pages], {page.page_id: page for _, page in pages}, trained_on)
 
 
 RIGHT = judged("page-right", TRUE)
@@ -131,7 +133,7 @@ def history(**changes: Any) -> RunHistory:
             attempt(1, 0, 25, ending="interrupted", outcome="interrupted: asked to stop", lost_steps=5),
             attempt(2, 20, 30),
         ],
-        "totals": Totals(wall_seconds=600, running_seconds=360, waiting_seconds=240, lost_steps=5, cost=0.1),
+        "totals": RunTotals(wall_seconds=600, running_seconds=360, waiting_seconds=240, lost_steps=5, cost=0.1),
         "evaluations": [
             evaluation(10, 0.4),
             evaluation(20, 0.6),
@@ -153,7 +155,7 @@ def rerun(changes: Mapping[str, object]) -> str:
 
 
 def made(**changes: Any) -> MadeReport:
-    return make_report(history(**changes), rerun, NOON + timedelta(hours=1), "9.9")
+    return build_report(history(**changes), rerun, NOON + timedelta(hours=1), "9.9")
 
 
 def report(**changes: Any) -> Report:

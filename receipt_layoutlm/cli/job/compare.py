@@ -19,7 +19,7 @@ from receipt_layoutlm.jobs.wording import count, duration
 
 if TYPE_CHECKING:  # numpy takes a tenth of a second
     from receipt_dynamo import Job
-    from receipt_layoutlm.jobs.compare import ComparedRun, Comparison, PairedDifference
+    from receipt_layoutlm.jobs.compare import ComparedRun, RunComparison, PairedDifference
     from receipt_layoutlm.run.paired import Difference, PairedScores
 
 SHOWN_PAGES = 5  # ids of pages that flipped
@@ -92,9 +92,9 @@ def compare(
         _write_html(connection, jobs, comparison, html_file)
 
 
-def _write_html(connection: Connection, jobs: "Sequence[Job]", comparison: "Comparison", file: Path) -> None:
+def _write_html(connection: Connection, jobs: "Sequence[Job]", comparison: "RunComparison", file: Path) -> None:
     """The page of two jobs. Raises NotComparable where there are no predictions of both."""
-    from receipt_layoutlm.datasets.predictions import pages_of, stored_predictions
+    from receipt_layoutlm.datasets.predictions import held_out_pages, stored_predictions
     from receipt_layoutlm.jobs.compare import NotComparable
     from receipt_layoutlm.reports.comparison_html import FlippedPage, comparison_html
     from receipt_layoutlm.reports.judged_pages import judged_pages
@@ -103,7 +103,7 @@ def _write_html(connection: Connection, jobs: "Sequence[Job]", comparison: "Comp
     if pair is None or pair.scores is None:
         reason = "their scores are not comparable" if pair is None else pair.missing
         raise NotComparable(f"{file} is not written: {reason}")
-    pages = pages_of(jobs[0], connection.open_bucket)
+    pages = held_out_pages(jobs[0], connection.open_bucket)
     first, other = (
         {page.page_id: page.overlay() for page in judged_pages(stored.validation, pages)}
         for stored in (stored_predictions(job, connection.open_bucket) for job in jobs)
@@ -124,7 +124,7 @@ def _write_html(connection: Connection, jobs: "Sequence[Job]", comparison: "Comp
     say(f"{file}: {count(len(wrong), 'page')} that became wrong, {len(right)} that became right", err=True)
 
 
-def _parts(comparison: "Comparison") -> Iterator[str]:
+def _parts(comparison: "RunComparison") -> Iterator[str]:
     """The tables and texts for people."""
     yield _runs_text(comparison.runs, comparison.metric or "score")
     if comparison.groups:

@@ -90,13 +90,13 @@ def report_text(job: Job, metrics: Sequence[JobMetric]) -> str:
     ]
     if remedy := remedy_of(job, metrics):
         facts.append(("to try", f"layoutlm-cli {rerun_command(job, remedy)}"))
-    if (hardware := read_stored(Hardware, results.get("hardware"))) is not None:
+    if (hardware := stored_record(Hardware, results.get("hardware"))) is not None:
         facts.append(("hardware", hardware.text))
-    if (weights := read_stored(ClassWeights, results.get("class_weights"))) is not None and not weights.is_plain:
+    if (weights := stored_record(ClassWeights, results.get("class_weights"))) is not None and not weights.is_plain:
         facts.append(("class weights", weights_text(weights)))
     if isinstance(ways := results.get("f1_by_decoding"), dict) and ways:
         facts.append(("F1 by decoding", ", ".join(f"{way} {score(value)}" for way, value in ways.items())))
-    if (test := read_stored(FinalScores, results.get("test"))) is not None:
+    if (test := stored_record(FinalScores, results.get("test"))) is not None:
         facts.append(("test set", test.text))
     parts = ["\n".join(f"{name:16}  {clean(text)}" for name, text in facts)]
     if results.get("per_label"):
@@ -139,7 +139,7 @@ def words_of(results: Mapping[str, JsonValue]) -> WordReport | None:
     return word_report(confusion) if confusion else None
 
 
-def read_stored(kind: type[R], document: JsonValue) -> R | None:
+def stored_record(kind: type[R], document: JsonValue) -> R | None:
     """None if the job does not store it, or another version stored it differently."""
     try:
         return kind.model_validate(document)
