@@ -19,7 +19,7 @@ from receipt_layoutlm.jobs.wording import count, duration
 
 if TYPE_CHECKING:  # numpy takes a tenth of a second
     from receipt_dynamo import Job
-    from receipt_layoutlm.jobs.compare import ComparedRun, RunComparison, PairedDifference
+    from receipt_layoutlm.jobs.compare import ComparedRun, PairedDifference, RunComparison
     from receipt_layoutlm.run.paired import Difference, PairedScores
 
 SHOWN_PAGES = 5  # ids of pages that flipped
