@@ -29,8 +29,9 @@ from receipt_layoutlm.cli.connection import explain_errors
 from receipt_layoutlm.cli.fleet.status import status_text
 from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.wait import wait_for
+from receipt_layoutlm.fleet.scaler.figures import Scaler
 from receipt_layoutlm.fleet.scaler.group import Group, GroupFigures
-from receipt_layoutlm.fleet.scaler.look import Scaler, look
+from receipt_layoutlm.fleet.scaler.look import look
 from receipt_layoutlm.fleet.stack import StackState
 from receipt_layoutlm.fleet.status import StatusSources, fleet_status
 from receipt_layoutlm.storage.bucket import Bucket
@@ -200,7 +201,17 @@ class World:
     def _look(self) -> None:
         raised: list[int] = []
         figures = GroupFigures(0, 4, frozenset(), None, utcnow())
-        group = Group("g", "default", 4, lambda: figures, lambda _since: [], raised.append)
+        group = Group(
+            name="g",
+            queue="default",
+            maximum=4,
+            read=lambda: figures,
+            launches=lambda _since: [],
+            raise_to=raised.append,
+            lower_to=lambda capacity, _seen: raised.append(capacity),
+            replace=lambda _instance_id: None,
+            failure=lambda: None,
+        )
         now = utcnow
         queue = JobQueue(self.client, now=now)
         scaler = Scaler(FLEET, queue, self.rows, [group], 1, list, lambda _: 1.0, now, 10.0)

@@ -56,6 +56,6 @@ def test_a_job_is_submitted_interrupted_resumed_listed_and_compared(
     assert listed["long"]["attempt"] == 2
     metrics = json.loads(cli("job", "metrics", "long", "--json"))
     assert len(metrics) == 400 and metrics[-1]["extras"]["accuracy"] == metrics[-1]["metric_value"]
-    rows = json.loads(cli("job", "compare", "long", "short", "--json"))
+    rows = json.loads(cli("job", "compare", "long", "short", "--json"))["runs"]
     assert [(row["name"], row["rank"]) for row in rows] == [("long", 1), ("short", 2)]
     assert "hidden_size=4" in cli("job", "show", "long")
