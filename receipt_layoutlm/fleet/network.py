@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 # services that a machine cannot work without; gateway endpoints serve the first two
 NEEDED_ENDPOINTS: Final = ("s3", "dynamodb", "autoscaling")
-_ANYWHERE: Final = ("0.0.0.0/0", "::/0")
+_ANYWHERE: Final = "0.0.0.0/0"  # the security group opens no way out by IPv6
 
 
 class NoZone(UserError):
@@ -52,7 +52,12 @@ def _obstacles(client: "EC2Client", subnet: "SubnetTypeDef") -> Iterator[str]:
     route = _default_route(table)
     if route is None:
         found = client.describe_vpc_endpoints(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["VpcEndpoints"]
-        served = {endpoint["ServiceName"].rpartition(".")[2] for endpoint in found}
+        served = {
+            endpoint["ServiceName"].rpartition(".")[2]
+            for endpoint in found
+            if endpoint.get("VpcEndpointType") != "Gateway"
+            or table["RouteTableId"] in endpoint.get("RouteTableIds", ())
+        }
         if missing := [service for service in NEEDED_ENDPOINTS if service not in served]:
             yield (
                 f"{name}: its route table {table['RouteTableId']} has no default route, and {vpc} no endpoint for "
@@ -78,6 +83,6 @@ def _route_table(client: "EC2Client", subnet: str, vpc: str) -> "RouteTableTypeD
 
 def _default_route(table: "RouteTableTypeDef") -> "RouteTypeDef | None":
     for route in table["Routes"]:
-        if route.get("DestinationCidrBlock", route.get("DestinationIpv6CidrBlock")) in _ANYWHERE:
+        if route.get("DestinationCidrBlock") == _ANYWHERE:
             return route
     return None

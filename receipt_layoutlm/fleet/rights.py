@@ -191,7 +191,8 @@ def deploy_rights(account: str, region: str, fleet: str, partition: str = "aws")
             "*",
             _named(
                 "lambda",
-                "CreateEventSourceMapping GetEventSourceMapping UpdateEventSourceMapping DeleteEventSourceMapping",
+                "CreateEventSourceMapping GetEventSourceMapping UpdateEventSourceMapping DeleteEventSourceMapping "
+                "TagResource",
             ),
         ),
         Right(

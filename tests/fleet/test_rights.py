@@ -294,6 +294,7 @@ def test_a_worker_that_takes_snapshots_reads_the_receipts(endpoint: str) -> None
 
     for brings in ({"dynamodb:LeadingKeys": ["IMAGE#1"]}, {"dynamodb:LeadingKeys": ["DATASETS"]}):
         assert allowed(fleet, "WorkerRoleArn", "dynamodb:GetItem", "{table}", brings)
+        assert allowed(fleet, "WorkerRoleArn", "dynamodb:ConditionCheckItem", "{table}", brings)
     assert not allowed(fleet, "WorkerRoleArn", "dynamodb:PutItem", "{table}", {"dynamodb:LeadingKeys": ["IMAGE#1"]})
 
 
@@ -313,6 +314,11 @@ PEOPLE = [
     ("s3:PutObject", "{bucket}/datasets/1.jsonl.gz", "", "submit"),
     ("s3:PutObject", "{bucket}/runs/1/attempt-000/checkpoint-5/model.safetensors", "", "submit"),
     ("dynamodb:Query", "{table}", "MODEL#production", "read"),
+    ("dynamodb:GetItem", "{table}", "QUEUE#default", "read"),
+    ("s3:GetObject", "{bucket}/images/1", "", "read"),
+    ("dynamodb:ConditionCheckItem", "{table}", "DATASETS", "submit"),
+    ("s3:PutObject", "{bucket}/images/1", "", "submit"),
+    ("dynamodb:PutItem", "{table}", "DATASETS", "operate"),
     ("dynamodb:PutItem", "{table}", "MODEL#production", "operate"),
     ("dynamodb:PutItem", "{table}", "FLEET#{fleet}", "operate"),
     ("dynamodb:DeleteItem", "{table}", "FLEET#{fleet}", "operate"),
