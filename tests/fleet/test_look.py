@@ -518,23 +518,26 @@ def test_a_retried_job_waits_since_its_retry(fleet: Fleet) -> None:
 
 
 def test_launches_are_found_among_the_activities_of_a_group(autoscaling: "AutoScalingClient") -> None:
-    def activity(description: str, at: datetime = NOON) -> dict[str, object]:
+    def activity(description: str, at: datetime = NOON, status: str = "Successful") -> dict[str, object]:
         return {
             "ActivityId": "a",
             "AutoScalingGroupName": "a-group",
             "Description": description,
             "Cause": "…",
             "StartTime": at,
-            "StatusCode": "Successful",
+            "StatusCode": status,
         }
 
+    died = activity(
+        "Launching a new EC2 instance: i-0123456789abcdef2.  Status Reason: Client.InternalError", NOON, "Failed"
+    )
     texts = (
         "Launching a new EC2 instance: i-0123456789abcdef0",
         "Terminating EC2 instance: i-0123456789abcdef1",
         "Launching a new EC2 instance.  Status Reason: there is no spot capacity",
     )
     with Stubber(autoscaling) as stub:
-        for page in ([activity(text) for text in texts], [activity(texts[0], NOON - hours(1))]):
+        for page in ([*(activity(text) for text in texts), died], [activity(texts[0], NOON - hours(1))]):
             stub.add_response("describe_scaling_activities", {"Activities": page, "NextToken": "more"})
         launches = aws_group(autoscaling, "a-group", "default", 4).launches(NOON)
     assert launches == [Launch("i-0123456789abcdef0", NOON)]

@@ -129,7 +129,10 @@ def _read(client: "AutoScalingClient", name: str, now: Callable[[], datetime]) -
 
 
 def _launches(client: "AutoScalingClient", name: str, since: datetime) -> list[Launch]:
-    """The newest launches since a time; activities are listed newest first, page by page."""
+    """The newest launches since a time; activities are listed newest first, page by page.
+
+    Those that failed are left out, such as an instance whose disk key may not be used: it never ran, and cost nothing.
+    """
     launches: list[Launch] = []
     pages = client.get_paginator("describe_scaling_activities").paginate(
         AutoScalingGroupName=name, PaginationConfig={"MaxItems": _MOST_ACTIVITIES}
@@ -138,7 +141,7 @@ def _launches(client: "AutoScalingClient", name: str, since: datetime) -> list[L
         recent = [activity for activity in page["Activities"] if activity["StartTime"] >= since]
         for activity in recent:
             match = _LAUNCH.match(activity.get("Description", ""))
-            if match and match[1]:
+            if match and match[1] and activity["StatusCode"] not in ("Failed", "Cancelled"):
                 launches.append(Launch(match[1], activity["StartTime"]))
         if len(recent) < len(page["Activities"]):
             break
