@@ -27,6 +27,11 @@ def entities(tags: Sequence[str]) -> list[Entity]:
     return spans
 
 
+def label_of(tag: str) -> str:
+    """The label of a tag: O, or what follows B- or I-."""
+    return tag if tag == OUTSIDE else tag[2:]
+
+
 def labelled(true: Sequence[str], tags: Sequence[str]) -> Sequence[str]:
     """The tags of a page with O for words whose true tag is unlabelled."""
     if UNSUPERVISED not in true:

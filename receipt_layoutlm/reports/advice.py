@@ -90,9 +90,7 @@ def _next_pages(report: Report) -> str | None:
 def _of_mixed_labels(report: Report) -> Iterator[Advice]:
     if report.confusion is None:
         return
-    totals: dict[str, int] = {}
-    for cell in report.confusion.cells:
-        totals[cell.true] = totals.get(cell.true, 0) + cell.count
+    totals = report.confusion.totals
 
     def is_mixed(cell: ConfusionCell) -> bool:
         is_pair = cell.true != cell.predicted and OUTSIDE not in (cell.true, cell.predicted)

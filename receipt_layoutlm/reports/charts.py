@@ -7,9 +7,11 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from receipt_layoutlm.reports.report import AttemptEnding, EvaluationPoint, Report, ReportedAttempt
+
+V = TypeVar("V")
 
 WIDTH, HEIGHT = 520, 250
 LEFT, RIGHT, TOP, BOTTOM = 72, 12, 12, 40
@@ -86,7 +88,7 @@ class Chart:
 
 
 class ChartValues(NamedTuple):
-    """ChartValues of a curve by step: those that hold, and those that a later attempt repeated."""
+    """Values of a curve by step: those that hold, and those that a later attempt repeated."""
 
     name: str
     kept: Sequence[tuple[int, float]]
@@ -156,10 +158,10 @@ def _chart(title: str, unit: str, group: Sequence[ChartValues], attempts: Sequen
 
     curves = []
     for number, values in enumerate(group):
-        kept = _every(values.kept, MAX_POINTS)
+        kept = thinned(values.kept, MAX_POINTS)
         line = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in kept)
         shown = marks(kept, values.name) if len(kept) <= MARKED else ()
-        curves.append(Curve(values.name, number, line, shown, marks(_every(values.discarded, MARKED), values.name)))
+        curves.append(Curve(values.name, number, line, shown, marks(thinned(values.discarded, MARKED), values.name)))
     spans = tuple(_spans(attempts, x, bottom + 22))
     rows = len({span.y for span in spans})
     return Chart(
@@ -175,10 +177,11 @@ def _chart(title: str, unit: str, group: Sequence[ChartValues], attempts: Sequen
     )
 
 
-def _every(points: Sequence[tuple[int, float]], most: int) -> Sequence[tuple[int, float]]:
-    if len(points) <= most:
-        return points
-    return [points[round(place * (len(points) - 1) / (most - 1))] for place in range(most)]
+def thinned(items: Sequence[V], most: int) -> Sequence[V]:
+    """At most so many, evenly spread, with the first and the last."""
+    if len(items) <= most:
+        return items
+    return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]
 
 
 def _spans(attempts: Sequence[ReportedAttempt], x: Callable[[float], float], top: float) -> Iterator[TimeSpan]:

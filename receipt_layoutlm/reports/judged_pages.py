@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from receipt_layoutlm.data.labels import OUTSIDE
 from receipt_layoutlm.data.page import UNSUPERVISED, Page
-from receipt_layoutlm.data.tags import Entity, entities, labelled
+from receipt_layoutlm.data.tags import Entity, entities, label_of
 from receipt_layoutlm.reports.overlay import Overlay, entity_marks
 from receipt_layoutlm.reports.report import SliceRow
 from receipt_layoutlm.run.predictions import PredictedPage
@@ -34,9 +33,8 @@ class JudgedPage:
 
     @cached_property
     def entities(self) -> tuple[set[Entity], set[Entity]]:
-        """True and predicted ones; unlabelled words are left out, as in evaluations."""
-        view = self.predicted
-        return set(entities(view.true)), set(entities(labelled(view.true, view.predicted)))
+        """True and predicted ones, found once."""
+        return self.predicted.entities()
 
     @property
     def trouble(self) -> tuple[float, float, str]:
@@ -72,12 +70,8 @@ def cells_by_page(judged: Iterable[JudgedPage]) -> dict[tuple[str, str], Counter
     for each in judged:
         for true, predicted in zip(each.predicted.true, each.predicted.predicted, strict=True):
             if true != UNSUPERVISED:
-                cells.setdefault((_label(true), _label(predicted)), Counter())[each.page_id] += 1
+                cells.setdefault((label_of(true), label_of(predicted)), Counter())[each.page_id] += 1
     return cells
-
-
-def _label(tag: str) -> str:
-    return tag if tag == OUTSIDE else tag[2:]
 
 
 def slices_of(judged: Sequence[JudgedPage], trained_on: Set[str] | None) -> dict[str, tuple[SliceRow, ...]]:
@@ -136,7 +130,7 @@ def reliability_of(judged: Iterable[JudgedPage]) -> tuple[Bin, ...]:
                 place = min(max(math.ceil(confidence * BINS) - 1, 0), BINS - 1)
                 words[place][0] += 1
                 words[place][1] += confidence
-                words[place][2] += _label(true) == _label(predicted)
+                words[place][2] += label_of(true) == label_of(predicted)
     return tuple(
         Bin(
             low=place / BINS,

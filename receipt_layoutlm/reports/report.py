@@ -4,6 +4,7 @@ A field that the run does not have is empty or None: a job without an evaluation
 durations seconds, money US dollars, texts as they are stored: hostile, to be escaped by whoever shows them.
 """
 
+from collections import Counter
 from datetime import datetime
 from typing import Final, Literal
 
@@ -168,6 +169,14 @@ class Confusion(_Part):
     cells: tuple[ConfusionCell, ...]
     left_out: int  # classes
     unit: str
+
+    @property
+    def totals(self) -> Counter[str]:
+        """What is counted of each true class, in the cells that are there."""
+        totals = Counter[str]()
+        for cell in self.cells:
+            totals[cell.true] += cell.count
+        return totals
 
 
 class HistogramRow(_Part):

@@ -9,6 +9,7 @@ from typing import Final
 
 from receipt_layoutlm.data.labels import OUTSIDE
 from receipt_layoutlm.reports.advice import Rerun, advise
+from receipt_layoutlm.reports.charts import thinned
 from receipt_layoutlm.reports.history import JudgedPredictions, RunEvaluation, RunHistory
 from receipt_layoutlm.reports.judged_pages import JudgedPage, cells_by_page, judged_pages, reliability_of, slices_of
 from receipt_layoutlm.reports.overlay import ERRORS, Overlay
@@ -99,13 +100,6 @@ def best_of(visible: Sequence[RunEvaluation]) -> RunEvaluation | None:
     if kept:
         return kept[-1]
     return max(reversed(visible), key=lambda each: each.point.metric_value, default=None)
-
-
-def thinned(items: Sequence[RunEvaluation], most: int) -> Sequence[RunEvaluation]:
-    """At most so many, evenly spread, with the first and the last."""
-    if len(items) <= most:
-        return items
-    return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]
 
 
 def _f1_of(evaluation: RunEvaluation, label: str) -> float | None:

@@ -61,9 +61,7 @@ def report_html(made: MadeReport) -> str:
 def _cells(report: Report) -> list[ShownCell]:
     if report.confusion is None:
         return []
-    totals: dict[str, int] = {}
-    for cell in report.confusion.cells:
-        totals[cell.true] = totals.get(cell.true, 0) + cell.count
+    totals = report.confusion.totals
     return [
         ShownCell(cell, f"cell-{number}", min(int(SHADES * cell.count / totals[cell.true]), SHADES - 1))
         for number, cell in enumerate(report.confusion.cells)

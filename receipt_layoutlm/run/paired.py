@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from receipt_layoutlm.data.tags import Entity, entities, labelled
+from receipt_layoutlm.data.tags import entities
 from receipt_layoutlm.run.predictions import PredictedPage
 
 RESAMPLES: Final = 1000
@@ -108,17 +108,12 @@ def compare_runs(
     )
 
 
-def _entities(page: PredictedPage) -> tuple[set[Entity], set[Entity]]:
-    """True and predicted entities; unlabelled words are left out, as in evaluations."""
-    return {*entities(page.true)}, {*entities(labelled(page.true, page.predicted))}
-
-
 def _counts(pages: Sequence[PredictedPage], places: Sequence[int], labels: Sequence[str], groups: int) -> FloatArray:
     """(groups, 1 + labels, 2): right entities, and true and predicted ones together; the first row is of all labels."""
     rows = {label: [0, number] for number, label in enumerate(labels, start=1)}
     counts = np.zeros((groups, len(labels) + 1, 2))
     for page, place in zip(pages, places, strict=True):
-        true, predicted = _entities(page)
+        true, predicted = page.entities()
         for entity in true & predicted:
             counts[place, rows.get(entity.label, 0), 0] += 1
         for entity in (*true, *predicted):
@@ -167,5 +162,5 @@ def _student(quantile: float, freedom: int) -> float:
 
 
 def _is_right(page: PredictedPage) -> bool:
-    true, predicted = _entities(page)
+    true, predicted = page.entities()
     return true == predicted

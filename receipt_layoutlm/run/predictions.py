@@ -14,6 +14,7 @@ from pydantic_core import to_json
 
 from receipt_layoutlm.data.page import DataError, Page
 from receipt_layoutlm.data.source_text import unpacked
+from receipt_layoutlm.data.tags import Entity, entities, labelled
 
 TEST = "test.jsonl.gz"
 
@@ -33,6 +34,10 @@ class PredictedPage:
     predicted: tuple[str, ...]
     confidence: tuple[float, ...]
     true_confidence: tuple[float | None, ...]
+
+    def entities(self) -> tuple[set[Entity], set[Entity]]:
+        """True and predicted entities; unlabelled words are left out, as in evaluations."""
+        return {*entities(self.true)}, {*entities(labelled(self.true, self.predicted))}
 
     def is_of(self, page: Page) -> bool:
         """Whether these are the words of the page."""

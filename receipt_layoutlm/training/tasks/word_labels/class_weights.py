@@ -10,6 +10,7 @@ from typing import Final
 from receipt_layoutlm.configs.word_labels import ClassWeightScheme, WordLabelsConfig
 from receipt_layoutlm.data.labels import OUTSIDE, LabelMap
 from receipt_layoutlm.data.page import UNSUPERVISED
+from receipt_layoutlm.data.tags import label_of
 from receipt_layoutlm.run.class_weights import ClassWeights
 from receipt_layoutlm.training.tasks.word_labels.inputs.encoded import EncodedPages
 
@@ -18,9 +19,7 @@ _BETA: Final = 0.9999  # of the effective number of samples, Cui et al. 2019
 
 def weights_by_label(config: WordLabelsConfig, train: EncodedPages, label_map: LabelMap) -> ClassWeights:
     """Class weights from the word counts of the training set alone."""
-    words = Counter(
-        tag if tag == OUTSIDE else tag[2:] for page in train.pages for tag in page.tags if tag != UNSUPERVISED
-    )
+    words = Counter(label_of(tag) for page in train.pages for tag in page.tags if tag != UNSUPERVISED)
     counts = {label: words[label] for label in (OUTSIDE, *label_map.labels)}
     return class_weights(config.class_weights, counts, config.class_weight_clip, config.label_weight)
 

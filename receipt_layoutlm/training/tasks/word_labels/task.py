@@ -10,8 +10,9 @@ from transformers import LayoutLMForTokenClassification, PreTrainedTokenizerFast
 from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.configs.word_labels import INFERENCE, InferenceOptions, WordLabelsConfig
 from receipt_layoutlm.data.check_report import Finding
-from receipt_layoutlm.data.labels import LABEL_MAP, OUTSIDE, LabelMap, check_named
+from receipt_layoutlm.data.labels import LABEL_MAP, LabelMap, check_named
 from receipt_layoutlm.data.snapshot import fingerprint
+from receipt_layoutlm.data.tags import label_of
 from receipt_layoutlm.run.class_weights import ClassWeights
 from receipt_layoutlm.run.directory import RunDir
 from receipt_layoutlm.run.events import Evaluation
@@ -191,8 +192,6 @@ def loss_rule(config: WordLabelsConfig, weights: ClassWeights, label_map: LabelM
     """The training loss; evaluation always uses plain cross-entropy."""
     table = None
     if not weights.is_plain:
-        of_class = [
-            weights.weights[tag if tag == OUTSIDE else tag[2:]] for _, tag in sorted(label_map.id2label.items())
-        ]
+        of_class = [weights.weights[label_of(tag)] for _, tag in sorted(label_map.id2label.items())]
         table = torch.tensor(of_class, dtype=torch.float32)
     return LossRule(config.label_smoothing, config.focal_gamma, table)

@@ -9,9 +9,8 @@ from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from receipt_layoutlm.data.labels import OUTSIDE
 from receipt_layoutlm.data.page import UNSUPERVISED
-from receipt_layoutlm.data.tags import entities, labelled
+from receipt_layoutlm.data.tags import entities, label_of, labelled
 from receipt_layoutlm.run.scores import LabelScore
 from receipt_layoutlm.run.word_scores import rates
 
@@ -61,11 +60,6 @@ def score_entities(true: Sequence[Tags], predicted: Sequence[Tags], labels: Sequ
         predicted_labels=dict(sorted(histogram.items())),
         collapsed=len(histogram) == 1 and len(confusion) > 1,
     )
-
-
-def label_of(tag: str) -> str:
-    """The label of a tag: O, or what follows B- or I-."""
-    return tag if tag == OUTSIDE else tag[2:]
 
 
 Item = tuple[str, *tuple[object, ...]]
