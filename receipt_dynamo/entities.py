@@ -307,9 +307,8 @@ class Attempt(_Row):
     last_step: int | None = None
     lost_steps: int | None = None
     checkpoints: int | None = None
-    phase_seconds: dict[str, float] = Field(
-        default_factory=dict
-    )  # start, encode, train, evaluate, checkpoint, upload, as far as known
+    # start, encode, train, evaluate, checkpoint, upload, as far as known
+    phase_seconds: dict[str, float] = Field(default_factory=dict)
     progress: str = ""  # the last progress of an attempt whose lease expired
     ended_by: str | None = None  # lease_token of the worker that ended it itself; None after a rescue
 
@@ -351,9 +350,8 @@ class JobMetric(_Row):
     attempt: int | None = None
     seq: int | None = None
     is_best: bool = False
-    extras: JsonObject = Field(
-        default_factory=dict
-    )  # further measurements, or further values of rows of the original system
+    # further measurements, or further values of rows of the original system
+    extras: JsonObject = Field(default_factory=dict)
 
 
 class JobLog(_Row):
@@ -457,6 +455,10 @@ class ServedQueue(BaseModel):
     ordered_for: tuple[str, ...] = ()
     unfilled_since: Time | None = None
     trouble: str = ""
+
+    def is_current(self, now: datetime) -> bool:
+        """Whether the fleet, which looks every five minutes, has looked lately: else it serves the queue no more."""
+        return now - self.seen_at < timedelta(minutes=30)
 
 
 _UNIQUE_KEYS = uuid.UUID("6f6a1c1e-8f57-5d2a-9f0e-2c7a1f0f3b11")  # namespace of ids made from unique keys

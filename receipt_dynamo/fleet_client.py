@@ -82,8 +82,8 @@ class FleetRows:
         try:
             self._client.writer.execute(put(items.lock_item(fleet, token, now, now + length), free))
         except ConditionFailed as lost:
-            held = read(FleetLockItem.from_raw_data, lost.losers[0] or {})
-            return None if held.token == token else held.taken_at  # our own write, whose reply was lost
+            holder, taken_at = read(items.lock_from, lost.losers[0] or {})
+            return None if holder == token else taken_at  # our own write, whose reply was lost
         return None
 
     @checked

@@ -5,57 +5,59 @@ FLEET#{name} / PAUSE, COST#{day}, SILENT, LOCK and WARM, FLEET#{name}#CLAIMED / 
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 from pynamodb.attributes import UnicodeAttribute
 
 from receipt_dynamo.attributes import DocumentAttribute, NumericAttribute, TimeAttribute
 from receipt_dynamo.entities import FleetCost, FleetPause, FleetWarmUp, ServedQueue
-from receipt_dynamo.items import RawItem, TableItem, key, queue_pk, values_of
+from receipt_dynamo.items import RawItem, TableItem, item_at, key, queue_pk, values_of
 from receipt_dynamo.lease_watch import Sighting
+
+F = TypeVar("F", bound="FleetItem")
 
 KEPT_DAYS = 60  # of costs and machines; a pause goes a day after its end
 
 
-class FleetPauseItem(TableItem, discriminator="FLEET_PAUSE"):
+class FleetItem(TableItem):
+    """The table removes a fleet's rows some time after they count; a row without that time is read too."""
+
+    time_to_live = NumericAttribute(null=True)  # epoch seconds
+
+
+class FleetPauseItem(FleetItem, discriminator="FLEET_PAUSE"):
     reason = UnicodeAttribute()
     paused_at = TimeAttribute()
     until = TimeAttribute()
-    time_to_live = NumericAttribute(null=True)  # a row without one is read too
 
 
-class FleetCostItem(TableItem, discriminator="FLEET_COST"):
+class FleetCostItem(FleetItem, discriminator="FLEET_COST"):
     dollars = NumericAttribute()
     metered_until = TimeAttribute()
-    time_to_live = NumericAttribute(null=True)
 
 
-class SilentLeasesItem(TableItem, discriminator="FLEET_SILENT_LEASES"):
+class SilentLeasesItem(FleetItem, discriminator="FLEET_SILENT_LEASES"):
     leases = DocumentAttribute()
-    time_to_live = NumericAttribute(null=True)
 
 
-class FleetMachineItem(TableItem, discriminator="FLEET_MACHINE"):
+class FleetMachineItem(FleetItem, discriminator="FLEET_MACHINE"):
     claimed_at = TimeAttribute()
-    time_to_live = NumericAttribute(null=True)
 
 
-class FleetLockItem(TableItem, discriminator="FLEET_LOCK"):
+class FleetLockItem(FleetItem, discriminator="FLEET_LOCK"):
     token = UnicodeAttribute()
     taken_at = TimeAttribute()
     expires_at = TimeAttribute()
-    time_to_live = NumericAttribute()
 
 
-class FleetWarmUpItem(TableItem, discriminator="FLEET_WARM_UP"):
+class FleetWarmUpItem(FleetItem, discriminator="FLEET_WARM_UP"):
     machines = NumericAttribute()
     until = TimeAttribute()
-    time_to_live = NumericAttribute()
 
 
-class ServedQueueItem(TableItem, discriminator="SERVED_QUEUE"):
+class ServedQueueItem(FleetItem, discriminator="SERVED_QUEUE"):
     served = DocumentAttribute()
-    time_to_live = NumericAttribute()
 
 
 def fleet_pk(fleet: str) -> str:
@@ -91,26 +93,29 @@ def machine_key(fleet: str, instance_id: str) -> RawItem:
     return key(f"{fleet_pk(fleet)}#CLAIMED", instance_id)
 
 
+def _item(model: type[F], row: RawItem, until: datetime, /, **values: Any) -> F:
+    """An item that the table removes after `until`."""
+    return item_at(model, row, time_to_live=int(until.timestamp()), **values)
+
+
 def machine_item(fleet: str, instance_id: str, claimed_at: datetime) -> FleetMachineItem:
-    row = machine_key(fleet, instance_id)
-    return FleetMachineItem(
-        pk=row["PK"]["S"],
-        sk=row["SK"]["S"],
-        time_to_live=_epoch(claimed_at + timedelta(days=KEPT_DAYS)),
+    return _item(
+        FleetMachineItem,
+        machine_key(fleet, instance_id),
+        claimed_at + timedelta(days=KEPT_DAYS),
         claimed_at=claimed_at,
     )
 
 
 def claimed_at_from(raw: RawItem) -> datetime:
-    return FleetMachineItem.from_raw_data(raw).claimed_at
+    return values_of(FleetMachineItem, raw)["claimed_at"]  # type: ignore[no-any-return]
 
 
 def pause_item(pause: FleetPause) -> FleetPauseItem:
-    row = pause_key(pause.fleet)
-    return FleetPauseItem(
-        pk=row["PK"]["S"],
-        sk=row["SK"]["S"],
-        time_to_live=_epoch(pause.until + timedelta(days=1)),
+    return _item(
+        FleetPauseItem,
+        pause_key(pause.fleet),
+        pause.until + timedelta(days=1),
         **pause.model_dump(exclude={"fleet"}),
     )
 
@@ -120,12 +125,11 @@ def pause_from(fleet: str, raw: RawItem) -> FleetPause:
 
 
 def cost_item(cost: FleetCost) -> FleetCostItem:
-    row = cost_key(cost.fleet, cost.day)
     midnight = datetime(cost.day.year, cost.day.month, cost.day.day, tzinfo=UTC)
-    return FleetCostItem(
-        pk=row["PK"]["S"],
-        sk=row["SK"]["S"],
-        time_to_live=_epoch(midnight + timedelta(days=KEPT_DAYS)),
+    return _item(
+        FleetCostItem,
+        cost_key(cost.fleet, cost.day),
+        midnight + timedelta(days=KEPT_DAYS),
         dollars=cost.dollars,
         metered_until=cost.metered_until,
     )
@@ -136,23 +140,27 @@ def cost_from(fleet: str, day: date, raw: RawItem) -> FleetCost:
 
 
 def lock_item(fleet: str, token: str, taken_at: datetime, expires_at: datetime) -> FleetLockItem:
-    row = lock_key(fleet)
-    return FleetLockItem(
-        pk=row["PK"]["S"],
-        sk=row["SK"]["S"],
+    return _item(
+        FleetLockItem,
+        lock_key(fleet),
+        expires_at + timedelta(days=1),
         token=token,
         taken_at=taken_at,
         expires_at=expires_at,
-        time_to_live=_epoch(expires_at + timedelta(days=1)),
     )
 
 
+def lock_from(raw: RawItem) -> tuple[str, datetime]:
+    """Token and time of the look that took the lock."""
+    values = values_of(FleetLockItem, raw)
+    return values["token"], values["taken_at"]
+
+
 def warm_up_item(warm: FleetWarmUp) -> FleetWarmUpItem:
-    row = warm_up_key(warm.fleet)
-    return FleetWarmUpItem(
-        pk=row["PK"]["S"],
-        sk=row["SK"]["S"],
-        time_to_live=_epoch(warm.until + timedelta(days=1)),
+    return _item(
+        FleetWarmUpItem,
+        warm_up_key(warm.fleet),
+        warm.until + timedelta(days=1),
         **warm.model_dump(exclude={"fleet"}),
     )
 
@@ -162,12 +170,11 @@ def warm_up_from(fleet: str, raw: RawItem) -> FleetWarmUp:
 
 
 def served_item(served: ServedQueue) -> ServedQueueItem:
-    row = served_key(served.queue)
-    return ServedQueueItem(
-        pk=row["PK"]["S"],
-        sk=row["SK"]["S"],
+    return _item(
+        ServedQueueItem,
+        served_key(served.queue),
+        served.seen_at + timedelta(days=1),
         served=served.model_dump(mode="json"),
-        time_to_live=_epoch(served.seen_at + timedelta(days=1)),
     )
 
 
@@ -179,19 +186,13 @@ _SIGHTINGS = TypeAdapter(tuple[Sighting, ...])
 
 
 def silent_item(fleet: str, sightings: Sequence[Sighting], now: datetime) -> SilentLeasesItem:
-    row = silent_key(fleet)
-    return SilentLeasesItem(
-        pk=row["PK"]["S"],
-        sk=row["SK"]["S"],
+    return _item(
+        SilentLeasesItem,
+        silent_key(fleet),
+        now + timedelta(days=1),
         leases=_SIGHTINGS.dump_python(tuple(sightings), mode="json"),
-        time_to_live=_epoch(now + timedelta(days=1)),
     )
 
 
 def silent_from(raw: RawItem) -> Sequence[Sighting]:
     return _SIGHTINGS.validate_python(values_of(SilentLeasesItem, raw)["leases"])
-
-
-def _epoch(moment: datetime) -> int:
-    """Epoch seconds, the format of the table's TTL."""
-    return int(moment.timestamp())

@@ -7,7 +7,7 @@ through DynamoClient, because a PynamoDB model is bound to one table for the who
 import contextlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import JsonValue
 from pynamodb.attributes import (
@@ -151,6 +151,14 @@ class TableItem(Model):
     gsi2_sk = UnicodeAttribute(null=True, attr_name="GSI2SK")
     gsi3_pk = UnicodeAttribute(null=True, attr_name="GSI3PK")
     gsi3_sk = UnicodeAttribute(null=True, attr_name="GSI3SK")
+
+
+M = TypeVar("M", bound=TableItem)
+
+
+def item_at(model: type[M], row: RawItem, /, **values: Any) -> M:
+    """The item of a model under the key of a row."""
+    return model(pk=row["PK"]["S"], sk=row["SK"]["S"], **values)
 
 
 def values_of(model: type[TableItem], raw: RawItem) -> dict[str, Any]:
@@ -345,9 +353,7 @@ def lease_from(raw: RawItem) -> Lease:
 
 def attempt_item(attempt: Attempt) -> AttemptItem:
     row = attempt_key(attempt.job_id, attempt.attempt)
-    return AttemptItem(
-        pk=row["PK"]["S"], sk=row["SK"]["S"], **attempt.model_dump(exclude={"job_id"}, exclude_none=True)
-    )
+    return item_at(AttemptItem, row, **attempt.model_dump(exclude={"job_id"}, exclude_none=True))
 
 
 def attempt_from(raw: RawItem) -> Attempt:
@@ -425,8 +431,7 @@ def dataset_from(raw: RawItem) -> Dataset:
 
 
 def forgotten_item(page: ForgottenPage) -> ForgottenPageItem:
-    row = forgotten_key(page.page_id)
-    return ForgottenPageItem(pk=row["PK"]["S"], sk=row["SK"]["S"], **page.model_dump(exclude={"page_id"}))
+    return item_at(ForgottenPageItem, forgotten_key(page.page_id), **page.model_dump(exclude={"page_id"}))
 
 
 def forgotten_from(raw: RawItem) -> ForgottenPage:

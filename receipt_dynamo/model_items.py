@@ -4,7 +4,7 @@ from pynamodb.attributes import UnicodeAttribute
 
 from receipt_dynamo.attributes import DocumentAttribute, NumericAttribute, TimeAttribute
 from receipt_dynamo.entities import Promotion
-from receipt_dynamo.items import RawItem, TableItem, key, values_of
+from receipt_dynamo.items import RawItem, TableItem, item_at, key, values_of
 
 VERSION_PREFIX = "VERSION#"
 
@@ -28,7 +28,7 @@ def stage_pk(stage: str) -> str:
 
 def promotion_item(promotion: Promotion) -> PromotionItem:
     row = key(stage_pk(promotion.stage), f"{VERSION_PREFIX}{promotion.version:06d}")
-    return PromotionItem(pk=row["PK"]["S"], sk=row["SK"]["S"], **promotion.model_dump(exclude={"stage"}))
+    return item_at(PromotionItem, row, **promotion.model_dump(exclude={"stage"}))
 
 
 def promotion_from(stage: str, raw: RawItem) -> Promotion:

@@ -1,5 +1,6 @@
 """Archives of the code for a fleet's machines and its scaler, named by the hash of their content."""
 
+import base64
 import gzip
 import hashlib
 import io
@@ -9,14 +10,15 @@ import sys
 import tarfile
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlparse
 
 from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.fleet.stack import StackState
+from receipt_layoutlm.fleet.stack_errors import StackError, explain_refusals
 from receipt_layoutlm.infra import template_path
-from receipt_layoutlm.run.manifest import sha256_of
 from receipt_layoutlm.storage.bucket import Bucket
 
 PACKAGE = "receipt-layoutlm"
@@ -140,20 +142,36 @@ def _write(content: bytes, folder: Path, suffix: str) -> Path:
     return archive
 
 
-@dataclass(frozen=True)
-class StoredCode:
-    """An archive in the bucket; `version` is empty in a bucket without versions."""
-
-    sha256: str
-    version: str
-
-
-def upload(bucket: Bucket, archive: Path) -> StoredCode:
+def upload(bucket: Bucket, archive: Path) -> str:
     """Store an archive as wheels/{sha256}.…, unless the bucket's own checksum proves that these bytes are there.
 
-    An object that somebody placed under the name first is replaced.
+    An object that somebody placed under the name first is replaced. Returns the version, empty in a bucket without.
     """
     key = f"wheels/{archive.name}"
     if not bucket.holds(archive, key):
         bucket.put_file(archive, key)
-    return StoredCode(sha256_of(archive), bucket.version_of(key))
+    return bucket.version_of(key)
+
+
+class ForeignCode(StackError):
+    """The function runs other code than was deployed."""
+
+
+def restore_code(client: Any, workers: StackState) -> bool:
+    """Give the function the deployed archive again if it runs another one; whether it did. Raises ForeignCode.
+
+    CloudFormation compares the names of archives only, and knows nothing of a change that was made beside it.
+    """
+    name = workers.outputs["ScalerName"]
+    bucket, sha256 = (workers.parameters[key] for key in ("BucketName", "ScalerSha256"))
+    expected = base64.b64encode(bytes.fromhex(sha256)).decode()
+    with explain_refusals(name):
+        if client.get_function_configuration(FunctionName=name)["CodeSha256"] == expected:
+            return False
+        found = client.update_function_code(FunctionName=name, S3Bucket=bucket, S3Key=f"wheels/{sha256}.zip")
+    if found["CodeSha256"] != expected:
+        raise ForeignCode(
+            f"function {name} runs other code than was deployed, and s3://{bucket}/wheels/{sha256}.zip is not the "
+            "archive of that name: remove from others the right to write below wheels/, then deploy again"
+        )
+    return True

@@ -18,7 +18,6 @@ from receipt_layoutlm.fleet.images import ImageChange, image_change, image_value
 from receipt_layoutlm.fleet.names import FLEET_TAG, network_stack, storage_stack, workers_stack
 from receipt_layoutlm.fleet.network import check_way_out, choose_zones
 from receipt_layoutlm.fleet.quotas import check_quotas, check_slots
-from receipt_layoutlm.fleet.scaler_code import restore_code
 from receipt_layoutlm.fleet.stack import FleetStack, StackEvent, StackPlan, StackState
 from receipt_layoutlm.fleet.stack_errors import TemplateRefused, explain_refusals
 from receipt_layoutlm.fleet.storage_choice import FleetStorage, StorageChoice, choose_storage, storage_of
@@ -38,8 +37,6 @@ _BOTH: Final = "table-and-bucket"  # a value of storage.yaml's parameter Makes
 _CODE: Final = ("BundleSha256", "ScalerSha256")  # parameters of workers.yaml
 _VERSION: Final = "ScalerVersion"
 _SUBNETS: Final = "SubnetIds"
-
-
 _CHECK_ROUTES: Final = "check that machines in them reach AWS, or allow ec2:DescribeRouteTables"
 _ALLOW: Final = "allow ec2:DescribeInstanceTypeOfferings, or choose zones with --zone-names"
 
@@ -75,8 +72,8 @@ def build_code(wheel: Path | None, folder: Path) -> Code:
 
 def upload_code(bucket: Bucket, code: Code) -> dict[str, str]:
     """Store the archives; returns parameters of workers.yaml. Raises StorageError."""
-    machine, scaler = (bundle.upload(bucket, archive) for archive in (code.machine, code.scaler))
-    return dict(zip((*_CODE, _VERSION), (machine.sha256, scaler.sha256, scaler.version), strict=True))
+    bundle.upload(bucket, code.machine)
+    return {**code.values(), _VERSION: bundle.upload(bucket, code.scaler)}
 
 
 @dataclass(frozen=True)
@@ -201,7 +198,7 @@ class Deployment:
         workers, is_changed = self._execute(self._workers, self._plan_workers(storage, {**subnets, **stored}))
         changed += [self._workers.name] if is_changed else []
         restored = restore_limits(self._aws.autoscaling, workers)
-        restored += [workers.outputs["ScalerName"]] if restore_code(self._aws.functions, workers) else []
+        restored += [workers.outputs["ScalerName"]] if bundle.restore_code(self._aws.functions, workers) else []
         return DeployedFleet(
             fleet=self._request.fleet,
             region=self._aws.region,

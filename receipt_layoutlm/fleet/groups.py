@@ -30,8 +30,11 @@ def group_names(workers: StackState) -> list[str]:
 
 def machines(client: "AutoScalingClient", workers: StackState) -> list[str]:
     """Ids of the instances in the fleet's groups, including those that are terminating."""
-    groups = [group for name in group_names(workers) for group in _describe(client, name)]
-    return [instance["InstanceId"] for group in groups for instance in group["Instances"]]
+    return [instance["InstanceId"] for group in _described(client, workers) for instance in group["Instances"]]
+
+
+def _described(client: "AutoScalingClient", workers: StackState) -> "list[AutoScalingGroupTypeDef]":
+    return [group for name in group_names(workers) for group in _describe(client, name)]
 
 
 def _describe(client: "AutoScalingClient", name: str) -> "list[AutoScalingGroupTypeDef]":
@@ -100,7 +103,7 @@ def restore_limits(client: "AutoScalingClient", workers: StackState) -> list[str
 
 def suspended_processes(client: "AutoScalingClient", workers: StackState) -> dict[str, list[str]]:
     """Suspended processes by group, where there are any: AWS suspends launches that failed for a day."""
-    groups = [group for name in group_names(workers) for group in _describe(client, name)]
+    groups = _described(client, workers)
     return {group["AutoScalingGroupName"]: found for group in groups if (found := suspended_of(group))}
 
 

@@ -8,7 +8,6 @@ from receipt_dynamo import Attempt, FleetRows, Job, JobQueue, JobStatus, Lease, 
 from receipt_dynamo.client import claim_order
 from receipt_layoutlm.jobs.wording import duration
 
-SERVED_FOR = timedelta(minutes=30)  # after the last look of a fleet that looks every five minutes
 RESCUES = {JobStatus.INTERRUPTED: "requeued", JobStatus.FAILED: "failed", JobStatus.CANCELLED: "cancelled"}
 
 
@@ -40,7 +39,7 @@ def facts_of(queue: JobQueue, job_id: str) -> Facts:
         # by their order, since the index may not list the job itself yet
         before = list(takewhile(lambda each: claim_order(each) < claim_order(job), queue.due_jobs(job.queue)))
     now, first = queue.now(), before[0] if before else None
-    if served is not None and now - served.seen_at > SERVED_FOR:
+    if served is not None and not served.is_current(now):
         served = None
     return Facts(job, lease, attempts, len(before), first, queue.timing, now, served)
 

@@ -19,6 +19,7 @@ from receipt_dynamo import DynamoClient, JobQueue
 from receipt_layoutlm import infra
 from receipt_layoutlm.cli.fleet import fleet as fleet_group
 from receipt_layoutlm.cli.template_options import parameter_values
+from receipt_layoutlm.fleet.bundle import ForeignCode
 from receipt_layoutlm.fleet.check_result import CheckResult
 from receipt_layoutlm.fleet.deploy import Aws, Code, DeployCallbacks, Deployment, FleetRequest, open_aws
 from receipt_layoutlm.fleet.existing import NotUsable, QueueTaken
@@ -27,7 +28,6 @@ from receipt_layoutlm.fleet.images import BadImage, image_values
 from receipt_layoutlm.fleet.names import worker_id
 from receipt_layoutlm.fleet.network import NoWayOut, NoZone, check_way_out, choose_zones
 from receipt_layoutlm.fleet.quotas import TooFewGpus
-from receipt_layoutlm.fleet.scaler_code import ForeignCode
 from receipt_layoutlm.fleet.stack import FleetStack, StackEvent, StackPlan, StackState
 from receipt_layoutlm.fleet.stack_errors import TemplateRefused
 from receipt_layoutlm.fleet.storage_choice import choose_storage

@@ -12,8 +12,8 @@ COMMANDS: Final = {
     "scale": ("receipt_layoutlm.cli.fleet.scale:scale", "Change the maximum size, or start machines ahead of jobs."),
     "drain": ("receipt_layoutlm.cli.fleet.drain:drain_fleet", "Let machines finish their jobs; start no new ones."),
     "resume": ("receipt_layoutlm.cli.fleet.drain:resume_fleet", "End a pause."),
-    "template": ("receipt_layoutlm.cli.fleet.template:show_template", "Print a template, for other tools."),
-    "bundle": ("receipt_layoutlm.cli.fleet.bundle:upload_bundle", "Upload the code, for other tools."),
+    "template": ("receipt_layoutlm.cli.fleet.other_tools:show_template", "Print a template, for other tools."),
+    "bundle": ("receipt_layoutlm.cli.fleet.other_tools:upload_bundle", "Upload the code, for other tools."),
     "destroy": ("receipt_layoutlm.cli.fleet.destroy:destroy", "Delete a fleet; its table and bucket stay."),
 }
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # a launch that fails has its reason in the description too, after "Status Reason:", even when an instance was made
 _LAUNCH: Final = re.compile(r"Launching a new EC2 instance(?:: (i-[0-9a-f]+))?\b")
 _REASON: Final = re.compile(r"Status Reason: (.+)", re.DOTALL)
+_FAILED: Final = ("Failed", "Cancelled")  # states of an activity
 _SUSPENDED_BY_SCALER: Final = "AZRebalance"
 _MOST_ACTIVITIES: Final = 1000  # read for the launches of one look: a job may have waited for weeks
 _NEWEST: Final = 50  # activities read for the newest failure
@@ -141,7 +142,7 @@ def _launches(client: "AutoScalingClient", name: str, since: datetime) -> list[L
         recent = [activity for activity in page["Activities"] if activity["StartTime"] >= since]
         for activity in recent:
             match = _LAUNCH.match(activity.get("Description", ""))
-            if match and match[1] and activity["StatusCode"] not in ("Failed", "Cancelled"):
+            if match and match[1] and activity["StatusCode"] not in _FAILED:
                 launches.append(Launch(match[1], activity["StartTime"]))
         if len(recent) < len(page["Activities"]):
             break
@@ -165,7 +166,7 @@ def _outcomes(activities: "Sequence[ActivityTypeDef]") -> Iterator[FailedLaunch 
         in_description = _REASON.search(description)
         reason = activity.get("StatusMessage") or (in_description[1] if in_description else "")
         # a launch that was only called off, by a lowered capacity, has no reason
-        if activity["StatusCode"] in ("Failed", "Cancelled") and reason:
+        if activity["StatusCode"] in _FAILED and reason:
             yield FailedLaunch(reason, activity["StartTime"])
 
 

@@ -12,7 +12,6 @@ from receipt_layoutlm.fleet.scaler.figures import GroupLook, Scaler
 from receipt_layoutlm.fleet.scaler.group import Group
 
 WRITTEN_EVERY: Final = timedelta(minutes=10)  # while nothing changes
-GONE_AFTER: Final = timedelta(minutes=30)  # a fleet that has not looked for so long serves a queue no more
 INDEX_LAG: Final = timedelta(minutes=1)  # the queue's index lists a job at the latest so long after it was submitted
 MOST_NAMED: Final = 100  # jobs of an order
 
@@ -39,7 +38,7 @@ class GroupState:
 def recall(scaler: Scaler, group: Group) -> GroupState:
     """Read what earlier looks kept. Raises OtherFleet, StoreError."""
     before = scaler.rows.get_served(group.queue)
-    if before is not None and before.fleet != scaler.fleet and scaler.now() - before.seen_at < GONE_AFTER:
+    if before is not None and before.fleet != scaler.fleet and before.is_current(scaler.now()):
         raise OtherFleet(
             f"queue {group.queue!r} of this table is served by fleet {before.fleet!r}: destroy one of the two fleets, "
             "or deploy one of them with another --queue-name"

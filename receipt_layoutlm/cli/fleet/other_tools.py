@@ -1,14 +1,29 @@
-"""layoutlm-cli fleet bundle: the code of machines and scaler in the bucket, without a deployment."""
+"""layoutlm-cli fleet template, fleet bundle: a fleet's templates and code, for other tools than `fleet deploy`."""
 
 import json
 import tempfile
 from pathlib import Path
+from typing import Final
 
 import click
 
 from receipt_layoutlm.cli.connection import region_option
 from receipt_layoutlm.cli.fleet.options import aws_only
 from receipt_layoutlm.cli.output import say
+from receipt_layoutlm.infra import template_path
+
+NAMES: Final = ("storage", "network", "workers")
+
+
+@click.command("template")
+@click.argument("name", type=click.Choice(NAMES))
+def show_template(name: str) -> None:
+    """Print a template of the fleet's stacks, for CDK, Terraform or the AWS CLI.
+
+    Parameters of the code that machines and scaler run come from `fleet bundle`. Tag the stacks with layoutlm:fleet and
+    the fleet's name.
+    """
+    click.echo(template_path(f"{name}.yaml").read_text(encoding="utf-8"), nl=False)
 
 
 @click.command("bundle")
