@@ -8,10 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from receipt_dynamo import Job, JobLog, JobMetric, JobQueue, JobStatus
 from receipt_layoutlm.cli.connection import Connection, require, store_options
+from receipt_layoutlm.jobs.compare import differing_options, f1_by_label, why_not_comparable
 from receipt_layoutlm.jobs.find import find_job
 from receipt_layoutlm.jobs.why import why
 from receipt_layoutlm.jobs.why_facts import facts_of
-from receipt_layoutlm.run.comparability import differences, stamp_of
 
 if TYPE_CHECKING:
     from mcp.server.fastmcp import FastMCP
@@ -127,25 +127,18 @@ def summary_of(job: Job) -> JobSummary:
 
 def comparison_of(jobs: Sequence[Job]) -> JobComparison:
     """What differs between jobs; options are those of their configs."""
-    names = sorted({name for job in jobs for name in job.job_config} - {"given", "warnings"})
-    values = {name: {job.job_id: repr(job.job_config.get(name)) for job in jobs} for name in names}
-    tables = {job.job_id: (job.results or {}).get("per_label") for job in jobs}
-    f1_by_label: dict[str, dict[str, float]] = {}
-    for job_id, table in tables.items():
-        for label, scores in table.items() if isinstance(table, dict) else ():
-            if isinstance(scores, dict) and isinstance(f1 := scores.get("f1"), int | float):
-                f1_by_label.setdefault(label, {})[job_id] = float(f1)
+    by_label: dict[str, dict[str, float]] = {}
+    for job in jobs:
+        for label, f1 in f1_by_label(job.results or {}).items():
+            by_label.setdefault(label, {})[job.job_id] = f1
+    reasons = {job.job_id: list(why_not_comparable(jobs[0], job)) for job in jobs[1:]}
+    options = {
+        name: {job_id: repr(value) for job_id, value in values.items()}
+        for name, values in differing_options(jobs).items()
+    }
     return JobComparison(
         jobs=[summary_of(job) for job in jobs],
-        not_comparable={job.job_id: reasons for job in jobs[1:] if (reasons := _reasons(jobs[0], job))},
-        differing_options={name: each for name, each in values.items() if len(set(each.values())) > 1},
-        f1_by_label=f1_by_label,
+        not_comparable={job_id: each for job_id, each in reasons.items() if each},
+        differing_options=options,
+        f1_by_label=by_label,
     )
-
-
-def _reasons(first: Job, other: Job) -> list[str]:
-    unscored = [f"{job.name} is {job.status} and has no score" for job in (first, other) if job.score is None]
-    one, second = stamp_of(first.results), stamp_of(other.results)
-    if unscored or one is None or second is None:
-        return unscored or ["a run of an earlier version says not what its score was measured on"]
-    return differences(one, second)

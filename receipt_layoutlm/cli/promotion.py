@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from receipt_dynamo import NotFound, Promotion
 from receipt_layoutlm.cli.completion import job_names
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.find import find_named_job
 from receipt_layoutlm.cli.output import say, say_json
 from receipt_layoutlm.cli.tables import Column, clean, table, when
 from receipt_layoutlm.flags import flag_of
+from receipt_layoutlm.jobs.find import none_in_use
+from receipt_layoutlm.jobs.promotion import Gates
 
 if TYPE_CHECKING:
-    from receipt_dynamo import Promotion
     from receipt_layoutlm.jobs.promotion import Candidate
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -39,17 +41,9 @@ class Bound(click.ParamType[float]):
 
 def gate_options(command: F) -> F:
     """An option for each gate; the command receives them by name, None where they were not given."""
-    gates = {
-        "min_score": "Least headline score.",
-        "max_loss": "Most F1 that may be lost against the model in use.  [default: 0]",
-        "max_label_loss": "Most F1 that a label may lose, where a difference is shown.  [default: 0.02]",
-        "max_slice_loss": "Most F1 that pages of a length may lose, where a difference is shown.  [default: 0.02]",
-        "max_ece": "Greatest expected calibration error.  [default: 0.1]",
-        "min_balanced_accuracy": "Least balanced accuracy.",
-        "max_false_reject_rate": "Greatest share of good documents that are rejected.",
-    }
-    for name, text in reversed(gates.items()):
-        command = click.option(flag_of(name), name, type=Bound(), help=text)(command)
+    for name, field in reversed(Gates.model_fields.items()):
+        default = "" if field.default is None else f"  [default: {field.default:g}]"
+        command = click.option(flag_of(name), name, type=Bound(), help=f"{field.description}{default}")(command)
     return command
 
 
@@ -81,7 +75,7 @@ def promote_command(
     layoutlm-cli model promote @best --reason "two points more on totals"
     layoutlm-cli predict receipt.jpg --job @production
     """
-    from receipt_layoutlm.jobs.promotion import Gates, NotPromoted, examine, promote
+    from receipt_layoutlm.jobs.promotion import NotPromoted, examine, promote
 
     given = {name: None if bound == "none" else bound for name, bound in bounds.items() if bound is not None}
     gates = Gates.model_validate(given)
@@ -111,7 +105,7 @@ def list_command(connection: Connection, stage: str, as_json: bool) -> None:
     if as_json:
         say_json(json.dumps([each.model_dump(mode="json") for each in history], indent=1))
     elif not history:
-        say(f"no model is in use as @{stage}: `layoutlm-cli model promote` brings that of a job into use")
+        say(none_in_use(stage))
     else:
         columns = [Column(title) for title in ("version", "job")]
         columns += [Column("id", rank=3), Column("action", rank=4), Column("promoted", rank=2), Column("by", rank=1)]
@@ -136,9 +130,10 @@ def list_command(connection: Connection, stage: str, as_json: bool) -> None:
 @store_options
 def show_command(connection: Connection, stage: str, as_json: bool) -> None:
     """Show the model in use, with the gates that it passed."""
-    from receipt_layoutlm.jobs.promotion import in_use
-
-    _say_in_use(in_use(connection.client(), stage), as_json)
+    newest = connection.client().list_promotions(stage, limit=1)
+    if not newest:
+        raise NotFound(none_in_use(stage))
+    _say_in_use(newest[0], as_json)
 
 
 @click.command("rollback")
@@ -160,7 +155,7 @@ def _gates_text(candidate: "Candidate") -> str:
     return "\n".join([f"gates, {against}:", *lines])
 
 
-def _say_in_use(promotion: "Promotion", as_json: bool) -> None:
+def _say_in_use(promotion: Promotion, as_json: bool) -> None:
     if as_json:
         say_json(promotion.model_dump_json(indent=1))
         return

@@ -33,7 +33,7 @@ from receipt_layoutlm.run.comparability import TITLES, stamp_of
 from receipt_layoutlm.run.events import Evaluation
 from receipt_layoutlm.run.hardware import Hardware
 from receipt_layoutlm.run.record import FinalScores
-from receipt_layoutlm.run.scores import LabelScore
+from receipt_layoutlm.run.scores import LabelScore, as_number
 
 V = TypeVar("V")
 
@@ -200,27 +200,25 @@ def _recorded(evaluation: Evaluation, attempt: int | None) -> RunEvaluation:
 
 
 def _stored(metric: JobMetric, step: int, is_visible: bool) -> RunEvaluation:
-    numbers = {name: value for name, value in metric.extras.items() if _is_number(value)}
-    numbers |= {name: getattr(metric, name) for name in ("precision", "recall", "o_entity_ratio")}
+    measured = {name: getattr(metric, name) for name in ("precision", "recall", "o_entity_ratio")}
+    stored = {name: table for name, table in metric.extras.items() if isinstance(table, dict) and name != "remedy"}
+    tables = {name: _numbers(table) for name, table in stored.items()}
     kept = {"epoch", "metric_name", "metric_value", "train_loss", "eval_loss", "lr", "is_best", "attempt"}
     return RunEvaluation(
         point=EvaluationPoint(
             **{name: getattr(metric, name) for name in kept},
             global_step=step,
             is_visible=is_visible,
-            scores={name: float(value) for name, value in numbers.items() if value is not None},  # type: ignore[arg-type]
+            scores=_numbers({**metric.extras, **measured}),
         ),
         per_label=_table(_LABELS, metric.per_label),
-        breakdowns={
-            name: {key: float(value) for key, value in table.items()}  # type: ignore[arg-type]
-            for name, table in metric.extras.items()
-            if isinstance(table, dict) and table and all(map(_is_number, table.values())) and name != "remedy"
-        },
+        breakdowns={name: table for name, table in tables.items() if table and len(table) == len(stored[name])},
     )
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _numbers(document: Mapping[str, JsonValue]) -> dict[str, float]:
+    """The values that are numbers."""
+    return {name: value for name, each in document.items() if (value := as_number(each)) is not None}
 
 
 def _table(kind: TypeAdapter[dict[str, V]], stored: object) -> dict[str, V]:

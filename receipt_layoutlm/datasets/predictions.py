@@ -102,6 +102,33 @@ def stored_predictions(job: Job, open_bucket: Callable[[str], Bucket]) -> Stored
     return StoredPredictions(chosen, found[chosen], found.get(None, []))
 
 
+class EvaluatedJobs:
+    """The validation predictions of jobs, and the pages of their snapshots, each read once. Raise NoPredictions."""
+
+    def __init__(self, open_bucket: Callable[[str], Bucket]) -> None:
+        self._open_bucket = open_bucket
+        self._predicted: dict[str, dict[str, PredictedPage]] = {}  # by job id
+        self._pages: dict[str, dict[str, Page]] = {}  # by fingerprint
+
+    def predicted(self, job: Job) -> dict[str, PredictedPage]:
+        """By page id."""
+        if job.job_id not in self._predicted:
+            stored = stored_predictions(job, self._open_bucket)
+            self._predicted[job.job_id] = {page.page_id: page for page in stored.validation}
+        return self._predicted[job.job_id]
+
+    def pages(self, job: Job) -> dict[str, Page]:
+        """By page id."""
+        fingerprint = held_out_fingerprint(job)
+        if fingerprint not in self._pages:
+            self._pages[fingerprint] = held_out_pages(job, self._open_bucket)
+        return self._pages[fingerprint]
+
+    def groups(self, job: Job) -> dict[str, str]:
+        """The group, such as a merchant, of each page id."""
+        return {page.page_id: page.group for page in self.pages(job).values()}
+
+
 def prediction_keys(keys: Iterable[str]) -> dict[int | None, str]:
     """Among the keys of a run, the predictions of the newest attempt by step of the evaluation; None: the test set."""
     newest: dict[int | None, tuple[int, str]] = {}

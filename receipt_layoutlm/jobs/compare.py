@@ -11,13 +11,12 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from receipt_dynamo import DynamoClient, Job
 from receipt_layoutlm.config_documents import BESIDE
 from receipt_layoutlm.data.page import DataError
-from receipt_layoutlm.datasets.predictions import NoPredictions, held_out_pages, stored_predictions
+from receipt_layoutlm.datasets.predictions import EvaluatedJobs, NoPredictions
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.jobs.find import metric_value
 from receipt_layoutlm.run.comparability import differences, stamp_of
 from receipt_layoutlm.run.paired import PairedScores, Run, compare_runs
-from receipt_layoutlm.run.scores import shared_headline, stored_score
-from receipt_layoutlm.storage.bucket import Bucket
+from receipt_layoutlm.run.scores import as_number, shared_headline, stored_score
 from receipt_layoutlm.storage.errors import StorageError
 
 RECIPE: Final = "recipe"
@@ -87,7 +86,7 @@ class RunComparison(_Record):
 def compare_jobs(
     client: DynamoClient,
     jobs: Sequence[Job],
-    open_bucket: Callable[[str], Bucket],
+    evaluated: EvaluatedJobs,
     group_by: str | None,
     on_job: Callable[[], None],
 ) -> RunComparison:
@@ -107,7 +106,7 @@ def compare_jobs(
         runs=(*rows, *(row for row in unranked if row.not_comparable)),
         groups=() if group_by is None else _ranked(groups, {row.job_id: row.metric_value or 0.0 for row in rows}),
         options=differing_options(jobs),
-        against_first=tuple(_against_first(groups, open_bucket, on_job)),
+        against_first=tuple(_against_first(groups, evaluated, on_job)),
     )
 
 
@@ -122,6 +121,14 @@ def why_not_comparable(first: Job, other: Job) -> tuple[str, ...]:
             return (f"{job.name} has no comparability stamp: it was trained by an earlier version",)
     one, second = stamps
     return tuple(differences(one, second)) if one and second else ()
+
+
+def f1_by_label(results: Mapping[str, JsonValue]) -> dict[str, float]:
+    """F1 of each label at the best evaluation of a job."""
+    per_label = results.get("per_label")
+    rows = per_label.items() if isinstance(per_label, dict) else ()
+    found = {label: as_number(scores.get("f1")) for label, scores in rows if isinstance(scores, dict)}
+    return {label: f1 for label, f1 in found.items() if f1 is not None}
 
 
 def differing_options(jobs: Sequence[Job]) -> dict[str, dict[str, JsonValue]]:
@@ -173,7 +180,7 @@ def _ranked(groups: Sequence[_Group], values: Mapping[str, float]) -> tuple[RunG
 
 
 def _against_first(
-    groups: Sequence[_Group], open_bucket: Callable[[str], Bucket], on_job: Callable[[], None]
+    groups: Sequence[_Group], evaluated: EvaluatedJobs, on_job: Callable[[], None]
 ) -> Iterator[PairedDifference]:
     """Each group against the first. Predictions that cannot be read are the reason why a difference is missing."""
     runs: dict[str, list[Run]] = {}
@@ -182,12 +189,9 @@ def _against_first(
     for group in groups if len(groups) > 1 else ():
         try:
             for job in group.jobs:
-                stored = stored_predictions(job, open_bucket)
-                runs.setdefault(group.title, []).append({page.page_id: page for page in stored.validation})
+                runs.setdefault(group.title, []).append(evaluated.predicted(job))
                 on_job()
-            group_of = group_of or {
-                page.page_id: page.group for page in held_out_pages(group.jobs[0], open_bucket).values()
-            }
+            group_of = group_of or evaluated.groups(group.jobs[0])
         except (NoPredictions, StorageError, DataError) as error:
             missing[group.title] = str(error)
     for group in groups[1:]:
@@ -203,7 +207,7 @@ def _row(client: DynamoClient, job: Job, metric: str | None, reasons: tuple[str,
     costs = [attempt.cost for attempt in attempts if attempt.cost is not None]
     started = min((attempt.started_at for attempt in attempts), default=None)
     stamp, test, step = stamp_of(results), results.get("test"), results.get("global_step")
-    name, per_label = results.get("metric_name"), results.get("per_label")
+    name = results.get("metric_name")
     return ComparedRun(
         rank=None,
         job_id=job.job_id,
@@ -212,19 +216,11 @@ def _row(client: DynamoClient, job: Job, metric: str | None, reasons: tuple[str,
         metric_value=metric_value(job) if metric is None or reasons else stored_score(results, metric),
         macro_f1=stored_score(results, "eval_macro_f1"),
         field_f1=stored_score(results, "eval_field_f1"),
-        test_value=_number(test.get("metric_value")) if isinstance(test, dict) else None,
-        per_label={
-            label: f1
-            for label, scores in (per_label.items() if isinstance(per_label, dict) else ())
-            if isinstance(scores, dict) and (f1 := _number(scores.get("f1"))) is not None
-        },
+        test_value=as_number(test.get("metric_value")) if isinstance(test, dict) else None,
+        per_label=f1_by_label(results),
         global_step=int(step) if isinstance(step, int | float) else None,
         cost=sum(costs) if costs else None,
         wall_seconds=(job.ended_at - started).total_seconds() if job.ended_at and started else None,
         stamp=None if stamp is None else stamp.sha256,
         not_comparable=reasons,
     )
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None

@@ -33,7 +33,7 @@ def find_job(client: DynamoClient, reference: str) -> Job:
     if stage := re.fullmatch(r"@([a-z][a-z0-9-]{0,31})", reference):
         if in_use := client.list_promotions(stage[1], limit=1):
             return client.get_job(in_use[0].job_id)
-        raise NotFound(f"no model is in use as {reference}: `layoutlm-cli model promote` brings that of a job into use")
+        raise NotFound(none_in_use(stage[1]))
     if re.fullmatch(r"[0-9a-fA-F-]{32,36}", reference):
         return client.get_job(parse_job_id(reference))
     if named := client.list_jobs_by_name(reference, limit=1):
@@ -51,6 +51,11 @@ def find_job(client: DynamoClient, reference: str) -> Job:
         meant = f"; did you mean {near}?" if near else ""
         raise NotFound(f"no job {reference!r}: `layoutlm-cli job list` shows names and ids{meant}")
     return jobs[0]
+
+
+def none_in_use(stage: str) -> str:
+    """The answer to a question about a stage without a model."""
+    return f"no model is in use as @{stage}: `layoutlm-cli model promote` brings that of a job into use"
 
 
 def find_job_to(client: DynamoClient, reference: str, is_meant: Callable[[Job], bool]) -> Job:

@@ -8,11 +8,12 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from receipt_dynamo import DynamoClient, Job, JobQueue, Promotion
+from receipt_dynamo import Job, JobQueue, Promotion
 from receipt_layoutlm.data.page import DataError
-from receipt_layoutlm.datasets.predictions import NoPredictions, held_out_pages, stored_predictions
+from receipt_layoutlm.datasets.predictions import EvaluatedJobs, NoPredictions
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.jobs.compare import why_not_comparable
+from receipt_layoutlm.jobs.find import none_in_use
 from receipt_layoutlm.jobs.models import best_uri
 from receipt_layoutlm.run.manifest import MANIFEST
 from receipt_layoutlm.run.paired import Difference, Run, compare_runs
@@ -112,17 +113,13 @@ def promote(
     return promotion if queue.promote(promotion) else None
 
 
-def in_use(client: DynamoClient, stage: str) -> Promotion:
-    """The version in use. Raises NotPromoted where there is none."""
-    for newest in client.list_promotions(stage, limit=1):
-        return newest
-    raise NotPromoted(f"no model is in use as @{stage}: `layoutlm-cli model promote` brings that of a job into use")
-
-
 def rollback(queue: JobQueue, stage: str, to: int | None, reason: str) -> Promotion:
     """Bring an earlier version into use again: `to`, or the model before the present one. Raises NotPromoted."""
     while True:
-        newest, history = in_use(queue.client, stage), queue.client.list_promotions(stage)
+        history = queue.client.list_promotions(stage)
+        if not history:
+            raise NotPromoted(none_in_use(stage))
+        newest = history[0]
         earlier = [each for each in history if each.job_id != newest.job_id]
         chosen = next((each for each in earlier if to in (None, each.version)), None)
         if chosen is None:
@@ -169,11 +166,9 @@ def _own_gates(results: Mapping[str, JsonValue], gates: Gates) -> Iterator[GateR
 
 def _gates_against(before: Job, job: Job, open_bucket: OpenBucket, gates: Gates) -> Iterator[GateResult]:
     """Gates by the pages that both models predicted. Raises NotPromoted where their predictions are gone."""
+    evaluated = EvaluatedJobs(open_bucket)
     try:
-        one, other = (
-            {page.page_id: page for page in stored_predictions(each, open_bucket).validation} for each in (before, job)
-        )
-        group_of = {page.page_id: page.group for page in held_out_pages(job, open_bucket).values()}
+        one, other, group_of = evaluated.predicted(before), evaluated.predicted(job), evaluated.groups(job)
     except (NoPredictions, StorageError, DataError) as error:
         raise NotPromoted(f"{job.name} cannot be compared with the model in use, {before.name}: {error}") from error
     scores = compare_runs([one], [other], group_of)

@@ -28,6 +28,7 @@ from pydantic import JsonValue, ValidationError
 from receipt_dynamo import Job, JobMetric, JobStatus, JsonObject
 from receipt_layoutlm.redact import printable
 from receipt_layoutlm.run.comparability import stamp_of
+from receipt_layoutlm.run.scores import as_number
 
 Place = Callable[[str], str]
 """The URI of a path among the artifacts of a table."""
@@ -140,11 +141,8 @@ def result_points(job: Job) -> list[Metric]:
 
 
 def _points(values: Mapping[str, JsonValue], timestamp: int, step: int) -> list[Metric]:
-    return [
-        Metric(_shown(name), float(value), timestamp, step)
-        for name, value in values.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    ]
+    numbers = {name: as_number(value) for name, value in values.items()}
+    return [Metric(_shown(name), value, timestamp, step) for name, value in numbers.items() if value is not None]
 
 
 def params_of(config: JsonObject) -> dict[str, str]:

@@ -107,6 +107,11 @@ def headline_name(metric: str) -> str:
     return f"negative_eval_{LOSS}" if metric == LOSS else f"eval_{metric}"
 
 
+def as_number(value: object) -> float | None:
+    """A number of a stored document; None for anything else, also for true and false."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
 def headline_of(results: Mapping[str, JsonValue]) -> str:
     """The headline name of a job's results; `metric_value` where they have the value alone."""
     name = results.get("metric_name")
@@ -126,7 +131,7 @@ def stored_score(results: Mapping[str, JsonValue], headline: str) -> float | Non
         if value is None and isinstance(per_label, Mapping) and (label := label_in(metric)) is not None:
             row = per_label.get(label)
             value = row.get(metric.partition("_")[0]) if isinstance(row, Mapping) else None
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return as_number(value)
 
 
 def shared_headline(documents: Sequence[Mapping[str, JsonValue]]) -> str | None:

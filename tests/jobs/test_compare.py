@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from receipt_dynamo import Job
+from receipt_layoutlm.datasets.predictions import EvaluatedJobs
 from receipt_layoutlm.jobs.compare import RECIPE, RunComparison, compare_jobs
 from tests.support.judged_jobs import JudgedJobs
 from tests.support.stores import Store
@@ -21,7 +22,7 @@ def jobs(store: Store, tmp_path: Path) -> JudgedJobs:
 
 
 def compared(store: Store, *jobs: Job, group_by: str | None = None) -> RunComparison:
-    return compare_jobs(store.queue.client, jobs, lambda _: store.bucket, group_by, lambda: None)
+    return compare_jobs(store.queue.client, jobs, EvaluatedJobs(lambda _: store.bucket), group_by, lambda: None)
 
 
 def test_two_jobs_are_compared_on_their_validation_pages_by_merchant(store: Store, jobs: JudgedJobs) -> None:

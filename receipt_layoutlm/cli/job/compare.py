@@ -19,6 +19,7 @@ from receipt_layoutlm.jobs.wording import count, duration
 
 if TYPE_CHECKING:  # numpy takes a tenth of a second
     from receipt_dynamo import Job
+    from receipt_layoutlm.datasets.predictions import EvaluatedJobs
     from receipt_layoutlm.jobs.compare import ComparedRun, PairedDifference, RunComparison
     from receipt_layoutlm.run.paired import Difference, PairedScores
 
@@ -63,6 +64,7 @@ def compare(
     scores are shown but not used for ranking.
     """
     from receipt_layoutlm.cli.progress import counting_bar
+    from receipt_layoutlm.datasets.predictions import EvaluatedJobs
     from receipt_layoutlm.jobs.compare import NotComparable, compare_jobs
     from receipt_layoutlm.storage.tables import with_tables
 
@@ -75,8 +77,9 @@ def compare(
         require("reports")
         if len(jobs) > 2 or group_by is not None:
             raise click.UsageError("--html shows two jobs: name these two, without --group-by")
+    evaluated = EvaluatedJobs(connection.open_bucket)
     with counting_bar("predictions", len(jobs)) as on_job:
-        comparison = compare_jobs(client, jobs, connection.open_bucket, group_by, on_job)
+        comparison = compare_jobs(client, jobs, evaluated, group_by, on_job)
     marked = [run for run in comparison.runs if run.not_comparable]
     if marked and not force:
         texts = [
@@ -89,12 +92,11 @@ def compare(
     else:
         say("\n\n".join(_parts(comparison)))
     if html_file is not None:
-        _write_html(connection, jobs, comparison, html_file)
+        _write_html(evaluated, jobs, comparison, html_file)
 
 
-def _write_html(connection: Connection, jobs: "Sequence[Job]", comparison: "RunComparison", file: Path) -> None:
+def _write_html(evaluated: "EvaluatedJobs", jobs: "Sequence[Job]", comparison: "RunComparison", file: Path) -> None:
     """The page of two jobs. Raises NotComparable where there are no predictions of both."""
-    from receipt_layoutlm.datasets.predictions import held_out_pages, stored_predictions
     from receipt_layoutlm.jobs.compare import NotComparable
     from receipt_layoutlm.reports.comparison_html import FlippedPage, comparison_html
     from receipt_layoutlm.reports.judged_pages import judged_pages
@@ -103,10 +105,10 @@ def _write_html(connection: Connection, jobs: "Sequence[Job]", comparison: "RunC
     if pair is None or pair.scores is None:
         reason = "their scores are not comparable" if pair is None else pair.missing
         raise NotComparable(f"{file} is not written: {reason}")
-    pages = held_out_pages(jobs[0], connection.open_bucket)
+    pages = evaluated.pages(jobs[0])
     first, other = (
-        {page.page_id: page.overlay() for page in judged_pages(stored.validation, pages)}
-        for stored in (stored_predictions(job, connection.open_bucket) for job in jobs)
+        {page.page_id: page.overlay() for page in judged_pages(evaluated.predicted(job).values(), pages)}
+        for job in jobs
     )
 
     def flipped(page_ids: Sequence[str]) -> list[FlippedPage]:
