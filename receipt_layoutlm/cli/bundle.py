@@ -10,7 +10,6 @@ import platform
 import re
 import zipfile
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +26,7 @@ from receipt_layoutlm.jobs.timeline import timeline
 from receipt_layoutlm.jobs.why import why
 from receipt_layoutlm.jobs.why_facts import facts_of
 from receipt_layoutlm.redact import STRUCK_OUT, redacted, secrets_of
+from receipt_layoutlm.run.record import versions
 from receipt_layoutlm.storage.errors import StorageError
 from receipt_layoutlm.storage.keys import RunKeys
 
@@ -100,13 +100,9 @@ def numbers_of(document: JsonObject) -> JsonValue:
 
 def versions_text() -> str:
     """Versions of this machine: system, Python, and the packages that a run uses."""
-    lines = [f"{platform.platform()}, Python {platform.python_version()}"]
-    for name in PACKAGES:
-        try:
-            lines.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            lines.append(f"{name} not installed")
-    return "\n".join(lines)
+    installed = versions(PACKAGES)
+    packages = (f"{name} {installed.get(name, 'not installed')}" for name in PACKAGES)
+    return "\n".join((f"{platform.platform()}, Python {installed['python']}", *packages))
 
 
 def _job_document(job: Job) -> JsonObject:

@@ -12,7 +12,7 @@ from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.sources import DeviceName, RuntimeChoice, check_one_model, open_extractor, predictor_options
 
 LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "::1", "[::1]")
-"""Requests that are received at a time, each in memory; more are refused with 503."""
+"""Names under which clients on this machine reach the server."""
 
 
 @click.command("serve")
@@ -80,7 +80,7 @@ def serve_command(
         Limits(int(max_megabytes * MEGABYTE), timeout),
         (*LOOPBACK_NAMES, host) if is_loopback else ("*",),
     )
-    with _listening(host, port) as listener:
+    with listening(host, port, "--host or --port") as listener:
         shown = f"[{host}]" if ":" in host else host
         say(f"serving at http://{shown}:{listener.getsockname()[1]} (Ctrl-C ends it)", err=True)
         if not is_loopback:
@@ -96,10 +96,11 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def listening(host: str, port: int, options: str) -> socket.socket:
+    """A socket for a server. `options` are those by which the command chooses another address."""
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise click.ClickException(
-            f"cannot listen at {host} port {port} ({error.strerror or error}): give another --host or --port"
+            f"cannot listen at {host} port {port} ({error.strerror or error}): give another {options}"
         ) from error

@@ -1,7 +1,6 @@
 """layoutlm-cli ui: MLflow's page over the jobs of the table."""
 
 import os
-import socket
 import threading
 import webbrowser
 
@@ -9,6 +8,7 @@ import click
 
 from receipt_layoutlm.cli.connection import Connection, require, store_options
 from receipt_layoutlm.cli.output import say
+from receipt_layoutlm.cli.serve import listening
 
 LOOPBACK = "127.0.0.1"
 FIRST_PAGE = "/#/experiments?workflowType=machine_learning"  # else MLflow begins with its pages for language models
@@ -35,7 +35,7 @@ def ui_command(connection: Connection, port: int, is_opened: bool) -> None:
     table = connection.client().table_name
     if connection.has_bucket():
         connection.open_bucket(connection.default_bucket())  # with --local, starts the S3 that artifacts come from
-    with _listening(port) as listener:
+    with listening(LOOPBACK, port, "--port") as listener:
         address = f"http://{LOOPBACK}:{listener.getsockname()[1]}"
         from receipt_layoutlm.mlflow_store.address import TableAddress
         from receipt_layoutlm.mlflow_store.server import serve_page, server_environment
@@ -45,12 +45,3 @@ def ui_command(connection: Connection, port: int, is_opened: bool) -> None:
         if is_opened:
             threading.Timer(0, webbrowser.open, [address + FIRST_PAGE]).start()
         serve_page(listener)
-
-
-def _listening(port: int) -> socket.socket:
-    try:
-        return socket.create_server((LOOPBACK, port))
-    except OSError as error:
-        raise click.ClickException(
-            f"cannot listen at {LOOPBACK} port {port} ({error.strerror or error}): give another --port"
-        ) from error

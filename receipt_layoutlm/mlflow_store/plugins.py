@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from receipt_layoutlm.mlflow_store.artifacts import TableArtifacts
-    from receipt_layoutlm.mlflow_store.registry import TableRegistry
-    from receipt_layoutlm.mlflow_store.store import TableStore
+    from receipt_layoutlm.mlflow_store.store import TableRegistry, TableStore
 
 
 def tracking_store(store_uri: str, artifact_uri: str | None = None) -> "TableStore":
@@ -15,7 +14,7 @@ def tracking_store(store_uri: str, artifact_uri: str | None = None) -> "TableSto
 
 
 def registry_store(store_uri: str, tracking_uri: str | None = None) -> "TableRegistry":
-    from receipt_layoutlm.mlflow_store.registry import TableRegistry
+    from receipt_layoutlm.mlflow_store.store import TableRegistry
 
     return TableRegistry(store_uri, tracking_uri)
 

@@ -1,4 +1,4 @@
-"""MLflow's tracking store over the jobs of a table; read-only."""
+"""MLflow's tracking store over the jobs of a table, and the registry beside it; read-only."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -12,6 +12,7 @@ from mlflow.entities.trace_info import TraceInfo
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST
 from mlflow.store.entities.paged_list import PagedList
+from mlflow.store.model_registry.abstract_store import AbstractStore as RegistryStore
 from mlflow.store.tracking import SEARCH_MAX_RESULTS_DEFAULT, SEARCH_MAX_RESULTS_THRESHOLD
 from mlflow.store.tracking.abstract_store import AbstractStore
 from mlflow.utils.search_utils import SearchExperimentsUtils, SearchUtils
@@ -191,6 +192,15 @@ class TableStore(AbstractStore):  # type: ignore[misc]  # mlflow is not read by 
     def search_traces(self, *_arguments: object, **_options: object) -> tuple[list[TraceInfo], str | None]:
         """None: a training job has no traces."""
         return [], None
+
+
+@read_only(kept=())
+class TableRegistry(RegistryStore):  # type: ignore[misc]
+    """The model registry that MLflow's server wants too: without models, which are those of the jobs."""
+
+    def __init__(self, store_uri: str, tracking_uri: str | None = None) -> None:
+        super().__init__(store_uri, tracking_uri)
+        parse_address(store_uri)
 
 
 def artifact_place(address: TableAddress, environ: Mapping[str, str]) -> Place:

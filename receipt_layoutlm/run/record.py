@@ -5,7 +5,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
@@ -144,10 +144,10 @@ def write_run_record(record: RunRecord, path: Path) -> None:
     partial.replace(path)
 
 
-def versions() -> dict[str, str]:
-    """Python and the packages that affect the results; a package that is not installed is left out."""
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Python and packages, by default those that affect the results; one that is not installed is left out."""
     found = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in packages:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
