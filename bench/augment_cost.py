@@ -15,8 +15,6 @@ from typing import get_args
 os.environ["HF_HUB_OFFLINE"] = "1"  # read by transformers at its import
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-from receipt_layoutlm.training.tasks.word_labels.parts import pages_apart
-
 from receipt_layoutlm.configs.word_labels import Augmentation, WordLabelsConfig
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.snapshot import read_jsonl
@@ -24,6 +22,7 @@ from receipt_layoutlm.training.tasks.pretrained import load_fast_tokenizer
 from receipt_layoutlm.training.tasks.word_labels.augmentation.augment import augmented
 from receipt_layoutlm.training.tasks.word_labels.augmentation.entities import Donors, donors_of
 from receipt_layoutlm.training.tasks.word_labels.inputs.windows import encode_pages
+from receipt_layoutlm.training.tasks.word_labels.pages import generate_apart
 
 NAMES: tuple[Augmentation, ...] = get_args(Augmentation)
 
@@ -58,7 +57,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures there too")
     options = parser.parse_args()
     pages = [page for path in options.data for page in read_jsonl(path)]
-    donors = donors_of(pages, pages_apart(60, 1))
+    donors = donors_of(pages, generate_apart(60, 1))
     found = {name: changed(pages, (name,), donors, options.epochs) for name in NAMES}
     found["all of them"] = changed(pages, NAMES, donors, options.epochs)
     found["encoding anew"] = encoded(pages, donors, options.pretrained, options.epochs)

@@ -18,7 +18,7 @@ from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.reading_order import order_of_words, rearranged
 from receipt_layoutlm.data.sample import generate_pages
 from receipt_layoutlm.data.snapshot import label_counts
-from receipt_layoutlm.reports.history import Findings, Predictions, RunEvaluation, RunHistory
+from receipt_layoutlm.reports.history import Findings, JudgedPredictions, RunEvaluation, RunHistory
 from receipt_layoutlm.reports.judged_pages import cells_by_page, judged_pages
 from receipt_layoutlm.reports.report import (
     Artifact,
@@ -30,7 +30,7 @@ from receipt_layoutlm.reports.report import (
     MachineFacts,
     OptionRow,
     ReportedAttempt,
-    Totals,
+    RunTotals,
 )
 from receipt_layoutlm.reports.report_build import build_report
 from receipt_layoutlm.reports.report_html import report_html
@@ -113,7 +113,7 @@ def simulated(epochs: int, count: int, attempts: int) -> RunHistory:
         machine=MachineFacts(hardware="cpu, fp32, 2 threads", versions={"torch": "2.9"}, git_sha=None),
         comparability=Comparability(text="simulated: with nothing", sha256=None, fields={}),
         attempts=rows,
-        totals=Totals(
+        totals=RunTotals(
             wall_seconds=3600,
             running_seconds=3000,
             waiting_seconds=600,
@@ -123,7 +123,7 @@ def simulated(epochs: int, count: int, attempts: int) -> RunHistory:
         evaluations=evaluations,
         test=None,
         findings=Findings(["plateau: the score has stayed at 0.941 for 4 evaluations: try --lr 4e-4"], {"lr": 4e-4}),
-        predictions=Predictions(last, predicted, {page.page_id: page for page in pages}, set(groups[::2])),
+        predictions=JudgedPredictions(last, predicted, {page.page_id: page for page in pages}, set(groups[::2])),
         options=[OptionRow(option="--epochs", value=epochs, default=10, source="flag")],
         artifacts=[Artifact(name="best model", uri="s3://bucket/runs/x/best/", size=None, sha256="0" * 64)],
         notes=[],
