@@ -9,13 +9,10 @@ from click.testing import CliRunner, Result
 
 from receipt_dynamo import DynamoClient, Job, JobLog, JobQueue, JsonObject, Machine, Storage, utcnow
 from receipt_layoutlm.cli import cli
-from receipt_layoutlm.config_documents import to_document
-from receipt_layoutlm.configs.word_labels import WordLabelsConfig
-from receipt_layoutlm.datasets.snapshots import add_snapshot, describe_dataset, pinned
 from receipt_layoutlm.run.comparability import FIELDS, make_stamp
-from receipt_layoutlm.run.predictions import PredictedPage, write_predictions
 from receipt_layoutlm.storage.bucket import Bucket
-from receipt_layoutlm.storage.keys import RunKeys
+from tests.support.judged_jobs import JudgedJobs
+from tests.support.stores import Clock, Store
 from tests.support.tiny import tiny_pages
 
 STAMP = {name: f"some {name}" for name in FIELDS}
@@ -234,23 +231,10 @@ def test_without_a_scored_job_or_a_stamp_best_says_what_to_do(shell: Shell) -> N
 
 
 def test_a_page_shows_the_differences_and_the_receipts_that_flipped(shell: Shell, tmp_path: Path) -> None:
-    pages, bucket, file = tiny_pages(6), Bucket("the-bucket"), tmp_path / "compared.html"
-    dataset = add_snapshot(shell.queue.client, bucket, describe_dataset("tiny", pages, "test", utcnow()), pages)
-    config = to_document(WordLabelsConfig(dataset=pinned(dataset)), {})
-    for name, right in (("one", {0, 1}), ("two", {1, 2, 3})):
-        job = shell.succeeded(name, len(right) / 6, {"best_global_step": 3}, config=config)
-        sizes = [len(page.words) for page in pages]
-        rows = [
-            PredictedPage(
-                page.page_id, tuple(range(size)), page.words, page.tags,
-                page.tags if number in right else ("O",) * size, (0.9,) * size, (0.9,) * size,
-            )
-            for number, (page, size) in enumerate(zip(pages, sizes, strict=True))
-        ]  # fmt: skip
-        write_predictions(rows, tmp_path / "eval-3.jsonl.gz")
-        assert job.storage is not None
-        key = f"{RunKeys(job.storage, job.job_id).attempt(1)}predictions/eval-3.jsonl.gz"
-        bucket.put_file(tmp_path / "eval-3.jsonl.gz", key)
+    pages, file = tiny_pages(6), tmp_path / "compared.html"
+    jobs = JudgedJobs(Store(shell.queue, Bucket("the-bucket"), Clock()), pages, tmp_path)
+    jobs.end("one", {0, 1})
+    jobs.end("two", {1, 2, 3})
 
     result = shell.run("compare", "one", "two", "--html", str(file))
     text = file.read_text()

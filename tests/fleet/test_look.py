@@ -16,7 +16,19 @@ from receipt_layoutlm.fleet.scaler.costs import PAID, FleetInstance, list_instan
 from receipt_layoutlm.fleet.scaler.figures import GroupLook, Scaler
 from receipt_layoutlm.fleet.scaler.group import GroupFigures, Launch, aws_group
 from receipt_layoutlm.fleet.scaler.look import look
-from tests.support.fleets import FLEET, NO_IMAGES, REGION, TYPE, Fleet, counted, lagging_index, listed, make_group
+from tests.support.fleets import (
+    FLEET,
+    NO_IMAGES,
+    NOON,
+    REGION,
+    TYPE,
+    Fleet,
+    activity,
+    counted,
+    lagging_index,
+    listed,
+    make_group,
+)
 from tests.support.stores import Clock
 
 if TYPE_CHECKING:
@@ -24,7 +36,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.engine
 
-NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 HANG = JobError(cause="hang", message="no step for an hour")
 LEASE_AND_GRACE = 121.0  # seconds
 
@@ -518,26 +529,15 @@ def test_a_retried_job_waits_since_its_retry(fleet: Fleet) -> None:
 
 
 def test_launches_are_found_among_the_activities_of_a_group(autoscaling: "AutoScalingClient") -> None:
-    def activity(description: str, at: datetime = NOON, status: str = "Successful") -> dict[str, object]:
-        return {
-            "ActivityId": "a",
-            "AutoScalingGroupName": "a-group",
-            "Description": description,
-            "Cause": "…",
-            "StartTime": at,
-            "StatusCode": status,
-        }
-
-    died = activity(
-        "Launching a new EC2 instance: i-0123456789abcdef2.  Status Reason: Client.InternalError", NOON, "Failed"
-    )
+    died = activity("Launching a new EC2 instance: i-0123456789abcdef2.  Status Reason: Client.InternalError", "Failed")
     texts = (
         "Launching a new EC2 instance: i-0123456789abcdef0",
         "Terminating EC2 instance: i-0123456789abcdef1",
         "Launching a new EC2 instance.  Status Reason: there is no spot capacity",
     )
     with Stubber(autoscaling) as stub:
-        for page in ([*(activity(text) for text in texts), died], [activity(texts[0], NOON - hours(1))]):
+        newest = [*(activity(text, "Successful") for text in texts), died]
+        for page in (newest, [activity(texts[0], "Successful", at=NOON - hours(1))]):
             stub.add_response("describe_scaling_activities", {"Activities": page, "NextToken": "more"})
         launches = aws_group(autoscaling, "a-group", "default", 4).launches(NOON)
     assert launches == [Launch("i-0123456789abcdef0", NOON)]

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import boto3
 import pytest
@@ -16,12 +16,10 @@ from receipt_layoutlm.fleet.scaler.figures import GroupLook, Scaler, ScalerTimes
 from receipt_layoutlm.fleet.scaler.group import FailedLaunch, Group, GroupFigures, Launch, aws_group, newest_failure
 from receipt_layoutlm.fleet.scaler.lock import LOCK_SECONDS, LookBusy, look_alone
 from receipt_layoutlm.fleet.scaler.look import look
-from tests.support.fleets import FLEET, NO_IMAGES, REGION, TYPE, ZONE, Fleet, lagging_index, make_group
+from tests.support.fleets import FLEET, NO_IMAGES, NOON, REGION, TYPE, ZONE, Fleet, activity, lagging_index, make_group
 from tests.support.stores import Clock
 
 pytestmark = pytest.mark.engine
-
-NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -358,19 +356,6 @@ def test_a_queue_that_another_fleet_serves_is_left_to_it(fleet: Fleet) -> None:
 )
 def test_reasons_are_told_in_plain_words(reason: str, words: str) -> None:
     assert words in plain(reason)
-
-
-def activity(description: str, status: str, message: str | None = None, at: datetime = NOON) -> dict[str, object]:
-    more = {} if message is None else {"StatusMessage": message}
-    return {
-        "ActivityId": "a",
-        "AutoScalingGroupName": "a-group",
-        "Description": description,
-        "Cause": "…",
-        "StartTime": at,
-        "StatusCode": status,
-        **more,
-    }
 
 
 FAILED = activity("Launching a new EC2 instance.  Status Reason: no capacity", "Failed", "no capacity")

@@ -2,11 +2,7 @@
 
 import base64
 import hashlib
-import html
-import json
 import re
-import shutil
-import subprocess
 from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -18,9 +14,9 @@ from PIL import Image
 from receipt_layoutlm.reports.overlay import Overlay
 from receipt_layoutlm.reports.overlay_html import overlay_html
 from receipt_layoutlm.reports.overlay_index import DrawnPage, index_html
+from tests.support.browser import PROGRAM, tried_in_frame
 from tests.support.overlays import PREDICTED, WORDS, overlay_with, page_with
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
 HOSTILE = (
     "<script>alert(1)</script>",
     "</script><img src=x onerror=alert(1)>",
@@ -212,32 +208,17 @@ function run() {
   results.near = [...page.querySelectorAll("rect.near")].map((each) => each.dataset.word); results.hover = state();
   press("z"); results.whole = page.getElementById("picture").className;
   results.ran = "alerted" in view;
-  document.body.dataset.results = JSON.stringify(results);
+  document.body.dataset.found = JSON.stringify(results);
 }
 """
 
 
 @pytest.mark.engine
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: overlays are not tried in a browser")
+@pytest.mark.skipif(PROGRAM is None, reason="chromium is not installed: overlays are not tried in a browser")
 def test_toggles_slider_keys_and_clicks_work_in_a_browser(tmp_path: Path) -> None:
     words = ("<img src=x onerror=window.alerted=1>", *WORDS[1:])
     page = overlay_html(overlay_with(words)).replace("</h1>", "</h1><script>window.alerted = 1</script>")  # not allowed
-    (tmp_path / "page.html").write_text(
-        f'<body><iframe width="1200" height="800" srcdoc="{html.escape(page)}" onload="run()"></iframe>'
-        f"<script>{SCRIPT}</script></body>"
-    )
-    assert CHROMIUM is not None
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-    shown = subprocess.run(
-        [*command, "--dump-dom", (tmp_path / "page.html").as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    found = re.search(r'data-results="([^"]*)"', shown.stdout)
-    assert found is not None, shown.stdout[-2000:]
-    results = json.loads(html.unescape(found[1]))
+    results = tried_in_frame(page, SCRIPT, tmp_path, width=1200, height=800)
 
     assert results["ran"] is False
     first = results["first"]

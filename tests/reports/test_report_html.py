@@ -1,9 +1,7 @@
 """The page of a report: what it shows, that texts are only texts, that it fits a phone, and its Markdown."""
 
 import html
-import json
 import re
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +18,8 @@ from receipt_layoutlm.reports.report_build import MadeReport, build_report, with
 from receipt_layoutlm.reports.report_html import MAX_BYTES, report_html
 from receipt_layoutlm.reports.report_markdown import report_markdown
 from receipt_layoutlm.run.scores import Bin, LabelScore
-from tests.reports.test_overlay_html import CHROMIUM, HOSTILE, Parsed
+from tests.reports.test_overlay_html import HOSTILE, Parsed
+from tests.support.browser import PROGRAM, tried_in_frame
 from tests.support.reports import (
     NOON,
     RIGHT,
@@ -241,26 +240,11 @@ def narrow(tmp_path: Path) -> Iterator[dict[str, Any]]:
     page = judged("a-page-with-a-very-long-name-" + "x" * 80, ("B-TOTAL", "O", "O", "O"), words)
     text = report_html(made(predictions=predictions(page, RIGHT, WRONG)))
     text = text.replace("</h1>", "</h1><script>window.alerted = 1</script>")  # which the policy does not allow
-    (tmp_path / "page.html").write_text(
-        f'<body><iframe width="390" height="800" style="border:0" srcdoc="{html.escape(text)}" onload="run()"></iframe>'
-        f"<script>{SCRIPT}</script></body>"
-    )
-    assert CHROMIUM is not None
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-    done = subprocess.run(
-        [*command, "--dump-dom", (tmp_path / "page.html").as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    match = re.search(r'data-found="([^"]*)"', done.stdout)
-    assert match is not None, done.stdout[-2000:]
-    yield json.loads(html.unescape(match[1]))
+    yield tried_in_frame(text, SCRIPT, tmp_path, width=390, height=800)
 
 
 @pytest.mark.engine
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: reports are not tried in a browser")
+@pytest.mark.skipif(PROGRAM is None, reason="chromium is not installed: reports are not tried in a browser")
 def test_a_phone_shows_the_page_without_scrolling_sideways_and_cells_stay_within_reach(narrow: dict[str, Any]) -> None:
     assert narrow["width"] <= 390 and narrow["wide"] == []
     assert narrow["links"] > 0

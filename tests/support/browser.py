@@ -1,9 +1,11 @@
-"""A headless Chromium that tests drive over its debugging pipe: pages as a person sees them."""
+"""A headless Chromium: pages as a person sees them, driven over its debugging pipe, or tried by a script in a frame."""
 
 import base64
+import html
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -14,6 +16,7 @@ from typing import Any, Final
 
 PROGRAM: Final = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PAGE_SECONDS: Final = 60.0
+_QUIET: Final = ("--headless", "--no-sandbox", "--disable-gpu")
 _OPTIONS: Final = ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-pipe")
 
 
@@ -106,3 +109,24 @@ def browser(profile: Path) -> Iterator[Browser]:
         process.wait(30)
         for end in (asks, answers):
             os.close(end)
+
+
+def tried_in_frame(page: str, script: str, folder: Path, width: int, height: int) -> dict[str, Any]:
+    """What a script finds in a page inside a frame of this size.
+
+    Its function `run` is called once the page is there, and stores an object as JSON in `document.body.dataset.found`.
+    """
+    assert PROGRAM is not None
+    frame = f'width="{width}" height="{height}" style="border:0" srcdoc="{html.escape(page)}" onload="run()"'
+    (folder / "page.html").write_text(f"<body><iframe {frame}></iframe><script>{script}</script></body>")
+    done = subprocess.run(
+        [PROGRAM, *_QUIET, f"--user-data-dir={folder / 'profile'}", "--dump-dom", (folder / "page.html").as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    match = re.search(r'data-found="([^"]*)"', done.stdout)
+    assert match is not None, done.stdout[-2000:]
+    found: dict[str, Any] = json.loads(html.unescape(match[1]))
+    return found

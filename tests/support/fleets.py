@@ -5,7 +5,7 @@ import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import boto3
@@ -29,6 +29,7 @@ TYPE: Final = "g5.xlarge"
 IMAGE = "ami-0123456789abcdef0"
 NO_IMAGES = ("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # they take moto a second to read for each test
 PRICE = 1.0  # dollars an hour
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -153,3 +154,17 @@ def listed(client: DynamoClient) -> Callable[[], int]:
     counts: list[int] = []
     client.raw.meta.events.register("after-call.dynamodb.Query", lambda parsed, **_: counts.append(parsed["Count"]))
     return lambda: sum(counts)
+
+
+def activity(description: str, status: str, message: str | None = None, at: datetime = NOON) -> dict[str, object]:
+    """A scaling activity of a group, as AWS lists it."""
+    more = {} if message is None else {"StatusMessage": message}
+    return {
+        "ActivityId": "a",
+        "AutoScalingGroupName": "a-group",
+        "Description": description,
+        "Cause": "…",
+        "StartTime": at,
+        "StatusCode": status,
+        **more,
+    }
