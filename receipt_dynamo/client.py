@@ -170,11 +170,12 @@ class DynamoClient:
         return read(items.job_from, raw)
 
     @checked
-    def iter_jobs_by_status(self, status: str, *, page: int | None = None) -> Iterator[Job]:
-        # the prefix excludes the rows that the original system stores in the same partition
+    def iter_jobs_by_status(
+        self, status: str, *, page: int | None = None, created: items.TimeRange = items.ALWAYS
+    ) -> Iterator[Job]:
+        """Newest first; `created` bounds the submission, both times included."""
         partition = items.status_pk(parse_status(status))
-        rows = self._query("GSI1", partition, prefix=items.CREATED_PREFIX, newest_first=True, page=page)
-        return self._readable(items.job_from, rows)
+        return self._readable(items.job_from, self._created("GSI1", partition, page, created))
 
     @checked
     def list_jobs_by_status(self, status: str, limit: int | None = None) -> list[Job]:
@@ -199,10 +200,21 @@ class DynamoClient:
         return _first(sorted(jobs, key=lambda job: job.created_at, reverse=True), limit)
 
     @checked
+    def iter_jobs_by_name(
+        self, name: str, *, page: int | None = None, created: items.TimeRange = items.ALWAYS
+    ) -> Iterator[Job]:
+        """Newest first; `created` bounds the submission, both times included."""
+        return self._readable(items.job_from, self._created("GSI2", items.name_pk(name), page, created))
+
+    @checked
     def list_jobs_by_name(self, name: str, limit: int | None = None) -> list[Job]:
-        partition, page = items.name_pk(name), _page(limit)
-        rows = self._query("GSI2", partition, prefix=items.CREATED_PREFIX, newest_first=True, page=page)
-        return _first(self._readable(items.job_from, rows), limit)
+        return _first(self.iter_jobs_by_name(name, page=_page(limit)), limit)
+
+    def _created(self, index: str, partition: str, page: int | None, created: items.TimeRange) -> Iterator[RawItem]:
+        # the prefix excludes the rows that the original system stores in the same partition
+        if created == items.ALWAYS:
+            return self._query(index, partition, prefix=items.CREATED_PREFIX, newest_first=True, page=page)
+        return self._query(index, partition, between=items.created_range(created), newest_first=True, page=page)
 
     @checked
     def iter_queue(self, queue: str = "default", *, page: int | None = None) -> Iterator[Job]:

@@ -55,6 +55,8 @@ METRIC_PREFIX = "METRIC#"
 LOG_PREFIX = "LOG#"
 ATTEMPT_PREFIX = "ATTEMPT#"
 CREATED_PREFIX = "CREATED#"
+TimeRange = tuple[datetime | None, datetime | None]
+ALWAYS: TimeRange = (None, None)
 SNAPSHOT_PREFIX = "SNAPSHOT#"
 DATASETS_KEY = "DATASETS"
 FORGOTTEN_PREFIX = "FORGOTTEN#"
@@ -95,6 +97,12 @@ READY_RANGE = "0", LATER_PREFIX  # of the queue's sort keys without those of job
 def due_range(priority: Priority, now: datetime) -> tuple[str, str]:
     """The first and last key of a priority's jobs that waited until now at most."""
     return f"{LATER_PREFIX}{priority.rank}#", f"{LATER_PREFIX}{priority.rank}#{stamp(now)}~"
+
+
+def created_range(created: TimeRange) -> tuple[str, str]:
+    """The first and last key of the jobs that were submitted in this time."""
+    since, until = created
+    return CREATED_PREFIX + (stamp(since) if since else ""), CREATED_PREFIX + (stamp(until) if until else "~")
 
 
 def is_later(raw: RawItem) -> bool:

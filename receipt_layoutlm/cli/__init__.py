@@ -27,6 +27,7 @@ COMMANDS = {
     "overlay": ("receipt_layoutlm.cli.overlay:overlay_command", "Draw pages with their fields, and mark errors."),
     "report": ("receipt_layoutlm.cli.report:report_command", "Show what happened in a run, as one HTML file."),
     "job": ("receipt_layoutlm.cli.job:job", "List, show, explain, compare, cancel, retry, pull and delete jobs."),
+    "cost": ("receipt_layoutlm.cli.cost:cost", "Show what training cost, by user, experiment, tag or option."),
     "rescue": ("receipt_layoutlm.cli.rescue:rescue", "Requeue jobs whose lease has expired."),
     "fleet": ("receipt_layoutlm.cli.fleet:fleet", "Deploy and manage GPU machines in your AWS account."),
     "dataset": ("receipt_layoutlm.cli.dataset:dataset", "Import, check, select and snapshot labelled pages."),

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from receipt_dynamo import Dataset, Job, JobMetric
+from receipt_dynamo import Dataset, JobMetric
 from receipt_layoutlm.cli.output import terminal_width, wrapped
 from receipt_layoutlm.jobs.timeline import PHASES, AttemptRow, Timeline
 from receipt_layoutlm.jobs.wording import duration, local_time, outcome, stop_reason
@@ -22,6 +22,7 @@ BY_WORKER = "snapshot to be taken by the worker"  # of a job that has not pinned
 PHASE_TITLES = {"encode": "data"}
 UNLIMITED = sys.maxsize  # columns of a table that no terminal shows
 GAP = 3  # columns between two cells, as rich draws them
+BARS, MOST_BARS = "▁▂▃▄▅▆▇█", 8
 _EXTRAS = ("macro_f1", "field_f1", "train_f1")
 _LOSSES = ("train_loss", "eval_loss")
 
@@ -115,30 +116,14 @@ def whole(value: JsonValue) -> str:
     return f"{value:.0f}" if isinstance(value, int | float) else ""
 
 
-def jobs_table(jobs: Sequence[Job], states: Mapping[str, str]) -> str:
-    """One line per job; `states` has the texts, by job id, that stand in place of a status."""
-    header = (
-        Column("id"),
-        Column("name"),
-        Column("status", wraps=True),
-        Column("attempt", rank=4),
-        Column("created", rank=2),
-        Column("best", rank=1),
-        Column("dataset", rank=3),
-    )
-    rows = [
-        (
-            job.job_id[:8],
-            job.name,
-            states.get(job.job_id, job.status),
-            job.attempt,
-            when(job.created_at),
-            score((job.results or {}).get("metric_value")),
-            str(job.job_config.get("dataset") or "").partition("@")[0],
-        )
-        for job in jobs
-    ]
-    return table(header, rows)
+def sparkline(values: Sequence[float]) -> str:
+    """At most MOST_BARS bars, evenly spread over the values, from the least to the greatest; empty without two."""
+    if len(values) < 2:
+        return ""
+    steps = min(len(values), MOST_BARS)
+    drawn = [values[round(place * (len(values) - 1) / (steps - 1))] for place in range(steps)]
+    least, span = min(drawn), max(drawn) - min(drawn)
+    return "".join(BARS[round((value - least) / span * (len(BARS) - 1)) if span else 0] for value in drawn)
 
 
 def metrics_table(metrics: Sequence[JobMetric]) -> str:

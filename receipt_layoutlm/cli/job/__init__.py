@@ -18,12 +18,13 @@ from receipt_layoutlm.cli.find import find_named_job
 from receipt_layoutlm.cli.job.compare import compare
 from receipt_layoutlm.cli.job.evaluate_checkpoints import evaluate_checkpoints_command
 from receipt_layoutlm.cli.job.export import export_runs_command
+from receipt_layoutlm.cli.job.listing import list_
 from receipt_layoutlm.cli.job.prune import prune
 from receipt_layoutlm.cli.job.report import facts_text, report_document, report_text
 from receipt_layoutlm.cli.job.verify_resume import verify_resume_command
 from receipt_layoutlm.cli.lazy_group import FullHelpGroup
 from receipt_layoutlm.cli.output import pasteable, say
-from receipt_layoutlm.cli.tables import clean, jobs_table, metrics_table, timeline_text, when
+from receipt_layoutlm.cli.tables import clean, metrics_table, timeline_text, when
 from receipt_layoutlm.cli.wait import WAIT_HELP, wait_for
 from receipt_layoutlm.jobs.find import find_job_to
 from receipt_layoutlm.jobs.timeline import timeline
@@ -43,35 +44,12 @@ def job() -> None:
     """
 
 
+job.add_command(list_)
 job.add_command(compare)
 job.add_command(evaluate_checkpoints_command)
 job.add_command(export_runs_command)
 job.add_command(prune)
 job.add_command(verify_resume_command)
-
-
-@job.command("list")
-@click.option("--status", type=click.Choice([status.value for status in JobStatus]), help="Only jobs with this status.")
-@click.option("--name", help="Only jobs of this name.")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Maximum number of jobs.")
-@as_json_option
-@store_options
-def list_(connection: Connection, status: str | None, name: str | None, limit: int, as_json: bool) -> None:
-    """List jobs, newest first."""
-    if status and name:
-        raise click.UsageError("--status and --name use different indexes: give one of the two")
-    queue = connection.queue()
-    client = queue.client
-    if status:
-        jobs = client.list_jobs_by_status(status, limit)
-    else:
-        jobs = client.list_jobs_by_name(name, limit) if name else client.list_jobs(limit)
-    if as_json:
-        click.echo(_json(jobs))
-        return
-    running, now = [job for job in jobs if job.status is JobStatus.RUNNING], queue.now()
-    leases = {job.job_id: lease_or_none(queue, job.job_id) for job in running}
-    say(jobs_table(jobs, {job.job_id: state_text(job, leases[job.job_id], queue.timing, now) for job in running}))
 
 
 @job.command()
