@@ -6,7 +6,7 @@ A name is that of a score, an option, or a fact of the job (FACTS); `tags.KEY` a
 
 import ast
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from pydantic import JsonValue
@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from receipt_dynamo import Job
 from receipt_layoutlm.config import DEFAULT_TASK, config_class
 from receipt_layoutlm.errors import UserError
-from receipt_layoutlm.run.scores import headline_name, stored_score
+from receipt_layoutlm.run.scores import as_number, headline_name, headline_of, stored_score
 from receipt_layoutlm.suggestions import nearest_name
 
 LONGEST: Final = 1000  # characters; deeper conditions than fit into them would exhaust Python's stack
@@ -56,6 +56,14 @@ def value_of(job: Job, name: str) -> JsonValue:
     return score if score is not None and plain != "loss" else results.get(name)
 
 
+def score_names(results: Mapping[str, JsonValue]) -> set[str]:
+    """Names under which the results of a job have a number: the headline, other scores, and the F1 of each label."""
+    per_label = results.get("per_label")
+    labels = per_label if isinstance(per_label, Mapping) else {}
+    names = {name for name, value in results.items() if as_number(value) is not None}
+    return names | {headline_of(results).removeprefix("eval_")} | {f"f1_{label}" for label in labels}
+
+
 class Condition:
     """A condition, which holds for a job or does not: a comparison with a value that a job lacks does not hold."""
 
@@ -87,7 +95,7 @@ class Condition:
             unknown = {name: node for name, node in unknown.items() if value_of(job, name) is None}
             if not unknown:
                 return
-            scores |= {name for name, value in (job.results or {}).items() if isinstance(value, int | float)}
+            scores |= score_names(job.results or {})
         if scores:  # without a single score nothing is known to be misspelt
             name, node = next(iter(unknown.items()))
             near = nearest_name(name, known | scores)
