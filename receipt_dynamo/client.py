@@ -54,12 +54,14 @@ from receipt_dynamo.limits import check_lengths
 from receipt_dynamo.local_table import find_local_table, local_session
 from receipt_dynamo.metrics_view import OriginalValue, evaluation_from, fold_original_rows, visible
 from receipt_dynamo.model_items import VERSION_PREFIX, promotion_from, stage_pk
+from receipt_dynamo.notebook import Records, jobs_frame, metrics_frame
 from receipt_dynamo.reads import Reader
 from receipt_dynamo.server_clock import ServerClock
 from receipt_dynamo.unreadable import read, readable
 from receipt_dynamo.writes import ConditionFailed, Write, Writer, check, delete, put, update
 
 if TYPE_CHECKING:
+    import pandas
     from mypy_boto3_dynamodb import DynamoDBClient
 
 R = TypeVar("R")
@@ -87,11 +89,11 @@ def claim_order(job: Job) -> tuple[int, datetime, str]:
     return job.priority.rank, job.created_at, job.job_id
 
 
-def _first(records: Iterable[R], limit: int | None) -> list[R]:
+def _first(records: Iterable[R], limit: int | None) -> Records[R]:
     # a bool is an int to Python: limit=True would silently return one record
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
         raise InvalidInput(f"limit is {limit!r}: give a positive integer, or None for all")
-    return list(itertools.islice(records, None if limit is None else min(limit, sys.maxsize)))
+    return Records(itertools.islice(records, None if limit is None else min(limit, sys.maxsize)))
 
 
 def _page(limit: int | None) -> int | None:
@@ -198,6 +200,14 @@ class DynamoClient:
         """Jobs of every status: one query (or more pages) per status."""
         jobs = itertools.chain.from_iterable(self.list_jobs_by_status(status, limit) for status in JobStatus)
         return _first(sorted(jobs, key=lambda job: job.created_at, reverse=True), limit)
+
+    def jobs_frame(self, limit: int | None = None) -> "pandas.DataFrame":
+        """The jobs, newest first, as a frame of pandas: see receipt_dynamo.notebook. Raises NoPandas."""
+        return jobs_frame(self.list_jobs(limit))
+
+    def metrics_frame(self, job_id: str) -> "pandas.DataFrame":
+        """The visible evaluations of a job as a frame of pandas: see receipt_dynamo.notebook. Raises NoPandas."""
+        return metrics_frame(self.list_job_metrics(job_id))
 
     @checked
     def iter_jobs_by_name(

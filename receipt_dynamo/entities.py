@@ -14,6 +14,7 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 from receipt_dynamo.errors import InvalidInput
+from receipt_dynamo.notebook import html_table
 
 JsonObject = dict[str, JsonValue]
 
@@ -94,6 +95,13 @@ class _Row(_Record):
 
     def __str__(self) -> str:
         return repr(self)
+
+    def cells(self) -> dict[str, object]:
+        """What a table of such records shows of this one."""
+        return {name: getattr(self, name) for name in self.shown}
+
+    def _repr_html_(self) -> str:
+        return html_table([self])
 
 
 def _plain(value: object) -> object:
@@ -256,6 +264,14 @@ class Job(_Row):
     def score(self) -> float | None:
         """The headline of the best evaluation, once the job has succeeded."""
         return score_of(self.results or {})
+
+    def cells(self) -> dict[str, object]:
+        return {
+            **super().cells(),
+            "created_at": self.created_at,
+            "attempt": self.attempt,
+            "created_by": self.created_by,
+        }
 
     def is_due(self, now: datetime) -> bool:
         """Whether the backoff after an error, if any, is over."""
