@@ -75,8 +75,9 @@ def list_recipes(task: str, as_json: bool) -> None:
 @click.argument("name")
 @task_option
 @click.option("--pretrained", metavar="WEIGHTS", help="Weights to start from (default: those of the recipe).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, which --recipe FILE takes too.")
 @explain_errors
-def show_recipe(name: str, task: str, pretrained: str | None) -> None:
+def show_recipe(name: str, task: str, pretrained: str | None, as_json: bool) -> None:
     """Print a recipe as YAML, to be changed and given as --recipe FILE."""
     model = config_class(task)
     if (found := model.recipes.get(name)) is None:
@@ -85,6 +86,9 @@ def show_recipe(name: str, task: str, pretrained: str | None) -> None:
     variant = found.variant(weights)
     options: dict[str, object] = {"pretrained": weights}
     options |= {key: list(each) if isinstance(each, tuple) else each for key, each in variant.options.items()}
+    if as_json:
+        click.echo(json.dumps(options, indent=1))
+        return
     say(f"# {found.purpose}")
     if variant.source:
         say(f"# Not measured; {variant.source}.")
