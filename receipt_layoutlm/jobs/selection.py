@@ -12,6 +12,10 @@ from receipt_dynamo import DynamoClient, Job, JobStatus
 from receipt_layoutlm.jobs.where import Condition, value_of
 
 
+PAGE = 100
+"""Jobs read at a time where the rows themselves are asked: more than a condition lets through, as a rule."""
+
+
 @dataclass(frozen=True)
 class Wanted:
     """Which jobs: all that are given have to hold. `created`: first and last time of the submission."""
@@ -43,7 +47,7 @@ def select_jobs(client: DynamoClient, wanted: Wanted, sort: str | None, limit: i
     seen = list[Job]()
 
     def matching() -> Iterator[Job]:
-        for job in _newest_first(client, wanted, limit):
+        for job in _newest_first(client, wanted, None if sort else limit):
             seen.append(job)
             if wanted.matches(job):
                 yield job
@@ -61,8 +65,10 @@ def select_jobs(client: DynamoClient, wanted: Wanted, sort: str | None, limit: i
     return [*(job for _, job in ranked), *(job for job in found if value_of(job, name) is None)][:limit]
 
 
-def _newest_first(client: DynamoClient, wanted: Wanted, page: int) -> Iterator[Job]:
-    page = min(page, 100) if wanted == Wanted(wanted.status, wanted.name, created=wanted.created) else 100
+def _newest_first(client: DynamoClient, wanted: Wanted, limit: int | None) -> Iterator[Job]:
+    """Read so many at a time, or as many as fit into a reply where all are read."""
+    by_index = wanted == Wanted(wanted.status, wanted.name, created=wanted.created)
+    page = None if limit is None else min(limit, PAGE) if by_index else PAGE
     if wanted.name is not None:
         return client.iter_jobs_by_name(wanted.name, page=page, created=wanted.created)
     statuses = [JobStatus(wanted.status)] if wanted.status else list(JobStatus)
