@@ -11,7 +11,6 @@ from pydantic import JsonValue
 from receipt_dynamo import DynamoClient, Job, JobStatus
 from receipt_layoutlm.jobs.where import Condition, value_of
 
-
 PAGE = 100
 """Jobs read at a time where the rows themselves are asked: more than a condition lets through, as a rule."""
 
