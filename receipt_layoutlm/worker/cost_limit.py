@@ -48,7 +48,7 @@ def check_cost(limit: float, attempts: Sequence[Attempt], now: datetime) -> floa
     if price is None:
         raise ConfigError(
             "--max-cost: the price of this machine is unknown, so the limit cannot be kept: "
-            "`layoutlm-cli worker run --price-per-hour USD`"
+            "`layoutlm-cli worker run --price-per-hour 0.35`"
         )
     left = limit - spent(attempts, now)
     if left <= 0:
