@@ -1,7 +1,9 @@
 """Run store and job queue in one DynamoDB table."""
 
+from receipt_dynamo.alert_client import AlertRows
 from receipt_dynamo.client import DynamoClient
 from receipt_dynamo.entities import (
+    Alert,
     Attempt,
     AttemptEnd,
     Budgets,
@@ -48,6 +50,8 @@ from receipt_dynamo.receipt_client import ReceiptClient
 from receipt_dynamo.receipts import Receipt, ReceiptWord, ReceiptWordLabel, ValidationStatus
 
 __all__ = [
+    "Alert",
+    "AlertRows",
     "AlreadyExists",
     "Attempt",
     "AttemptEnd",

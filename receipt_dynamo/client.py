@@ -20,9 +20,12 @@ from botocore.exceptions import BotoCoreError
 from pynamodb.expressions.condition import Condition
 
 from receipt_dynamo import items
+from receipt_dynamo.alert_items import ALERT_PREFIX, ALERTS_KEY, alert_from, raised_range
 from receipt_dynamo.arguments import checked
 from receipt_dynamo.connection import per_process
 from receipt_dynamo.entities import (
+    FIRST_TIME,
+    Alert,
     Attempt,
     Dataset,
     Event,
@@ -285,6 +288,18 @@ class DynamoClient:
         """Versions of a stage, the one in use first. Consistent reads."""
         rows = self._query(None, stage_pk(stage), prefix=VERSION_PREFIX, newest_first=True, page=_page(limit))
         return _first(self._readable(partial(promotion_from, stage), rows), limit)
+
+    @checked
+    def list_alerts(self, since: datetime | None = None) -> list[Alert]:
+        """Alerts of all jobs, the newest first; only those raised at `since` or later."""
+        rows = self._query("GSI1", ALERTS_KEY, between=raised_range(since or FIRST_TIME), newest_first=True)
+        return list(self._readable(alert_from, rows))
+
+    @checked
+    def list_job_alerts(self, job_id: str) -> list[Alert]:
+        """Alerts of one job, the newest first. A consistent read."""
+        rows = self._query(None, items.job_pk(parse_job_id(job_id)), prefix=ALERT_PREFIX)
+        return sorted(self._readable(alert_from, rows), key=lambda alert: alert.raised_at, reverse=True)
 
     # lease and attempts
 

@@ -136,7 +136,7 @@ class JobError(_Record):
         return self.cause not in FINAL_CAUSES
 
 
-FINAL_CAUSES = frozenset({"non_finite_loss", "bad_data", "bad_config", "max_runtime"})
+FINAL_CAUSES = frozenset({"non_finite_loss", "bad_data", "bad_config", "max_runtime", "cost_limit"})
 
 
 class Budgets(_Record):
@@ -259,6 +259,8 @@ class Job(_Row):
     results: JsonObject | None = None
     promoted_at: Time | None = None  # when its model first came into use; such a job is not deleted
     error: JobError | None = None
+    max_cost: float | None = Field(None, gt=0, allow_inf_nan=False)  # US dollars of all its attempts
+    notify: str | None = None  # an SNS topic, or the SSM parameter that holds a URL
 
     @property
     def score(self) -> float | None:
@@ -383,6 +385,29 @@ class JobLog(_Row):
     data: JsonObject = Field(default_factory=dict)
     attempt: int | None = None
     seq: int | None = None
+
+
+AlertLevel = Literal["info", "warning", "error"]
+
+
+class Alert(_Row):
+    """Something about a job that people want to hear of. Kind and occasion are its only ones of the job.
+
+    The occasion of a final state is its attempt, since a failed job may be retried; other kinds have none.
+    """
+
+    shown = ("job_id", "raised_at", "level", "kind", "message")
+
+    job_id: str
+    job_name: str
+    kind: Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")]
+    occasion: Annotated[str, Field(pattern=r"^[0-9]{0,20}$")] = ""
+    level: AlertLevel
+    message: str
+    attempt: Count
+    raised_at: Time
+    raised_by: str
+    delivery: dict[str, str] = {}  # target -> "sent", or why not; empty until it was tried
 
 
 Event = TypeVar("Event", JobMetric, JobLog)

@@ -196,6 +196,8 @@ class JobItem(TableItem, discriminator="JOB"):
     results = DocumentAttribute(null=True)
     error = DocumentAttribute(null=True)
     promoted_at = TimeAttribute(null=True)
+    max_cost = NumericAttribute(null=True)
+    notify = UnicodeAttribute(null=True)
 
 
 class LeaseItem(TableItem, discriminator="LEASE"):
@@ -291,7 +293,11 @@ def job_item(job: Job) -> JobItem:
         item.interrupted_at = times_document(job.interrupted_at)
     if job.status.is_claimable:
         item.gsi3_pk = queue_pk(job.queue)
-        item.gsi3_sk = queue_sk(job.priority, job.created_at, job.job_id)
+        item.gsi3_sk = (
+            queue_sk(job.priority, job.created_at, job.job_id)
+            if job.not_before is None
+            else later_sk(job.priority, job.not_before, job.job_id)
+        )
     return item
 
 

@@ -130,8 +130,13 @@ class JobQueue:
         job_id: str | None = None,
         checkpoint: Pointer | None = None,
         best: Pointer | None = None,
+        not_before: datetime | None = None,
+        max_cost: float | None = None,
+        notify: str | None = None,
     ) -> Job:
         """Create a pending job and its lease in one transaction.
+
+        No worker claims it before `not_before`. `max_cost` (US dollars) is kept by workers, `notify` is told of alerts.
 
         A unique key determines the id, so the second submit of a key returns the first job. A job without a name
         is named after its date and the beginning of its id. One with a checkpoint (of attempt 0)
@@ -158,6 +163,9 @@ class JobQueue:
             storage=storage,
             tags=dict(tags or {}),
             budgets=budgets or Budgets(),
+            not_before=not_before,
+            max_cost=max_cost,
+            notify=notify,
         )
         lease = Lease(job_id=job.job_id, attempt=0, checkpoint=checkpoint, best=best)
         # attribute_not_exists(PK) on both: nothing of this id exists yet
@@ -450,8 +458,11 @@ class JobQueue:
         return pauses
 
     @checked
-    def retry(self, job_id: str) -> Job:
-        """Requeue a failed job with unused budgets; it resumes from its checkpoint. StateConflict for any other."""
+    def retry(self, job_id: str, *, max_cost: float | None = None) -> Job:
+        """Requeue a failed job with unused budgets; it resumes from its checkpoint. StateConflict for any other.
+
+        `max_cost`, where given, replaces its limit.
+        """
         job_id = parse_job_id(job_id)
         job, lease = self.client.get_job(job_id, consistent=True), self.client.get_lease(job_id)
         if lease.deleting_at is not None:
@@ -459,7 +470,7 @@ class JobQueue:
         if job.status is not JobStatus.FAILED:
             raise StateConflict(f"job {job_id} is {job.status}: only a failed job can be retried")
         try:
-            self.client.writer.execute(*retry_writes(job, lease, self.now()))
+            self.client.writer.execute(*retry_writes(job, lease, self.now(), max_cost))
         except ConditionFailed:
             stored = self.client.get_job(job_id, consistent=True)
             if stored.status is JobStatus.FAILED:

@@ -146,13 +146,17 @@ def rescued_attempt(lease: Lease, moved: Move, now: datetime) -> Write:
     )
 
 
-def retry_writes(job: Job, lease: Lease, now: datetime) -> list[Write]:
-    """A failed job -> pending, due at once, with unused budgets. Its lease must not be held and stays."""
+def retry_writes(job: Job, lease: Lease, now: datetime, max_cost: float | None = None) -> list[Write]:
+    """A failed job -> pending, due at once, with unused budgets. Its lease must not be held and stays.
+
+    A new limit of its cost replaces the former one.
+    """
     actions = [
         *_status_actions(JobStatus.PENDING),
         JobItem.budgets.set(job.budgets.unused().model_dump(mode="json")),
         JobItem.not_before.set(now),
         JobItem.ended_at.remove(),
+        *([] if max_cost is None else [JobItem.max_cost.set(max_cost)]),
         *queue_keys(job),
     ]
     failed = (JobItem.status == JobStatus.FAILED.value) & (JobItem.attempt == job.attempt)

@@ -13,7 +13,7 @@ from receipt_layoutlm.inference.extraction import Extraction
 
 PageKey = tuple[str, int]  # source, number of the page in it
 _COLUMNS = ("source", "page", "page_id", "model")
-_PER_LABEL = (" value", " confidence", " decision")  # columns beside that of the text
+_PER_LABEL = (" value", " confidence", " decision", " origin")  # columns beside that of the text
 
 
 class OutputError(UserError):
@@ -45,9 +45,14 @@ class ExtractionFile:
             self.done.add((source, page))
         self._file.seek(len(whole.encode()))
         self._file.truncate()
+        per_label = [f"{label}{suffix}" for label in self._labels for suffix in ("", *_PER_LABEL)]
+        header = [*_COLUMNS, *per_label, "notes"]
         if self._is_csv and not whole:
-            per_label = [f"{label}{suffix}" for label in self._labels for suffix in ("", *_PER_LABEL)]
-            self._write_row([*_COLUMNS, *per_label, "notes"])
+            self._write_row(header)
+        elif self._is_csv and next(csv.reader(io.StringIO(whole, newline=""))) != header:
+            raise OutputError(
+                f"{self._path} has other columns, as of an earlier version: name another file, or give --overwrite"
+            )
         return self
 
     def _rows(self, whole: str) -> list[tuple[str, int, str]]:
@@ -74,11 +79,14 @@ class ExtractionFile:
     def _cells(self, page: Extraction) -> list[object]:
         cells: list[object] = [page.source, page.page, page.page_id, page.model]
         for label in self._labels:
-            best = page.best(label)
-            if best is None:
+            best, other = page.best(label), page.answered_by_fallback(label)
+            if other is not None:
+                cells += [other.text, other.value.text if other.value else "", "", "", other.origin]
+            elif best is None:
                 cells += [""] * (1 + len(_PER_LABEL))
             else:
-                cells += [best.text, best.value.text if best.value else "", best.confidence, best.decision or ""]
+                cells += [best.text, best.value.text if best.value else "", best.confidence]
+                cells += [best.decision or "", best.origin]
         return [*cells, "; ".join(page.notes)]
 
     def _write_row(self, cells: Sequence[object]) -> None:

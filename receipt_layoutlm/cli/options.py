@@ -6,6 +6,7 @@ TaskCommand shows and accepts the options of the task that --task names, in grou
 import json
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from enum import Enum
 from itertools import pairwise
 from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
@@ -203,6 +204,8 @@ def _kind(name: str, annotation: Any) -> dict[str, Any]:
     if name in PAIRS:
         return {"type": KeyValue(), "multiple": True}
     leaves = list(_leaves(annotation))
+    if leaves == [datetime]:  # click's own type has no zone
+        return {"type": str, "metavar": "TIME"}
     if leaves == [bool]:
         return {"is_flag": True, "default": None}
     if get_origin(leaves[0]) is tuple:

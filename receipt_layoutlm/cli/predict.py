@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from receipt_layoutlm.extractor import Extractor
     from receipt_layoutlm.inference.extraction import Extraction
 
+Fill = Callable[[Iterable["Extraction"]], Iterable["Extraction"]]
+
 OUTPUT_SUFFIXES = (".jsonl", ".csv")
 
 
@@ -56,6 +58,14 @@ OUTPUT_SUFFIXES = (".jsonl", ".csv")
     help="Mark each field accept or ask, so that at most this share of the accepted ones is wrong.",
 )
 @click.option(
+    "--fallback",
+    "answers",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="FILE",
+    help="Answers of a heuristic by file name and label (.csv, .json, .jsonl), for fields that the model leaves out "
+    "or, with --max-error, asks about.",
+)
+@click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write a .jsonl or .csv file, a page a line. The same command again continues an interrupted file.",
@@ -75,6 +85,7 @@ def predict_command(
     write_labels: bool,
     dry_run: bool,
     max_error: float | None,
+    answers: Path | None,
     output: Path | None,
     overwrite: bool,
     device: DeviceName,
@@ -109,6 +120,8 @@ def predict_command(
             "--write-labels labels receipts of the table: give --dataset-from dynamo or --receipt, and no other pages "
             "or --output"
         )
+    if write_labels and answers is not None:
+        raise click.UsageError("--write-labels writes what the model read: leave --fallback out")
     if dry_run and not write_labels:
         raise click.UsageError("--dry-run needs --write-labels: without it nothing is written")
     check_one_model(reference, model)
@@ -124,6 +137,11 @@ def predict_command(
     if write_labels and model is None:  # the job by its id, which @best may no longer be when it is looked up again
         reference = find_job(connection.client(), reference or BEST).job_id
     extractor = open_extractor(connection, reference, model, device, threads, runtime, date_order, max_error)
+    fill: Fill = iter
+    if answers is not None:
+        from receipt_layoutlm.inference.fallback import Fallback
+
+        fill = Fallback.read(answers, [each.name for each in inputs], extractor.labels, date_order).fill
     failed: dict[str, str] = {}
     with share_bar("predict", len(inputs)) as on_progress:
         if write_labels:
@@ -132,9 +150,9 @@ def predict_command(
             report = propose_labels(connection.client(), found, reference, write, failed)
             text = report.model_dump_json(indent=1) if as_json else proposals_text(report, verb)
         elif output is not None:
-            text = _written(extractor, inputs, output, overwrite, failed, on_progress)
+            text = _written(extractor, fill, inputs, output, overwrite, failed, on_progress)
         else:
-            pages = list(extractor.extract(pages_of(inputs, lambda _: False, failed, on_progress)))
+            pages = list(fill(extractor.extract(pages_of(inputs, lambda _: False, failed, on_progress))))
             text = extractions_json(pages, failed) if as_json else extractions_table(pages)
     if as_json and output is None:
         say_json(text)
@@ -150,6 +168,7 @@ def predict_command(
 
 def _written(
     extractor: "Extractor",
+    fill: "Fill",
     inputs: Iterable[Input],
     output: Path,
     overwrite: bool,
@@ -163,7 +182,7 @@ def _written(
     with ExtractionFile(output, extractor.labels, extractor.predictor.digest) as file:
         before = len(file.done)
         pages = pages_of(inputs, lambda page: (page.source, page.number) in file.done, failed, on_progress)
-        for page in extractor.extract(pages):
+        for page in fill(extractor.extract(pages)):
             file.write(page)
             written += 1
     continued = f", {before} were there already" if before else ""
@@ -188,7 +207,10 @@ def extractions_table(pages: Sequence["Extraction"]) -> str:
             value = entity.value.shown if entity.value else entity.problem or ""
             decision = f"{entity.decision or ''}{': ' if entity.doubts else ''}{'; '.join(entity.doubts)}"
             rows.append((name, entity.label, entity.text, value, f"{entity.confidence:.2f}", decision))
-        if not page.entities:
+        for field in page.fallback:
+            value = field.value.shown if field.value else field.problem or ""
+            rows.append((name, field.label, field.text, value, "", f"fallback ({field.reason})"))
+        if not page.entities and not page.fallback:
             rows.append((name, "", "no field found", "", "", ""))
     header = (Column("page", wraps=True), "label", Column("text", wraps=True), "value", "confidence")
     if not any(row[-1] for row in rows):

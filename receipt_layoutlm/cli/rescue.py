@@ -13,6 +13,8 @@ from receipt_layoutlm.cli.progress import counting_bar
 from receipt_layoutlm.cli.tables import clean, when
 from receipt_layoutlm.jobs.why_facts import renewed_at, status_after_rescue
 from receipt_layoutlm.jobs.wording import count, duration
+from receipt_layoutlm.worker.alerts import Alerts
+from receipt_layoutlm.worker.delivery import deliver
 
 OUTCOMES = {
     JobStatus.INTERRUPTED: "requeued",
@@ -55,6 +57,11 @@ def rescue(connection: Connection, dry_run: bool, as_json: bool, seconds: float)
         moved = [job.model_copy(update={"status": status_after_rescue(job, expired[job.job_id])}) for job in jobs]
     else:
         moved = queue.rescue(watched_seconds=seconds)
+        alerts = Alerts(queue.client, connection.caller(), queue.now, deliver)
+        for job in moved:
+            if job.status.is_final:
+                alerts.ended(job.job_id)
+        alerts.wait()
     rows = [_row(queue, job, expired.get(job.job_id)) for job in moved]
     if as_json:
         click.echo(json.dumps(rows, indent=1))

@@ -192,6 +192,7 @@ def work_here(connection: Connection, job: Job) -> EndedJob:
             )
         with ctx.host.busy(job.job_id):
             run_job(ctx, lease)
+        ctx.alerts.wait()
         return _ended(ctx, job.job_id)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final, get_args
 
 import click
 
+from receipt_dynamo import utcnow
 from receipt_layoutlm.cli.completion import job_names
 from receipt_layoutlm.cli.connection import Connection, require, store_options
 from receipt_layoutlm.cli.dataset.check import check_text
@@ -111,6 +112,8 @@ def train_command(
         tell_forgotten(submission.dataset.dataset.counts.get("forgotten", 0))
     if dry_run:
         earlier = earlier_job(context, submission, unique_key)
+        if earlier is None:
+            submission.check_time(context.client.now() if context.client else utcnow())
         if as_json:
             click.echo(dry_run_json(submission, earlier))
         else:
@@ -143,6 +146,17 @@ _COMBINATIONS: Final = (  # an option, those that it excludes, and the way out
         "resume",
         {"dataset", "data", "recipe", "quick"},
         "--resume keeps the pages and options of its job: leave --dataset, --data, --recipe and --quick out",
+    ),
+    (
+        "run_here",
+        {"max_cost"},
+        "--run-here does not know the price of this machine, so it cannot keep --max-cost: leave it out, or submit "
+        "the job and start `layoutlm-cli worker run --price-per-hour 0.35`",
+    ),
+    (
+        "run_here",
+        {"not_before"},
+        "--run-here starts now, before --not-before: leave one of the two out",
     ),
     ("data", {"dataset"}, "--data imports a dataset and --dataset names one: give one of the two"),
     (

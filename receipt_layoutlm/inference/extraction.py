@@ -16,7 +16,7 @@ from receipt_layoutlm.inference.acceptance import AcceptanceRule
 from receipt_layoutlm.inference.certainty import Certainty
 from receipt_layoutlm.inference.values import FieldValue, read_value
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 DIGITS: Final = 4  # of a confidence
 OCR_DOUBT: Final = 0.8
 """Confidence of the OCR in a word below which its field is asked about."""
@@ -76,6 +76,22 @@ class ExtractedEntity(BaseModel):
         default=None, description="With --max-error: accept it unseen, or ask."
     )
     doubts: tuple[str, ...] = Field(default=(), description="Why to ask.")
+    origin: Literal["model"] = "model"
+
+
+class FallbackField(BaseModel):
+    """A heuristic's answer where the model has none, or asks."""
+
+    model_config = ConfigDict(frozen=True)
+
+    label: str
+    text: str = Field(description="As the file of answers has it.")
+    value: FieldValue | None = Field(None, description="As of an entity.")
+    problem: str | None = Field(None, description="Why a text that should have a value could not be read.")
+    reason: Literal["missing", "asked"] = Field(
+        description="No page has the field, or each of them is to be asked about."
+    )
+    origin: Literal["fallback"] = "fallback"
 
 
 class Extraction(BaseModel):
@@ -83,7 +99,7 @@ class Extraction(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     source: str = Field(description="File, dataset or receipt that the page is from.")
     page: int = Field(ge=1, description="Number of the page in its source, from 1.")
     page_id: str
@@ -93,6 +109,13 @@ class Extraction(BaseModel):
     entities: tuple[ExtractedEntity, ...] = Field(description="In reading order.")
     words: tuple[ExtractedWord, ...]
     notes: tuple[str, ...] = ()
+    fallback: tuple[FallbackField, ...] = Field(
+        default=(), description="With --fallback, on the first page of a source: answers in place of the model's."
+    )
+
+    def answered_by_fallback(self, label: str) -> FallbackField | None:
+        """The heuristic's answer, which counts in place of the entities of its label."""
+        return next((each for each in self.fallback if each.label == label), None)
 
     def best(self, label: str) -> ExtractedEntity | None:
         """The most confident entity of a label; the first of equals."""

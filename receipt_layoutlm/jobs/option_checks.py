@@ -37,6 +37,10 @@ LAYERS: Final[Mapping[str, int]] = {
 """Encoder layers of weights, without a download."""
 
 
+UNSHOWN: Final = frozenset({"notify"})
+"""Options whose refused value is not repeated: a URL that anyone may post to."""
+
+
 def checked_options(model: type[M], values: Mapping[str, object], given: Collection[str]) -> M:
     """The model of these values. Raises ConfigError about the first bad one, if possible of those that were given."""
     for name, value in values.items():
@@ -58,7 +62,8 @@ def _refusal(field: str, value: object, problems: list[ErrorDetails]) -> str:
     """The option with its value, what it should be, and the nearest valid value where there is one."""
     text = " or ".join(dict.fromkeys(_message(each).removeprefix("Input should be ") for each in problems))
     is_bound = all(_message(each).startswith("Input should be ") for each in problems)
-    text = f"{shlex.join(typed(field, value))}: {'should be ' if is_bound else ''}{text}"
+    words = [flag_of(field)] if field in UNSHOWN else typed(field, value)
+    text = f"{shlex.join(words)}: {'should be ' if is_bound else ''}{text}"
     near = [each["ctx"][bound] for each in problems for bound in ("ge", "le") if bound in each.get("ctx", {})]
     for each in problems:
         if each["type"] == "literal_error":

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -10,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from receipt_dynamo import Priority
+from receipt_dynamo.entities import as_utc
 from receipt_layoutlm.config import DEFAULT_TASK, RATIOS, ConfigError, TrainConfig, config_class
 from receipt_layoutlm.config_documents import unknown_key
 from receipt_layoutlm.data.page import DataError
@@ -20,6 +22,7 @@ from receipt_layoutlm.references import new_name
 from receipt_layoutlm.storage.errors import StorageError
 from receipt_layoutlm.storage.keys import parse_s3_uri
 from receipt_layoutlm.suggestions import nearest_name
+from receipt_layoutlm.worker.delivery import check_target
 
 DATASET_VARIABLE = "LAYOUTLM_DATASET"
 
@@ -44,6 +47,22 @@ class JobRequest(BaseModel):
     tags: dict[str, str] = _job({}, description="KEY=VALUE stored with the job; repeat for more.")
     priority: Priority = _job(Priority.MEDIUM, description="Claim order.")
     queue: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = _job("default", description="Queue of the job.")
+    not_before: datetime | None = _job(
+        None,
+        description="Time with its zone before which no worker claims the job, such as 2026-12-01T22:00+01:00.",
+    )
+    max_cost: float | None = _job(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="US dollars that all attempts may cost. The job then fails with its checkpoint kept. Only workers "
+        "that know their price claim it.",
+    )
+    notify: str | None = _job(
+        None,
+        description="SNS topic, or name of an SSM parameter with an https URL, to tell of the job's end, of a collapse "
+        "and of missing machines.",
+    )
     output_s3_path: str | None = _job(
         None,
         description="s3://BUCKET[/PREFIX] for the run's files (default: the training bucket). Fleet machines claim "
@@ -54,6 +73,24 @@ class JobRequest(BaseModel):
     @classmethod
     def _one_path_segment(cls, name: str | None) -> str | None:
         return name if name is None else new_name(name)
+
+    @field_validator("not_before", mode="before")
+    @classmethod
+    def _with_zone(cls, value: object) -> object:
+        try:
+            time = datetime.fromisoformat(value) if isinstance(value, str) else value
+        except ValueError:
+            time = None
+        if not isinstance(time, datetime):
+            raise ValueError("not a time: write it as 2026-12-01T22:00+01:00")
+        if time.tzinfo is None:
+            raise ValueError(f"the zone is missing: write {time.isoformat(timespec='minutes')}+01:00, or Z for UTC")
+        return as_utc(time)
+
+    @field_validator("notify")
+    @classmethod
+    def _target(cls, target: str | None) -> str | None:
+        return target if target is None else check_target(target)
 
     @field_validator("output_s3_path")
     @classmethod

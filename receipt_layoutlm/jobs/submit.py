@@ -7,12 +7,13 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from receipt_dynamo import Dataset, DynamoClient, Job, JobQueue, JsonObject, NotFound, Storage, utcnow
 from receipt_dynamo.entities import new_job_id
 from receipt_dynamo.limits import check_lengths, cut_text
-from receipt_layoutlm.config import TrainConfig
+from receipt_layoutlm.config import ConfigError, TrainConfig
 from receipt_layoutlm.config_documents import to_document
 from receipt_layoutlm.data.check import CheckInput, check_dataset
 from receipt_layoutlm.data.check_report import CheckReport
@@ -95,6 +96,14 @@ class Submission:
             raise NoDatasetChosen(
                 "the store has no dataset: give --data FILE, or import one: `layoutlm-cli dataset import --help` lists "
                 "the formats, `layoutlm-cli dataset import sample` generates receipts"
+            )
+
+    def check_time(self, now: datetime) -> None:
+        """Raises ConfigError for a time that has passed. A second submit of a key comes later than its first."""
+        if (due := self.request.not_before) is not None and due <= now:
+            raise ConfigError(
+                f"--not-before {due.isoformat()} has passed (it is {now.isoformat(timespec='seconds')}): give a later "
+                "time, or leave it out to start at once"
             )
 
     @property
@@ -245,6 +254,7 @@ def submit(
     check_lengths(created_by=created_by)  # before anything is stored
     if (earlier := earlier_job(context, submission, unique_key)) is not None:
         return Submitted(earlier, is_new=False)
+    submission.check_time(client.now())
 
     job_id, checkpoint, best = new_job_id(unique_key), None, None
     target = context.open_bucket(storage.bucket)
@@ -276,6 +286,9 @@ def submit(
         job_id=job_id,
         checkpoint=checkpoint,
         best=best,
+        not_before=request.not_before,
+        max_cost=request.max_cost,
+        notify=request.notify,
     )
     # of two submits of a key at once, the queue returns the job of the first to both
     return Submitted(job if unique_key is None else _same(submission, job, unique_key), is_new=True)
@@ -301,11 +314,15 @@ def _same(submission: Submission, job: Job, unique_key: str) -> Job:
         "queue": request.queue,
         "description": request.description,
         "tags": {**request.all_tags(), **parent},
+        "max_cost": request.max_cost,
+        "notify": request.notify,
     }
     before: dict[str, object] = {
         **{name: job.job_config.get(name, value) for name, value in config.items()},
-        **{name: getattr(job, name) for name in ("priority", "queue", "description", "tags")},
+        **{name: getattr(job, name) for name in ("priority", "queue", "description", "tags", "max_cost", "notify")},
     }
+    if job.attempt == 0:  # later it is the end of a backoff
+        now["not_before"], before["not_before"] = request.not_before, job.not_before
     if request.job_name is not None:
         now["job_name"], before["job_name"] = request.job_name, job.name
     if request.output_s3_path is not None:

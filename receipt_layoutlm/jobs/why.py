@@ -8,6 +8,7 @@ from receipt_layoutlm.jobs.rerun import rerun_command
 from receipt_layoutlm.jobs.why_facts import Facts, is_moving
 from receipt_layoutlm.jobs.why_open import attempts_text, explain_interrupted, explain_pending, explain_running
 from receipt_layoutlm.jobs.wording import ago, cause, cut, stop_reason
+from receipt_layoutlm.worker.cost_limit import spent
 
 SHOWN_PAGES = 5
 
@@ -27,7 +28,15 @@ def why(facts: Facts) -> str:
         return " ".join([*sentences, *_best(facts)])
     if is_moving(facts):
         return f"{job.name} is changing state right now: ask again."
-    return " ".join(_STATES[job.status](facts, facts.lease))
+    return " ".join([*_STATES[job.status](facts, facts.lease), *_newest_alert(facts)])
+
+
+def _newest_alert(facts: Facts) -> Iterator[str]:
+    """Unless the paragraph says the same: that of the present state."""
+    alert = facts.alert
+    if alert is None or (alert.occasion == str(facts.job.attempt) and facts.job.status.is_final):
+        return
+    yield f"Its newest alert, {alert.level}, at {ago(alert.raised_at, facts.now)}: {cut(alert.message)}."
 
 
 def _explain_succeeded(facts: Facts, _lease: Lease) -> Iterator[str]:
@@ -60,7 +69,9 @@ def _explain_failed(facts: Facts, lease: Lease) -> Iterator[str]:
         more = len(error.page_ids) - SHOWN_PAGES
         pages = ", ".join(map(cut, error.page_ids[:SHOWN_PAGES])) + (f", and {more} more" if more > 0 else "")
         yield f"Pages involved: {pages}."
-    if error and error.cause in FINAL_CAUSES:
+    if error and error.cause == "cost_limit":
+        yield "Its checkpoint is kept."
+    elif error and error.cause in FINAL_CAUSES:
         yield "It was not retried, because the error would recur."
     elif job.budgets.exhausted_by is not None and (error is None or error.cause != "interruptions"):
         yield f"It was given up after {job.budgets.exhausted_by}."
@@ -68,9 +79,12 @@ def _explain_failed(facts: Facts, lease: Lease) -> Iterator[str]:
         yield attempts_text(facts)
     yield f"`layoutlm-cli job logs {job.job_id}` shows its events."
     start = f"from step {lease.checkpoint.global_step}" if lease.checkpoint else "from the beginning"
-    if error and error.cause == "max_runtime" and lease.checkpoint:
-        limit = job.job_config.get("max_runtime")
-        seconds = f"{2 * limit:g}" if isinstance(limit, int | float) else "3600"
+    if error and error.cause == "cost_limit":
+        limit = f"{2 * spent(facts.attempts, facts.now) + 0.005:.2f}"
+        yield f"`layoutlm-cli job retry {job.job_id} --max-cost {limit}` resumes it {start}."
+    elif error and error.cause == "max_runtime" and lease.checkpoint:
+        runtime = job.job_config.get("max_runtime")
+        seconds = f"{2 * runtime:g}" if isinstance(runtime, int | float) else "3600"
         yield f"`layoutlm-cli train --resume {job.job_id} --max-runtime {seconds}` resumes {start} with more time."
     elif error and error.cause in FINAL_CAUSES:
         yield f"Fix the cause, then submit a new job; `layoutlm-cli job show {job.job_id}` shows this one's options."

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import takewhile
 
-from receipt_dynamo import Attempt, FleetRows, Job, JobQueue, JobStatus, Lease, NotFound, ServedQueue, Timing
+from receipt_dynamo import Alert, Attempt, FleetRows, Job, JobQueue, JobStatus, Lease, NotFound, ServedQueue, Timing
 from receipt_dynamo.client import claim_order
 from receipt_layoutlm.jobs.wording import duration
 
@@ -23,6 +23,7 @@ class Facts:
     timing: Timing
     now: datetime
     served: ServedQueue | None = None  # what the fleet of its queue has just seen; None without such a fleet
+    alert: Alert | None = None  # the newest one
 
     @property
     def last_attempt(self) -> Attempt | None:
@@ -41,7 +42,8 @@ def facts_of(queue: JobQueue, job_id: str) -> Facts:
     now, first = queue.now(), before[0] if before else None
     if served is not None and not served.is_current(now):
         served = None
-    return Facts(job, lease, attempts, len(before), first, queue.timing, now, served)
+    alert = next(iter(queue.client.list_job_alerts(job.job_id)), None)
+    return Facts(job, lease, attempts, len(before), first, queue.timing, now, served, alert)
 
 
 def lease_or_none(queue: JobQueue, job_id: str) -> Lease | None:

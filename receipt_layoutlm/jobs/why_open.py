@@ -9,6 +9,7 @@ from receipt_layoutlm.jobs.timeline import timeline
 from receipt_layoutlm.jobs.why_facts import Facts, final_events, renewed_at, rescue_at, status_after_rescue
 from receipt_layoutlm.jobs.wording import ago, cause, clock, count, cut, duration
 from receipt_layoutlm.run.progress import LeaseProgress
+from receipt_layoutlm.worker.cost_limit import spent
 
 PHASES = {"encode": "encoding pages", "train": "training", "evaluate": "evaluating"}
 ENDINGS = {"lease expired": "cut off when its lease expired", None: "without an end"}
@@ -50,6 +51,12 @@ def _at_its_end(facts: Facts) -> str:
 
 def _waiting(facts: Facts, lease: Lease) -> Iterator[str]:
     yield _place_in_queue(facts)
+    if facts.job.max_cost is not None:
+        dollars = spent(facts.attempts, facts.now)
+        yield (
+            f"Its attempts cost {dollars:.2f} of at most {facts.job.max_cost:g} dollars so far, and only a worker that"
+            " knows its price claims it: a machine of a fleet, or `layoutlm-cli worker run --price-per-hour 0.35`."
+        )
     yield from _missing_machines(facts)
     job, pointer = facts.job, lease.checkpoint
     if (missing := missing_support(job.job_config)) is not None:
@@ -75,6 +82,11 @@ def _place_in_queue(facts: Facts) -> str:
     job, due = facts.job, facts.job.not_before
     if due is not None and due > facts.now:
         wait = duration((due - facts.now).total_seconds())
+        if job.attempt == 0:
+            return (
+                f"It waits for its --not-before, {clock(due, facts.now)}, in {wait}; no worker claims it earlier, and"
+                f" `layoutlm-cli job cancel {job.job_id}` prevents it."
+            )
         return (
             f"It is retried at {clock(due, facts.now)}, in {wait}, or as soon after that as a worker is free;"
             f" `layoutlm-cli job cancel {job.job_id}` prevents that."

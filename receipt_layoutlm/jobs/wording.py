@@ -17,6 +17,7 @@ CAUSES = {
     "bad_config": "the options cannot be used",
     "hub_unavailable": "the model hub did not answer",
     "max_runtime": "it reached its time limit",
+    "cost_limit": "it reached its cost limit",
     "killed": "the trainer was killed or crashed",
     "device_error": "the device (a GPU, for example) reported an error",
     "hang": "the trainer stopped making progress",

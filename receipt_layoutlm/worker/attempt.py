@@ -10,8 +10,9 @@ from receipt_layoutlm.config import TrainConfig
 from receipt_layoutlm.config_documents import from_document
 from receipt_layoutlm.data.splits import has_test_set
 from receipt_layoutlm.run.directory import RunDir
-from receipt_layoutlm.run.events import Event, Started
+from receipt_layoutlm.run.events import Evaluation, Event, Started
 from receipt_layoutlm.storage.tables import TableFolder
+from receipt_layoutlm.worker.alerts import collapse_text
 from receipt_layoutlm.worker.context import WorkerContext
 from receipt_layoutlm.worker.encoded_cache import EncodedCache, entries_of
 from receipt_layoutlm.worker.heartbeat import Heartbeat
@@ -66,9 +67,14 @@ def prepare_attempt(
     if has_test_set(config):
         patience.retry_until_stopped(lambda: get_best(bucket, keys, resumed, run_dir))
 
+    was_told = list[int]()  # of a collapse; the row would refuse it again
+
     def observe(event: Event) -> None:
         if isinstance(event, Started):
             encoded.keep()
+        if isinstance(event, Evaluation) and event.collapsed and not was_told:
+            ctx.alerts.while_held(job, lease, "collapsed", "warning", collapse_text(event))
+            was_told.append(event.global_step)
         ctx.observe(job, event)
 
     events_uri = keys.uri(keys.attempt(lease.attempt) + "logs/events.jsonl")

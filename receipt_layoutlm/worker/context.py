@@ -13,6 +13,8 @@ from receipt_layoutlm.redact import secrets_of
 from receipt_layoutlm.run.events import Event
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.worker.admission import JobPolicy
+from receipt_layoutlm.worker.alerts import Alerts
+from receipt_layoutlm.worker.delivery import Deliver, deliver
 from receipt_layoutlm.worker.host.disk import DiskWatch
 from receipt_layoutlm.worker.host.fleet import FleetMembership
 from receipt_layoutlm.worker.host.registry import Registration
@@ -101,6 +103,7 @@ class WorkerContext:
     now: Callable[[], datetime] = utcnow
     report_command: Sequence[str] = ()  # stores the report of a job, whose id follows; empty: none is made
     report_seconds: float = 60.0  # that it may take
+    deliver: Deliver = deliver  # sends an alert to its target
 
     @property
     def must_stop(self) -> bool:
@@ -120,6 +123,11 @@ class WorkerContext:
         if self.stop.is_set():
             return "stopped"
         return "drained" if self.drain.is_set() else "idle"
+
+    @cached_property
+    def alerts(self) -> Alerts:
+        """What this worker tells about jobs."""
+        return Alerts(self.queue.client, self.identity.worker_id, self.now, self.deliver)
 
     @cached_property
     def secrets(self) -> tuple[str, ...]:

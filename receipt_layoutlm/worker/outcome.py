@@ -9,6 +9,7 @@ from receipt_layoutlm.run.directory import full_disk
 from receipt_layoutlm.run.events import FINISH_TEXTS, Failed, Finished
 from receipt_layoutlm.storage.expiry import mark_checkpoints
 from receipt_layoutlm.worker.attempt import AttemptContext
+from receipt_layoutlm.worker.cost_limit import reached
 from receipt_layoutlm.worker.ending import failed_summary
 from receipt_layoutlm.worker.process import classify_crash, tail
 from receipt_layoutlm.worker.publish import publish_results
@@ -94,6 +95,10 @@ def _error_of(attempt: AttemptContext, report: ExitReport) -> JobError:
             remedy = f"{longer} resumes from its checkpoint"
         message = f"it ran longer than --max-runtime {config.max_runtime:g} s; {remedy}"
         return JobError(cause="max_runtime", message=message, log_tail=log_tail)
+    if by == "cost_limit" and attempt.job.max_cost is not None:
+        attempts = attempt.ctx.queue.client.list_attempts(attempt.job.job_id)
+        message = reached(attempt.job.max_cost, attempts, attempt.ctx.now())
+        return JobError(cause="cost_limit", message=message, log_tail=log_tail)
     if by == "hang":
         message = f"no sign of progress for {config.hang_timeout:g} s (--hang-timeout); the log shows where it stood"
         return JobError(cause="hang", message=message, log_tail=log_tail)

@@ -11,6 +11,7 @@ from typing import Literal
 from receipt_dynamo import Attempt
 from receipt_layoutlm.redact import child_environment
 from receipt_layoutlm.worker.attempt import AttemptContext
+from receipt_layoutlm.worker.cost_limit import check_cost
 from receipt_layoutlm.worker.process import OomCounter, TrainerProcess, find_cgroup, start_trainer
 from receipt_layoutlm.worker.recorder import LastSave, RecorderThread
 
@@ -22,12 +23,13 @@ STOP_GRACE_SECONDS = 90.0  # for a checkpoint after SIGTERM, and its upload
 END_PATIENCE_SECONDS = 900.0  # for the remaining uploads when a trainer ended by itself
 POLL_SECONDS = 0.2
 
-StopReason = Literal["cancel", "notice", "signal", "max_runtime", "hang"]
+StopReason = Literal["cancel", "notice", "signal", "max_runtime", "cost_limit", "hang"]
 STOP_TEXTS: dict[StopReason, str] = {
     "cancel": "the job was cancelled",
     "notice": "EC2 takes the machine away",
     "signal": "the worker was asked to stop",
     "max_runtime": "the job reached its --max-runtime",
+    "cost_limit": "the job reached its --max-cost",
     "hang": "it makes no progress",
 }
 
@@ -62,11 +64,14 @@ class ExitReport:
 
 def supervise(attempt: AttemptContext, monotonic: Callable[[], float] = time.monotonic) -> ExitReport:
     """Run the trainer to its end, and record until everything that it wrote is stored. Raises LeaseLost."""
-    ctx, config, recorder = attempt.ctx, attempt.config, attempt.recorder
-    runtime_left = None
-    if config.max_runtime is not None:
+    ctx, config, recorder, max_cost = attempt.ctx, attempt.config, attempt.recorder, attempt.job.max_cost
+    runtime_left = paid_seconds = None
+    if config.max_runtime is not None or max_cost is not None:
         attempts = attempt.patience.retry_while_leased(lambda: ctx.queue.client.list_attempts(attempt.job.job_id))
-        runtime_left = config.max_runtime - ran_before(attempts)
+        if config.max_runtime is not None:
+            runtime_left = config.max_runtime - ran_before(attempts)
+        if max_cost is not None:
+            paid_seconds = check_cost(max_cost, attempts, ctx.now())
     oom = OomCounter(find_cgroup())
     order: StopOrder | None = None
     ends_at = float("inf")
@@ -84,7 +89,8 @@ def supervise(attempt: AttemptContext, monotonic: Callable[[], float] = time.mon
         start_trainer(attempt.run_dir, child_environment(ctx.environment)) as trainer,
         closing(RecorderThread(recorder)) as recording,
     ):
-        signals = StopSignals(attempt, Watchdog(attempt.run_dir.events, config.hang_timeout, runtime_left))
+        watchdog = Watchdog(attempt.run_dir.events, config.hang_timeout, runtime_left, paid_seconds=paid_seconds)
+        signals = StopSignals(attempt, watchdog)
         while (code := trainer.exit_code(POLL_SECONDS)) is None:
             signals.check()
             if order is None and (order := signals.order()) is not None:
@@ -168,7 +174,7 @@ def carry_out(order: StopOrder, trainer: TrainerProcess) -> None:
 
 
 class Watchdog:
-    """Ends a trainer that hangs or has used up its job's runtime.
+    """Ends a trainer that hangs or has used up its job's runtime, or money.
 
     Progress is any growth of events.jsonl: each step, evaluation and checkpoint appends to it.
     """
@@ -179,6 +185,7 @@ class Watchdog:
         hang_timeout: float,
         runtime_left: float | None,
         monotonic: Callable[[], float] = time.monotonic,
+        paid_seconds: float | None = None,
     ) -> None:
         self._events = events
         self._hang_timeout = hang_timeout
@@ -186,12 +193,15 @@ class Watchdog:
         self._grown_at = monotonic()
         self._size = self._current_size()
         self._ends_at = float("inf") if runtime_left is None else self._grown_at + runtime_left
+        self._paid_until = float("inf") if paid_seconds is None else self._grown_at + paid_seconds
 
-    def verdict(self) -> Literal["hang", "max_runtime"] | None:
+    def verdict(self) -> Literal["hang", "max_runtime", "cost_limit"] | None:
         """Why the trainer has to end now, or None."""
         now, size = self._monotonic(), self._current_size()
         if size != self._size:
             self._size, self._grown_at = size, now
+        if now >= self._paid_until:
+            return "cost_limit"
         if now >= self._ends_at:  # before the hang, which would be retried
             return "max_runtime"
         return "hang" if now - self._grown_at >= self._hang_timeout else None

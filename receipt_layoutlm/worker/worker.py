@@ -27,6 +27,7 @@ from receipt_layoutlm.storage.errors import AccessDenied, NoBucket, StorageError
 from receipt_layoutlm.storage.keys import RunKeys
 from receipt_layoutlm.worker.attempt import prepare_attempt, remove_checkpoints
 from receipt_layoutlm.worker.context import WorkerContext
+from receipt_layoutlm.worker.cost_limit import CostReached, check_cost, knows_cost
 from receipt_layoutlm.worker.encoded_cache import EncodedCache
 from receipt_layoutlm.worker.end_report import make_report
 from receipt_layoutlm.worker.ending import Ending
@@ -96,6 +97,8 @@ def run_worker(ctx: WorkerContext, options: ClaimOptions) -> list[JobStatus]:
                 rescue_at = time.monotonic() + options.rescue_seconds
                 for job in ctx.queue.rescue():
                     log.info("job %s was rescued from a dead worker: now %s", job.name, job.status)
+                    if job.status.is_final:
+                        ctx.alerts.ended(job.job_id)
             lease = claim_job(ctx, options.queue)
         except StoreUnavailable as error:
             outage = error
@@ -122,6 +125,7 @@ def run_worker(ctx: WorkerContext, options: ClaimOptions) -> list[JobStatus]:
             raise WorkerUnfit(f"{UNFIT_AFTER} jobs in a row failed on this machine: check its disk and device")
         idle_since = time.monotonic()
     ctx.host.notifier.stopping()
+    ctx.alerts.wait()
     return statuses
 
 
@@ -131,12 +135,20 @@ def claim_job(ctx: WorkerContext, queue_name: str) -> Lease | None:
         return None
     if ctx.host.disk is not None and (shortage := ctx.host.disk.before_claim()) is not None:
         raise WorkerUnfit(f"no job is claimed: {shortage}")
-    return ctx.queue.claim(ctx.identity.worker_id, queue_name, accepts=accepts, machine=ctx.machine)
+    machine = ctx.machine
+    return ctx.queue.claim(
+        ctx.identity.worker_id,
+        queue_name,
+        accepts=lambda job: accepts(job) and knows_cost(job, machine),
+        machine=machine,
+    )
 
 
 def run_job(ctx: WorkerContext, lease: Lease) -> JobStatus | None:
-    """Run a claimed job to its end and make a report; returns its new status, or None when the lease was lost."""
+    """Run a claimed job to its end, tell of it and make a report; returns its new status, None for a lost lease."""
     status = _run_leased(ctx, lease)
+    if status is not None and status.is_final:
+        ctx.alerts.ended(lease.job_id)
     if status is not None:
         make_report(ctx, lease)
     return status
@@ -154,6 +166,8 @@ def _run_leased(ctx: WorkerContext, lease: Lease) -> JobStatus | None:
             return ending.fail("bad_config", str(error))
         except Stopped as stopped:
             return ending.release(str(stopped))
+        except CostReached as reached:
+            return ending.fail("cost_limit", str(reached))
         except (CheckFailed, DataError, NoLabels) as error:
             return ending.fail("bad_data", str(error))
         except (StorageError, DamagedFolder, StoreError, FolderRefused, OSError) as error:
@@ -175,6 +189,9 @@ def run_attempt(ctx: WorkerContext, lease: Lease, heartbeat: Heartbeat, ending: 
     job = ending.patience.retry_while_leased(lambda: ctx.queue.client.get_job(lease.job_id, consistent=True))
     config = from_document(job.job_config)
     ctx.policy.check(job, config)
+    if job.max_cost is not None:
+        attempts = ending.patience.retry_while_leased(lambda: ctx.queue.client.list_attempts(job.job_id))
+        check_cost(job.max_cost, attempts, ctx.now())
     assert job.storage is not None  # checked by the policy
     keys, bucket = RunKeys(job.storage, job.job_id), ctx.open_bucket(job.storage.bucket)
     storage = RunStorage(bucket, keys, config.keep_checkpoints)

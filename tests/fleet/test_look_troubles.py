@@ -299,6 +299,30 @@ def test_why_no_machine_comes_is_kept_for_whoever_asks_about_the_queue(fleet: Fl
     assert "2026-05-01 12:00 UTC" in served.trouble
 
 
+def test_a_job_that_no_machine_comes_for_is_told_once(fleet: Fleet) -> None:
+    (job,) = fleet.submit(1, notify="team")
+    spot, _ = in_group(fleet, figures(fleet, 1))
+    told = list[str]()
+
+    def one_look() -> None:
+        scaler = fleet.scaler(replace(spot, failure=lambda: NEVER))
+        scaler = replace(scaler, deliver=lambda _target, alert: told.append(alert.message))
+        look(scaler)
+        scaler.alerts.wait()
+
+    one_look()
+    fleet.clock.pass_seconds(590)
+    one_look()
+    assert told == [], "a machine takes some minutes"
+    for _ in range(3):
+        fleet.clock.pass_seconds(60)
+        one_look()
+    (message,) = told
+    assert "job-0 has waited" in message and "MaxSpotInstanceCountExceeded" in message
+    (row,) = fleet.client.list_job_alerts(job.job_id)
+    assert (row.kind, row.level, row.raised_by) == ("waits_for_capacity", "warning", f"scaler of {FLEET}")
+
+
 def test_a_machine_that_comes_ends_the_trouble(fleet: Fleet) -> None:
     fleet.submit(1)
     spot, _ = in_group(fleet, figures(fleet, 1))

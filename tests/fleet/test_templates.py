@@ -30,7 +30,7 @@ from tests.support.templates import properties, resources, template
 
 engine = pytest.mark.engine
 
-TEMPLATES = ("storage.yaml", "network.yaml", "workers.yaml")
+TEMPLATES = ("storage.yaml", "network.yaml", "workers.yaml", "alerts.yaml")
 INLINE_BYTES = 51_200  # what CreateChangeSet takes without a detour over S3
 ROOM_BYTES = 40_000  # for workers.yaml, so that it can grow
 GPU_TYPES = ("g6.xlarge", "g5.xlarge", "g4dn.xlarge")

@@ -51,6 +51,8 @@ JOB = Job(
     results={"f1": 0.1 + 0.2},
     error=JobError(cause="hang", message="m", page_ids=("p1",)),
     promoted_at=datetime(2026, 5, 2, 12, tzinfo=UTC),
+    max_cost=2.5,
+    notify="/layoutlm/team",
 )
 
 
@@ -76,8 +78,13 @@ def test_every_field_of_a_job_comes_back() -> None:
     assert items.job_from(items.job_item(JOB).serialize()) == JOB
 
 
-def test_a_job_is_stored_under_the_documented_keys() -> None:
+def test_a_job_that_waits_for_a_time_is_stored_behind_those_that_are_ready() -> None:
     raw = items.job_item(JOB).serialize()
+    assert raw["GSI3SK"]["S"] == f"LATER#1#2026-05-01T12:00:00.000007+00:00#{ID}"
+
+
+def test_a_job_is_stored_under_the_documented_keys() -> None:
+    raw = items.job_item(JOB.model_copy(update={"not_before": None})).serialize()
     created = "2026-05-01T12:00:00.000007+00:00"
     keys = {name: value["S"] for name, value in raw.items() if name.endswith(("PK", "SK")) or name == "TYPE"}
     assert keys == {

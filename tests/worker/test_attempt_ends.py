@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from receipt_dynamo import Job, JobLog, JobStatus, Storage, Timing
-from receipt_dynamo.items import attempt_item
-from receipt_dynamo.writes import put
+from receipt_dynamo.items import JobItem, attempt_item, job_key
+from receipt_dynamo.writes import put, update
 from receipt_layoutlm.data.page import Page
 from receipt_layoutlm.data.sample import generate_pages
 from receipt_layoutlm.run.events import Checkpoint, Evaluation, Event, Finished, Started
@@ -151,6 +151,34 @@ def test_without_a_checkpoint_nothing_is_said_to_resume(place: Place, pages: lis
 
     error = stored(place, job).error
     assert error is not None and "no checkpoint was stored by then: submit it again with a longer one" in error.message
+
+
+def test_a_job_that_reaches_its_cost_limit_stops_is_told_and_resumes_with_a_higher_one(
+    place: Place, pages: list[Page], model: str
+) -> None:
+    """The first attempt cost 100 dollars: the second may not begin, and ends without its trainer."""
+    client = place.store.queue.client
+    place.context = replace(place.context, host=replace(place.context.host, price_per_hour=lambda: 100.0))
+    job = place.submit(pages, pretrained=model, **LONG)
+    client.writer.execute(update(job_key(job.job_id), [JobItem.max_cost.set(50.0)]))
+    interrupt_after(place, checkpoints=1)
+    assert place.work() is JobStatus.INTERRUPTED
+    place.stop.clear()
+    pointer = lease_of(place, job).checkpoint
+    make_it_longer(place, job, seconds=3600)
+
+    assert place.work() is JobStatus.FAILED
+
+    error = stored(place, job).error
+    assert error is not None and error.cause == "cost_limit"
+    assert "its attempts cost 100.0000 dollars, and --max-cost is 50" in error.message
+    assert lease_of(place, job).checkpoint == pointer is not None
+    assert [alert.kind for alert in client.list_job_alerts(job.job_id)] == ["cost_limit"]
+
+    place.store.queue.retry(job.job_id, max_cost=500.0)
+    interrupt_after(place, checkpoints=1)
+    assert place.work() is JobStatus.INTERRUPTED
+    assert client.list_attempts(job.job_id)[-1].resume_step == pointer.global_step
 
 
 def make_it_longer(place: Place, job: Job, seconds: float) -> None:

@@ -15,6 +15,7 @@ from receipt_layoutlm.cli.completion import job_argument
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.ended import ended_document, ended_here, ended_text, exit_code
 from receipt_layoutlm.cli.find import find_named_job
+from receipt_layoutlm.cli.job.alerts import alerts_command
 from receipt_layoutlm.cli.job.compare import compare
 from receipt_layoutlm.cli.job.evaluate_checkpoints import evaluate_checkpoints_command
 from receipt_layoutlm.cli.job.export import export_runs_command
@@ -31,6 +32,9 @@ from receipt_layoutlm.jobs.timeline import timeline
 from receipt_layoutlm.jobs.why import why
 from receipt_layoutlm.jobs.why_facts import facts_of, lease_or_none, state_text
 from receipt_layoutlm.jobs.wording import ago, cause_words
+from receipt_layoutlm.worker.alerts import Alerts
+from receipt_layoutlm.worker.cost_limit import spent
+from receipt_layoutlm.worker.delivery import deliver
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -45,6 +49,7 @@ def job() -> None:
 
 
 job.add_command(list_)
+job.add_command(alerts_command)
 job.add_command(compare)
 job.add_command(evaluate_checkpoints_command)
 job.add_command(export_runs_command)
@@ -220,17 +225,28 @@ def cancel(connection: Connection, reference: str, dry_run: bool) -> None:
         say(f"would cancel {name} ({job.job_id}), which is {job.status}")
     else:
         status = queue.cancel(job.job_id)
+        if status is JobStatus.CANCELLED:  # otherwise its worker tells
+            alerts = Alerts(queue.client, connection.caller(), queue.now, deliver)
+            alerts.ended(job.job_id)
+            alerts.wait()
         say(f"{name}: " + ("its worker was asked to stop" if status is JobStatus.RUNNING else "cancelled"))
 
 
 @job.command()
 @job_argument
+@click.option(
+    "--max-cost",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="USD",
+    help="New limit of what all its attempts may cost, those so far included.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
 @store_options
-def retry(connection: Connection, reference: str, dry_run: bool) -> None:
+def retry(connection: Connection, reference: str, max_cost: float | None, dry_run: bool) -> None:
     """Requeue a failed job with its budgets reset.
 
-    It resumes from its last checkpoint, with the options and data that it was submitted with.
+    It resumes from its last checkpoint, with the options and data that it was submitted with. One that reached its
+    --max-cost needs a higher one.
     """
     queue = connection.queue()
     named = find_job_to(queue.client, reference, lambda job: job.status is JobStatus.FAILED)
@@ -238,15 +254,26 @@ def retry(connection: Connection, reference: str, dry_run: bool) -> None:
     if job.status is not JobStatus.FAILED:
         instead = _instead_of_retry(job, lease_or_none(queue, job.job_id))
         raise StateConflict(f"{clean(job.name)} is {job.status}, and only a failed job can be retried: {instead}")
+    check_affordable(job, max_cost, spent(queue.client.list_attempts(job.job_id), queue.now()))
     pointer = queue.client.get_lease(job.job_id).checkpoint
     start = f"resumes from step {pointer.global_step}" if pointer else "starts from the beginning"
-    if job.error and job.error.cause in FINAL_CAUSES:
+    if job.error and job.error.cause in FINAL_CAUSES - {"cost_limit"}:
         say(f"warning: {cause_words(job.error.cause)}, which is likely to recur", err=True)
     if dry_run:
         say(f"would requeue {clean(job.name)} ({job.job_id}); it {start}")
         return
-    status = queue.retry(job.job_id).status
+    status = queue.retry(job.job_id, max_cost=max_cost).status
     say(f"{clean(job.name)}: {status}, {start}")
+
+
+def check_affordable(job: Job, max_cost: float | None, dollars: float) -> None:
+    """Raises StateConflict for a job whose attempts have cost its limit already."""
+    limit = job.max_cost if max_cost is None else max_cost
+    if limit is not None and dollars >= limit:
+        raise StateConflict(
+            f"the attempts of {clean(job.name)} cost {dollars:.4f} dollars, and --max-cost is {limit:g}: give more, "
+            f"such as `layoutlm-cli job retry {job.job_id[:8]} --max-cost {2 * dollars + 0.005:.2f}`"
+        )
 
 
 def _instead_of_retry(job: Job, lease: Lease | None) -> str:

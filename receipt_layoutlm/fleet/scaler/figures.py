@@ -4,12 +4,15 @@ from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from receipt_dynamo import FleetRows, Job, JobQueue
 from receipt_layoutlm.fleet.scaler.costs import FleetInstance, Spent
 from receipt_layoutlm.fleet.scaler.group import Group
+from receipt_layoutlm.worker.alerts import Alerts
+from receipt_layoutlm.worker.delivery import Deliver, deliver
 
 
 class ScalerTimes(BaseModel):
@@ -51,6 +54,12 @@ class Scaler:
     now: Callable[[], datetime]  # the server's time
     max_cost_per_day: float = 0.0
     times: ScalerTimes = field(default_factory=ScalerTimes)
+    deliver: Deliver = deliver
+
+    @cached_property
+    def alerts(self) -> Alerts:
+        """What the scaler tells about jobs: what no worker sees."""
+        return Alerts(self.queue.client, f"scaler of {self.fleet}", self.now, self.deliver)
 
 
 @dataclass(frozen=True)

@@ -130,8 +130,11 @@ def on_event(event: Mapping[str, object], _context: object) -> JsonObject:
         "errors": list(seen.errors),
     }
     print(json.dumps(document))  # one line of the log group
-    failed = sum(job.status is JobStatus.FAILED and before != JobStatus.FAILED for before, job in changes)
-    counted = 0 if seen.errors else failed  # after an error the stream delivers the same changes again
+    failed = [job for before, job in changes if job.status is JobStatus.FAILED and before != JobStatus.FAILED]
+    for job in failed:  # unless its worker told of it, which may have died just then
+        container.scaler.alerts.ended(job.job_id)
+    container.scaler.alerts.wait()  # a container stands still between two events
+    counted = 0 if seen.errors else len(failed)  # after an error the stream delivers the same changes again
     publish(container, figures_of(seen, counted))
     if seen.errors:
         raise LookFailed("; ".join(seen.errors))

@@ -19,7 +19,7 @@ from receipt_layoutlm.fleet.scaler.costs import meter, midnight_of
 from receipt_layoutlm.fleet.scaler.figures import Costs, GroupLook, Look, Scaler
 from receipt_layoutlm.fleet.scaler.group import GroupMissing
 from receipt_layoutlm.fleet.scaler.idle import replace_idle
-from receipt_layoutlm.fleet.scaler.served import OtherFleet, keep, move_waiting, recall
+from receipt_layoutlm.fleet.scaler.served import OtherFleet, keep, move_waiting, recall, tell_waiting
 from receipt_layoutlm.fleet.scaler.sizing import look_at
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ def look(scaler: Scaler, named: Sequence[str] = ()) -> Look:
         looks.append(seen or GroupLook(group.name, reason=errors[-1]))
         if seen is not None and (kept := _tried(partial(keep, scaler, state, seen), group.name, errors)) is not None:
             queues.append((seen, kept))
+            _tried(partial(tell_waiting, scaler, seen, kept), "alerts", errors)
     moved = _tried(lambda: move_waiting(scaler, queues), "on-demand", errors) or []
     grouped = [(state.group, figures, seen) for (state, figures), seen in zip(reached, looks, strict=True)]
     replaced = _tried(lambda: replace_idle(scaler, grouped, costs), "idle machines", errors)
@@ -98,6 +99,9 @@ def _rescue(scaler: Scaler, held: Sequence[tuple[Job, Lease]]) -> Sequence[Job]:
     kept = scaler.rows.get_sightings(scaler.fleet)
     scaler.queue.watch.recall(kept)
     rescued = scaler.queue.rescue(held)
+    for job in rescued:
+        if job.status.is_final:
+            scaler.alerts.ended(job.job_id)
     moved = {job.job_id for job in rescued}
     seen = [each for each in scaler.queue.watch.sightings() if each.job_id in silent - moved][:MOST_SIGHTINGS]
     if seen != list(kept):

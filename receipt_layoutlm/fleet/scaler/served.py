@@ -14,6 +14,7 @@ from receipt_layoutlm.fleet.scaler.group import Group
 WRITTEN_EVERY: Final = timedelta(minutes=10)  # while nothing changes
 INDEX_LAG: Final = timedelta(minutes=1)  # the queue's index lists a job at the latest so long after it was submitted
 MOST_NAMED: Final = 100  # jobs of an order
+TOLD_AFTER: Final = timedelta(minutes=10)  # without a machine; starting one takes some 3 minutes
 
 
 class OtherFleet(Exception):
@@ -75,6 +76,19 @@ def _unfilled_since(group: Group, served: ServedQueue, seen: GroupLook, now: dat
         return None
     since = served.unfilled_since
     return now if since is None or group.launches(since) else since
+
+
+def tell_waiting(scaler: Scaler, seen: GroupLook, served: ServedQueue) -> None:
+    """Tell of the jobs for which machines are ordered, while none has come for some time. Raises StoreError."""
+    now, since = scaler.now(), served.unfilled_since
+    if since is None or now - since < TOLD_AFTER:
+        return
+    reason = f" ({served.trouble})" if served.trouble else ""
+    for job, waits_since in seen.waiting:
+        if now - waits_since >= TOLD_AFTER:
+            minutes = (now - waits_since) // timedelta(minutes=1)
+            text = f"has waited {minutes} min for a machine: fleet {scaler.fleet} ordered one, and none came{reason}"
+            scaler.alerts.waits_for_capacity(job, text)
 
 
 def move_waiting(scaler: Scaler, queues: Sequence[tuple[GroupLook, ServedQueue]]) -> list[Job]:
