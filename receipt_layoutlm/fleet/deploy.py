@@ -17,7 +17,7 @@ from receipt_layoutlm.fleet.groups import restore_limits
 from receipt_layoutlm.fleet.images import ImageChange, image_change, image_values
 from receipt_layoutlm.fleet.names import FLEET_TAG, network_stack, storage_stack, workers_stack
 from receipt_layoutlm.fleet.network import check_way_out, choose_zones
-from receipt_layoutlm.fleet.quotas import check_quotas, check_slots
+from receipt_layoutlm.fleet.quotas import MARKETS, Market, check_quotas, check_slots
 from receipt_layoutlm.fleet.stack import FleetStack, StackEvent, StackPlan, StackState
 from receipt_layoutlm.fleet.stack_errors import TemplateRefused, explain_refusals
 from receipt_layoutlm.fleet.storage_choice import FleetStorage, StorageChoice, choose_storage, storage_of
@@ -226,8 +226,9 @@ class Deployment:
     def _check_machines(self) -> None:
         """Check, before anything is created, that each slot has a GPU and machines reach AWS; warn of full quotas."""
         values = self._worker_values()
-        for quota in check_quotas(self._aws.region, _types(values)):
-            if quota.state == "missing":
+        markets = [market for market in MARKETS if _uses(market, values)]
+        for quota in check_quotas(self._aws.region, _types(values), markets):
+            if quota.state != "ok":
                 self._callbacks.on_warning(quota.name, quota)
         with explain_refusals(self._workers.name):
             if int(values["Slots"]) > 1:
@@ -313,6 +314,12 @@ class Deployment:
         state = stack.state()
         assert state is not None, "a stack without changes exists"
         return state, False
+
+
+def _uses(market: Market, values: Mapping[str, str]) -> bool:
+    if market == "spot":
+        return float(values["OnDemandShare"]) < 100
+    return float(values["OnDemandMaximum"]) > 0 or float(values["OnDemandShare"]) > 0
 
 
 def _types(values: Mapping[str, str]) -> list[str]:

@@ -192,6 +192,26 @@ def test_a_preview_of_a_change_lists_only_the_change(aws: Aws, code: Code) -> No
 
 
 @engine
+@pytest.mark.parametrize(
+    ("values", "markets"),
+    [
+        ({}, {"spot quota", "on-demand quota"}),
+        ({"OnDemandMaximum": "0"}, {"spot quota"}),
+        ({"OnDemandMaximum": "0", "OnDemandShare": "30"}, {"spot quota", "on-demand quota"}),
+        ({"OnDemandMaximum": "0", "OnDemandShare": "100"}, {"on-demand quota"}),
+    ],
+)
+def test_a_fleet_is_warned_of_the_quota_of_each_market_that_it_uses(
+    aws: Aws, code: Code, values: dict[str, str], markets: set[str]
+) -> None:
+    recorded = Recorded()  # of an engine that knows no instance types, as of a region without them
+
+    deployment(aws, a_fleet(), recorded, values=values).preview(code)
+
+    assert {name for name, _ in recorded.warnings if name.endswith("quota")} == markets
+
+
+@engine
 def test_too_few_gpus_for_the_slots_stop_it_before_anything_is_created(aws: Aws, code: Code) -> None:
     ec2 = boto3.client("ec2", region_name=REGION)  # ministack knows no types
     types = [{"InstanceType": "g5.xlarge", "VCpuInfo": {"DefaultVCpus": 4}, "GpuInfo": {"Gpus": [{"Count": 1}]}}]

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 import boto3
 import pytest
@@ -269,6 +270,39 @@ def test_a_job_that_waited_while_no_ordered_machine_came_moves_to_the_on_demand_
     assert [job.job_id for job in fleet.client.iter_queue("default.ondemand")] == [first.job_id]
     assert look(scaler).moved == []  # there is one place: the other may still get a spot machine
     assert fleet.client.get_job(second.job_id).queue == "default"
+
+
+def test_jobs_for_which_no_on_demand_machine_comes_either_go_back_and_rest_there(fleet: Fleet) -> None:
+    """As without a quota of on-demand machines: the group orders, and gets nothing."""
+    (job,) = fleet.submit(1)
+    (own,) = fleet.submit(1, queue="default.ondemand")  # where a person wants it
+    spot, _ = in_group(fleet, figures(fleet, 1))
+    market, _ = in_group(fleet, figures(fleet, 2))
+    other = replace(market, name="ondemand", queue="default.ondemand", maximum=2)
+    wide = replace(other, failure=lambda: NEVER)
+    queues = []
+    for _ in range(20):  # a look every five minutes
+        look(fleet.scaler(spot, wide))
+        queues.append(fleet.client.get_job(job.job_id).queue)
+        fleet.clock.pass_seconds(300)
+    assert fleet.client.get_job(own.job_id).queue == "default.ondemand"
+    assert "default.ondemand" not in queues, "the group is known not to deliver"
+
+
+def test_a_job_alternates_between_two_markets_that_deliver_nothing(fleet: Fleet) -> None:
+    (job,) = fleet.submit(1)
+    spot, _ = in_group(fleet, figures(fleet, 1))
+    market, _ = in_group(fleet, figures(fleet, 1))
+    scaler = fleet.scaler(spot, replace(market, name="ondemand", queue="default.ondemand", maximum=1))
+    queues = []
+    for _ in range(24):  # a look every five minutes
+        look(scaler)
+        queues.append(fleet.client.get_job(job.job_id).queue.removeprefix("default"))
+        fleet.clock.pass_seconds(300)
+    changes = [number for number in range(1, 24) if queues[number] != queues[number - 1]]
+    assert queues[0] == "" and queues[changes[0]] == ".ondemand"
+    assert min(after - before for before, after in pairwise(changes)) >= 4, "20 minutes in each"
+    assert len(changes) >= 3, queues
 
 
 @pytest.mark.parametrize(
