@@ -578,6 +578,27 @@ def test_a_change_tells_the_image_before_and_after_it_and_may_keep_it(standing_f
     assert run(*words, "--keep-image", *other).exit_code == 2
 
 
+@engine
+def test_a_new_maximum_names_the_image_that_it_brings_and_may_keep_the_deployed_one(
+    standing_fleet: str, aws: Aws
+) -> None:
+    parameter, before, new = f"/image/{standing_fleet}", "ami-0123456789abcdef0", "ami-0bbbbbbbbbbbbbbbb"
+    aws.ssm.put_parameter(Name=parameter, Value=before, Type="String")
+    assert run("deploy", "--fleet", standing_fleet, "--keep-code", "--ami-id", parameter).exit_code == 0
+    aws.ssm.put_parameter(Name=parameter, Value=new, Type="String", Overwrite=True)
+    words = ("scale", "--fleet", standing_fleet, "--maximum")
+
+    shown, kept = run(*words, "8", "--dry-run"), run(*words, "9", "--keep-image")
+
+    assert f"image of new machines: {before} -> {new} (--keep-image keeps it)" in shown.stderr
+    assert kept.exit_code == 0 and f"image of new machines: {before}, as deployed" in kept.stderr
+    workers = state(aws, f"{standing_fleet}-workers")
+    assert workers is not None
+    assert (workers.parameters["MaximumInstances"], workers.outputs["ImageId"]) == ("9", before)
+    refused = run("scale", "--fleet", standing_fleet, "--warm", "1", "--keep-image")
+    assert refused.exit_code == 2 and "--warm changes no image" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("given", "expected"), [("ami-0ab", {"ImageId": "ami-0ab"}), ("/a/b", {"AmiId": "/a/b", "ImageId": ""})]
 )
