@@ -20,19 +20,24 @@ from receipt_layoutlm.fleet.rights import check_rights, purposes
 from receipt_layoutlm.fleet.stack import FleetStack, StackState, refuse_unless_changeable
 from receipt_layoutlm.fleet.stack_errors import StackError
 from receipt_layoutlm.fleet.template import INSTANCE_TYPES, read_template
+from receipt_layoutlm.storage.owner import Owner, name_owner
 
 LOG_IN = "run 'aws configure' or 'aws sso login', or set AWS_PROFILE"
 
 
 @dataclass(frozen=True)
 class Account:
-    """The account to check. Table and bucket default to those of the fleet, if it is deployed."""
+    """The account to check. Table and bucket default to those of the fleet, if it is deployed.
+
+    `owner` is the account that owns the bucket unless the fleet names another.
+    """
 
     region: str | None
     fleet: str
     table: str | None
     bucket: str | None
     dist: Path
+    owner: Owner = lambda: None
 
 
 def check_account(account: Account) -> list[CheckResult]:
@@ -52,6 +57,7 @@ def check_account(account: Account) -> list[CheckResult]:
     partition = caller["Arn"].split(":")[1]
     place = Place(caller["Account"], region, account.fleet, partition, table, bucket)
     dynamodb, s3 = boto3.client("dynamodb", region_name=region), boto3.client("s3", region_name=region)
+    name_owner(s3, lambda: parameters.get("BucketOwner") or account.owner())
     return [
         CheckResult("credentials", "ok", f"{caller['Arn']} in {region}"),
         fleet,

@@ -23,6 +23,7 @@ from receipt_layoutlm.fleet.stack_errors import TemplateRefused, explain_refusal
 from receipt_layoutlm.fleet.storage_choice import FleetStorage, StorageChoice, choose_storage, storage_of
 from receipt_layoutlm.fleet.template import INSTANCE_TYPES, Template, read_template
 from receipt_layoutlm.storage.bucket import Bucket
+from receipt_layoutlm.storage.owner import Owner, name_owner
 
 if TYPE_CHECKING:
     from mypy_boto3_autoscaling import AutoScalingClient
@@ -116,10 +117,14 @@ class Aws:
     s3: "S3Client"
     ssm: Any
     functions: Any  # like ssm, a service without installed stubs
+    owner: Owner
 
 
-def open_aws(region: str | None) -> Aws:
-    """Create the clients. The region defaults to the environment, the profile, us-east-1."""
+def open_aws(region: str | None, owner: Owner = lambda: None) -> Aws:
+    """Create the clients. The region defaults to the environment, the profile, us-east-1.
+
+    `owner` is the account that owns buckets of which the fleet says nothing else.
+    """
     region = resolve_region(region)
     config = Config(connect_timeout=5, read_timeout=60, retries={"total_max_attempts": 8, "mode": "standard"})
     return Aws(
@@ -131,6 +136,7 @@ def open_aws(region: str | None) -> Aws:
         s3=boto3.client("s3", region_name=region, config=config),
         ssm=boto3.client("ssm", region_name=region, config=config),
         functions=boto3.client("lambda", region_name=region, config=config),
+        owner=owner,
     )
 
 
@@ -142,6 +148,7 @@ class Deployment:
     ) -> None:
         self._aws, self._request, self._callbacks = aws, request, callbacks
         self._given = image_values(request.values)
+        name_owner(aws.s3, self._bucket_owner)
         self._storage = FleetStack(aws.cloudformation, storage_stack(request.fleet), wait)
         self._network = FleetStack(aws.cloudformation, network_stack(request.fleet), wait)
         self._workers = FleetStack(aws.cloudformation, workers_stack(request.fleet), wait)
@@ -194,7 +201,8 @@ class Deployment:
             subnets = network.outputs
         storage = storage_of(choice, state, stream_arn)
         assert storage is not None, "a deployed storage stack has outputs for its resources"
-        stored = {} if code is None else upload_code(Bucket(storage.bucket, self._aws.region), code)
+        bucket = Bucket(storage.bucket, self._aws.region, owner=self._bucket_owner)
+        stored = {} if code is None else upload_code(bucket, code)
         workers, is_changed = self._execute(self._workers, self._plan_workers(storage, {**subnets, **stored}))
         changed += [self._workers.name] if is_changed else []
         restored = restore_limits(self._aws.autoscaling, workers)
@@ -210,6 +218,10 @@ class Deployment:
             restored=tuple(restored),
             alarm_target=workers.parameters["AlarmEmail"] or workers.parameters["AlarmTopicArn"],
         )
+
+    def _bucket_owner(self) -> str | None:
+        """The account that machines expect to own the bucket, else the one that other commands expect."""
+        return self._worker_values()["BucketOwner"] or self._aws.owner()
 
     def _worker_values(self) -> dict[str, str]:
         """All values of workers.yaml after the deployment, without those that it computes."""

@@ -3,10 +3,12 @@
 import base64
 import hashlib
 import json
+import os
 import re
 import uuid
 import zipfile
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from click.testing import CliRunner, Result
 
 from receipt_dynamo import DynamoClient, JobQueue
 from receipt_layoutlm import infra
+from receipt_layoutlm.cli import cli
 from receipt_layoutlm.cli.fleet import fleet as fleet_group
 from receipt_layoutlm.cli.template_options import parameter_values
 from receipt_layoutlm.fleet.bundle import ForeignCode
@@ -32,6 +35,8 @@ from receipt_layoutlm.fleet.stack import FleetStack, StackEvent, StackPlan, Stac
 from receipt_layoutlm.fleet.stack_errors import TemplateRefused
 from receipt_layoutlm.fleet.storage_choice import choose_storage
 from receipt_layoutlm.fleet.template import read_template
+from receipt_layoutlm.storage.owner import expected_owner
+from tests.support.owners import requests_without_owner
 from tests.support.small_aws import IMAGE, REGION, a_moment
 
 engine = pytest.mark.engine
@@ -750,6 +755,22 @@ class Departing:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
+
+
+@engine
+def test_a_fleet_is_deployed_checked_and_erased_with_the_owner_of_its_bucket_in_each_request(
+    aws: Aws, code: Code, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = a_fleet()
+    monkeypatch.setenv("LAYOUTLM_BUCKET_OWNER", "000000000000")
+    with requests_without_owner() as unowned:
+        inside = open_aws(None, partial(expected_owner, os.environ, None))
+        done = deployment(inside, name).deploy(code)
+        deployment(inside, name, bucket=done.bucket).preview(None)
+        assert CliRunner().invoke(cli, ["doctor", "--fleet", name]).exit_code == 1  # no quotas here
+        gone = run("destroy", "--fleet", name, "--everything", "--yes", input=f"{name}\n")
+        assert gone.exit_code == 0, gone.stderr
+    assert unowned == []
 
 
 @engine

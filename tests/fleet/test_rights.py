@@ -229,6 +229,15 @@ WRITES = ("dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:ConditionCheckIte
         *(("WorkerRoleArn", action, ["FLEET#another"], False) for action in READS),
         *((role, action, None, False) for role in ("WorkerRoleArn", "ScalerRoleArn") for action in WRITES),
         *(("WorkerRoleArn", action, None, False) for action in READS),
+        *(("ScalerRoleArn", action, ["JOB#1"], True) for action in READS),
+        *(("ScalerRoleArn", action, ["FLEET#{fleet}"], True) for action in READS),
+        *(("ScalerRoleArn", action, ["FLEET#{fleet}#CLAIMED"], True) for action in READS),
+        *(("ScalerRoleArn", action, ["QUEUE#default.ondemand"], True) for action in READS),
+        *(("ScalerRoleArn", action, ["QUEUE#another"], False) for action in READS),
+        *(("ScalerRoleArn", action, ["FLEET#another"], False) for action in READS),
+        *(("ScalerRoleArn", action, ["IMAGE#1"], False) for action in READS),
+        *(("ScalerRoleArn", action, ["DATASET#1"], False) for action in READS),
+        *(("ScalerRoleArn", action, None, False) for action in READS),
         ("ScalerRoleArn", "dynamodb:UpdateItem", ["JOB#1"], True),
         ("ScalerRoleArn", "dynamodb:UpdateItem", ["IMAGE#1"], False),
         ("ScalerRoleArn", "dynamodb:PutItem", ["JOB#1"], False),
@@ -262,10 +271,13 @@ def test_rows_are_for_those_who_need_them(
         ("GSI2", "JOB_NAME#mine", False),
     ],
 )
-def test_a_worker_queries_its_queues_and_the_running_jobs(fleet: Fleet, index: str, key: str, expected: bool) -> None:
+@pytest.mark.parametrize("role", ["WorkerRoleArn", "ScalerRoleArn"])
+def test_worker_and_scaler_query_their_queues_and_the_running_jobs(
+    fleet: Fleet, role: str, index: str, key: str, expected: bool
+) -> None:
     brings = {"dynamodb:LeadingKeys": [key]}
 
-    assert allowed(fleet, "WorkerRoleArn", "dynamodb:Query", f"{{table}}/index/{index}", brings) is expected
+    assert allowed(fleet, role, "dynamodb:Query", f"{{table}}/index/{index}", brings) is expected
 
 
 def test_a_worker_that_takes_snapshots_reads_the_receipts(endpoint: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from receipt_layoutlm.cli.fleet.options import fleet_options, show_event
+from receipt_layoutlm.cli.fleet.options import fleet_aws, fleet_options, show_event
 from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.tables import Column, clean, table
 from receipt_layoutlm.cli.template_options import parameter_options, parameter_values
@@ -76,11 +76,11 @@ def deploy(
     stack of the workers, which costs nothing until there is a job. Options that are not given keep their deployed
     values, or the template's defaults. Running jobs are not affected: existing machines keep their code and settings.
     """
-    from receipt_layoutlm.fleet.deploy import DeployCallbacks, Deployment, FleetRequest, build_code, open_aws
+    from receipt_layoutlm.fleet.deploy import DeployCallbacks, Deployment, FleetRequest, build_code
 
     if keep_code and wheel is not None:
         raise click.UsageError("--wheel and --keep-code exclude each other: give one of the two")
-    aws, values = open_aws(region), parameter_values(PARAMETERS, options)
+    aws, values = fleet_aws(region), parameter_values(PARAMETERS, options)
     if keep_image:
         values |= kept_image(aws, fleet, values)
     request = FleetRequest(fleet, table_name, bucket, values)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from receipt_layoutlm.cli.fleet.options import fleet_options, show_event
+from receipt_layoutlm.cli.fleet.options import fleet_aws, fleet_options, show_event
 from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.tables import clean, table
 
@@ -30,13 +30,13 @@ def destroy(fleet: str, region: str | None, storage: bool, everything: bool, yes
     Nothing is deleted before the last machine has uploaded its checkpoint and ended. The table and the bucket stay,
     with all their contents.
     """
-    from receipt_layoutlm.fleet.deploy import open_aws
     from receipt_layoutlm.fleet.erasure import erase_bucket, erase_table
     from receipt_layoutlm.fleet.groups import destroy_workers
     from receipt_layoutlm.fleet.names import network_stack, storage_stack, workers_stack
     from receipt_layoutlm.fleet.stack import FleetStack
+    from receipt_layoutlm.storage.owner import name_owner
 
-    aws = open_aws(region)
+    aws = fleet_aws(region)
     workers, network, stored = (
         FleetStack(aws.cloudformation, name(fleet)) for name in (workers_stack, network_stack, storage_stack)
     )
@@ -64,6 +64,7 @@ def destroy(fleet: str, region: str | None, storage: bool, everything: bool, yes
         aws.autoscaling, workers, show_event, lambda _left: _show_jobs(aws, states[workers.name]), time.sleep
     )
     network.delete(show_event)
+    name_owner(aws.s3, aws.owner)
     if everything:  # before their stack, whose outputs name them: this command can then be repeated
         for kind, name in contents:
             if kind == "table":
