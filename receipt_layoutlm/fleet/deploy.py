@@ -16,7 +16,7 @@ from receipt_layoutlm.fleet.existing import check_usable, inspect_bucket, inspec
 from receipt_layoutlm.fleet.groups import restore_limits
 from receipt_layoutlm.fleet.images import ImageChange, image_change, image_values
 from receipt_layoutlm.fleet.names import FLEET_TAG, network_stack, storage_stack, workers_stack
-from receipt_layoutlm.fleet.network import check_way_out, choose_zones
+from receipt_layoutlm.fleet.network import UNKNOWN, check_way_out, check_zones, choose_zones
 from receipt_layoutlm.fleet.quotas import MARKETS, Market, check_quotas, check_slots
 from receipt_layoutlm.fleet.stack import FleetStack, StackEvent, StackPlan, StackState
 from receipt_layoutlm.fleet.stack_errors import TemplateRefused, explain_refusals
@@ -164,7 +164,7 @@ class Deployment:
         self._check_machines()
         state = self._storage.state()
         choice = self._choose(state)
-        stream_arn = self._check_existing(choice)
+        stream_arn = self._check_existing(choice, state)
         plans = [self._discard(self._storage, self._plan_storage(choice))] if choice.makes else []
         subnets: Mapping[str, str] = {}
         if self._makes_network():
@@ -189,7 +189,7 @@ class Deployment:
         self._check_machines()
         state = self._storage.state()
         choice = self._choose(state)
-        stream_arn = self._check_existing(choice)
+        stream_arn = self._check_existing(choice, state)
         changed = []
         if choice.makes:
             state, is_changed = self._execute(self._storage, self._plan_storage(choice))
@@ -254,12 +254,22 @@ class Deployment:
             except ClientError as error:
                 unknown = CheckResult("subnets", "warn", f"their routes are unknown: {error}", _CHECK_ROUTES)
                 self._callbacks.on_warning(f"subnets {subnets}", unknown)
+        standing = self._standing_subnets(values)
+        if standing and (few := check_zones(self._aws.ec2, _types(values), standing.split(","))) is not None:
+            self._callbacks.on_warning(f"subnets {standing}", few)
+
+    def _standing_subnets(self, values: Mapping[str, str]) -> str:
+        """The machines' subnets as far as they exist: given ones, or those of the deployed network."""
+        if not self._makes_network():
+            return values[_SUBNETS]
+        network = self._network.state()
+        return "" if network is None else network.outputs.get(_SUBNETS, "")
 
     def _choose(self, storage: StackState | None) -> StorageChoice:
         return choose_storage(self._request.table, self._request.bucket, storage, self._workers.state())
 
-    def _check_existing(self, choice: StorageChoice) -> str | None:
-        """Inspect an existing table and bucket; returns the table's stream. Raises NotUsable."""
+    def _check_existing(self, choice: StorageChoice, storage: StackState | None) -> str | None:
+        """Inspect an existing table and bucket; returns the table's stream. Raises NotUsable, QueueTaken."""
         stream_arn = None
         checked: dict[str, tuple[CheckResult, ...]] = {}
         if choice.table is not None:
@@ -268,8 +278,9 @@ class Deployment:
             stream_arn = table.stream_arn
         if choice.bucket is not None:
             checked[f"bucket {choice.bucket}"] = inspect_bucket(self._aws.s3, choice.bucket)
-        if choice.table is not None and (warning := self._refuse_taken_queue(choice.table)) is not None:
-            self._callbacks.on_warning(f"table {choice.table}", warning)
+        table_name = choice.table or ({} if storage is None else storage.outputs).get("TableName")
+        if table_name is not None and (warning := self._refuse_taken_queue(table_name)) is not None:
+            self._callbacks.on_warning(f"table {table_name}", warning)
         for name, results in checked.items():
             for result in results:
                 if result.state == "warn":
@@ -299,7 +310,7 @@ class Deployment:
                 zones = choose_zones(self._aws.ec2, _types(self._worker_values()), count)
                 values |= {"Zones": str(len(zones)), "ZoneNames": ",".join(zones)}
             except ClientError as error:
-                unknown = CheckResult("zones", "warn", f"those with these instance types are unknown: {error}", _ALLOW)
+                unknown = CheckResult("zones", "warn", f"{UNKNOWN}: {error}", _ALLOW)
                 self._callbacks.on_warning(self._network.name, unknown)
         return self._network.plan(template, values, self._tags)
 

@@ -7,6 +7,7 @@ import os
 import re
 import uuid
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -119,6 +120,19 @@ def test_a_second_fleet_on_a_queue_of_the_same_table_is_refused_before_anything_
 
     deployment(aws, other, table=table, bucket=bucket, values={"QueueName": "night"}).deploy(code)
     deployment(aws, name).deploy(None)  # the first fleet itself may always be changed
+
+
+@engine
+def test_a_fleet_on_its_own_table_is_refused_where_another_one_works_its_queue(aws: Aws, code: Code) -> None:
+    name, other = a_fleet(), a_fleet()
+    made = deployment(aws, name).deploy(code)
+    assert run("destroy", "--fleet", name, "--yes").exit_code == 0  # the table stays, in its storage stack
+    deployment(aws, other, table=made.table, bucket=made.bucket).deploy(code)
+
+    for again in (deployment(aws, name).deploy, deployment(aws, name).preview):
+        with pytest.raises(QueueTaken, match=f"fleet {other} already works queue 'default'"):
+            again(code)
+    deployment(aws, name, values={"QueueName": "night"}).deploy(code)
 
 
 @engine
@@ -617,12 +631,15 @@ def test_an_image_is_an_id_or_a_parameter_that_holds_one(given: str, expected: d
 # network
 
 
-def offers(zones: dict[str, tuple[str, ...]]) -> Any:
-    """An EC2 whose zones have these types."""
+def offers(zones: dict[str, tuple[str, ...]], subnets: Sequence[str] = ()) -> Any:
+    """An EC2 whose zones have these types, asked for new zones, or for those of subnets."""
     ec2 = boto3.client("ec2", region_name=REGION)
     stub = Stubber(ec2)
     offered = [{"InstanceType": each, "Location": zone} for zone, types in zones.items() for each in types]
     stub.add_response("describe_instance_type_offerings", {"InstanceTypeOfferings": offered})
+    if subnets:
+        described = {"Subnets": [{"AvailabilityZone": zone} for zone in subnets]}
+        stub.add_response("describe_subnets", described)
     stub.add_response("describe_availability_zones", {"AvailabilityZones": [{"ZoneName": zone} for zone in zones]})
     stub.activate()
     return ec2
@@ -638,14 +655,26 @@ def test_a_network_lies_in_the_zones_that_have_the_types() -> None:
         choose_zones(offers({"a": (), "b": ()}), both, 3)
 
 
+@pytest.mark.parametrize("given", [True, False], ids=["given subnets", "a deployed network"])
+@engine
+def test_types_that_no_zone_of_the_subnets_has_any_more_are_refused(standing_fleet: str, aws: Aws, given: bool) -> None:
+    gone = replace(aws, ec2=offers({"us-east-1f": ("p5.48xlarge",)}, ("us-east-1b",)))
+    values = {"SubnetIds": "subnet-0a", "SecurityGroupId": "sg-0a"} if given else {}
+    with pytest.raises(NoZone, match=r"us-east-1b: none of g6.xlarge, .*: give another --instance-type"):
+        deployment(gone, standing_fleet, values=values).deploy(None)
+
+
 @engine
 def test_a_deployed_network_keeps_its_zones(aws: Aws, code: Code) -> None:
     name = a_fleet()
     types = {"us-east-1a": (), "us-east-1b": ("g5.xlarge",), "us-east-1c": ("g5.xlarge",)}
 
     deployment(replace(aws, ec2=offers(types)), name).deploy(code)
-    done = deployment(replace(aws, ec2=offers({})), name, values={"MaximumInstances": "7"}).deploy(None)
+    recorded, again = Recorded(), offers({"us-east-1c": ("g5.xlarge",)}, ("us-east-1b", "us-east-1c"))
+    done = deployment(replace(aws, ec2=again), name, recorded, values={"MaximumInstances": "7"}).deploy(None)
 
+    (warning,) = [warning for _, warning in recorded.warnings if warning.name == "zones"]
+    assert warning.found == "us-east-1b: none of g6.xlarge, g5.xlarge, g4dn.xlarge exists there"
     assert done.changed == (f"{name}-workers",)
     network = state(aws, f"{name}-network")
     assert network is not None

@@ -14,7 +14,16 @@ from receipt_dynamo import DynamoClient, FleetPause, FleetWarmUp, ServedQueue
 from receipt_layoutlm.fleet.scaler.costs import FleetInstance
 from receipt_layoutlm.fleet.scaler.failures import plain
 from receipt_layoutlm.fleet.scaler.figures import GroupLook, Scaler, ScalerTimes
-from receipt_layoutlm.fleet.scaler.group import FailedLaunch, Group, GroupFigures, Launch, aws_group, newest_failure
+from receipt_layoutlm.fleet.scaler.group import (
+    FailedLaunch,
+    Group,
+    GroupChanged,
+    GroupFigures,
+    Launch,
+    NotSettled,
+    aws_group,
+    newest_failure,
+)
 from receipt_layoutlm.fleet.scaler.lock import LOCK_SECONDS, LookBusy, look_alone
 from receipt_layoutlm.fleet.scaler.look import look
 from tests.support.fleets import FLEET, NO_IMAGES, NOON, REGION, TYPE, ZONE, Fleet, activity, lagging_index, make_group
@@ -244,6 +253,54 @@ def test_the_times_of_the_settings_decide_when_a_machine_hangs(fleet: Fleet) -> 
     fleet.stored.order(2)
     quick = ScalerTimes(boot_deadline_minutes=10, idle_minutes=5)
     assert look(replace(scaler, times=quick)).replaced is not None
+
+
+@pytest.mark.parametrize(
+    ("desired", "starting", "error", "lowered", "is_replaced"),
+    [
+        (2, (), None, [1], True),  # two jobs wait: lowered for the one that hangs, and ordered again later
+        (4, (), None, [2, 1], True),  # orders that no job needs went back before
+        (2, (), NotSettled("busy"), [], False),
+        (2, (), GroupChanged("another machine came"), [], False),
+        (2, ("i-00000002",), None, [], False),  # the lower capacity would end the one that is starting
+    ],
+)
+def test_a_machine_that_hangs_ends_once_the_capacity_has_no_place_for_it(
+    fleet: Fleet,
+    desired: int,
+    starting: Sequence[str],
+    error: Exception | None,
+    lowered: list[int],
+    is_replaced: bool,
+) -> None:
+    fleet.submit(2)
+    names, ended, order = ("i-00000001", "i-00000002"), list[str](), list[object]()
+    fleet.paid = [FleetInstance(names[0], TYPE, True, ZONE, NOON - minutes(600))]
+    seen = figures(fleet, desired, *names, starting=starting)
+    group, set_to = in_group(fleet, seen, replace=lambda name: (ended.append(name), order.append(list(set_to))))
+
+    def lower_to(capacity: int, _seen: GroupFigures) -> None:
+        if error is not None:
+            raise error
+        set_to.append(capacity)
+
+    result = look(fleet.scaler(replace(group, lower_to=lower_to)))
+    assert (result.replaced, ended) == ((names[0], [names[0]]) if is_replaced else (None, []))
+    assert set_to == lowered
+    assert order == ([lowered] if is_replaced else []), "lowered first"
+
+
+def test_machines_of_unknown_price_are_not_replaced_when_they_switch_off(fleet: Fleet) -> None:
+    """The limit cannot be enforced: none is ordered, those that start may still take a job, and no other is kept."""
+    fleet.submit(3)
+    names = ("i-00000001", "i-00000002", "i-00000003")
+    group, set_to = in_group(fleet, figures(fleet, 3, *names, starting=names[2:]))
+    fleet.claim(instance_id=names[0])
+    fleet.paid = [FleetInstance(name, TYPE, True, ZONE, NOON) for name in names]
+    scaler = replace(fleet.scaler(group, max_cost_per_day=5.0), price=lambda _: None)
+    seen = only(look(scaler).groups)
+    assert (set_to, seen.lowered_to) == ([2], 2)
+    assert seen.hold == f"the price of {TYPE} is unknown: give a price table"
 
 
 # machines that never come
