@@ -9,6 +9,7 @@ import uuid
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from receipt_layoutlm import infra
 from receipt_layoutlm.cli import cli
 from receipt_layoutlm.cli.fleet import fleet as fleet_group
 from receipt_layoutlm.cli.template_options import parameter_values
-from receipt_layoutlm.fleet.bundle import ForeignCode
+from receipt_layoutlm.fleet.bundle import ForeignCode, restore_code
 from receipt_layoutlm.fleet.check_result import CheckResult
 from receipt_layoutlm.fleet.deploy import Aws, Code, DeployCallbacks, Deployment, FleetRequest, open_aws
 from receipt_layoutlm.fleet.existing import NotUsable, QueueTaken
@@ -532,7 +533,7 @@ def test_a_foreign_object_in_place_of_the_code_does_not_reach_the_function(aws: 
 
 
 @engine
-def test_foreign_code_under_the_deployed_name_is_refused(
+def test_foreign_code_under_the_deployed_name_is_not_taken(
     standing_fleet: str, aws: Aws, code: Code, tmp_path: Path
 ) -> None:
     foreign = tmp_path / "foreign.zip"
@@ -542,8 +543,11 @@ def test_foreign_code_under_the_deployed_name_is_refused(
     aws.s3.put_object(Bucket=bucket, Key=f"wheels/{code.scaler.name}", Body=foreign.read_bytes())
     aws.functions.update_function_code(FunctionName=f"{standing_fleet}-scaler", ZipFile=foreign.read_bytes())
 
-    with pytest.raises(ForeignCode, match="the right to write below wheels/"):
-        deployment(aws, standing_fleet).deploy(None)
+    done = deployment(aws, standing_fleet).deploy(None)
+
+    assert done.restored == (f"{standing_fleet}-scaler",), "by the version that was deployed"
+    found = aws.functions.get_function_configuration(FunctionName=f"{standing_fleet}-scaler")["CodeSha256"]
+    assert found == base64.b64encode(hashlib.sha256(code.scaler.read_bytes()).digest()).decode()
 
 
 @engine
@@ -825,6 +829,23 @@ def test_everything_goes_when_it_is_confirmed_twice(standing_fleet: str, aws: Aw
     assert bucket not in [each["Name"] for each in aws.s3.list_buckets()["Buckets"]]
 
 
+@engine
+def test_what_everything_leaves_is_said(standing_fleet: str, aws: Aws, code: Code) -> None:
+    kept = run("destroy", "--fleet", standing_fleet, "--storage", "--yes")
+    assert kept.exit_code == 0, kept.stderr
+    again = run("destroy", "--fleet", standing_fleet, "--everything", "--yes")
+    assert again.exit_code == 1
+    assert "A table and a bucket that --storage kept are not found without their stack" in again.stderr
+
+    other, table, bucket = a_fleet(), standing_fleet, f"{standing_fleet}-000000000000-{REGION}"
+    deployment(aws, other, table=table, bucket=bucket).deploy(code)
+    done = run("destroy", "--fleet", other, "--everything", "--yes")
+    assert done.exit_code == 0, done.stderr
+    for place in (f"table {table}", f"bucket {bucket}"):
+        assert f"{place} stays: stack {other}-storage did not create it" in done.stderr
+    assert table in aws.dynamodb.list_tables()["TableNames"]
+
+
 # other tools
 
 
@@ -846,6 +867,67 @@ def test_an_emptied_group_cannot_grow_and_protects_no_machine(moto_aws: None) ->
     assert (group["MinSize"], group["MaxSize"], group["DesiredCapacity"]) == (0, 0, 0)
     assert [each for each in group["Instances"] if each["ProtectedFromScaleIn"]] == []
     assert group["NewInstancesProtectedFromScaleIn"] is False
+
+
+GROUP = {"AutoScalingGroupName": "g", "MinSize": 0, "MaxSize": 0, "DesiredCapacity": 0, "DefaultCooldown": 300}
+NAMED = {"AutoScalingGroupNames": ["g"]}
+
+
+def described(*instances: str) -> dict[str, Any]:
+    up = {"AvailabilityZone": "a", "LifecycleState": "InService", "HealthStatus": "Healthy"}
+    machines = [{**up, "InstanceId": name, "ProtectedFromScaleIn": True} for name in instances]
+    group = {**GROUP, "AvailabilityZones": ["a"], "HealthCheckType": "EC2", "CreatedTime": datetime.now(UTC)}
+    return {"AutoScalingGroups": [{**group, "Instances": machines}]}
+
+
+def test_a_group_that_is_deleted_while_it_is_emptied_is_no_error() -> None:
+    client = boto3.client("autoscaling", region_name=REGION)
+    with Stubber(client) as stub:
+        stub.add_response("describe_auto_scaling_groups", described(), NAMED)
+        stub.add_client_error("update_auto_scaling_group", "ValidationError", "AutoScalingGroup name not found")
+        stub.add_response("describe_auto_scaling_groups", {"AutoScalingGroups": []}, NAMED)
+        empty_group(client, "g", a_moment)
+        stub.assert_no_pending_responses()
+
+
+def test_a_machine_that_ends_while_its_group_is_emptied_is_no_error() -> None:
+    client = boto3.client("autoscaling", region_name=REGION)
+    lost = "The instance i-1 is not part of Auto Scaling group g"
+    with Stubber(client) as stub:
+        stub.add_response("describe_auto_scaling_groups", described("i-1", "i-2"), NAMED)
+        stub.add_response("update_auto_scaling_group", {})
+        stub.add_response("describe_auto_scaling_groups", described("i-1", "i-2"), NAMED)
+        stub.add_client_error("set_instance_protection", "ValidationError", lost)
+        stub.add_response("describe_auto_scaling_groups", described("i-2"), NAMED)
+        stub.add_response("set_instance_protection", {})
+        empty_group(client, "g", a_moment)
+        stub.assert_no_pending_responses()
+    with Stubber(client) as stub:  # of the same machines twice: another reason
+        stub.add_response("describe_auto_scaling_groups", described("i-1"), NAMED)
+        stub.add_response("update_auto_scaling_group", {})
+        for _ in range(2):
+            stub.add_response("describe_auto_scaling_groups", described("i-1"), NAMED)
+            stub.add_client_error("set_instance_protection", "ValidationError", "no")
+        with pytest.raises(TemplateRefused):
+            empty_group(client, "g", a_moment)
+
+
+@pytest.mark.parametrize("version", ["", "v1"])
+def test_a_changed_function_gets_the_deployed_version_of_its_code_again(version: str) -> None:
+    client, sha256 = boto3.client("lambda", region_name=REGION), "0" * 64
+    expected = base64.b64encode(bytes.fromhex(sha256)).decode()
+    parameters = {"BucketName": "files", "ScalerSha256": sha256, "ScalerVersion": version}
+    workers = StackState("id", "CREATE_COMPLETE", parameters, {"ScalerName": "f"})
+    asked = {"FunctionName": "f", "S3Bucket": "files", "S3Key": f"wheels/{sha256}.zip"}
+    with Stubber(client) as stub:
+        stub.add_response("get_function_configuration", {"CodeSha256": "other"})
+        wanted = {**asked, "S3ObjectVersion": version} if version else asked
+        stub.add_response("update_function_code", {"CodeSha256": expected}, wanted)
+        assert restore_code(client, workers)
+        stub.add_response("get_function_configuration", {"CodeSha256": "other"})
+        stub.add_response("update_function_code", {"CodeSha256": "as before"}, wanted)
+        with pytest.raises(ForeignCode, match="the right to write below wheels/"):
+            restore_code(client, workers)
 
 
 def test_a_deleted_group_is_empty(moto_aws: None) -> None:

@@ -1,6 +1,7 @@
 """layoutlm-cli fleet destroy: delete the workers' stack; table and bucket stay."""
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -43,12 +44,20 @@ def destroy(fleet: str, region: str | None, storage: bool, everything: bool, yes
     stacks = [workers, network, stored] if storage or everything else [workers, network]
     states = {stack.name: state for stack in stacks if (state := stack.state()) is not None}
     if not states:
-        raise click.ClickException(f"there is no fleet {fleet} in {aws.region}: give --fleet and --region")
+        left = (
+            ". A table and a bucket that --storage kept are not found without their stack: delete them with 'aws "
+            "dynamodb delete-table' and 'aws s3 rb --force', or deploy them again with --table and --bucket"
+        )
+        text = f"there is no fleet {fleet} in {aws.region}: give --fleet and --region"
+        raise click.ClickException(text + left * everything)
     if workers.name in states:
         _show_jobs(aws, states[workers.name])
     kept_storage = states.get(stored.name) or stored.state()
     names = {} if kept_storage is None else kept_storage.outputs
     contents = [(kind, names[key]) for kind, key in (("table", "TableName"), ("bucket", "BucketName")) if key in names]
+    foreign = _not_created(states[workers.name], names) if everything and workers.name in states else []
+    for kind, name in foreign:
+        say(f"{kind} {name} stays: stack {stored.name} did not create it, or exists no more", err=True)
     if dry_run:
         existing = [stack for stack in stacks if stack.name in states]
         rows = [(stack.name, name, kind) for stack in existing for name, kind in stack.resources()]
@@ -81,6 +90,13 @@ def destroy(fleet: str, region: str | None, storage: bool, everything: bool, yes
     if kept and stored.name in states:
         flags = " ".join(f"--{each}" for each in kept)
         say(f"use them in another fleet with `layoutlm-cli fleet deploy {flags}`", err=True)
+
+
+def _not_created(workers: "StackState", names: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Table and bucket of the machines that are not among those of the storage stack."""
+    places = (("table", "TableName"), ("bucket", "BucketName"))
+    used = [(kind, key, workers.parameters.get(key, "")) for kind, key in places]
+    return [(kind, name) for kind, key, name in used if name and name != names.get(key)]
 
 
 def _confirm_erasure(contents: list[tuple[str, str]], fleet: str) -> None:
