@@ -50,7 +50,10 @@ class SimulatedMachine:
         rng, conditions = world.rng, world.conditions
         self._is_broken = conditions.broken_from <= self.host.started < conditions.broken_until
         boots = conditions.boot_seconds * rng.uniform(0.9, 1.1)
-        world.clock.after(min(boots, conditions.boot_deadline_seconds), self._booted)
+        if boots <= conditions.boot_deadline_seconds:
+            world.clock.after(boots, self._booted)
+        else:
+            world.clock.after(conditions.boot_deadline_seconds, self._past_deadline)
         if reclaimed_per_hour:
             # so that the chance to survive another hour is 1 - reclaimed_per_hour at any time
             self.reclaim_in(rng.expovariate(-math.log(1 - reclaimed_per_hour) / 3600))
@@ -77,6 +80,10 @@ class SimulatedMachine:
         self.host.workers = [SimulatedWorker(self.world, self.host, slot, self._slot_is_idle) for slot in slots]
         for worker in self.host.workers:
             worker.become_free()
+
+    def _past_deadline(self) -> None:
+        if not self.host.is_gone and not self.host.is_leaving:
+            self.end("shrinks")  # its timer terminates it
 
     def renew(self) -> None:
         for worker in self.host.workers:

@@ -370,6 +370,9 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=1, help="runs of each scenario (default 1)")
     parser.add_argument("--boot", type=float, metavar="SECONDS", help="boot of the machines (default 240)")
+    parser.add_argument(
+        "--deadline", type=float, metavar="SECONDS", help="of a boot; later the machine ends (default 1200)"
+    )
     parser.add_argument("--json", type=Path, metavar="PATH", help="also write the figures to this file")
     options = parser.parse_args()
     if unknown := set(options.scenarios) - SCENARIOS.keys():
@@ -383,6 +386,8 @@ def main() -> None:
                 conditions = SCENARIOS[name]
                 if options.boot is not None:
                     conditions = replace(conditions, boot_seconds=options.boot)
+                if options.deadline is not None:
+                    conditions = replace(conditions, boot_deadline_seconds=options.deadline)
                 rows.append(simulated(table(), name, conditions, seed))
                 show(rows[-1])
     if options.json:

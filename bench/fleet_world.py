@@ -27,8 +27,8 @@ class Conditions:
     reclaimed_per_hour: float = 0.0
     noticed: float = 1.0  # fraction of reclaims with two minutes' notice
     waves: tuple[tuple[float, float], ...] = ()  # (time, fraction of the machines reclaimed)
-    boot_seconds: float = 240.0  # mean; varies by 10 %, and ends at the deadline
-    boot_deadline_seconds: float = 1200.0
+    boot_seconds: float = 240.0  # mean; varies by 10 %
+    boot_deadline_seconds: float = 1200.0  # after which a machine that is not ready terminates itself
     idle_seconds: float = 300.0
     start_seconds: float = 60.0  # from a claim to the first step
     stop_seconds: float = 20.0  # from a notice that was seen to the checkpoint in the bucket

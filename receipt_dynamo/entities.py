@@ -221,6 +221,11 @@ def ondemand_queue(queue: str) -> str:
     return queue if queue.endswith(ONDEMAND_SUFFIX) else queue + ONDEMAND_SUFFIX
 
 
+def spot_queue(queue: str) -> str:
+    """The queue of spot machines beside an on-demand queue; any other is its own."""
+    return queue.removesuffix(ONDEMAND_SUFFIX)
+
+
 class Storage(_Record):
     """Location of a job's artifacts: s3://{bucket}/{prefix}runs/{job_id}/…"""
 
@@ -249,6 +254,7 @@ class Job(_Row):
     priority: Priority = Priority.MEDIUM
     queue: str = "default"
     interrupted_at: tuple[Time, ...] = ()  # its last interruptions, kept where Timing.ondemand_after counts them
+    moved_at: Time | None = None  # when it was moved to the on-demand queue, from the queue of spot machines
     attempt: Count = 0  # number of the newest attempt, 0 before the first claim
     budgets: Budgets = Budgets()
     not_before: Time | None = None
@@ -484,7 +490,7 @@ class ServedQueue(BaseModel):
     """What the scaler of a fleet remembers of a queue from look to look.
 
     `ordered_for` are the first jobs for which it ordered machines at `ordered_at`. Since `unfilled_since` machines are
-    ordered and none came; `trouble` says why.
+    ordered and none came; `trouble` says why. `returned_at` is when the jobs of an on-demand queue last went back.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")  # a newer scaler may write more
@@ -496,6 +502,7 @@ class ServedQueue(BaseModel):
     ordered_for: tuple[str, ...] = ()
     unfilled_since: Time | None = None
     trouble: str = ""
+    returned_at: Time | None = None
 
     def is_current(self, now: datetime) -> bool:
         """Whether the fleet, which looks every five minutes, has looked lately: else it serves the queue no more."""

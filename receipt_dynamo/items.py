@@ -195,6 +195,7 @@ class JobItem(TableItem, discriminator="JOB"):
     tags = DocumentAttribute(null=True)
     results = DocumentAttribute(null=True)
     error = DocumentAttribute(null=True)
+    moved_at = TimeAttribute(null=True)
     promoted_at = TimeAttribute(null=True)
     max_cost = NumericAttribute(null=True)
     notify = UnicodeAttribute(null=True)

@@ -36,6 +36,7 @@ from receipt_dynamo.entities import (
     new_job_id,
     ondemand_queue,
     parse_job_id,
+    spot_queue,
 )
 from receipt_dynamo.errors import (
     InvalidInput,
@@ -71,10 +72,11 @@ from receipt_dynamo.transitions import (
     prune_decision_writes,
     rescued_attempt,
     retry_writes,
+    return_writes,
     take_away_writes,
 )
 from receipt_dynamo.unreadable import read
-from receipt_dynamo.writes import DEFAULT_PATIENCE_SECONDS, ConditionFailed, delete, put, update
+from receipt_dynamo.writes import DEFAULT_PATIENCE_SECONDS, ConditionFailed, Write, delete, put, update
 
 log = logging.getLogger(__name__)
 
@@ -481,13 +483,21 @@ class JobQueue:
     @checked
     def move_to_ondemand(self, job: Job) -> Job | None:
         """Move a waiting job, as it was read, to the on-demand queue; None when it was claimed or changed since."""
+        return self._requeue(job, ondemand_queue(job.queue), move_writes(job, self.now()))
+
+    @checked
+    def return_to_spot(self, job: Job) -> Job | None:
+        """Move a waiting job, as it was read, back from the on-demand queue; None as by move_to_ondemand."""
+        return self._requeue(job, spot_queue(job.queue), return_writes(job))
+
+    def _requeue(self, job: Job, queue: str, writes: list[Write]) -> Job | None:
         if not job.status.is_claimable:
             raise StateConflict(f"job {job.job_id} is {job.status}: only a job that waits can be moved")
         try:
-            self.client.writer.execute(*move_writes(job))
+            self.client.writer.execute(*writes)
         except ConditionFailed:
             stored = self.client.get_job(job.job_id, consistent=True)
-            is_moved = stored.status.is_claimable and stored.queue == ondemand_queue(job.queue)
+            is_moved = stored.status.is_claimable and stored.queue == queue
             return stored if is_moved else None  # our own write, whose reply was lost
         return self.client.get_job(job.job_id, consistent=True)
 

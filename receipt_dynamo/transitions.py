@@ -22,6 +22,7 @@ from receipt_dynamo.entities import (
     Promotion,
     Timing,
     ondemand_queue,
+    spot_queue,
 )
 from receipt_dynamo.items import AttemptItem, JobItem, LeaseItem, PointerMap, lease_key
 from receipt_dynamo.model_items import PromotionItem, promotion_item
@@ -85,16 +86,25 @@ def _queue_after_interruption(job: Job, timing: Timing, now: datetime) -> list[A
     if len(recent) < timing.ondemand_after:
         return [kept, *queue_keys(job)]
     moved = job.model_copy(update={"queue": ondemand_queue(job.queue)})
-    return [kept, JobItem.queue.set(moved.queue), *queue_keys(moved)]
+    return [kept, JobItem.moved_at.set(now), JobItem.queue.set(moved.queue), *queue_keys(moved)]
 
 
-def move_writes(job: Job) -> list[Write]:
+def move_writes(job: Job, now: datetime) -> list[Write]:
     """A job that waits, as it was read -> the on-demand queue, due at once."""
-    moved = job.model_copy(update={"queue": ondemand_queue(job.queue)})
+    return _requeue(job, ondemand_queue(job.queue), JobItem.moved_at.set(now))
+
+
+def return_writes(job: Job) -> list[Write]:
+    """A job that waits in the on-demand queue, as it was read -> the queue that it was moved from."""
+    return _requeue(job, spot_queue(job.queue), JobItem.moved_at.remove())
+
+
+def _requeue(job: Job, queue: str, note: Action) -> list[Write]:
+    moved = job.model_copy(update={"queue": queue})
     as_read = (
         (JobItem.status == job.status.value) & (JobItem.attempt == job.attempt) & (JobItem.queue == job.queue)
     ) & JobItem.gsi3_pk.exists()
-    return [update(items.job_key(job.job_id), [JobItem.queue.set(moved.queue), *queue_keys(moved)], as_read)]
+    return [update(items.job_key(job.job_id), [note, JobItem.queue.set(queue), *queue_keys(moved)], as_read)]
 
 
 def is_behind(pointer: Pointer) -> Condition:

@@ -1,6 +1,8 @@
 """storage.yaml: what it promises, where it is found, and the table and bucket made from it."""
 
 import importlib.util
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 import yaml
 
 from receipt_layoutlm import infra
+from receipt_layoutlm.fleet.bundle import check_wheel
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -122,6 +125,36 @@ def test_an_installed_wheel_finds_its_templates(tmp_path: Path) -> None:
     found = run("-c", f"{code} print(infra.template_path('storage.yaml'))", folder=tmp_path)
 
     assert Path(found.strip()) == installed / "receipt_layoutlm" / "_infra" / "storage.yaml"
+
+
+BACKEND = ("pip", "hatchling", "packaging", "pathspec", "pluggy", "trove_classifiers")
+
+
+@pytest.mark.engine
+@pytest.mark.skipif(importlib.util.find_spec("hatchling") is None, reason="hatchling is needed to build a wheel")
+def test_a_wheel_is_built_by_a_python_without_torch_and_without_the_products_packages(tmp_path: Path) -> None:
+    """In a copy, by an environment of pip and the build backend alone, which an index would give it."""
+    checkout, backend, python = tmp_path / "checkout", tmp_path / "backend", tmp_path / "venv/bin/python"
+    run("-m", "venv", "--without-pip", str(tmp_path / "venv"), folder=tmp_path)
+    backend.mkdir()
+    for name in BACKEND:
+        spec = importlib.util.find_spec(name)
+        assert spec is not None and spec.origin is not None
+        (backend / name).symlink_to(Path(spec.origin).parent)
+    for name in ("receipt_dynamo", "receipt_layoutlm", "infra", "scripts"):
+        shutil.copytree(REPOSITORY / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, checkout)
+    missing = subprocess.run([python, "-c", "import torch"], capture_output=True, check=False)
+    assert missing.returncode == 1
+
+    settings = {"PYTHON": str(python), "PYTHONPATH": str(backend), "PIP_NO_BUILD_ISOLATION": "0", "PIP_NO_INDEX": "1"}
+    environ = {"PATH": os.environ["PATH"], **settings}
+    subprocess.run([checkout / "scripts/build_wheel"], env=environ, check=True, capture_output=True)
+
+    (wheel,) = (checkout / "dist").glob("receipt_layoutlm-*.whl")
+    check_wheel(wheel)
+    assert (checkout / "dist/worker.lock").read_bytes() == (REPOSITORY / "infra/worker.lock").read_bytes()
 
 
 def run(*arguments: str, folder: Path) -> str:

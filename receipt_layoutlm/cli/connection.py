@@ -7,7 +7,6 @@ import errno
 import functools
 import getpass
 import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import click
 
 from receipt_dynamo import DynamoClient, JobQueue, StoreError
-from receipt_dynamo.client import resolve_region
 from receipt_layoutlm.cli.output import PlaceOption
 from receipt_layoutlm.config import ConfigError
 from receipt_layoutlm.errors import UserError
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 BUCKET_VARIABLE = "LAYOUTLM_TRAINING_BUCKET"
-OWNER_VARIABLE = "LAYOUTLM_BUCKET_OWNER"
 
 
 @dataclass
@@ -98,16 +95,13 @@ class Connection:
         return Bucket(name, region=self.region, owner=self.bucket_owner)
 
     def bucket_owner(self) -> str | None:
-        """The account that owns the bucket: the given one, else the credentials' own; None on another S3 than AWS's."""
-        given = os.environ.get(OWNER_VARIABLE)
-        if given:
-            if re.fullmatch(r"\d{12}", given) is None:
-                raise click.UsageError(f"{OWNER_VARIABLE} must be an account of 12 digits, not {given!r}")
-            return given
-        if any(os.environ.get(name) for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")):
-            return None
-        identity = self._identity
-        return None if identity is None else identity["Account"]
+        """The account that requests to the bucket name."""
+        from receipt_layoutlm.storage.owner import BadOwner, expected_owner
+
+        try:
+            return expected_owner(os.environ, self.region)
+        except BadOwner as error:
+            raise click.UsageError(str(error)) from error
 
     def caller(self) -> str:
         """Identity of the submitter: the AWS caller's ARN, otherwise the OS user."""
@@ -116,16 +110,9 @@ class Connection:
 
     @functools.cached_property
     def _identity(self) -> "GetCallerIdentityResponseTypeDef | None":
-        """Account and ARN of the credentials; None where AWS does not tell."""
-        import boto3
-        from botocore.config import Config
-        from botocore.exceptions import BotoCoreError, ClientError
+        from receipt_layoutlm.storage.owner import caller_identity
 
-        config = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 1})
-        try:
-            return boto3.client("sts", region_name=resolve_region(self.region), config=config).get_caller_identity()
-        except (BotoCoreError, ClientError):
-            return None
+        return caller_identity(self.region)
 
     def _start_local(self, service: Literal["dynamodb", "s3"], name: str) -> None:
         from receipt_layoutlm.local import aws as local_aws

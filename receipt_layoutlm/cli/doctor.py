@@ -77,7 +77,8 @@ def doctor(
 
         table = connection.table_name() if connection.has_table() else None
         bucket = connection.default_bucket() if connection.has_bucket() else None
-        results = check_account(Account(connection.region, fleet or DEFAULT_FLEET, table, bucket, Path("dist")))
+        name = fleet or DEFAULT_FLEET
+        results = check_account(Account(connection.region, name, table, bucket, Path("dist"), connection.bucket_owner))
     else:
         results = check_machine(
             local_engines.platform_key(),

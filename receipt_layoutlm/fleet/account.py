@@ -14,24 +14,30 @@ from receipt_layoutlm.fleet.check_result import CheckResult
 from receipt_layoutlm.fleet.existing import NotUsable, inspect_bucket, inspect_table
 from receipt_layoutlm.fleet.images import check_image, deployed_image
 from receipt_layoutlm.fleet.names import workers_stack
+from receipt_layoutlm.fleet.policies import Place
 from receipt_layoutlm.fleet.quotas import check_quotas
-from receipt_layoutlm.fleet.rights import check_rights, deploy_rights, purposes
+from receipt_layoutlm.fleet.rights import check_rights, purposes
 from receipt_layoutlm.fleet.stack import FleetStack, StackState, refuse_unless_changeable
 from receipt_layoutlm.fleet.stack_errors import StackError
 from receipt_layoutlm.fleet.template import INSTANCE_TYPES, read_template
+from receipt_layoutlm.storage.owner import Owner, name_owner
 
 LOG_IN = "run 'aws configure' or 'aws sso login', or set AWS_PROFILE"
 
 
 @dataclass(frozen=True)
 class Account:
-    """The account to check. Table and bucket default to those of the fleet, if it is deployed."""
+    """The account to check. Table and bucket default to those of the fleet, if it is deployed.
+
+    `owner` is the account that owns the bucket unless the fleet names another.
+    """
 
     region: str | None
     fleet: str
     table: str | None
     bucket: str | None
     dist: Path
+    owner: Owner = lambda: None
 
 
 def check_account(account: Account) -> list[CheckResult]:
@@ -47,16 +53,15 @@ def check_account(account: Account) -> list[CheckResult]:
     table, bucket = account.table or parameters.get("TableName"), account.bucket or parameters.get("BucketName")
     values, image = read_template("workers.yaml").with_defaults(parameters), deployed_image(stack)
 
-    partition = caller["Arn"].split(":")[1]
-    table_arn = table and f"arn:{partition}:dynamodb:{region}:{caller['Account']}:table/{table}"
-    bucket_arn = bucket and f"arn:{partition}:s3:::{bucket}"
     iam = boto3.client("iam", region_name=region)
-    deploying = deploy_rights(caller["Account"], region, account.fleet, partition)
+    partition = caller["Arn"].split(":")[1]
+    place = Place(caller["Account"], region, account.fleet, partition, table, bucket)
     dynamodb, s3 = boto3.client("dynamodb", region_name=region), boto3.client("s3", region_name=region)
+    name_owner(s3, lambda: parameters.get("BucketOwner") or account.owner())
     return [
         CheckResult("credentials", "ok", f"{caller['Arn']} in {region}"),
         fleet,
-        *(check_rights(iam, caller["Arn"], each) for each in purposes(caller["Arn"], table_arn, bucket_arn, deploying)),
+        *(check_rights(iam, caller["Arn"], each) for each in purposes(caller["Arn"], place)),
         *_check_storage("table", table, lambda name: inspect_table(dynamodb, name).results),
         *_check_storage("bucket", bucket, lambda name: inspect_bucket(s3, name)),
         *([check_image(boto3.client("ec2", region_name=region), image, utcnow())] if image else []),

@@ -168,10 +168,12 @@ def restore_code(client: Any, workers: StackState) -> bool:
     with explain_refusals(name):
         if client.get_function_configuration(FunctionName=name)["CodeSha256"] == expected:
             return False
-        found = client.update_function_code(FunctionName=name, S3Bucket=bucket, S3Key=f"wheels/{sha256}.zip")
+        version = {"S3ObjectVersion": each} if (each := workers.parameters.get("ScalerVersion")) else {}
+        key = f"wheels/{sha256}.zip"
+        found = client.update_function_code(FunctionName=name, S3Bucket=bucket, S3Key=key, **version)
     if found["CodeSha256"] != expected:
         raise ForeignCode(
-            f"function {name} runs other code than was deployed, and s3://{bucket}/wheels/{sha256}.zip is not the "
-            "archive of that name: remove from others the right to write below wheels/, then deploy again"
+            f"function {name} runs other code than was deployed, and s3://{bucket}/{key} is not the archive of "
+            "that name: remove from others the right to write below wheels/, then deploy again"
         )
     return True

@@ -16,13 +16,14 @@ from receipt_layoutlm.fleet.existing import check_usable, inspect_bucket, inspec
 from receipt_layoutlm.fleet.groups import restore_limits
 from receipt_layoutlm.fleet.images import ImageChange, image_change, image_values
 from receipt_layoutlm.fleet.names import FLEET_TAG, network_stack, storage_stack, workers_stack
-from receipt_layoutlm.fleet.network import check_way_out, choose_zones
-from receipt_layoutlm.fleet.quotas import check_quotas, check_slots
+from receipt_layoutlm.fleet.network import UNKNOWN, check_way_out, check_zones, choose_zones
+from receipt_layoutlm.fleet.quotas import MARKETS, Market, check_quotas, check_slots
 from receipt_layoutlm.fleet.stack import FleetStack, StackEvent, StackPlan, StackState
 from receipt_layoutlm.fleet.stack_errors import TemplateRefused, explain_refusals
 from receipt_layoutlm.fleet.storage_choice import FleetStorage, StorageChoice, choose_storage, storage_of
 from receipt_layoutlm.fleet.template import INSTANCE_TYPES, Template, read_template
 from receipt_layoutlm.storage.bucket import Bucket
+from receipt_layoutlm.storage.owner import Owner, name_owner
 
 if TYPE_CHECKING:
     from mypy_boto3_autoscaling import AutoScalingClient
@@ -116,10 +117,14 @@ class Aws:
     s3: "S3Client"
     ssm: Any
     functions: Any  # like ssm, a service without installed stubs
+    owner: Owner
 
 
-def open_aws(region: str | None) -> Aws:
-    """Create the clients. The region defaults to the environment, the profile, us-east-1."""
+def open_aws(region: str | None, owner: Owner = lambda: None) -> Aws:
+    """Create the clients. The region defaults to the environment, the profile, us-east-1.
+
+    `owner` is the account that owns buckets of which the fleet says nothing else.
+    """
     region = resolve_region(region)
     config = Config(connect_timeout=5, read_timeout=60, retries={"total_max_attempts": 8, "mode": "standard"})
     return Aws(
@@ -131,6 +136,7 @@ def open_aws(region: str | None) -> Aws:
         s3=boto3.client("s3", region_name=region, config=config),
         ssm=boto3.client("ssm", region_name=region, config=config),
         functions=boto3.client("lambda", region_name=region, config=config),
+        owner=owner,
     )
 
 
@@ -142,6 +148,7 @@ class Deployment:
     ) -> None:
         self._aws, self._request, self._callbacks = aws, request, callbacks
         self._given = image_values(request.values)
+        name_owner(aws.s3, self._bucket_owner)
         self._storage = FleetStack(aws.cloudformation, storage_stack(request.fleet), wait)
         self._network = FleetStack(aws.cloudformation, network_stack(request.fleet), wait)
         self._workers = FleetStack(aws.cloudformation, workers_stack(request.fleet), wait)
@@ -157,7 +164,7 @@ class Deployment:
         self._check_machines()
         state = self._storage.state()
         choice = self._choose(state)
-        stream_arn = self._check_existing(choice)
+        stream_arn = self._check_existing(choice, state)
         plans = [self._discard(self._storage, self._plan_storage(choice))] if choice.makes else []
         subnets: Mapping[str, str] = {}
         if self._makes_network():
@@ -182,7 +189,7 @@ class Deployment:
         self._check_machines()
         state = self._storage.state()
         choice = self._choose(state)
-        stream_arn = self._check_existing(choice)
+        stream_arn = self._check_existing(choice, state)
         changed = []
         if choice.makes:
             state, is_changed = self._execute(self._storage, self._plan_storage(choice))
@@ -194,7 +201,8 @@ class Deployment:
             subnets = network.outputs
         storage = storage_of(choice, state, stream_arn)
         assert storage is not None, "a deployed storage stack has outputs for its resources"
-        stored = {} if code is None else upload_code(Bucket(storage.bucket, self._aws.region), code)
+        bucket = Bucket(storage.bucket, self._aws.region, owner=self._bucket_owner)
+        stored = {} if code is None else upload_code(bucket, code)
         workers, is_changed = self._execute(self._workers, self._plan_workers(storage, {**subnets, **stored}))
         changed += [self._workers.name] if is_changed else []
         restored = restore_limits(self._aws.autoscaling, workers)
@@ -211,6 +219,10 @@ class Deployment:
             alarm_target=workers.parameters["AlarmEmail"] or workers.parameters["AlarmTopicArn"],
         )
 
+    def _bucket_owner(self) -> str | None:
+        """The account that machines expect to own the bucket, else the one that other commands expect."""
+        return self._worker_values()["BucketOwner"] or self._aws.owner()
+
     def _worker_values(self) -> dict[str, str]:
         """All values of workers.yaml after the deployment, without those that it computes."""
         before = self._workers.state()
@@ -226,8 +238,9 @@ class Deployment:
     def _check_machines(self) -> None:
         """Check, before anything is created, that each slot has a GPU and machines reach AWS; warn of full quotas."""
         values = self._worker_values()
-        for quota in check_quotas(self._aws.region, _types(values)):
-            if quota.state == "missing":
+        markets = [market for market in MARKETS if _uses(market, values)]
+        for quota in check_quotas(self._aws.region, _types(values), markets):
+            if quota.state != "ok":
                 self._callbacks.on_warning(quota.name, quota)
         with explain_refusals(self._workers.name):
             if int(values["Slots"]) > 1:
@@ -241,12 +254,22 @@ class Deployment:
             except ClientError as error:
                 unknown = CheckResult("subnets", "warn", f"their routes are unknown: {error}", _CHECK_ROUTES)
                 self._callbacks.on_warning(f"subnets {subnets}", unknown)
+        standing = self._standing_subnets(values)
+        if standing and (few := check_zones(self._aws.ec2, _types(values), standing.split(","))) is not None:
+            self._callbacks.on_warning(f"subnets {standing}", few)
+
+    def _standing_subnets(self, values: Mapping[str, str]) -> str:
+        """The machines' subnets as far as they exist: given ones, or those of the deployed network."""
+        if not self._makes_network():
+            return values[_SUBNETS]
+        network = self._network.state()
+        return "" if network is None else network.outputs.get(_SUBNETS, "")
 
     def _choose(self, storage: StackState | None) -> StorageChoice:
         return choose_storage(self._request.table, self._request.bucket, storage, self._workers.state())
 
-    def _check_existing(self, choice: StorageChoice) -> str | None:
-        """Inspect an existing table and bucket; returns the table's stream. Raises NotUsable."""
+    def _check_existing(self, choice: StorageChoice, storage: StackState | None) -> str | None:
+        """Inspect an existing table and bucket; returns the table's stream. Raises NotUsable, QueueTaken."""
         stream_arn = None
         checked: dict[str, tuple[CheckResult, ...]] = {}
         if choice.table is not None:
@@ -255,8 +278,9 @@ class Deployment:
             stream_arn = table.stream_arn
         if choice.bucket is not None:
             checked[f"bucket {choice.bucket}"] = inspect_bucket(self._aws.s3, choice.bucket)
-        if choice.table is not None and (warning := self._refuse_taken_queue(choice.table)) is not None:
-            self._callbacks.on_warning(f"table {choice.table}", warning)
+        table_name = choice.table or ({} if storage is None else storage.outputs).get("TableName")
+        if table_name is not None and (warning := self._refuse_taken_queue(table_name)) is not None:
+            self._callbacks.on_warning(f"table {table_name}", warning)
         for name, results in checked.items():
             for result in results:
                 if result.state == "warn":
@@ -286,7 +310,7 @@ class Deployment:
                 zones = choose_zones(self._aws.ec2, _types(self._worker_values()), count)
                 values |= {"Zones": str(len(zones)), "ZoneNames": ",".join(zones)}
             except ClientError as error:
-                unknown = CheckResult("zones", "warn", f"those with these instance types are unknown: {error}", _ALLOW)
+                unknown = CheckResult("zones", "warn", f"{UNKNOWN}: {error}", _ALLOW)
                 self._callbacks.on_warning(self._network.name, unknown)
         return self._network.plan(template, values, self._tags)
 
@@ -313,6 +337,12 @@ class Deployment:
         state = stack.state()
         assert state is not None, "a stack without changes exists"
         return state, False
+
+
+def _uses(market: Market, values: Mapping[str, str]) -> bool:
+    if market == "spot":
+        return float(values["OnDemandShare"]) < 100
+    return float(values["OnDemandMaximum"]) > 0 or float(values["OnDemandShare"]) > 0
 
 
 def _types(values: Mapping[str, str]) -> list[str]:

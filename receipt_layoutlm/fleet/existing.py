@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import TableDescriptionTypeDef
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import LifecycleRuleOutputTypeDef
 
 
 _VIEWS: Final = ("NEW_AND_OLD_IMAGES", "NEW_IMAGE")  # streams with the new row, which the scaler's filters read
 _TTL: Final = "time_to_live"
+_REWRITTEN: Final = ("runs/", "encoded/")  # objects that are removed and written again all the time
+_NONCURRENT_DAYS: Final = 7  # a kept bucket may have more than the template's one day
 _GONE: Final = ("DELETE_COMPLETE", "REVIEW_IN_PROGRESS")  # stacks without resources
 T = TypeVar("T")
 
@@ -219,6 +222,26 @@ def _bucket_faults(client: "S3Client", name: str) -> Iterator[CheckResult]:
         yield CheckResult("bucket", "warn", "it is encrypted with a KMS key", fix)
 
     rules = _optional(lambda: client.get_bucket_lifecycle_configuration(Bucket=name)["Rules"]) or []
-    if not any(STATE_TAG in str(rule.get("Filter")) for rule in rules):
-        fix = "give it the lifecycle rules of infra/storage.yaml"
-        yield CheckResult("bucket", "warn", "superseded checkpoints and old versions are never deleted", fix)
+    fix = "give it the lifecycle rules of infra/storage.yaml, which `layoutlm-cli fleet template storage` prints"
+    if not any(STATE_TAG in str(rule.get("Filter")) and rule["Status"] == "Enabled" for rule in rules):
+        yield CheckResult("bucket", "warn", "superseded checkpoints are never deleted", fix)
+    if versioning is None or versioning.get("Status"):  # also of a bucket whose versions were suspended
+        for prefix in _REWRITTEN:
+            days = min((kept for rule in rules if (kept := _noncurrent_days(rule, prefix))), default=None)
+            if days is None or days > _NONCURRENT_DAYS:
+                kept_for = "for ever" if days is None else f"for {days} days"
+                fault = f"old versions below {prefix} are kept {kept_for}, and are most of the bytes that are paid for"
+                yield CheckResult("bucket", "warn", fault, fix)
+
+
+def _noncurrent_days(rule: "LifecycleRuleOutputTypeDef", prefix: str) -> int | None:
+    """Days after which a rule deletes all old versions below a prefix; None where it does not."""
+    condition = rule.get("Filter", {})
+    both = condition.get("And", {})
+    place = condition.get("Prefix") or both.get("Prefix") or rule.get("Prefix") or ""
+    expiry = rule.get("NoncurrentVersionExpiration", {})
+    # of a certain tag or size, or all but the newest of them
+    is_partial = set(condition) - {"Prefix", "And"} or set(both) - {"Prefix"} or expiry.get("NewerNoncurrentVersions")
+    if rule["Status"] != "Enabled" or is_partial or not prefix.startswith(place):
+        return None
+    return expiry.get("NoncurrentDays")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.fleet.scaler.group import Group, GroupMissing, NotSettled, suspended_of
 from receipt_layoutlm.fleet.stack import FleetStack, StackEvent, StackState
-from receipt_layoutlm.fleet.stack_errors import explain_refusals
+from receipt_layoutlm.fleet.stack_errors import TemplateRefused, explain_refusals
 
 if TYPE_CHECKING:
     from mypy_boto3_autoscaling import AutoScalingClient
@@ -150,10 +150,20 @@ def empty_group(client: "AutoScalingClient", name: str, wait: Callable[[float], 
     """
     if not _describe(client, name):
         return
-    with explain_refusals(name):
-        client.update_auto_scaling_group(
-            AutoScalingGroupName=name, MinSize=0, MaxSize=0, DesiredCapacity=0, NewInstancesProtectedFromScaleIn=False
-        )
+    try:
+        with explain_refusals(name):
+            client.update_auto_scaling_group(
+                AutoScalingGroupName=name,
+                MinSize=0,
+                MaxSize=0,
+                DesiredCapacity=0,
+                NewInstancesProtectedFromScaleIn=False,
+            )
+    except TemplateRefused:
+        if _describe(client, name):
+            raise
+        return  # deleted a moment ago
+    refused: list[str] = []
     while True:
         instances = [instance for group in _describe(client, name) for instance in group["Instances"]]
         protected = [
@@ -161,10 +171,18 @@ def empty_group(client: "AutoScalingClient", name: str, wait: Callable[[float], 
             for instance in instances
             if instance["ProtectedFromScaleIn"] and instance["LifecycleState"] in ("InService", "Standby")
         ]
-        for start in range(0, len(protected), _MAX_PROTECTED):
-            batch = protected[start : start + _MAX_PROTECTED]
-            with explain_refusals(name):
-                client.set_instance_protection(AutoScalingGroupName=name, InstanceIds=batch, ProtectedFromScaleIn=False)
+        try:
+            for start in range(0, len(protected), _MAX_PROTECTED):
+                batch = protected[start : start + _MAX_PROTECTED]
+                with explain_refusals(name):
+                    client.set_instance_protection(
+                        AutoScalingGroupName=name, InstanceIds=batch, ProtectedFromScaleIn=False
+                    )
+        except TemplateRefused:  # one of them has ended since they were read
+            if protected == refused:
+                raise
+            refused = protected
+            continue
         if not any(instance["LifecycleState"].startswith("Pending") for instance in instances):
             return
         wait(_POLL_SECONDS)

@@ -3,7 +3,10 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.fleet.check_result import CheckResult
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -12,6 +15,8 @@ if TYPE_CHECKING:
 
 # services that a machine cannot work without; gateway endpoints serve the first two
 NEEDED_ENDPOINTS: Final = ("s3", "dynamodb", "autoscaling")
+UNKNOWN: Final = "those with these instance types are unknown"
+_OTHERS: Final = "give another --instance-type, or --subnet-ids in other zones"
 _ANYWHERE: Final = "0.0.0.0/0"  # the security group opens no way out by IPv6
 
 
@@ -25,10 +30,7 @@ class NoWayOut(UserError):
 
 def choose_zones(client: "EC2Client", types: Sequence[str], count: int) -> list[str]:
     """At most `count` zones that offer the types: those with more of them first, then by name. Raises NoZone."""
-    pages = client.get_paginator("describe_instance_type_offerings").paginate(
-        LocationType="availability-zone", Filters=[{"Name": "instance-type", "Values": list(types)}]
-    )
-    offered = [offer["Location"] for page in pages for offer in page["InstanceTypeOfferings"]]
+    offered = _offered(client, types)
     filters = [{"Name": "zone-type", "Values": ["availability-zone"]}, {"Name": "state", "Values": ["available"]}]
     zones = client.describe_availability_zones(Filters=filters)["AvailabilityZones"]  # type: ignore[arg-type]
     names = [zone["ZoneName"] for zone in zones if zone["ZoneName"] in offered]
@@ -36,6 +38,29 @@ def choose_zones(client: "EC2Client", types: Sequence[str], count: int) -> list[
         region = client.meta.region_name
         raise NoZone(f"no zone of {region} has {', '.join(types)}: give another --instance-type or --region")
     return sorted(sorted(names, key=lambda name: (-offered.count(name), name))[:count])
+
+
+def check_zones(client: "EC2Client", types: Sequence[str], subnet_ids: Sequence[str]) -> CheckResult | None:
+    """A warning of zones of these subnets without any of the types. Raises NoZone where there are no others."""
+    try:
+        offered = _offered(client, types)
+        subnets = client.describe_subnets(SubnetIds=list(subnet_ids))["Subnets"]
+    except (ClientError, BotoCoreError) as error:
+        return CheckResult("zones", "warn", f"{UNKNOWN}: {error}", "allow ec2:DescribeInstanceTypeOfferings")
+    zones = sorted({subnet["AvailabilityZone"] for subnet in subnets})
+    without = [zone for zone in zones if zone not in offered]
+    found = f"{' and '.join(without)}: none of {', '.join(types)} exists there"
+    if without and without == zones:
+        raise NoZone(f"{found}: {_OTHERS}")
+    return CheckResult("zones", "warn", found, _OTHERS) if without else None
+
+
+def _offered(client: "EC2Client", types: Sequence[str]) -> list[str]:
+    """The zones of each type."""
+    pages = client.get_paginator("describe_instance_type_offerings").paginate(
+        LocationType="availability-zone", Filters=[{"Name": "instance-type", "Values": list(types)}]
+    )
+    return [offer["Location"] for page in pages for offer in page["InstanceTypeOfferings"]]
 
 
 def check_way_out(client: "EC2Client", subnet_ids: Sequence[str]) -> None:

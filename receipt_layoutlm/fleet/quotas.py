@@ -65,11 +65,11 @@ def check_slots(client: "EC2Client", types: Sequence[str], slots: int) -> None:
         raise TooFewGpus(f"{slots} slots need {slots} GPUs, and {gpus}: lower --slots, or give another --instance-type")
 
 
-def check_quotas(region: str, types: list[str]) -> list[CheckResult]:
+def check_quotas(region: str, types: list[str], markets: Sequence[Market] = MARKETS) -> list[CheckResult]:
     """Check for each market whether its quota allows at least one machine of these types."""
     quotas = boto3.client("service-quotas", region_name=region)
     ec2 = boto3.client("ec2", region_name=region)
-    return [check_quota(quotas, ec2, market, types) for market in MARKETS]
+    return [check_quota(quotas, ec2, market, types) for market in markets]
 
 
 def check_quota(quotas: "ServiceQuotasClient", ec2: "EC2Client", market: Market, types: list[str]) -> CheckResult:

@@ -1,41 +1,26 @@
 """Checks of the caller's IAM permissions, through IAM's policy simulation.
 
-What the managed policies of infra/storage.yaml grant is checked in full. The permissions to deploy and destroy a fleet
-are those that CloudFormation's registry names for the handlers of our resource types (without those of features that
-the templates do not use): at least these, since a handler may change. stack_errors explains a refusal of any other.
+What people may do is read from the managed policies of infra/storage.yaml. The permissions to deploy and destroy a
+fleet are those that CloudFormation's registry names for the handlers of our resource types (without those of features
+that the templates do not use): at least these, since a handler may change. stack_errors explains any other refusal.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from receipt_dynamo import JobStatus
-from receipt_dynamo.fleet_items import fleet_pk
-from receipt_dynamo.items import DATASETS_KEY, dataset_pk, job_pk, name_pk, queue_pk, status_pk
 from receipt_layoutlm.fleet.check_result import CheckResult, State
+from receipt_layoutlm.fleet.policies import KEYS, Place, Right, granted
 
 if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
     from mypy_boto3_iam.type_defs import ContextEntryTypeDef
 
 
-_KEYS: Final = "dynamodb:LeadingKeys"
 _SERVICE: Final = "iam:PassedToService"
-
-
-@dataclass(frozen=True)
-class Right:
-    """Actions on one resource, by its ARN. `resource` names it in messages where the actions alone are ambiguous.
-
-    `context` holds values that a request brings and conditions of policies compare, by their key.
-    """
-
-    arn: str
-    actions: tuple[str, ...]
-    resource: str = ""
-    context: Mapping[str, Sequence[str]] = field(default_factory=dict)
+_STORES: Final = ("dynamodb:", "s3:")  # actions without which no job can be read or submitted
 
 
 @dataclass(frozen=True)
@@ -48,73 +33,40 @@ class Purpose:
     advice: str
 
 
-def _rows(table: str, actions: Sequence[str], keys: Sequence[str], index: str = "") -> Right:
-    arn = f"{table}/index/{index}" if index else table
-    named = f"{table}/index/*" if index else ""
-    return Right(arn, tuple(f"dynamodb:{action}" for action in actions), named, {_KEYS: keys})
-
-
-def read_rights(table: str | None, bucket: str | None) -> list[Right]:
-    """Permissions to look at jobs and results (ReadPolicy), for the ARNs that are known."""
-    rights = []
-    if table is not None:
-        rights.append(_rows(table, ("GetItem", "Query"), (job_pk("1"), dataset_pk("1"), DATASETS_KEY, fleet_pk("1"))))
-        for index, keys in (
-            ("GSI1", status_pk(JobStatus.RUNNING)),
-            ("GSI2", name_pk("1")),
-            ("GSI3", queue_pk("1")),
-        ):
-            rights.append(_rows(table, ("Query",), (keys,), index))
-    if bucket is not None:
-        rights.append(Right(bucket, ("s3:ListBucket",)))
-        rights += [
-            Right(f"{bucket}/{kind}/1", ("s3:GetObject",), f"{bucket}/{kind}/*")
-            for kind in ("runs", "datasets", "splits", "weights")
-        ]
-    return rights
-
-
-def submit_rights(table: str | None, bucket: str | None) -> list[Right]:
-    """Permissions to submit jobs and to watch them (ReadPolicy, SubmitPolicy), for the ARNs that are known."""
-    rights = read_rights(table, bucket)
-    if table is not None:
-        rights.append(_rows(table, ("PutItem", "UpdateItem", "ConditionCheckItem"), (job_pk("1"), dataset_pk("1"))))
-    if bucket is not None:
-        rights += [
-            Right(f"{bucket}/{kind}/1", ("s3:PutObject",), f"{bucket}/{kind}/*") for kind in ("datasets", "splits")
-        ]
-    return rights
-
-
-def operate_rights(table: str | None, bucket: str | None) -> list[Right]:
-    """Permissions to pause and resume a fleet, mirror weights and remove runs (OperatePolicy)."""
-    rights = []
-    if table is not None:
-        rights.append(_rows(table, ("PutItem", "DeleteItem"), (fleet_pk("1"),)))
-    if bucket is not None:
-        rights.append(Right(f"{bucket}/weights/1", ("s3:PutObject",), f"{bucket}/weights/*"))
-        rights.append(Right(f"{bucket}/runs/1", ("s3:PutObject", "s3:DeleteObject"), f"{bucket}/runs/*"))
-    return rights
-
-
 def _named(service: str, words: str) -> tuple[str, ...]:
     return tuple(f"{service}:{word}" for word in words.split())
 
 
-def deploy_rights(account: str, region: str, fleet: str, partition: str = "aws") -> list[Right]:
-    """Permissions that `fleet deploy` and `fleet destroy` need at least."""
+def _bucket_of(place: Place) -> str:
+    """The bucket that a fleet creates unless it is given one, or another name."""
+    return place.arn("s3", place.bucket or f"{place.fleet}-{place.account}-{place.region}", ":")
 
-    def arn(service: str, rest: str, place: str = f"{region}:{account}") -> str:
-        return f"arn:{partition}:{service}:{place}:{rest}"
+
+def erase_rights(place: Place) -> list[Right]:
+    """Permissions that `fleet destroy --everything` needs beside those to deploy."""
+    bucket = _bucket_of(place)
+    return [
+        Right(
+            place.arn("dynamodb", f"table/{place.table or place.fleet}"),
+            _named("dynamodb", "DescribeTable UpdateTable DeleteTable"),
+        ),
+        Right(bucket, _named("s3", "ListBucketVersions ListBucketMultipartUploads DeleteBucket")),
+        Right(f"{bucket}/runs/1", _named("s3", "DeleteObject DeleteObjectVersion AbortMultipartUpload")),
+    ]
+
+
+def deploy_rights(place: Place) -> list[Right]:
+    """Permissions that `fleet deploy` and `fleet destroy` need at least."""
+    arn, fleet = place.arn, place.fleet
 
     def role(name: str) -> str:
-        return arn("iam", f"role/{name}", f":{account}")
+        return arn("iam", f"role/{name}", f":{place.account}")
 
     def linked(service: str, name: str) -> Right:
-        place = role(f"aws-service-role/{service}/{name}")
-        return Right(place, ("iam:CreateServiceLinkedRole",), service, {"iam:AWSServiceName": (service,)})
+        resource = role(f"aws-service-role/{service}/{name}")
+        return Right(resource, ("iam:CreateServiceLinkedRole",), service, {"iam:AWSServiceName": (service,)})
 
-    bucket = arn("s3", f"{fleet}-{account}-{region}", ":")
+    bucket = _bucket_of(place)
     worker, scaler = role(f"{fleet}-workers-WorkerRole-1"), role(f"{fleet}-workers-ScalerRole-1")
     return [
         Right(
@@ -130,13 +82,14 @@ def deploy_rights(account: str, region: str, fleet: str, partition: str = "aws")
             _named(
                 "iam",
                 "CreateRole GetRole DeleteRole TagRole PutRolePolicy GetRolePolicy DeleteRolePolicy ListRolePolicies "
-                "ListAttachedRolePolicies",
+                "ListAttachedRolePolicies UpdateRole UpdateRoleDescription UpdateAssumeRolePolicy "
+                "PutRolePermissionsBoundary DeleteRolePermissionsBoundary",
             ),
         ),
         Right(worker, ("iam:PassRole",), "a worker's role", {_SERVICE: ("ec2.amazonaws.com",)}),
         Right(scaler, ("iam:PassRole",), "the scaler's role", {_SERVICE: ("lambda.amazonaws.com",)}),
         Right(
-            arn("iam", f"instance-profile/{fleet}-workers-WorkerProfile-1", f":{account}"),
+            arn("iam", f"instance-profile/{fleet}-workers-WorkerProfile-1", f":{place.account}"),
             _named(
                 "iam",
                 "CreateInstanceProfile GetInstanceProfile DeleteInstanceProfile AddRoleToInstanceProfile "
@@ -144,10 +97,11 @@ def deploy_rights(account: str, region: str, fleet: str, partition: str = "aws")
             ),
         ),
         Right(
-            arn("iam", f"policy/{fleet}-storage-ReadPolicy-1", f":{account}"),
+            arn("iam", f"policy/{fleet}-storage-ReadPolicy-1", f":{place.account}"),
             _named(
                 "iam",
-                "CreatePolicy GetPolicy DeletePolicy ListPolicyVersions DeletePolicyVersion ListEntitiesForPolicy",
+                "CreatePolicy GetPolicy DeletePolicy CreatePolicyVersion ListPolicyVersions DeletePolicyVersion "
+                "ListEntitiesForPolicy",
             ),
         ),
         linked("autoscaling.amazonaws.com", "AWSServiceRoleForAutoScaling"),
@@ -160,13 +114,15 @@ def deploy_rights(account: str, region: str, fleet: str, partition: str = "aws")
                 "RunInstances CreateLaunchTemplate CreateLaunchTemplateVersion DescribeLaunchTemplates "
                 "DescribeLaunchTemplateVersions DeleteLaunchTemplate CreateTags DeleteTags CreateSecurityGroup "
                 "AuthorizeSecurityGroupEgress AuthorizeSecurityGroupIngress RevokeSecurityGroupEgress "
-                "DescribeSecurityGroups DeleteSecurityGroup DescribeInstances DescribeImages DescribeInstanceTypes "
-                "DescribeInstanceTypeOfferings CreateVpc ModifyVpcAttribute DescribeVpcs DescribeVpcAttribute "
-                "DeleteVpc CreateSubnet ModifySubnetAttribute DescribeSubnets DescribeNetworkAcls DeleteSubnet "
-                "CreateRouteTable DescribeRouteTables DeleteRouteTable AssociateRouteTable DisassociateRouteTable "
-                "CreateRoute DescribeNetworkInterfaces DeleteRoute CreateInternetGateway DescribeInternetGateways "
+                "RevokeSecurityGroupIngress UpdateSecurityGroupRuleDescriptionsEgress "
+                "UpdateSecurityGroupRuleDescriptionsIngress DescribeSecurityGroups DeleteSecurityGroup "
+                "DescribeInstances DescribeImages DescribeInstanceTypes DescribeInstanceTypeOfferings CreateVpc "
+                "ModifyVpcAttribute DescribeVpcs DescribeVpcAttribute DeleteVpc CreateSubnet ModifySubnetAttribute "
+                "DescribeSubnets DescribeNetworkAcls DeleteSubnet CreateRouteTable DescribeRouteTables "
+                "DeleteRouteTable AssociateRouteTable DisassociateRouteTable CreateRoute ReplaceRoute "
+                "DescribeNetworkInterfaces DeleteRoute CreateInternetGateway DescribeInternetGateways "
                 "DeleteInternetGateway AttachInternetGateway DetachInternetGateway CreateVpcEndpoint "
-                "DescribeVpcEndpoints DeleteVpcEndpoints DescribeAvailabilityZones",
+                "ModifyVpcEndpoint DescribeVpcEndpoints DeleteVpcEndpoints DescribeAvailabilityZones",
             ),
         ),
         Right("*", _named("autoscaling", "DescribeAutoScalingGroups DescribeScalingActivities")),
@@ -174,7 +130,7 @@ def deploy_rights(account: str, region: str, fleet: str, partition: str = "aws")
             arn("autoscaling", f"autoScalingGroup:1:autoScalingGroupName/{fleet}-workers"),
             _named(
                 "autoscaling",
-                "CreateAutoScalingGroup UpdateAutoScalingGroup CreateOrUpdateTags SetInstanceProtection "
+                "CreateAutoScalingGroup UpdateAutoScalingGroup CreateOrUpdateTags DeleteTags SetInstanceProtection "
                 "DeleteAutoScalingGroup",
             ),
         ),
@@ -184,7 +140,8 @@ def deploy_rights(account: str, region: str, fleet: str, partition: str = "aws")
                 "lambda",
                 "CreateFunction GetFunction GetFunctionConfiguration UpdateFunctionCode UpdateFunctionConfiguration "
                 "DeleteFunction TagResource AddPermission GetPolicy RemovePermission PutFunctionEventInvokeConfig "
-                "GetFunctionEventInvokeConfig UpdateFunctionEventInvokeConfig DeleteFunctionEventInvokeConfig",
+                "GetFunctionEventInvokeConfig UpdateFunctionEventInvokeConfig DeleteFunctionEventInvokeConfig "
+                "PutFunctionConcurrency DeleteFunctionConcurrency",
             ),
         ),
         Right(
@@ -210,7 +167,11 @@ def deploy_rights(account: str, region: str, fleet: str, partition: str = "aws")
         Right("*", ("logs:DescribeLogGroups",)),
         Right(
             arn("sns", f"{fleet}-workers-AlarmTopic-1"),
-            _named("sns", "CreateTopic GetTopicAttributes Subscribe ListSubscriptionsByTopic TagResource DeleteTopic"),
+            _named(
+                "sns",
+                "CreateTopic GetTopicAttributes SetTopicAttributes Subscribe Unsubscribe ListSubscriptionsByTopic "
+                "TagResource DeleteTopic",
+            ),
         ),
         Right(
             arn("dynamodb", f"table/{fleet}"),
@@ -230,23 +191,40 @@ def deploy_rights(account: str, region: str, fleet: str, partition: str = "aws")
             ),
         ),
         Right(f"{bucket}/wheels/1.zip", _named("s3", "PutObject GetObject GetObjectVersion"), f"{bucket}/wheels/*"),
-        Right(arn("ssm", "parameter/aws/service/deeplearning/ami", f"{region}:"), ("ssm:GetParameters",)),
+        Right(arn("ssm", "parameter/aws/service/deeplearning/ami", f"{place.region}:"), ("ssm:GetParameters",)),
     ]
 
 
-def purposes(caller: str, table: str | None, bucket: str | None, deploying: Sequence[Right]) -> list[Purpose]:
+def purposes(caller: str, place: Place) -> list[Purpose]:
     """The purposes that doctor checks, from submitting jobs, which most people do, to deploying."""
     grant = f"attach the storage stack's {{}} to {caller}, or have another policy allow it"
     needed = "only for `layoutlm-cli fleet deploy` and `layoutlm-cli fleet destroy`, which need at least these"
+    people = [*granted("ReadPolicy", place), *granted("SubmitPolicy", place)]
+    jobs = [right for right in people if right.actions[0].startswith(_STORES)]
+    looks = [right for right in people if right not in jobs]
+    operates = granted("OperatePolicy", place)
     return [
-        Purpose("rights", submit_rights(table, bucket), "missing", grant.format("ReadPolicy and SubmitPolicy")),
+        Purpose("rights", jobs, "missing", grant.format("ReadPolicy and SubmitPolicy")),
+        Purpose("fleet rights", looks, "warn", "only for `layoutlm-cli fleet status`: " + grant.format("ReadPolicy")),
         Purpose(
             "operate rights",
-            operate_rights(table, bucket),
+            operates,
             "warn",
-            "only to pause and resume fleets, mirror weights and remove runs: " + grant.format("OperatePolicy"),
+            "only to pause, resume and warm fleets, mirror weights, write labels and remove runs: "
+            + grant.format("OperatePolicy"),
         ),
-        Purpose("deploy rights", deploying, "warn", f"{needed}: ask an administrator, or have a policy for {caller}"),
+        Purpose(
+            "deploy rights",
+            deploy_rights(place),
+            "warn",
+            f"{needed}: ask an administrator, or have a policy for {caller}",
+        ),
+        Purpose(
+            "erase rights",
+            erase_rights(place),
+            "warn",
+            "only for `layoutlm-cli fleet destroy --everything`: ask an administrator to delete table and bucket",
+        ),
     ]
 
 
@@ -258,7 +236,7 @@ def check_rights(client: "IAMClient", caller: str, purpose: Purpose) -> CheckRes
         )
     if caller.endswith(":root"):
         return CheckResult(purpose.name, "warn", "this is the account's root user", "use a role or an IAM user")
-    denied = set()
+    denied: list[tuple[list[str], str]] = []
     try:
         principal = caller
         if ":assumed-role/" in caller:  # a session's ARN lacks the path of its role
@@ -272,14 +250,24 @@ def check_rights(client: "IAMClient", caller: str, purpose: Purpose) -> CheckRes
             )
             results = [result for page in pages for result in page["EvaluationResults"]]
             refused = [result["EvalActionName"] for result in results if result["EvalDecision"] != "allowed"]
-            denied |= {f"{action} on {right.resource}" if right.resource else action for action in refused}
+            if refused:
+                denied.append((sorted(refused), right.resource))
     except (ClientError, BotoCoreError) as error:
         advice = "ask for iam:SimulatePrincipalPolicy, or continue without this check"
         return CheckResult(purpose.name, "warn", f"unknown: {error}", advice)
     if denied:
-        return CheckResult(purpose.name, purpose.lack, f"you may not {', '.join(sorted(denied))}", purpose.advice)
+        return CheckResult(purpose.name, purpose.lack, f"you may not {_named_together(denied)}", purpose.advice)
     actions = {(action, right.resource) for right in purpose.rights for action in right.actions}
     return CheckResult(purpose.name, "ok", f"all {len(actions)} checked actions are allowed")
+
+
+def _named_together(denied: Iterable[tuple[list[str], str]]) -> str:
+    """Denied actions with their resources; those of the same actions together."""
+    resources: dict[str, list[str]] = {}
+    for actions, resource in denied:
+        resources.setdefault(", ".join(actions), []).append(resource)
+    texts = {actions: ", ".join(dict.fromkeys(filter(None, each))) for actions, each in resources.items()}
+    return "; ".join(f"{actions} on {each}" if each else actions for actions, each in texts.items())
 
 
 def _entries(right: Right) -> "list[ContextEntryTypeDef]":
@@ -287,7 +275,7 @@ def _entries(right: Right) -> "list[ContextEntryTypeDef]":
         {
             "ContextKeyName": key,
             "ContextKeyValues": list(values),
-            "ContextKeyType": "stringList" if key == _KEYS else "string",
+            "ContextKeyType": "stringList" if key == KEYS else "string",
         }
         for key, values in right.context.items()
     ]

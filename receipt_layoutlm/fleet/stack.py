@@ -116,7 +116,7 @@ class FleetStack:
             with explain_refusals(self.name):
                 (stack,) = self._client.describe_stacks(StackName=self.name)["Stacks"]
         except TemplateRefused as error:
-            if "does not exist" in str(error):  # CloudFormation answers with a ValidationError
+            if _is_gone(error):
                 return None
             raise
         return StackState(
@@ -127,15 +127,20 @@ class FleetStack:
         )
 
     def resources(self) -> list[tuple[str, str]]:
-        """Name and type of every resource of the stack."""
-        with explain_refusals(self.name):
-            pages = self._client.get_paginator("list_stack_resources").paginate(StackName=self.name)
-            return [
-                (each["LogicalResourceId"], each["ResourceType"])
-                for page in pages
-                for each in page["StackResourceSummaries"]
-                if each["ResourceStatus"] != "DELETE_COMPLETE"
-            ]
+        """Name and type of every resource of the stack; empty where it is gone."""
+        try:
+            with explain_refusals(self.name):
+                pages = self._client.get_paginator("list_stack_resources").paginate(StackName=self.name)
+                return [
+                    (each["LogicalResourceId"], each["ResourceType"])
+                    for page in pages
+                    for each in page["StackResourceSummaries"]
+                    if each["ResourceStatus"] != "DELETE_COMPLETE"
+                ]
+        except TemplateRefused as error:
+            if _is_gone(error):
+                return []
+            raise
 
     # change sets
 
@@ -239,10 +244,14 @@ class FleetStack:
         state = self.state()
         if state is None:
             return
-        events = StackEvents(self._client, self.name, state.stack_id)
-        with explain_refusals(self.name):
-            self._client.delete_stack(StackName=state.stack_id)
-        self._follow(events, on_event, ("DELETE_COMPLETE",))
+        try:
+            events = StackEvents(self._client, self.name, state.stack_id)
+            with explain_refusals(self.name):
+                self._client.delete_stack(StackName=state.stack_id)
+            self._follow(events, on_event, ("DELETE_COMPLETE",))
+        except TemplateRefused as error:
+            if not _is_gone(error):  # else by another call
+                raise
 
     def _follow(
         self, events: "StackEvents", on_event: Callable[[StackEvent], object], successes: tuple[str, ...]
@@ -305,6 +314,11 @@ class StackEvents:
                         return events
                     events.append(raw)
         return events
+
+
+def _is_gone(error: TemplateRefused) -> bool:
+    """Whether a stack does not exist: CloudFormation answers with a ValidationError."""
+    return "does not exist" in str(error)
 
 
 def refuse_unless_changeable(name: str, state: StackState | None) -> None:

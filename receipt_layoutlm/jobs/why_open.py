@@ -110,6 +110,9 @@ def _place_in_queue(facts: Facts) -> str:
 def _missing_machines(facts: Facts) -> Iterator[str]:
     """Why the fleet of its queue has no machine for it, as the scaler saw it last."""
     served = facts.served
+    if facts.job.moved_at is not None:
+        since = ago(facts.job.moved_at, facts.now)
+        yield f"It was moved to the queue of on-demand machines at {since}, and goes back if none of them comes either."
     if served is None:
         return
     if served.unfilled_since is not None:

@@ -1,8 +1,10 @@
 """MLflow's artifact repository over the bucket: the files of a job, read-only, without its checkpoints."""
 
+import os
 import posixpath
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -16,6 +18,7 @@ from receipt_layoutlm.jobs.models import run_folder
 from receipt_layoutlm.mlflow_store.address import parse_address, with_mlflow_errors
 from receipt_layoutlm.mlflow_store.refusals import read_only_error
 from receipt_layoutlm.storage.bucket import Bucket
+from receipt_layoutlm.storage.owner import expected_owner
 
 _PLACE: Final = re.compile(r"[^/]+/(?P<run>[^/]+)/artifacts(?:/(?P<path>.*))?")
 _OF_ATTEMPT: Final = re.compile(r"attempt-(\d+)/((?!checkpoint-\d)([^/]+).*)")
@@ -79,7 +82,9 @@ class TableArtifacts(ArtifactRepository):  # type: ignore[misc]
             return place["path"] or "", stored_files(self._open, job)
 
     def _open(self, name: str) -> Bucket:
-        return self._buckets.setdefault(name, Bucket(name, region=self._address.region))
+        region = self._address.region
+        owner = partial(expected_owner, os.environ, region)
+        return self._buckets.setdefault(name, Bucket(name, region=region, owner=owner))
 
 
 def stored_files(open_bucket: Callable[[str], Bucket], job: Job) -> dict[str, StoredFile]:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import boto3
-from boto3.s3.transfer import TransferConfig
+from boto3.s3.transfer import TransferConfig, create_transfer_manager
 from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError
+from s3transfer.subscribers import BaseSubscriber
 
 from receipt_dynamo.client import resolve_region
 from receipt_dynamo.connection import per_process
@@ -32,22 +33,26 @@ from receipt_layoutlm.storage.errors import (
     MISSING,
     NotStored,
     StorageError,
+    TooLarge,
     error_code,
     explained,
     keep_trying,
 )
+from receipt_layoutlm.storage.owner import Owner, name_owner
 from receipt_layoutlm.storage.upload import FolderUpload, UploadTarget, base64_of, never_given_up
 
 if TYPE_CHECKING:
-    from botocore.model import OperationModel
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import TagTypeDef
+    from s3transfer.futures import TransferFuture
 
 T = TypeVar("T")
 
 PART_SIZE: Final = 32 << 20  # bytes; S3 takes 5 MiB to 5 GiB, and 10,000 parts
 PATIENCE_SECONDS: Final = 60.0  # of put_folder and of large files; a worker repeats a FolderUpload by its own rules
 MOST_BYTES: Final = 256 << 20  # of an object that is read at once, such as a split or the predictions of an evaluation
+FILE_BYTES: Final = 16 << 30  # of a downloaded file: pages, which are read up to 4 GB, or weights
+FOLDER_BYTES: Final = 64 << 30  # of a checkpoint with its optimizer
 MANIFEST_BYTES: Final = 4 << 20  # some 30,000 files
 _CHUNK: Final = 1 << 20  # bytes read at a time
 
@@ -66,7 +71,7 @@ class Bucket:
         endpoint_url: str | None = None,
         part_size: int = PART_SIZE,
         wait: Callable[[float], object] = time.sleep,
-        owner: Callable[[], str | None] = lambda: None,
+        owner: Owner = lambda: None,
     ) -> None:
         self.name, self._wait = name, wait
         config = Config(
@@ -84,8 +89,7 @@ class Bucket:
             )
             client.meta.events.register("needs-retry.s3", _refuse_to_repeat)
             refuse_gateways(client)
-            if account := owner():
-                client.meta.events.register("before-parameter-build.s3", partial(_expect_owner, account))
+            name_owner(client, owner)
             return client
 
         self.raw = per_process(connect)
@@ -126,27 +130,38 @@ class Bucket:
             reply = self.raw.get_object(Bucket=self.name, Key=key)
             with contextlib.closing(reply["Body"]) as body:
                 if reply["ContentLength"] > at_most:
-                    raise StorageError(
-                        f"s3://{self.name}/{key} has {reply['ContentLength']} bytes, more than the {at_most} that are "
-                        "read: something else than this program wrote it"
-                    )
+                    raise self._too_large(key, reply["ContentLength"], at_most)
                 return body.read()
 
-    def get_file(self, key: str, path: Path) -> None:
-        """Download one object under a temporary name, so that a partial download never looks complete."""
+    def _too_large(self, key: str, size: int, at_most: int) -> TooLarge:
+        return TooLarge(
+            f"s3://{self.name}/{key} has {size} bytes, more than the {at_most} that are read: something else than this "
+            "program wrote it"
+        )
+
+    def get_file(self, key: str, path: Path, at_most: int = FILE_BYTES) -> None:
+        """Download one object under a temporary name, so that a partial download never looks complete.
+
+        One of more than so many bytes is refused at its first ones. Raises TooLarge.
+        """
         partial = path.with_name(path.name + ".partial")
         with explained(self.name, key):
             try:
-                self._download(key, partial)
+                self._download(key, partial, at_most)
                 partial.replace(path)
             except OSError as error:
                 raise StorageError(
                     f"{path} cannot be written: {error}: free some disk space, or name another folder"
                 ) from error
 
-    def _download(self, key: str, path: Path) -> None:
+    def _download(self, key: str, path: Path, at_most: int) -> None:
+        def check(size: int) -> None:
+            if size > at_most:
+                raise self._too_large(key, size, at_most)
+
         try:
-            self.raw.download_file(self.name, key, str(path), Config=self._transfer)
+            with create_transfer_manager(self.raw, self._transfer) as manager:
+                manager.download(self.name, key, str(path), subscribers=[_SizeCheck(check)]).result()
         except ClientError as error:
             if error_code(error) in MISSING:  # its HEAD request does not tell a missing object from a missing bucket
                 self.raw.list_objects_v2(Bucket=self.name, Prefix=key, MaxKeys=1)  # NoSuchBucket
@@ -215,24 +230,35 @@ class Bucket:
         until = time.monotonic() + PATIENCE_SECONDS
         return keep_trying(action, lambda: time.monotonic() > until, self._wait, random.Random())
 
-    def get_folder(self, prefix: str, folder: Path, manifest_sha256: str | None = None) -> Manifest:
-        """Download a folder by its manifest and verify each file; intact local files are kept.
+    def get_folder(
+        self, prefix: str, folder: Path, manifest_sha256: str | None = None, at_most: int = FOLDER_BYTES
+    ) -> Manifest:
+        """Download a folder of at most so many bytes by its manifest, and verify each file; intact files are kept.
 
-        Raises DamagedFolder when an object is missing, the manifest is not the expected one, or a file differs.
+        Raises DamagedFolder when an object is missing, the manifest is not the expected one, or a file differs, and
+        TooLarge.
         """
         try:
             data = self.get_bytes(prefix + MANIFEST, MANIFEST_BYTES)
             if manifest_sha256 is not None and hashlib.sha256(data).hexdigest() != manifest_sha256:
                 raise DamagedFolder(f"s3://{self.name}/{prefix}{MANIFEST} is not the recorded manifest")
             manifest = parse_manifest(data, f"s3://{self.name}/{prefix}")
+            if (size := sum(expected.size for expected in manifest.files.values())) > at_most:
+                raise self._too_large(prefix, size, at_most)
             folder.mkdir(parents=True, exist_ok=True)
             (folder / MANIFEST).write_bytes(data)
             for name, expected in manifest.files.items():
                 if not is_whole(folder / name, expected):
-                    self.get_file(prefix + name, folder / name)
+                    self._get_expected(prefix + name, folder / name, expected)
         except NotStored as error:
             raise DamagedFolder(f"{error}: the folder is incomplete") from error
         return verify(folder)
+
+    def _get_expected(self, key: str, path: Path, expected: ManifestFile) -> None:
+        try:
+            self.get_file(key, path, expected.size)
+        except TooLarge as error:
+            raise DamagedFolder(str(error)) from error
 
     def get_manifest(self, prefix: str) -> Manifest:
         """The manifest of a stored folder; raises NotStored, or DamagedFolder when it cannot be read."""
@@ -261,12 +287,14 @@ class Bucket:
         return digest.hexdigest()
 
 
-def _expect_owner(account: str, params: dict[str, object], model: "OperationModel", **_: object) -> None:
-    """Add the owner to whatever request takes one; of a copy, both buckets are this one."""
-    known = {} if model.input_shape is None else model.input_shape.members
-    for name in ("ExpectedBucketOwner", "ExpectedSourceBucketOwner"):
-        if name in known:
-            params.setdefault(name, account)
+class _SizeCheck(BaseSubscriber):
+    """Tells the size of an object at each part of its download, which an error ends."""
+
+    def __init__(self, check: Callable[[int], None]) -> None:
+        self._check = check
+
+    def on_progress(self, future: "TransferFuture", bytes_transferred: int, **_: object) -> None:
+        self._check(future.meta.size)
 
 
 def _refuse_to_repeat(caught_exception: Exception | None, **_: object) -> None:

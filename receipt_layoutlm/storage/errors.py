@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
-from boto3.exceptions import Boto3Error, RetriesExceededError
+from boto3.exceptions import Boto3Error
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -19,6 +19,7 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as NoConnection
 from botocore.parsers import ResponseParserError
+from s3transfer.exceptions import RetriesExceededError
 
 from receipt_dynamo.gateway import GatewayAnswer
 from receipt_dynamo.retries import Pauses, RetryPolicy
@@ -74,6 +75,10 @@ T = TypeVar("T")
 
 class StorageError(UserError):
     """The bucket refuses a request, or holds another object than expected. The text names the fix."""
+
+
+class TooLarge(StorageError):
+    """An object has more bytes than are read: something else than this program wrote it."""
 
 
 class NoBucket(StorageError):

@@ -115,7 +115,7 @@ def get_best(bucket: Bucket, keys: RunKeys, lease: Lease, run_dir: RunDir) -> No
     folder.mkdir(exist_ok=True)
     for name, expected in bucket.get_manifest(prefix).files.items():
         if name not in RESUME_ONLY:
-            bucket.get_file(prefix + name, folder / name)
+            bucket.get_file(prefix + name, folder / name, expected.size)
             if not is_whole(folder / name, expected):
                 raise DamagedFolder(f"{keys.uri(prefix)}{name} does not match its manifest")
     run_dir.best.symlink_to(folder.name)

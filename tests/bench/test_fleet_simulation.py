@@ -163,6 +163,14 @@ def test_the_promises_hold_at_both_ends_of_the_boots(bench: ModuleType, simulate
     keeps_its_promises(simulate(small(bench, jobs=6, boot_seconds=seconds), seed=1))
 
 
+def test_a_machine_that_is_not_ready_by_its_deadline_trains_nothing(bench: ModuleType, simulate: Simulate) -> None:
+    late = small(bench, jobs=2, reclaimed_per_hour=0.0, boot_seconds=30 * MINUTE, max_hours=4.0)
+    row = simulate(late)
+    assert (row.jobs_lost, row.instance_hours > 0) == (2, True)
+    in_time = simulate(replace(late, boot_deadline_seconds=40 * MINUTE))
+    assert in_time.jobs_lost == 0
+
+
 def test_overlapping_looks_lower_no_capacity_under_a_machine_that_starts(
     bench: ModuleType, make_table: Callable[[], str], dynamo_endpoint: str
 ) -> None:

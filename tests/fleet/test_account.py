@@ -4,10 +4,11 @@ import fnmatch
 import importlib.util
 import json
 import uuid
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
@@ -19,12 +20,13 @@ from receipt_layoutlm.cli import cli
 from receipt_layoutlm.fleet.account import Account, check_account, check_wheel_exists
 from receipt_layoutlm.fleet.check_result import CheckResult
 from receipt_layoutlm.fleet.images import check_image
+from receipt_layoutlm.fleet.policies import Place, Right
 from receipt_layoutlm.fleet.quotas import Market, check_quota, quota_code
-from receipt_layoutlm.fleet.rights import Right, check_rights, deploy_rights, purposes
-from tests.support.deployed import deploy
+from receipt_layoutlm.fleet.rights import check_rights, deploy_rights, purposes
+from tests.support.deployed import decided, deploy, policy_of
 from tests.support.registry import needed
 from tests.support.small_aws import REGION, aws
-from tests.support.templates import resources
+from tests.support.templates import properties, resources
 
 if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
@@ -59,32 +61,39 @@ def user_who_may(iam: "IAMClient", name: str, *statements: tuple[list[str], list
     return arn
 
 
-DEPLOYING = deploy_rights("000000000000", REGION, "layoutlm")
+PLACE = Place("000000000000", REGION, "layoutlm", table="jobs", bucket="files")
+DEPLOYING = deploy_rights(PLACE)
 
 
-def checked(
-    iam: "IAMClient", caller: str, name: str = "rights", table: str | None = TABLE, bucket: str | None = BUCKET
-) -> CheckResult:
-    (purpose,) = (each for each in purposes(caller, table, bucket, DEPLOYING) if each.name == name)
+def checked(iam: "IAMClient", caller: str, name: str = "rights", place: Place = PLACE) -> CheckResult:
+    (purpose,) = (each for each in purposes(caller, place) if each.name == name)
     return check_rights(iam, caller, purpose)
 
 
 @pytest.mark.engine
 def test_sufficient_rights_are_confirmed(iam: "IAMClient") -> None:
     arn = user_who_may(iam, "able", (["dynamodb:*"], [TABLE, f"{TABLE}/index/*"]), (["s3:*"], [BUCKET, f"{BUCKET}/*"]))
-    for name in ("rights", "operate rights"):
-        assert checked(iam, arn, name).state == "ok"
-    assert checked(iam, arn, table=None).found == "all 7 checked actions are allowed"
+    assert checked(iam, arn).state == "ok"
+    found = checked(iam, arn, place=replace(PLACE, table=None)).found
+    assert (found.startswith("all "), found.endswith(" checked actions are allowed")) == (True, True)
+    looks, operates = checked(iam, arn, "fleet rights"), checked(iam, arn, "operate rights")
+    assert (looks.state, operates.state) == ("warn", "warn"), "the fleet's groups are nothing of table and bucket"
+    assert "ec2:DescribeInstances" in looks.found and "`layoutlm-cli fleet status`" in looks.advice
+    groups = "autoScalingGroup:*:autoScalingGroupName/layoutlm-workers"
+    assert operates.found.endswith(f"{groups}") and "s3:" not in operates.found
 
 
 @pytest.mark.engine
 def test_each_right_that_is_missing_is_named(iam: "IAMClient") -> None:
-    reads = ["dynamodb:GetItem", "dynamodb:Query", "s3:ListBucket", "s3:GetObject"]
+    reads = ["dynamodb:BatchGetItem", "dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:Query"]
+    reads += ["s3:ListBucket", "s3:ListBucketVersions", "s3:GetObject"]
     arn = user_who_may(iam, "reader", (reads, [TABLE, f"{TABLE}/index/*", BUCKET, f"{BUCKET}/*"]))
     found = checked(iam, arn)
     assert found.state == "missing"
-    puts = f"s3:PutObject on {BUCKET}/datasets/*, s3:PutObject on {BUCKET}/splits/*"
-    assert found.found == f"you may not dynamodb:ConditionCheckItem, dynamodb:PutItem, dynamodb:UpdateItem, {puts}"
+    rows = "dynamodb:ConditionCheckItem, dynamodb:PutItem, dynamodb:UpdateItem on rows JOB#*, rows DATASET#*"
+    kinds = ("datasets/*", "images/*", "splits/*", "runs/*/attempt-000/checkpoint-*")
+    files = f"s3:AbortMultipartUpload, s3:PutObject on {', '.join(f'{BUCKET}/{kind}' for kind in kinds)}"
+    assert found.found == f"you may not {rows}; dynamodb:ConditionCheckItem on rows DATASETS; {files}"
     assert arn in found.advice and "SubmitPolicy" in found.advice
 
 
@@ -92,7 +101,14 @@ def test_each_right_that_is_missing_is_named(iam: "IAMClient") -> None:
 def test_a_policy_without_the_indexes_is_reported(iam: "IAMClient") -> None:
     arn = user_who_may(iam, "forgetful", (["dynamodb:*"], [TABLE]), (["s3:*"], [BUCKET, f"{BUCKET}/*"]))
     found = checked(iam, arn)
-    assert (found.state, found.found) == ("missing", f"you may not dynamodb:Query on {TABLE}/index/*")
+    assert found.state == "missing"
+    kinds = {
+        "GSI1": ("STATUS#*", "DATASETS"),
+        "GSI2": ("JOB_NAME#*",),
+        "GSI3": ("QUEUE#*", "VALIDATION_STATUS#*", "IMAGE#*"),
+    }
+    named = {f"rows {key} of index {index}" for index, keys in kinds.items() for key in keys}
+    assert set(found.found.removeprefix("you may not dynamodb:Query on ").split(", ")) == named
 
 
 @pytest.mark.engine
@@ -114,7 +130,7 @@ def test_each_missing_right_to_deploy_is_named(iam: "IAMClient") -> None:
     assert checked(iam, able, "deploy rights").state == "ok"
     without_pass_role = [([name for name in actions if name != "iam:PassRole"], arns) for actions, arns in statements]
     nearly = user_who_may(iam, "nearly-a-builder", *[each for each in without_pass_role if each[0]])
-    denied = "you may not iam:PassRole on a worker's role, iam:PassRole on the scaler's role"
+    denied = "you may not iam:PassRole on a worker's role, the scaler's role"
     assert checked(iam, nearly, "deploy rights").found == denied
 
 
@@ -142,7 +158,7 @@ def test_what_a_request_brings_is_simulated_with_it() -> None:
         ],
     }
     answer = {"EvaluationResults": [{"EvalActionName": "dynamodb:PutItem", "EvalDecision": "allowed"}]}
-    (purpose, *_) = purposes("me", TABLE, BUCKET, DEPLOYING)
+    (purpose, *_) = purposes("me", PLACE)
     with Stubber(client) as stub:
         stub.add_response("simulate_principal_policy", answer, asked)
         found = check_rights(client, asked["PolicySourceArn"], replace(purpose, rights=[right]))  # type: ignore[arg-type]
@@ -162,6 +178,78 @@ def test_what_cloudformations_handlers_do_is_among_the_rights_to_deploy(name: st
     assert unchecked == set()
 
 
+# what people may do is asked as the policies grant it
+
+
+POLICIES = ("ReadPolicy", "SubmitPolicy", "OperatePolicy")
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_doctor_asks_for_each_action_on_each_resource_that_a_policy_grants(policy: str) -> None:
+    """Written down apart from the code that reads the template: one right for each action, resource and key."""
+    rights = [right for purpose in purposes("me", PLACE) for right in purpose.rights]
+    asked = {
+        (action, filled(right.arn), key)
+        for right in rights
+        for action in right.actions
+        for key in right.context.get("dynamodb:LeadingKeys", ("",))
+    }
+    for statement in properties("storage.yaml", policy)["PolicyDocument"]["Statement"]:
+        for action, arn, key in asked_by(statement):
+            matches = [one for one in asked if one[0] == action and fnmatch.fnmatchcase(one[1], arn)]
+            assert any(fnmatch.fnmatchcase(one[2], key) for one in matches), (statement["Sid"], action, arn, key)
+
+
+def asked_by(statement: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    keys = statement.get("Condition", {}).get("ForAllValues:StringLike", {}).get("dynamodb:LeadingKeys", [""])
+    for action in as_list(statement["Action"]):
+        for resource in as_list(statement["Resource"]):
+            text = resource["Fn::Sub"] if isinstance(resource, dict) else resource
+            for key in keys:
+                yield action, filled(text if isinstance(text, str) else text[0]), key
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def filled(arn: str) -> str:
+    name = PLACE.bucket if ":s3:" in arn else PLACE.table
+    names = {"Name": name, "FleetName": PLACE.fleet, "AWS::Partition": "aws", "AWS::Region": REGION}
+    for key, value in {**names, "AWS::AccountId": PLACE.account}.items():
+        arn = arn.replace(f"${{{key}}}", str(value))
+    return arn
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(("level", "name"), [(2, "rights"), (2, "fleet rights"), (3, "operate rights")])
+def test_a_person_with_the_policies_has_the_rights_that_doctor_asks_for(endpoint: str, level: int, name: str) -> None:
+    """By the deployed policies and the keys that each simulated request brings."""
+    fleet = deploy(endpoint)
+    documents = [policy_of(fleet, each) for each in ("read", "submit", "operate")]
+    place = Place(
+        "000000000000",
+        REGION,
+        fleet.name,
+        table=fleet.storage.outputs["TableName"],
+        bucket=fleet.storage.outputs["BucketName"],
+    )
+    (purpose,) = (each for each in purposes("me", place) if each.name == name)
+
+    for right in purpose.rights:
+        for action in right.actions:
+            assert decided("user", documents[:level], action, right.arn, right.context), (action, right)
+    fewer = [decided("user", documents[: level - 1], r.actions[0], r.arn, r.context) for r in purpose.rights]
+    assert (name == "fleet rights") == all(fewer)
+
+
+def test_what_removes_everything_is_asked_apart() -> None:
+    (purpose,) = (each for each in purposes("me", PLACE) if each.name == "erase rights")
+    actions = {action for right in purpose.rights for action in right.actions}
+    assert {"dynamodb:DeleteTable", "s3:DeleteObjectVersion", "s3:ListBucketVersions", "s3:DeleteBucket"} <= actions
+    assert (purpose.lack, "fleet destroy --everything" in purpose.advice) == ("warn", True)
+
+
 @pytest.mark.engine
 def test_a_session_is_checked_by_its_role_in_any_path(iam: "IAMClient") -> None:
     trust = {"Version": "2012-10-17", "Statement": []}
@@ -175,7 +263,10 @@ def test_a_session_is_checked_by_its_role_in_any_path(iam: "IAMClient") -> None:
 def test_root_and_a_caller_without_a_table_get_advice(moto_aws: None) -> None:
     client = boto3.client("iam", region_name=REGION)
     assert "use a role" in checked(client, "arn:aws:iam::000000000000:root").advice
-    assert checked(client, "arn:aws:iam::000000000000:user/me", table=None, bucket=None).state == "warn"
+    assert (
+        checked(client, "arn:aws:iam::000000000000:user/me", place=replace(PLACE, table=None, bucket=None)).state
+        == "warn"
+    )
 
 
 # the image

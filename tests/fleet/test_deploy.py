@@ -3,10 +3,14 @@
 import base64
 import hashlib
 import json
+import os
 import re
 import uuid
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +21,10 @@ from click.testing import CliRunner, Result
 
 from receipt_dynamo import DynamoClient, JobQueue
 from receipt_layoutlm import infra
+from receipt_layoutlm.cli import cli
 from receipt_layoutlm.cli.fleet import fleet as fleet_group
 from receipt_layoutlm.cli.template_options import parameter_values
-from receipt_layoutlm.fleet.bundle import ForeignCode
+from receipt_layoutlm.fleet.bundle import ForeignCode, restore_code
 from receipt_layoutlm.fleet.check_result import CheckResult
 from receipt_layoutlm.fleet.deploy import Aws, Code, DeployCallbacks, Deployment, FleetRequest, open_aws
 from receipt_layoutlm.fleet.existing import NotUsable, QueueTaken
@@ -32,6 +37,8 @@ from receipt_layoutlm.fleet.stack import FleetStack, StackEvent, StackPlan, Stac
 from receipt_layoutlm.fleet.stack_errors import TemplateRefused
 from receipt_layoutlm.fleet.storage_choice import choose_storage
 from receipt_layoutlm.fleet.template import read_template
+from receipt_layoutlm.storage.owner import expected_owner
+from tests.support.owners import requests_without_owner
 from tests.support.small_aws import IMAGE, REGION, a_moment
 
 engine = pytest.mark.engine
@@ -117,6 +124,19 @@ def test_a_second_fleet_on_a_queue_of_the_same_table_is_refused_before_anything_
 
 
 @engine
+def test_a_fleet_on_its_own_table_is_refused_where_another_one_works_its_queue(aws: Aws, code: Code) -> None:
+    name, other = a_fleet(), a_fleet()
+    made = deployment(aws, name).deploy(code)
+    assert run("destroy", "--fleet", name, "--yes").exit_code == 0  # the table stays, in its storage stack
+    deployment(aws, other, table=made.table, bucket=made.bucket).deploy(code)
+
+    for again in (deployment(aws, name).deploy, deployment(aws, name).preview):
+        with pytest.raises(QueueTaken, match=f"fleet {other} already works queue 'default'"):
+            again(code)
+    deployment(aws, name, values={"QueueName": "night"}).deploy(code)
+
+
+@engine
 def test_a_new_fleet_has_its_code_in_its_bucket(aws: Aws, code: Code) -> None:
     name, recorded = a_fleet(), Recorded()
 
@@ -189,6 +209,26 @@ def test_a_preview_of_a_change_lists_only_the_change(aws: Aws, code: Code) -> No
     workers = state(aws, f"{name}-workers")
     assert workers is not None
     assert workers.parameters["MaximumInstances"] == "4"
+
+
+@engine
+@pytest.mark.parametrize(
+    ("values", "markets"),
+    [
+        ({}, {"spot quota", "on-demand quota"}),
+        ({"OnDemandMaximum": "0"}, {"spot quota"}),
+        ({"OnDemandMaximum": "0", "OnDemandShare": "30"}, {"spot quota", "on-demand quota"}),
+        ({"OnDemandMaximum": "0", "OnDemandShare": "100"}, {"on-demand quota"}),
+    ],
+)
+def test_a_fleet_is_warned_of_the_quota_of_each_market_that_it_uses(
+    aws: Aws, code: Code, values: dict[str, str], markets: set[str]
+) -> None:
+    recorded = Recorded()  # of an engine that knows no instance types, as of a region without them
+
+    deployment(aws, a_fleet(), recorded, values=values).preview(code)
+
+    assert {name for name, _ in recorded.warnings if name.endswith("quota")} == markets
 
 
 @engine
@@ -493,7 +533,7 @@ def test_a_foreign_object_in_place_of_the_code_does_not_reach_the_function(aws: 
 
 
 @engine
-def test_foreign_code_under_the_deployed_name_is_refused(
+def test_foreign_code_under_the_deployed_name_is_not_taken(
     standing_fleet: str, aws: Aws, code: Code, tmp_path: Path
 ) -> None:
     foreign = tmp_path / "foreign.zip"
@@ -503,8 +543,11 @@ def test_foreign_code_under_the_deployed_name_is_refused(
     aws.s3.put_object(Bucket=bucket, Key=f"wheels/{code.scaler.name}", Body=foreign.read_bytes())
     aws.functions.update_function_code(FunctionName=f"{standing_fleet}-scaler", ZipFile=foreign.read_bytes())
 
-    with pytest.raises(ForeignCode, match="the right to write below wheels/"):
-        deployment(aws, standing_fleet).deploy(None)
+    done = deployment(aws, standing_fleet).deploy(None)
+
+    assert done.restored == (f"{standing_fleet}-scaler",), "by the version that was deployed"
+    found = aws.functions.get_function_configuration(FunctionName=f"{standing_fleet}-scaler")["CodeSha256"]
+    assert found == base64.b64encode(hashlib.sha256(code.scaler.read_bytes()).digest()).decode()
 
 
 @engine
@@ -558,6 +601,28 @@ def test_a_change_tells_the_image_before_and_after_it_and_may_keep_it(standing_f
     assert run(*words, "--keep-image", *other).exit_code == 2
 
 
+@engine
+def test_a_new_maximum_names_the_image_that_it_brings_and_may_keep_the_deployed_one(
+    standing_fleet: str, aws: Aws
+) -> None:
+    parameter, before = f"/image/{standing_fleet}", "ami-0123456789abcdef0"
+    aws.ssm.put_parameter(Name=parameter, Value=before, Type="String")
+    assert run("deploy", "--fleet", standing_fleet, "--keep-code", "--ami-id", parameter).exit_code == 0
+    words = ("scale", "--fleet", standing_fleet, "--maximum")
+
+    shown, kept = run(*words, "8", "--dry-run"), run(*words, "9", "--keep-image")
+
+    # the engine shows no parameter's name any more, by which AWS tells the id of the next image
+    assert f"image of new machines: {before} -> the one that its parameter names" in shown.stderr
+    assert "--keep-image keeps it" in shown.stderr
+    assert kept.exit_code == 0 and f"image of new machines: {before}, as deployed" in kept.stderr
+    workers = state(aws, f"{standing_fleet}-workers")
+    assert workers is not None
+    assert (workers.parameters["MaximumInstances"], workers.outputs["ImageId"]) == ("9", before)
+    refused = run("scale", "--fleet", standing_fleet, "--warm", "1", "--keep-image")
+    assert refused.exit_code == 2 and "--warm changes no image" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("given", "expected"), [("ami-0ab", {"ImageId": "ami-0ab"}), ("/a/b", {"AmiId": "/a/b", "ImageId": ""})]
 )
@@ -570,12 +635,15 @@ def test_an_image_is_an_id_or_a_parameter_that_holds_one(given: str, expected: d
 # network
 
 
-def offers(zones: dict[str, tuple[str, ...]]) -> Any:
-    """An EC2 whose zones have these types."""
+def offers(zones: dict[str, tuple[str, ...]], subnets: Sequence[str] = ()) -> Any:
+    """An EC2 whose zones have these types, asked for new zones, or for those of subnets."""
     ec2 = boto3.client("ec2", region_name=REGION)
     stub = Stubber(ec2)
     offered = [{"InstanceType": each, "Location": zone} for zone, types in zones.items() for each in types]
     stub.add_response("describe_instance_type_offerings", {"InstanceTypeOfferings": offered})
+    if subnets:
+        described = {"Subnets": [{"AvailabilityZone": zone} for zone in subnets]}
+        stub.add_response("describe_subnets", described)
     stub.add_response("describe_availability_zones", {"AvailabilityZones": [{"ZoneName": zone} for zone in zones]})
     stub.activate()
     return ec2
@@ -591,14 +659,28 @@ def test_a_network_lies_in_the_zones_that_have_the_types() -> None:
         choose_zones(offers({"a": (), "b": ()}), both, 3)
 
 
+@pytest.mark.parametrize("given", [True, False], ids=["given subnets", "a deployed network"])
+@engine
+def test_types_that_no_zone_of_the_subnets_has_any_more_are_refused(standing_fleet: str, aws: Aws, given: bool) -> None:
+    if given:
+        values = {"SubnetIds": "subnet-0a", "SecurityGroupId": "sg-0a"}
+        deployment(replace(aws, ec2=denying()), standing_fleet, values=values).deploy(None)
+    gone = replace(aws, ec2=offers({"us-east-1f": ("p5.48xlarge",)}, ("us-east-1b",)))
+    with pytest.raises(NoZone, match=r"us-east-1b: none of g6.xlarge, .*: give another --instance-type"):
+        deployment(gone, standing_fleet).deploy(None)
+
+
 @engine
 def test_a_deployed_network_keeps_its_zones(aws: Aws, code: Code) -> None:
     name = a_fleet()
     types = {"us-east-1a": (), "us-east-1b": ("g5.xlarge",), "us-east-1c": ("g5.xlarge",)}
 
     deployment(replace(aws, ec2=offers(types)), name).deploy(code)
-    done = deployment(replace(aws, ec2=offers({})), name, values={"MaximumInstances": "7"}).deploy(None)
+    recorded, again = Recorded(), offers({"us-east-1c": ("g5.xlarge",)}, ("us-east-1b", "us-east-1c"))
+    done = deployment(replace(aws, ec2=again), name, recorded, values={"MaximumInstances": "7"}).deploy(None)
 
+    (warning,) = [warning for _, warning in recorded.warnings if warning.name == "zones"]
+    assert warning.found == "us-east-1b: none of g6.xlarge, g5.xlarge, g4dn.xlarge exists there"
     assert done.changed == (f"{name}-workers",)
     network = state(aws, f"{name}-network")
     assert network is not None
@@ -711,6 +793,22 @@ class Departing:
 
 
 @engine
+def test_a_fleet_is_deployed_checked_and_erased_with_the_owner_of_its_bucket_in_each_request(
+    aws: Aws, code: Code, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = a_fleet()
+    monkeypatch.setenv("LAYOUTLM_BUCKET_OWNER", "000000000000")
+    with requests_without_owner() as unowned:
+        inside = open_aws(None, partial(expected_owner, os.environ, None))
+        done = deployment(inside, name).deploy(code)
+        deployment(inside, name, bucket=done.bucket).preview(None)
+        assert CliRunner().invoke(cli, ["doctor", "--fleet", name]).exit_code == 1  # no quotas here
+        gone = run("destroy", "--fleet", name, "--everything", "--yes", input=f"{name}\n")
+        assert gone.exit_code == 0, gone.stderr
+    assert unowned == []
+
+
+@engine
 def test_everything_goes_when_it_is_confirmed_twice(standing_fleet: str, aws: Aws) -> None:
     bucket = f"{standing_fleet}-000000000000-{REGION}"
     aws.s3.put_object(Bucket=bucket, Key="runs/1/run.json", Body=b"{}")
@@ -729,6 +827,23 @@ def test_everything_goes_when_it_is_confirmed_twice(standing_fleet: str, aws: Aw
     assert [state(aws, each) for each in stacks(standing_fleet)] == [None] * 3
     assert standing_fleet not in aws.dynamodb.list_tables()["TableNames"]
     assert bucket not in [each["Name"] for each in aws.s3.list_buckets()["Buckets"]]
+
+
+@engine
+def test_what_everything_leaves_is_said(standing_fleet: str, aws: Aws, code: Code) -> None:
+    kept = run("destroy", "--fleet", standing_fleet, "--storage", "--yes")
+    assert kept.exit_code == 0, kept.stderr
+    again = run("destroy", "--fleet", standing_fleet, "--everything", "--yes")
+    assert again.exit_code == 1
+    assert "A table and a bucket that --storage kept are not found without their stack" in again.stderr
+
+    other, table, bucket = a_fleet(), standing_fleet, f"{standing_fleet}-000000000000-{REGION}"
+    deployment(aws, other, table=table, bucket=bucket).deploy(code)
+    done = run("destroy", "--fleet", other, "--everything", "--yes")
+    assert done.exit_code == 0, done.stderr
+    for place in (f"table {table}", f"bucket {bucket}"):
+        assert f"{place} stays: stack {other}-storage did not create it" in done.stderr
+    assert table in aws.dynamodb.list_tables()["TableNames"]
 
 
 # other tools
@@ -752,6 +867,67 @@ def test_an_emptied_group_cannot_grow_and_protects_no_machine(moto_aws: None) ->
     assert (group["MinSize"], group["MaxSize"], group["DesiredCapacity"]) == (0, 0, 0)
     assert [each for each in group["Instances"] if each["ProtectedFromScaleIn"]] == []
     assert group["NewInstancesProtectedFromScaleIn"] is False
+
+
+GROUP = {"AutoScalingGroupName": "g", "MinSize": 0, "MaxSize": 0, "DesiredCapacity": 0, "DefaultCooldown": 300}
+NAMED = {"AutoScalingGroupNames": ["g"]}
+
+
+def described(*instances: str) -> dict[str, Any]:
+    up = {"AvailabilityZone": "a", "LifecycleState": "InService", "HealthStatus": "Healthy"}
+    machines = [{**up, "InstanceId": name, "ProtectedFromScaleIn": True} for name in instances]
+    group = {**GROUP, "AvailabilityZones": ["a"], "HealthCheckType": "EC2", "CreatedTime": datetime.now(UTC)}
+    return {"AutoScalingGroups": [{**group, "Instances": machines}]}
+
+
+def test_a_group_that_is_deleted_while_it_is_emptied_is_no_error() -> None:
+    client = boto3.client("autoscaling", region_name=REGION)
+    with Stubber(client) as stub:
+        stub.add_response("describe_auto_scaling_groups", described(), NAMED)
+        stub.add_client_error("update_auto_scaling_group", "ValidationError", "AutoScalingGroup name not found")
+        stub.add_response("describe_auto_scaling_groups", {"AutoScalingGroups": []}, NAMED)
+        empty_group(client, "g", a_moment)
+        stub.assert_no_pending_responses()
+
+
+def test_a_machine_that_ends_while_its_group_is_emptied_is_no_error() -> None:
+    client = boto3.client("autoscaling", region_name=REGION)
+    lost = "The instance i-1 is not part of Auto Scaling group g"
+    with Stubber(client) as stub:
+        stub.add_response("describe_auto_scaling_groups", described("i-1", "i-2"), NAMED)
+        stub.add_response("update_auto_scaling_group", {})
+        stub.add_response("describe_auto_scaling_groups", described("i-1", "i-2"), NAMED)
+        stub.add_client_error("set_instance_protection", "ValidationError", lost)
+        stub.add_response("describe_auto_scaling_groups", described("i-2"), NAMED)
+        stub.add_response("set_instance_protection", {})
+        empty_group(client, "g", a_moment)
+        stub.assert_no_pending_responses()
+    with Stubber(client) as stub:  # of the same machines twice: another reason
+        stub.add_response("describe_auto_scaling_groups", described("i-1"), NAMED)
+        stub.add_response("update_auto_scaling_group", {})
+        for _ in range(2):
+            stub.add_response("describe_auto_scaling_groups", described("i-1"), NAMED)
+            stub.add_client_error("set_instance_protection", "ValidationError", "no")
+        with pytest.raises(TemplateRefused):
+            empty_group(client, "g", a_moment)
+
+
+@pytest.mark.parametrize("version", ["", "v1"])
+def test_a_changed_function_gets_the_deployed_version_of_its_code_again(version: str) -> None:
+    client, sha256 = boto3.client("lambda", region_name=REGION), "0" * 64
+    expected = base64.b64encode(bytes.fromhex(sha256)).decode()
+    parameters = {"BucketName": "files", "ScalerSha256": sha256, "ScalerVersion": version}
+    workers = StackState("id", "CREATE_COMPLETE", parameters, {"ScalerName": "f"})
+    asked = {"FunctionName": "f", "S3Bucket": "files", "S3Key": f"wheels/{sha256}.zip"}
+    with Stubber(client) as stub:
+        stub.add_response("get_function_configuration", {"CodeSha256": "other"})
+        wanted = {**asked, "S3ObjectVersion": version} if version else asked
+        stub.add_response("update_function_code", {"CodeSha256": expected}, wanted)
+        assert restore_code(client, workers)
+        stub.add_response("get_function_configuration", {"CodeSha256": "other"})
+        stub.add_response("update_function_code", {"CodeSha256": "as before"}, wanted)
+        with pytest.raises(ForeignCode, match="the right to write below wheels/"):
+            restore_code(client, workers)
 
 
 def test_a_deleted_group_is_empty(moto_aws: None) -> None:

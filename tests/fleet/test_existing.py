@@ -147,8 +147,17 @@ def make_bucket(client: "S3Client") -> str:
         "Filter": {"And": {"Prefix": "runs/", "Tags": [{"Key": "layoutlm:state", "Value": "superseded"}]}},
         "Expiration": {"Days": 7},
     }
-    client.put_bucket_lifecycle_configuration(Bucket="there", LifecycleConfiguration={"Rules": [rule]})
+    old = [old_versions(prefix, 1) for prefix in ("runs/", "encoded/")]
+    client.put_bucket_lifecycle_configuration(Bucket="there", LifecycleConfiguration={"Rules": [rule, *old]})
     return "there"
+
+
+def old_versions(prefix: str, days: int, **more: object) -> Any:
+    """A rule that deletes old versions."""
+    expiry = {"NoncurrentDays": days}
+    id_ = f"old-{prefix}{days}"
+    rule = {"ID": id_, "Status": "Enabled", "Filter": {"Prefix": prefix}, "NoncurrentVersionExpiration": expiry}
+    return {**rule, **more}
 
 
 def test_a_private_bucket_with_lifecycle_rules_is_usable(s3: "S3Client") -> None:
@@ -163,6 +172,33 @@ def test_a_bare_bucket_is_usable_with_warnings(s3: "S3Client") -> None:
     check_usable("there", results)
     for text in ("versioning", "public-access-block", "lifecycle"):
         assert text in warnings(results)
+
+
+@pytest.mark.parametrize(
+    ("rules", "text"),
+    [
+        ([old_versions("", 30)], "below runs/ are kept for 30 days"),
+        ([old_versions("runs/", 1)], "below encoded/ are kept for ever"),
+        ([old_versions("", 1, Status="Disabled")], "below runs/ are kept for ever"),
+        ([old_versions("runs/1/", 1)], "below runs/ are kept for ever"),
+        ([old_versions("", 30), old_versions("runs/", 1), old_versions("encoded/", 3)], ""),
+        ([old_versions("", 1)], ""),
+        (
+            [old_versions("", 1, NoncurrentVersionExpiration={"NoncurrentDays": 1, "NewerNoncurrentVersions": 5})],
+            "below runs/ are kept for ever",
+        ),
+        ([old_versions("", 1, Filter={"Tag": {"Key": "a", "Value": "b"}})], "below runs/ are kept for ever"),
+    ],
+)
+def test_old_versions_that_a_kept_bucket_pays_for_are_warned_of(s3: "S3Client", rules: list[Any], text: str) -> None:
+    name = make_bucket(s3)
+    # moto forgets how many newer versions a rule keeps
+    reply = "after-call.s3.GetBucketLifecycleConfiguration"
+    s3.meta.events.register(reply, lambda parsed, **_: parsed.update(Rules=rules))
+
+    told = warnings(inspect_bucket(s3, name))
+
+    assert (text in told) if text else ("old versions" not in told)
 
 
 def test_a_public_bucket_is_refused(s3: "S3Client") -> None:

@@ -628,7 +628,7 @@ def test_after_midnight_a_paused_fleet_goes_on(fleet: Fleet) -> None:
     assert fleet.stored.desired == 3
 
 
-@pytest.mark.parametrize(("limit", "desired"), [(5.0, 1), (0.0, 3)], ids=["with a limit", "without a limit"])
+@pytest.mark.parametrize(("limit", "desired"), [(5.0, 0), (0.0, 3)], ids=["with a limit", "without a limit"])
 def test_a_price_that_nobody_knows_stops_only_a_fleet_with_a_limit(fleet: Fleet, limit: float, desired: int) -> None:
     fleet.submit(3)
     fleet.stored.order(1)
@@ -639,7 +639,7 @@ def test_a_price_that_nobody_knows_stops_only_a_fleet_with_a_limit(fleet: Fleet,
     assert len(seen.errors) == bool(limit)  # so that the alarm of the scaler tells
 
 
-@pytest.mark.parametrize(("limit", "desired"), [(5.0, 1), (0.0, 3)], ids=["with a limit", "without a limit"])
+@pytest.mark.parametrize(("limit", "desired"), [(5.0, 0), (0.0, 3)], ids=["with a limit", "without a limit"])
 def test_without_the_right_to_see_machines_a_limit_cannot_be_kept(fleet: Fleet, limit: float, desired: int) -> None:
     def refused() -> list[FleetInstance]:
         raise ClientError({"Error": {"Code": "UnauthorizedOperation", "Message": "no"}}, "DescribeInstances")

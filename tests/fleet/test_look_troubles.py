@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 import boto3
 import pytest
@@ -13,7 +14,16 @@ from receipt_dynamo import DynamoClient, FleetPause, FleetWarmUp, ServedQueue
 from receipt_layoutlm.fleet.scaler.costs import FleetInstance
 from receipt_layoutlm.fleet.scaler.failures import plain
 from receipt_layoutlm.fleet.scaler.figures import GroupLook, Scaler, ScalerTimes
-from receipt_layoutlm.fleet.scaler.group import FailedLaunch, Group, GroupFigures, Launch, aws_group, newest_failure
+from receipt_layoutlm.fleet.scaler.group import (
+    FailedLaunch,
+    Group,
+    GroupChanged,
+    GroupFigures,
+    Launch,
+    NotSettled,
+    aws_group,
+    newest_failure,
+)
 from receipt_layoutlm.fleet.scaler.lock import LOCK_SECONDS, LookBusy, look_alone
 from receipt_layoutlm.fleet.scaler.look import look
 from tests.support.fleets import FLEET, NO_IMAGES, NOON, REGION, TYPE, ZONE, Fleet, activity, lagging_index, make_group
@@ -245,6 +255,54 @@ def test_the_times_of_the_settings_decide_when_a_machine_hangs(fleet: Fleet) -> 
     assert look(replace(scaler, times=quick)).replaced is not None
 
 
+@pytest.mark.parametrize(
+    ("desired", "starting", "error", "lowered", "is_replaced"),
+    [
+        (2, (), None, [1], True),  # two jobs wait: lowered for the one that hangs, and ordered again later
+        (4, (), None, [2, 1], True),  # orders that no job needs went back before
+        (2, (), NotSettled("busy"), [], False),
+        (2, (), GroupChanged("another machine came"), [], False),
+        (2, ("i-00000002",), None, [], False),  # the lower capacity would end the one that is starting
+    ],
+)
+def test_a_machine_that_hangs_ends_once_the_capacity_has_no_place_for_it(
+    fleet: Fleet,
+    desired: int,
+    starting: Sequence[str],
+    error: Exception | None,
+    lowered: list[int],
+    is_replaced: bool,
+) -> None:
+    fleet.submit(2)
+    names, ended, order = ("i-00000001", "i-00000002"), list[str](), list[object]()
+    fleet.paid = [FleetInstance(names[0], TYPE, True, ZONE, NOON - minutes(600))]
+    seen = figures(fleet, desired, *names, starting=starting)
+    group, set_to = in_group(fleet, seen, replace=lambda name: (ended.append(name), order.append(list(set_to))))
+
+    def lower_to(capacity: int, _seen: GroupFigures) -> None:
+        if error is not None:
+            raise error
+        set_to.append(capacity)
+
+    result = look(fleet.scaler(replace(group, lower_to=lower_to)))
+    assert (result.replaced, ended) == ((names[0], [names[0]]) if is_replaced else (None, []))
+    assert set_to == lowered
+    assert order == ([lowered] if is_replaced else []), "lowered first"
+
+
+def test_machines_of_unknown_price_are_not_replaced_when_they_switch_off(fleet: Fleet) -> None:
+    """The limit cannot be enforced: none is ordered, those that start may still take a job, and no other is kept."""
+    fleet.submit(3)
+    names = ("i-00000001", "i-00000002", "i-00000003")
+    group, set_to = in_group(fleet, figures(fleet, 3, *names, starting=names[2:]))
+    fleet.claim(instance_id=names[0])
+    fleet.paid = [FleetInstance(name, TYPE, True, ZONE, NOON) for name in names]
+    scaler = replace(fleet.scaler(group, max_cost_per_day=5.0), price=lambda _: None)
+    seen = only(look(scaler).groups)
+    assert (set_to, seen.lowered_to) == ([2], 2)
+    assert seen.hold == f"the price of {TYPE} is unknown: give a price table"
+
+
 # machines that never come
 
 
@@ -269,6 +327,39 @@ def test_a_job_that_waited_while_no_ordered_machine_came_moves_to_the_on_demand_
     assert [job.job_id for job in fleet.client.iter_queue("default.ondemand")] == [first.job_id]
     assert look(scaler).moved == []  # there is one place: the other may still get a spot machine
     assert fleet.client.get_job(second.job_id).queue == "default"
+
+
+def test_jobs_for_which_no_on_demand_machine_comes_either_go_back_and_rest_there(fleet: Fleet) -> None:
+    """As without a quota of on-demand machines: the group orders, and gets nothing."""
+    (job,) = fleet.submit(1)
+    (own,) = fleet.submit(1, queue="default.ondemand")  # where a person wants it
+    spot, _ = in_group(fleet, figures(fleet, 1))
+    market, _ = in_group(fleet, figures(fleet, 2))
+    other = replace(market, name="ondemand", queue="default.ondemand", maximum=2)
+    wide = replace(other, failure=lambda: NEVER)
+    queues = []
+    for _ in range(20):  # a look every five minutes
+        look(fleet.scaler(spot, wide))
+        queues.append(fleet.client.get_job(job.job_id).queue)
+        fleet.clock.pass_seconds(300)
+    assert fleet.client.get_job(own.job_id).queue == "default.ondemand"
+    assert "default.ondemand" not in queues, "the group is known not to deliver"
+
+
+def test_a_job_alternates_between_two_markets_that_deliver_nothing(fleet: Fleet) -> None:
+    (job,) = fleet.submit(1)
+    spot, _ = in_group(fleet, figures(fleet, 1))
+    market, _ = in_group(fleet, figures(fleet, 1))
+    scaler = fleet.scaler(spot, replace(market, name="ondemand", queue="default.ondemand", maximum=1))
+    queues = []
+    for _ in range(24):  # a look every five minutes
+        look(scaler)
+        queues.append(fleet.client.get_job(job.job_id).queue.removeprefix("default"))
+        fleet.clock.pass_seconds(300)
+    changes = [number for number in range(1, 24) if queues[number] != queues[number - 1]]
+    assert queues[0] == "" and queues[changes[0]] == ".ondemand"
+    assert min(after - before for before, after in pairwise(changes)) >= 4, "20 minutes in each"
+    assert len(changes) >= 3, queues
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,12 @@ from botocore.exceptions import ClientError
 from receipt_layoutlm.data.sample import generate_pages
 from receipt_layoutlm.run.manifest import write_manifest
 from receipt_layoutlm.storage.bucket import Bucket
-from tests.support.deployed import Fleet, deploy
+from tests.support.deployed import ACCOUNT, Fleet, decided, deploy, policy_of
 from tests.support.small_aws import REGION
 from tests.support.tiny import tiny_layoutlm
 
 pytestmark = pytest.mark.engine
 
-ACCOUNT = "000000000000"
 OF_ROWS = {f"dynamodb:{name}" for name in ("GetItem", "Query", "PutItem", "UpdateItem", "ConditionCheckItem")}
 CLI = [sys.executable, "-m", "receipt_layoutlm.cli"]
 
@@ -204,27 +203,7 @@ def allowed(fleet: Fleet, role: str, action: str, resource: str, brings: Mapping
     iam, name = fleet.client("iam"), fleet.workers.outputs[role].rpartition("/")[2]
     names = iam.list_role_policies(RoleName=name)["PolicyNames"]
     documents = [iam.get_role_policy(RoleName=name, PolicyName=each)["PolicyDocument"] for each in names]
-    return decided(fleet, fleet.workers.outputs[role], documents, action, resource, brings)
-
-
-def decided(
-    fleet: Fleet, principal: str, documents: list[object], action: str, resource: str, brings: Mapping[str, object]
-) -> bool:
-    from ministack.core.iam_evaluator import EvalContext, evaluate, parse_policy_document
-
-    context = EvalContext(
-        principal_arn=principal,
-        principal_type="AssumedRole",
-        principal_account=ACCOUNT,
-        action=action,
-        resource_arn=filled(fleet, resource),
-        region=REGION,
-        source_ip="127.0.0.1",
-        secure_transport=True,
-        service_context={key.lower(): value for key, value in brings.items()},
-    )
-    decision = evaluate(context, [parse_policy_document(json.dumps(each)) for each in documents]).decision
-    return bool(decision == "Allow")
+    return decided(fleet.workers.outputs[role], documents, action, filled(fleet, resource), brings)
 
 
 READS = ("dynamodb:GetItem", "dynamodb:Query")
@@ -250,6 +229,15 @@ WRITES = ("dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:ConditionCheckIte
         *(("WorkerRoleArn", action, ["FLEET#another"], False) for action in READS),
         *((role, action, None, False) for role in ("WorkerRoleArn", "ScalerRoleArn") for action in WRITES),
         *(("WorkerRoleArn", action, None, False) for action in READS),
+        *(("ScalerRoleArn", action, ["JOB#1"], True) for action in READS),
+        *(("ScalerRoleArn", action, ["FLEET#{fleet}"], True) for action in READS),
+        *(("ScalerRoleArn", action, ["FLEET#{fleet}#CLAIMED"], True) for action in READS),
+        *(("ScalerRoleArn", action, ["QUEUE#default.ondemand"], True) for action in READS),
+        *(("ScalerRoleArn", action, ["QUEUE#another"], False) for action in READS),
+        *(("ScalerRoleArn", action, ["FLEET#another"], False) for action in READS),
+        *(("ScalerRoleArn", action, ["IMAGE#1"], False) for action in READS),
+        *(("ScalerRoleArn", action, ["DATASET#1"], False) for action in READS),
+        *(("ScalerRoleArn", action, None, False) for action in READS),
         ("ScalerRoleArn", "dynamodb:UpdateItem", ["JOB#1"], True),
         ("ScalerRoleArn", "dynamodb:UpdateItem", ["IMAGE#1"], False),
         ("ScalerRoleArn", "dynamodb:PutItem", ["JOB#1"], False),
@@ -283,10 +271,13 @@ def test_rows_are_for_those_who_need_them(
         ("GSI2", "JOB_NAME#mine", False),
     ],
 )
-def test_a_worker_queries_its_queues_and_the_running_jobs(fleet: Fleet, index: str, key: str, expected: bool) -> None:
+@pytest.mark.parametrize("role", ["WorkerRoleArn", "ScalerRoleArn"])
+def test_worker_and_scaler_query_their_queues_and_the_running_jobs(
+    fleet: Fleet, role: str, index: str, key: str, expected: bool
+) -> None:
     brings = {"dynamodb:LeadingKeys": [key]}
 
-    assert allowed(fleet, "WorkerRoleArn", "dynamodb:Query", f"{{table}}/index/{index}", brings) is expected
+    assert allowed(fleet, role, "dynamodb:Query", f"{{table}}/index/{index}", brings) is expected
 
 
 def test_a_worker_that_takes_snapshots_reads_the_receipts(endpoint: str) -> None:
@@ -346,18 +337,12 @@ def test_people_may_do_what_their_policies_are_for(
 
     for count, level in enumerate(LEVELS, start=1):
         expected = needs in LEVELS[:count]
-        assert decided(fleet, "user", documents[:count], action, resource, brings) is expected, level
+        assert decided("user", documents[:count], action, filled(fleet, resource), brings) is expected, level
 
 
 @pytest.mark.parametrize("action", ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:DeleteItem"])
 def test_no_policy_takes_a_request_without_keys(fleet: Fleet, action: str) -> None:
-    assert not decided(fleet, "user", [policy_of(fleet, name) for name in LEVELS], action, "{table}", {})
-
-
-def policy_of(fleet: Fleet, level: str) -> object:
-    iam, arn = fleet.client("iam"), fleet.storage.outputs[f"{level.title()}PolicyArn"]
-    version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
-    return iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
+    assert not decided("user", [policy_of(fleet, name) for name in LEVELS], action, filled(fleet, "{table}"), {})
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,9 @@ def test_a_job_for_which_no_machine_comes_is_told_why_and_by_which_fleet() -> No
     )
     text = why(Facts(job, unheld(), (), 0, None, Timing(), at(1260), served))
     assert "Fleet night has ordered machines, and none has come since" in text
+    assert "on-demand" not in text
+    moved = why(Facts(a_job("pending", moved_at=at(20)), unheld(), (), 0, None, Timing(), at(60)))
+    assert "It was moved to the queue of on-demand machines at" in moved and "goes back" in moved
     assert "no machine came at 2026-01-01 12:19 UTC, because of a quota." in text
     assert "Fleet" not in why(Facts(job, unheld(), (), 0, None, Timing(), at(1260)))
 

@@ -50,6 +50,7 @@ JOB = Job(
     tags={"a": "b"},
     results={"f1": 0.1 + 0.2},
     error=JobError(cause="hang", message="m", page_ids=("p1",)),
+    moved_at=datetime(2026, 5, 1, 13, tzinfo=UTC),
     promoted_at=datetime(2026, 5, 2, 12, tzinfo=UTC),
     max_cost=2.5,
     notify="/layoutlm/team",

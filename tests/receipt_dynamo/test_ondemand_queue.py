@@ -1,11 +1,14 @@
 """A job that loses one spot machine after the other goes to the queue of on-demand machines."""
 
+from datetime import timedelta
+
 import pytest
 
 from receipt_dynamo import DynamoClient, Job, JobQueue, JobStatus, Lease, StateConflict, Timing
 from tests.support.stores import Clock
 
 AFTER = 3
+A_MOMENT = timedelta(seconds=1)  # the clock ticks
 
 
 @pytest.fixture
@@ -38,6 +41,7 @@ def test_the_last_of_so_many_interruptions_within_an_hour_moves_the_job(queue: J
     assert (moved.queue, moved.status) == ("spot.ondemand", JobStatus.INTERRUPTED)
     assert list(queue.client.iter_queue("spot")) == []
     assert [each.job_id for each in queue.client.iter_queue("spot.ondemand")] == [job.job_id]
+    assert moved.moved_at is not None and abs(clock() - moved.moved_at - timedelta(seconds=600)) < A_MOMENT
     assert claimed(queue, "spot.ondemand").attempt == AFTER + 1
 
 
@@ -84,6 +88,7 @@ def test_a_job_that_waits_is_moved_and_one_that_was_claimed_since_it_was_read_is
     moved = queue.move_to_ondemand(job)
 
     assert moved is not None and (moved.queue, moved.status) == ("default.ondemand", JobStatus.PENDING)
+    assert moved.moved_at is not None and queue.now() - moved.moved_at < A_MOMENT
     assert queue.move_to_ondemand(job) == moved  # as after a lost reply
     assert queue.move_to_ondemand(other) is None
     assert queue.client.get_job(other.job_id).queue == "default"
@@ -92,3 +97,16 @@ def test_a_job_that_waits_is_moved_and_one_that_was_claimed_since_it_was_read_is
     assert taken is not None and taken.job_id == job.job_id
     with pytest.raises(StateConflict, match="only a job that waits"):
         queue.move_to_ondemand(queue.client.get_job(job.job_id))
+
+
+def test_a_moved_job_goes_back_unless_it_was_claimed_since_it_was_read(queue: JobQueue) -> None:
+    moved = queue.move_to_ondemand(submit(queue))
+    assert moved is not None
+
+    returned = queue.return_to_spot(moved)
+
+    assert returned is not None and (returned.queue, returned.moved_at) == ("spot", None)
+    assert queue.return_to_spot(moved) == returned  # as after a lost reply
+    assert list(queue.client.iter_queue("spot.ondemand")) == []
+    assert claimed(queue).job_id == moved.job_id
+    assert queue.return_to_spot(moved) is None

@@ -48,6 +48,26 @@ def test_an_object_that_is_too_large_to_be_what_it_should_is_not_read(place: Buc
             read()
 
 
+def test_a_file_that_is_too_large_to_be_what_it_should_is_not_downloaded(place: Bucket, tmp_path: Path) -> None:
+    place.put_bytes(bytes(5), "datasets/1.jsonl.gz")
+    place.get_file("datasets/1.jsonl.gz", tmp_path / "whole", 5)
+    with pytest.raises(StorageError, match="has 5 bytes, more than the 4 that are read"):
+        place.get_file("datasets/1.jsonl.gz", tmp_path / "cut", 4)
+    assert [path.name for path in tmp_path.iterdir()] == ["whole"]
+
+
+def test_a_file_that_is_larger_than_its_manifest_says_is_not_downloaded(place: Bucket, tmp_path: Path) -> None:
+    make_folder(tmp_path / "up", model=b"weights")
+    place.put_folder(tmp_path / "up", "runs/x/")
+    with pytest.raises(StorageError, match="runs/x/ has 7 bytes, more than the 6 that are read"):
+        place.get_folder("runs/x/", tmp_path / "down", at_most=6)
+    assert not (tmp_path / "down").exists()
+    place.raw.put_object(Bucket=place.name, Key="runs/x/model", Body=bytes(12 << 20))
+    with pytest.raises(DamagedFolder, match="runs/x/model has 12582912 bytes, more than the 7 that are read"):
+        place.get_folder("runs/x/", tmp_path / "down")
+    assert [path.name for path in (tmp_path / "down").iterdir()] == ["manifest.json"]
+
+
 def test_a_file_that_was_changed_in_the_bucket_is_noticed(place: Bucket, tmp_path: Path) -> None:
     make_folder(tmp_path / "up", model=b"weights")
     place.put_folder(tmp_path / "up", "runs/x/")

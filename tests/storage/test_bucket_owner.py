@@ -1,5 +1,7 @@
 """The account that owns the bucket: named in each request to AWS, and refused where it is another one."""
 
+import ast
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,12 +10,17 @@ import click
 import pytest
 from botocore.awsrequest import AWSPreparedRequest
 
+import receipt_layoutlm
+from receipt_dynamo import DynamoClient, JobQueue, Storage
 from receipt_layoutlm.cli.connection import Connection
+from receipt_layoutlm.mlflow_store.artifacts import TableArtifacts
 from receipt_layoutlm.run.manifest import write_manifest
 from receipt_layoutlm.storage.bucket import Bucket
+from tests.support.owners import requests_without_owner
 
 ACCOUNT = "111122223333"
 MOTO = "123456789012"
+SOURCES = Path(receipt_layoutlm.__file__).parent
 
 
 @pytest.fixture
@@ -96,3 +103,34 @@ def test_the_bucket_of_a_command_names_the_owner(a_bucket: str) -> None:
     seen = owners(bucket)
     assert not bucket.exists("any")
     assert seen() == {MOTO}
+
+
+# every request of the product, whoever makes it
+
+
+def test_a_request_without_an_owner_is_noticed(a_bucket: str) -> None:
+    with requests_without_owner() as unowned:
+        assert not Bucket(a_bucket).exists("any")
+    assert unowned == ["HeadObject"]
+
+
+def test_files_of_mlflow_are_read_with_the_owner(cloud: DynamoClient) -> None:
+    name = os.environ["LAYOUTLM_TRAINING_BUCKET"]
+    Bucket(name).put_bytes(b"{}", "runs/1/attempt-001/run.json")
+    storage = Storage(bucket=name)
+    job = JobQueue(cloud).submit(name="a", config={}, created_by="me", storage=storage)
+    with requests_without_owner() as unowned:
+        artifacts = TableArtifacts(f"receipt-dynamodb://{cloud.table_name}/default/{job.job_id}/artifacts")
+        assert artifacts.list_artifacts() == []
+    assert unowned == []
+
+
+def test_every_bucket_of_the_product_is_opened_with_its_owner() -> None:
+    """Another S3 than that of AWS has no accounts: the local engines' buckets are opened without."""
+    calls = []
+    for path in sorted(SOURCES.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            is_bucket = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Bucket"
+            if is_bucket and not any(word.arg == "owner" for word in node.keywords):
+                calls.append(path.relative_to(SOURCES).as_posix())
+    assert calls == ["cli/connection.py"]  # --local

@@ -1,13 +1,16 @@
-"""Fleets that stand on a ministack, built from the templates."""
+"""Fleets that stand on a ministack, built from the templates, and what their policies allow."""
 
+import json
 import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from receipt_layoutlm.fleet.stack import FleetStack, StackState
 from receipt_layoutlm.fleet.template import read_template
-from tests.support.small_aws import IMAGE, a_moment, aws
+from tests.support.small_aws import IMAGE, REGION, a_moment, aws
 
+ACCOUNT = "000000000000"  # of the engine
 BUNDLE, SCALER = "a" * 64, "b" * 64
 
 
@@ -57,3 +60,32 @@ def deploy(endpoint: str, **values: str) -> Fleet:
     code = {"BundleSha256": BUNDLE, "ScalerSha256": SCALER, "AmiId": IMAGE}
     workers = build(endpoint, f"{name}-workers", "workers.yaml", FleetName=name, **{**place, **code, **values})
     return Fleet(name, endpoint, storage, network, workers)
+
+
+def decided(
+    principal: str, documents: Sequence[object], action: str, resource: str, brings: Mapping[str, object]
+) -> bool:
+    """Whether these policies allow an action, by the engine's own evaluation."""
+    from ministack.core.iam_evaluator import EvalContext, evaluate, parse_policy_document
+
+    context = EvalContext(
+        principal_arn=principal,
+        principal_type="AssumedRole",
+        principal_account=ACCOUNT,
+        action=action,
+        resource_arn=resource,
+        region=REGION,
+        source_ip="127.0.0.1",
+        secure_transport=True,
+        service_context={
+            key.lower(): list(value) if isinstance(value, tuple) else value for key, value in brings.items()
+        },
+    )
+    decision = evaluate(context, [parse_policy_document(json.dumps(each)) for each in documents]).decision
+    return bool(decision == "Allow")
+
+
+def policy_of(fleet: Fleet, level: str) -> object:
+    iam, arn = fleet.client("iam"), fleet.storage.outputs[f"{level.title()}PolicyArn"]
+    version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+    return iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]

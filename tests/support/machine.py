@@ -98,7 +98,7 @@ def rendered_user_data(**values: str) -> str:
         "Slots": "1",
         "BootDeadlineMinutes": "20",
         "IdleMinutes": "5",
-        "BucketOwner": "",
+        "Owner": "123456789012",
         "DrainAfterDays": "7",
         "MovesAfter": "3",
         "PriceTable": '{"g5.xlarge": {"spot": 0.4, "on-demand": 1.0}}',

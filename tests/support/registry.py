@@ -11,23 +11,29 @@ UNUSED_SERVICES = {
     *("s3tables", "vpc-lattice", "vpce"),
 }
 UNUSED = {
-    "autoscaling": "EnableMetricsCollection PutNotificationConfiguration SuspendProcesses",
-    "cloudwatch": "",
+    "autoscaling": "AttachLoadBalancerTargetGroups AttachLoadBalancers AttachTrafficSources CancelInstanceRefresh "
+    "DeleteLifecycleHook DeleteNotificationConfiguration DetachLoadBalancerTargetGroups DetachLoadBalancers "
+    "DetachTrafficSources DisableMetricsCollection EnableMetricsCollection PutLifecycleHook "
+    "PutNotificationConfiguration ResumeProcesses StartInstanceRefresh SuspendProcesses",
+    "cloudwatch": "UntagResource",
     "dynamodb": "AssociateTableReplica BatchWriteItem CreateTableReplica DeleteItem DeleteTable "
     "DescribeContributorInsights DescribeImport DescribeKinesisStreamingDestination DisableKinesisStreamingDestination "
     "EnableKinesisStreamingDestination GetItem GetResourcePolicy ImportTable PutItem PutResourcePolicy Query Scan "
-    "UpdateContributorInsights UpdateItem",
-    "ec2": "AttachVpnGateway CreateVpcEncryptionControl DescribeVpcEncryptionControls DescribeVpnGateways "
-    "DetachVpnGateway Get* ReplaceRouteTableAssociation",
-    "events": "ListTagsForResource",
+    "UpdateContributorInsights UpdateItem DeleteResourcePolicy UntagResource UpdateKinesisStreamingDestination",
+    "ec2": "AssociateSubnetCidrBlock DisassociateSubnetCidrBlock ModifyVpcTenancy AttachVpnGateway "
+    "CreateVpcEncryptionControl DescribeVpcEncryptionControls DescribeVpnGateways DetachVpnGateway Get* "
+    "ReplaceRouteTableAssociation",
+    "events": "ListTagsForResource UntagResource",
     "iam": "AttachGroupPolicy AttachRolePolicy AttachUserPolicy DetachGroupPolicy DetachRolePolicy DetachUserPolicy "
     "GetPolicyVersion UntagRole",
     "lambda": "AssociateRuntimeAlias GetCodeSigningConfig GetFunctionCodeSigningConfig GetFunctionRecursionConfig "
     "GetFunctionScalingConfig GetLayerVersion GetRuntimeManagementConfig ListTags PassCapacityProvider "
-    "PutFunctionConcurrency PutFunctionRecursionConfig PutFunctionScalingConfig PutRuntimeManagementConfig",
+    "DeleteFunctionCodeSigningConfig PublishVersion PutFunctionCodeSigningConfig UntagResource "
+    "PutFunctionRecursionConfig PutFunctionScalingConfig PutRuntimeManagementConfig",
     "logs": "CreateLogDelivery CreateLogStream DeleteDataProtectionPolicy DescribeIndexPolicies DescribeLogStreams "
     "DescribeResourcePolicies GetDataProtectionPolicy PutBearerTokenAuthentication PutDataProtectionPolicy "
-    "PutIndexPolicy PutLogEvents PutResourcePolicy",
+    "PutIndexPolicy PutLogEvents PutResourcePolicy AssociateKmsKey DeleteIndexPolicy DeleteResourcePolicy "
+    "DeleteRetentionPolicy DisassociateKmsKey PutLogGroupDeletionProtection UntagResource",
     "s3": "REST.PUT.OBJECT CreateBucketMetadataTableConfiguration DeleteBucket DeleteBucketPolicy DeleteObject "
     "GetAccelerateConfiguration GetAnalyticsConfiguration GetBucketAbac GetBucketAcl GetBucketCORS GetBucketLogging "
     "GetBucketMetadataTableConfiguration GetBucketNotification GetBucketObjectLockConfiguration GetBucketWebsite "
@@ -36,8 +42,12 @@ UNUSED = {
     "PutBucketAbac PutBucketCORS PutBucketLogging PutBucketNotification PutBucketObjectLockConfiguration "
     "PutBucketReplication PutBucketWebsite PutIntelligentTieringConfiguration PutInventoryConfiguration "
     "PutMetricsConfiguration PutObjectAcl PutObjectLockConfiguration PutReplicationConfiguration TagResource "
-    "GetBucketOwnershipControls GetBucketTagging",
-    "sns": "GetDataProtectionPolicy ListTagsForResource PutDataProtectionPolicy",
+    "GetBucketOwnershipControls GetBucketTagging DeleteBucketAnalyticsConfiguration DeleteBucketCors "
+    "DeleteBucketEncryption DeleteBucketLifecycle DeleteBucketMetadataTableConfiguration "
+    "DeleteBucketMetricsConfiguration DeleteBucketReplication DeleteBucketWebsite PutBucketAcl UntagResource "
+    "UpdateBucketMetadataAnnotationTableConfiguration UpdateBucketMetadataInventoryTableConfiguration "
+    "UpdateBucketMetadataJournalTableConfiguration",
+    "sns": "GetDataProtectionPolicy ListTagsForResource PutDataProtectionPolicy UntagResource",
     "ssm": "Get*",
 }
 
@@ -56,9 +66,10 @@ def _schemas() -> dict[str, dict[str, dict[str, list[str]]]]:
 
 
 def needed(resource_type: str) -> set[str]:
-    """Actions to create, read and delete a resource; some end with a wildcard."""
+    """Actions to create, read, change and delete a resource; some end with a wildcard."""
     handlers = _schemas()[resource_type]
-    actions = {action for name in ("create", "read", "delete") for action in handlers[name].get("permissions", [])}
+    names = ("create", "read", "update", "delete")
+    actions = {action for name in names for action in handlers.get(name, {}).get("permissions", [])}
     return {action for action in actions if not _is_unused(*action.split(":", 1))}
 
 

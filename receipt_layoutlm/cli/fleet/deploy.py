@@ -3,13 +3,14 @@
 import json
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from receipt_layoutlm.cli.fleet.options import fleet_options, show_event
+from receipt_layoutlm.cli.fleet.options import fleet_aws, fleet_options, show_event
 from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.tables import Column, clean, table
 from receipt_layoutlm.cli.template_options import parameter_options, parameter_values
@@ -18,6 +19,7 @@ from receipt_layoutlm.fleet.template import read_template
 if TYPE_CHECKING:
     from receipt_layoutlm.fleet.check_result import CheckResult
     from receipt_layoutlm.fleet.deploy import Aws, FleetRequest
+    from receipt_layoutlm.fleet.images import ImageChange
     from receipt_layoutlm.fleet.stack import StackPlan
 
 
@@ -35,6 +37,10 @@ PARAMETERS: Final = [
     if parameter.name not in _WITHOUT_OPTION
 ]
 
+keep_image_option = click.option(
+    "--keep-image", is_flag=True, help="Keep the image of the deployed fleet, until --ami-id names a parameter again."
+)
+
 
 @click.command()
 @click.option("--table", "table_name", metavar="TABLE", help="Existing table to use; it is checked, and not changed.")
@@ -45,9 +51,7 @@ PARAMETERS: Final = [
     help="Wheel to install on the machines (default: the newest in dist/, or the one installed here).",
 )
 @click.option("--keep-code", is_flag=True, help="Keep the deployed code of machines and scaler.")
-@click.option(
-    "--keep-image", is_flag=True, help="Keep the image of the deployed fleet, until --ami-id names a parameter again."
-)
+@keep_image_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Print what would change, and change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -72,23 +76,19 @@ def deploy(
     stack of the workers, which costs nothing until there is a job. Options that are not given keep their deployed
     values, or the template's defaults. Running jobs are not affected: existing machines keep their code and settings.
     """
-    from receipt_layoutlm.fleet.deploy import DeployCallbacks, Deployment, FleetRequest, build_code, open_aws
+    from receipt_layoutlm.fleet.deploy import DeployCallbacks, Deployment, FleetRequest, build_code
 
     if keep_code and wheel is not None:
         raise click.UsageError("--wheel and --keep-code exclude each other: give one of the two")
-    aws, values = open_aws(region), parameter_values(PARAMETERS, options)
+    aws, values = fleet_aws(region), parameter_values(PARAMETERS, options)
     if keep_image:
-        values |= _kept_image(aws, fleet, values)
+        values |= kept_image(aws, fleet, values)
     request = FleetRequest(fleet, table_name, bucket, values)
     if _strands_jobs(aws, request) and not (yes or dry_run):
         click.confirm("Remove the on-demand group anyway?", abort=True, err=True)
     deployment = Deployment(aws, request, DeployCallbacks(show_warning, show_plan, show_event), time.sleep)
     image = deployment.image_change()
-    if image.before is not None and image.before != image.after:
-        after = image.after or "the one that its parameter names"
-        say(f"image of new machines: {image.before} -> {after} (--keep-image keeps it)", err=True)
-    elif image.before is not None:
-        say(f"image of new machines: {image.before}, as deployed", err=True)
+    show_image(image)
     with tempfile.TemporaryDirectory() as folder:
         code = None
         if not keep_code:
@@ -123,7 +123,16 @@ def deploy(
     say(f"export LAYOUTLM_TRAINING_BUCKET={done.bucket}")
 
 
-def _kept_image(aws: "Aws", fleet: str, values: dict[str, str]) -> dict[str, str]:
+def show_image(image: "ImageChange") -> None:
+    """Name the image that new machines start from, and the one before, on stderr."""
+    if image.before is not None and image.before != image.after:
+        after = image.after or "the one that its parameter names"
+        say(f"image of new machines: {image.before} -> {after} (--keep-image keeps it)", err=True)
+    elif image.before is not None:
+        say(f"image of new machines: {image.before}, as deployed", err=True)
+
+
+def kept_image(aws: "Aws", fleet: str, values: Mapping[str, str]) -> dict[str, str]:
     """The deployed image as a value of the request."""
     from receipt_layoutlm.fleet.images import PARAMETER, deployed_image
     from receipt_layoutlm.fleet.names import workers_stack

@@ -1,11 +1,12 @@
 """layoutlm-cli fleet destroy: delete the workers' stack; table and bucket stay."""
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
 
-from receipt_layoutlm.cli.fleet.options import fleet_options, show_event
+from receipt_layoutlm.cli.fleet.options import fleet_aws, fleet_options, show_event
 from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.tables import clean, table
 
@@ -30,25 +31,33 @@ def destroy(fleet: str, region: str | None, storage: bool, everything: bool, yes
     Nothing is deleted before the last machine has uploaded its checkpoint and ended. The table and the bucket stay,
     with all their contents.
     """
-    from receipt_layoutlm.fleet.deploy import open_aws
     from receipt_layoutlm.fleet.erasure import erase_bucket, erase_table
     from receipt_layoutlm.fleet.groups import destroy_workers
     from receipt_layoutlm.fleet.names import network_stack, storage_stack, workers_stack
     from receipt_layoutlm.fleet.stack import FleetStack
+    from receipt_layoutlm.storage.owner import name_owner
 
-    aws = open_aws(region)
+    aws = fleet_aws(region)
     workers, network, stored = (
         FleetStack(aws.cloudformation, name(fleet)) for name in (workers_stack, network_stack, storage_stack)
     )
     stacks = [workers, network, stored] if storage or everything else [workers, network]
     states = {stack.name: state for stack in stacks if (state := stack.state()) is not None}
     if not states:
-        raise click.ClickException(f"there is no fleet {fleet} in {aws.region}: give --fleet and --region")
+        left = (
+            ". A table and a bucket that --storage kept are not found without their stack: delete them with 'aws "
+            "dynamodb delete-table' and 'aws s3 rb --force', or deploy them again with --table and --bucket"
+        )
+        text = f"there is no fleet {fleet} in {aws.region}: give --fleet and --region"
+        raise click.ClickException(text + left * everything)
     if workers.name in states:
         _show_jobs(aws, states[workers.name])
     kept_storage = states.get(stored.name) or stored.state()
     names = {} if kept_storage is None else kept_storage.outputs
     contents = [(kind, names[key]) for kind, key in (("table", "TableName"), ("bucket", "BucketName")) if key in names]
+    foreign = _not_created(states[workers.name], names) if everything and workers.name in states else []
+    for kind, name in foreign:
+        say(f"{kind} {name} stays: stack {stored.name} did not create it, or exists no more", err=True)
     if dry_run:
         existing = [stack for stack in stacks if stack.name in states]
         rows = [(stack.name, name, kind) for stack in existing for name, kind in stack.resources()]
@@ -64,6 +73,7 @@ def destroy(fleet: str, region: str | None, storage: bool, everything: bool, yes
         aws.autoscaling, workers, show_event, lambda _left: _show_jobs(aws, states[workers.name]), time.sleep
     )
     network.delete(show_event)
+    name_owner(aws.s3, aws.owner)
     if everything:  # before their stack, whose outputs name them: this command can then be repeated
         for kind, name in contents:
             if kind == "table":
@@ -80,6 +90,13 @@ def destroy(fleet: str, region: str | None, storage: bool, everything: bool, yes
     if kept and stored.name in states:
         flags = " ".join(f"--{each}" for each in kept)
         say(f"use them in another fleet with `layoutlm-cli fleet deploy {flags}`", err=True)
+
+
+def _not_created(workers: "StackState", names: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Table and bucket of the machines that are not among those of the storage stack."""
+    places = (("table", "TableName"), ("bucket", "BucketName"))
+    used = [(kind, key, workers.parameters.get(key, "")) for kind, key in places]
+    return [(kind, name) for kind, key, name in used if name and name != names.get(key)]
 
 
 def _confirm_erasure(contents: list[tuple[str, str]], fleet: str) -> None:

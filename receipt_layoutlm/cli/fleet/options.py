@@ -1,6 +1,7 @@
 """Options and output that the fleet commands share."""
 
 import functools
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from receipt_layoutlm.fleet.deploy import Aws
     from receipt_layoutlm.fleet.stack import StackEvent, StackState
     from receipt_layoutlm.fleet.status import StatusSources
+    from receipt_layoutlm.storage.owner import Owner
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -71,6 +73,20 @@ def show_event(event: "StackEvent") -> None:
     )
 
 
+def bucket_owner(region: str | None) -> "Owner":
+    """The account that requests to a fleet's bucket name, looked up when it is needed."""
+    from receipt_layoutlm.storage.owner import expected_owner
+
+    return functools.partial(expected_owner, os.environ, region)
+
+
+def fleet_aws(region: str | None) -> "Aws":
+    """Clients of the region."""
+    from receipt_layoutlm.fleet.deploy import open_aws
+
+    return open_aws(region, bucket_owner(region))
+
+
 @dataclass(frozen=True)
 class StandingFleet:
     """A deployed fleet, and the clients of its region."""
@@ -97,12 +113,11 @@ class StandingFleet:
 
 def standing_fleet(fleet: str, region: str | None) -> StandingFleet:
     """Raises NoFleet, StackError."""
-    from receipt_layoutlm.fleet.deploy import open_aws
     from receipt_layoutlm.fleet.names import workers_stack
     from receipt_layoutlm.fleet.stack import FleetStack
     from receipt_layoutlm.fleet.status import NoFleet
 
-    aws = open_aws(region)
+    aws = fleet_aws(region)
     workers = FleetStack(aws.cloudformation, workers_stack(fleet)).state()
     if workers is None or workers.is_planned_only:
         raise NoFleet(f"there is no fleet {fleet} in {aws.region}: give --fleet and --region, or deploy it")

@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 from receipt_layoutlm.cli.connection import region_option
-from receipt_layoutlm.cli.fleet.options import aws_only
+from receipt_layoutlm.cli.fleet.options import aws_only, bucket_owner
 from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.infra import template_path
 
@@ -48,7 +48,7 @@ def upload_bundle(bucket: str, wheel: Path | None, dry_run: bool, region: str | 
     with tempfile.TemporaryDirectory() as folder:
         say("building the archives for machines and scaler", err=True)
         code = build_code(wheel, Path(folder))
-        values = code.values() if dry_run else upload_code(Bucket(bucket, region), code)
+        values = code.values() if dry_run else upload_code(Bucket(bucket, region, owner=bucket_owner(region)), code)
     if dry_run:
         say("nothing was uploaded (--dry-run)", err=True)
     click.echo(json.dumps({"Parameters": {**values, "BucketName": bucket}}, indent=1))

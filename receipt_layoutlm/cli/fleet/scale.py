@@ -5,6 +5,14 @@ from datetime import timedelta
 
 import click
 
+from receipt_layoutlm.cli.fleet.deploy import (
+    keep_image_option,
+    kept_image,
+    plans_text,
+    show_image,
+    show_plan,
+    show_warning,
+)
 from receipt_layoutlm.cli.fleet.options import fleet_options, show_event, standing_fleet
 from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.template_options import ParameterValue
@@ -20,25 +28,32 @@ DEADLINE = "BootDeadlineMinutes"  # of a machine, until which the scaler leaves 
 @click.option(
     "--warm", type=click.IntRange(min=1), metavar="N", help="Start machines up to N before jobs are submitted."
 )
+@keep_image_option
 @click.option("--dry-run", is_flag=True, help="Print what would change.")
 @fleet_options
-def scale(fleet: str, region: str | None, maximum: str | None, warm: int | None, dry_run: bool) -> None:
+def scale(
+    fleet: str, region: str | None, maximum: str | None, warm: int | None, keep_image: bool, dry_run: bool
+) -> None:
     """Change the maximum number of machines, or start machines ahead of jobs.
 
+    A new maximum is a deployment, which takes the newest image too, and names it: --keep-image stays with the deployed.
     The scaler starts the machines that jobs need. Idle machines terminate themselves, including those started by
     --warm. To end machines at once, use `fleet drain`.
     """
     if (maximum is None) == (warm is None):
         raise click.UsageError("give either --maximum or --warm")
+    if keep_image and maximum is None:
+        raise click.UsageError("--keep-image belongs to --maximum: --warm changes no image")
     standing = standing_fleet(fleet, region)
     if maximum is not None:
-        from receipt_layoutlm.cli.fleet.deploy import plans_text, show_plan, show_warning
         from receipt_layoutlm.fleet.deploy import DeployCallbacks, Deployment, FleetRequest
 
         # as `fleet deploy --maximum-instances --keep-code`: group and scaler get the new maximum together
-        request = FleetRequest(standing.name, values={MAXIMUM.name: maximum})
+        image = kept_image(standing.aws, fleet, {}) if keep_image else {}
+        request = FleetRequest(standing.name, values={MAXIMUM.name: maximum, **image})
         callbacks = DeployCallbacks(show_warning, show_plan, show_event)
         deployment = Deployment(standing.aws, request, callbacks, time.sleep)
+        show_image(deployment.image_change())
         if dry_run:
             say(plans_text(deployment.preview(None)))
             return

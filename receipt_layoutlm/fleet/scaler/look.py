@@ -48,7 +48,7 @@ def look(scaler: Scaler, named: Sequence[str] = ()) -> Look:
     if costs is None:
         costs = Costs(trouble="today's cost of the fleet is unknown") if scaler.max_cost_per_day else Costs()
 
-    looks, queues = list[GroupLook](), []
+    looks, queues, looked_at = list[GroupLook](), [], []
     for state, figures in reached:
         group, names = state.group, [*state.ordered_just_now(scaler), *named]
         if held is None:  # which machines are busy is not known
@@ -57,12 +57,14 @@ def look(scaler: Scaler, named: Sequence[str] = ()) -> Look:
         known = KnownJobs(held, rescued, names)
         seen = _tried(partial(look_at, scaler, group, figures, costs, known), group.name, errors)
         looks.append(seen or GroupLook(group.name, reason=errors[-1]))
-        if seen is not None and (kept := _tried(partial(keep, scaler, state, seen), group.name, errors)) is not None:
+        if seen is None:
+            continue
+        looked_at.append((group, figures, seen))
+        if (kept := _tried(partial(keep, scaler, state, seen), group.name, errors)) is not None:
             queues.append((seen, kept))
             _tried(partial(tell_waiting, scaler, seen, kept), "alerts", errors)
     moved = _tried(lambda: move_waiting(scaler, queues), "on-demand", errors) or []
-    grouped = [(state.group, figures, seen) for (state, figures), seen in zip(reached, looks, strict=True)]
-    replaced = _tried(lambda: replace_idle(scaler, grouped, costs), "idle machines", errors)
+    replaced = _tried(lambda: replace_idle(scaler, looked_at, costs), "idle machines", errors)
     if costs.spent is None and any(each.raised_to is not None for each in looks):
         # so that machines are metered that start and end between two looks
         now = scaler.now()

@@ -1,6 +1,6 @@
 """What the scaler remembers of a queue: who serves it, what it ordered, and since when no machine comes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -92,22 +92,41 @@ def tell_waiting(scaler: Scaler, seen: GroupLook, served: ServedQueue) -> None:
 
 
 def move_waiting(scaler: Scaler, queues: Sequence[tuple[GroupLook, ServedQueue]]) -> list[Job]:
-    """Move jobs that waited long enough for spot machines, while none came, to the on-demand queue. Raises StoreError.
+    """Move jobs for which no machine came for long enough to the queue of the other market. Raises StoreError.
 
-    At most as many as the on-demand group has free places: the others may still get a spot machine.
+    To the on-demand queue at most as many as its group has free places: the others may still get a spot machine. Where
+    on-demand machines do not come either, as without a quota, its jobs go back, and for as long none is moved again.
     """
     wait, now, moved = scaler.times.ondemand_wait, scaler.now(), list[Job]()
-    places = {
-        group.queue: group.maximum * scaler.slots - seen.claimable - seen.running
-        for group in scaler.groups
-        for seen, served in queues
-        if served.queue == group.queue
-    }
-    for seen, served in queues:
-        free = max(0, places.get(ondemand_queue(served.queue), 0))
-        is_due = wait and served.unfilled_since is not None and now - served.unfilled_since >= wait
-        if not is_due or ondemand_queue(served.queue) == served.queue:
+    by_queue = {served.queue: (seen, served) for seen, served in queues}
+    for group in scaler.groups:
+        spot, ondemand = by_queue.get(group.queue), by_queue.get(ondemand_queue(group.queue))
+        if not wait or spot is None or ondemand is None or spot is ondemand:
             continue
-        long = [job for job, since in seen.waiting if now - since >= wait]
-        moved += filter(None, map(scaler.queue.move_to_ondemand, long[:free]))
+        if _is_unfilled(ondemand[1], now, wait):
+            moved += _return(scaler, *ondemand)
+        elif _is_unfilled(spot[1], now, wait) and not _rests(ondemand[1], now, wait):
+            long = [job for job, since in spot[0].waiting if now - since >= wait]
+            moved += filter(None, map(scaler.queue.move_to_ondemand, long[: _free_places(scaler, *ondemand)]))
     return moved
+
+
+def _return(scaler: Scaler, seen: GroupLook, served: ServedQueue) -> Iterable[Job]:
+    """Jobs that were submitted to the on-demand queue by a person stay."""
+    jobs = [job for job, _ in seen.waiting if job.moved_at is not None]
+    if jobs:
+        scaler.rows.put_served(served.model_copy(update={"returned_at": scaler.now()}))
+    return filter(None, map(scaler.queue.return_to_spot, jobs))
+
+
+def _is_unfilled(served: ServedQueue, now: datetime, wait: timedelta) -> bool:
+    return served.unfilled_since is not None and now - served.unfilled_since >= wait
+
+
+def _rests(served: ServedQueue, now: datetime, wait: timedelta) -> bool:
+    return served.returned_at is not None and now - served.returned_at < wait
+
+
+def _free_places(scaler: Scaler, seen: GroupLook, served: ServedQueue) -> int:
+    (group,) = (each for each in scaler.groups if each.queue == served.queue)
+    return max(0, group.maximum * scaler.slots - seen.claimable - seen.running)

@@ -84,7 +84,7 @@ def _wish(
     if tried is not None and tried.hold:
         return tried
     if costs.trouble:
-        return none_more(figures, len(figures.instances), costs.trouble)
+        return none_more(figures, len(backlog.busy | figures.starting), costs.trouble)
     return tried or enough(figures, needed)
 
 
