@@ -70,7 +70,7 @@ def list_(connection: Connection, status: str | None, name: str | None, limit: i
         click.echo(_json(jobs))
         return
     running, now = [job for job in jobs if job.status is JobStatus.RUNNING], queue.now()
-    leases = {job.job_id: lease_or_none(queue, job.job_id) for job in running}
+    leases = {job.job_id: queue.readable_lease(job.job_id) for job in running}
     say(jobs_table(jobs, {job.job_id: state_text(job, leases[job.job_id], queue.timing, now) for job in running}))
 
 
