@@ -198,7 +198,7 @@ class JobQueue:
         due: Iterator[Job] = filter(accepts, self.due_jobs(queue))
         is_crowded = False
         while (job := next(due, None)) is not None:
-            seen = self._lease_or_none(job.job_id)
+            seen = self.readable_lease(job.job_id)
             if seen is None:
                 continue
             try:
@@ -230,7 +230,7 @@ class JobQueue:
         job = self.client.get_job(job_id, consistent=True)
         if not job.status.is_claimable:
             return None
-        seen = self._lease_or_none(job.job_id)
+        seen = self.readable_lease(job.job_id)
         return None if seen is None else self._try_claim(seen, job.attempt, worker_id, machine or Machine())
 
     def _try_claim(self, seen: Lease, attempt: int, worker_id: str, machine: Machine) -> Lease | None:
@@ -504,7 +504,7 @@ class JobQueue:
     def held(self) -> list[tuple[Job, Lease]]:
         """Running jobs with their held leases; jobs released meanwhile are left out."""
         running = self.client.list_jobs_by_status(JobStatus.RUNNING)
-        leases = [(job, self._lease_or_none(job.job_id)) for job in running]
+        leases = [(job, self.readable_lease(job.job_id)) for job in running]
         return [(job, lease) for job, lease in leases if lease is not None and lease.lease_token is not None]
 
     def overdue(self, held: Sequence[tuple[Job, Lease]] | None = None) -> list[Lease]:
@@ -541,11 +541,12 @@ class JobQueue:
                 rescued += [] if job is None else [job]
         return rescued
 
-    def _lease_or_none(self, job_id: str) -> Lease | None:
+    def readable_lease(self, job_id: str) -> Lease | None:
+        """The lease; None, with a warning, if its row cannot be read, and None for a job of the original system."""
         try:
             return self.client.get_lease(job_id)
         except NotFound:
-            return None  # a job of the original system is read-only
+            return None
         except UnreadableRow as error:
             self._pass_over(job_id, error)
             return None
@@ -589,7 +590,7 @@ class JobQueue:
         `names` says of a pointer whether its checkpoint will be removed. Returns False, and changes nothing, when the
         job was retried, or has gone, since it was read, or is one of the original system.
         """
-        lease = self._lease_or_none(job.job_id)
+        lease = self.readable_lease(job.job_id)
         if lease is None or job.ended_at is None:
             return False
         pointers = {name: getattr(lease, name) for name in items.POINTERS}

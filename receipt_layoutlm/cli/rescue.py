@@ -94,7 +94,8 @@ def _watch(queue: JobQueue, overdue: list[Lease], seconds: float) -> list[Lease]
 
 def _row(queue: JobQueue, job: Job, lease: Lease | None) -> dict[str, object]:
     """`lease` as it was before the rescue; None for one that expired between reading and rescuing."""
-    attempt = queue.client.get_attempt(job.job_id, lease.attempt if lease else job.attempt)
+    number = lease.attempt if lease else job.attempt
+    worker_id = lease.worker_id if lease else queue.client.get_attempt(job.job_id, number).worker_id
     silent_since = renewed_at(lease, queue.timing) if lease else None
     silence = f", silent since {when(silent_since)}" if silent_since else ""
     if silent_since:
@@ -102,10 +103,10 @@ def _row(queue: JobQueue, job: Job, lease: Lease | None) -> dict[str, object]:
     return {
         "job_id": job.job_id,
         "name": job.name,
-        "worker_id": attempt.worker_id,
-        "attempt": attempt.attempt,
+        "worker_id": worker_id,
+        "attempt": number,
         "silent_since": silent_since and silent_since.isoformat(timespec="microseconds"),
         "status": job.status,
-        "text": f"{job.name} ({job.job_id}): attempt {attempt.attempt} of worker {attempt.worker_id}{silence}"
+        "text": f"{job.name} ({job.job_id}): attempt {number} of worker {worker_id}{silence}"
         f" -> {job.status}, {OUTCOMES.get(job.status, 'claimed again already')}",
     }

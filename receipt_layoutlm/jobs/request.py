@@ -225,6 +225,9 @@ def _both(names: Iterable[str]) -> str:
 MOST_VALUES: Final = 10_000
 """In a file of options, aliases written out: nine levels of nine aliases each would be 400 million."""
 
+LONGEST_NUMBER: Final = 1_000
+"""Characters of a whole number in a file of options."""
+
 _TAG_FAULTS: Final = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError)
 """Errors of yaml's constructors for a value that its tag does not fit, such as a date of the 99th month."""
 
@@ -238,8 +241,8 @@ def _values_in(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
     return known[node]
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that is written twice, where YAML's own loader takes the last one."""
+class _OptionsLoader(yaml.SafeLoader):
+    """Refuses a key that is written twice, where YAML's own loader takes the last one, and endless numbers."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         lines: dict[str, int] = {}
@@ -251,16 +254,23 @@ class _UniqueKeys(yaml.SafeLoader):
             lines[str(key.value)] = line
         return super().construct_mapping(node, deep)
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        if len(node.value) > LONGEST_NUMBER:  # Python reads one in hexadecimal digits, and cannot show it
+            where = f"the number in line {node.start_mark.line + 1} has {len(node.value):,} characters"
+            raise yaml.YAMLError(f"{where}, more than {LONGEST_NUMBER:,}")
+        return super().construct_yaml_int(node)
+
+
+_OptionsLoader.add_constructor("tag:yaml.org,2002:int", _OptionsLoader.construct_yaml_int)
+
 
 def read_config_file(path: Path) -> dict[str, object]:
     """The options in a YAML file; raises ConfigError when it is not a mapping."""
     try:
-        loader = _UniqueKeys(read_source(path, TextOptions(encoding="utf-8")))
+        loader = _OptionsLoader(read_source(path, TextOptions(encoding="utf-8")))
         node = loader.get_single_node()
         if node is not None and _values_in(node, {}) > MOST_VALUES:
-            raise ConfigError(
-                f"{path}: its aliases stand for more than {MOST_VALUES:,} values: write out what is meant"
-            )
+            raise yaml.YAMLError(f"its aliases stand for more than {MOST_VALUES:,} values: write out what is meant")
         document = None if node is None else loader.construct_document(node)
     except DataError as error:
         raise ConfigError(str(error)) from error

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
-from receipt_dynamo import DynamoClient, Job, JobQueue, JobStatus
+from receipt_dynamo import DynamoClient, Job, JobQueue, JobStatus, NotFound, UnreadableRow
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.run.manifest import MANIFEST
 from receipt_layoutlm.storage.bucket import Bucket
@@ -78,7 +78,11 @@ def leftovers(
                 continue
             bucket, keys = open_bucket(job.storage.bucket), RunKeys(job.storage, job.job_id)
             stored = [keys.checkpoint_at(each.attempt, each.global_step) for each in left_folders(bucket, keys)]
-            kept = _only_weights(client, bucket, keys) if stored else None
+            try:
+                kept = _only_weights(client, bucket, keys) if stored else None
+            except (NotFound, UnreadableRow) as error:  # which of them is the best is not known
+                log.warning("job %s keeps its checkpoints: %s", job.job_id, error)
+                continue
             folders = tuple(folder for folder in stored if folder != kept)
             if folders:
                 yield Leftover(job, folders, sum(size for folder in folders for _key, size in bucket.sizes(folder)))

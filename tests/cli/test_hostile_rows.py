@@ -320,6 +320,8 @@ def test_every_reader_of_a_lease_passes_over_what_it_cannot_use(world: World, od
     readers = world.readers()
     for reader in ("look", "fleet status", "job list", f"job show {world.ids['busy']}", "rescue --dry-run --watch 0"):
         assert complaint(readers[reader]()) is None, reader
+    listed = readers["job list"]()
+    assert listed.exit_code == 0 and all(job_id[:8] in listed.stdout for job_id in world.ids.values()), listed.output
 
 
 @pytest.mark.engine

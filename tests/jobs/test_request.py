@@ -134,3 +134,21 @@ def test_a_file_that_is_no_mapping_is_refused_by_name(tmp_path: Path, text: str)
 
     with pytest.raises(ConfigError, match=r"run\.yaml"):
         read_config_file(path)
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "0x" + "f" * 5000, "0b" + "1" * 30_000, "1" + ":59" * 9000])
+def test_a_number_without_end_is_refused_in_every_notation_with_its_line(tmp_path: Path, number: str) -> None:
+    file = tmp_path / "options.yaml"
+    file.write_text(f"epochs: 3\nlabel_merges: {{A: {number}}}\n")
+    with pytest.raises(ConfigError, match=r"^.*options.yaml: the number in line 2 has [\d,]+ characters"):
+        read_config_file(file)
+
+
+def test_aliases_that_stand_for_millions_of_values_are_refused(tmp_path: Path) -> None:
+    levels = [
+        f"{name}: &{name} [{', '.join([f'*{inner}'] * 10)}]" for inner, name in zip("abcdefg", "bcdefgh", strict=True)
+    ]
+    file = tmp_path / "options.yaml"
+    file.write_text("\n".join(["a: &a [x, x]", *levels]))
+    with pytest.raises(ConfigError, match=r"^[^:]*options.yaml: its aliases stand for more than 10,000 values"):
+        read_config_file(file)

@@ -8,9 +8,9 @@ import json
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
-from receipt_dynamo import Attempt, JobMetric, Timing
+from receipt_dynamo import Timing
 from receipt_dynamo import client as client_module
 from tests.receipt_dynamo.protocol_faults import Broken, Operation
 from tests.receipt_dynamo.protocol_store import RawRow
@@ -149,18 +149,21 @@ class Rules:
         require(shown == [*history, *own], "the shown evaluations are the history", shown, history, own)
 
 
+class _Evaluation(NamedTuple):
+    attempt: int
+    global_step: int
+
+
+class _Attempt(NamedTuple):
+    attempt: int
+    resume_step: int
+
+
 def view_of(stored: Stored) -> list[Place]:
     """The evaluations that the run store shows of these rows."""
-    # rows of the run store's own making: to check them again takes a tenth of a schedule
-    metrics = [
-        JobMetric.model_construct(attempt=row["attempt"], global_step=row["global_step"])
-        for _, row in sorted(stored.metrics.items())
-    ]
-    attempts = [
-        Attempt.model_construct(attempt=number, resume_step=row["resume_step"])
-        for number, row in sorted(stored.attempts.items())
-    ]
-    shown = client_module.visible(metrics, attempts)
+    metrics = [_Evaluation(*place_of(row)) for row in ordered(stored.metrics)]
+    attempts = [_Attempt(number, row["resume_step"]) for number, row in sorted(stored.attempts.items())]
+    shown = client_module.visible(metrics, attempts)  # type: ignore[arg-type]  # to make its records takes an eighth
     return [(metric.attempt or 0, metric.global_step or 0) for metric in shown]
 
 

@@ -12,7 +12,7 @@ import boto3
 import pytest
 from click.testing import CliRunner, Result
 
-from receipt_dynamo import DynamoClient, Job, JobError, JobLog, JobQueue, JobStatus, Pointer, Storage, utcnow
+from receipt_dynamo import DynamoClient, Job, JobError, JobLog, JobQueue, JobStatus, Pointer, Storage, items, utcnow
 from receipt_layoutlm.cli import cli
 from receipt_layoutlm.cli.connection import Connection
 from receipt_layoutlm.cli.upkeep import Upkeep, expire
@@ -151,6 +151,22 @@ def test_the_only_weights_of_a_job_without_success_stay(
 
     assert files_of(store.bucket, job) == {name for name in FILES if "/checkpoint-9/" not in name}
     assert found() == []
+
+
+@pytest.mark.engine
+def test_a_job_whose_lease_cannot_be_read_keeps_its_checkpoints_and_stops_no_other(
+    store: Store, tmp_path: Path
+) -> None:
+    broken, sound = (ended(store, tmp_path, name, JobStatus.FAILED) for name in ("broken", "sound"))
+    client = store.queue.client
+    client.raw.update_item(
+        TableName=client.table_name,
+        Key=items.lease_key(broken.job_id),
+        UpdateExpression="SET renewals = :r",
+        ExpressionAttributeValues={":r": {"S": "many"}},
+    )
+    left = list(leftovers(store.queue, lambda _name: store.bucket, timedelta(minutes=-1)))
+    assert [each.job.job_id for each in left] == [sound.job_id]
 
 
 @pytest.mark.engine

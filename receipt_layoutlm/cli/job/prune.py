@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.filesize import decimal
 
-from receipt_dynamo import InvalidInput, JobQueue, JobStatus, NotFound
+from receipt_dynamo import InvalidInput, JobQueue, JobStatus, NotFound, UnreadableRow
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.progress import counting_bar
@@ -97,7 +97,7 @@ def _prunable_jobs(
         run_dirs[path.parent.name].append(path)
     found = list(leftovers(queue, connection.open_bucket, age, statuses))
     for job_id in run_dirs.keys() - {left.job.job_id for left in found}:
-        with suppress(NotFound, InvalidInput):  # of another store
+        with suppress(NotFound, InvalidInput, UnreadableRow):  # of another store, or of a row that was named already
             job = queue.client.get_job(job_id)
             if job.status in statuses and job.ended_at is not None and job.ended_at < queue.now() - age:
                 found.append(Leftover(job, (), 0))
