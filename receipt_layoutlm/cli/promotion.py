@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from receipt_dynamo import NotFound, Promotion
+from receipt_layoutlm.cli.before_after import labelled_source, show_before_after
 from receipt_layoutlm.cli.completion import job_names
 from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.find import find_named_job
@@ -50,7 +51,14 @@ def gate_options(command: F) -> F:
 @click.command("promote")
 @click.argument("reference", metavar="JOB", shell_complete=job_names)
 @STAGE
-@click.option("--reason", required=True, help="Why; it is kept with the version.")
+@click.option("--reason", help="Why; it is kept with the version.")
+@click.option(
+    "--before-after",
+    metavar="SOURCE",
+    help="Promote nothing: count perfect, partial and wrong answers of the model in use and of this one on labelled "
+    "pages, a dataset, a JSONL file, or a folder of such files.",
+)
+@click.option("--pages", type=click.IntRange(min=1), default=100, show_default=True, help="Pages for --before-after.")
 @gate_options
 @click.option("--force", is_flag=True, help="Promote although gates refuse; what they said is kept with the version.")
 @click.option("--dry-run", is_flag=True, help="Ask the gates and change nothing.")
@@ -60,7 +68,9 @@ def promote_command(
     connection: Connection,
     reference: str,
     stage: str,
-    reason: str,
+    reason: str | None,
+    before_after: str | None,
+    pages: int,
     force: bool,
     dry_run: bool,
     as_json: bool,
@@ -72,11 +82,17 @@ def promote_command(
     validation pages that both predicted; `none` switches a gate off. A model that was in use is never deleted.
 
     \b
+    layoutlm-cli model promote @best --before-after receipts
     layoutlm-cli model promote @best --reason "two points more on totals"
     layoutlm-cli predict receipt.jpg --job @production
     """
     from receipt_layoutlm.jobs.promotion import NotPromoted, examine, promote
 
+    if before_after is not None:
+        show_before_after(connection, reference, stage, labelled_source(connection, before_after), pages, as_json)
+        return
+    if reason is None and not dry_run:
+        raise click.UsageError("--reason is missing: say why, it is kept with the version")
     given = {name: None if bound == "none" else bound for name, bound in bounds.items() if bound is not None}
     gates = Gates.model_validate(given)
     queue = connection.queue()
@@ -91,7 +107,7 @@ def promote_command(
         if dry_run:
             say(f"{clean(job.name)} would be in use as @{stage}")
             return
-        promotion = promote(queue, connection.open_bucket, candidate, stage, reason)
+        promotion = promote(queue, connection.open_bucket, candidate, stage, reason or "")
     _say_in_use(promotion, as_json)
 
 
