@@ -51,13 +51,14 @@ from receipt_dynamo.errors import (
     UnreadableRow,
     store_error,
 )
+from receipt_dynamo.frames import jobs_frame, metrics_frame
 from receipt_dynamo.gateway import refuse_gateways
 from receipt_dynamo.items import ExclusionsItem, ForgottenPageItem, JobLogItem, JobMetricItem, LeaseItem, RawItem
 from receipt_dynamo.limits import check_lengths
 from receipt_dynamo.local_table import find_local_table, local_session
 from receipt_dynamo.metrics_view import OriginalValue, evaluation_from, fold_original_rows, visible
 from receipt_dynamo.model_items import VERSION_PREFIX, promotion_from, stage_pk
-from receipt_dynamo.notebook import Records, jobs_frame, metrics_frame
+from receipt_dynamo.notebook import Records
 from receipt_dynamo.reads import Reader
 from receipt_dynamo.server_clock import ServerClock
 from receipt_dynamo.unreadable import read, readable
@@ -205,11 +206,11 @@ class DynamoClient:
         return _first(sorted(jobs, key=lambda job: job.created_at, reverse=True), limit)
 
     def jobs_frame(self, limit: int | None = None) -> "pandas.DataFrame":
-        """The jobs, newest first, as a frame of pandas: see receipt_dynamo.notebook. Raises NoPandas."""
+        """The jobs, newest first, as a frame of pandas: see receipt_dynamo.frames. Raises NoPandas."""
         return jobs_frame(self.list_jobs(limit))
 
     def metrics_frame(self, job_id: str) -> "pandas.DataFrame":
-        """The visible evaluations of a job as a frame of pandas: see receipt_dynamo.notebook. Raises NoPandas."""
+        """The visible evaluations of a job as a frame of pandas: see receipt_dynamo.frames. Raises NoPandas."""
         return metrics_frame(self.list_job_metrics(job_id))
 
     @checked

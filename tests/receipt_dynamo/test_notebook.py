@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from receipt_dynamo import JobQueue
-from receipt_dynamo.notebook import NoPandas
+from receipt_dynamo.frames import NoPandas
 from tests.support.jobs import NOON, claim, evaluation, submit, summary
 
 
