@@ -13,6 +13,7 @@ from receipt_layoutlm.cli.tables import clean, score
 from receipt_layoutlm.jobs.why import why
 from receipt_layoutlm.jobs.why_facts import facts_of, lease_or_none, state_text
 from receipt_layoutlm.jobs.why_open import PHASES
+from receipt_layoutlm.jobs.wording import share_done
 from receipt_layoutlm.run.progress import LeaseProgress
 
 POLL_SECONDS = 3.0
@@ -66,6 +67,7 @@ def wait_for(
                         phase = PHASES.get(progress.phase, clean(progress.phase))
                         state += f": {phase}, step {progress.step} of {progress.total}, "
                         state += f"epoch {progress.epoch}"
+                        state += (done := share_done(progress)) and f", {done}"
                     status.update(state)
                 pause(POLL_SECONDS)
     except KeyboardInterrupt:

@@ -6,6 +6,7 @@ from pydantic import JsonValue
 
 from receipt_dynamo import JobError
 from receipt_layoutlm.run.events import FINISH_TEXTS
+from receipt_layoutlm.run.progress import LeaseProgress
 
 LONGEST_SECONDS = 1e12  # some 30,000 years
 TEXT_LENGTH = 300  # characters of a stored text inside a sentence
@@ -47,6 +48,14 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes % 60:02d} min"
     return f"{minutes} min {whole % 60:02d} s" if minutes else f"{whole} s"
+
+
+def share_done(progress: LeaseProgress | None) -> str:
+    """41 %, 12 min 05 s left; empty while nothing is known."""
+    if progress is None or progress.percent is None:
+        return ""
+    left = "" if progress.left_seconds is None else f", {duration(progress.left_seconds)} left"
+    return f"{progress.percent} %{left}"
 
 
 def clock(time: datetime, now: datetime) -> str:

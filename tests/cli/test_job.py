@@ -25,6 +25,7 @@ from receipt_dynamo import (
 )
 from receipt_layoutlm.cli import cli
 from receipt_layoutlm.run.manifest import write_manifest
+from receipt_layoutlm.run.progress import LeaseProgress
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.keys import RunKeys
 from tests.support import original_system
@@ -455,3 +456,11 @@ def test_a_job_that_does_not_exist_is_one_line_and_exit_code_1(queue: JobQueue) 
 
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: no job 'nothing'") and "Traceback" not in result.stderr
+
+
+def test_a_running_job_shows_its_share_of_steps_and_the_time_left_in_list_and_show(queue: JobQueue) -> None:
+    submit(queue)
+    queue.renew(claim(queue), LeaseProgress("train", 41, 100, 1.2, left_seconds=185).text)
+
+    assert "running: 41 %, 3 min 05 s left" in ok("list")
+    assert "running: 41 %, 3 min 05 s left" in ok("show", "mine")

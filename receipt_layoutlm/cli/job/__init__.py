@@ -28,7 +28,7 @@ from receipt_layoutlm.cli.wait import WAIT_HELP, wait_for
 from receipt_layoutlm.jobs.find import find_job_to
 from receipt_layoutlm.jobs.timeline import timeline
 from receipt_layoutlm.jobs.why import why
-from receipt_layoutlm.jobs.why_facts import facts_of, lease_or_none, state_text
+from receipt_layoutlm.jobs.why_facts import facts_of, lease_or_none, state_with_progress
 from receipt_layoutlm.jobs.wording import ago, cause_words
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -71,7 +71,11 @@ def list_(connection: Connection, status: str | None, name: str | None, limit: i
         return
     running, now = [job for job in jobs if job.status is JobStatus.RUNNING], queue.now()
     leases = {job.job_id: lease_or_none(queue, job.job_id) for job in running}
-    say(jobs_table(jobs, {job.job_id: state_text(job, leases[job.job_id], queue.timing, now) for job in running}))
+    say(
+        jobs_table(
+            jobs, {job.job_id: state_with_progress(job, leases[job.job_id], queue.timing, now) for job in running}
+        )
+    )
 
 
 @job.command()
@@ -124,7 +128,7 @@ def show(connection: Connection, reference: str, as_json: bool) -> None:
             )
         )
         return
-    say(facts_text(job, state_text(job, lease, queue.timing, now), report_uri))
+    say(facts_text(job, state_with_progress(job, lease, queue.timing, now), report_uri))
     if history.rows:
         say(timeline_text(history))
     if report := report_text(job, metrics):
