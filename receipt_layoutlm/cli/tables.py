@@ -22,6 +22,7 @@ BY_WORKER = "snapshot to be taken by the worker"  # of a job that has not pinned
 PHASE_TITLES = {"encode": "data"}
 UNLIMITED = sys.maxsize  # columns of a table that no terminal shows
 GAP = 3  # columns between two cells, as rich draws them
+BARS, MOST_BARS = "▁▂▃▄▅▆▇█", 8
 _EXTRAS = ("macro_f1", "field_f1", "train_f1")
 _LOSSES = ("train_loss", "eval_loss")
 
@@ -113,6 +114,16 @@ def reached_text(results: Mapping[str, JsonValue]) -> str:
 def whole(value: JsonValue) -> str:
     """A whole number; empty if there is no value."""
     return f"{value:.0f}" if isinstance(value, int | float) else ""
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """At most MOST_BARS bars, evenly spread over the values, from the least to the greatest; empty without two."""
+    if len(values) < 2:
+        return ""
+    steps = min(len(values), MOST_BARS)
+    drawn = [values[round(place * (len(values) - 1) / (steps - 1))] for place in range(steps)]
+    least, span = min(drawn), max(drawn) - min(drawn)
+    return "".join(BARS[round((value - least) / span * (len(BARS) - 1)) if span else 0] for value in drawn)
 
 
 def jobs_table(jobs: Sequence[Job], states: Mapping[str, str]) -> str:

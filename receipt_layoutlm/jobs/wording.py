@@ -28,6 +28,8 @@ CAUSES = {
     "unknown": "the cause is unknown",
 }
 
+PHASES = {"encode": "encoding pages", "train": "training", "evaluate": "evaluating"}
+
 OUTCOMES = {
     None: "running",
     "lease expired": "lost: its lease expired",
@@ -56,6 +58,14 @@ def share_done(progress: LeaseProgress | None) -> str:
         return ""
     left = "" if progress.left_seconds is None else f", {duration(progress.left_seconds)} left"
     return f"{progress.percent} %{left}"
+
+
+def position_text(progress: LeaseProgress) -> str:
+    """training, step 164 of 400, epoch 1.64, 41 %, 12 min 05 s left."""
+    phase = PHASES.get(progress.phase) or cut(progress.phase)
+    done = share_done(progress)
+    position = f"step {progress.step} of {progress.total}, epoch {progress.epoch:g}"
+    return f"{phase}, {position}" + (done and f", {done}")
 
 
 def clock(time: datetime, now: datetime) -> str:

@@ -21,6 +21,7 @@ from receipt_layoutlm.cli.job.export import export_runs_command
 from receipt_layoutlm.cli.job.prune import prune
 from receipt_layoutlm.cli.job.report import facts_text, report_document, report_text
 from receipt_layoutlm.cli.job.verify_resume import verify_resume_command
+from receipt_layoutlm.cli.job.watch import watch
 from receipt_layoutlm.cli.lazy_group import FullHelpGroup
 from receipt_layoutlm.cli.output import pasteable, say
 from receipt_layoutlm.cli.tables import clean, jobs_table, metrics_table, timeline_text, when
@@ -48,6 +49,7 @@ job.add_command(evaluate_checkpoints_command)
 job.add_command(export_runs_command)
 job.add_command(prune)
 job.add_command(verify_resume_command)
+job.add_command(watch)
 
 
 @job.command("list")
