@@ -122,6 +122,24 @@ def test_show_tells_what_was_asked_for_what_came_out_and_each_attempt(queue: Job
     assert [attempt["outcome"] for attempt in told["attempts"]] == ["succeeded"]
 
 
+def test_show_has_the_confusion_matrix_alone_where_one_is_stored(queue: JobQueue) -> None:
+    submit(queue)
+    confusion = {"O": {"O": 90, "DATE": 2}, "DATE": {"O": 4, "DATE": 5, "TOTAL": 1}}
+    assert "mine is pending and has no confusion matrix" in ok("show", "mine", "--confusion")
+    assert json.loads(ok("show", "mine", "--confusion", "--json")) == {}
+
+    lease = claim(queue)
+    results = {"metric_value": 0.5, "confusion": confusion}
+    queue.complete(lease, results=results, summary=log(lease, 9, "run_summary"))  # type: ignore[arg-type]
+
+    lines = [line.split("   ") for line in ok("show", "mine", "--confusion").splitlines()]
+    rows = {cells[0].strip(): [cell.strip() for cell in cells[1:] if cell.strip()] for cells in lines}
+    assert rows["O"] == ["92", "90", "98 %", "DATE 2"]
+    assert rows["DATE"] == ["10", "5", "50 %", "O 4, TOTAL 1"]
+    assert rows["TOTAL"] == ["0", "0"]
+    assert json.loads(ok("show", "mine", "--confusion", "--json")) == confusion
+
+
 def test_show_reports_health_weights_decodings_and_scores_of_entities_and_of_words(queue: JobQueue) -> None:
     submit(queue)
     lease = claim(queue)

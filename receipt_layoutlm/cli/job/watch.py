@@ -44,7 +44,7 @@ def watch(connection: Connection, reference: str, as_json: bool) -> None:
     job = find_named_job(queue.client, reference)
     stream = sys.stderr if as_json else sys.stdout
     on_terminal = stream.isatty() and not Console(stderr=as_json).is_dumb_terminal
-    with left_alone(job, "watch"), dashboard(queue, as_json) if on_terminal else _lines(as_json) as show:
+    with left_alone(job, "watch"), dashboard(queue, as_json) if on_terminal else plain_lines(as_json) as show:
         job = follow(queue, job.job_id, show)
     ended = ended_here(job, os.environ)
     if as_json:
@@ -121,7 +121,7 @@ def rates_text(progress: LeaseProgress) -> str:
 
 
 @contextmanager
-def _lines(err: bool) -> Iterator[Callable[[Look], None]]:
+def plain_lines(err: bool) -> Iterator[Callable[[Look], None]]:
     """A line for each evaluation, each state, and each percent of the steps."""
     before: tuple[str, int, str | int | None] | None = None
 
