@@ -361,9 +361,19 @@ class DynamoClient:
         return newest if isinstance(newest, JobMetric) else None
 
     @checked
-    def iter_job_logs(self, job_id: str, *, page: int | None = None) -> Iterator[JobLog]:
-        rows = self._query(None, items.job_pk(parse_job_id(job_id)), prefix=items.LOG_PREFIX, page=page)
+    def iter_job_logs(self, job_id: str, *, page: int | None = None, after: datetime | None = None) -> Iterator[JobLog]:
+        """Events in time order; only those `after` a time."""
+        job_id = parse_job_id(job_id)
+        start = items.log_key(job_id, after) if after else None
+        rows = self._query(None, items.job_pk(job_id), prefix=items.LOG_PREFIX, page=page, start=start)
         return self._readable(items.log_from, rows)
+
+    @checked
+    def newest_job_logs(self, job_id: str, limit: int) -> list[JobLog]:
+        """The last events, in time order."""
+        partition = items.job_pk(parse_job_id(job_id))
+        rows = self._query(None, partition, prefix=items.LOG_PREFIX, newest_first=True, page=_page(limit))
+        return _first(self._readable(items.log_from, rows), limit)[::-1]
 
     @checked
     def list_job_logs(self, job_id: str, limit: int | None = None) -> list[JobLog]:

@@ -382,6 +382,10 @@ def metric_key(job_id: str, timestamp: datetime) -> RawItem:
     return key(job_pk(job_id), METRIC_PREFIX + stamp(timestamp))
 
 
+def log_key(job_id: str, timestamp: datetime) -> RawItem:
+    return key(job_pk(job_id), LOG_PREFIX + stamp(timestamp))
+
+
 _METRIC_COLUMNS = frozenset({"job_id", "timestamp", "metric_name", "metric_value", "global_step", "attempt", "seq"})
 
 

@@ -169,6 +169,31 @@ def per_label_table(per_label: JsonValue, seen: JsonValue = None) -> str:
     return _filled(("label", "precision", "recall", "f1", "support", "seen per epoch"), rows)
 
 
+def confusion_table(confusion: Mapping[str, Mapping[str, int]]) -> str:
+    """One line per true label: its words, the share that was recognised, and what the others were taken for."""
+    names = sorted(
+        confusion.keys() | {name for row in confusion.values() for name in row}, key=lambda name: (name != "O", name)
+    )
+    rows = []
+    for true in names:
+        row = confusion.get(true, {})
+        total, right = sum(row.values()), row.get(true, 0)
+        wrong = sorted(
+            ((count, name) for name, count in row.items() if name != true and count),
+            key=lambda each: (-each[0], each[1]),
+        )
+        share = f"{right / total:.0%}".replace("%", " %") if total else ""
+        rows.append((true, total, right, share, ", ".join(f"{name} {count}" for count, name in wrong)))
+    header = (
+        Column("true"),
+        Column("support"),
+        Column("correct"),
+        Column("recall", rank=1),
+        Column("taken for", wraps=True),
+    )
+    return table(header, rows)
+
+
 def datasets_table(datasets: Sequence[Dataset]) -> str:
     """One line per snapshot."""
     header = (

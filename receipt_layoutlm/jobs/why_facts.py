@@ -6,7 +6,8 @@ from itertools import takewhile
 
 from receipt_dynamo import Alert, Attempt, FleetRows, Job, JobQueue, JobStatus, Lease, NotFound, ServedQueue, Timing
 from receipt_dynamo.client import claim_order
-from receipt_layoutlm.jobs.wording import duration
+from receipt_layoutlm.jobs.wording import duration, share_done
+from receipt_layoutlm.run.progress import LeaseProgress
 
 RESCUES = {JobStatus.INTERRUPTED: "requeued", JobStatus.FAILED: "failed", JobStatus.CANCELLED: "cancelled"}
 
@@ -92,6 +93,18 @@ def state_text(job: Job, lease: Lease | None, timing: Timing, now: datetime) -> 
     consequence = RESCUES[status_after_rescue(job, lease)]
     left = (due - now).total_seconds()
     return f"lost, {consequence} " + (f"in {duration(left)}" if left > 0 else "by the next rescue")
+
+
+def state_with_progress(job: Job, lease: Lease | None, timing: Timing, now: datetime) -> str:
+    """As state_text, for a healthy running job with its share of steps and the time left: `running: 41 %, 3 min left`.
+
+    Both are those of the last renewal.
+    """
+    state = state_text(job, lease, timing, now)
+    if lease is None or state != JobStatus.RUNNING:
+        return state
+    done = share_done(LeaseProgress.parse(lease.progress))
+    return f"{state}: {done}" if done else state
 
 
 def final_events(facts: Facts) -> list[str]:

@@ -7,11 +7,10 @@ from receipt_dynamo import Attempt, Job, JobStatus, Lease
 from receipt_layoutlm.config_documents import missing_support
 from receipt_layoutlm.jobs.timeline import timeline
 from receipt_layoutlm.jobs.why_facts import Facts, final_events, renewed_at, rescue_at, status_after_rescue
-from receipt_layoutlm.jobs.wording import ago, cause, clock, count, cut, duration
+from receipt_layoutlm.jobs.wording import ago, cause, clock, count, cut, duration, position_text
 from receipt_layoutlm.run.progress import LeaseProgress
 from receipt_layoutlm.worker.cost_limit import spent
 
-PHASES = {"encode": "encoding pages", "train": "training", "evaluate": "evaluating"}
 ENDINGS = {"lease expired": "cut off when its lease expired", None: "without an end"}
 
 
@@ -149,9 +148,7 @@ def explain_running(facts: Facts, lease: Lease) -> Iterator[str]:
     if progress is None:
         yield "It has not reported progress yet."
     else:
-        share = f" ({progress.step / progress.total:.0%})" if progress.total > 0 else ""
-        phase = PHASES.get(progress.phase, cut(progress.phase))
-        yield f"Last reported: {phase}, step {progress.step} of {progress.total}{share}, epoch {progress.epoch:g}."
+        yield f"Last reported: {position_text(progress)}."
     if half_batch := _half_batch(job):
         yield f"This attempt {half_batch}."
     if pointer is None:

@@ -6,6 +6,7 @@ from pydantic import JsonValue
 
 from receipt_dynamo import JobError
 from receipt_layoutlm.run.events import FINISH_TEXTS
+from receipt_layoutlm.run.progress import LeaseProgress
 
 LONGEST_SECONDS = 1e12  # some 30,000 years
 TEXT_LENGTH = 300  # characters of a stored text inside a sentence
@@ -28,6 +29,8 @@ CAUSES = {
     "unknown": "the cause is unknown",
 }
 
+PHASES = {"encode": "encoding pages", "train": "training", "evaluate": "evaluating"}
+
 OUTCOMES = {
     None: "running",
     "lease expired": "lost: its lease expired",
@@ -48,6 +51,22 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes % 60:02d} min"
     return f"{minutes} min {whole % 60:02d} s" if minutes else f"{whole} s"
+
+
+def share_done(progress: LeaseProgress | None) -> str:
+    """41 %, 12 min 05 s left; empty while nothing is known."""
+    if progress is None or progress.percent is None:
+        return ""
+    left = "" if progress.left_seconds is None else f", {duration(progress.left_seconds)} left"
+    return f"{progress.percent} %{left}"
+
+
+def position_text(progress: LeaseProgress) -> str:
+    """training, step 164 of 400, epoch 1.64, 41 %, 12 min 05 s left."""
+    phase = PHASES.get(progress.phase) or cut(progress.phase)
+    done = share_done(progress)
+    position = f"step {progress.step} of {progress.total}, epoch {progress.epoch:g}"
+    return f"{phase}, {position}" + (done and f", {done}")
 
 
 def clock(time: datetime, now: datetime) -> str:

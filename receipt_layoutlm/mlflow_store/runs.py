@@ -83,8 +83,16 @@ def experiments_of(jobs: Iterable[Job], place: Place) -> list[Experiment]:
 
 def run_of(job: Job, latest: JobMetric | None, place: Place) -> Run:
     """A job as a run; its metrics are those of its last visible evaluation, and the scores of its results."""
+    metrics = [*([] if latest is None else points_of(latest)), *result_points(job)]
+    params = [Param(_shown(name), _shown(value)) for name, value in params_of(job.job_config).items()]
+    tags = [RunTag(_shown(name), _shown(value)) for name, value in tags_of(job).items() if value]
+    return Run(info_of(job, place), RunData(metrics, params, tags), RunInputs(datasets_of(job.job_config)))
+
+
+def info_of(job: Job, place: Place) -> RunInfo:
+    """The attributes of a job's run, which take no evaluation."""
     experiment = experiment_id(experiment_name(job))
-    info = RunInfo(
+    return RunInfo(
         job.job_id,
         experiment,
         job.created_by,
@@ -95,10 +103,6 @@ def run_of(job: Job, latest: JobMetric | None, place: Place) -> Run:
         place(f"{experiment}/{job.job_id}/artifacts"),
         _shown(job.name),
     )
-    metrics = [*([] if latest is None else points_of(latest)), *result_points(job)]
-    params = [Param(_shown(name), _shown(value)) for name, value in params_of(job.job_config).items()]
-    tags = [RunTag(_shown(name), _shown(value)) for name, value in tags_of(job).items() if value]
-    return Run(info, RunData(metrics, params, tags), RunInputs(datasets_of(job.job_config)))
 
 
 def points_of(evaluation: JobMetric) -> list[Metric]:

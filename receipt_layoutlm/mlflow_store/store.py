@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import Final
 
-from mlflow.entities import DatasetInput, Experiment, Metric, Run, ViewType
+from mlflow.entities import DatasetInput, Experiment, Metric, Run, RunData, ViewType
 from mlflow.entities.dataset_summary import _DatasetSummary
 from mlflow.entities.metric import MetricWithRunId
 from mlflow.entities.trace_info import TraceInfo
@@ -26,6 +26,7 @@ from receipt_layoutlm.mlflow_store.runs import (
     evaluation_in_results,
     experiment_name,
     experiments_of,
+    info_of,
     points_of,
     result_points,
     run_of,
@@ -112,11 +113,16 @@ class TableStore(AbstractStore):  # type: ignore[misc]  # mlflow is not read by 
     ) -> tuple[list[Run], str | None]:
         _check_page(max_results)
         with with_mlflow_errors(), _understood(filter_string, order_by):
-            jobs = self._jobs_in(experiment_ids, run_view_type)
-            latest = self._latest_for(jobs, _metrics_in(filter_string, order_by))
-            runs = SearchUtils.filter([self._run(job, latest) for job in jobs], filter_string)
-            page, token = SearchUtils.paginate(SearchUtils.sort(runs, order_by), page_token, max_results)
-            shown = [self._runs[run.info.run_id][0] for run in page]
+            jobs = {job.job_id: job for job in self._jobs_in(experiment_ids, run_view_type)}
+            named = _named_in(filter_string, order_by)
+            if all(kind == "attribute" for kind, _ in named):  # a list: whole runs are made of the page alone
+                runs = [Run(info_of(job, self._place), RunData()) for job in jobs.values()]
+            else:
+                latest = self._latest_for(list(jobs.values()), {key for kind, key in named if kind == "metric"})
+                runs = [self._run(job, latest) for job in jobs.values()]
+            found = SearchUtils.sort(SearchUtils.filter(runs, filter_string), order_by)
+            page, token = SearchUtils.paginate(found, page_token, max_results)
+            shown = [jobs[run.info.run_id] for run in page]
             latest = self.records.latest(shown)
             return [self._run(job, latest) for job in shown], token
 
@@ -218,10 +224,11 @@ def _keys(job: Job, evaluation: JobMetric | None) -> set[str]:
     return {point.key for point in points}
 
 
-def _metrics_in(filter_string: str | None, order_by: Sequence[str] | None) -> set[str]:
+def _named_in(filter_string: str | None, order_by: Sequence[str] | None) -> set[tuple[str, str]]:
+    """Kind and name of all that a search mentions."""
     clauses = [(each["type"], each["key"]) for each in SearchUtils.parse_search_filter(filter_string)]
     orders = [SearchUtils.parse_order_by_for_search_runs(each)[:2] for each in order_by or ()]
-    return {key for kind, key in (*clauses, *orders) if kind == "metric"}
+    return {*clauses, *orders}
 
 
 def _check_page(max_results: int) -> None:

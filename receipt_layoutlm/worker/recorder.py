@@ -30,7 +30,7 @@ from receipt_layoutlm.run.events import (
     Progress,
     Started,
 )
-from receipt_layoutlm.run.progress import LeaseProgress
+from receipt_layoutlm.run.progress import Pace
 from receipt_layoutlm.run.record import RunRecord
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.errors import StorageError, StorageUnavailable, keep_trying
@@ -99,6 +99,7 @@ class Recorder:
         self._stored: list[StoredCheckpoint] | None = None  # None: those of earlier attempts are not listed yet
         self._last_step = lease.checkpoint.global_step if lease.checkpoint else 0
         self._last_seq = 0
+        self._pace = Pace()
         logs = self._keys.attempt(lease.attempt) + "logs/"
         train_log, events = run_dir.train_log, run_dir.events
         self.train_log = LogMirror(
@@ -142,8 +143,7 @@ class Recorder:
         match event:
             case Progress():
                 self._last_step = event.global_step
-                progress = LeaseProgress(event.phase, event.global_step, event.total_steps, event.epoch)
-                self._heartbeat.progress = progress.text
+                self._heartbeat.progress = self._pace.progress(event).text
             case Evaluation():
                 self._last_step = event.global_step
                 self.rows.add_evaluation(event)

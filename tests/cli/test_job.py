@@ -25,6 +25,7 @@ from receipt_dynamo import (
 )
 from receipt_layoutlm.cli import cli
 from receipt_layoutlm.run.manifest import write_manifest
+from receipt_layoutlm.run.progress import LeaseProgress
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.keys import RunKeys
 from tests.support import original_system
@@ -119,6 +120,24 @@ def test_show_tells_what_was_asked_for_what_came_out_and_each_attempt(queue: Job
     assert job.job_id in text and "epochs=3" in text and "0.6667" in text
     assert told["results"]["metric_value"] == 0.75
     assert [attempt["outcome"] for attempt in told["attempts"]] == ["succeeded"]
+
+
+def test_show_has_the_confusion_matrix_alone_where_one_is_stored(queue: JobQueue) -> None:
+    submit(queue)
+    confusion = {"O": {"O": 90, "DATE": 2}, "DATE": {"O": 4, "DATE": 5, "TOTAL": 1}}
+    assert "mine is pending and has no confusion matrix" in ok("show", "mine", "--confusion")
+    assert json.loads(ok("show", "mine", "--confusion", "--json")) == {}
+
+    lease = claim(queue)
+    results = {"metric_value": 0.5, "confusion": confusion}
+    queue.complete(lease, results=results, summary=log(lease, 9, "run_summary"))  # type: ignore[arg-type]
+
+    lines = [line.split("   ") for line in ok("show", "mine", "--confusion").splitlines()]
+    rows = {cells[0].strip(): [cell.strip() for cell in cells[1:] if cell.strip()] for cells in lines}
+    assert rows["O"] == ["92", "90", "98 %", "DATE 2"]
+    assert rows["DATE"] == ["10", "5", "50 %", "O 4, TOTAL 1"]
+    assert rows["TOTAL"] == ["0", "0"]
+    assert json.loads(ok("show", "mine", "--confusion", "--json")) == confusion
 
 
 def test_show_reports_health_weights_decodings_and_scores_of_entities_and_of_words(queue: JobQueue) -> None:
@@ -455,3 +474,11 @@ def test_a_job_that_does_not_exist_is_one_line_and_exit_code_1(queue: JobQueue) 
 
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: no job 'nothing'") and "Traceback" not in result.stderr
+
+
+def test_a_running_job_shows_its_share_of_steps_and_the_time_left_in_list_and_show(queue: JobQueue) -> None:
+    submit(queue)
+    queue.renew(claim(queue), LeaseProgress("train", 41, 100, 1.2, left_seconds=185).text)
+
+    assert "running: 41 %, 3 min 05 s left" in ok("list")
+    assert "running: 41 %, 3 min 05 s left" in ok("show", "mine")

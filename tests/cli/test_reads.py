@@ -38,7 +38,14 @@ READS = {
 ELSEWHERE = {
     # read more than a table in moto; each has --json, and a test of its own
     *("predict", "evaluate", "calibrate", "overlay", "report", "doctor", "model show", "fleet status", "local status"),
-    *("job evaluate-checkpoints", "job verify-resume", "dataset check", "dataset next", "dataset suspects"),
+    *(
+        "job evaluate-checkpoints",
+        "job verify-resume",
+        "job watch",
+        "dataset check",
+        "dataset next",
+        "dataset suspects",
+    ),
     *("dataset select", "dataset export label-studio", "job export"),
 }
 WRITES = {

@@ -113,7 +113,7 @@ def test_ctrl_c_leaves_the_job_alone_and_names_the_command_that_waits_again(
         wait_for(queue, job, pause=interrupt)
 
     assert end.value.code == 130
-    assert f"`layoutlm-cli job wait {job.job_id[:8]}` waits again" in capsys.readouterr().err
+    assert f"`layoutlm-cli job wait {job.job_id[:8]}` follows it again" in capsys.readouterr().err
     assert queue.client.get_job(job.job_id).status == "pending"
 
 

@@ -276,7 +276,13 @@ def test_the_table_shows_each_machine_with_its_job_and_lease(with_machines: Stan
     assert result.exit_code == 0, result.stderr
     lines = result.stdout.splitlines()
     (own,) = [line for line in lines if busy in line]
-    for text in (TYPE, "on-demand", "InService", f"receipts ({lease.job_id[:8]}), attempt 1", "train, step 30 of 90"):
+    for text in (
+        TYPE,
+        "on-demand",
+        "InService",
+        f"receipts ({lease.job_id[:8]}), attempt 1",
+        "training, step 30 of 90",
+    ):
         assert text in own
     assert re.search(r"1 min|\b[5-9]\d s", own), "of 90 seconds, some are left"
     (other,) = [line for line in lines if idle in line]

@@ -257,7 +257,7 @@ def test_a_running_job_says_who_holds_it_how_far_it_is_and_what_is_safe() -> Non
     assert told(a_job("running", attempt=1), lease, attempt(machine=machine)) == (
         f"mine is running: worker worker-1 (g5.xlarge, spot, us-east-1) has held attempt 1 since {hour(10)} (50 s ago),"
         f" and last renewed its lease at {hour(56)} (4 s ago)."
-        " Last reported: training, step 120 of 400 (30%), epoch 3.5."
+        " Last reported: training, step 120 of 400, epoch 3.5, 30 %."
         " The last checkpoint is at step 100: if this worker is lost, so are at least 20 steps."
     )
 
@@ -275,7 +275,7 @@ def test_a_job_that_was_just_claimed_has_told_nothing_yet() -> None:
     ("progress", "words"),
     [
         (["encode", 0, 0, 0.0], "encoding pages, step 0 of 0, epoch 0."),
-        (["evaluate", 50, 200, 1.0], "evaluating, step 50 of 200 (25%), epoch 1."),
+        (["evaluate", 50, 200, 1.0], "evaluating, step 50 of 200, epoch 1, 25 %."),
     ],
 )
 def test_a_running_job_says_what_it_is_doing(progress: list[object], words: str) -> None:

@@ -395,7 +395,7 @@ def test_progress_goes_into_the_lease_and_not_into_rows(store: Store, lease: Lea
 
     run.heartbeat.beat()
     progress = store.queue.client.get_lease(lease.job_id).progress
-    assert LeaseProgress.parse(progress) == LeaseProgress("train", 3, 12, 0.75)
+    assert LeaseProgress.parse(progress) == LeaseProgress("train", 3, 12, 0.75, train_loss=1.0)
     assert store.queue.client.list_job_logs(lease.job_id) == []
     assert run.recorder.attempt_end().last_step == 3
     assert run.recorder.attempt_end().lost_steps == 3

@@ -10,7 +10,7 @@ import click
 from receipt_layoutlm.cli.fleet.options import fleet_options, standing_fleet
 from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.tables import Column, clean, table, when
-from receipt_layoutlm.jobs.wording import duration
+from receipt_layoutlm.jobs.wording import duration, position_text
 
 if TYPE_CHECKING:
     from receipt_layoutlm.fleet.status import FleetStatus, HeldJob
@@ -97,5 +97,5 @@ def _group_troubles(status: "FleetStatus") -> Iterator[str]:
 
 def _job_cells(job: "HeldJob") -> tuple[str, str, str]:
     lease = duration(job.lease_seconds) if job.lease_seconds > 0 else "EXPIRED"
-    position = "" if job.position is None else f"{job.position.phase}, step {job.position.step} of {job.position.total}"
+    position = "" if job.position is None else position_text(job.position)
     return f"{job.name} ({job.job_id[:8]}), attempt {job.attempt}", position, lease

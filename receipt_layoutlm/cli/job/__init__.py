@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from pydantic import BaseModel
 
-from receipt_dynamo import Job, JobLog, JobMetric, JobStatus, Lease, StateConflict
+from receipt_dynamo import Job, JobMetric, JobStatus, Lease, StateConflict
 from receipt_dynamo.entities import FINAL_CAUSES
 from receipt_layoutlm.cli.completion import job_argument
 from receipt_layoutlm.cli.connection import Connection, store_options
@@ -20,17 +20,19 @@ from receipt_layoutlm.cli.job.compare import compare
 from receipt_layoutlm.cli.job.evaluate_checkpoints import evaluate_checkpoints_command
 from receipt_layoutlm.cli.job.export import export_runs_command
 from receipt_layoutlm.cli.job.listing import list_
+from receipt_layoutlm.cli.job.logs import logs
 from receipt_layoutlm.cli.job.prune import prune
-from receipt_layoutlm.cli.job.report import facts_text, report_document, report_text
+from receipt_layoutlm.cli.job.report import confusion_of, facts_text, report_document, report_text
 from receipt_layoutlm.cli.job.verify_resume import verify_resume_command
+from receipt_layoutlm.cli.job.watch import watch
 from receipt_layoutlm.cli.lazy_group import FullHelpGroup
 from receipt_layoutlm.cli.output import pasteable, say
-from receipt_layoutlm.cli.tables import clean, metrics_table, timeline_text, when
+from receipt_layoutlm.cli.tables import clean, confusion_table, metrics_table, timeline_text
 from receipt_layoutlm.cli.wait import WAIT_HELP, wait_for
 from receipt_layoutlm.jobs.find import find_job_to
 from receipt_layoutlm.jobs.timeline import timeline
 from receipt_layoutlm.jobs.why import why
-from receipt_layoutlm.jobs.why_facts import facts_of, lease_or_none, state_text
+from receipt_layoutlm.jobs.why_facts import facts_of, lease_or_none, state_with_progress
 from receipt_layoutlm.jobs.wording import ago, cause_words
 from receipt_layoutlm.worker.alerts import Alerts
 from receipt_layoutlm.worker.cost_limit import spent
@@ -53,15 +55,18 @@ job.add_command(alerts_command)
 job.add_command(compare)
 job.add_command(evaluate_checkpoints_command)
 job.add_command(export_runs_command)
+job.add_command(logs)
 job.add_command(prune)
 job.add_command(verify_resume_command)
+job.add_command(watch)
 
 
 @job.command()
 @job_argument
+@click.option("--confusion", is_flag=True, help="Only the confusion matrix of the best evaluation.")
 @as_json_option
 @store_options
-def show(connection: Connection, reference: str, as_json: bool) -> None:
+def show(connection: Connection, reference: str, confusion: bool, as_json: bool) -> None:
     """Show one job.
 
     Prints config, results, a timeline of the attempts and a report on the scores: health findings (each with the
@@ -84,6 +89,9 @@ def show(connection: Connection, reference: str, as_json: bool) -> None:
 
     queue = connection.queue()
     job = with_tables(find_named_job(queue.client, reference), connection.open_bucket)
+    if confusion:
+        show_confusion(job, as_json)
+        return
     attempts = queue.client.list_attempts(job.job_id)
     lease = lease_or_none(queue, job.job_id)
     now = queue.now()
@@ -107,11 +115,23 @@ def show(connection: Connection, reference: str, as_json: bool) -> None:
             )
         )
         return
-    say(facts_text(job, state_text(job, lease, queue.timing, now), report_uri))
+    say(facts_text(job, state_with_progress(job, lease, queue.timing, now), report_uri))
     if history.rows:
         say(timeline_text(history))
     if report := report_text(job, metrics):
         say("\n" + report)
+
+
+def show_confusion(job: Job, as_json: bool) -> None:
+    """True labels, and what they were taken for."""
+    stored = confusion_of(job.results or {})
+    if as_json:
+        click.echo(json.dumps(stored, indent=1))
+    elif stored:
+        say(confusion_table(stored))
+    else:
+        text = "has no confusion matrix: it is stored when a job has succeeded"
+        say(f"{clean(job.name)} is {job.status} and {text}; `layoutlm-cli job why {job.job_id[:8]}` explains its state")
 
 
 def stored_report_of(connection: Connection, job: Job) -> str | None:
@@ -167,26 +187,6 @@ def metrics(connection: Connection, reference: str, all_attempts: bool, as_json:
         say(metrics_table(rows))
     else:
         say(f"{clean(job.name)} has no evaluations yet: `layoutlm-cli job why {job.job_id[:8]}` explains its state")
-
-
-@job.command()
-@job_argument
-@click.option("--limit", type=click.IntRange(min=1), help="Maximum number of events.")
-@as_json_option
-@store_options
-def logs(connection: Connection, reference: str, limit: int | None, as_json: bool) -> None:
-    """List the events of a job, in time order."""
-    client = connection.client()
-    job = find_named_job(client, reference)
-    rows = client.list_job_logs(job.job_id, limit)
-    if as_json:
-        click.echo(_json(rows))
-        return
-    for row in rows:
-        event = clean(row.event).replace("_", " ")
-        say(f"{when(row.timestamp)}  {clean(row.level):7}  {event}  {clean(row.message)}")
-    if not rows:
-        say(f"{clean(job.name)} has no events yet: `layoutlm-cli job why {job.job_id[:8]}` explains its state")
 
 
 @job.command("wait", help=WAIT_HELP)
@@ -322,6 +322,6 @@ def delete_command(connection: Connection, reference: str, yes: bool, dry_run: b
     say(f"removed {files} files and {rows} rows")
 
 
-def _json(records: Sequence[Job] | Sequence[JobMetric] | Sequence[JobLog]) -> str:
+def _json(records: Sequence[Job] | Sequence[JobMetric]) -> str:
     plain = [record.model_dump(mode="json") for record in records if isinstance(record, BaseModel)]
     return json.dumps(plain, indent=1)

@@ -16,7 +16,7 @@ from receipt_layoutlm.cli.times import Since, SinceOption, moment
 from receipt_layoutlm.jobs.costs import cost_so_far
 from receipt_layoutlm.jobs.selection import Wanted, select_jobs
 from receipt_layoutlm.jobs.where import Condition, value_of
-from receipt_layoutlm.jobs.why_facts import state_text
+from receipt_layoutlm.jobs.why_facts import state_with_progress
 
 SHOWN: Final = ("id", "name", "status", "attempt", "created", "best", "trend", "cost", "dataset")
 _RANKS: Final = {"attempt": 4, "created": 2, "best": 1, "trend": 6, "cost": 5, "dataset": 3}
@@ -131,7 +131,7 @@ def _cells(queue: JobQueue, job: Job, columns: Sequence[str], states: bool = Tru
     def status() -> JsonValue:
         if not states or job.status is not JobStatus.RUNNING:
             return job.status.value
-        return state_text(job, queue.readable_lease(job.job_id), queue.timing, queue.now())
+        return state_with_progress(job, queue.readable_lease(job.job_id), queue.timing, queue.now())
 
     known: Mapping[str, Callable[[], JsonValue]] = {
         "id": lambda: job.job_id,

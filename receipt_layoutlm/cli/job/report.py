@@ -132,11 +132,16 @@ def remedy_of(job: Job, metrics: Sequence[JobMetric]) -> dict[str, JsonValue]:
 
 def words_of(results: Mapping[str, JsonValue]) -> WordReport | None:
     """Word scores at the best evaluation; None if the job stores no confusion matrix."""
-    try:
-        confusion = _CONFUSION.validate_python(results.get("confusion"))
-    except ValidationError:
-        return None
+    confusion = confusion_of(results)
     return word_report(confusion) if confusion else None
+
+
+def confusion_of(results: Mapping[str, JsonValue]) -> dict[str, dict[str, int]]:
+    """True label -> predicted label -> words at the best evaluation; empty if the job stores none."""
+    try:
+        return _CONFUSION.validate_python(results.get("confusion"))
+    except ValidationError:
+        return {}
 
 
 def stored_record(kind: type[R], document: JsonValue) -> R | None:
