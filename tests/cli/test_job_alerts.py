@@ -111,7 +111,7 @@ def test_alerts_are_listed_by_job_age_and_level(cloud: DynamoClient, queue: JobQ
     assert "Its newest alert, error," in ok("job", "why", "one")
 
 
-@pytest.mark.parametrize("since", ["yesterday", "-1d", "1y", "٣d", "2026-01-01T00:00", "", "9" * 30 + "d"])
+@pytest.mark.parametrize("since", ["yesterday", "-1d", "1y", "٣d", "2026-13-01", "", "9" * 30 + "d"])
 def test_an_age_that_is_none_is_refused(cloud: DynamoClient, since: str) -> None:
     refused = run("job", "alerts", "--since", since)
     assert refused.exit_code == 2 and "--since" in refused.stderr

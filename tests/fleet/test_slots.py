@@ -49,7 +49,7 @@ def test_a_worker_is_busy_from_its_claim_to_the_jobs_end(folder: Path, queue: Jo
         run_worker(on_host(place, registry=registration), ClaimOptions(max_jobs=1, idle_timeout=0))
         assert [each.job_id for each in running_workers(folder)] == [None]
 
-    assert shown == [None, job.job_id]  # the claim, and the end of the job as failed
+    assert shown == [None, job.job_id, job.job_id]  # the claim, the end of the job as failed, and the alert of that
 
 
 def test_the_jobs_in_hand_are_those_of_all_workers_of_a_machine(folder: Path) -> None:

@@ -187,9 +187,12 @@ def retry_at_once(
 
 
 def _job_ids(request: RawRow) -> set[str]:
+    """The jobs whose rows a request writes. An alert changes none of a job's rows: it checks them and adds its own."""
     actions = [next(iter(action.values())) for action in request.get("TransactItems", [])] or [request]
-    partitions = [(action.get("Key") or action["Item"])["PK"]["S"] for action in actions]
-    return {name.removeprefix("JOB#") for name in partitions if name.startswith("JOB#")}
+    keys = [action.get("Key") or action["Item"] for action in actions]
+    if any(key["SK"]["S"].startswith("ALERT#") for key in keys):
+        return set()
+    return {key["PK"]["S"].removeprefix("JOB#") for key in keys if key["PK"]["S"].startswith("JOB#")}
 
 
 Refusal = Callable[[str, RawRow], Reply]

@@ -104,7 +104,8 @@ class World:
     def _wrote(self, operation: Operation, job_ids: set[str]) -> None:
         for job_id in job_ids:
             old = self.stored.get(job_id)
-            new = read_stored(self.line.store.rows(self.table, f"JOB#{job_id}"), old)
+            rows = self.line.store.rows(self.table, f"JOB#{job_id}")
+            new = read_stored([row for row in rows if not row["SK"]["S"].startswith("ALERT#")], old)
             self.stored[job_id] = new
             self.versions.setdefault(job_id, []).append(new.raw["JOB"][0])
             self.rules.judge(operation, old, new, self.clock.time)
