@@ -241,7 +241,7 @@ def test_odd_labels_and_a_collapse_are_said(model: Path, tmp_path: Path) -> None
 
 def test_checkpoints_are_also_written_by_the_clock(model: Path, tmp_path: Path) -> None:
     run_dir = new_run(tmp_path / "1", model, epochs=2, batch_size=1, checkpoint_every=5)
-    train(run_dir, never, Clock(seconds=2.0))
+    train(run_dir, never, Clock(seconds=1.0))
     evaluated = {evaluation.global_step for evaluation in evaluations_of(run_dir)}
     assert evaluated == {6, 12}
     assert evaluated < set(checkpoint_steps(run_dir)) != set(range(1, 13))
