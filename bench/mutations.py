@@ -188,8 +188,8 @@ MUTATIONS = (
     Mutation(
         "@best looks only at jobs that may be compared with the newest one",
         f"{PRODUCT}/jobs/find.py",
-        "for job_id, score, other in scored if other == stamp]",
-        "for job_id, score, other in scored]",
+        "for job_id, results in scored if stamp_of(results) == stamp]",
+        "for job_id, results in scored]",
         "tests/cli/test_job_compare.py",
     ),
     Mutation(
