@@ -67,8 +67,9 @@ def wait_for(
 
 
 def evaluation_text(metric: JobMetric) -> str:
-    """step 120: eval_f1 0.7412."""
-    return f"step {metric.global_step}: {clean(metric.metric_name)} {score(metric.metric_value)}"
+    """step 120: eval_f1 0.7412; a later attempt is named, since it may repeat steps of the one before."""
+    text = f"step {metric.global_step}: {clean(metric.metric_name)} {score(metric.metric_value)}"
+    return f"{text} (attempt {metric.attempt})" if metric.attempt and metric.attempt > 1 else text
 
 
 def follow(

@@ -12,8 +12,10 @@ from receipt_layoutlm.cli.job.logs import print_events, stored_events
 from receipt_layoutlm.cli.job.watch import plain_lines, watch_text
 from receipt_layoutlm.cli.output import wrapped
 from receipt_layoutlm.cli.wait import Look, follow, looks
+from receipt_layoutlm.jobs.train_log import TrainLog
 from receipt_layoutlm.jobs.why_facts import lease_or_none, state_text
 from receipt_layoutlm.run.progress import LeaseProgress
+from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.keys import RunKeys
 from tests.cli.test_wait import Pace
 from tests.support.commands import ok, run
@@ -165,3 +167,35 @@ def test_raw_is_what_the_trainers_printed_piece_by_piece(queue: JobQueue) -> Non
     assert "\x1b" not in result.stdout
     assert result.stderr.splitlines() == ["── attempt 1 ──", "── attempt 2 ──"]
     assert ok("job", "logs", "a-job", "--raw", "--tail", "1", "-f") == "e\n"
+
+
+def test_a_piece_that_begins_anew_is_printed_from_its_beginning_and_only_newlines_end_lines(queue: JobQueue) -> None:
+    job = submit(queue)
+    assert job.storage is not None
+    keys, bucket = RunKeys(job.storage, job.job_id), boto3.client("s3")
+    bucket.create_bucket(Bucket=job.storage.bucket)
+    log, key = TrainLog(Bucket(job.storage.bucket), keys), f"{keys.attempt(1)}logs/train.log.2"
+
+    def printed(text: str) -> list[str]:
+        bucket.put_object(Bucket=keys.storage.bucket, Key=key, Body=text.encode())
+        return [line for _, line in log.new_lines(1)]
+
+    assert printed("first\nsecond\n") == ["first", "second"]
+    assert printed("first\nsecond\nthird\r\n") == ["third"]
+    assert printed("anew, and longer than what was read before\n") == ["anew, and longer than what was read before"]
+    assert printed("short\u2028er\n") == ["short\u2028er"]
+
+
+def test_evaluations_that_a_later_attempt_repeats_are_told_apart(queue: JobQueue) -> None:
+    job = submit(queue)
+    for attempt in (1, 2):
+        lease = held(queue, job.job_id)
+        queue.client.add_job_metric(lease, evaluation(lease, f1=0.5, step=20, seq=attempt, at=queue.now()))
+        if attempt == 1:
+            queue.release(lease, "asked to stop")
+        else:
+            queue.fail(lease, JobError(cause="bad_data", message="x"))
+
+    lines = [line for line in run("job", "watch", "a-job").stdout.splitlines() if line.startswith("step 20")]
+
+    assert lines == ["step 20: eval_f1 0.5000", "step 20: eval_f1 0.5000 (attempt 2)"]

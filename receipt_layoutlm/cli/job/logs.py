@@ -59,8 +59,8 @@ def logs(
         else:
             printed = print_events(stored_events(queue.client, moments, limit, tail), as_json)
     if not printed and not as_json:
-        what = "printed nothing" if raw else "no events"
-        text = f"{clean(job.name)} has {what} yet: `layoutlm-cli job why {job.job_id[:8]}` explains its state"
+        what = ("printed nothing" if raw else "no events") + ("" if job.status.is_final else " yet")
+        text = f"{clean(job.name)} has {what}: `layoutlm-cli job why {job.job_id[:8]}` explains its state"
         say(text, err=raw)
 
 
