@@ -339,9 +339,13 @@ class Attempt(_Row):
     @property
     def cost(self) -> float | None:
         """US dollars, when the price per hour is known and the attempt has ended."""
-        if self.machine.price_per_hour is None or self.ended_at is None:
+        return None if self.ended_at is None else self.cost_until(self.ended_at)
+
+    def cost_until(self, now: datetime) -> float | None:
+        """US dollars until its end, or until now while it runs; None when the price per hour is unknown."""
+        if self.machine.price_per_hour is None:
             return None
-        return self.machine.price_per_hour * (self.ended_at - self.started_at).total_seconds() / 3600
+        return self.machine.price_per_hour * ((self.ended_at or now) - self.started_at).total_seconds() / 3600
 
 
 class AttemptEnd(_Record):

@@ -26,16 +26,19 @@ WHAT_NEXT: Final = {
 
 def labelled_source(connection: Connection, source: str) -> "list[Page]":
     """Labelled pages of a dataset, a file of JSON lines, or all such files of a folder. Raises NoPages."""
+    from receipt_layoutlm.data.snapshot import read_jsonl
+
     place = Path(source)
+    if place.is_file():
+        return read_jsonl(place)
     if place.is_dir():
         files = sorted([*place.glob("*.jsonl"), *place.glob("*.jsonl.gz")])
         if not files:
             raise NoPages(
                 f"{source} holds no *.jsonl file: `layoutlm-cli dataset import` makes a dataset of other formats"
             )
-        return [page for file in files for page in named_pages(connection, None, file) or []]
-    is_file = place.is_file()
-    return named_pages(connection, None if is_file else source, place if is_file else None) or []
+        return [page for file in files for page in read_jsonl(file)]
+    return named_pages(connection, source, None) or []
 
 
 def show_before_after(

@@ -58,9 +58,7 @@ def rescue(connection: Connection, dry_run: bool, as_json: bool, seconds: float)
     else:
         moved = queue.rescue(watched_seconds=seconds)
         alerts = Alerts(queue.client, connection.caller(), queue.now, deliver)
-        for job in moved:
-            if job.status.is_final:
-                alerts.ended(job.job_id)
+        alerts.rescued(moved)
         alerts.wait()
     rows = [_row(queue, job, expired.get(job.job_id)) for job in moved]
     if as_json:

@@ -14,6 +14,7 @@ from receipt_layoutlm.data.page import DataError
 from receipt_layoutlm.datasets.predictions import EvaluatedJobs, NoPredictions
 from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.jobs.find import metric_value
+from receipt_layoutlm.jobs.timeline import known_sum
 from receipt_layoutlm.run.comparability import differences, stamp_of
 from receipt_layoutlm.run.paired import PairedScores, Run, compare_runs
 from receipt_layoutlm.run.scores import as_number, shared_headline, stored_score
@@ -204,7 +205,6 @@ def _against_first(
 def _row(client: DynamoClient, job: Job, metric: str | None, reasons: tuple[str, ...]) -> ComparedRun:
     results = job.results or {}
     attempts = client.list_attempts(job.job_id)
-    costs = [attempt.cost for attempt in attempts if attempt.cost is not None]
     started = min((attempt.started_at for attempt in attempts), default=None)
     stamp, test, step = stamp_of(results), results.get("test"), results.get("global_step")
     name = results.get("metric_name")
@@ -219,7 +219,7 @@ def _row(client: DynamoClient, job: Job, metric: str | None, reasons: tuple[str,
         test_value=as_number(test.get("metric_value")) if isinstance(test, dict) else None,
         per_label=f1_by_label(results),
         global_step=int(step) if isinstance(step, int | float) else None,
-        cost=sum(costs) if costs else None,
+        cost=known_sum(attempt.cost for attempt in attempts),
         wall_seconds=(job.ended_at - started).total_seconds() if job.ended_at and started else None,
         stamp=None if stamp is None else stamp.sha256,
         not_comparable=reasons,

@@ -1,6 +1,6 @@
 """What jobs cost: seconds and US dollars of their attempts, by tag, submitter, experiment or any option."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -27,13 +27,6 @@ class Spent:
             self.unpriced_seconds += seconds
         else:
             self.cost += attempt.machine.price_per_hour * seconds / 3600
-
-
-def cost_so_far(attempts: Sequence[Attempt], now: datetime) -> float | None:
-    """US dollars of the attempts with a known price, until now where one runs; None without any."""
-    costs = [attempt.model_copy(update={"ended_at": attempt.ended_at or now}).cost for attempt in attempts]
-    known = [cost for cost in costs if cost is not None]
-    return sum(known) if known else None
 
 
 def jobs_since(client: DynamoClient, since: datetime | None) -> Iterator[Job]:

@@ -7,7 +7,7 @@ The time to the first training step is the wait (which includes `boot`, if the m
 prepare (download of pages, weights and checkpoint), start, and cached or encode.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
@@ -72,7 +72,6 @@ def timeline(job: Job, lease: Lease | None, attempts: Sequence[Attempt], now: da
         for index, attempt in enumerate(attempts)
     )
     wall, running = _between(job.created_at, job.ended_at or now), sum(row.running_seconds for row in rows)
-    costs = [row.cost for row in rows if row.cost is not None]
     ended_rows = [row for row in rows if row.outcome is not None]
     totals = Totals(
         wall_seconds=wall,
@@ -80,9 +79,15 @@ def timeline(job: Job, lease: Lease | None, attempts: Sequence[Attempt], now: da
         waiting_seconds=max(0.0, wall - running),
         lost_steps=sum(row.lost_steps or 0 for row in ended_rows),
         is_at_least=any(row.is_at_least or row.lost_steps is None for row in ended_rows),
-        cost=sum(costs) if costs else None,
+        cost=known_sum(row.cost for row in rows),
     )
     return Timeline(rows=rows, totals=totals)
+
+
+def known_sum(costs: Iterable[float | None]) -> float | None:
+    """Of the attempts with a known price; None without any."""
+    known = [cost for cost in costs if cost is not None]
+    return sum(known) if known else None
 
 
 def _row(
@@ -117,7 +122,7 @@ def _row(
         last_step=last_step,
         lost_steps=lost_steps,
         is_at_least=is_at_least,
-        cost=attempt.model_copy(update={"ended_at": ended}).cost,
+        cost=attempt.cost_until(now),
     )
 
 

@@ -14,6 +14,7 @@ from pydantic import JsonValue
 from receipt_dynamo import Job
 from receipt_layoutlm.config import DEFAULT_TASK, config_class
 from receipt_layoutlm.errors import UserError
+from receipt_layoutlm.metric_names import LOSS
 from receipt_layoutlm.run.scores import as_number, headline_name, headline_of, stored_score
 from receipt_layoutlm.suggestions import nearest_name
 
@@ -51,9 +52,10 @@ def value_of(job: Job, name: str) -> JsonValue:
         return FACTS[name](job)
     if name in job.job_config:
         return job.job_config[name]
-    results, plain = job.results or {}, name.removeprefix("best_").removeprefix("eval_")
-    score = stored_score(results, headline_name(plain))
-    return score if score is not None and plain != "loss" else results.get(name)
+    results, metric = job.results or {}, name.removeprefix("best_").removeprefix("eval_")
+    # a loss is read as it is stored: as a headline it is negated
+    score = None if metric == LOSS else stored_score(results, headline_name(metric))
+    return results.get(name) if score is None else score
 
 
 def score_names(results: Mapping[str, JsonValue]) -> set[str]:
@@ -77,11 +79,8 @@ class Condition:
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             at = (getattr(error, "offset", None) or 1) - 1
             raise self._refusal("a condition reads like f1 > 0.8 and lr < 1e-4 (== for equal)", at) from None
-        self._check(self._root)
-
-    def holds(self, job: Job) -> bool:
-        """Raises BadCondition when a number is compared with a text."""
-        return self._truth(self._root, job)
+        self.holds = self._truth(self._root)
+        """Whether it holds for a job. Raises BadCondition when a number is compared with a text."""
 
     def check_names(self, jobs: Iterable[Job]) -> None:
         """Raise BadCondition for a name that is no option and no fact, and that none of the jobs has a score for."""
@@ -104,39 +103,24 @@ class Condition:
                 node.col_offset,
             )
 
-    def _check(self, node: ast.expr) -> None:
-        """The forms that a condition is made of."""
+    def _truth(self, node: ast.expr) -> Callable[[Job], bool]:
+        """What a form of the condition asks of a job. Raises BadCondition for any other form."""
         match node:
-            case ast.BoolOp(values=values):
-                inner = values
+            case ast.BoolOp(op=joined, values=values):
+                parts, fold = [self._truth(each) for each in values], all if isinstance(joined, ast.And) else any
+                return lambda job: fold(part(job) for part in parts)
             case ast.UnaryOp(op=ast.Not(), operand=operand):
-                inner = [operand]
+                inner = self._truth(operand)
+                return lambda job: not inner(job)
             case ast.Compare(left=left, ops=ops, comparators=comparators):
                 for op in ops:
                     if type(op) not in _COMPARED and not isinstance(op, ast.In | ast.NotIn):
                         raise self._refusal("compare with < <= > >= == != or in", left.end_col_offset or 0)
-                for each in (left, *comparators):
-                    self._value(each, None)
-                return
-            case _:
-                self._value(node, None)
-                return
-        for each in inner:
-            self._check(each)
-
-    def _truth(self, node: ast.expr, job: Job) -> bool:
-        match node:
-            case ast.BoolOp(op=ast.And(), values=values):
-                return all(self._truth(each, job) for each in values)
-            case ast.BoolOp(values=values):
-                return any(self._truth(each, job) for each in values)
-            case ast.UnaryOp(op=ast.Not(), operand=operand):
-                return not self._truth(operand, job)
-            case ast.Compare(left=left, ops=ops, comparators=comparators):
-                sides = [self._value(each, job) for each in (left, *comparators)]
-                pairs = zip(sides, ops, sides[1:], strict=False)
-                return all(self._compare(first, op, second, left) for first, op, second in pairs)
-        return bool(self._value(node, job))
+                sides = [self._value(each) for each in (left, *comparators)]
+                pairs = list(zip(sides, ops, sides[1:], strict=False))
+                return lambda job: all(self._compare(one(job), op, other(job), left) for one, op, other in pairs)
+        value = self._value(node)
+        return lambda job: bool(value(job))
 
     def _compare(self, first: object, op: ast.cmpop, second: object, at: ast.expr) -> bool:
         if isinstance(op, ast.In | ast.NotIn):
@@ -154,21 +138,22 @@ class Condition:
         except TypeError:
             raise self._refusal(f"{first!r} and {second!r} cannot be compared", at.col_offset) from None
 
-    def _value(self, node: ast.expr, job: Job | None) -> object:
-        """The value for a job; without one, the form alone is checked."""
+    def _value(self, node: ast.expr) -> Callable[[Job], object]:
+        """What a name, a number, a text or a list of them stands for. Raises BadCondition for any other form."""
         match node:
             case ast.Constant(value=bool() | int() | float() | str() | None as value):
-                return value
+                return lambda _job: value
             case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
-                return -number
-            case ast.List(elts=members) | ast.Tuple(elts=members):
-                return [self._value(member, job) for member in members]
+                return lambda _job: -number
+            case ast.List(elts=elements) | ast.Tuple(elts=elements):
+                members = [self._value(each) for each in elements]
+                return lambda job: [member(job) for member in members]
             case ast.Attribute(value=ast.Name(id="tags"), attr=key):
-                return job and job.tags.get(key)
+                return lambda job: job.tags.get(key)
             case ast.Subscript(value=ast.Name(id="tags"), slice=ast.Constant(value=str() as key)):
-                return job and job.tags.get(key)
+                return lambda job: job.tags.get(key)
             case ast.Name(id=name) if name != "tags":
-                return job and value_of(job, name)
+                return lambda job: value_of(job, name)
         raise self._refusal(
             "only names, numbers, texts, tags.KEY and comparisons stand in a condition", node.col_offset
         )

@@ -8,7 +8,7 @@ from receipt_layoutlm.jobs.rerun import rerun_command
 from receipt_layoutlm.jobs.why_facts import Facts, is_moving
 from receipt_layoutlm.jobs.why_open import attempts_text, explain_interrupted, explain_pending, explain_running
 from receipt_layoutlm.jobs.wording import ago, cause, cut, stop_reason
-from receipt_layoutlm.worker.cost_limit import spent
+from receipt_layoutlm.worker.cost_limit import retry_command, spent
 
 SHOWN_PAGES = 5
 
@@ -80,8 +80,7 @@ def _explain_failed(facts: Facts, lease: Lease) -> Iterator[str]:
     yield f"`layoutlm-cli job logs {job.job_id}` shows its events."
     start = f"from step {lease.checkpoint.global_step}" if lease.checkpoint else "from the beginning"
     if error and error.cause == "cost_limit":
-        limit = f"{2 * spent(facts.attempts, facts.now) + 0.005:.2f}"
-        yield f"`layoutlm-cli job retry {job.job_id} --max-cost {limit}` resumes it {start}."
+        yield f"{retry_command(job.job_id, spent(facts.attempts, facts.now))} resumes it {start}."
     elif error and error.cause == "max_runtime" and lease.checkpoint:
         runtime = job.job_config.get("max_runtime")
         seconds = f"{2 * runtime:g}" if isinstance(runtime, int | float) else "3600"

@@ -18,7 +18,7 @@ from receipt_layoutlm.jobs.models import run_folder
 from receipt_layoutlm.mlflow_store.address import parse_address, with_mlflow_errors
 from receipt_layoutlm.mlflow_store.refusals import read_only_error
 from receipt_layoutlm.storage.bucket import Bucket
-from receipt_layoutlm.storage.owner import expected_owner
+from receipt_layoutlm.storage.owner import caller_identity, expected_owner
 
 _PLACE: Final = re.compile(r"[^/]+/(?P<run>[^/]+)/artifacts(?:/(?P<path>.*))?")
 _OF_ATTEMPT: Final = re.compile(r"attempt-(\d+)/((?!checkpoint-\d)([^/]+).*)")
@@ -83,7 +83,7 @@ class TableArtifacts(ArtifactRepository):  # type: ignore[misc]
 
     def _open(self, name: str) -> Bucket:
         region = self._address.region
-        owner = partial(expected_owner, os.environ, region)
+        owner = partial(expected_owner, os.environ, partial(caller_identity, region))
         return self._buckets.setdefault(name, Bucket(name, region=region, owner=owner))
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from receipt_dynamo import DynamoClient, Job, JobQueue, JobStatus, NotFound, UnreadableRow
-from receipt_layoutlm.errors import UserError
 from receipt_layoutlm.run.manifest import MANIFEST
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.errors import StorageError
@@ -19,11 +18,6 @@ log = logging.getLogger(__name__)
 
 SUPERSEDED = {STATE_TAG: "superseded"}  # the tag that a rule of infra/storage.yaml expires
 ENDED = tuple(status for status in JobStatus if status.is_final)
-UNITS = {"h": 1 / 24, "d": 1, "w": 7}  # in days
-
-
-class BadAge(UserError):
-    """A malformed age."""
 
 
 def mark_checkpoints(bucket: Bucket, keys: RunKeys) -> int:
@@ -43,19 +37,6 @@ def mark_checkpoints(bucket: Bucket, keys: RunKeys) -> int:
             error,
         )
     return marked
-
-
-DIGITS = 4  # of an age: of weeks 192 years
-
-
-def age_of(text: str) -> timedelta:
-    """Parse an age such as 12h, 30d or 2w; raises BadAge."""
-    number, unit = text[:-1], text[-1:]
-    if unit not in UNITS or not number.isdecimal():
-        raise BadAge(f"{text[:40]!r} is not an age: write a number and h, d or w, such as 30d")
-    if len(number) > DIGITS:
-        raise BadAge(f"an age of {len(number)} digits is older than everything: use at most {DIGITS}")
-    return timedelta(days=int(number) * UNITS[unit])
 
 
 @dataclass(frozen=True)

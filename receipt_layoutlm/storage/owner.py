@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sts.type_defs import GetCallerIdentityResponseTypeDef
 
 Owner = Callable[[], str | None]
+Identify = Callable[[], "GetCallerIdentityResponseTypeDef | None"]
 
 OWNER_VARIABLE: Final = "LAYOUTLM_BUCKET_OWNER"
 _OTHER_S3: Final = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
@@ -36,16 +37,16 @@ def caller_identity(region: str | None) -> "GetCallerIdentityResponseTypeDef | N
         return None
 
 
-def expected_owner(environ: Mapping[str, str], region: str | None) -> str | None:
-    """The given account, else the credentials' own; None on another S3 than AWS's. Raises BadOwner."""
+def expected_owner(environ: Mapping[str, str], identity: Identify) -> str | None:
+    """The given account, else that of the credentials; None on another S3 than AWS's. Raises BadOwner."""
     if given := environ.get(OWNER_VARIABLE):
         if re.fullmatch(r"\d{12}", given) is None:
             raise BadOwner(f"{OWNER_VARIABLE} must be an account of 12 digits, not {given!r}")
         return given
     if any(environ.get(name) for name in _OTHER_S3):
         return None
-    identity = caller_identity(region)
-    return None if identity is None else identity["Account"]
+    caller = identity()
+    return None if caller is None else caller["Account"]
 
 
 def name_owner(client: "S3Client", owner: Owner) -> None:

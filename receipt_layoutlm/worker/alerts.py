@@ -7,7 +7,7 @@ A process that dies between the two leaves the row without a delivery: an alert 
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Final
 
@@ -69,6 +69,12 @@ class Alerts:
                 self._send(job, alert)
         except StoreError as error:
             log.warning("the alert about the end of job %s was not stored: %s", job_id, error)
+
+    def rescued(self, jobs: Iterable[Job]) -> None:
+        """About those of the jobs of a rescue that it ended."""
+        for job in jobs:
+            if job.status.is_final:
+                self.ended(job.job_id)
 
     def waits_for_capacity(self, job: Job, text: str) -> None:
         """About a job that no machine comes for, once in its life. Raises StoreError."""

@@ -59,9 +59,10 @@ def check_cost(limit: float, attempts: Sequence[Attempt], now: datetime) -> floa
 def reached(limit: float, attempts: Sequence[Attempt], now: datetime) -> str:
     """Both figures, and the way out."""
     dollars = spent(attempts, now)
-    more = f"`layoutlm-cli job retry {attempts[-1].job_id[:8]} --max-cost {_rounded_up(2 * dollars)}`"
+    more = retry_command(attempts[-1].job_id[:8], dollars)
     return f"its attempts cost {dollars:.4f} dollars, and --max-cost is {limit:g}; {more} resumes it with more"
 
 
-def _rounded_up(dollars: float) -> str:
-    return f"{dollars + 0.005:.2f}"
+def retry_command(job: str, dollars: float) -> str:
+    """The command that resumes a job with a limit of twice what it has cost, rounded up to a cent."""
+    return f"`layoutlm-cli job retry {job} --max-cost {2 * dollars + 0.005:.2f}`"

@@ -95,10 +95,10 @@ def run_worker(ctx: WorkerContext, options: ClaimOptions) -> list[JobStatus]:
         try:
             if time.monotonic() >= rescue_at:
                 rescue_at = time.monotonic() + options.rescue_seconds
-                for job in ctx.queue.rescue():
+                rescued = ctx.queue.rescue()
+                for job in rescued:
                     log.info("job %s was rescued from a dead worker: now %s", job.name, job.status)
-                    if job.status.is_final:
-                        ctx.alerts.ended(job.job_id)
+                ctx.alerts.rescued(rescued)
             lease = claim_job(ctx, options.queue)
         except StoreUnavailable as error:
             outage = error

@@ -37,7 +37,7 @@ from receipt_layoutlm.fleet.stack import FleetStack, StackEvent, StackPlan, Stac
 from receipt_layoutlm.fleet.stack_errors import TemplateRefused
 from receipt_layoutlm.fleet.storage_choice import choose_storage
 from receipt_layoutlm.fleet.template import read_template
-from receipt_layoutlm.storage.owner import expected_owner
+from receipt_layoutlm.storage.owner import caller_identity, expected_owner
 from tests.support.owners import requests_without_owner
 from tests.support.small_aws import IMAGE, REGION, a_moment
 
@@ -799,7 +799,7 @@ def test_a_fleet_is_deployed_checked_and_erased_with_the_owner_of_its_bucket_in_
     name = a_fleet()
     monkeypatch.setenv("LAYOUTLM_BUCKET_OWNER", "000000000000")
     with requests_without_owner() as unowned:
-        inside = open_aws(None, partial(expected_owner, os.environ, None))
+        inside = open_aws(None, partial(expected_owner, os.environ, partial(caller_identity, None)))
         done = deployment(inside, name).deploy(code)
         deployment(inside, name, bucket=done.bucket).preview(None)
         assert CliRunner().invoke(cli, ["doctor", "--fleet", name]).exit_code == 1  # no quotas here

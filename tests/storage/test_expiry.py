@@ -15,12 +15,13 @@ from click.testing import CliRunner, Result
 from receipt_dynamo import DynamoClient, Job, JobError, JobLog, JobQueue, JobStatus, Pointer, Storage, items, utcnow
 from receipt_layoutlm.cli import cli
 from receipt_layoutlm.cli.connection import Connection
+from receipt_layoutlm.cli.times import BadAge, age_of
 from receipt_layoutlm.cli.upkeep import Upkeep, expire
 from receipt_layoutlm.infra import superseded_days
 from receipt_layoutlm.paths import disk_bytes, local_work_dir, state_dir
 from receipt_layoutlm.run.manifest import write_manifest
 from receipt_layoutlm.storage.bucket import Bucket
-from receipt_layoutlm.storage.expiry import SUPERSEDED, BadAge, Leftover, age_of, leftovers, mark_checkpoints, remove
+from receipt_layoutlm.storage.expiry import SUPERSEDED, Leftover, leftovers, mark_checkpoints, remove
 from receipt_layoutlm.storage.keys import RunKeys
 from receipt_layoutlm.storage.usage import usage_of
 from receipt_layoutlm.worker.context import Host

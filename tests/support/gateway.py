@@ -2,7 +2,6 @@
 
 import contextlib
 import http.client
-import threading
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,6 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import pytest
+
+from tests.support.serving import serving
 
 HOP_BY_HOP = ("connection", "transfer-encoding", "keep-alive")
 
@@ -95,12 +96,8 @@ def gateway_to(engine: str) -> Iterator[Gateway]:
 
     server = Server(("127.0.0.1", 0), Front)
     gateway.endpoint = f"http://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with serving(server):
         yield gateway
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.status} {page.media_type}")

@@ -3,7 +3,6 @@
 import json
 import socket
 import ssl
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +16,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from tests.support.serving import serving
 
 SECRET_PATH = "/services/T0001/B0002/wH4t3v3r"
 
@@ -78,13 +79,8 @@ def hook_server(folder: Path) -> Iterator[Hook]:
     context.load_cert_chain(certificate, private)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     hook = Hook(f"https://127.0.0.1:{server.server_port}{SECRET_PATH}", certificate)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(server):
         yield hook
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from tests.support.serving import serving
+
 TOKEN_HEADER = "X-aws-ec2-metadata-token"
 TTL_HEADER = "X-aws-ec2-metadata-token-ttl-seconds"
 ROLE = "the-worker-role"
@@ -117,12 +119,7 @@ def serve() -> Iterator[Imds]:
     """The fake, answering on a free port of loopback for as long as the block lasts."""
     imds = Imds()
     answers = type("_Answers", (_Answers,), {"imds": imds})
-    with ThreadingHTTPServer(("127.0.0.1", 0), answers) as server:
-        imds.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        try:
-            yield imds
-        finally:
-            server.shutdown()
-            thread.join()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), answers)
+    imds.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+    with serving(server):
+        yield imds

@@ -9,7 +9,6 @@ import socketserver
 import subprocess
 import sys
 import tarfile
-import threading
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from botocore import xform_name
 from botocore.exceptions import ClientError, ParamValidationError
 
 from receipt_layoutlm.infra import template_path
+from tests.support.serving import serving
 from tests.support.templates import properties
 
 REGION = "us-east-1"
@@ -256,14 +256,8 @@ def answering(machine: WorkerMachine) -> Iterator[WorkerMachine]:
             code, text = machine.cli(json.loads(self.rfile.readline()))
             self.wfile.write(json.dumps({"code": code, "text": text}).encode() + b"\n")
 
-    with socketserver.ThreadingUnixStreamServer(str(machine.state / "aws"), Line) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        try:
-            yield machine
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(socketserver.ThreadingUnixStreamServer(str(machine.state / "aws"), Line)):
+        yield machine
 
 
 # what a bundle holds

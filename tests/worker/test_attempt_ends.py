@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from receipt_dynamo import Job, JobLog, JobStatus, Storage, Timing
+from receipt_dynamo import Job, JobLog, JobStatus, Pointer, Storage, Timing
 from receipt_dynamo.items import JobItem, attempt_item, job_key
 from receipt_dynamo.writes import put, update
 from receipt_layoutlm.data.page import Page
@@ -125,11 +125,7 @@ def test_a_job_that_ran_too_long_in_all_its_attempts_is_given_up_and_keeps_its_c
     place: Place, pages: list[Page], model: str
 ) -> None:
     job = place.submit(pages, pretrained=model, **LONG, max_runtime=600)
-    interrupt_after(place, checkpoints=1)
-    assert place.work() is JobStatus.INTERRUPTED
-    place.stop.clear()
-    pointer = lease_of(place, job).checkpoint
-    make_it_longer(place, job, seconds=601)
+    pointer = interrupted_after(place, job, seconds=601)
 
     assert place.work() is JobStatus.FAILED
 
@@ -161,11 +157,7 @@ def test_a_job_that_reaches_its_cost_limit_stops_is_told_and_resumes_with_a_high
     place.context = replace(place.context, host=replace(place.context.host, price_per_hour=lambda: 100.0))
     job = place.submit(pages, pretrained=model, **LONG)
     client.writer.execute(update(job_key(job.job_id), [JobItem.max_cost.set(50.0)]))
-    interrupt_after(place, checkpoints=1)
-    assert place.work() is JobStatus.INTERRUPTED
-    place.stop.clear()
-    pointer = lease_of(place, job).checkpoint
-    make_it_longer(place, job, seconds=3600)
+    pointer = interrupted_after(place, job, seconds=3600)
 
     assert place.work() is JobStatus.FAILED
 
@@ -179,6 +171,15 @@ def test_a_job_that_reaches_its_cost_limit_stops_is_told_and_resumes_with_a_high
     interrupt_after(place, checkpoints=1)
     assert place.work() is JobStatus.INTERRUPTED
     assert client.list_attempts(job.job_id)[-1].resume_step == pointer.global_step
+
+
+def interrupted_after(place: Place, job: Job, seconds: float) -> Pointer | None:
+    """Interrupt the job after a checkpoint, as if it had run so long; the point that it resumes from."""
+    interrupt_after(place, checkpoints=1)
+    assert place.work() is JobStatus.INTERRUPTED
+    place.stop.clear()
+    make_it_longer(place, job, seconds=seconds)
+    return lease_of(place, job).checkpoint
 
 
 def make_it_longer(place: Place, job: Job, seconds: float) -> None:

@@ -8,6 +8,7 @@ import click
 from receipt_layoutlm.cli.fleet.options import fleet_options, standing_fleet
 from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.tables import clean, when
+from receipt_layoutlm.cli.times import age_of
 
 UNLIMITED = timedelta(days=3650)  # a pause must have an end
 
@@ -24,7 +25,6 @@ def drain_fleet(fleet: str, region: str | None, span: str | None, reason: str, d
     `fleet deploy --idle-minutes`.
     """
     from receipt_dynamo import FleetPause, FleetRows
-    from receipt_layoutlm.storage.expiry import age_of
 
     length = age_of(span) if span else UNLIMITED
     client = standing_fleet(fleet, region).client()

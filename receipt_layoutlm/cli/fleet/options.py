@@ -75,9 +75,9 @@ def show_event(event: "StackEvent") -> None:
 
 def bucket_owner(region: str | None) -> "Owner":
     """The account that requests to a fleet's bucket name, looked up when it is needed."""
-    from receipt_layoutlm.storage.owner import expected_owner
+    from receipt_layoutlm.storage.owner import caller_identity, expected_owner
 
-    return functools.partial(expected_owner, os.environ, region)
+    return functools.partial(expected_owner, os.environ, functools.partial(caller_identity, region))
 
 
 def fleet_aws(region: str | None) -> "Aws":

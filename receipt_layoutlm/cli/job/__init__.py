@@ -35,7 +35,7 @@ from receipt_layoutlm.jobs.why import why
 from receipt_layoutlm.jobs.why_facts import facts_of, lease_or_none, state_with_progress
 from receipt_layoutlm.jobs.wording import ago, cause_words
 from receipt_layoutlm.worker.alerts import Alerts
-from receipt_layoutlm.worker.cost_limit import spent
+from receipt_layoutlm.worker.cost_limit import retry_command, spent
 from receipt_layoutlm.worker.delivery import deliver
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -254,7 +254,9 @@ def retry(connection: Connection, reference: str, max_cost: float | None, dry_ru
     if job.status is not JobStatus.FAILED:
         instead = _instead_of_retry(job, lease_or_none(queue, job.job_id))
         raise StateConflict(f"{clean(job.name)} is {job.status}, and only a failed job can be retried: {instead}")
-    check_affordable(job, max_cost, spent(queue.client.list_attempts(job.job_id), queue.now()))
+    limit = job.max_cost if max_cost is None else max_cost
+    if limit is not None:
+        check_affordable(job, limit, spent(queue.client.list_attempts(job.job_id), queue.now()))
     pointer = queue.client.get_lease(job.job_id).checkpoint
     start = f"resumes from step {pointer.global_step}" if pointer else "starts from the beginning"
     if job.error and job.error.cause in FINAL_CAUSES - {"cost_limit"}:
@@ -266,13 +268,12 @@ def retry(connection: Connection, reference: str, max_cost: float | None, dry_ru
     say(f"{clean(job.name)}: {status}, {start}")
 
 
-def check_affordable(job: Job, max_cost: float | None, dollars: float) -> None:
+def check_affordable(job: Job, limit: float, dollars: float) -> None:
     """Raises StateConflict for a job whose attempts have cost its limit already."""
-    limit = job.max_cost if max_cost is None else max_cost
-    if limit is not None and dollars >= limit:
+    if dollars >= limit:
         raise StateConflict(
             f"the attempts of {clean(job.name)} cost {dollars:.4f} dollars, and --max-cost is {limit:g}: give more, "
-            f"such as `layoutlm-cli job retry {job.job_id[:8]} --max-cost {2 * dollars + 0.005:.2f}`"
+            f"such as {retry_command(job.job_id[:8], dollars)}"
         )
 
 

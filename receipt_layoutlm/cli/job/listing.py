@@ -13,8 +13,8 @@ from receipt_layoutlm.cli.options import KeyValue
 from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.tables import Column, dollars, score, sparkline, table, when
 from receipt_layoutlm.cli.times import Since, SinceOption, moment
-from receipt_layoutlm.jobs.costs import cost_so_far
 from receipt_layoutlm.jobs.selection import Wanted, select_jobs
+from receipt_layoutlm.jobs.timeline import known_sum
 from receipt_layoutlm.jobs.where import Condition, value_of
 from receipt_layoutlm.jobs.why_facts import state_with_progress
 
@@ -69,12 +69,15 @@ def list_(
     layoutlm-cli job list --where 'f1 > 0.8 and lr < 1e-4' --sort f1 --columns id,name,f1,lr,cost
     layoutlm-cli job list --since 7d --mine --status failed
     """
+    named = dict(tags)
+    if experiment is not None and named.setdefault("experiment", experiment) != experiment:
+        raise click.UsageError(f"--experiment {experiment} and --tag experiment={named['experiment']}: give one")
     queue = connection.queue()
     now = queue.now()
     wanted = Wanted(
         status=status,
         name=name,
-        tags=_tags(tags, experiment),
+        tags=named,
         user=connection.caller() if mine else None,
         created=(moment(since, now), moment(until, now)),
         where=None if where is None else Condition(where),
@@ -83,78 +86,52 @@ def list_(
     if chosen is not None and not chosen:
         raise click.UsageError(f"--columns {columns!r} names no column: give some of {', '.join(SHOWN)}, or a score")
     jobs = select_jobs(queue.client, wanted, sort, limit)
-    if chosen is not None:
-        _check_columns(chosen, jobs)
+    for each in chosen or ():  # one that no job has a value for, and that is no option either, is misspelt
+        if each not in SHOWN and not each.startswith("tags."):
+            Condition(each).check_names(jobs)
     if as_json:
-        click.echo(json.dumps(_documents(queue, jobs, chosen), indent=1))
+        documents = [_values(queue, job, chosen) if chosen else job.model_dump(mode="json") for job in jobs]
+        click.echo(json.dumps(documents, indent=1))
         return
     if not jobs:
         say("no job matches" if wanted != Wanted() else "the store has no job yet: `layoutlm-cli train --help`")
         return
     shown = chosen or tuple(each for each in SHOWN if len(jobs) <= MOST_READ or each not in _READ)
-    rows = [[_text(each, value) for each, value in _cells(queue, job, shown).items()] for job in jobs]
+    rows = [[_text(queue, job, each, value) for each, value in _values(queue, job, shown).items()] for job in jobs]
     filled = [at for at, each in enumerate(shown) if chosen or each not in _READ or any(row[at] for row in rows)]
     header = [Column(shown[at], _RANKS.get(shown[at], at), wraps=shown[at] == "status") for at in filled]
     header[0] = Column(shown[filled[0]])
     say(table(header, [[row[at] for at in filled] for row in rows]))
 
 
-def _tags(tags: Sequence[tuple[str, str]], experiment: str | None) -> dict[str, str]:
-    wanted = dict(tags)
-    if experiment is not None and wanted.setdefault("experiment", experiment) != experiment:
-        raise click.UsageError(f"--experiment {experiment} and --tag experiment={wanted['experiment']}: give one")
-    return wanted
-
-
-def _check_columns(columns: Sequence[str], jobs: Sequence[Job]) -> None:
-    """Refuse a column that none of the jobs has a value for and that is no option either."""
-    for each in columns:
-        if each not in SHOWN and not each.startswith("tags."):
-            Condition(each).check_names(jobs)
-
-
-def _documents(queue: JobQueue, jobs: Sequence[Job], columns: Sequence[str] | None) -> list[dict[str, JsonValue]]:
-    if columns is None:
-        return [job.model_dump(mode="json") for job in jobs]
-    return [_cells(queue, job, columns, states=False) for job in jobs]
-
-
-def _cells(queue: JobQueue, job: Job, columns: Sequence[str], states: bool = True) -> dict[str, JsonValue]:
+def _values(queue: JobQueue, job: Job, columns: Sequence[str]) -> dict[str, JsonValue]:
     """Column -> value of a job; what takes a query is read only where it is a column."""
-
-    def trend() -> JsonValue:
-        return [metric.metric_value for metric in queue.client.list_job_metrics(job.job_id)] if job.attempt else []
-
-    def cost() -> JsonValue:
-        return cost_so_far(queue.client.list_attempts(job.job_id), queue.now()) if job.attempt else None
-
-    def status() -> JsonValue:
-        if not states or job.status is not JobStatus.RUNNING:
-            return job.status.value
-        return state_with_progress(job, queue.readable_lease(job.job_id), queue.timing, queue.now())
-
     known: Mapping[str, Callable[[], JsonValue]] = {
         "id": lambda: job.job_id,
-        "status": status,
-        "created": lambda: job.created_at.isoformat() if not states else when(job.created_at),
-        "trend": trend,
-        "cost": cost,
+        "created": lambda: job.created_at.isoformat(),
+        "trend": lambda: [each.metric_value for each in queue.client.list_job_metrics(job.job_id)],
+        "cost": lambda: known_sum(each.cost_until(queue.now()) for each in queue.client.list_attempts(job.job_id)),
         "dataset": lambda: str(job.job_config.get("dataset") or "").partition("@")[0],
     }
+    read = known if job.attempt else {**known, "trend": list, "cost": lambda: None}
     return {
-        each: known[each]() if each in known else _tag(job, each) if each.startswith("tags.") else value_of(job, each)
+        each: read[each]()
+        if each in read
+        else job.tags.get(each.removeprefix("tags."))
+        if each.startswith("tags.")
+        else value_of(job, each)
         for each in columns
     }
 
 
-def _tag(job: Job, column: str) -> str | None:
-    return job.tags.get(column.removeprefix("tags."))
-
-
-def _text(column: str, value: JsonValue) -> str:
+def _text(queue: JobQueue, job: Job, column: str, value: JsonValue) -> str:
     """A cell as people read it."""
     if value is None:
         return ""
+    if column == "status" and job.status is JobStatus.RUNNING:
+        return state_with_progress(job, queue.readable_lease(job.job_id), queue.timing, queue.now())
+    if column == "created":
+        return when(job.created_at)
     if column == "id":
         return str(value)[:8]
     if column == "trend" and isinstance(value, list):

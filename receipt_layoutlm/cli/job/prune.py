@@ -18,6 +18,7 @@ from receipt_layoutlm.cli.connection import Connection, store_options
 from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.progress import counting_bar
 from receipt_layoutlm.cli.tables import Column, clean, table
+from receipt_layoutlm.cli.times import age_of
 from receipt_layoutlm.paths import disk_bytes, given_work_dir, local_work_dir, state_dir
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def prune(
     """
     if as_json and not (yes or dry_run):
         raise click.UsageError("--json cannot ask for confirmation: add --yes or --dry-run")
-    from receipt_layoutlm.storage.expiry import ENDED, age_of
+    from receipt_layoutlm.storage.expiry import ENDED
 
     queue, age = connection.queue(), age_of(older_than)
     chosen = [JobStatus(status) for status in statuses] or ENDED

@@ -101,9 +101,7 @@ def _rescue(scaler: Scaler, held: Sequence[tuple[Job, Lease]]) -> Sequence[Job]:
     kept = scaler.rows.get_sightings(scaler.fleet)
     scaler.queue.watch.recall(kept)
     rescued = scaler.queue.rescue(held)
-    for job in rescued:
-        if job.status.is_final:
-            scaler.alerts.ended(job.job_id)
+    scaler.alerts.rescued(rescued)
     moved = {job.job_id for job in rescued}
     seen = [each for each in scaler.queue.watch.sightings() if each.job_id in silent - moved][:MOST_SIGHTINGS]
     if seen != list(kept):
