@@ -294,13 +294,13 @@ class DynamoClient:
     def list_alerts(self, since: datetime | None = None) -> list[Alert]:
         """Alerts of all jobs, the newest first; only those raised at `since` or later."""
         rows = self._query("GSI1", ALERTS_KEY, between=raised_range(since or FIRST_TIME), newest_first=True)
-        return list(self._readable(alert_from, rows))
+        return Records(self._readable(alert_from, rows))
 
     @checked
     def list_job_alerts(self, job_id: str) -> list[Alert]:
         """Alerts of one job, the newest first. A consistent read."""
         rows = self._query(None, items.job_pk(parse_job_id(job_id)), prefix=ALERT_PREFIX)
-        return sorted(self._readable(alert_from, rows), key=lambda alert: alert.raised_at, reverse=True)
+        return Records(sorted(self._readable(alert_from, rows), key=lambda alert: alert.raised_at, reverse=True))
 
     # lease and attempts
 
@@ -322,7 +322,7 @@ class DynamoClient:
     @checked
     def list_attempts(self, job_id: str) -> list[Attempt]:
         partition = items.job_pk(parse_job_id(job_id))
-        return list(self._readable(items.attempt_from, self._query(None, partition, prefix=items.ATTEMPT_PREFIX)))
+        return Records(self._readable(items.attempt_from, self._query(None, partition, prefix=items.ATTEMPT_PREFIX)))
 
     @checked
     def claimable_since(self, job: Job, last_attempt: int) -> datetime:
@@ -338,7 +338,7 @@ class DynamoClient:
     @checked
     def list_job_metrics(self, job_id: str) -> list[JobMetric]:
         """Evaluations that the published checkpoint contains; list_all_job_metrics returns the others too."""
-        return visible(self.list_all_job_metrics(job_id), self.list_attempts(job_id))
+        return Records(visible(self.list_all_job_metrics(job_id), self.list_attempts(job_id)))
 
     @checked
     def list_all_job_metrics(self, job_id: str, *, after: datetime | None = None) -> list[JobMetric]:

@@ -8,7 +8,7 @@ import click
 
 from receipt_dynamo import NotFound
 from receipt_layoutlm.cli.connection import Connection, require
-from receipt_layoutlm.cli.labelled_pages import NoPages, named_pages, open_subject
+from receipt_layoutlm.cli.labelled_pages import NoPages, Subject, named_pages, open_subject
 from receipt_layoutlm.cli.output import say
 from receipt_layoutlm.cli.progress import counting_bar
 from receipt_layoutlm.cli.tables import Column, clean, table
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from receipt_layoutlm.inference.before_after import Answers
 
 WHAT_NEXT: Final = {
-    "deploy": "deploy it: `layoutlm-cli model promote {job} --reason ...`",
+    "deploy": 'deploy it: `layoutlm-cli model promote {job} --reason "more perfect answers"`',
     "hybrid": "use it beside a heuristic, whose answers `layoutlm-cli predict` takes with --fallback",
     "keep": "keep what there is",
 }
@@ -64,6 +64,9 @@ def show_before_after(
                 counted[key] = answers(Predictor.load(subject.folder), sample)
                 on_model()
     verdict = counted["candidate"].verdict
+    if known := _decided_by(connection, candidate, sample):
+        text = f"{clean(candidate.name)} was trained or selected by {known} of these {len(sample)} pages"
+        say(f"warning: {text}: name others", err=True)
     if as_json:
         documents = {key: {**each.model_dump(), "perfect_share": each.perfect_share} for key, each in counted.items()}
         click.echo(json.dumps({"pages": len(sample), "verdict": verdict, "in_use": None, **documents}, indent=1))
@@ -71,12 +74,22 @@ def show_before_after(
     say(f"{len(sample)} of {len(pages)} pages; perfect, partial and wrong answers by label")
     say(_table(counted))
     job = candidate.job.job_id[:8] if candidate.job else reference
-    share = f"{counted['candidate'].perfect_share:.0%} of the answers of {clean(candidate.name)} are perfect"
+    share = f"{100 * counted['candidate'].perfect_share:.0f} % of the answers of {clean(candidate.name)} are perfect"
     if (before := counted.get("in_use")) is not None:
-        share += f", {before.perfect_share:.0%} of those of the model in use"
+        share += f", {100 * before.perfect_share:.0f} % of those of the model in use"
     say(f"\n{share}: {WHAT_NEXT[verdict].format(job=job)}")
     if before is not None and before.perfect_share > counted["candidate"].perfect_share:
         say("warning: the model in use is perfect more often", err=True)
+
+
+def _decided_by(connection: Connection, subject: Subject, sample: "list[Page]") -> int:
+    """Pages that a job's model was trained on, or that selected its weights; 0 where its pages are not known."""
+    from receipt_layoutlm.jobs.held_out import Seen, split_of_job
+
+    if subject.job is None or subject.job.job_config.get("dataset") is None:
+        return 0
+    seen = Seen.of(split_of_job(connection.open_bucket, subject.job)).page_ids
+    return sum(page.page_id in seen for page in sample)
 
 
 def _table(counted: "dict[str, Answers]") -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from receipt_dynamo import Job, JobMetric, JobQueue, Machine
-from tests.support.commands import ok, run
+from tests.support.commands import ok, on_terminal, run
 from tests.support.jobs import summary
 
 
@@ -146,6 +146,15 @@ def test_the_table_shows_the_trend_of_the_score_and_the_cost(three: JobQueue) ->
     assert "▁▄█" in lines["weak"] or "▁▅█" in lines["weak"]
     assert "▁" not in lines["strong"] + lines["waiting"]
     assert "no job matches" in ok("job", "list", "--where", "f1 > 0.95")
+
+
+def test_a_narrow_table_keeps_id_name_and_status(three: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    header, *_ = on_terminal("job", "list").splitlines()
+
+    assert header.split() == ["id", "name", "status", "best"]
 
 
 def test_cost_is_summed_by_group_and_unknown_prices_are_counted_apart(three: JobQueue) -> None:

@@ -1,7 +1,5 @@
 """Every command that reads: JSON on request, and tables that fit terminals of 80 and 60 columns."""
 
-import contextlib
-import io
 import json
 from collections.abc import Iterator
 
@@ -11,7 +9,7 @@ from rich.cells import cell_len
 
 from receipt_dynamo import JobQueue
 from receipt_layoutlm.cli import cli
-from tests.support.commands import ok
+from tests.support.commands import ok, on_terminal
 from tests.support.jobs import NOON, claim, evaluation, submit, summary
 
 SCORES = {"precision": 0.25, "recall": 0.5, "f1": 0.3333, "support": 12}
@@ -78,13 +76,6 @@ def test_each_command_reads_or_writes_and_those_that_read_have_json() -> None:
     assert without == set()
 
 
-class Terminal(io.StringIO):
-    """Text that is printed to a terminal."""
-
-    def isatty(self) -> bool:
-        return True
-
-
 @pytest.fixture
 def filled(queue: JobQueue) -> JobQueue:
     """Two jobs that ended, with evaluations and events, one of a long name; one that waits."""
@@ -116,8 +107,7 @@ def test_every_table_fits_the_terminal(
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("NO_COLOR", "1")
 
-    with contextlib.redirect_stdout(Terminal()) as shown, contextlib.suppress(SystemExit):
-        cli.main([*command.split(), *READS[command]])
+    shown = on_terminal(*command.split(), *READS[command])
 
-    lines = [line for line in shown.getvalue().splitlines() if "layoutlm-cli" not in line]  # a command stays whole
-    assert max(map(cell_len, lines), default=0) <= columns, shown.getvalue()
+    lines = [line for line in shown.splitlines() if "layoutlm-cli" not in line]  # a command stays whole
+    assert max(map(cell_len, lines), default=0) <= columns, shown

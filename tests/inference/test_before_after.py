@@ -9,9 +9,12 @@ import pytest
 from receipt_dynamo import DynamoClient, JobQueue, Pointer, Storage
 from receipt_layoutlm.data.page import page_to_line
 from receipt_layoutlm.inference.before_after import Answers, judge
+from receipt_layoutlm.jobs.find import find_job
+from receipt_layoutlm.jobs.held_out import split_of_job
 from receipt_layoutlm.run.manifest import write_manifest
 from receipt_layoutlm.storage.bucket import Bucket
 from receipt_layoutlm.storage.keys import RunKeys
+from tests.inference.test_evaluate_command import worked_job
 from tests.support.commands import ok, run
 from tests.support.jobs import summary
 from tests.support.tiny import tiny_pages
@@ -102,3 +105,20 @@ def test_pages_that_are_not_there_and_a_missing_reason_are_refused(jobs: None, t
     assert "no dataset" in run("model", "promote", "first", "--before-after", "nowhere").stderr
     assert "--reason is missing" in run("model", "promote", "first").stderr
     assert "would be in use" in ok("model", "promote", "first", "--dry-run")
+
+
+def test_pages_that_the_candidate_was_trained_on_are_told(
+    cloud: DynamoClient, queue: JobQueue, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAYOUTLM_CACHE_DIR", str(tmp_path / "cache"))
+    shutil.copytree(model, folder := tmp_path / "upload")
+    worked_job(cloud, queue, folder, "shops", val_ratio=0.3, test_ratio=0.3, train_ratio=0.4)
+    split = split_of_job(lambda name: Bucket(name), find_job(cloud, "shops"))
+    for name, pages in (("seen", split.train), ("unseen", split.test)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(f"{page_to_line(page)}\n" for page in pages))
+
+    seen = run("model", "promote", "shops", "--before-after", str(tmp_path / "seen.jsonl"))
+    unseen = run("model", "promote", "shops", "--before-after", str(tmp_path / "unseen.jsonl"))
+
+    assert f"was trained or selected by {len(split.train)} of these {len(split.train)} pages" in seen.stderr
+    assert unseen.exit_code == 0 and "was trained" not in unseen.stderr

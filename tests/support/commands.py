@@ -1,5 +1,7 @@
 """Commands in this process, as a person types them."""
 
+import contextlib
+import io
 import json
 
 from click.testing import CliRunner, Result
@@ -17,6 +19,20 @@ def ok(*arguments: str) -> str:
     result = run(*arguments)
     assert result.exit_code == 0, result.output
     return result.stdout
+
+
+class _Terminal(io.StringIO):
+    """Text that is printed to a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def on_terminal(*arguments: str) -> str:
+    """Standard output of a command on a terminal, as wide as the environment says."""
+    with contextlib.redirect_stdout(_Terminal()) as shown, contextlib.suppress(SystemExit):
+        cli.main(list(arguments))
+    return shown.getvalue()
 
 
 class Shell:

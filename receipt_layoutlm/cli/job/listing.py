@@ -19,7 +19,17 @@ from receipt_layoutlm.jobs.where import Condition, value_of
 from receipt_layoutlm.jobs.why_facts import state_with_progress
 
 SHOWN: Final = ("id", "name", "status", "attempt", "created", "best", "trend", "cost", "dataset")
-_RANKS: Final = {"attempt": 4, "created": 2, "best": 1, "trend": 6, "cost": 5, "dataset": 3}
+_RANKS: Final = {
+    "id": 0,
+    "name": 0,
+    "status": 0,
+    "attempt": 4,
+    "created": 2,
+    "best": 1,
+    "trend": 6,
+    "cost": 5,
+    "dataset": 3,
+}
 _READ: Final = {"trend", "cost"}
 """Columns that take a query a job."""
 MOST_READ: Final = 100  # jobs up to which those stand in the table unless they are asked for
